@@ -1,0 +1,67 @@
+# Thin aliases: the work is done by the scripts in tools/, each of which says at its top what it does.
+#
+# PY chooses the Python (make test PY=3.14; several: PY="3.14 3.15").  Without it a target uses every
+# supported version, or the preferred one, whichever it needs.  ARGS is passed on to the program run.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run test bench conformance pythons env asan tsan ctests check lint format sources clean distclean
+
+PY ?=
+ARGS ?=
+
+# The one Python of `run`: the given one, else the preferred one of those that are there.
+ONE_PY = $(or $(PY),$$(tools/pythons best))
+RUN_TESTS = "$$(tools/pythons find "$$(tools/pythons best)")" tools/run_tests.py
+WITH_PY = $(if $(PY),--py $(PY))
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
+
+run: ## the main job: analyse the standard library serially, with threads, processes and interpreters
+	@py=$(ONE_PY) && tools/env "$$py" && ".venv/$$py/bin/python" examples/analyse_stdlib.py $(ARGS)
+
+test: ## C tests, pytest on every Python that can be had, CPython's own tests on 3.14 and 3.15
+	@$(RUN_TESTS) $(WITH_PY) $(if $(ARGS),-- $(ARGS))
+
+bench: ## Atoll against the standard library, threads and processes, on 3.14 and 3.15 (or PY=)
+	@for py in $(or $(PY),3.14 3.15); do \
+	    tools/env $$py && .venv/$$py/bin/python bench/run.py $(ARGS) || exit 1; \
+	done
+
+conformance: ## CPython's own test_interpreters against Atoll, on 3.14 and 3.15
+	@$(RUN_TESTS) --suites conformance --py $(or $(PY),3.14 3.15)
+
+pythons: ## finds or provides CPython 3.12 to 3.15 (into .pythons) and lists them
+	@tools/pythons get $(PY); status=$$?; tools/pythons list; exit $$status
+
+env: ## .venv/X.Y with Atoll built and installed, for each supported Python (or PY=)
+	@for py in $(or $(PY),$$(tools/pythons versions)); do tools/env $$py || exit 1; done
+
+ctests: ## the C tests of src/core and src/port, without Python
+	@tools/ctests plain $(ARGS)
+
+asan: ## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/ctests asan $(ARGS)
+
+tsan: ## the C tests under ThreadSanitizer
+	@tools/ctests tsan $(ARGS)
+
+lint: ## every static check: formats, ruff, mypy, stubs, layers, gcc and clang with -Werror, clang-tidy
+	@tools/lint
+
+format: ## rewrites the sources as the formatters want them, and the source lists
+	@tools/lint --fix
+
+sources: ## rewrites the source lists of the meson.build files: after adding or removing a file
+	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/sources.py --write
+
+check: ## everything that CI runs: lint, asan, tsan, test
+	@$(RUN_TESTS) --suites lint asan tsan c pytest conformance $(WITH_PY)
+
+clean: ## removes build directories and caches, keeps environments and Pythons
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
+
+distclean: clean ## also removes .venv and .pythons
+	@rm -rf .venv .pythons

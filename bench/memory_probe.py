@@ -1,0 +1,138 @@
+"""Print, as JSON, how many bytes one more idle worker adds: interpreter or process.
+
+Run in a process of its own for each kind of worker, by subjects_scaling.  The first worker is not
+counted, because it also pays for what all workers share.
+"""
+
+import argparse
+import json
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+WORKERS = 8
+
+
+def family(pid: int | str) -> Iterator[int | str]:
+    """Yield a process and all its descendants, as Linux lists them."""
+    yield pid
+    for tasks in Path(f"/proc/{pid}/task").iterdir():
+        for child in (tasks / "children").read_text().split():
+            yield from family(child)
+
+
+def occupied() -> int:
+    """Return the bytes that this process and its descendants occupy: the sum of their PSS."""
+    total = 0
+    for pid in family("self"):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def serve(connection: Connection) -> None:
+    """Be a worker process: get ready, say so, and wait for the end."""
+    import targets
+
+    targets.noop()
+    connection.send("ready")
+    connection.recv()
+
+
+class Processes:
+    """Worker processes that start, answer once and wait."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        methods = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in methods else "spawn"
+        self.context: Any = multiprocessing.get_context(method)
+        self.workers: list[tuple[Any, Any]] = []
+
+    def add(self) -> None:
+        """Start one more and wait until it is ready."""
+        here, there = self.context.Pipe()
+        process = self.context.Process(target=serve, args=(there,))
+        process.start()
+        here.recv()
+        self.workers.append((process, here))
+
+    def close(self) -> None:
+        """End them all."""
+        for process, connection in self.workers:
+            connection.send(None)
+            process.join()
+
+
+class AtollInterpreters:
+    """Interpreters of Atoll, each called once."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self.workers: list[Any] = []
+
+    def add(self) -> None:
+        """Make one more and call it."""
+        import stdlib_side
+        import targets
+
+        import atoll
+
+        interp = atoll.create()
+        interp.exec(stdlib_side.PREPARE)
+        interp.call(targets.noop)
+        self.workers.append(interp)
+
+    def close(self) -> None:
+        """Close them all."""
+        for interp in self.workers:
+            interp.close()
+
+
+class StdlibInterpreters:
+    """Interpreters of the standard library, each called once."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self.workers: list[Any] = []
+
+    def add(self) -> None:
+        """Make one more and call it."""
+        import stdlib_side
+
+        interp = stdlib_side.Interpreter()
+        interp.call_noop()
+        self.workers.append(interp)
+
+    def close(self) -> None:
+        """Close them all."""
+        for interp in self.workers:
+            interp.close()
+
+
+SIDES: dict[str, Any] = {
+    "atoll": AtollInterpreters,
+    "stdlib": StdlibInterpreters,
+    "processes": Processes,
+}
+
+
+def main() -> None:
+    """Start one worker, measure, start more, measure again, print the difference for one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("side", choices=SIDES)
+    workers = SIDES[parser.parse_args().side]()
+    workers.add()
+    before = occupied()
+    for _ in range(WORKERS):
+        workers.add()
+    after = occupied()
+    workers.close()
+    print(json.dumps({"bytes": (after - before) / WORKERS, "workers": WORKERS}))
+
+
+if __name__ == "__main__":
+    main()

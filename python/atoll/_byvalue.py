@@ -1,0 +1,292 @@
+"""What the codec does in Python: the slow and rare parts of sending by value.
+
+Called by ``atoll._atoll`` only.  Classes of ``__main__`` are taken apart by `describe_class` and put
+together again by `make_class` and `fill_class`; `load_module` finds a module that the receiving
+interpreter cannot import by its name; the rest are reductions of objects that pickle has no good word for.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+_MAIN_NAMES = ("__main__", "<fake __main__>")
+# What creating a class makes anew, or what describes the old class's layout only.
+_NOT_COPIED = frozenset({
+    "__dict__", "__weakref__", "__module__", "__qualname__", "__slots__", "__slotnames__",
+    "_abc_impl", "__abstractmethods__", "__orig_bases__", "__classdictcell__", "__classcell__",
+    "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+    "__parameters__",
+})  # fmt: skip
+# What collections.namedtuple() makes.
+_NAMEDTUPLE_OWN = frozenset({
+    "__new__", "_make", "_replace", "__replace__", "__repr__", "_asdict", "__getnewargs__",
+    "_fields", "_field_defaults", "__match_args__", "__doc__",
+})  # fmt: skip
+# What EnumType makes of a class body.
+_ENUM_OWN = frozenset({
+    "_generate_next_value_", "_member_names_", "_member_map_", "_value2member_map_",
+    "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_", "_member_type_",
+    "_value_repr_", "_use_args_", "_new_member_", "__new_member__", "_flag_mask_",
+    "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_", "_sort_order_",
+})  # fmt: skip
+
+
+def _is_namedtuple(cls: type) -> bool:
+    fields = cls.__dict__.get("_fields")
+    return (
+        cls.__bases__ == (tuple,)
+        and isinstance(fields, tuple)
+        and getattr(cls.__dict__.get("_make"), "__func__", None) is not None
+        and "_field_defaults" in cls.__dict__
+    )
+
+
+def _is_enum(cls: type) -> bool:
+    enum = sys.modules.get("enum")
+    return enum is not None and isinstance(cls, enum.EnumType)
+
+
+def _slots(cls: type) -> tuple[str, ...] | None:
+    slots = cls.__dict__.get("__slots__")
+    if slots is None:
+        return None
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _mangled(cls: type, slot: str) -> str:
+    if slot.startswith("__") and not slot.endswith("__") and cls.__name__.strip("_"):
+        return f"_{cls.__name__.lstrip('_')}{slot}"
+    return slot
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """cls's own annotations: since 3.14 the function that computes them, where it can be sent."""
+    if sys.version_info < (3, 14):
+        own = cls.__dict__.get("__annotations__")
+        return {"__annotations__": own} if own else {}
+    annotate = cls.__annotate__
+    if annotate is None:
+        return {}
+    if annotate.__module__ in _MAIN_NAMES and not annotate.__closure__:
+        return {"__annotate__": annotate}
+    try:
+        return {"__annotations__": dict(cls.__annotations__)}
+    except Exception:  # whatever evaluating them raises: they name what is not there
+        import annotationlib
+
+        return {"__annotations__": annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)}
+
+
+def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What makes cls again: a skeleton for `make_class`, attributes for `fill_class`."""
+    attributes = {k: v for k, v in cls.__dict__.items() if k not in _NOT_COPIED}
+    kind, extra = "class", None
+    body: dict[str, Any] = {}
+    slots = _slots(cls)
+    if _is_namedtuple(cls):
+        kind = "namedtuple"
+        fields: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+        extra = (fields, dict(cls._field_defaults), cls.__doc__)  # type: ignore[attr-defined]
+        attributes = {k: v for k, v in attributes.items() if k not in _NAMEDTUPLE_OWN and k not in fields}
+    elif _is_enum(cls):
+        kind = "enum"
+        members: dict[str, Any] = cls._member_map_  # type: ignore[attr-defined]
+        extra = [(name, member._value_) for name, member in members.items()]
+        attributes = {k: v for k, v in attributes.items() if k not in _ENUM_OWN and k not in members}
+        for name in ("__new__", "__init__"):
+            # EnumType keeps the class's own __new__ elsewhere; members are made with it.
+            own = cls.__dict__.get("__new_member__" if name == "__new__" else name)
+            attributes.pop(name, None)
+            if own is not None:
+                body[name] = own
+        extra = (extra, getattr(getattr(cls, "_boundary_", None), "name", None))
+    if slots is not None:
+        body["__slots__"] = slots
+        for slot in slots:
+            attributes.pop(_mangled(cls, slot), None)
+    if "__orig_bases__" in cls.__dict__:
+        body["__orig_bases__"] = cls.__dict__["__orig_bases__"]
+    attributes.update(_annotations(cls))
+    bases = cls.__bases__
+    skeleton = (kind, type(cls), cls.__name__, cls.__qualname__, cls.__module__, bases, body, extra)
+    return skeleton, attributes
+
+
+def make_class(skeleton: tuple[Any, ...]) -> type:
+    """The class of a skeleton, still without its other attributes."""
+    kind, meta, name, qualname, module, bases, body, extra = skeleton
+    cls: type
+    if kind == "namedtuple":
+        from collections import namedtuple
+
+        fields, defaults, doc = extra
+        cls = namedtuple(name, fields, defaults=[defaults[f] for f in fields if f in defaults])  # type: ignore[misc]
+        cls.__module__ = module
+        cls.__doc__ = doc
+    elif kind == "enum":
+        members, boundary = extra
+        if boundary is not None:
+            from enum import FlagBoundary
+
+            boundary = FlagBoundary[boundary]
+        namespace = meta.__prepare__(name, bases, boundary=boundary)
+        namespace["__module__"] = module
+        namespace["__qualname__"] = qualname
+        for key, value in body.items():
+            namespace[key] = value
+        for key, value in members:
+            namespace[key] = value
+        cls = meta.__new__(meta, name, bases, namespace, boundary=boundary)
+    else:
+        cls = meta(name, bases, {"__module__": module, "__qualname__": qualname, **body})
+    cls.__qualname__ = qualname
+    return cls
+
+
+def fill_class(cls: type, attributes: dict[str, Any]) -> type:
+    """Gives a new class the attributes that `describe_class` took from the old one."""
+    for name, value in attributes.items():
+        if name == "__doc__" and value is None and cls.__doc__ is None:
+            continue
+        type.__setattr__(cls, name, value)
+    for value in attributes.values():
+        # A descriptor that learns its name from the class statement: it did so over there, but may keep the owner.
+        hook = getattr(type(value), "__set_name__", None)
+        if hook is not None and isinstance(value, types.FunctionType):
+            continue
+    abc = sys.modules.get("abc")
+    if abc is not None and isinstance(cls, abc.ABCMeta):
+        abc.update_abstractmethods(cls)
+    return cls
+
+
+def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
+    """Imports module `name` from the file it came from, when its name alone does not find it.
+
+    The directory that holds it (for a module of a package, that holds the package) is searched for this import only.
+
+    Raises:
+        ImportError: error itself, when there is no such file either.
+    """
+    import importlib
+    import importlib.util
+    import os
+
+    parts = name.split(".")
+    stem, _ = os.path.splitext(os.path.basename(origin))
+    directory = os.path.dirname(os.path.abspath(origin))
+    if stem == "__init__":
+        directory = os.path.dirname(directory)
+    if not os.path.exists(origin):
+        raise error
+    for _ in parts[1:]:
+        directory = os.path.dirname(directory)
+    if len(parts) > 1 or stem in (parts[-1], "__init__"):
+        sys.path.append(directory)
+        try:
+            importlib.invalidate_caches()
+            return importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not (name + ".").startswith(exc.name + "."):
+                raise
+        finally:
+            sys.path.remove(directory)
+    spec = importlib.util.spec_from_file_location(name, origin)
+    if spec is None or spec.loader is None:
+        raise error
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def which_module(obj: object, name: str) -> str:
+    """The name of an imported module that binds obj to name; '__main__' when there is none."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name in ("__main__", "__mp_main__") or not isinstance(module, types.ModuleType):
+            continue
+        if module.__dict__.get(name) is obj:
+            return module_name
+    return "__main__"
+
+
+def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
+    """A reduction for an instance of one of the dataclasses module's classes; None for the usual one."""
+    import dataclasses
+
+    if type(obj) is dataclasses.Field:
+        values = {slot: getattr(obj, slot, None) for slot in obj.__slots__}  # type: ignore[attr-defined]
+        values["metadata"] = dict(obj.metadata)
+        return rebuild_field, (), values, None, None, restore_field
+    if type(obj).__name__ in ("_MISSING_TYPE", "_KW_ONLY_TYPE", "_HAS_DEFAULT_FACTORY_CLASS", "_FIELD_BASE"):
+        for name, value in vars(dataclasses).items():
+            if value is obj:
+                return rebuild_attribute, ("dataclasses", name)
+    return None
+
+
+def rebuild_attribute(module: str, name: str) -> object:
+    """A global that is compared by identity."""
+    import importlib
+
+    return getattr(importlib.import_module(module), name)
+
+
+def rebuild_field() -> Any:
+    """A dataclass field whose values come with `restore_field`."""
+    import dataclasses
+
+    return dataclasses.field()
+
+
+def restore_field(field: Any, values: dict[str, Any]) -> None:
+    """Sets a dataclass field's values."""
+    for name, value in values.items():
+        setattr(field, name, types.MappingProxyType(value) if name == "metadata" else value)
+
+
+def reduce_named(obj: object) -> tuple[Any, ...] | None:
+    """A reduction for an object of ``__main__`` that reduces to its own name; None when there is none."""
+    import functools
+
+    if type(obj) is functools._lru_cache_wrapper:
+        parameters = obj.cache_parameters()  # type: ignore[attr-defined]
+        state = {k: v for k, v in vars(obj).items() if k not in ("__wrapped__", "cache_parameters")}
+        return rebuild_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), state
+    typing = sys.modules.get("typing")
+    if typing is not None and type(obj) is typing.TypeVar:
+        return rebuild_type_variable, (
+            obj.__name__,
+            obj.__constraints__,
+            obj.__bound__,
+            obj.__covariant__,
+            obj.__contravariant__,
+            obj.__module__,
+        )
+    return None
+
+
+def rebuild_lru_cache(function: Any, maxsize: int | None, typed: bool) -> object:
+    """An empty cache around a received function."""
+    import functools
+
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def rebuild_type_variable(
+    name: str, constraints: tuple[Any, ...], bound: Any, covariant: bool, contravariant: bool, module: str
+) -> object:
+    """A TypeVar of another interpreter's ``__main__``."""
+    import typing
+
+    variable = typing.TypeVar(  # type: ignore[misc]
+        name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant
+    )
+    variable.__module__ = module
+    return variable

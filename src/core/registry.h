@@ -1,0 +1,110 @@
+/* The registry: one entry per interpreter that Atoll deals with, in any thread, without Python.
+ *
+ * An entry is an interpreter's life as the rest of the process sees it.  Its gate is one
+ * atomic word:
+ *
+ *     bit 63 closing    no one may enter any more
+ *     bits 32..47       guards: short visits that only need the interpreter to exist
+ *     bits 0..31        pins: sessions that run code inside
+ *
+ *   operation x operation   pin            guard          begin_close        reopen
+ *   pin                     both succeed   both succeed   one of them fails  -
+ *   guard                   both succeed   both succeed   close waits        -
+ *   begin_close             one fails      close waits    one of them fails  -
+ *
+ * A session never waits for a close and a close never waits for a session: whoever is
+ * second is refused.  Guards are held for a few instructions, so close spins for them.
+ *
+ * Two counts: `refs` keeps the struct (objects, messages, cached thread states, the
+ * registry itself), `users` keeps the interpreter (Interpreter objects and messages
+ * that carry one).  An owned interpreter without users is doomed: the next operation
+ * that can close it does (see py/lifecycle.c).
+ *
+ * Locks: the registry's mutex guards the list; an entry's mutex guards its cached thread
+ * states.  Both are leaves: nothing is called with them held.
+ */
+#ifndef ATOLL_CORE_REGISTRY_H
+#define ATOLL_CORE_REGISTRY_H
+
+#include "port/port.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Work that only the owner interpreter may do (release a buffer, drop a reference),
+ * handed to it by another.  Embedded in what is to be freed; run() frees it. */
+typedef struct atoll_job {
+    struct atoll_job *next;
+    void (*run)(struct atoll_job *job); /* the owner's thread state is attached */
+} atoll_job;
+
+/* A thread state cached for one (OS thread, interpreter) pair: see py/session.c. */
+typedef struct atoll_cached {
+    struct atoll_cached *next; /* in entry->cached, under entry->lock */
+    struct atoll_entry *entry; /* a reference */
+    void *tstate;              /* NULL once the interpreter deleted it */
+    bool orphan;               /* its OS thread is gone */
+} atoll_cached;
+
+typedef struct atoll_entry {
+    int64_t id;
+    void *interp; /* PyInterpreterState *, opaque here */
+    void *state;  /* the extension module's state there; set once, before others can see it */
+    bool owned;   /* made by Atoll, so that Atoll may run code in it and close it */
+    _Atomic(uint64_t) gate;
+    _Atomic(uint32_t) refs;
+    _Atomic(uint32_t) users;
+    _Atomic(uint32_t) runners; /* calls and execs inside, changed with that interpreter's GIL held */
+    _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
+    _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
+    _Atomic(bool) zombie;      /* closed for everyone, kept because of its exports */
+    _Atomic(atoll_job *) jobs;
+    atoll_mutex lock;
+    atoll_cached *cached;
+    struct atoll_entry *prev; /* registry list, under the registry's mutex */
+    struct atoll_entry *next;
+    bool listed;
+} atoll_entry;
+
+/* A new entry, in the registry, with one reference for the caller; NULL when out of memory. */
+atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned);
+/* Takes the entry out of the list, so that it is not found again. */
+void atoll_registry_remove(atoll_entry *entry);
+/* A new reference to the entry with this id, or NULL. */
+atoll_entry *atoll_registry_find(int64_t id);
+/* A new reference to the listed owned entry with the highest id below `below` for which want() holds, or NULL. */
+atoll_entry *atoll_registry_newest(int64_t below, bool (*want)(const atoll_entry *));
+
+void atoll_entry_retain(atoll_entry *entry);
+void atoll_entry_release(atoll_entry *entry);
+
+/* Users; a user implies a reference.  remove_user says whether it was the last of an owned interpreter. */
+void atoll_entry_add_user(atoll_entry *entry);
+bool atoll_entry_remove_user(atoll_entry *entry);
+
+/* The gate. */
+bool atoll_entry_pin(atoll_entry *entry); /* false: closing or closed */
+void atoll_entry_unpin(atoll_entry *entry);
+bool atoll_entry_guard(atoll_entry *entry);
+void atoll_entry_unguard(atoll_entry *entry);
+bool atoll_entry_is_open(const atoll_entry *entry);
+uint32_t atoll_entry_pins(const atoll_entry *entry);
+
+typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_close_result;
+/* Shuts the gate if no session is inside, and waits for guards to pass. */
+atoll_close_result atoll_entry_begin_close(atoll_entry *entry);
+/* Undoes begin_close. */
+void atoll_entry_reopen(atoll_entry *entry);
+
+/* Hands a job to the entry's interpreter.  Returns true when the list was empty, so that the caller
+ * arranges for someone to drain it.  Any thread, no thread state needed. */
+bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
+/* All jobs handed over so far, oldest first; the caller runs them. */
+atoll_job *atoll_entry_take_jobs(atoll_entry *entry);
+
+/* In a forked child only the forking thread and the main interpreter are left. */
+void atoll_registry_after_fork(void);
+
+#endif

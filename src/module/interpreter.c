@@ -1,0 +1,495 @@
+/* The Interpreter type.
+ *
+ * An object is a name for an interpreter, with one user's reference to its entry; each interpreter has at most one
+ * object per id, found through a list in its module state.  Objects hold no Python reference but to their type; they
+ * are tracked all the same, because __main__ -> object -> type -> module -> __main__ is a cycle.  When the last object (in any interpreter, or in a message) of one that
+ * Atoll made is gone, the interpreter is closed.
+ */
+#include "module/module.h"
+#include "py/run.h"
+
+#include <structmember.h>
+
+static const char *const whence_words[] = {
+    "unknown", "runtime init", "legacy C-API", "C-API", "cross-interpreter C-API", "_interpreters module"};
+
+/* ---- objects ---- */
+
+static void handle_retain(void *ptr) { atoll_entry_add_user(ptr); }
+
+static void handle_release(void *ptr) {
+    if (atoll_entry_remove_user(ptr)) {
+        atoll_interp_sweep_later();
+    }
+}
+
+static atoll_interpreter *find_object(atoll_state *state, int64_t id) {
+    atoll_interpreter *object = state->objects;
+    while (object != NULL && object->id != id) {
+        object = object->next;
+    }
+    return object;
+}
+
+/* The object for id; entry may be NULL. A new reference, or NULL with MemoryError. */
+static PyObject *object_for(atoll_state *state, int64_t id, long whence, atoll_entry *entry) {
+    atoll_interpreter *object = find_object(state, id);
+    if (object != NULL) {
+        return Py_NewRef((PyObject *)object);
+    }
+    object = (atoll_interpreter *)state->interpreter_type->tp_alloc(state->interpreter_type, 0);
+    if (object == NULL) {
+        return NULL;
+    }
+    object->state = state;
+    object->id = id;
+    object->whence = whence;
+    object->entry = entry;
+    if (entry != NULL) {
+        atoll_entry_add_user(entry);
+    }
+    object->next = state->objects;
+    if (state->objects != NULL) {
+        state->objects->prev = object;
+    }
+    state->objects = object;
+    return (PyObject *)object;
+}
+
+PyObject *atoll_interpreter_get(atoll_state *state, int64_t id) {
+    atoll_interpreter *known = find_object(state, id);
+    if (known != NULL && known->entry != NULL && atoll_entry_is_open(known->entry)) {
+        return Py_NewRef((PyObject *)known);
+    }
+    long whence = 0;
+    int exists = atoll_interp_exists(state, id, &whence);
+    if (exists <= 0) {
+        return exists == 0 ? atoll_raise_not_found(state, id) : NULL;
+    }
+    atoll_entry *entry = atoll_registry_find(id);
+    PyObject *object = object_for(state, id, whence, entry);
+    if (entry != NULL) {
+        atoll_entry_release(entry);
+    }
+    return object;
+}
+
+static PyObject *interpreter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    PyObject *arg;
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyErr_SetString(PyExc_TypeError, "Interpreter() takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O:Interpreter", &arg)) {
+        return NULL;
+    }
+    if (!PyLong_Check(arg)) {
+        PyErr_Format(PyExc_TypeError, "id must be an int, got %R", arg);
+        return NULL;
+    }
+    atoll_state *state = PyType_GetModuleState(type);
+    if (state == NULL) {
+        return NULL;
+    }
+    int overflow;
+    long long id = PyLong_AsLongLongAndOverflow(arg, &overflow);
+    if (overflow < 0 || (overflow == 0 && id < 0)) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "interpreter ID must be a non-negative int, got %R", arg);
+        }
+        return NULL;
+    }
+    if (overflow > 0) {
+        PyErr_Format(state->not_found, "unrecognized interpreter ID %R", arg);
+        return NULL;
+    }
+    return atoll_interpreter_get(state, id);
+}
+
+static void interpreter_dealloc(PyObject *self) {
+    atoll_interpreter *object = (atoll_interpreter *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    atoll_state *state = object->state;
+    PyObject_GC_UnTrack(self);
+    if (object->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    if (object->next != NULL) {
+        object->next->prev = object->prev;
+    }
+    if (object->prev != NULL) {
+        object->prev->next = object->next;
+    } else if (state != NULL) {
+        state->objects = object->next;
+    }
+    atoll_entry *entry = object->entry;
+    type->tp_free(self);
+    if (entry == NULL) {
+        /* nothing of Atoll's */
+    } else if (state != NULL && state->entry != NULL) {
+        atoll_interp_drop_user(state, entry);
+    } else {
+        handle_release(entry); /* this interpreter is being taken down: another one will see to it */
+    }
+    Py_DECREF(type);
+}
+
+void atoll_interpreter_forget(atoll_state *state) {
+    atoll_interpreter *next;
+    for (atoll_interpreter *object = state->objects; object != NULL; object = next) {
+        next = object->next;
+        object->state = NULL;
+        object->prev = object->next = NULL;
+    }
+    state->objects = NULL;
+}
+
+static int interpreter_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static PyObject *interpreter_repr(PyObject *self) {
+    return PyUnicode_FromFormat("Interpreter(%lld)", (long long)((atoll_interpreter *)self)->id);
+}
+
+static Py_hash_t interpreter_hash(PyObject *self) {
+    int64_t id = ((atoll_interpreter *)self)->id;
+    PyObject *number = PyLong_FromLongLong(id);
+    Py_hash_t hash = number != NULL ? PyObject_Hash(number) : -1;
+    Py_XDECREF(number);
+    return hash;
+}
+
+static PyObject *interpreter_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return Py_BuildValue("O(L)", Py_TYPE(self), (long long)((atoll_interpreter *)self)->id);
+}
+
+static PyObject *get_id(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(((atoll_interpreter *)self)->id);
+}
+
+static PyObject *get_whence(PyObject *self, void *Py_UNUSED(closure)) {
+    long whence = ((atoll_interpreter *)self)->whence;
+    if (whence == ATOLL_WHENCE_ATOLL) {
+        return PyUnicode_FromString("atoll");
+    }
+    bool known = whence >= 0 && whence < (long)Py_ARRAY_LENGTH(whence_words);
+    return PyUnicode_FromString(whence_words[known ? whence : 0]);
+}
+
+/* ---- methods ---- */
+
+/* The state behind self; NULL with an exception when its module was cleared. */
+static atoll_state *state_of(PyObject *self) {
+    atoll_state *state = ((atoll_interpreter *)self)->state;
+    if (state == NULL || state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    return state;
+}
+
+/* The entry of an interpreter in which Atoll may do `what`; NULL with an exception. */
+static atoll_entry *entry_to(atoll_state *state, PyObject *self, const char *what) {
+    atoll_interpreter *object = (atoll_interpreter *)self;
+    if (object->entry != NULL && object->entry->owned) {
+        return object->entry;
+    }
+    long whence;
+    int exists = atoll_interp_exists(state, object->id, &whence);
+    if (exists == 0) {
+        atoll_raise_not_found(state, object->id);
+    } else if (exists > 0) {
+        PyErr_Format(state->error, "cannot %s unrecognized interpreter %lld", what, (long long)object->id);
+    }
+    return NULL;
+}
+
+PyDoc_STRVAR(is_running_doc, "is_running($self, /)\n--\n\n"
+                             "Return True while code runs in the interpreter's __main__ (PEP 734).\n\n"
+                             "Threads that code in the interpreter started do not count.\n"
+                             "Raises InterpreterNotFoundError when the interpreter is closed.");
+
+static PyObject *interpreter_is_running(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    int running = atoll_interp_running(state, ((atoll_interpreter *)self)->id);
+    return running < 0 ? NULL : PyBool_FromLong(running);
+}
+
+PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
+                        "Finalize and destroy the interpreter (PEP 734).\n\n"
+                        "Joins the threads that threading started in it and runs its exit handlers.\n"
+                        "Raises InterpreterError when it is running, current, main or not made by Atoll,\n"
+                        "or has a thread that threading did not start; InterpreterNotFoundError when it is\n"
+                        "closed already.");
+
+static PyObject *interpreter_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    atoll_entry *entry = entry_to(state, self, "close");
+    if (entry == NULL || atoll_interp_close(state, entry) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *interpreter_enter(PyObject *self, PyObject *Py_UNUSED(ignored)) { return Py_NewRef(self); }
+
+static PyObject *interpreter_exit(PyObject *self, PyObject *Py_UNUSED(args)) {
+    atoll_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    PyObject *done = interpreter_close(self, NULL);
+    if (done == NULL && PyErr_ExceptionMatches(state->not_found)) {
+        PyErr_Clear(); /* closed inside the with block */
+        Py_RETURN_NONE;
+    }
+    return done;
+}
+
+PyDoc_STRVAR(
+    prepare_main_doc,
+    "prepare_main($self, ns=None, /, **kwargs)\n--\n\n"
+    "Bind shareable objects as names in the interpreter's __main__ (PEP 734).\n\n"
+    "ns is a mapping or an iterable of pairs. Either all names are bound or none.\n"
+    "Raises NotShareableError for a value that is_shareable() refuses, ValueError when there is nothing to\n"
+    "bind, InterpreterError when the interpreter is running or not made by Atoll.");
+
+static PyObject *interpreter_prepare_main(PyObject *self, PyObject *args, PyObject *kwargs) {
+    atoll_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    PyObject *ns = Py_None;
+    if (!PyArg_ParseTuple(args, "|O:prepare_main", &ns)) {
+        return NULL;
+    }
+    atoll_entry *entry = entry_to(state, self, "update __main__ of");
+    if (entry == NULL) {
+        return NULL;
+    }
+    PyObject *values = ns == Py_None ? PyDict_New() : PyObject_CallOneArg((PyObject *)&PyDict_Type, ns);
+    int rc = values == NULL ? -1 : kwargs != NULL ? PyDict_Update(values, kwargs) : 0;
+    if (rc == 0) {
+        rc = atoll_run_prepare_main(state, entry, values);
+    }
+    Py_XDECREF(values);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    exec_doc,
+    "exec($self, code, /, dedent=True)\n--\n\n"
+    "Execute code in the interpreter's __main__, on the current OS thread (PEP 734).\n\n"
+    "code is a str, a code object, or a function without arguments, closure or return value. A str is\n"
+    "dedented first unless dedent is False. Returns None.\n"
+    "Raises SyntaxError for source that does not compile, ExecutionFailed when the code raises,\n"
+    "InterpreterError when the interpreter is running or not made by Atoll.");
+
+static PyObject *interpreter_exec(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                  PyObject *kwnames) {
+    atoll_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (nargs < 1 || nargs + nkw > 2) {
+        PyErr_Format(PyExc_TypeError, "exec() takes code and dedent, but %zd arguments were given",
+                     nargs + nkw);
+        return NULL;
+    }
+    if (nkw == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "dedent") != 0) {
+        PyErr_Format(PyExc_TypeError, "exec() got an unexpected keyword argument %R",
+                     PyTuple_GET_ITEM(kwnames, 0));
+        return NULL;
+    }
+    int dedent = nargs + nkw == 2 ? PyObject_IsTrue(args[1]) : 1;
+    atoll_entry *entry = dedent >= 0 ? entry_to(state, self, "exec code in") : NULL;
+    if (entry == NULL || atoll_run_exec(state, entry, args[0], dedent) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    call_doc,
+    "call($self, callable, /, *args, **kwargs)\n--\n\n"
+    "Call callable in the interpreter, on the current OS thread, and return its result (PEP 734).\n\n"
+    "The callable, its arguments and the result cross by value, or by reference where they are shared\n"
+    "objects. Works for the main interpreter too, from any other.\n"
+    "Raises ExecutionFailed when the callable raises, NotShareableError for what cannot cross (naming it\n"
+    "by its path), InterpreterError when the interpreter was not made by Atoll.");
+
+static PyObject *interpreter_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                  PyObject *kwnames) {
+    atoll_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    atoll_interpreter *object = (atoll_interpreter *)self;
+    if (nargs < 1) {
+        PyErr_SetString(PyExc_TypeError, "call() needs a callable");
+        return NULL;
+    }
+    atoll_entry *entry = object->entry;
+    if (entry == NULL || (!entry->owned && entry->id != 0)) {
+        entry = entry_to(state, self, "make a call in");
+        if (entry == NULL) {
+            return NULL;
+        }
+    }
+    return atoll_run_call(state, entry, args[0], args + 1, nargs - 1, kwnames);
+}
+
+PyDoc_STRVAR(call_in_thread_doc,
+             "call_in_thread($self, callable, /, *args, **kwargs)\n--\n\n"
+             "Return a started threading.Thread that calls callable in the interpreter (PEP 734).\n\n"
+             "The result is dropped; an exception goes to threading.excepthook.");
+
+static PyObject *interpreter_call_in_thread(PyObject *self, PyObject *args, PyObject *kwargs) {
+    if (PyTuple_GET_SIZE(args) < 1) {
+        PyErr_SetString(PyExc_TypeError, "call_in_thread() needs a callable");
+        return NULL;
+    }
+    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *type = threading != NULL ? PyObject_GetAttrString(threading, "Thread") : NULL;
+    PyObject *target = PyObject_GetAttrString(self, "call");
+    PyObject *call_kwargs = kwargs != NULL ? Py_NewRef(kwargs) : PyDict_New();
+    PyObject *thread = NULL;
+    if (type != NULL && target != NULL && call_kwargs != NULL) {
+        PyObject *empty = PyTuple_New(0);
+        PyObject *named = Py_BuildValue("{sOsOsO}", "target", target, "args", args, "kwargs", call_kwargs);
+        if (empty != NULL && named != NULL) {
+            thread = PyObject_Call(type, empty, named);
+        }
+        Py_XDECREF(named);
+        Py_XDECREF(empty);
+    }
+    PyObject *started = thread != NULL ? PyObject_CallMethod(thread, "start", NULL) : NULL;
+    if (started == NULL) {
+        Py_CLEAR(thread);
+    }
+    Py_XDECREF(started);
+    Py_XDECREF(call_kwargs);
+    Py_XDECREF(target);
+    Py_XDECREF(type);
+    Py_XDECREF(threading);
+    return thread;
+}
+
+/* ---- crossing ---- */
+
+static const atoll_handle_class interpreter_class = {"interpreter", handle_retain, handle_release};
+
+static int interpreter_encode(atoll_encoder *enc, PyObject *self) {
+    atoll_interpreter *object = (atoll_interpreter *)self;
+    atoll_message *msg = atoll_encoder_message(enc);
+    uint32_t index = ATOLL_NO_HANDLE;
+    if (object->entry != NULL) {
+        atoll_entry_add_user(object->entry);
+        index = atoll_message_attach(msg, &interpreter_class, object->entry);
+    }
+    atoll_put_u32(&msg->body, index);
+    atoll_put_u64(&msg->body, (uint64_t)object->id);
+    if (msg->body.failed) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *interpreter_decode(atoll_decoder *dec) {
+    atoll_reader *rd = atoll_decoder_reader(dec);
+    uint32_t index = atoll_get_u32(rd);
+    int64_t id = (int64_t)atoll_get_u64(rd);
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    if (rd->failed || state == NULL) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: interpreter");
+        return NULL;
+    }
+    if (index == ATOLL_NO_HANDLE) {
+        return atoll_interpreter_get(state, id);
+    }
+    atoll_entry *entry = atoll_message_handle(atoll_decoder_message(dec), index, &interpreter_class);
+    if (entry == NULL || entry->id != id) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: interpreter");
+        return NULL;
+    }
+    long whence = ATOLL_WHENCE_ATOLL;
+    if (!entry->owned && atoll_interp_exists(state, id, &whence) < 0) {
+        return NULL;
+    }
+    return object_for(state, id, whence, entry); /* also for one that was closed meanwhile */
+}
+
+static const atoll_codec_hook interpreter_hook = {ATOLL_HOOK_INTERPRETER, interpreter_encode,
+                                                  interpreter_decode};
+
+/* ---- the type ---- */
+
+static PyMethodDef interpreter_methods[] = {
+    {"is_running", interpreter_is_running, METH_NOARGS, is_running_doc},
+    {"close", interpreter_close, METH_NOARGS, close_doc},
+    {"prepare_main", (PyCFunction)(void (*)(void))interpreter_prepare_main, METH_VARARGS | METH_KEYWORDS,
+     prepare_main_doc},
+    {"exec", (PyCFunction)(void (*)(void))interpreter_exec, METH_FASTCALL | METH_KEYWORDS, exec_doc},
+    {"call", (PyCFunction)(void (*)(void))interpreter_call, METH_FASTCALL | METH_KEYWORDS, call_doc},
+    {"call_in_thread", (PyCFunction)(void (*)(void))interpreter_call_in_thread, METH_VARARGS | METH_KEYWORDS,
+     call_in_thread_doc},
+    {"__enter__", interpreter_enter, METH_NOARGS, NULL},
+    {"__exit__", interpreter_exit, METH_VARARGS, "Close the interpreter, unless it is closed already."},
+    {"__reduce__", interpreter_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef interpreter_getset[] = {
+    {"id", get_id, NULL, "The number that names the interpreter in this process: never used twice.", NULL},
+    {"whence", get_whence, NULL,
+     "Who made the interpreter: 'atoll', 'runtime init' for main, else CPython's words.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef interpreter_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_interpreter, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(interpreter_doc,
+             "Interpreter(id, /)\n--\n\n"
+             "An isolated Python interpreter of this process (PEP 734).\n\n"
+             "There is one object per interpreter in each interpreter. One that create() made is closed\n"
+             "when its last object, in any interpreter, is gone.\n"
+             "Raises TypeError for an id that is not an int, InterpreterNotFoundError for an unknown one.");
+
+static PyType_Slot interpreter_slots[] = {
+    {Py_tp_doc, (void *)interpreter_doc}, {Py_tp_new, interpreter_new},
+    {Py_tp_dealloc, interpreter_dealloc}, {Py_tp_traverse, interpreter_traverse},
+    {Py_tp_repr, interpreter_repr},       {Py_tp_hash, interpreter_hash},
+    {Py_tp_methods, interpreter_methods}, {Py_tp_getset, interpreter_getset},
+    {Py_tp_members, interpreter_members}, {0, NULL},
+};
+
+static PyType_Spec interpreter_spec = {
+    .name = "atoll.Interpreter",
+    .basicsize = sizeof(atoll_interpreter),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = interpreter_slots,
+};
+
+int atoll_interpreter_add(atoll_state *state, PyObject *module) {
+    state->interpreter_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &interpreter_spec, NULL);
+    if (state->interpreter_type == NULL || PyModule_AddType(module, state->interpreter_type) < 0) {
+        return -1;
+    }
+    return atoll_codec_add_hook(state->codec, state->interpreter_type, &interpreter_hook);
+}

@@ -1,0 +1,374 @@
+/* atoll._atoll: the extension module.
+ *
+ * Loaded once per process and initialised once per interpreter.  create() initialises it in the
+ * new interpreter directly, without the import system, so that an interpreter works whatever its sys.path is;
+ * `import atoll._atoll` there finds it in sys.modules.
+ */
+#include "module/module.h"
+#include "py/run.h"
+
+static char module_name[] = "atoll._atoll";
+static char *module_file; /* where this library was loaded from; set once, by the first import */
+
+/* ---- state ---- */
+
+PyObject *atoll_raise_not_found(atoll_state *state, int64_t id) {
+    PyErr_Format(state->not_found, "unrecognized interpreter ID %lld", (long long)id);
+    return NULL;
+}
+
+atoll_state *atoll_state_of(PyInterpreterState *interp) {
+    atoll_entry *entry = atoll_registry_find(PyInterpreterState_GetID(interp));
+    atoll_state *state = entry != NULL ? entry->state : NULL;
+    if (entry != NULL) {
+        atoll_entry_release(entry); /* its interpreter is attached, so it stays in the registry */
+    }
+    return state;
+}
+
+/* Makes and registers the module in the current interpreter without importing it. */
+static PyObject *make_module(void) {
+    PyObject *machinery = PyImport_ImportModule("_frozen_importlib");
+    PyObject *spec =
+        machinery != NULL ? PyObject_CallMethod(machinery, "ModuleSpec", "sO", module_name, Py_None) : NULL;
+    Py_XDECREF(machinery);
+    PyObject *module = spec != NULL ? PyModule_FromDefAndSpec(&atoll_module_def, spec) : NULL;
+    if (module != NULL) {
+        PyObject *modules = PyImport_GetModuleDict();
+        if (PyObject_SetAttrString(module, "__spec__", spec) < 0 ||
+            (module_file != NULL && PyModule_AddStringConstant(module, "__file__", module_file) < 0) ||
+            PyModule_ExecDef(module, &atoll_module_def) < 0 ||
+            PyMapping_SetItemString(modules, module_name, module) < 0) {
+            Py_CLEAR(module);
+        }
+    }
+    Py_XDECREF(spec);
+    return module;
+}
+
+atoll_state *atoll_state_ensure(void) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    if (state != NULL) {
+        return state;
+    }
+    PyObject *module = make_module();
+    if (module == NULL) {
+        return NULL;
+    }
+    Py_DECREF(module); /* sys.modules has it */
+    return PyModule_GetState(module);
+}
+
+/* The module's state; NULL with an exception when the module was cleared. */
+static atoll_state *live_state(PyObject *module) {
+    atoll_state *state = PyModule_GetState(module);
+    if (state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    return state;
+}
+
+/* ---- functions ---- */
+
+PyDoc_STRVAR(create_doc,
+             "create($module, /)\n--\n\n"
+             "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
+             "Its sys.path is a copy of the caller's. Raises InterpreterError when it cannot be made.");
+
+static PyObject *module_create(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    atoll_entry *entry = atoll_interp_create(state);
+    if (entry == NULL) {
+        return NULL;
+    }
+    PyObject *object = atoll_interpreter_get(state, entry->id);
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_interp_drop_user(state, entry); /* create's own; the object has another */
+    atoll_entry_release(entry);
+    PyErr_SetRaisedException(exc);
+    return object;
+}
+
+PyDoc_STRVAR(list_all_doc,
+             "list_all($module, /)\n--\n\n"
+             "Return every interpreter of the process, whoever made it, ordered by id (PEP 734).");
+
+static PyObject *module_list_all(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    PyObject *ids = atoll_interp_list(state);
+    PyObject *list = ids != NULL ? PyList_New(0) : NULL;
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(ids); i++) {
+        int64_t id = PyLong_AsLongLong(PyTuple_GET_ITEM(PyList_GET_ITEM(ids, i), 0));
+        PyObject *object = atoll_interpreter_get(state, id);
+        if (object == NULL && PyErr_ExceptionMatches(state->not_found)) {
+            PyErr_Clear(); /* closed since it was listed */
+            continue;
+        }
+        if (object == NULL || PyList_Append(list, object) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(object);
+    }
+    Py_XDECREF(ids);
+    return list;
+}
+
+PyDoc_STRVAR(get_current_doc, "get_current($module, /)\n--\n\n"
+                              "Return the interpreter that runs this call (PEP 734).");
+
+static PyObject *module_get_current(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    return atoll_interpreter_get(state, state->interp_id);
+}
+
+PyDoc_STRVAR(get_main_doc, "get_main($module, /)\n--\n\n"
+                           "Return the process's main interpreter (PEP 734).");
+
+static PyObject *module_get_main(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    return state != NULL ? atoll_interpreter_get(state, PyInterpreterState_GetID(PyInterpreterState_Main()))
+                         : NULL;
+}
+
+PyDoc_STRVAR(
+    is_shareable_doc,
+    "is_shareable($module, obj, /)\n--\n\n"
+    "Return whether obj crosses unchanged: None, bool, int, float, str, bytes, memoryview, Interpreter,\n"
+    "or a tuple of such (PEP 734). Other objects may still cross by value in call().");
+
+static PyObject *module_is_shareable(PyObject *module, PyObject *obj) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    int shareable = atoll_is_shareable(state->codec, obj);
+    return shareable < 0 ? NULL : PyBool_FromLong(shareable);
+}
+
+PyDoc_STRVAR(encode_doc, "_encode($module, obj, /)\n--\n\n"
+                         "Return the bytes of obj's message. ValueError when it refers to shared objects.");
+
+static PyObject *module_encode(PyObject *module, PyObject *obj) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    atoll_message msg = {0};
+    PyObject *bytes = NULL;
+    if (atoll_encode(state->codec, &msg, obj, "obj") == 0) {
+        if (msg.nhandles != 0) {
+            PyErr_SetString(PyExc_ValueError, "the object refers to shared objects, which bytes cannot hold");
+        } else {
+            bytes = PyBytes_FromStringAndSize((const char *)msg.body.data, (Py_ssize_t)msg.body.len);
+        }
+    }
+    atoll_message_clear(&msg);
+    return bytes;
+}
+
+PyDoc_STRVAR(decode_doc,
+             "_decode($module, data, /)\n--\n\n"
+             "Return the object of a message's bytes. Trusts nothing: ValueError for malformed data.\n"
+             "May import modules and call what the data names, as pickle does.");
+
+static PyObject *module_decode(PyObject *module, PyObject *data) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    if (!PyBytes_Check(data)) {
+        PyErr_Format(PyExc_TypeError, "data must be bytes, not %.200s", Py_TYPE(data)->tp_name);
+        return NULL;
+    }
+    const atoll_message msg = {
+        .body = {.data = (uint8_t *)PyBytes_AS_STRING(data), .len = (size_t)PyBytes_GET_SIZE(data)}};
+    return atoll_decode(state->codec, &msg);
+}
+
+static PyObject *module_set_installed(PyObject *Py_UNUSED(module), PyObject *flag) {
+    int value = PyObject_IsTrue(flag);
+    if (value < 0) {
+        return NULL;
+    }
+    atoll_interp_set_installed(value);
+    Py_RETURN_NONE;
+}
+
+static PyObject *module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    if (state == NULL || atoll_interp_exit(state) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"create", module_create, METH_NOARGS, create_doc},
+    {"list_all", module_list_all, METH_NOARGS, list_all_doc},
+    {"get_current", module_get_current, METH_NOARGS, get_current_doc},
+    {"get_main", module_get_main, METH_NOARGS, get_main_doc},
+    {"is_shareable", module_is_shareable, METH_O, is_shareable_doc},
+    {"_encode", module_encode, METH_O, encode_doc},
+    {"_decode", module_decode, METH_O, decode_doc},
+    {"_set_installed", module_set_installed, METH_O, NULL},
+    {"_at_exit", module_at_exit, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- initialisation ---- */
+
+static void remember_file(PyObject *module) {
+    PyObject *spec = module_file == NULL ? PyObject_GetAttrString(module, "__spec__") : NULL;
+    PyObject *origin = spec != NULL ? PyObject_GetAttrString(spec, "origin") : NULL;
+    const char *path = origin != NULL && PyUnicode_Check(origin) ? PyUnicode_AsUTF8(origin) : NULL;
+    if (path != NULL) {
+        module_file = strdup(path);
+    }
+    Py_XDECREF(origin);
+    Py_XDECREF(spec);
+    PyErr_Clear();
+}
+
+static int register_exit(PyObject *module) {
+    PyObject *handler = PyObject_GetAttrString(module, "_at_exit");
+    PyObject *atexit = handler != NULL ? PyImport_ImportModule("atexit") : NULL;
+    PyObject *done = atexit != NULL ? PyObject_CallMethod(atexit, "register", "O", handler) : NULL;
+    Py_XDECREF(atexit);
+    Py_XDECREF(handler);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static int init_entry(atoll_state *state) {
+    atoll_entry *entry = atoll_registry_find(state->interp_id);
+    if (entry == NULL) {
+        entry = atoll_registry_add(state->interp_id, state->interp, false);
+        if (entry == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    state->entry = entry;
+    return 0;
+}
+
+static int module_exec(PyObject *module) {
+    atoll_state *state = PyModule_GetState(module);
+    state->module = module;
+    state->interp = PyInterpreterState_Get();
+    state->interp_id = PyInterpreterState_GetID(state->interp);
+    remember_file(module);
+    if (atoll_session_init() < 0) {
+        PyErr_SetString(PyExc_OSError, "no thread-local storage left");
+        return -1;
+    }
+    atoll_lifecycle_init(atoll_state_ensure);
+    PyObject *main_module = PyImport_AddModule("__main__");       /* borrowed */
+    PyObject *implementation = PySys_GetObject("implementation"); /* borrowed */
+    if (main_module == NULL || implementation == NULL || atoll_exceptions_add(state, module) < 0) {
+        return -1;
+    }
+    state->main_dict = Py_NewRef(PyModule_GetDict(main_module));
+    state->namespace_type = Py_NewRef((PyObject *)Py_TYPE(implementation));
+    state->codec = atoll_codec_new(state->interp_id, state->not_shareable);
+    if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
+        atoll_shared_view_add(state, module) < 0) {
+        return -1;
+    }
+    if (init_entry(state) < 0) {
+        return -1;
+    }
+    if (state->interp == PyInterpreterState_Main() && register_exit(module) < 0) {
+        return -1;
+    }
+    if (state->entry->state == NULL) {
+        state->entry->state = state;
+    }
+    return 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    atoll_state *state = PyModule_GetState(module);
+    Py_VISIT(state->interpreter_type);
+    Py_VISIT(state->shared_view_type);
+    Py_VISIT(state->error);
+    Py_VISIT(state->not_found);
+    Py_VISIT(state->not_shareable);
+    Py_VISIT(state->execution_failed);
+    Py_VISIT(state->main_dict);
+    Py_VISIT(state->namespace_type);
+    for (int i = 0; i < ATOLL_SCRIPT_CACHE; i++) {
+        Py_VISIT(state->scripts[i].code);
+    }
+    return state->codec != NULL ? atoll_codec_traverse(state->codec, visit, arg) : 0;
+}
+
+static int module_clear(PyObject *module) {
+    atoll_state *state = PyModule_GetState(module);
+    atoll_entry *entry = state->entry;
+    if (entry != NULL) {
+        /* Sessions find no state from here on; an interpreter of others is not Atoll's business any more. */
+        if (entry->state == state) {
+            entry->state = NULL;
+            if (!entry->owned && entry->id != 0) {
+                (void)atoll_entry_begin_close(entry);
+                atoll_registry_remove(entry);
+            }
+        }
+        state->entry = NULL;
+        atoll_entry_release(entry);
+    }
+    atoll_script_clear(state);
+    if (state->codec != NULL) {
+        atoll_codec_clear(state->codec);
+    }
+    Py_CLEAR(state->main_dict);
+    Py_CLEAR(state->namespace_type);
+    Py_CLEAR(state->interpreter_type);
+    Py_CLEAR(state->shared_view_type);
+    Py_CLEAR(state->execution_failed);
+    Py_CLEAR(state->not_shareable);
+    Py_CLEAR(state->not_found);
+    Py_CLEAR(state->error);
+    return 0;
+}
+
+static void module_free(void *module) {
+    atoll_state *state = PyModule_GetState(module);
+    (void)module_clear(module);
+    atoll_interpreter_forget(state);
+    if (state->codec != NULL) {
+        atoll_codec_free(state->codec);
+        state->codec = NULL;
+    }
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {0, NULL},
+};
+
+PyModuleDef atoll_module_def = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "atoll._atoll",
+    .m_doc = "The C half of Atoll.",
+    .m_size = sizeof(atoll_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__atoll(void) { return PyModuleDef_Init(&atoll_module_def); }

@@ -1,0 +1,333 @@
+/* memoryview across interpreters: the same memory, no copy.
+ *
+ * Sending a memoryview makes an export: the Py_buffer, taken and later released in the
+ * interpreter that owns the exporting object, with a reference count that any thread may change.
+ * What crosses is a handle to the export and the view's geometry.  The receiver wraps both in
+ * a SharedView, an object whose only ability is the buffer protocol, and
+ * gives the user a memoryview of that.  Sending it on, or back, sends the same export again.
+ *
+ * Release.  The last reference may go in any thread; the Py_buffer must be released by its
+ * owner.  It is handed over as a job, which the owner's next session runs, or a pending call when it is busy.  An
+ * interpreter with exports that are still seen elsewhere is not ended when it is closed (lifecycle.c,
+ * "zombie"), so no view ever dangles; the release that brings its exports to zero makes a sweep due.
+ *
+ * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
+ */
+#include "module/module.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    atoll_job job; /* first member: the job is the export */
+    _Atomic(uint32_t) refs;
+    atoll_entry *owner; /* a reference */
+    Py_buffer buffer;
+} view_export;
+
+typedef struct {
+    PyObject_HEAD
+    view_export *export;
+    char *data;
+    Py_ssize_t len;
+    Py_ssize_t itemsize;
+    int readonly;
+    int ndim;
+    char *format;        /* PyMem */
+    Py_ssize_t *extents; /* PyMem: ndim of shape, then ndim of strides */
+} shared_view;
+
+/* ---- exports ---- */
+
+static void export_finish(atoll_job *job) {
+    view_export *export = (view_export *)job;
+    atoll_entry *owner = export->owner;
+    /* Run after its interpreter ended (at exit only), there is nothing left to release. */
+    if (atoll_entry_is_open(owner) || PyInterpreterState_Get() == owner->interp) {
+        PyBuffer_Release(&export->buffer);
+    }
+    atomic_fetch_sub(&owner->exports, 1);
+    free(export);
+    atoll_entry_release(owner);
+}
+
+static int drain_jobs(void *raw) {
+    atoll_entry *entry = raw;
+    if (PyInterpreterState_Get() == entry->interp) {
+        atoll_session_housekeeping(entry);
+    }
+    atoll_entry_release(entry);
+    return 0;
+}
+
+static void export_retain(void *ptr) { atomic_fetch_add(&((view_export *)ptr)->refs, 1); }
+
+static void export_release(void *ptr) {
+    view_export *export = ptr;
+    if (atomic_fetch_sub(&export->refs, 1) != 1) {
+        return;
+    }
+    atoll_entry *owner = export->owner;
+    atoll_entry_retain(owner); /* for the pending call */
+    bool first = atoll_entry_push_job(owner, &export->job);
+    bool pending = false;
+    if (atoll_entry_guard(owner)) {
+        if (first) {
+            pending = atoll_add_pending_call(owner->interp, drain_jobs, owner) == 0;
+        }
+        atoll_entry_unguard(owner);
+    } else {
+        atoll_interp_sweep_later();
+    }
+    if (!pending) {
+        atoll_entry_release(owner);
+    }
+}
+
+static const atoll_handle_class export_class = {"memory", export_retain, export_release};
+
+/* ---- sending ---- */
+
+static bool has_object_pointers(const char *format) {
+    bool in_name = false;
+    for (; format != NULL && *format != '\0'; format++) {
+        in_name ^= *format == ':';
+        if (*format == 'O' && !in_name) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The export behind a memoryview, with a new reference; NULL with an exception. */
+static view_export *export_of(atoll_encoder *enc, atoll_state *state, PyObject *view) {
+    PyObject *base = PyMemoryView_GET_BASE(view);
+    if (base != NULL && Py_IS_TYPE(base, state->shared_view_type)) {
+        view_export *export = ((shared_view *)base)->export;
+        export_retain(export);
+        return export;
+    }
+    view_export *export = calloc(1, sizeof *export);
+    if (export == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (PyObject_GetBuffer(view, &export->buffer, PyBUF_FULL_RO) < 0) {
+        free(export);
+        if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
+            (void)atoll_encoder_refuse(enc, "a released memoryview is not shareable");
+        }
+        return NULL;
+    }
+    export->job.run = export_finish;
+    atomic_init(&export->refs, 1);
+    export->owner = state->entry;
+    atoll_entry_retain(state->entry);
+    atomic_fetch_add(&state->entry->exports, 1);
+    return export;
+}
+
+static int view_encode(atoll_encoder *enc, PyObject *view) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    Py_buffer *b = PyMemoryView_GET_BUFFER(view);
+    if (state == NULL) {
+        PyErr_SetString(PyExc_SystemError, "atoll is not loaded in this interpreter");
+        return -1;
+    }
+    if (has_object_pointers(b->format)) {
+        return atoll_encoder_refuse(enc, "memory that holds object pointers (format 'O') is not shareable");
+    }
+    if (b->suboffsets != NULL) {
+        return atoll_encoder_refuse(enc, "memory with suboffsets is not shareable");
+    }
+    view_export *export = export_of(enc, state, view);
+    if (export == NULL) {
+        return -1;
+    }
+    int64_t offset = (int64_t)((const char *)b->buf - (const char *)export->buffer.buf);
+    atoll_message *msg = atoll_encoder_message(enc);
+    uint32_t index = atoll_message_attach(msg, &export_class, export);
+    const char *format = b->format != NULL ? b->format : "B";
+    atoll_put_u32(&msg->body, index);
+    atoll_put_u64(&msg->body, (uint64_t)offset);
+    atoll_put_u64(&msg->body, (uint64_t)b->len);
+    atoll_put_u64(&msg->body, (uint64_t)b->itemsize);
+    atoll_put_u8(&msg->body, (uint8_t)(b->readonly != 0));
+    atoll_put_u8(&msg->body, (uint8_t)b->ndim);
+    atoll_put_u32(&msg->body, (uint32_t)strlen(format));
+    atoll_put_bytes(&msg->body, format, strlen(format));
+    for (int i = 0; i < b->ndim; i++) {
+        atoll_put_u64(&msg->body, (uint64_t)(b->shape != NULL ? b->shape[i] : b->len / b->itemsize));
+        atoll_put_u64(&msg->body, (uint64_t)(b->strides != NULL ? b->strides[i] : b->itemsize));
+    }
+    if (msg->body.failed) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- receiving ---- */
+
+/* Whether every element of the view lies inside the export's memory, and len is its size. */
+static bool geometry_fits(const shared_view *v, const Py_buffer *whole, int64_t offset) {
+    int64_t low = 0; /* where the export's memory begins, relative to whole->buf */
+    int64_t high = whole->len;
+    for (int i = 0; whole->strides != NULL && i < whole->ndim; i++) {
+        int64_t reach = whole->shape[i] > 0 ? (whole->shape[i] - 1) * whole->strides[i] : 0;
+        if (i == 0) {
+            high = whole->itemsize;
+        }
+        *(reach < 0 ? &low : &high) += reach;
+    }
+    int64_t first = offset;
+    int64_t last = offset;
+    uint64_t count = 1;
+    for (int i = 0; i < v->ndim; i++) {
+        int64_t n = v->extents[i];
+        int64_t step = v->extents[v->ndim + i];
+        int64_t reach;
+        if (n < 0 || __builtin_mul_overflow(count, (uint64_t)n, &count) ||
+            __builtin_mul_overflow(n > 0 ? n - 1 : 0, step, &reach) ||
+            __builtin_add_overflow(reach < 0 ? first : last, reach, reach < 0 ? &first : &last)) {
+            return false;
+        }
+    }
+    uint64_t bytes;
+    if (v->itemsize <= 0 || __builtin_mul_overflow(count, (uint64_t)v->itemsize, &bytes) ||
+        bytes != (uint64_t)v->len) {
+        return false;
+    }
+    return count == 0 || (first >= low && last <= high - v->itemsize);
+}
+
+static PyObject *view_decode(atoll_decoder *dec) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    atoll_reader *rd = atoll_decoder_reader(dec);
+    uint32_t index = atoll_get_u32(rd);
+    view_export *export = atoll_message_handle(atoll_decoder_message(dec), index, &export_class);
+    int64_t offset = (int64_t)atoll_get_u64(rd);
+    Py_ssize_t len = (Py_ssize_t)atoll_get_u64(rd);
+    Py_ssize_t itemsize = (Py_ssize_t)atoll_get_u64(rd);
+    int readonly = atoll_get_u8(rd) != 0;
+    int ndim = atoll_get_u8(rd);
+    uint32_t format_len = atoll_get_u32(rd);
+    const uint8_t *format = atoll_get_bytes(rd, format_len);
+    if (state == NULL || export == NULL || rd->failed || ndim > PyBUF_MAX_NDIM ||
+        atoll_reader_left(rd) < (size_t)ndim * 16) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: shared memory");
+        return NULL;
+    }
+    shared_view *v = (shared_view *)state->shared_view_type->tp_alloc(state->shared_view_type, 0);
+    if (v == NULL) {
+        return NULL;
+    }
+    export_retain(export);
+    v->export = export;
+    v->data = (char *)export->buffer.buf + offset;
+    v->len = len;
+    v->itemsize = itemsize;
+    v->readonly = readonly || export->buffer.readonly;
+    v->ndim = ndim;
+    v->format = PyMem_Malloc((size_t)format_len + 1);
+    v->extents = PyMem_Calloc((size_t)ndim * 2 + 1, sizeof *v->extents);
+    PyObject *view = NULL;
+    if (v->format == NULL || v->extents == NULL) {
+        PyErr_NoMemory();
+    } else {
+        memcpy(v->format, format, format_len);
+        v->format[format_len] = '\0';
+        for (int i = 0; i < ndim; i++) {
+            v->extents[i] = (Py_ssize_t)atoll_get_u64(rd);
+            v->extents[ndim + i] = (Py_ssize_t)atoll_get_u64(rd);
+        }
+        if (geometry_fits(v, &export->buffer, offset)) {
+            view = PyMemoryView_FromObject((PyObject *)v);
+        } else {
+            PyErr_SetString(PyExc_ValueError, "malformed message: shared memory out of bounds");
+        }
+    }
+    Py_DECREF(v);
+    return view;
+}
+
+static const atoll_codec_hook view_hook = {ATOLL_HOOK_MEMORYVIEW, view_encode, view_decode};
+
+/* ---- the type ---- */
+
+static int shared_view_getbuffer(PyObject *self, Py_buffer *b, int flags) {
+    shared_view *v = (shared_view *)self;
+    if ((flags & PyBUF_WRITABLE) != 0 && v->readonly) {
+        PyErr_SetString(PyExc_BufferError, "the shared memory is read-only");
+        b->obj = NULL;
+        return -1;
+    }
+    *b = (Py_buffer){
+        .buf = v->data,
+        .obj = Py_NewRef(self),
+        .len = v->len,
+        .itemsize = v->itemsize,
+        .readonly = v->readonly,
+        .ndim = v->ndim,
+        .format = v->format,
+        .shape = v->extents,
+        .strides = v->extents + v->ndim,
+    };
+    if ((flags & PyBUF_FORMAT) == 0) {
+        b->format = NULL;
+    }
+    if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
+        Py_buffer probe = *b;
+        if (!PyBuffer_IsContiguous(&probe, 'C')) {
+            Py_CLEAR(b->obj);
+            PyErr_SetString(PyExc_BufferError, "the shared memory is not contiguous");
+            return -1;
+        }
+        b->strides = NULL;
+        if ((flags & PyBUF_ND) != PyBUF_ND) {
+            b->shape = NULL;
+        }
+    }
+    return 0;
+}
+
+static void shared_view_dealloc(PyObject *self) {
+    shared_view *v = (shared_view *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (v->export != NULL) {
+        export_release(v->export);
+    }
+    PyMem_Free(v->format);
+    PyMem_Free(v->extents);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static int shared_view_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static PyType_Slot shared_view_slots[] = {
+    {Py_tp_doc, "Memory of an object in another interpreter. Exports the buffer protocol."},
+    {Py_tp_dealloc, shared_view_dealloc},
+    {Py_tp_traverse, shared_view_traverse},
+    {Py_bf_getbuffer, shared_view_getbuffer},
+    {0, NULL},
+};
+
+static PyType_Spec shared_view_spec = {
+    .name = "atoll._atoll.SharedView",
+    .basicsize = sizeof(shared_view),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = shared_view_slots,
+};
+
+int atoll_shared_view_add(atoll_state *state, PyObject *module) {
+    state->shared_view_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &shared_view_spec, NULL);
+    if (state->shared_view_type == NULL) {
+        return -1;
+    }
+    return atoll_codec_add_hook(state->codec, &PyMemoryView_Type, &view_hook);
+}

@@ -1,0 +1,100 @@
+/* port.h for Linux. */
+#include "port/port.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+void atoll_cond_init(atoll_cond *c) {
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static struct timespec to_timespec(double seconds) {
+    struct timespec ts = {.tv_sec = (time_t)seconds};
+    ts.tv_nsec = (long)((seconds - (double)ts.tv_sec) * 1e9);
+    return ts;
+}
+
+bool atoll_cond_wait_for(atoll_cond *c, atoll_mutex *m, double seconds) {
+    struct timespec until = to_timespec(atoll_clock() + seconds);
+    return pthread_cond_timedwait(c, m, &until) != ETIMEDOUT;
+}
+
+double atoll_clock(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+void atoll_sleep(double seconds) {
+    struct timespec ts = to_timespec(seconds);
+    while (nanosleep(&ts, &ts) < 0 && errno == EINTR) {
+    }
+}
+
+void atoll_yield(void) { sched_yield(); }
+
+typedef struct {
+    void (*run)(void *);
+    void *arg;
+} start_info;
+
+static void *start_thread(void *raw) {
+    start_info info = *(start_info *)raw;
+    free(raw);
+    info.run(info.arg);
+    return NULL;
+}
+
+int atoll_thread_start(void (*run)(void *), void *arg) {
+    start_info *info = malloc(sizeof *info);
+    if (info == NULL) {
+        return -1;
+    }
+    *info = (start_info){run, arg};
+    /* The new thread inherits the mask, so no signal can slip in before it blocks them itself. */
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    int failed = pthread_create(&thread, &attr, start_thread, info);
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0) {
+        free(info);
+        return -1;
+    }
+    return 0;
+}
+
+_Noreturn void atoll_thread_park(void) {
+    for (;;) {
+        pause();
+    }
+}
+
+bool atoll_thread_is_main(void) { return syscall(SYS_gettid) == (long)getpid(); }
+
+static pthread_key_t exit_key;
+
+int atoll_thread_exit_init(void (*destroy)(void *)) {
+    return pthread_key_create(&exit_key, destroy) == 0 ? 0 : -1;
+}
+
+void atoll_thread_at_exit(void *value) { pthread_setspecific(exit_key, value); }
+
+void atoll_at_fork_child(void (*run)(void)) { pthread_atfork(NULL, NULL, run); }
+
+_Noreturn void atoll_process_exit(int status) { _exit(status); }

@@ -1,0 +1,52 @@
+/* The porting contract: all that Atoll asks of an operating system.
+ *
+ * No function here touches Python.  A mutex is not recursive and must not be held
+ * while Python code runs or a GIL is awaited: every lock of Atoll's is a leaf lock
+ * except the lifecycle lock, which port knows nothing about.
+ */
+#ifndef ATOLL_PORT_PORT_H
+#define ATOLL_PORT_PORT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef pthread_mutex_t atoll_mutex;
+#define ATOLL_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+
+static inline void atoll_mutex_init(atoll_mutex *m) { pthread_mutex_init(m, NULL); }
+static inline void atoll_mutex_lock(atoll_mutex *m) { pthread_mutex_lock(m); }
+static inline void atoll_mutex_unlock(atoll_mutex *m) { pthread_mutex_unlock(m); }
+
+/* A condition on the monotonic clock, always used with one mutex. */
+typedef pthread_cond_t atoll_cond;
+void atoll_cond_init(atoll_cond *c);
+static inline void atoll_cond_wait(atoll_cond *c, atoll_mutex *m) { pthread_cond_wait(c, m); }
+/* false when `seconds` have passed without a wake-up. */
+bool atoll_cond_wait_for(atoll_cond *c, atoll_mutex *m, double seconds);
+static inline void atoll_cond_broadcast(atoll_cond *c) { pthread_cond_broadcast(c); }
+
+/* Seconds on the monotonic clock. */
+double atoll_clock(void);
+void atoll_sleep(double seconds);
+/* Gives up the processor to another runnable thread. */
+void atoll_yield(void);
+
+/* Starts a detached thread with all signals blocked (signals belong to Python's main thread). 0 or -1. */
+int atoll_thread_start(void (*run)(void *), void *arg);
+/* Never returns: parks the calling thread until the process ends. */
+_Noreturn void atoll_thread_park(void);
+/* True on the thread that the process started with (in a forked child: the one that forked). */
+bool atoll_thread_is_main(void);
+
+/* Calls destroy(value) when a thread that called atoll_thread_at_exit(value) ends.  One value per thread. */
+int atoll_thread_exit_init(void (*destroy)(void *));
+void atoll_thread_at_exit(void *value);
+
+/* Runs in a forked child, before anything else of Atoll's. */
+void atoll_at_fork_child(void (*run)(void));
+
+/* Ends the process at once: no exit handlers, no destructors. */
+_Noreturn void atoll_process_exit(int status);
+
+#endif

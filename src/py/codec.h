@@ -1,0 +1,80 @@
+/* The codec: Python objects to messages and back.  Public face; codec_internal.h has the rest.
+ *
+ * One atoll_codec lives in the module state of each interpreter.  All functions need
+ * that interpreter's thread state attached, and may run Python code unless said otherwise.
+ */
+#ifndef ATOLL_PY_CODEC_H
+#define ATOLL_PY_CODEC_H
+
+#include "py/compat.h" /* first: Python.h wants to be */
+
+#include "core/message.h"
+
+typedef struct atoll_codec atoll_codec;
+typedef struct atoll_encoder atoll_encoder;
+typedef struct atoll_decoder atoll_decoder;
+
+/* What the module layer adds: types that cross by handle.  `id` is stable and the same in
+ * every interpreter (one of ATOLL_HOOK_*).  Hooked types match exactly (Py_TYPE(obj) == type),
+ * are memoised by the codec, and count as shareable. */
+typedef struct {
+    uint8_t id;
+    int (*encode)(atoll_encoder *enc, PyObject *obj); /* 0, or -1 with an exception */
+    PyObject *(*decode)(atoll_decoder *dec);          /* a new reference, or NULL with an exception */
+} atoll_codec_hook;
+
+enum { ATOLL_HOOK_INTERPRETER = 0, ATOLL_HOOK_MEMORYVIEW = 1, ATOLL_HOOK_QUEUE = 2, ATOLL_HOOK_MAX = 16 };
+
+/* interp_id: the id of the interpreter that owns this codec.  not_shareable: the exception class
+ * NotShareableError (a new reference is taken). */
+atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable);
+int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg);
+void atoll_codec_clear(atoll_codec *codec);
+void atoll_codec_free(atoll_codec *codec);
+int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_codec_hook *hook);
+
+/* For hooks: the message being written or read, its body's reader, and the exception to raise. */
+atoll_message *atoll_encoder_message(atoll_encoder *enc);
+const atoll_message *atoll_decoder_message(atoll_decoder *dec);
+atoll_reader *atoll_decoder_reader(atoll_decoder *dec);
+/* Sets NotShareableError "PATH: why" for the object being encoded; returns -1. */
+int atoll_encoder_refuse(atoll_encoder *enc, const char *why);
+
+/* Appends obj to msg.  root names it in errors ("result", "args", ...).  0, or -1 with an exception
+ * (NotShareableError for what cannot cross) and the message as it was before. */
+int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
+/* Rebuilds the object of a message.  The message stays the caller's. */
+PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
+
+/* A call's arguments, in one memo, so that shared references keep their shape.  `args` is
+ * a vectorcall array (may hold the same object twice and borrowed references: no assumption
+ * about reference counts); kwnames a tuple or NULL.  callable may be NULL when it travels by
+ * number.  In errors: "callable", "args[1]", "kwargs['x']". */
+int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames);
+/* The other side.  *callable is NULL when it travelled by number; *stack is a PyMem array of
+ * nargs + len(kwnames) new references with one writable slot before it (PY_VECTORCALL_ARGUMENTS_OFFSET). */
+typedef struct {
+    PyObject *callable;
+    PyObject **stack; /* stack[-1] is writable */
+    Py_ssize_t nargs;
+    PyObject *kwnames; /* NULL when there are none */
+    PyObject *small[9];
+} atoll_call_args;
+int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out);
+void atoll_call_args_clear(atoll_call_args *args);
+
+/* The process-unique number (never 0) of a function obj that the receiver may cache whole: no closure,
+ * no defaults that could differ, globals as when it was numbered.  0 when obj is no such function
+ * (the caller then encodes it in full).  Never sets an exception, runs no Python code on the
+ * fast path (number already known). */
+uint64_t atoll_function_number(atoll_codec *codec, PyObject *obj);
+/* A borrowed reference to the function cached here under number, or NULL (no exception): send it in full. */
+PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number);
+/* Keeps func (a decoded copy) under number for later. 0, or -1 with an exception. */
+int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func);
+
+/* concurrent.interpreters.is_shareable(): 1, 0 or -1 with an exception.  Deep. */
+int atoll_is_shareable(atoll_codec *codec, PyObject *obj);
+
+#endif

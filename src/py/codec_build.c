@@ -1,0 +1,548 @@
+/* Decoding objects: the counterpart of codec_object.c.
+ *
+ * Whatever may run Python code (imports, constructors, __setstate__) pins the decoder first.  Plain
+ * instances of classes that are already imported run none.
+ */
+#include "py/codec_internal.h"
+
+#include "core/block.h"
+
+static PyObject *remembered(atoll_decoder *dec, PyObject *obj) {
+    if (obj != NULL && atoll_remember(dec, obj) < 0) {
+        Py_DECREF(obj);
+        return NULL;
+    }
+    return obj;
+}
+
+/* Drops `mine` in favour of the copy whose index follows. */
+static PyObject *replaced(atoll_decoder *dec, PyObject *mine) {
+    if (mine == NULL) {
+        return NULL;
+    }
+    atoll_decoder_pin(dec);
+    Py_DECREF(mine);
+    Py_ssize_t index = atoll_get_count(dec, 0);
+    if (index < 0 || (size_t)index >= dec->nmemo) {
+        return atoll_malformed("a reference to what was not sent");
+    }
+    return Py_NewRef(dec->memo[index]);
+}
+
+/* ---- import paths ---- */
+
+static PyObject *decode_text(atoll_decoder *dec) {
+    PyObject *text = atoll_decode_value(dec);
+    if (text != NULL && !PyUnicode_CheckExact(text)) {
+        atoll_decoder_pin(dec);
+        Py_DECREF(text);
+        return atoll_malformed("a name that is not a str");
+    }
+    return text;
+}
+
+static PyObject *decode_origin(atoll_decoder *dec) {
+    PyObject *origin = atoll_decode_value(dec);
+    if (origin != NULL && origin != Py_None && !PyUnicode_CheckExact(origin)) {
+        atoll_decoder_pin(dec);
+        Py_DECREF(origin);
+        return atoll_malformed("a file name that is not a str");
+    }
+    return origin;
+}
+
+static PyObject *import(atoll_decoder *dec, PyObject *name, PyObject *origin) {
+    PyObject *module = atoll_module_by_name(name);
+    if (module != NULL) {
+        return module;
+    }
+    return atoll_decoder_pin(dec) < 0 ? NULL : atoll_import_module(dec->codec, name, origin);
+}
+
+/* module.qualname; a module that does not have it yet may be one that is being imported. */
+static PyObject *find_global(atoll_decoder *dec, PyObject *module, PyObject *qualname) {
+    if (PyModule_Check(module)) {
+        PyObject *found = PyDict_GetItemWithError(PyModule_GetDict(module), qualname);
+        if (found != NULL || PyErr_Occurred()) {
+            return Py_XNewRef(found);
+        }
+    }
+    return atoll_decoder_pin(dec) < 0 ? NULL : atoll_get_dotted(module, qualname);
+}
+
+static PyObject *decode_path(atoll_decoder *dec, uint8_t tag) {
+    PyObject *qualname = NULL;
+    PyObject *origin = NULL;
+    PyObject *module = NULL;
+    PyObject *obj = NULL;
+    PyObject *name = decode_text(dec);
+    if (name == NULL || (tag == T_GLOBAL && (qualname = decode_text(dec)) == NULL) ||
+        (origin = decode_origin(dec)) == NULL) {
+        goto done;
+    }
+    module = import(dec, name, origin);
+    if (module != NULL) {
+        obj = tag == T_GLOBAL ? find_global(dec, module, qualname) : Py_NewRef(module);
+    }
+done:
+    atoll_decoder_drop(dec, name);
+    atoll_decoder_drop(dec, qualname);
+    atoll_decoder_drop(dec, origin);
+    Py_XDECREF(module);
+    return remembered(dec, obj);
+}
+
+/* ---- instances ---- */
+
+static PyTypeObject *decode_type(atoll_decoder *dec) {
+    PyObject *type = atoll_decode_value(dec);
+    if (type != NULL && !PyType_Check(type)) {
+        atoll_decoder_pin(dec);
+        Py_DECREF(type);
+        return (PyTypeObject *)atoll_malformed("an instance of what is not a class");
+    }
+    return (PyTypeObject *)type;
+}
+
+static PyObject *new_instance(atoll_decoder *dec, PyTypeObject *type) {
+    if (type->tp_new == PyBaseObject_Type.tp_new && (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
+        PyObject *empty = PyTuple_New(0);
+        PyObject *obj = empty != NULL ? type->tp_new(type, empty, NULL) : NULL;
+        Py_XDECREF(empty);
+        return obj;
+    }
+    if (atoll_decoder_pin(dec) < 0) {
+        return NULL;
+    }
+    return PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
+}
+
+/* obj.__dict__.update(state), its names interned. */
+static int update_dict(atoll_decoder *dec, PyObject *obj, PyObject *state) {
+    PyObject *dict = PyObject_GetAttr(obj, dec->codec->names[N_DICT]);
+    if (dict == NULL) {
+        return -1;
+    }
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && PyDict_Next(state, &pos, &key, &value)) {
+        Py_INCREF(key);
+        if (PyUnicode_CheckExact(key)) {
+            PyUnicode_InternInPlace(&key);
+        }
+        Py_INCREF(value);
+        rc = PyObject_SetItem(dict, key, value);
+        Py_DECREF(value);
+        Py_DECREF(key);
+    }
+    Py_DECREF(dict);
+    return rc;
+}
+
+static int set_attributes(PyObject *obj, PyObject *state) {
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && PyDict_Next(state, &pos, &key, &value)) {
+        Py_INCREF(key);
+        Py_INCREF(value);
+        rc = PyObject_SetAttr(obj, key, value);
+        Py_DECREF(value);
+        Py_DECREF(key);
+    }
+    return rc;
+}
+
+/* pickle's default for a state that no __setstate__ takes.  Pinned. */
+static int apply_default_state(atoll_decoder *dec, PyObject *obj, PyObject *state) {
+    PyObject *slots = NULL;
+    if (PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2) {
+        slots = PyTuple_GET_ITEM(state, 1);
+        state = PyTuple_GET_ITEM(state, 0);
+    }
+    if ((state != Py_None && !PyDict_Check(state)) || (slots != NULL && slots != Py_None && !PyDict_Check(slots))) {
+        atoll_malformed("a state that is not a dict");
+        return -1;
+    }
+    if (state != Py_None && PyDict_GET_SIZE(state) != 0 && update_dict(dec, obj, state) < 0) {
+        return -1;
+    }
+    return slots != NULL && slots != Py_None ? set_attributes(obj, slots) : 0;
+}
+
+static int apply_state(atoll_decoder *dec, PyObject *obj, PyObject *setter, PyObject *state) {
+    PyObject *done = NULL;
+    if (setter != NULL) {
+        done = PyObject_CallFunctionObjArgs(setter, obj, state, NULL);
+    } else {
+        PyObject *setstate = PyObject_GetAttr(obj, dec->codec->names[N_SETSTATE]);
+        if (setstate == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+                return -1;
+            }
+            PyErr_Clear();
+            return apply_default_state(dec, obj, state);
+        }
+        done = PyObject_CallOneArg(setstate, state);
+        Py_DECREF(setstate);
+    }
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+static PyObject *decode_plain(atoll_decoder *dec) {
+    PyTypeObject *type = decode_type(dec);
+    PyObject *obj = type != NULL ? new_instance(dec, type) : NULL;
+    Py_XDECREF(type); /* obj holds it */
+    obj = remembered(dec, obj);
+    if (obj == NULL) {
+        return NULL;
+    }
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    if (dict == NULL || !PyDict_CheckExact(dict) || atoll_decode_dict_body(dec, dict, true) < 0) {
+        if (!PyErr_Occurred()) {
+            atoll_malformed("attributes for what has none");
+        }
+        Py_XDECREF(dict);
+        Py_DECREF(obj);
+        return NULL;
+    }
+    Py_DECREF(dict);
+    return obj;
+}
+
+static PyObject *decode_with_state(atoll_decoder *dec) {
+    if (atoll_decoder_pin(dec) < 0) {
+        return NULL;
+    }
+    PyTypeObject *type = decode_type(dec);
+    PyObject *obj = type != NULL ? new_instance(dec, type) : NULL;
+    Py_XDECREF(type);
+    obj = remembered(dec, obj);
+    PyObject *state = obj != NULL ? atoll_decode_value(dec) : NULL;
+    int rc = state == NULL ? -1 : state == Py_None ? 0 : apply_default_state(dec, obj, state);
+    Py_XDECREF(state);
+    if (rc < 0) {
+        Py_CLEAR(obj);
+    }
+    return obj;
+}
+
+static PyObject *decode_namedtuple(atoll_decoder *dec, uint8_t tag) {
+    PyTypeObject *type = decode_type(dec);
+    Py_ssize_t n = type != NULL ? atoll_get_count(dec, 1) : -1;
+    PyObject *items = n >= 0 ? PyTuple_New(n) : NULL;
+    PyObject *obj = NULL;
+    for (Py_ssize_t i = 0; items != NULL && i < n; i++) {
+        PyObject *item = atoll_decode_value(dec);
+        if (item == NULL) {
+            Py_CLEAR(items);
+            break;
+        }
+        PyTuple_SET_ITEM(items, i, item);
+    }
+    if (items != NULL && !PyType_IsSubtype(type, &PyTuple_Type)) {
+        atoll_malformed("a tuple of a class that is no tuple");
+    } else if (items != NULL) {
+        /* tuple.__new__, as namedtuple's own: no Python code. */
+        PyObject *args = PyTuple_Pack(1, items);
+        obj = args != NULL ? PyTuple_Type.tp_new(type, args, NULL) : NULL;
+        Py_XDECREF(args);
+    }
+    atoll_decoder_pin(dec);
+    Py_XDECREF(items);
+    Py_XDECREF(type);
+    return tag == T_NAMEDTUPLE_DUP ? replaced(dec, obj) : remembered(dec, obj);
+}
+
+static PyObject *decode_enum(atoll_decoder *dec, uint8_t tag) {
+    if (atoll_decoder_pin(dec) < 0) {
+        return NULL;
+    }
+    PyTypeObject *type = decode_type(dec);
+    PyObject *name = type != NULL ? decode_text(dec) : NULL;
+    PyObject *map = name != NULL ? PyObject_GetAttr((PyObject *)type, dec->codec->names[N_MEMBER_MAP]) : NULL;
+    PyObject *obj = map != NULL ? PyObject_GetItem(map, name) : NULL;
+    Py_XDECREF(type);
+    Py_XDECREF(name);
+    Py_XDECREF(map);
+    return tag == T_ENUM_DUP ? replaced(dec, obj) : remembered(dec, obj);
+}
+
+/* ---- reductions ---- */
+
+static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args) {
+    if (tag == T_REDUCE) {
+        return PyObject_Call(func, args, NULL);
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(args);
+    if (n < 1 || !PyType_Check(PyTuple_GET_ITEM(args, 0)) ||
+        (tag == T_NEWOBJ_EX && (n != 3 || !PyTuple_Check(PyTuple_GET_ITEM(args, 1)) ||
+                                !PyDict_Check(PyTuple_GET_ITEM(args, 2))))) {
+        return atoll_malformed("a construction without a class");
+    }
+    PyObject *type = PyTuple_GET_ITEM(args, 0);
+    PyObject *make = PyObject_GetAttr(type, dec->codec->names[N_NEW]);
+    if (make == NULL) {
+        return NULL;
+    }
+    PyObject *obj = NULL;
+    if (tag == T_NEWOBJ) {
+        obj = PyObject_Call(make, args, NULL);
+    } else {
+        PyObject *first = PyTuple_Pack(1, type);
+        PyObject *all = first != NULL ? PySequence_Concat(first, PyTuple_GET_ITEM(args, 1)) : NULL;
+        obj = all != NULL ? PyObject_Call(make, all, PyTuple_GET_ITEM(args, 2)) : NULL;
+        Py_XDECREF(first);
+        Py_XDECREF(all);
+    }
+    Py_DECREF(make);
+    return obj;
+}
+
+static int decode_items(atoll_decoder *dec, PyObject *obj) {
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    if (n < 0) {
+        return -1;
+    }
+    PyObject *items = PyList_New(0);
+    for (Py_ssize_t i = 0; i < n && items != NULL; i++) {
+        PyObject *item = atoll_decode_value(dec);
+        if (item == NULL || PyList_Append(items, item) < 0) {
+            Py_CLEAR(items);
+        }
+        Py_XDECREF(item);
+    }
+    if (items == NULL) {
+        return -1;
+    }
+    int rc = -1;
+    PyObject *done = NULL;
+    if (PyList_CheckExact(obj)) {
+        rc = PyList_SetSlice(obj, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, items);
+    } else if ((done = PyObject_CallMethodOneArg(obj, dec->codec->names[N_EXTEND], items)) != NULL) {
+        rc = 0;
+    } else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        rc = 0;
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items) && rc == 0; i++) {
+            done = PyObject_CallMethodOneArg(obj, dec->codec->names[N_APPEND], PyList_GET_ITEM(items, i));
+            rc = done != NULL ? 0 : -1;
+            Py_CLEAR(done);
+        }
+    }
+    Py_XDECREF(done);
+    Py_DECREF(items);
+    return rc;
+}
+
+static int decode_pairs(atoll_decoder *dec, PyObject *obj) {
+    Py_ssize_t n = atoll_get_count(dec, 2);
+    int rc = n < 0 ? -1 : 0;
+    for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
+        PyObject *key = atoll_decode_value(dec);
+        PyObject *value = key != NULL ? atoll_decode_value(dec) : NULL;
+        rc = value != NULL ? PyObject_SetItem(obj, key, value) : -1;
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return rc;
+}
+
+static PyObject *decode_construction(atoll_decoder *dec, uint8_t tag, PyObject **func) {
+    if (tag == T_REDUCE && (*func = atoll_decode_value(dec)) == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    PyObject *args = n >= 0 ? PyTuple_New(n) : NULL;
+    for (Py_ssize_t i = 0; args != NULL && i < n; i++) {
+        PyObject *arg = atoll_decode_value(dec);
+        if (arg == NULL) {
+            Py_CLEAR(args);
+            break;
+        }
+        PyTuple_SET_ITEM(args, i, arg);
+    }
+    return args;
+}
+
+static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
+    if (atoll_decoder_pin(dec) < 0) {
+        return NULL;
+    }
+    uint8_t flags = atoll_get_u8(&dec->rd);
+    PyObject *func = NULL;
+    PyObject *args = decode_construction(dec, tag, &func);
+    PyObject *obj = NULL;
+    if (args != NULL && (flags & R_DUP) != 0) {
+        Py_XDECREF(func);
+        return replaced(dec, args);
+    }
+    if (args != NULL) {
+        obj = call_constructor(dec, tag, func, args);
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(func);
+    obj = remembered(dec, obj);
+    if (obj == NULL) {
+        return NULL;
+    }
+    PyObject *setter = NULL;
+    PyObject *state = NULL;
+    int rc = 0;
+    if ((flags & R_LIST) != 0) {
+        rc = decode_items(dec, obj);
+    }
+    if (rc == 0 && (flags & R_DICT) != 0) {
+        rc = decode_pairs(dec, obj);
+    }
+    if (rc == 0 && (flags & R_SETTER) != 0) {
+        rc = (setter = atoll_decode_value(dec)) != NULL ? 0 : -1;
+    }
+    if (rc == 0 && (flags & R_STATE) != 0) {
+        state = atoll_decode_value(dec);
+        rc = state != NULL ? apply_state(dec, obj, setter, state) : -1;
+    }
+    Py_XDECREF(setter);
+    Py_XDECREF(state);
+    if (rc < 0) {
+        Py_CLEAR(obj);
+    }
+    return obj;
+}
+
+static PyObject *decode_cloudpickle(atoll_decoder *dec) {
+    if (atoll_decoder_pin(dec) < 0) {
+        return NULL;
+    }
+    PyObject *bytes = atoll_decode_value(dec);
+    if (bytes == NULL || !PyBytes_CheckExact(bytes)) {
+        Py_XDECREF(bytes);
+        return atoll_malformed("a pickle that is not bytes");
+    }
+    PyObject *pickle = PyImport_ImportModule("pickle");
+    PyObject *obj = pickle != NULL ? PyObject_CallMethod(pickle, "loads", "(O)", bytes) : NULL;
+    Py_XDECREF(pickle);
+    Py_DECREF(bytes);
+    return remembered(dec, obj);
+}
+
+/* ---- wrappers ---- */
+
+static PyObject *decode_wrapper(atoll_decoder *dec, uint8_t tag) {
+    PyObject *part[4] = {NULL};
+    int n = tag == T_PROPERTY ? 4 : 1;
+    PyObject *obj = NULL;
+    if (atoll_decoder_pin(dec) < 0) {
+        return NULL;
+    }
+    for (int i = 0; i < n; i++) {
+        if ((part[i] = atoll_decode_value(dec)) == NULL) {
+            goto done;
+        }
+    }
+    if (tag == T_STATICMETHOD) {
+        obj = PyStaticMethod_New(part[0]);
+    } else if (tag == T_CLASSMETHOD) {
+        obj = PyClassMethod_New(part[0]);
+    } else {
+        obj = PyObject_CallFunctionObjArgs((PyObject *)&PyProperty_Type, part[0], part[1], part[2], part[3], NULL);
+    }
+done:
+    for (int i = 0; i < n; i++) {
+        Py_XDECREF(part[i]);
+    }
+    return remembered(dec, obj);
+}
+
+static PyObject *decode_cell(atoll_decoder *dec) {
+    PyObject *cell = remembered(dec, PyCell_New(NULL));
+    if (cell == NULL) {
+        return NULL;
+    }
+    if (dec->rd.at != dec->rd.end && *dec->rd.at == T_EMPTY) {
+        dec->rd.at++;
+        return cell;
+    }
+    PyObject *contents = atoll_decode_value(dec);
+    if (contents == NULL) {
+        Py_DECREF(cell);
+        return NULL;
+    }
+    PyCell_SET(cell, contents);
+    return cell;
+}
+
+static PyObject *decode_code(atoll_decoder *dec) {
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n) : NULL;
+    if (at == NULL) {
+        return atoll_malformed("code goes past the end");
+    }
+    PyObject *code = PyMarshal_ReadObjectFromString((const char *)at, n);
+    if (code != NULL && !PyCode_Check(code)) {
+        Py_DECREF(code);
+        return atoll_malformed("code that is not code");
+    }
+    return remembered(dec, code);
+}
+
+static PyObject *decode_hooked(atoll_decoder *dec) {
+    uint8_t id = atoll_get_u8(&dec->rd);
+    atoll_codec *codec = dec->codec;
+    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
+        if (codec->hooks[i].id == id) {
+            return atoll_decoder_pin(dec) < 0 ? NULL : remembered(dec, codec->hooks[i].decode(dec));
+        }
+    }
+    return atoll_malformed("an unknown kind of handle");
+}
+
+PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
+    tag &= (uint8_t)~ATOLL_MEMO;
+    switch (tag) {
+    case T_HOOK:
+        return decode_hooked(dec);
+    case T_BUFFER:
+        return remembered(dec, atoll_decode_buffer(dec));
+    case T_CODE:
+        return decode_code(dec);
+    case T_MODULE:
+    case T_GLOBAL:
+        return decode_path(dec, tag);
+    case T_OBJECT:
+        return decode_plain(dec);
+    case T_OBJECT_STATE:
+        return decode_with_state(dec);
+    case T_NAMEDTUPLE:
+    case T_NAMEDTUPLE_DUP:
+        return decode_namedtuple(dec, tag);
+    case T_VALUE_DUP:
+        return replaced(dec, atoll_decode_value(dec));
+    case T_ENUM:
+    case T_ENUM_DUP:
+        return decode_enum(dec, tag);
+    case T_REDUCE:
+    case T_NEWOBJ:
+    case T_NEWOBJ_EX:
+        return decode_reduction(dec, tag);
+    case T_CLOUDPICKLE:
+        return decode_cloudpickle(dec);
+    case T_FUNCTION:
+        return atoll_decode_function(dec, tag);
+    case T_CELL:
+        return decode_cell(dec);
+    case T_CLASS:
+    case T_CLASS_NUMBER:
+        return atoll_decode_class(dec, tag);
+    case T_STATICMETHOD:
+    case T_CLASSMETHOD:
+    case T_PROPERTY:
+        return decode_wrapper(dec, tag);
+    default:
+        return atoll_malformed("an unknown tag");
+    }
+}

@@ -1,0 +1,163 @@
+/* Naming the offending object: "args[1]['model'].lock: _thread.lock is not shareable".
+ *
+ * The encoder leaves a chain of frames on the C stack; nothing is computed until an error is certain.  An
+ * exception that a user's code raised becomes the cause of NotShareableError, except those that
+ * speak of the process and not of the object (MemoryError, RecursionError, KeyboardInterrupt and their like).
+ */
+#include "py/codec_internal.h"
+
+enum { KEY_SHOWN = 40, STEPS_SHOWN = 100 };
+
+/* repr(key), shortened; never fails but for memory. */
+static PyObject *short_repr(PyObject *key) {
+    PyObject *text = PyObject_Repr(key);
+    if (text == NULL) {
+        PyErr_Clear();
+        return PyUnicode_FromFormat("<%s>", Py_TYPE(key)->tp_name);
+    }
+    if (PyUnicode_GET_LENGTH(text) > KEY_SHOWN) {
+        PyObject *head = PyUnicode_Substring(text, 0, KEY_SHOWN - 3);
+        Py_SETREF(text, head != NULL ? PyUnicode_FromFormat("%U...", head) : NULL);
+        Py_XDECREF(head);
+    }
+    return text;
+}
+
+static PyObject *step_text(const atoll_frame *fr) {
+    PyObject *shown = NULL;
+    PyObject *text = NULL;
+    switch (fr->step) {
+    case AT_CALLABLE:
+        return PyUnicode_FromString("callable");
+    case AT_ARG:
+        return PyUnicode_FromFormat("args[%zd]", fr->index);
+    case AT_INDEX:
+        return PyUnicode_FromFormat("[%zd]", fr->index);
+    case AT_WORD:
+        return PyUnicode_FromFormat(".%s", fr->word);
+    case AT_ELEMENT:
+        return PyUnicode_FromString("{…}");
+    case AT_ATTR:
+        return fr->key != NULL && PyUnicode_Check(fr->key) ? PyUnicode_FromFormat(".%U", fr->key)
+                                                           : PyUnicode_FromString("");
+    case AT_KWARG:
+    case AT_KEY:
+    case AT_GLOBAL:
+        shown = fr->key != NULL ? short_repr(fr->key) : PyUnicode_FromString("?");
+        if (shown != NULL) {
+            const char *before = fr->step == AT_KWARG ? "kwargs" : fr->step == AT_GLOBAL ? ".__globals__" : "";
+            text = PyUnicode_FromFormat("%s[%U]", before, shown);
+            Py_DECREF(shown);
+        }
+        return text;
+    default:
+        return PyUnicode_FromString("");
+    }
+}
+
+/* The path of the current object. */
+static PyObject *path_text(atoll_encoder *enc) {
+    const atoll_frame *chain[STEPS_SHOWN];
+    size_t depth = 0;
+    size_t left_out = 0;
+    for (const atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
+        if (depth == STEPS_SHOWN) {
+            /* Keep the outermost and innermost: drop from the middle outwards. */
+            memmove(&chain[STEPS_SHOWN / 2], &chain[STEPS_SHOWN / 2 + 1],
+                    (STEPS_SHOWN / 2 - 1) * sizeof chain[0]);
+            depth--;
+            left_out++;
+        }
+        chain[depth++] = fr;
+    }
+    PyObject *path = PyUnicode_FromString(enc->root != NULL ? enc->root : "");
+    while (depth > 0 && path != NULL) {
+        depth--;
+        PyObject *step = step_text(chain[depth]);
+        Py_SETREF(path, step != NULL ? PyUnicode_Concat(path, step) : NULL);
+        Py_XDECREF(step);
+        if (path != NULL && left_out != 0 && depth == STEPS_SHOWN / 2) {
+            Py_SETREF(path, PyUnicode_FromFormat("%U...", path));
+        }
+    }
+    return path;
+}
+
+/* Raises NotShareableError "PATH: what" with `cause` (stolen, may be NULL). */
+static void raise_not_shareable(atoll_encoder *enc, PyObject *what, PyObject *cause) {
+    PyObject *path = what != NULL ? path_text(enc) : NULL;
+    PyObject *text = path != NULL ? PyUnicode_FromFormat("%U: %U", path, what) : NULL;
+    PyObject *exc = text != NULL ? PyObject_CallOneArg(enc->codec->not_shareable, text) : NULL;
+    Py_XDECREF(path);
+    Py_XDECREF(text);
+    if (exc == NULL) {
+        Py_XDECREF(cause);
+        return;
+    }
+    if (cause != NULL) {
+        PyException_SetContext(exc, Py_NewRef(cause));
+        PyException_SetCause(exc, cause);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+int atoll_encoder_refuse(atoll_encoder *enc, const char *why) {
+    PyErr_Clear();
+    PyObject *what = PyUnicode_FromString(why);
+    raise_not_shareable(enc, what, NULL);
+    Py_XDECREF(what);
+    return -1;
+}
+
+int atoll_refuse_with_cause(atoll_encoder *enc, const char *why) {
+    PyObject *cause = PyErr_GetRaisedException();
+    PyObject *what = PyUnicode_FromString(why);
+    raise_not_shareable(enc, what, cause);
+    Py_XDECREF(what);
+    return -1;
+}
+
+/* "module.qualname" of a type, without builtins, whatever the type's own code may do. */
+static PyObject *type_text(PyTypeObject *type) {
+    PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
+    PyObject *name = module != NULL ? PyType_GetQualName(type) : NULL;
+    PyObject *text = NULL;
+    if (name != NULL && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins") != 0) {
+        text = PyUnicode_FromFormat("%U.%U", module, name);
+    } else if (name != NULL) {
+        text = Py_NewRef(name);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    if (text == NULL) {
+        PyErr_Clear();
+        text = PyUnicode_FromString(type->tp_name);
+    }
+    return text;
+}
+
+int atoll_refuse_type(atoll_encoder *enc, PyObject *obj) {
+    PyObject *cause = PyErr_GetRaisedException();
+    PyObject *type = type_text(Py_TYPE(obj));
+    PyObject *what = NULL;
+    if (type != NULL && (PyFunction_Check(obj) || PyType_Check(obj))) {
+        PyObject *qualname = PyObject_GetAttrString(obj, "__qualname__");
+        if (qualname == NULL) {
+            PyErr_Clear();
+        }
+        what = PyUnicode_FromFormat("%U %V is not shareable", type,
+                                    qualname != NULL && PyUnicode_Check(qualname) ? qualname : NULL, "?");
+        Py_XDECREF(qualname);
+    } else if (type != NULL) {
+        what = PyUnicode_FromFormat("%U is not shareable", type);
+    }
+    raise_not_shareable(enc, what, cause);
+    Py_XDECREF(type);
+    Py_XDECREF(what);
+    return -1;
+}
+
+bool atoll_passes_through(atoll_codec *codec) {
+    return PyErr_ExceptionMatches(codec->not_shareable) || PyErr_ExceptionMatches(PyExc_MemoryError) ||
+           PyErr_ExceptionMatches(PyExc_RecursionError) || !PyErr_ExceptionMatches(PyExc_Exception);
+}

@@ -1,0 +1,465 @@
+/* Functions: by value where they are nobody's but a __main__'s, by import path elsewhere.
+ *
+ *   T_FUNCTION
+ *   u8     crossing (stateless, main, module)
+ *   u64    identity, 0 for none
+ *   u64    home: the interpreter whose __main__ it belongs to
+ *   value  code
+ *   value  module name of the globals, or file of the __main__, or None
+ *   value  origin of that module, or None
+ *   -- the function gets its memo index here --
+ *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, closure (a tuple of cells)
+ *   count  of globals, then names and values
+ *
+ * The function exists over there before anything that may refer back to it is read: recursion through globals, cells
+ * and defaults needs no more than the memo.
+ *
+ * Functions of a __main__ get, in each receiver, one globals dict per sending interpreter ("hidden": it is
+ * no module), whose __name__ is '<fake __main__>'.  What a function names is added to it unless it is there already: a
+ * receiver keeps its own state between calls.  Functions and classes are the exception: one
+ * that was defined anew takes the place of the old.  Sent home, a function finds itself by its identity.
+ */
+#include "py/codec_internal.h"
+
+enum { PART_COUNT = 9 };
+
+/* ---- which way ---- */
+
+static bool globals_of_module(atoll_codec *codec, PyObject *globals, PyObject **name) {
+    *name = PyDict_GetItemWithError(globals, codec->names[N_NAME]);
+    if (*name == NULL || !PyUnicode_CheckExact(*name) || atoll_is_main_name(codec, *name)) {
+        PyErr_Clear();
+        return false;
+    }
+    PyObject *module = atoll_module_by_name(*name);
+    bool same = module != NULL && PyModule_Check(module) && PyModule_GetDict(module) == globals;
+    Py_XDECREF(module);
+    return same;
+}
+
+static int has_path(PyFunctionObject *func) {
+    PyObject *name = func->func_module;
+    PyObject *module = name != NULL && PyUnicode_CheckExact(name) ? atoll_module_by_name(name) : NULL;
+    if (module == NULL) {
+        return 0;
+    }
+    PyObject *found = atoll_get_dotted(module, func->func_qualname);
+    Py_DECREF(module);
+    if (found == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    int rc = found == (PyObject *)func;
+    Py_DECREF(found);
+    return rc;
+}
+
+atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *func) {
+    if (atoll_function_is_stateless(func)) {
+        return CROSS_STATELESS;
+    }
+    PyObject *module = func->func_module;
+    if (module == NULL || !atoll_is_main_name(codec, module)) {
+        int rc = has_path(func);
+        return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_PATH : CROSS_NOT;
+    }
+    PyObject *name;
+    return globals_of_module(codec, func->func_globals, &name) ? CROSS_MODULE : CROSS_MAIN;
+}
+
+/* ---- hidden globals ---- */
+
+static PyObject *main_dict(void) {
+    PyObject *module = PyImport_AddModule("__main__"); /* borrowed */
+    return module != NULL ? PyModule_GetDict(module) : NULL;
+}
+
+PyObject *atoll_hidden_globals(atoll_codec *codec, int64_t home) {
+    if (home == codec->interp_id) {
+        return main_dict();
+    }
+    PyObject *key = PyLong_FromLongLong(home);
+    PyObject *dict = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
+    if (dict == NULL && key != NULL && !PyErr_Occurred()) {
+        PyObject *fresh = PyDict_New();
+        if (fresh != NULL &&
+            PyDict_SetItem(fresh, codec->names[N_NAME], codec->names[N_FAKE_MAIN]) == 0 &&
+            PyDict_SetItem(fresh, codec->names[N_BUILTINS], PyEval_GetBuiltins()) == 0 &&
+            PyDict_SetItem(codec->hidden, key, fresh) == 0) {
+            dict = fresh;
+        }
+        Py_XDECREF(fresh);
+    }
+    Py_XDECREF(key);
+    return dict;
+}
+
+int64_t atoll_globals_home(atoll_codec *codec, PyObject *globals) {
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    while (PyDict_Next(codec->hidden, &pos, &key, &value)) {
+        if (value == globals) {
+            return PyLong_AsLongLong(key);
+        }
+    }
+    return codec->interp_id;
+}
+
+/* ---- sending ---- */
+
+static bool is_own_name(PyObject *name) {
+    static const char *const own[] = {"__name__", "__builtins__", "__file__", "__spec__", "__loader__", "__package__"};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, own[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_definition(PyObject *obj) {
+    return PyFunction_Check(obj) || PyType_Check(obj) || PyModule_Check(obj) || PyCFunction_Check(obj);
+}
+
+/* The globals that func names; with `definitions`, only those that are definitions. */
+static int encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions) {
+    PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
+    PyObject *found = names != NULL ? PyDict_New() : NULL;
+    PyObject *it = found != NULL ? PyObject_GetIter(names) : NULL;
+    int rc = it != NULL ? 0 : -1;
+    PyObject *name;
+    while (rc == 0 && (name = PyIter_Next(it)) != NULL) {
+        PyObject *value = is_own_name(name) ? NULL : PyDict_GetItemWithError(func->func_globals, name);
+        if (value != NULL && (!definitions || is_definition(value))) {
+            rc = PyDict_SetItem(found, name, value);
+        }
+        Py_DECREF(name);
+    }
+    if (rc == 0 && !PyErr_Occurred()) {
+        rc = atoll_encode_dict_body(enc, found, AT_GLOBAL);
+    } else {
+        rc = -1;
+    }
+    Py_XDECREF(it);
+    Py_XDECREF(names);
+    Py_XDECREF(found);
+    return rc;
+}
+
+static int encode_part(atoll_encoder *enc, PyFunctionObject *func, const char *word, PyObject *part) {
+    return atoll_encode_part(enc, (PyObject *)func, word, part != NULL ? part : Py_None);
+}
+
+/* A function that computes annotations (3.14+), where it can cross; never a reason to refuse its owner. */
+static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool *lazy) {
+    atoll_codec *codec = enc->codec;
+    PyObject *annotate = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATE]);
+    *lazy = false;
+    if (annotate == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return NULL;
+        }
+        PyErr_Clear();
+    } else if (PyFunction_Check(annotate)) {
+        atoll_crossing way = atoll_function_crossing(codec, (PyFunctionObject *)annotate);
+        if (way == CROSS_ERROR) {
+            Py_DECREF(annotate);
+            return NULL;
+        }
+        *lazy = true;
+        if (way == CROSS_NOT || way == CROSS_PATH) {
+            Py_SETREF(annotate, Py_NewRef(Py_None));
+        }
+        return annotate;
+    }
+    Py_XDECREF(annotate);
+    PyObject *dict = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATIONS]);
+    if (dict != NULL && PyDict_Check(dict) && PyDict_GET_SIZE(dict) == 0) {
+        Py_SETREF(dict, Py_NewRef(Py_None));
+    }
+    return dict;
+}
+
+static int encode_parts(atoll_encoder *enc, PyFunctionObject *func) {
+    PyObject *dict = func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0 ? func->func_dict : NULL;
+    if (encode_part(enc, func, "__name__", func->func_name) < 0 ||
+        encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
+        encode_part(enc, func, "__module__", func->func_module) < 0 ||
+        encode_part(enc, func, "__doc__", func->func_doc) < 0 || encode_part(enc, func, "__dict__", dict) < 0 ||
+        encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
+        encode_part(enc, func, "__kwdefaults__", func->func_kwdefaults) < 0) {
+        return -1;
+    }
+    bool lazy;
+    PyObject *annotations = annotations_of(enc, func, &lazy);
+    if (annotations == NULL) {
+        return -1;
+    }
+    int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
+    Py_DECREF(annotations);
+    return rc < 0 ? -1 : encode_part(enc, func, "__closure__", func->func_closure);
+}
+
+/* The file of the __main__ whose globals these are, or None: borrowed. */
+static PyObject *main_file(atoll_codec *codec, PyObject *globals) {
+    PyObject *file = PyDict_GetItemWithError(globals, codec->names[N_FILE]);
+    PyErr_Clear();
+    return file != NULL && PyUnicode_CheckExact(file) ? file : Py_None;
+}
+
+static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
+    atoll_codec *codec = enc->codec;
+    uint64_t identity = atoll_function_identity(codec, func, way);
+    if (identity != 0 && atoll_weak_put(codec->function_refs, identity, (PyObject *)func) < 0) {
+        return -1;
+    }
+    PyObject *where = Py_None;
+    PyObject *origin = Py_None;
+    if (way == CROSS_MAIN) {
+        where = main_file(codec, func->func_globals);
+    } else if (way == CROSS_MODULE) {
+        if (!globals_of_module(codec, func->func_globals, &where)) {
+            return atoll_encoder_refuse(enc, "the module of its globals is gone");
+        }
+        PyObject *module = atoll_module_by_name(where);
+        origin = module != NULL ? atoll_module_origin(codec, module, where) : NULL;
+        Py_XDECREF(module);
+        if (origin == NULL) {
+            return -1;
+        }
+    }
+    if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) < 0 || atoll_put_tag(enc, (uint8_t)way) < 0 ||
+        atoll_put_u64_checked(enc, identity) < 0 ||
+        atoll_put_u64_checked(enc, (uint64_t)atoll_globals_home(codec, func->func_globals)) < 0 ||
+        atoll_encode_shared(enc, func->func_code) < 0 || atoll_encode_shared(enc, where) < 0 ||
+        atoll_encode_shared(enc, origin) < 0 || atoll_memo_add(enc, (PyObject *)func) < 0 ||
+        encode_parts(enc, func) < 0) {
+        return -1;
+    }
+    if (way != CROSS_MAIN) {
+        return atoll_put_count(enc, 0);
+    }
+    return encode_globals(enc, func, PyUnicode_CompareWithASCIIString(func->func_name, "__annotate__") == 0);
+}
+
+int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
+    PyFunctionObject *func = (PyFunctionObject *)obj;
+    if (atoll_encoder_pin(enc) < 0) {
+        return -1;
+    }
+    atoll_crossing way = atoll_function_crossing(enc->codec, func);
+    int rc;
+    switch (way) {
+    case CROSS_ERROR:
+        return -1;
+    case CROSS_PATH:
+        rc = atoll_try_global(enc, obj);
+        if (rc != 0) {
+            return rc < 0 ? -1 : 0;
+        }
+        return atoll_encode_fallback(enc, obj);
+    case CROSS_NOT:
+        return atoll_encode_fallback(enc, obj);
+    default:
+        return encode_by_value(enc, func, way);
+    }
+}
+
+/* ---- receiving ---- */
+
+static PyObject *decode_globals_dict(atoll_decoder *dec, atoll_crossing way, int64_t home, PyObject *where,
+                                     PyObject *origin) {
+    atoll_codec *codec = dec->codec;
+    if (way == CROSS_STATELESS) {
+        return Py_XNewRef(main_dict());
+    }
+    if (way == CROSS_MAIN) {
+        PyObject *dict = atoll_hidden_globals(codec, home);
+        if (dict != NULL && home != codec->interp_id && PyUnicode_CheckExact(where) &&
+            PyDict_SetDefault(dict, codec->names[N_FILE], where) == NULL) {
+            return NULL;
+        }
+        return Py_XNewRef(dict);
+    }
+    if (!PyUnicode_CheckExact(where) || (origin != Py_None && !PyUnicode_CheckExact(origin))) {
+        return atoll_malformed("a module name that is not a str");
+    }
+    PyObject *module = atoll_import_module(codec, where, origin);
+    PyObject *dict = module != NULL && PyModule_Check(module) ? Py_NewRef(PyModule_GetDict(module)) : NULL;
+    if (dict == NULL && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_ImportError, "%R is not a module", where);
+    }
+    Py_XDECREF(module);
+    return dict;
+}
+
+static int set_text(PyObject **field, PyObject *value) {
+    if (!PyUnicode_CheckExact(value)) {
+        atoll_malformed("a function's name is not a str");
+        return -1;
+    }
+    Py_XSETREF(*field, Py_NewRef(value));
+    return 0;
+}
+
+/* part: as encode_parts wrote them. */
+static int apply_parts(atoll_decoder *dec, PyFunctionObject *func, PyObject *const *part) {
+    PyObject *obj = (PyObject *)func;
+    PyCodeObject *code = (PyCodeObject *)func->func_code;
+    if (set_text(&func->func_name, part[0]) < 0 || set_text(&func->func_qualname, part[1]) < 0) {
+        return -1;
+    }
+    Py_XSETREF(func->func_module, Py_NewRef(part[2]));
+    Py_XSETREF(func->func_doc, Py_NewRef(part[3]));
+    if (part[4] != Py_None && PyObject_SetAttr(obj, dec->codec->names[N_DICT], part[4]) < 0) {
+        return -1;
+    }
+    if ((part[5] != Py_None && PyFunction_SetDefaults(obj, part[5]) < 0) ||
+        (part[6] != Py_None && PyObject_SetAttr(obj, dec->codec->names[N_KWDEFAULTS], part[6]) < 0)) {
+        return -1;
+    }
+    if (part[7] != Py_None) {
+        int name = PyFunction_Check(part[7]) ? N_ANNOTATE : N_ANNOTATIONS;
+        if (PyObject_SetAttr(obj, dec->codec->names[name], part[7]) < 0) {
+            return -1;
+        }
+    }
+    Py_ssize_t nfree = PyCode_GetNumFree(code);
+    if (part[8] == Py_None) {
+        if (nfree == 0) {
+            return 0;
+        }
+    } else if (PyTuple_CheckExact(part[8]) && PyTuple_GET_SIZE(part[8]) == nfree) {
+        for (Py_ssize_t i = 0; i < nfree; i++) {
+            if (!PyCell_Check(PyTuple_GET_ITEM(part[8], i))) {
+                atoll_malformed("a closure of what are no cells");
+                return -1;
+            }
+        }
+        return PyFunction_SetClosure(obj, part[8]);
+    }
+    atoll_malformed("a closure that does not fit its code");
+    return -1;
+}
+
+/* Is a the same definition as b, though another object? */
+static int same_definition(PyObject *a, PyObject *b) {
+    if (a == b) {
+        return 1;
+    }
+    if (!PyFunction_Check(a) || !PyFunction_Check(b)) {
+        return 0;
+    }
+    PyFunctionObject *f = (PyFunctionObject *)a;
+    PyFunctionObject *g = (PyFunctionObject *)b;
+    if ((f->func_defaults == NULL) != (g->func_defaults == NULL) || f->func_globals != g->func_globals) {
+        return 0;
+    }
+    return PyObject_RichCompareBool(f->func_code, g->func_code, Py_EQ);
+}
+
+/* Binds a name that a received function uses; see the essay. */
+static int bind_global(PyObject *globals, PyObject *name, PyObject *value) {
+    PyObject *bound = PyDict_GetItemWithError(globals, name);
+    if (bound == NULL) {
+        return PyErr_Occurred() ? -1 : PyDict_SetItem(globals, name, value);
+    }
+    if (!is_definition(bound) || !is_definition(value)) {
+        return 0;
+    }
+    int same = same_definition(bound, value);
+    return same < 0 ? -1 : same ? 0 : PyDict_SetItem(globals, name, value);
+}
+
+/* globals NULL: reads and drops. */
+static int decode_globals(atoll_decoder *dec, PyObject *globals) {
+    Py_ssize_t n = atoll_get_count(dec, 2);
+    int rc = n < 0 ? -1 : 0;
+    for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
+        PyObject *name = atoll_decode_value(dec);
+        PyObject *value = name != NULL ? atoll_decode_value(dec) : NULL;
+        if (value == NULL) {
+            rc = -1;
+        } else if (!PyUnicode_CheckExact(name)) {
+            atoll_malformed("a global's name is not a str");
+            rc = -1;
+        } else if (globals != NULL) {
+            PyUnicode_InternInPlace(&name);
+            rc = bind_global(globals, name, value);
+        }
+        Py_XDECREF(name);
+        Py_XDECREF(value);
+    }
+    return rc;
+}
+
+static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) {
+    PyObject *part[PART_COUNT] = {NULL};
+    int rc = 0;
+    for (int i = 0; i < PART_COUNT && rc == 0; i++) {
+        rc = (part[i] = atoll_decode_value(dec)) != NULL ? 0 : -1;
+    }
+    if (rc == 0 && !known) {
+        rc = apply_parts(dec, func, part);
+    }
+    for (int i = 0; i < PART_COUNT; i++) {
+        Py_XDECREF(part[i]);
+    }
+    return rc;
+}
+
+PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
+    (void)tag;
+    atoll_codec *codec = dec->codec;
+    atoll_decoder_pin(dec);
+    atoll_crossing way = (atoll_crossing)atoll_get_u8(&dec->rd);
+    uint64_t identity = atoll_get_u64(&dec->rd);
+    int64_t home = (int64_t)atoll_get_u64(&dec->rd);
+    if (dec->rd.failed || (way != CROSS_STATELESS && way != CROSS_MAIN && way != CROSS_MODULE)) {
+        return atoll_malformed("an unknown kind of function");
+    }
+    PyObject *code = atoll_decode_value(dec);
+    PyObject *where = code != NULL ? atoll_decode_value(dec) : NULL;
+    PyObject *origin = where != NULL ? atoll_decode_value(dec) : NULL;
+    PyObject *globals = NULL;
+    PyObject *func = NULL;
+    bool known = false;
+    if (origin == NULL) {
+        goto done;
+    }
+    if (!PyCode_Check(code)) {
+        atoll_malformed("a function without code");
+        goto done;
+    }
+    func = identity != 0 ? atoll_weak_get(codec->function_refs, identity) : NULL;
+    known = func != NULL;
+    if (known && !PyFunction_Check(func)) {
+        Py_CLEAR(func);
+        atoll_malformed("an identity that is not a function's");
+        goto done;
+    }
+    if (PyErr_Occurred()) {
+        goto done;
+    }
+    if (known) {
+        globals = Py_NewRef(((PyFunctionObject *)func)->func_globals);
+    } else {
+        globals = decode_globals_dict(dec, way, home, where, origin);
+        func = globals != NULL ? PyFunction_New(code, globals) : NULL;
+    }
+    if (func == NULL || atoll_remember(dec, func) < 0 || decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
+        (!known && identity != 0 && atoll_function_adopt(codec, (PyFunctionObject *)func, identity) < 0) ||
+        decode_globals(dec, known && home == codec->interp_id ? NULL : globals) < 0) {
+        Py_CLEAR(func);
+    }
+done:
+    Py_XDECREF(code);
+    Py_XDECREF(where);
+    Py_XDECREF(origin);
+    Py_XDECREF(globals);
+    return func;
+}

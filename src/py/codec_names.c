@@ -1,0 +1,102 @@
+/* Which globals a function uses, read from its bytecode.
+ *
+ * co_names mixes globals with attributes and imports; only the instructions tell them apart.  opcode.h is
+ * CPython's public list of instruction numbers for exactly the version being compiled for.  Code is
+ * read through PyCode_GetCode, which undoes what the specializing interpreter and monitoring
+ * have written into it; inline cache entries read as instruction 0.
+ */
+#include "py/codec_internal.h"
+
+#include <opcode.h>
+
+/* Calls use(name, arg) for each global name of code and of the code in it; stops at the first nonzero. */
+typedef int (*use_name)(PyObject *name, bool nested, void *arg);
+
+static int walk_own(PyCodeObject *code, bool nested, use_name use, void *arg) {
+    Py_ssize_t nnames = PyTuple_GET_SIZE(code->co_names);
+    if (nnames == 0) {
+        return 0;
+    }
+    PyObject *bytes = PyCode_GetCode(code);
+    if (bytes == NULL) {
+        return -1;
+    }
+    const uint8_t *at = (const uint8_t *)PyBytes_AS_STRING(bytes);
+    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
+    uint64_t oparg = 0;
+    int rc = 0;
+    for (Py_ssize_t i = 0; i + 1 < size && rc == 0; i += 2) {
+        oparg = oparg << 8 | at[i + 1];
+        uint64_t index = UINT64_MAX;
+        switch (at[i]) {
+        case EXTENDED_ARG:
+            continue;
+        case LOAD_GLOBAL:
+            index = oparg >> 1; /* the low bit asks for a NULL on the stack */
+            break;
+        case LOAD_NAME:
+        case STORE_GLOBAL:
+        case DELETE_GLOBAL:
+        case LOAD_FROM_DICT_OR_GLOBALS:
+            index = oparg;
+            break;
+        default:
+            break;
+        }
+        oparg = 0;
+        if (index < (uint64_t)nnames) {
+            rc = use(PyTuple_GET_ITEM(code->co_names, (Py_ssize_t)index), nested, arg);
+        }
+    }
+    Py_DECREF(bytes);
+    return rc;
+}
+
+static int walk(PyCodeObject *code, bool nested, use_name use, void *arg) {
+    if (Py_EnterRecursiveCall(" while looking for globals")) {
+        return -1;
+    }
+    int rc = walk_own(code, nested, use, arg);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts) && rc == 0; i++) {
+        PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
+        if (PyCode_Check(constant)) {
+            rc = walk((PyCodeObject *)constant, true, use, arg);
+        }
+    }
+    Py_LeaveRecursiveCall();
+    return rc;
+}
+
+static int collect(PyObject *name, bool nested, void *arg) {
+    (void)nested;
+    return PySet_Add(arg, name);
+}
+
+PyObject *atoll_global_names(PyCodeObject *code) {
+    PyObject *names = PySet_New(NULL);
+    if (names != NULL && walk(code, false, collect, names) < 0) {
+        Py_CLEAR(names);
+    }
+    return names;
+}
+
+static int is_bound(PyObject *name, bool nested, void *arg) {
+    /* A class body reads __name__ to set __module__: that alone is not state. */
+    if (nested && PyUnicode_CompareWithASCIIString(name, "__name__") == 0) {
+        return 0;
+    }
+    return PyDict_Contains(arg, name);
+}
+
+bool atoll_function_is_stateless(PyFunctionObject *func) {
+    if ((func->func_closure != NULL && PyTuple_GET_SIZE(func->func_closure) != 0) ||
+        (func->func_defaults != NULL && PyTuple_GET_SIZE(func->func_defaults) != 0) ||
+        (func->func_kwdefaults != NULL && PyDict_GET_SIZE(func->func_kwdefaults) != 0)) {
+        return false;
+    }
+    int rc = walk((PyCodeObject *)func->func_code, false, is_bound, func->func_globals);
+    if (rc < 0) {
+        PyErr_Clear();
+    }
+    return rc == 0;
+}

@@ -1,0 +1,96 @@
+/* What differs between CPython 3.12, 3.13, 3.14 and 3.15.
+ *
+ * The only file that tests PY_VERSION_HEX or names a private symbol of CPython's.  Every
+ * shim says why it exists; when a version's reason is gone, so is the shim.
+ */
+#ifndef ATOLL_PY_COMPAT_H
+#define ATOLL_PY_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <marshal.h>
+
+#if PY_VERSION_HEX < 0x030C0000
+#error "Atoll needs CPython 3.12 or newer"
+#endif
+#if PY_VERSION_HEX >= 0x03100000
+#error "Atoll does not know this CPython yet: 3.12 to 3.15 are supported"
+#endif
+#ifdef Py_GIL_DISABLED
+#error "Atoll needs a build with the GIL: free-threaded CPython is not supported"
+#endif
+
+/* Exported by every supported version under the same name, declared only in its internal headers.
+ * LookUpID: the interpreter with this id, or NULL with an exception (which class differs).
+ * RunningMain: whether code runs in an interpreter's __main__; the standard library's own modules and
+ * threading's shutdown go by it.  Set and SetNot need that interpreter's thread state attached.
+ * AddPendingCall: makes the eval loop of any thread of that interpreter call func; needs no thread state;
+ * -1 when its list is full.  The last argument restricts it to the main thread. */
+PyAPI_FUNC(PyInterpreterState *) _PyInterpreterState_LookUpID(int64_t id);
+PyAPI_FUNC(int) _PyInterpreterState_SetRunningMain(PyInterpreterState *interp);
+PyAPI_FUNC(void) _PyInterpreterState_SetNotRunningMain(PyInterpreterState *interp);
+PyAPI_FUNC(int) _PyInterpreterState_IsRunningMain(PyInterpreterState *interp);
+PyAPI_FUNC(int) _PyEval_AddPendingCall(PyInterpreterState *interp, int (*func)(void *), void *arg, int flags);
+
+#define atoll_interp_lookup _PyInterpreterState_LookUpID
+#define atoll_interp_set_running _PyInterpreterState_SetRunningMain
+#define atoll_interp_set_not_running _PyInterpreterState_SetNotRunningMain
+#define atoll_interp_is_running _PyInterpreterState_IsRunningMain
+
+static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)(void *), void *arg) {
+    return _PyEval_AddPendingCall(interp, func, arg, 0);
+}
+
+/* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are
+ * CPython's: 0 unknown, 1 runtime, 2 legacy C API, 3 C API, 4 cross-interpreter C API, 5 _interpreters. */
+#if PY_VERSION_HEX >= 0x030D0000
+PyAPI_FUNC(long) _PyInterpreterState_GetWhence(PyInterpreterState *interp);
+PyAPI_FUNC(int) _PyInterpreterState_IsReady(PyInterpreterState *interp);
+#define atoll_interp_whence _PyInterpreterState_GetWhence
+#define atoll_interp_is_ready _PyInterpreterState_IsReady
+#else
+static inline long atoll_interp_whence(PyInterpreterState *interp) {
+    return interp == PyInterpreterState_Main();
+}
+static inline int atoll_interp_is_ready(PyInterpreterState *interp) {
+    return PyInterpreterState_GetID(interp) >= 0;
+}
+#endif
+
+/* 3.13 has InterpreterError among its static exceptions; deriving from it lets `except` clauses
+ * written for the standard library's modules catch Atoll's errors. */
+#if PY_VERSION_HEX >= 0x030D0000
+PyAPI_DATA(PyObject *) PyExc_InterpreterError;
+PyAPI_DATA(PyObject *) PyExc_InterpreterNotFoundError;
+#define ATOLL_BASE_INTERPRETER_ERROR PyExc_InterpreterError
+#define ATOLL_BASE_NOT_FOUND_ERROR PyExc_InterpreterNotFoundError
+#else
+#define ATOLL_BASE_INTERPRETER_ERROR PyExc_Exception
+#define ATOLL_BASE_NOT_FOUND_ERROR NULL
+#endif
+
+/* 3.12 lets argument parsers keep names made by whichever interpreter called first, and frees them at exit
+ * through main's allocator, which aborts when they came from another's.  The process is ending: nothing needs
+ * to be freed any more.  Called attached to main, after its exit handlers. */
+#if PY_VERSION_HEX < 0x030D0000
+static inline void atoll_free_nothing(void *Py_UNUSED(ctx), void *Py_UNUSED(ptr)) {}
+
+static inline void atoll_compat_before_finalize(void) {
+    const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(domains); i++) {
+        PyMemAllocatorEx allocator;
+        PyMem_GetAllocator(domains[i], &allocator);
+        allocator.free = atoll_free_nothing;
+        PyMem_SetAllocator(domains[i], &allocator);
+    }
+}
+#else
+static inline void atoll_compat_before_finalize(void) {}
+#endif
+
+/* Since 3.14 eval(), exec(), dir() and their like fall back to __main__ when no Python frame is running;
+ * before that they fail, and src/py/frameless.c helps. */
+#define ATOLL_BUILTINS_NEED_FRAME (PY_VERSION_HEX < 0x030E0000)
+
+#endif

@@ -1,0 +1,47 @@
+/* Creating, finding and closing interpreters. */
+#ifndef ATOLL_PY_LIFECYCLE_H
+#define ATOLL_PY_LIFECYCLE_H
+
+#include "py/state.h"
+
+/* The module layer's way to make atoll._atoll exist in the current interpreter. */
+typedef atoll_state *(*atoll_bootstrap)(void);
+void atoll_lifecycle_init(atoll_bootstrap bootstrap);
+
+/* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
+atoll_entry *atoll_interp_create(atoll_state *from);
+
+/* Ends entry's interpreter: joins its threads, runs its exit handlers, frees it.  0, or -1 with an exception:
+ * InterpreterError when it is current, running or not Atoll's, InterpreterNotFoundError when it is gone. */
+int atoll_interp_close(atoll_state *from, atoll_entry *entry);
+
+/* Takes a user away; the last user of an owned interpreter closes it, if it can be closed now, else the
+ * next sweep does.  Keeps the current exception. */
+void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry);
+
+/* Closes what nobody uses any more and could not be closed at once.  Cheap when there is nothing. */
+void atoll_interp_sweep(atoll_state *from);
+/* Says that a sweep is due.  Any thread, no thread state needed. */
+void atoll_interp_sweep_later(void);
+
+/* At the end of the process (attached to main): closes everything, with a warning for what was left open. */
+int atoll_interp_exit(atoll_state *main_state);
+
+struct atoll_session;
+/* Called inside a session of a thread that is about to return: never returns when the process is ending and the
+ * thread would go back to main (which is finalizing). */
+void atoll_interp_park_if_exiting(struct atoll_session *s);
+
+/* A list of (id, whence) of every interpreter of the process, by id. */
+PyObject *atoll_interp_list(atoll_state *from);
+/* 1 and *whence for an existing interpreter, 0 for none, -1 with an exception. */
+int atoll_interp_exists(atoll_state *from, int64_t id, long *whence);
+/* 1 when code runs in its __main__, 0 when not, -1 with InterpreterNotFoundError. */
+int atoll_interp_running(atoll_state *from, int64_t id);
+
+/* Whether atoll.install() holds for interpreters created from now on. */
+void atoll_interp_set_installed(bool value);
+
+enum { ATOLL_WHENCE_RUNTIME = 1, ATOLL_WHENCE_ATOLL = 100 };
+
+#endif

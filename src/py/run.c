@@ -1,0 +1,400 @@
+/* Calls.
+ *
+ * A call is two messages and one session: encode the arguments here, swap to the interpreter, decode, call,
+ * encode the result there, swap back, decode it here.  Nothing of one interpreter is touched while
+ * the other's thread state is attached, except the immutable UTF-8 or marshalled text of a script,
+ * which its owner keeps alive for the duration.
+ *
+ * A function that both sides know goes by its number (8 bytes).  When the target does not have it the session
+ * is left, the function is encoded in full, and the session entered again: once per
+ * function and interpreter.
+ *
+ * What happened is kept in `outcome` until the caller's thread state is attached again, because
+ * that is where exceptions are raised.
+ *
+ * Two things count as running: CPython's own mark (SetRunningMain), which the standard
+ * library's modules and threading look at, and entry->runners, which counts Atoll's calls.  exec() and
+ * prepare_main() own __main__ and refuse to run beside anything else; calls run beside each
+ * other, one at a time as that interpreter's GIL lets them.
+ */
+#include "py/run.h"
+
+#include "py/lifecycle.h"
+
+typedef enum {
+    OUT_OK,
+    OUT_UNKNOWN,     /* the function's number means nothing there yet */
+    OUT_BUSY,        /* something else runs in __main__ */
+    OUT_RAISED,      /* back holds the description of an exception */
+    OUT_INTERRUPTED, /* likewise, and it was KeyboardInterrupt */
+    OUT_REFUSED,     /* back holds the text of a NotShareableError */
+    OUT_NO_STATE,    /* atoll._atoll cannot be had there */
+} outcome;
+
+/* Marks the attached interpreter as running.  Whether the mark is ours to take away. */
+static bool start_running(atoll_entry *entry) {
+    atomic_fetch_add_explicit(&entry->runners, 1, memory_order_relaxed);
+    if (!entry->owned || atoll_interp_is_running(entry->interp)) {
+        return false;
+    }
+    if (atoll_interp_set_running(entry->interp) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+static void stop_running(atoll_entry *entry, bool marked) {
+    if (marked) {
+        atoll_interp_set_not_running(entry->interp);
+    }
+    atomic_fetch_sub_explicit(&entry->runners, 1, memory_order_relaxed);
+}
+
+/* Exact with that interpreter's thread state attached. */
+static bool is_busy(const atoll_entry *entry) {
+    return atomic_load_explicit(&entry->runners, memory_order_relaxed) != 0 ||
+           atoll_interp_is_running(entry->interp);
+}
+
+/* The same without a thread state there: an early refusal that need not wait for that GIL. */
+static bool busy_from_outside(atoll_entry *entry) {
+    bool busy = false;
+    if (atoll_entry_guard(entry)) {
+        busy = is_busy(entry);
+        atoll_entry_unguard(entry);
+    }
+    return busy;
+}
+
+static void raise_busy(atoll_state *from, const atoll_entry *entry) {
+    PyErr_Format(from->error, "interpreter already running (id %lld)", (long long)entry->id);
+}
+
+/* The attached interpreter's state; NULL (no exception) when it cannot be had. */
+static atoll_state *target_state(atoll_entry *entry) {
+    atoll_state *state = entry->state;
+    if (state == NULL) {
+        state = atoll_state_ensure();
+        if (state == NULL) {
+            PyErr_Clear();
+        }
+    }
+    return state;
+}
+
+/* Moves the current exception of the target into s->back. */
+static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, const atoll_script_key *key) {
+    bool interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+    bool source = key != NULL && key->kind == ATOLL_SCRIPT_SOURCE;
+    atoll_message_reset(&s->back, SIZE_MAX);
+    atoll_excinfo_capture(state, &s->back, script, source ? key->text : NULL, source ? key->len : 0);
+    return interrupted ? OUT_INTERRUPTED : OUT_RAISED;
+}
+
+/* Moves a NotShareableError of the target into s->back as text; anything else as an exception. */
+static outcome capture_refusal(atoll_state *state, atoll_session *s) {
+    if (!PyErr_ExceptionMatches(state->not_shareable)) {
+        return capture(state, s, NULL, NULL);
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *text = PyObject_Str(exc);
+    Py_DECREF(exc);
+    atoll_message_reset(&s->back, SIZE_MAX);
+    if (text == NULL || atoll_encode(state->codec, &s->back, text, "error") < 0) {
+        PyErr_Clear();
+        atoll_message_reset(&s->back, SIZE_MAX);
+    }
+    Py_XDECREF(text);
+    return OUT_REFUSED;
+}
+
+/* Raises what an outcome other than OK and UNKNOWN says; the caller's thread state is attached. */
+static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
+    switch (result) {
+    case OUT_OK:
+    case OUT_UNKNOWN:
+        break;
+    case OUT_BUSY:
+        raise_busy(from, s->entry);
+        break;
+    case OUT_INTERRUPTED:
+        if (atoll_session_interrupted(s)) {
+            break;
+        }
+        atoll_excinfo_raise(from, &s->back);
+        break;
+    case OUT_RAISED:
+        atoll_excinfo_raise(from, &s->back);
+        break;
+    case OUT_REFUSED: {
+        PyObject *text = s->back.body.len != 0 ? atoll_decode(from->codec, &s->back) : NULL;
+        if (text != NULL) {
+            PyErr_SetObject(from->not_shareable, text);
+            Py_DECREF(text);
+        } else {
+            PyErr_SetString(from->not_shareable, "the result is not shareable");
+        }
+        break;
+    }
+    case OUT_NO_STATE:
+        PyErr_Format(from->error, "Atoll cannot be loaded in interpreter %lld", (long long)s->entry->id);
+        break;
+    }
+}
+
+/* ---- call ---- */
+
+typedef struct {
+    uint64_t number;     /* of the function, or 0 */
+    atoll_message *full; /* the function in full, or NULL */
+} call_target;
+
+/* The borrowed function of this number, from the cache or from target->full. */
+static PyObject *numbered_function(atoll_state *state, const call_target *target) {
+    PyObject *func = atoll_function_cached(state->codec, target->number);
+    if (func != NULL || target->full == NULL) {
+        return func;
+    }
+    func = atoll_decode(state->codec, target->full);
+    if (func == NULL) {
+        return NULL;
+    }
+    int rc = atoll_function_keep(state->codec, target->number, func);
+    Py_DECREF(func);
+    return rc == 0 ? func : NULL;
+}
+
+/* The target's half of a call. */
+static outcome call_there(atoll_session *s, const call_target *target) {
+    atoll_entry *entry = s->entry;
+    atoll_state *state = target_state(entry);
+    if (state == NULL) {
+        return OUT_NO_STATE;
+    }
+    PyObject *callable = NULL;
+    if (target->number != 0) {
+        callable = numbered_function(state, target);
+        if (callable == NULL) {
+            return PyErr_Occurred() ? capture(state, s, NULL, NULL) : OUT_UNKNOWN;
+        }
+        Py_INCREF(callable); /* calls inside this one may push it out of the cache */
+    }
+    bool marked = start_running(entry);
+    atoll_call_args args;
+    PyObject *result = NULL;
+    outcome out = OUT_OK;
+    if (atoll_decode_call(state->codec, &s->out, &args) == 0) {
+        if (callable == NULL) {
+            callable = Py_XNewRef(args.callable);
+        }
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
+            result = PyObject_Vectorcall(callable, args.stack,
+                                         (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
+        }
+        atoll_call_args_clear(&args);
+    }
+    if (result == NULL) {
+        out = capture(state, s, NULL, NULL);
+    } else {
+        if (atoll_encode(state->codec, &s->back, result, "result") < 0) {
+            out = capture_refusal(state, s);
+        }
+        Py_DECREF(result);
+    }
+    Py_XDECREF(callable);
+    stop_running(entry, marked);
+    atoll_interp_park_if_exiting(s);
+    return out;
+}
+
+static PyObject *call_with_session(atoll_state *from, atoll_session *s, PyObject *callable,
+                                   call_target *target) {
+    if (atoll_session_enter(s, from) < 0) {
+        return NULL;
+    }
+    outcome out = call_there(s, target);
+    atoll_session_leave(s);
+    if (out == OUT_UNKNOWN) {
+        atoll_message full = {0};
+        target->full = &full;
+        int rc = atoll_encode(from->codec, &full, callable, "callable");
+        if (rc == 0 && (rc = atoll_session_enter(s, from)) == 0) {
+            out = call_there(s, target);
+            atoll_session_leave(s);
+        }
+        target->full = NULL;
+        atoll_message_clear(&full);
+        if (rc < 0) {
+            return NULL;
+        }
+    }
+    if (out == OUT_OK) {
+        return atoll_decode(from->codec, &s->back);
+    }
+    if (out == OUT_UNKNOWN) {
+        PyErr_SetString(PyExc_SystemError, "a function sent in full is unknown to its receiver");
+        return NULL;
+    }
+    raise_outcome(from, s, out);
+    return NULL;
+}
+
+PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callable, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *kwnames) {
+    if (!PyCallable_Check(callable)) {
+        PyErr_Format(PyExc_TypeError, "expected a callable, got %R", callable);
+        return NULL;
+    }
+    call_target target = {.number = atoll_function_number(from->codec, callable)};
+    atoll_session s;
+    atoll_session_open(&s, entry);
+    PyObject *result = NULL;
+    if (atoll_encode_call(from->codec, &s.out, target.number != 0 ? NULL : callable, args, nargs, kwnames) ==
+        0) {
+        result = call_with_session(from, &s, callable, &target);
+    }
+    atoll_session_close(&s);
+    return result;
+}
+
+/* ---- exec ---- */
+
+/* The target's half of exec().  code is marshalled code for a script it does not have, or NULL. */
+static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObject *code) {
+    atoll_entry *entry = s->entry;
+    atoll_state *state = target_state(entry);
+    if (state == NULL) {
+        return OUT_NO_STATE;
+    }
+    if (is_busy(entry)) {
+        return OUT_BUSY;
+    }
+    PyObject *script = atoll_script_find(state, key);
+    if (script == NULL) {
+        if (code == NULL) {
+            return OUT_UNKNOWN;
+        }
+        /* The caller keeps the bytes object alive and unchanged: reading it needs no thread state of its own. */
+        script = atoll_script_keep(state, key, PyBytes_AS_STRING(code), PyBytes_GET_SIZE(code));
+        if (script == NULL) {
+            return capture(state, s, NULL, NULL);
+        }
+    }
+    Py_INCREF(script);
+    bool marked = start_running(entry);
+    PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
+    outcome out = result == NULL ? capture(state, s, script, key) : OUT_OK;
+    Py_XDECREF(result);
+    Py_DECREF(script);
+    stop_running(entry, marked);
+    atoll_interp_park_if_exiting(s);
+    return out;
+}
+
+int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent) {
+    atoll_script_key key;
+    if (atoll_script_key_of(code, dedent, &key) < 0) {
+        return -1;
+    }
+    if (busy_from_outside(entry)) {
+        raise_busy(from, entry);
+        Py_DECREF(key.holder);
+        return -1;
+    }
+    atoll_session s;
+    atoll_session_open(&s, entry);
+    int rc = atoll_session_enter(&s, from);
+    if (rc == 0) {
+        outcome out = exec_there(&s, &key, NULL);
+        atoll_session_leave(&s);
+        if (out == OUT_UNKNOWN) {
+            PyObject *compiled = atoll_script_compile(&key);
+            rc = compiled != NULL ? atoll_session_enter(&s, from) : -1;
+            if (rc == 0) {
+                out = exec_there(&s, &key, compiled);
+                atoll_session_leave(&s);
+            }
+            Py_XDECREF(compiled);
+        }
+        if (rc == 0 && out != OUT_OK) {
+            raise_outcome(from, &s, out);
+            rc = -1;
+        }
+    }
+    atoll_session_close(&s);
+    Py_DECREF(key.holder);
+    return rc;
+}
+
+/* ---- prepare_main ---- */
+
+static outcome bind_there(atoll_session *s) {
+    atoll_entry *entry = s->entry;
+    atoll_state *state = target_state(entry);
+    if (state == NULL) {
+        return OUT_NO_STATE;
+    }
+    if (is_busy(entry)) {
+        return OUT_BUSY;
+    }
+    bool marked = start_running(entry);
+    PyObject *values = atoll_decode(state->codec, &s->out);
+    int rc = values != NULL ? PyDict_Update(state->main_dict, values) : -1;
+    Py_XDECREF(values);
+    outcome out = rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK;
+    stop_running(entry, marked);
+    return out;
+}
+
+static int check_bindings(atoll_state *from, PyObject *values) {
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    if (PyDict_GET_SIZE(values) == 0) {
+        PyErr_SetString(PyExc_ValueError, "prepare_main() needs at least one name to bind");
+        return -1;
+    }
+    while (PyDict_Next(values, &pos, &name, &value)) {
+        if (!PyUnicode_Check(name)) {
+            PyErr_Format(PyExc_TypeError, "a name in __main__ must be a str, not %R", name);
+            return -1;
+        }
+        if (PyUnicode_FindChar(name, 0, 0, PyUnicode_GET_LENGTH(name), 1) >= 0) {
+            PyErr_Format(PyExc_ValueError, "embedded null character in the name %R", name);
+            return -1;
+        }
+        int shareable = atoll_is_shareable(from->codec, value);
+        if (shareable < 0) {
+            return -1;
+        }
+        if (!shareable) {
+            PyErr_Format(from->not_shareable, "%U: %s is not shareable", name, Py_TYPE(value)->tp_name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values) {
+    if (check_bindings(from, values) < 0) {
+        return -1;
+    }
+    if (busy_from_outside(entry)) {
+        raise_busy(from, entry);
+        return -1;
+    }
+    atoll_session s;
+    atoll_session_open(&s, entry);
+    int rc = atoll_encode(from->codec, &s.out, values, "values");
+    if (rc == 0 && (rc = atoll_session_enter(&s, from)) == 0) {
+        outcome out = bind_there(&s);
+        atoll_session_leave(&s);
+        if (out != OUT_OK) {
+            raise_outcome(from, &s, out);
+            rc = -1;
+        }
+    }
+    atoll_session_close(&s);
+    return rc;
+}

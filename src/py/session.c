@@ -1,0 +1,402 @@
+/* Sessions and the cache of thread states.
+ *
+ * Creating a thread state costs 14 to 190 us, swapping to one that exists 0.03 us.  So every OS
+ * thread keeps one thread state for each interpreter it has been in, in a table of its own, and a
+ * session is: pin the interpreter's gate, find the thread state, swap, work, swap back, unpin.
+ *
+ * Ownership.  A cached thread state is shared by two: the OS thread's table, which finds it,
+ * and the interpreter's entry, which must delete it before the interpreter ends.  Between them
+ * stands an atoll_cached node, guarded by the entry's mutex:
+ *
+ *   the OS thread ends first      the node becomes an orphan; the next session in that interpreter,
+ *                                 or its close, clears and deletes the thread state and frees the node
+ *   the interpreter ends first    it deletes the thread state and leaves the node, marked by
+ *                                 tstate == NULL, to the OS thread's table, which frees it when it
+ *                                 grows or when the thread ends
+ *
+ * Tables are found by interpreter id, and ids are never used twice in a process, so a stale node
+ * can only be forgotten memory, never a wrong hit.
+ *
+ * Nesting.  Sessions of one OS thread form a stack.  Entering an interpreter that is already on this
+ * thread's stack, suspended, reuses the thread state it is suspended in (main -> X -> main runs
+ * on main's own thread state, so threading.local and context variables are those the user sees
+ * there); frames simply stack up on it and unwind in reverse order.
+ *
+ * Locks: entry->lock only, never while a GIL is awaited.  The thread-local table needs none.
+ */
+#include "py/session.h"
+
+#include <stdlib.h>
+
+#define KEEP_BYTES (64 * 1024) /* message storage kept per OS thread between sessions */
+
+typedef struct {
+    atoll_cached **slots; /* open addressing by interpreter id; NULL: free */
+    int64_t *ids;
+    size_t cap; /* power of two or 0 */
+    size_t used;
+    atoll_session *top;
+    atoll_message spare[2]; /* storage for the next session's messages */
+    bool is_main;
+} thread_table;
+
+static _Thread_local thread_table *this_thread;
+
+static void thread_ended(void *raw) {
+    thread_table *table = raw;
+    for (size_t i = 0; i < table->cap; i++) {
+        atoll_cached *node = table->slots[i];
+        if (node == NULL) {
+            continue;
+        }
+        atoll_entry *entry = node->entry;
+        atoll_mutex_lock(&entry->lock);
+        bool dead = node->tstate == NULL;
+        if (!dead) {
+            node->orphan = true;
+            atomic_fetch_add(&entry->orphans, 1);
+        }
+        atoll_mutex_unlock(&entry->lock);
+        if (dead) {
+            free(node);
+            atoll_entry_release(entry);
+        }
+    }
+    atoll_message_clear(&table->spare[0]);
+    atoll_message_clear(&table->spare[1]);
+    free(table->slots);
+    free(table->ids);
+    free(table);
+    this_thread = NULL;
+}
+
+static void after_fork(void) {
+    atoll_registry_after_fork();
+    atoll_signals_after_fork();
+    if (this_thread != NULL) {
+        this_thread->is_main = atoll_thread_is_main();
+    }
+}
+
+int atoll_session_init(void) {
+    static atoll_mutex once = ATOLL_MUTEX_INIT;
+    static bool done;
+    int rc = 0;
+    atoll_mutex_lock(&once);
+    if (!done) {
+        rc = atoll_thread_exit_init(thread_ended);
+        if (rc == 0) {
+            atoll_at_fork_child(after_fork);
+            done = true;
+        }
+    }
+    atoll_mutex_unlock(&once);
+    return rc;
+}
+
+static thread_table *table_get(void) {
+    thread_table *table = this_thread;
+    if (table == NULL) {
+        table = calloc(1, sizeof *table);
+        if (table == NULL) {
+            return NULL;
+        }
+        table->is_main = atoll_thread_is_main();
+        this_thread = table;
+        atoll_thread_at_exit(table);
+    }
+    return table;
+}
+
+static size_t slot_of(const thread_table *table, int64_t id) {
+    size_t mask = table->cap - 1;
+    size_t i = (size_t)((uint64_t)id * UINT64_C(0x9E3779B97F4A7C15) >> 32) & mask;
+    while (table->slots[i] != NULL && table->ids[i] != id) {
+        i = (i + 1) & mask;
+    }
+    return i;
+}
+
+/* Frees a node whose interpreter is gone; false when it is still alive. */
+static bool node_reap(atoll_cached *node) {
+    atoll_entry *entry = node->entry;
+    atoll_mutex_lock(&entry->lock);
+    bool dead = node->tstate == NULL;
+    atoll_mutex_unlock(&entry->lock);
+    if (dead) {
+        free(node);
+        atoll_entry_release(entry);
+    }
+    return dead;
+}
+
+/* Makes the table at most half full, without the nodes of interpreters that are gone. */
+static int table_make_room(thread_table *table) {
+    if ((table->used + 1) * 2 <= table->cap) {
+        return 0;
+    }
+    size_t alive = 0;
+    for (size_t i = 0; i < table->cap; i++) {
+        if (table->slots[i] != NULL && node_reap(table->slots[i])) {
+            table->slots[i] = NULL;
+        }
+        alive += table->slots[i] != NULL;
+    }
+    thread_table fresh = *table;
+    fresh.used = 0;
+    fresh.cap = 16;
+    while ((alive + 1) * 4 > fresh.cap) {
+        fresh.cap *= 2;
+    }
+    fresh.slots = calloc(fresh.cap, sizeof *fresh.slots);
+    fresh.ids = calloc(fresh.cap, sizeof *fresh.ids);
+    int rc = fresh.slots != NULL && fresh.ids != NULL ? 0 : -1;
+    if (rc < 0) {
+        /* Holes left by reaping would cut probe chains, so the old table cannot be kept as it is: hand what
+         * is left to the entries, as when the thread ends. */
+        free(fresh.slots);
+        free(fresh.ids);
+        fresh.slots = NULL;
+        fresh.ids = NULL;
+        fresh.cap = 0;
+    }
+    for (size_t i = 0; i < table->cap; i++) {
+        atoll_cached *node = table->slots[i];
+        if (node == NULL) {
+            continue;
+        }
+        if (rc == 0) {
+            size_t at = slot_of(&fresh, table->ids[i]);
+            fresh.slots[at] = node;
+            fresh.ids[at] = table->ids[i];
+            fresh.used++;
+        } else {
+            atoll_mutex_lock(&node->entry->lock);
+            node->orphan = true;
+            atomic_fetch_add(&node->entry->orphans, 1);
+            atoll_mutex_unlock(&node->entry->lock);
+        }
+    }
+    free(table->slots);
+    free(table->ids);
+    *table = fresh;
+    return rc;
+}
+
+static PyThreadState *table_find(const thread_table *table, int64_t id) {
+    if (table->cap == 0) {
+        return NULL;
+    }
+    atoll_cached *node = table->slots[slot_of(table, id)];
+    /* The gate is held, so nobody deletes the thread state meanwhile: no lock needed to read it. */
+    return node != NULL ? node->tstate : NULL;
+}
+
+int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate) {
+    thread_table *table = table_get();
+    if (table == NULL || table_make_room(table) < 0) {
+        return -1;
+    }
+    atoll_cached *node = calloc(1, sizeof *node);
+    if (node == NULL) {
+        return -1;
+    }
+    node->entry = entry;
+    node->tstate = tstate;
+    atoll_entry_retain(entry);
+    atoll_mutex_lock(&entry->lock);
+    node->next = entry->cached;
+    entry->cached = node;
+    atoll_mutex_unlock(&entry->lock);
+    size_t at = slot_of(table, entry->id);
+    table->slots[at] = node;
+    table->ids[at] = entry->id;
+    table->used++;
+    return 0;
+}
+
+PyThreadState *atoll_thread_state(atoll_entry *entry) {
+    thread_table *table = table_get();
+    if (table == NULL) {
+        return NULL;
+    }
+    PyThreadState *tstate = table_find(table, entry->id);
+    if (tstate != NULL) {
+        return tstate;
+    }
+    tstate = PyThreadState_New(entry->interp);
+    if (tstate != NULL && atoll_thread_state_keep(entry, tstate) < 0) {
+        /* It never ran anything, so Clear finds nothing whose release would need that interpreter's GIL. */
+        PyThreadState_Clear(tstate);
+        PyThreadState_Delete(tstate);
+        tstate = NULL;
+    }
+    return tstate;
+}
+
+bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate) {
+    atoll_mutex_lock(&entry->lock);
+    atoll_cached *node = entry->cached;
+    while (node != NULL && node->tstate != tstate) {
+        node = node->next;
+    }
+    atoll_mutex_unlock(&entry->lock);
+    return node != NULL;
+}
+
+/* Takes one node (an orphan, when asked for) out of the entry's list; NULL when there is none. */
+static atoll_cached *take_cached(atoll_entry *entry, bool orphans_only) {
+    atoll_mutex_lock(&entry->lock);
+    atoll_cached **link = &entry->cached;
+    while (*link != NULL && orphans_only && !(*link)->orphan) {
+        link = &(*link)->next;
+    }
+    atoll_cached *node = *link;
+    if (node != NULL) {
+        *link = node->next;
+    }
+    atoll_mutex_unlock(&entry->lock);
+    return node;
+}
+
+static void delete_cached(atoll_entry *entry, atoll_cached *node, PyThreadState *keep) {
+    PyThreadState *tstate = node->tstate;
+    if (tstate != keep) {
+        /* Runs destructors of thread-local data, so no lock is held. */
+        PyThreadState_Clear(tstate);
+        PyThreadState_Delete(tstate);
+    }
+    atoll_mutex_lock(&entry->lock);
+    bool orphan = node->orphan;
+    node->tstate = NULL;
+    atoll_mutex_unlock(&entry->lock);
+    if (orphan) {
+        atomic_fetch_sub(&entry->orphans, 1);
+        free(node);
+        atoll_entry_release(entry);
+    }
+}
+
+void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep) {
+    atoll_cached *node;
+    while ((node = take_cached(entry, false)) != NULL) {
+        delete_cached(entry, node, keep);
+    }
+}
+
+void atoll_session_housekeeping(atoll_entry *entry) {
+    atoll_job *job = atoll_entry_take_jobs(entry);
+    while (job != NULL) {
+        atoll_job *next = job->next;
+        job->run(job);
+        job = next;
+    }
+    if (atomic_load_explicit(&entry->orphans, memory_order_relaxed) != 0) {
+        atoll_cached *node;
+        while ((node = take_cached(entry, true)) != NULL) {
+            delete_cached(entry, node, NULL);
+        }
+    }
+}
+
+void atoll_session_open(atoll_session *s, atoll_entry *entry) {
+    *s = (atoll_session){.entry = entry};
+    thread_table *table = this_thread;
+    if (table != NULL) {
+        s->out = table->spare[0];
+        s->back = table->spare[1];
+        table->spare[0] = table->spare[1] = (atoll_message){0};
+    }
+}
+
+int atoll_session_enter(atoll_session *s, atoll_state *from) {
+    atoll_entry *entry = s->entry;
+    thread_table *table = table_get();
+    if (table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (!atoll_entry_pin(entry)) {
+        atoll_raise_not_found(from, entry->id);
+        return -1;
+    }
+    s->from_interp = from->interp;
+    s->prev = table->top;
+    PyThreadState *tstate = NULL;
+    for (atoll_session *outer = s->prev; outer != NULL; outer = outer->prev) {
+        if (outer->from_interp == entry->interp) {
+            tstate = outer->from;
+            break;
+        }
+    }
+    if (tstate == NULL && from->interp != entry->interp) {
+        tstate = atoll_thread_state(entry);
+        if (tstate == NULL) {
+            atoll_entry_unpin(entry);
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    s->from = PyThreadState_Get();
+    table->top = s;
+    if (tstate != NULL && tstate != s->from) {
+        (void)PyThreadState_Swap(tstate);
+    }
+    if (table->is_main) {
+        atoll_signals_watch(entry);
+    }
+    if (atomic_load_explicit(&entry->jobs, memory_order_relaxed) != NULL ||
+        atomic_load_explicit(&entry->orphans, memory_order_relaxed) != 0) {
+        atoll_session_housekeeping(entry);
+    }
+    return 0;
+}
+
+void atoll_session_leave(atoll_session *s) {
+    thread_table *table = this_thread;
+    if (table->is_main) {
+        atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
+    }
+    if (PyThreadState_Get() != s->from) {
+        (void)PyThreadState_Swap(s->from);
+    }
+    table->top = s->prev;
+    atoll_entry_unpin(s->entry);
+}
+
+void atoll_session_close(atoll_session *s) {
+    Py_CLEAR(s->interrupt); /* caught by the code inside */
+    thread_table *table = this_thread;
+    if (table != NULL && table->spare[0].body.data == NULL && table->spare[1].body.data == NULL) {
+        atoll_message_reset(&s->out, KEEP_BYTES);
+        atoll_message_reset(&s->back, KEEP_BYTES);
+        table->spare[0] = s->out;
+        table->spare[1] = s->back;
+    } else {
+        atoll_message_clear(&s->out);
+        atoll_message_clear(&s->back);
+    }
+}
+
+atoll_session *atoll_session_current(void) { return this_thread != NULL ? this_thread->top : NULL; }
+
+bool atoll_session_interrupted(atoll_session *s) {
+    if (s->prev != NULL) {
+        /* The exception waits in the outermost session; the KeyboardInterrupt goes on unwinding towards it. */
+        atoll_session *root = s->prev;
+        while (root->prev != NULL) {
+            root = root->prev;
+        }
+        if (root->interrupt == NULL) {
+            return false;
+        }
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return true;
+    }
+    if (s->interrupt == NULL) {
+        return false;
+    }
+    PyErr_SetRaisedException(s->interrupt);
+    s->interrupt = NULL;
+    return true;
+}

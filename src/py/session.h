@@ -1,0 +1,58 @@
+/* Sessions: running code in another interpreter on the current OS thread. */
+#ifndef ATOLL_PY_SESSION_H
+#define ATOLL_PY_SESSION_H
+
+#include "py/state.h"
+
+typedef struct atoll_session {
+    struct atoll_session *prev; /* the session this one was opened inside of, on the same OS thread */
+    atoll_entry *entry;
+    PyThreadState *from;             /* what was attached before, and will be again */
+    PyInterpreterState *from_interp; /* its interpreter */
+    PyObject *interrupt;             /* outermost only: what a signal handler raised there meanwhile */
+    atoll_message out;               /* for the way in */
+    atoll_message back;              /* for the way out */
+} atoll_session;
+
+int atoll_session_init(void); /* once per process */
+
+/* Prepares a session: no interpreter is touched, only its messages can be used. */
+void atoll_session_open(atoll_session *s, atoll_entry *entry);
+/* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
+ * InterpreterNotFoundError when it is closed, MemoryError.  Blocks until its GIL is free; the caller's
+ * GIL is released meanwhile. */
+int atoll_session_enter(atoll_session *s, atoll_state *from);
+/* Back to where enter() was called.  May be followed by another enter(). */
+void atoll_session_leave(atoll_session *s);
+/* Releases the messages. The session must be left. */
+void atoll_session_close(atoll_session *s);
+/* After leave(): if a signal handler raised while the session ran, sets that exception here.
+ * true when an exception is now set. */
+bool atoll_session_interrupted(atoll_session *s);
+
+/* The cached thread state of this OS thread in entry's interpreter, or a new one.  NULL when out of memory.
+ * The gate must be held (a pin, or a close begun). */
+PyThreadState *atoll_thread_state(atoll_entry *entry);
+/* Caches `tstate`, which belongs to this OS thread.  0 or -1 (out of memory, no exception). */
+int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate);
+/* Deletes every cached thread state of entry but `keep`, which is forgotten, not deleted.
+ * The interpreter's thread state `keep` is attached and the gate is shut. */
+void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep);
+/* True when tstate is one of the cached ones. */
+bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate);
+
+/* Runs what other interpreters handed to this one, and deletes thread states of OS threads that are gone.
+ * entry's interpreter is attached. */
+void atoll_session_housekeeping(atoll_entry *entry);
+
+/* The innermost session of this OS thread, or NULL. */
+atoll_session *atoll_session_current(void);
+
+/* signals.c: lets Python-level signal handlers run while the process's main thread is inside a session.
+ * Called on that thread only; entry is where it is now, NULL when it is not in a session. */
+void atoll_signals_watch(atoll_entry *entry);
+/* Returns when the watcher holds no pointer to an entry that is no longer watched. */
+void atoll_signals_forget(void);
+void atoll_signals_after_fork(void);
+
+#endif

@@ -1,0 +1,48 @@
+/* The module state of atoll._atoll, one per interpreter, and what of it others need. */
+#ifndef ATOLL_PY_STATE_H
+#define ATOLL_PY_STATE_H
+
+#include "core/registry.h"
+#include "py/codec.h"
+#include "py/compat.h"
+
+/* A compiled script kept for the next exec() of the same text. */
+typedef struct {
+    Py_hash_t hash;
+    Py_ssize_t len;
+    char *text; /* PyMem, len bytes: the caller's source before dedent, or marshalled code */
+    int kind;
+    PyObject *code;
+} atoll_script;
+
+enum { ATOLL_SCRIPT_CACHE = 64 };
+
+typedef struct atoll_state {
+    int64_t interp_id;
+    PyInterpreterState *interp;
+    atoll_entry *entry; /* a reference */
+    atoll_codec *codec;
+    PyObject *module; /* borrowed: the module whose state this is */
+    PyTypeObject *interpreter_type;
+    PyTypeObject *shared_view_type;
+    PyObject *error;                   /* InterpreterError */
+    PyObject *not_found;               /* InterpreterNotFoundError */
+    PyObject *not_shareable;           /* NotShareableError */
+    PyObject *execution_failed;        /* ExecutionFailed */
+    PyObject *main_dict;               /* __main__.__dict__ */
+    PyObject *namespace_type;          /* types.SimpleNamespace */
+    struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
+    atoll_script scripts[ATOLL_SCRIPT_CACHE];
+} atoll_state;
+
+/* The state of the interpreter whose thread state is attached, or NULL (no exception) where atoll._atoll
+ * was not imported.  Borrowed. */
+atoll_state *atoll_state_of(PyInterpreterState *interp);
+
+/* Makes atoll._atoll exist in the current interpreter; its state, or NULL with an exception. */
+atoll_state *atoll_state_ensure(void);
+
+/* Raises InterpreterNotFoundError for id; returns NULL. */
+PyObject *atoll_raise_not_found(atoll_state *state, int64_t id);
+
+#endif

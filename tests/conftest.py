@@ -1,0 +1,51 @@
+"""Checks that hold for every test."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+import atoll
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
+    """Note whether the test has failed, for its fixtures."""
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = call.excinfo is not None
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close what a test leaves; a test that passes and leaves an interpreter that nothing refers to has failed.
+
+    An interpreter has to be gone with its last object, so one that is still listed here is a leaked reference.
+    """
+    yield
+    if any(interp.id != 0 for interp in atoll.list_all()):
+        gc.collect()
+    left = [interp for interp in atoll.list_all() if interp.id != 0]
+    names = [repr(interp) for interp in left]
+    for interp in left:
+        with contextlib.suppress(atoll.InterpreterError):
+            interp.close()
+    if not request.node.stash.get(FAILED, True):
+        assert names == []
+
+
+@pytest.fixture
+def interp() -> Iterator[atoll.Interpreter]:
+    """An interpreter that can import the helpers module; closed after the test."""
+    from helpers import new
+
+    interp = new()
+    yield interp
+    with contextlib.suppress(atoll.InterpreterNotFoundError):
+        interp.close()

@@ -1,0 +1,193 @@
+"""Run test suites on each supported Python and add up what they say.
+
+    run_tests.py [--suites pytest c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
+
+Each suite runs as its own process: pytest and conformance once for each Python, in the environment that
+tools/env makes, the others once. A suite that crashes, hangs or cannot be built counts as one failure.
+A Python that cannot be had is named in the summary; it is a failure when it was asked for with ``--py``
+or when ``CI`` is set, where all of them must be covered.
+
+The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
+failed and something passed.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSIONS = subprocess.run(
+    ["tools/pythons", "versions"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+).stdout.split()
+ONCE = {
+    "lint": ["tools/lint"],
+    "c": ["tools/ctests", "plain"],
+    "asan": ["tools/ctests", "asan"],
+    "tsan": ["tools/ctests", "tsan"],
+}
+SUITES = [*ONCE, "pytest", "conformance"]
+# For one suite on one Python; only a hang that the suite itself does not notice lasts so long.
+SUITE_SECONDS = 1800
+
+COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
+MEANING = {"error": "failed", "errors": "failed", "xpassed": "failed", "xfailed": "skipped"}
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the summary."""
+
+    name: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+def read_counts(line: str) -> dict[str, int] | None:
+    """The counts in a suite's closing line, or None when it is not one."""
+    found = COUNT.findall(line)
+    if not found:
+        return None
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for number, word in found:
+        counts[MEANING.get(word, word)] += int(number)
+    return counts
+
+
+def run_suite(name: str, command: list[str]) -> Row:
+    """Run one suite, passing on its output line by line, and count what its closing line says."""
+    row = Row(name)
+    print(f"\n=== {name}: {shlex.join(command)}", flush=True)
+    begun = time.monotonic()
+    # A session of its own, so that a hang is ended with every process it has started.
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+
+    def end() -> None:
+        row.note = f"ended after {SUITE_SECONDS} s"
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(SUITE_SECONDS, end)
+    timer.start()
+    closing = None
+    try:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.strip():
+                # Only the last line counts: a crash after a summary of something else shows none.
+                closing = read_counts(line)
+        status = process.wait()
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    row.seconds = time.monotonic() - begun
+    if closing is None:
+        row.failed = 1
+        row.note = row.note or f"no closing line, exit status {status}"
+    else:
+        row.passed, row.failed, row.skipped = closing["passed"], closing["failed"], closing["skipped"]
+        if row.failed == 0 and (status != 0 or row.passed == 0):
+            row.failed = 1
+            row.note = f"exit status {status}, {row.passed} passed"
+    return row
+
+
+def make_environment(version: str) -> str | None:
+    """Make .venv/VERSION; what went wrong, or None."""
+    print(f"\n=== environment for Python {version}", flush=True)
+    if subprocess.run(["tools/pythons", "get", version], cwd=ROOT, check=False).returncode != 0:
+        return "cannot be had"
+    if subprocess.run(["tools/env", version], cwd=ROOT, check=False).returncode != 0:
+        return "its environment could not be made"
+    return None
+
+
+def has_test_suite(python: Path) -> bool:
+    """Whether this Python came with CPython's own tests; not every distributor includes them."""
+    source = "import test.test_interpreters.test_api"
+    return subprocess.run([python, "-c", source], capture_output=True, check=False).returncode == 0
+
+
+def run_on(version: str, suites: list[str], required: bool, arguments: list[str]) -> list[Row]:
+    """Run the suites that need a Python on this one."""
+    names = [name for name in ("pytest", "conformance") if name in suites]
+    # concurrent.interpreters, and with it CPython's tests of it, came with 3.14.
+    if "conformance" in names and version in {"3.12", "3.13"}:
+        names.remove("conformance")
+        if not names:
+            return [Row(f"conformance {version}", note="CPython has no such tests before 3.14")]
+    if not names:
+        return []
+    trouble = make_environment(version)
+    if trouble is not None:
+        failed = required or trouble != "cannot be had"
+        return [Row(f"Python {version}", failed=int(failed), note=trouble)]
+    python = ROOT / ".venv" / version / "bin" / "python"
+    rows = []
+    for name in names:
+        if name == "pytest":
+            rows.append(run_suite(f"pytest {version}", [str(python), "-m", "pytest", "-q", *arguments]))
+        elif not has_test_suite(python):
+            note = "this Python came without CPython's tests"
+            rows.append(Row(f"conformance {version}", failed=int(required), note=note))
+        else:
+            rows.append(run_suite(f"conformance {version}", [str(python), "tools/conformance.py"]))
+    return rows
+
+
+def print_summary(rows: list[Row]) -> int:
+    """Print the table and the totals; the exit status."""
+    print(f"\n{'':<20}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for row in rows:
+        print(
+            f"{row.name:<20}{row.passed:>8}{row.failed:>8}{row.skipped:>9}{row.seconds:>9.1f}  {row.note}".rstrip()
+        )
+    passed, failed, skipped = (
+        sum(getattr(row, key) for row in rows) for key in ("passed", "failed", "skipped")
+    )
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    return 1 if failed or not passed else 0
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suites", nargs="+", choices=SUITES, default=["c", "pytest", "conformance"])
+    parser.add_argument("--py", nargs="*", choices=VERSIONS, default=[], help="default: all that can be had")
+    parser.add_argument("arguments", nargs="*", help="for pytest, after --")
+    options = parser.parse_args()
+    rows = [run_suite(name, ONCE[name]) for name in options.suites if name in ONCE]
+    required = bool(options.py) or bool(os.environ.get("CI"))
+    versions = options.py or VERSIONS
+    if {"pytest", "conformance"} & set(options.suites):
+        # All at once, which is quicker; what cannot be had is said for each below.
+        subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
+    for version in versions:
+        rows += run_on(version, options.suites, required, options.arguments)
+    return print_summary(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
