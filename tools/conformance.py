@@ -54,6 +54,9 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 START_UP = """\
 import sys
 
+# The tests want what pickle refuses to be refused; whether Atoll takes it depends on this being installed.
+sys.modules["cloudpickle"] = None
+
 try:
     from _interpreters import get_current
 except ImportError:
@@ -161,7 +164,9 @@ def judge(outcome: Outcome, skips: list[Skip], *, baseline: bool) -> Verdict:
     if notes:
         return Verdict("failed", notes)
     if skips:
-        return Verdict("skipped", [f"{skip.kind}: {skip.reason.strip()}" for skip in skips])
+        return Verdict(
+            "skipped", list(dict.fromkeys(f"{skip.kind}: {skip.reason.strip()}" for skip in skips))
+        )
     return Verdict("passed")
 
 

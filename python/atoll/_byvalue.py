@@ -79,8 +79,11 @@ def _annotations(cls: type) -> dict[str, Any]:
         return {"__annotations__": annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)}
 
 
-def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What makes cls again: a skeleton for `make_class`, attributes for `fill_class`."""
+def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+    """What makes cls again: a skeleton for `make_class`, and two sets of attributes for `fill_class`.
+
+    The first of them belongs to the class's definition, and is not expected to change.
+    """
     attributes = {k: v for k, v in cls.__dict__.items() if k not in _NOT_COPIED}
     kind, extra = "class", None
     body: dict[str, Any] = {}
@@ -108,10 +111,13 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any]]:
             attributes.pop(_mangled(cls, slot), None)
     if "__orig_bases__" in cls.__dict__:
         body["__orig_bases__"] = cls.__dict__["__orig_bases__"]
-    attributes.update(_annotations(cls))
+    definition = _annotations(cls)
+    for name in ("__dataclass_fields__", "__dataclass_params__"):
+        if name in attributes:
+            definition[name] = attributes.pop(name)
     bases = cls.__bases__
     skeleton = (kind, type(cls), cls.__name__, cls.__qualname__, cls.__module__, bases, body, extra)
-    return skeleton, attributes
+    return skeleton, definition, attributes
 
 
 def make_class(skeleton: tuple[Any, ...]) -> type:
@@ -151,11 +157,6 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> type:
         if name == "__doc__" and value is None and cls.__doc__ is None:
             continue
         type.__setattr__(cls, name, value)
-    for value in attributes.values():
-        # A descriptor that learns its name from the class statement: it did so over there, but may keep the owner.
-        hook = getattr(type(value), "__set_name__", None)
-        if hook is not None and isinstance(value, types.FunctionType):
-            continue
     abc = sys.modules.get("abc")
     if abc is not None and isinstance(cls, abc.ABCMeta):
         abc.update_abstractmethods(cls)
@@ -217,9 +218,17 @@ def which_module(obj: object, name: str) -> str:
 
 
 def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
-    """A reduction for an instance of one of the dataclasses module's classes; None for the usual one."""
+    """A reduction for an instance of a class of dataclasses or _pydatetime; None for the usual one.
+
+    The sentinels of dataclasses are compared by identity, and its fields hold mapping proxies.  The timezone of
+    _pydatetime reduces to a state that datetime's own does not take.
+    """
     import dataclasses
 
+    if type(obj).__module__ == "_pydatetime":
+        if type(obj).__name__ == "timezone":
+            return type(obj), obj.__getinitargs__()  # type: ignore[attr-defined]
+        return None
     if type(obj) is dataclasses.Field:
         values = {slot: getattr(obj, slot, None) for slot in obj.__slots__}  # type: ignore[attr-defined]
         values["metadata"] = dict(obj.metadata)

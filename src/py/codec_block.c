@@ -1,4 +1,5 @@
-/* The receiving end of a buffer: an object that exports a block's memory and holds a reference to it.
+/* Buffers by value (pickle protocol 5's): the sender copies them into a block, and the receiver uses the block in
+ * place, through an object that exports its memory and holds a reference to it.
  *
  * What the user gets is a memoryview of it, so that the bytes that the sender copied into the block
  * are the very bytes the receiver's array is made on.
@@ -66,4 +67,32 @@ PyObject *atoll_decode_buffer(atoll_decoder *dec) {
     PyObject *view = PyMemoryView_FromObject((PyObject *)b);
     Py_DECREF(b);
     return view;
+}
+
+int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj) {
+    const Py_buffer *view = PyPickleBuffer_GetBuffer(obj);
+    enc->impure = true;
+    if (view == NULL) {
+        return -1;
+    }
+    if (!PyBuffer_IsContiguous(view, 'A')) {
+        return atoll_encoder_refuse(enc, "a buffer that is not contiguous is not shareable");
+    }
+    atoll_block *block = atoll_block_new((size_t)view->len);
+    if (block == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (view->len != 0) {
+        memcpy(block->data, view->buf, (size_t)view->len);
+    }
+    uint32_t index = atoll_message_attach(enc->msg, &atoll_block_class, block);
+    if (index == ATOLL_NO_HANDLE) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (atoll_put_tag_count(enc, T_BUFFER | ATOLL_MEMO, index) < 0 || atoll_put_tag(enc, view->readonly != 0) < 0) {
+        return -1;
+    }
+    return atoll_memo_add(enc, obj);
 }

@@ -5,8 +5,6 @@
  */
 #include "py/codec_internal.h"
 
-#include "core/block.h"
-
 static PyObject *remembered(atoll_decoder *dec, PyObject *obj) {
     if (obj != NULL && atoll_remember(dec, obj) < 0) {
         Py_DECREF(obj);
@@ -479,8 +477,12 @@ static PyObject *decode_cell(atoll_decoder *dec) {
 static PyObject *decode_code(atoll_decoder *dec) {
     Py_ssize_t n = atoll_get_count(dec, 1);
     const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n) : NULL;
-    if (at == NULL) {
+    uint64_t seal = at != NULL ? atoll_get_u64(&dec->rd) : 0;
+    if (at == NULL || dec->rd.failed) {
         return atoll_malformed("code goes past the end");
+    }
+    if (seal != atoll_code_seal(at, (size_t)n)) {
+        return atoll_malformed("code that was tampered with");
     }
     PyObject *code = PyMarshal_ReadObjectFromString((const char *)at, n);
     if (code != NULL && !PyCode_Check(code)) {

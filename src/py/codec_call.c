@@ -6,13 +6,15 @@
  */
 #include "py/codec_internal.h"
 
+#include <limits.h>
+
 enum { STACK_KEEP = 1 << 14 };
 
 atoll_message *atoll_encoder_message(atoll_encoder *enc) { return enc->msg; }
 const atoll_message *atoll_decoder_message(atoll_decoder *dec) { return dec->msg; }
 atoll_reader *atoll_decoder_reader(atoll_decoder *dec) { return &dec->rd; }
 
-static int keep_one(atoll_encoder *enc, PyObject *obj) {
+int atoll_encoder_keep(atoll_encoder *enc, PyObject *obj) {
     if (enc->nkeep == enc->keep_cap) {
         size_t cap = enc->keep_cap != 0 ? enc->keep_cap * 2 : 16;
         PyObject **grown = PyMem_RawRealloc(enc->keep, cap * sizeof *grown);
@@ -32,7 +34,7 @@ int atoll_encoder_pin(atoll_encoder *enc) {
         return 0;
     }
     for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
-        if ((fr->obj != NULL && keep_one(enc, fr->obj) < 0) || (fr->key != NULL && keep_one(enc, fr->key) < 0)) {
+        if ((fr->obj != NULL && atoll_encoder_keep(enc, fr->obj) < 0) || (fr->key != NULL && atoll_encoder_keep(enc, fr->key) < 0)) {
             return -1;
         }
     }
@@ -44,10 +46,6 @@ int atoll_encoder_pin(atoll_encoder *enc) {
         }
     }
     return 0;
-}
-
-int atoll_encoder_keep(atoll_encoder *enc, PyObject *obj) {
-    return atoll_encoder_pin(enc) < 0 ? -1 : keep_one(enc, obj);
 }
 
 typedef struct {
@@ -64,6 +62,9 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->late = 0;
     enc->depth = 0;
     enc->classes = NULL;
+    enc->lowest = UINT_MAX;
+    enc->exempt = 0;
+    enc->impure = false;
     enc->keep = NULL;
     enc->nkeep = 0;
     enc->keep_cap = 0;
@@ -81,7 +82,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
 static void drop_references(atoll_encoder *enc) {
     PyObject *exc = PyErr_GetRaisedException();
     atoll_memo *memo = enc->memo;
-    for (uint32_t i = 0; memo->used != 0 && i <= memo->mask; i++) {
+    for (uint32_t i = 0; enc->pinned && memo->used != 0 && i <= memo->mask; i++) {
         if (memo->slots[i].epoch == memo->epoch) {
             Py_DECREF(memo->slots[i].key);
         }

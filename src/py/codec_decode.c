@@ -16,7 +16,8 @@ PyObject *atoll_malformed(const char *why) {
 }
 
 int atoll_decoder_pin(atoll_decoder *dec) {
-    if (!dec->pinned) {
+    /* After a failure values are already gone, and nothing will look at the memo again. */
+    if (!dec->pinned && !PyErr_Occurred()) {
         dec->pinned = true;
         for (size_t i = 0; i < dec->nmemo; i++) {
             Py_INCREF(dec->memo[i]);

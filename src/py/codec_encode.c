@@ -6,9 +6,6 @@
  * The memo is asked only about objects that can occur twice.  An object whose sole reference is its
  * container's cannot; the callers of atoll_encode_shared are those whose references
  * are not counted or not owned by a container.
- *
- * Packed runs.  A list or tuple of plain floats, or of plain ints below 64 bits, is written as an array of
- * the narrowest fitting width.
  */
 #include "py/codec_internal.h"
 
@@ -144,20 +141,13 @@ static inline int encode_int(atoll_encoder *enc, PyObject *obj) {
     return 0;
 }
 
-static inline uint8_t *store_double(uint8_t *at, double v) {
-    uint64_t bits;
-    memcpy(&bits, &v, 8);
-    atoll_store_u64(at, bits);
-    return at + 8;
-}
-
 static inline int encode_float(atoll_encoder *enc, PyObject *obj) {
     uint8_t *at = atoll_reserve(enc, 9);
     if (at == NULL) {
         return -1;
     }
     *at = T_FLOAT;
-    atoll_commit(enc, store_double(at + 1, PyFloat_AS_DOUBLE(obj)));
+    atoll_commit(enc, atoll_store_double(at + 1, PyFloat_AS_DOUBLE(obj)));
     return 0;
 }
 
@@ -167,8 +157,8 @@ static int encode_complex(atoll_encoder *enc, PyObject *obj) {
         return -1;
     }
     *at = T_COMPLEX;
-    at = store_double(at + 1, PyComplex_RealAsDouble(obj));
-    atoll_commit(enc, store_double(at, PyComplex_ImagAsDouble(obj)));
+    at = atoll_store_double(at + 1, PyComplex_RealAsDouble(obj));
+    atoll_commit(enc, atoll_store_double(at, PyComplex_ImagAsDouble(obj)));
     return 0;
 }
 
@@ -198,101 +188,6 @@ static int encode_bytes(atoll_encoder *enc, PyObject *obj, bool shared) {
     return put_data(enc, tag, PyBytes_AS_STRING(obj), PyBytes_GET_SIZE(obj));
 }
 
-/* ---- packed runs ---- */
-
-static int pack_floats(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n) {
-    uint8_t *at = atoll_reserve(enc, 2 + ATOLL_VARINT_MAX + n * 8);
-    if (at == NULL) {
-        return -1;
-    }
-    at[0] = tag;
-    at[1] = P_FLOAT;
-    at = atoll_write_varint(at + 2, n);
-    for (size_t i = 0; i < n; i++) {
-        if (!PyFloat_CheckExact(items[i])) {
-            return 0; /* nothing was committed */
-        }
-        at = store_double(at, PyFloat_AS_DOUBLE(items[i]));
-    }
-    atoll_commit(enc, at);
-    return 1;
-}
-
-static int pack_wide_ints(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n) {
-    uint8_t *at = atoll_reserve(enc, 2 + ATOLL_VARINT_MAX + n * 8);
-    if (at == NULL) {
-        return -1;
-    }
-    at[0] = tag;
-    at[1] = P_INT64;
-    at = atoll_write_varint(at + 2, n);
-    for (size_t i = 0; i < n; i++) {
-        int overflow = 1;
-        int64_t v = PyLong_CheckExact(items[i]) ? PyLong_AsLongLongAndOverflow(items[i], &overflow) : 0;
-        if (overflow != 0) {
-            return 0;
-        }
-        atoll_store_u64(at, (uint64_t)v);
-        at += 8;
-    }
-    atoll_commit(enc, at);
-    return 1;
-}
-
-/* Written at four bytes each while the width that is needed becomes known; then, where less will do, narrowed in
- * place.  What a compact int holds fits in four bytes. */
-static int pack_ints(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n) {
-    uint8_t *head = atoll_reserve(enc, 2 + ATOLL_VARINT_MAX + n * 4);
-    if (head == NULL) {
-        return -1;
-    }
-    head[0] = tag;
-    uint8_t *at = atoll_write_varint(head + 2, n);
-    uint32_t magnitude = 0;
-    for (size_t i = 0; i < n; i++) {
-        PyObject *item = items[i];
-        if (!PyLong_CheckExact(item)) {
-            return 0;
-        }
-        if (!PyUnstable_Long_IsCompact((PyLongObject *)item)) {
-            return pack_wide_ints(enc, tag, items, n);
-        }
-        int32_t v = (int32_t)PyUnstable_Long_CompactValue((PyLongObject *)item);
-        magnitude |= (uint32_t)(v ^ (v >> 31));
-        atoll_store_u32(at + 4 * i, (uint32_t)v);
-    }
-    if (magnitude < 0x80) {
-        head[1] = P_INT8;
-        for (size_t i = 0; i < n; i++) {
-            at[i] = at[4 * i];
-        }
-        atoll_commit(enc, at + n);
-    } else if (magnitude < 0x8000) {
-        head[1] = P_INT16;
-        for (size_t i = 0; i < n; i++) {
-            at[2 * i] = at[4 * i];
-            at[2 * i + 1] = at[4 * i + 1];
-        }
-        atoll_commit(enc, at + 2 * n);
-    } else {
-        head[1] = P_INT32;
-        atoll_commit(enc, at + 4 * n);
-    }
-    return 1;
-}
-
-/* 1: written packed, 0: not of one kind, nothing written, -1: exception. */
-static inline int try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n) {
-    PyTypeObject *type = Py_TYPE(items[0]);
-    if (type != Py_TYPE(items[n - 1])) {
-        return 0;
-    }
-    if (type == &PyLong_Type) {
-        return pack_ints(enc, tag, items, n);
-    }
-    return type == &PyFloat_Type ? pack_floats(enc, tag, items, n) : 0;
-}
-
 /* ---- containers ---- */
 
 enum { PACK_FROM = 3 };
@@ -313,7 +208,7 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
     }
     Py_ssize_t n = PyList_GET_SIZE(obj);
     if (n >= PACK_FROM) {
-        int rc = try_pack(enc, T_PACKED_LIST | memo, ((PyListObject *)obj)->ob_item, (size_t)n);
+        int rc = atoll_try_pack(enc, T_PACKED_LIST | memo, ((PyListObject *)obj)->ob_item, (size_t)n);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;
         }
@@ -361,7 +256,7 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
         memo = ATOLL_MEMO;
     }
     if (n >= PACK_FROM) {
-        int rc = try_pack(enc, T_PACKED_TUPLE | memo, ((PyTupleObject *)obj)->ob_item, (size_t)n);
+        int rc = atoll_try_pack(enc, T_PACKED_TUPLE | memo, ((PyTupleObject *)obj)->ob_item, (size_t)n);
         if (rc != 0) {
             return rc > 0 && memo != 0 ? atoll_memo_add(enc, obj) : rc < 0 ? -1 : 0;
         }
@@ -551,7 +446,11 @@ static int encode_code(atoll_encoder *enc, PyObject *obj) {
     if (bytes == NULL) {
         return -1;
     }
-    rc = put_data(enc, T_CODE | ATOLL_MEMO, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
+    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
+    rc = put_data(enc, T_CODE | ATOLL_MEMO, PyBytes_AS_STRING(bytes), size);
+    if (rc == 0) {
+        rc = atoll_put_u64_checked(enc, atoll_code_seal((const uint8_t *)PyBytes_AS_STRING(bytes), (size_t)size));
+    }
     Py_DECREF(bytes);
     return rc;
 }
@@ -581,12 +480,14 @@ static int encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_ho
 static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PySet_Type || type == &PyFrozenSet_Type) {
+        enc->impure |= enc->exempt == 0 && type == &PySet_Type;
         return encode_set(enc, obj, shared);
     }
     if (type == &PyComplex_Type) {
         return encode_complex(enc, obj);
     }
     if (type == &PyByteArray_Type) {
+        atoll_mark_mutable(enc);
         return encode_bytearray(enc, obj, shared);
     }
     if (obj == Py_Ellipsis) {
@@ -597,6 +498,7 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     }
     for (int i = 0; i < ATOLL_HOOK_MAX && enc->codec->hook_types[i] != NULL; i++) {
         if (enc->codec->hook_types[i] == type) {
+            enc->impure = true; /* its handle belongs to this message */
             return encode_hooked(enc, obj, &enc->codec->hooks[i]);
         }
     }
@@ -624,9 +526,11 @@ static int encode_container(atoll_encoder *enc, PyObject *obj, bool shared) {
     shared |= enc->late != 0;
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PyDict_Type) {
+        atoll_mark_mutable(enc);
         return encode_dict(enc, obj, shared);
     }
     if (type == &PyList_Type) {
+        atoll_mark_mutable(enc);
         return encode_list(enc, obj, shared);
     }
     if (type == &PyTuple_Type) {

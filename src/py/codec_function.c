@@ -136,6 +136,7 @@ static int encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defin
         PyObject *value = is_own_name(name) ? NULL : PyDict_GetItemWithError(func->func_globals, name);
         if (value != NULL && (!definitions || is_definition(value))) {
             rc = PyDict_SetItem(found, name, value);
+            enc->impure |= !is_definition(value);
         }
         Py_DECREF(name);
     }
@@ -184,24 +185,35 @@ static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool
     return dict;
 }
 
-static int encode_parts(atoll_encoder *enc, PyFunctionObject *func) {
+static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
     PyObject *dict = func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0 ? func->func_dict : NULL;
+    enc->exempt++;
     if (encode_part(enc, func, "__name__", func->func_name) < 0 ||
         encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
         encode_part(enc, func, "__module__", func->func_module) < 0 ||
         encode_part(enc, func, "__doc__", func->func_doc) < 0 || encode_part(enc, func, "__dict__", dict) < 0 ||
         encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
         encode_part(enc, func, "__kwdefaults__", func->func_kwdefaults) < 0) {
-        return -1;
+        return -1; /* and exempt is of no more use */
     }
+    enc->exempt--;
     bool lazy;
     PyObject *annotations = annotations_of(enc, func, &lazy);
     if (annotations == NULL) {
         return -1;
     }
+    enc->exempt++;
     int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
+    enc->exempt--;
     Py_DECREF(annotations);
-    return rc < 0 ? -1 : encode_part(enc, func, "__closure__", func->func_closure);
+    if (rc < 0) {
+        return -1;
+    }
+    /* What a library's decorator keeps in its closure (reprlib: the set of running calls) is its own affair. */
+    enc->exempt += way == CROSS_MODULE;
+    rc = encode_part(enc, func, "__closure__", func->func_closure);
+    enc->exempt -= way == CROSS_MODULE;
+    return rc;
 }
 
 /* The file of the __main__ whose globals these are, or None: borrowed. */
@@ -213,6 +225,7 @@ static PyObject *main_file(atoll_codec *codec, PyObject *globals) {
 
 static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
     atoll_codec *codec = enc->codec;
+    enc->impure |= !atoll_watch_globals(codec, func->func_globals);
     uint64_t identity = atoll_function_identity(codec, func, way);
     if (identity != 0 && atoll_weak_put(codec->function_refs, identity, (PyObject *)func) < 0) {
         return -1;
@@ -237,7 +250,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
         atoll_put_u64_checked(enc, (uint64_t)atoll_globals_home(codec, func->func_globals)) < 0 ||
         atoll_encode_shared(enc, func->func_code) < 0 || atoll_encode_shared(enc, where) < 0 ||
         atoll_encode_shared(enc, origin) < 0 || atoll_memo_add(enc, (PyObject *)func) < 0 ||
-        encode_parts(enc, func) < 0) {
+        encode_parts(enc, func, way) < 0) {
         return -1;
     }
     if (way != CROSS_MAIN) {

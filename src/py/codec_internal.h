@@ -29,7 +29,6 @@ enum {
     T_ELLIPSIS,
     T_NOT_IMPLEMENTED,
     T_INT8,
-    T_INT16,
     T_INT32,
     T_INT64,
     T_INT_BIG, /* count, two's complement little-endian bytes */
@@ -56,10 +55,9 @@ enum {
     T_SLICE,        /* start, stop, step */
     T_HOOK,         /* hook id, what the hook writes */
     T_BUFFER,       /* handle of a block, read-only flag */
-    T_CODE,         /* bytes of marshal */
+    T_CODE,         /* bytes of marshal, seal */
     T_MODULE,       /* name, origin */
     T_GLOBAL,       /* module name, qualified name, origin */
-    T_BUILTIN,      /* name: an attribute of builtins */
     T_OBJECT,       /* class, state dict's count and pairs */
     T_OBJECT_STATE, /* class, state (what object.__getstate__ returns) */
     T_NAMEDTUPLE,   /* class, count, items */
@@ -79,7 +77,6 @@ enum {
     T_STATICMETHOD,
     T_CLASSMETHOD,
     T_PROPERTY, /* fget, fset, fdel, doc */
-    T_COUNT,
 };
 
 /* Kinds of T_PACKED_*. */
@@ -173,6 +170,7 @@ struct atoll_codec {
     atoll_type_info types[ATOLL_TYPE_CACHE];
     Py_ssize_t code_extra; /* index for PyUnstable_Code_SetExtra, or -1 */
     int dict_watcher;      /* or -1 */
+    int type_watcher;      /* or -1 */
 
     /* Looked up when first needed; NULL until then. */
     PyObject *copyreg;        /* module copyreg */
@@ -187,6 +185,7 @@ struct atoll_codec {
     PyObject *hidden;         /* dict: (interpreter id) -> globals of its __main__'s functions here */
     PyObject *class_refs;     /* dict: number -> weak reference to a class */
     PyObject *class_numbers;  /* dict: id(class) -> (weak reference, number) */
+    PyObject *class_bytes;    /* dict: number -> (epochs, bytes): what was last written for the class */
     PyObject *function_refs;  /* dict: identity -> weak reference to a function of ours that was sent */
     atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
     PyObject *names[32];             /* interned strings, see N_* */
@@ -271,6 +270,7 @@ typedef struct atoll_class_frame {
     struct atoll_class_frame *up;
     PyObject *cls;
     uint64_t number;
+    unsigned depth; /* from 1 */
 } atoll_class_frame;
 
 struct atoll_encoder {
@@ -284,6 +284,9 @@ struct atoll_encoder {
     unsigned late; /* how many objects that are entered after their contents are being written: while
                     * there are any, every container is entered, or a cycle through them would not end */
     struct atoll_class_frame *classes; /* classes being written, innermost first */
+    unsigned lowest; /* the outermost of them that was named by its number: its depth */
+    unsigned exempt; /* what is being written is part of a definition, however mutable */
+    bool impure;     /* something that may change without notice was written: do not keep these bytes */
     PyObject **keep; /* strong references, once pinned */
     size_t nkeep;
     size_t keep_cap;
@@ -300,11 +303,14 @@ int atoll_encode_global(atoll_encoder *enc, PyObject *obj, PyObject *module, PyO
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_function(atoll_encoder *enc, PyObject *func);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
+/* 1: written packed, 0: not of one kind, nothing written, -1: exception.  n is not 0. */
+int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n);
+int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step);
 
 /* Python code is about to run. */
 int atoll_encoder_pin(atoll_encoder *enc);
-/* Keeps obj alive as long as the encoder (pins). */
+/* Keeps obj, which was made for this message only, as long as the memo may refer to it. */
 int atoll_encoder_keep(atoll_encoder *enc, PyObject *obj);
 /* NotShareableError naming the current object; the current exception, if any, becomes its cause. */
 int atoll_refuse_with_cause(atoll_encoder *enc, const char *why);
@@ -343,6 +349,9 @@ static inline int atoll_memo_add(atoll_encoder *enc, PyObject *obj) {
     return 0;
 }
 
+/* What is being written may change without anybody noticing. */
+static inline void atoll_mark_mutable(atoll_encoder *enc) { enc->impure |= enc->exempt == 0; }
+
 static inline uint8_t *atoll_reserve(atoll_encoder *enc, size_t n) {
     atoll_buffer *buf = &enc->msg->body;
     if (buf->cap - buf->len < n && atoll_buffer_grow(buf, n) < 0) {
@@ -365,6 +374,13 @@ static inline uint8_t *atoll_write_varint(uint8_t *at, uint64_t v) {
     }
     *at++ = (uint8_t)v;
     return at;
+}
+
+static inline uint8_t *atoll_store_double(uint8_t *at, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    atoll_store_u64(at, bits);
+    return at + 8;
 }
 
 static inline int atoll_put_tag(atoll_encoder *enc, uint8_t tag) {
@@ -490,6 +506,10 @@ bool atoll_is_main_name(atoll_codec *codec, PyObject *name);
 
 /* ---- functions (codec_number.c, codec_names.c, codec_function.c, codec_class.c) ---- */
 
+/* Neither marshal nor the interpreter survives bytecode that no compiler made.  The seal depends on a secret of the
+ * process, so that code is only accepted as it was sent. */
+uint64_t atoll_code_seal(const uint8_t *data, size_t size);
+
 /* The names of globals that code, and the code objects in it, use: a new set of str. */
 PyObject *atoll_global_names(PyCodeObject *code);
 
@@ -508,6 +528,11 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
 bool atoll_function_is_stateless(PyFunctionObject *func);
 
 uint64_t atoll_next_number(void);
+/* Changes when a watched globals dict or a watched class does. */
+uint64_t atoll_definitions_epoch(void);
+/* Makes changes of these globals, or of this class, count; false where that cannot be. */
+bool atoll_watch_globals(atoll_codec *codec, PyObject *globals);
+bool atoll_watch_class(atoll_codec *codec, PyObject *cls);
 /* The identity of a function that crosses by value: the same wherever it goes; 0 when it has none. */
 uint64_t atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing);
 /* Gives a received function the identity it was sent with. */

@@ -8,6 +8,35 @@
 #include "py/codec_internal.h"
 
 #include <opcode.h>
+#include <stdatomic.h>
+#include <time.h>
+
+uint64_t atoll_code_seal(const uint8_t *data, size_t size) {
+    /* Where the loader and the allocator put things differs from process to process. */
+    static _Atomic(uint64_t) secret;
+    uint64_t hash = atomic_load_explicit(&secret, memory_order_relaxed);
+    if (hash == 0) {
+        uint64_t fresh = 0;
+        void *somewhere = PyMem_RawMalloc(1);
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        fresh = (uint64_t)(uintptr_t)&secret * UINT64_C(0x9E3779B97F4A7C15) ^ (uint64_t)(uintptr_t)somewhere << 20 ^
+                (uint64_t)now.tv_nsec << 34 ^ (uint64_t)now.tv_sec;
+        PyMem_RawFree(somewhere);
+        fresh |= 1;
+        hash = atomic_compare_exchange_strong(&secret, &hash, fresh) ? fresh : hash;
+    }
+    hash ^= size;
+    for (size_t i = 0; i < size;) {
+        uint64_t word = 0;
+        size_t n = size - i < 8 ? size - i : 8;
+        memcpy(&word, data + i, n);
+        hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 29;
+        i += n;
+    }
+    return hash;
+}
 
 /* Calls use(name, arg) for each global name of code and of the code in it; stops at the first nonzero. */
 typedef int (*use_name)(PyObject *name, bool nested, void *arg);

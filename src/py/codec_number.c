@@ -34,6 +34,7 @@ typedef struct {
 
 static _Atomic(uint64_t) next_number = 1;
 static _Atomic(uint64_t) globals_epoch = 1;
+static _Atomic(uint64_t) classes_epoch = 1;
 
 uint64_t atoll_next_number(void) { return atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed); }
 
@@ -64,10 +65,40 @@ static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyO
     return 0;
 }
 
+static int on_class_change(PyTypeObject *type) {
+    (void)type;
+    atomic_fetch_add_explicit(&classes_epoch, 1, memory_order_acq_rel);
+    return 0;
+}
+
+uint64_t atoll_definitions_epoch(void) {
+    /* Both only grow, so their sum stays the same only while both do. */
+    return current_epoch() + atomic_load_explicit(&classes_epoch, memory_order_acquire);
+}
+
+bool atoll_watch_globals(atoll_codec *codec, PyObject *globals) {
+    if (codec->dict_watcher >= 0 && PyDict_Watch(codec->dict_watcher, globals) == 0) {
+        return true;
+    }
+    PyErr_Clear();
+    return false;
+}
+
+bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
+    /* A class without a version tag changes in silence. */
+    if (codec->type_watcher >= 0 && PyType_Watch(codec->type_watcher, cls) == 0 &&
+        PyUnstable_Type_AssignVersionTag((PyTypeObject *)cls)) {
+        return true;
+    }
+    PyErr_Clear();
+    return false;
+}
+
 int atoll_numbers_start(atoll_codec *codec) {
     codec->code_extra = PyUnstable_Eval_RequestCodeExtraIndex(free_record);
     codec->dict_watcher = PyDict_AddWatcher(on_change);
-    if (codec->dict_watcher < 0) {
+    codec->type_watcher = PyType_AddWatcher(on_class_change);
+    if (codec->dict_watcher < 0 || codec->type_watcher < 0) {
         PyErr_Clear(); /* all eight are taken: nothing gets a number, everything is sent in full */
     }
     return 0;
@@ -78,6 +109,10 @@ void atoll_numbers_stop(atoll_codec *codec) {
         PyErr_Clear();
     }
     codec->dict_watcher = -1;
+    if (codec->type_watcher >= 0 && PyType_ClearWatcher(codec->type_watcher) < 0) {
+        PyErr_Clear();
+    }
+    codec->type_watcher = -1;
 }
 
 static function_record *record_of(atoll_codec *codec, PyFunctionObject *func) {

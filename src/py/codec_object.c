@@ -8,15 +8,14 @@
  */
 #include "py/codec_internal.h"
 
-#include "core/block.h"
-
 static uint8_t *tag_of(atoll_encoder *enc, size_t at) { return &enc->msg->body.data[at]; }
 
 /* ---- import paths ---- */
 
 static int put_path(atoll_encoder *enc, uint8_t tag, PyObject *module, PyObject *name, PyObject *qualname) {
     PyObject *origin = atoll_module_origin(enc->codec, module, name);
-    if (origin == NULL || atoll_put_tag(enc, tag | ATOLL_MEMO) < 0 || atoll_encode_shared(enc, name) < 0 ||
+    if (atoll_encoder_keep(enc, name) < 0 || (qualname != NULL && atoll_encoder_keep(enc, qualname) < 0) ||
+        origin == NULL || atoll_put_tag(enc, tag | ATOLL_MEMO) < 0 || atoll_encode_shared(enc, name) < 0 ||
         (qualname != NULL && atoll_encode_shared(enc, qualname) < 0)) {
         return -1;
     }
@@ -38,6 +37,16 @@ static PyObject *look_up(atoll_encoder *enc, PyObject *module, PyObject *qualnam
 static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname) {
     if (!PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(qualname) || atoll_is_main_name(enc->codec, name)) {
         return 0;
+    }
+    PyObject *public = NULL;
+    if (PyUnicode_CompareWithASCIIString(name, "_pydatetime") == 0) {
+        /* 3.12 has no C datetime in an interpreter with its own GIL; elsewhere these classes are datetime's. */
+        name = public = PyUnicode_FromString("datetime");
+        if (public == NULL || atoll_encoder_keep(enc, public) < 0) {
+            Py_XDECREF(public);
+            return -1;
+        }
+        Py_DECREF(public);
     }
     PyObject *module = atoll_module_by_name(name);
     if (module == NULL) {
@@ -470,35 +479,6 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
     return rc < 0 ? -1 : atoll_memo_add(enc, obj);
 }
 
-/* ---- buffers ---- */
-
-static int encode_buffer(atoll_encoder *enc, PyObject *obj) {
-    const Py_buffer *view = PyPickleBuffer_GetBuffer(obj);
-    if (view == NULL) {
-        return -1;
-    }
-    if (!PyBuffer_IsContiguous(view, 'A')) {
-        return atoll_encoder_refuse(enc, "a buffer that is not contiguous is not shareable");
-    }
-    atoll_block *block = atoll_block_new((size_t)view->len);
-    if (block == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (view->len != 0) {
-        memcpy(block->data, view->buf, (size_t)view->len);
-    }
-    uint32_t index = atoll_message_attach(enc->msg, &atoll_block_class, block);
-    if (index == ATOLL_NO_HANDLE) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (atoll_put_tag_count(enc, T_BUFFER | ATOLL_MEMO, index) < 0 || atoll_put_tag(enc, view->readonly != 0) < 0) {
-        return -1;
-    }
-    return atoll_memo_add(enc, obj);
-}
-
 /* ---- everything that is not a basic type ---- */
 
 static int encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
@@ -544,7 +524,7 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
         return encode_module(enc, obj);
     }
     if (type == &PyPickleBuffer_Type) {
-        return encode_buffer(enc, obj);
+        return atoll_encode_buffer(enc, obj);
     }
     if (type == &PyCell_Type) {
         return encode_cell(enc, obj);
@@ -561,15 +541,20 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
     }
     switch (info->kind) {
     case KIND_PLAIN:
+        atoll_mark_mutable(enc);
         return encode_plain(enc, obj);
     case KIND_PLAIN_SLOTS:
+        atoll_mark_mutable(enc);
         return encode_plain_slots(enc, obj);
     case KIND_NAMEDTUPLE:
         return encode_namedtuple(enc, obj);
     case KIND_CLASS:
         return atoll_encode_class(enc, obj);
     case KIND_SPECIAL:
-        return encode_special(enc, obj);
+        enc->exempt++;
+        rc = encode_special(enc, obj);
+        enc->exempt--;
+        return rc;
     case KIND_ENUM:
         rc = atoll_encoder_pin(enc) < 0 ? -1 : try_enum(enc, obj);
         if (rc != 0) {
@@ -580,6 +565,7 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
         if (PyModule_Check(obj)) {
             return encode_module(enc, obj);
         }
+        atoll_mark_mutable(enc);
         return atoll_encode_reduced(enc, obj);
     }
 }

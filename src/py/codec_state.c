@@ -47,6 +47,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->not_shareable = Py_NewRef(not_shareable);
     codec->code_extra = -1;
     codec->dict_watcher = -1;
+    codec->type_watcher = -1;
     for (int i = 0; i < N_COUNT; i++) {
         codec->names[i] = PyUnicode_InternFromString(name_texts[i]);
         if (codec->names[i] == NULL) {
@@ -57,9 +58,10 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->hidden = PyDict_New();
     codec->class_refs = PyDict_New();
     codec->class_numbers = PyDict_New();
+    codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     if (codec->origins == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
-        codec->class_numbers == NULL || codec->function_refs == NULL || atoll_numbers_start(codec) < 0) {
+        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL || atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -83,7 +85,8 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 /* Every Python reference the codec holds, but for names (interned strings). */
 #define EACH_REFERENCE(DO)                                                                                           \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) DO(newobj_ex) DO(enum_type) DO(byvalue)              \
-    DO(cloudpickle) DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) DO(class_numbers) DO(function_refs)
+    DO(cloudpickle) DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) DO(class_numbers) DO(class_bytes)               \
+    DO(function_refs)
 
 int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg) {
     if (codec == NULL) {
@@ -333,8 +336,10 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         return 0;
     }
     PyObject *module = (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? find_in_type(type, codec->names[N_MODULE]) : NULL;
-    if (module != NULL && PyUnicode_CheckExact(module) && PyUnicode_CompareWithASCIIString(module, "dataclasses") == 0) {
-        *kind = KIND_SPECIAL; /* its sentinels are compared by identity, its fields hold mapping proxies */
+    if (module != NULL && PyUnicode_CheckExact(module) &&
+        (PyUnicode_CompareWithASCIIString(module, "dataclasses") == 0 ||
+         PyUnicode_CompareWithASCIIString(module, "_pydatetime") == 0)) {
+        *kind = KIND_SPECIAL;
         return 0;
     }
     int rc = is_enum(codec, type);

@@ -107,6 +107,7 @@ _Noreturn static void end_process(void) {
 }
 
 int atoll_interp_exit(atoll_state *main_state) {
+    atoll_interp_sweep(main_state);
     if (atomic_exchange(&exiting, true)) {
         return 0;
     }

@@ -321,12 +321,15 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, long long *stray) {
         (void)PyThreadState_Swap(here);
         return ATOLL_END_STRAY;
     }
+    /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
+    atoll_thread_states_drop(entry, mine);
     join_threads();
     long long late = stray_thread(entry, mine);
     PyErr_Clear();
     /* A thread that was started while the others were joined makes ending fatal: keep the interpreter. */
     if (late != 0 || (atomic_load(&entry->exports) != 0 && !atoll_interp_exiting())) {
         atomic_store(&entry->zombie, true);
+        (void)atoll_thread_state_keep(entry, mine); /* drop() forgot it; without memory the next end makes another */
         (void)PyThreadState_Swap(here);
         return ATOLL_END_ZOMBIE;
     }
@@ -381,6 +384,7 @@ int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
     case ATOLL_END_ZOMBIE:
         break;
     }
+    atoll_interp_sweep(from); /* of what only its objects used */
     return 0;
 }
 

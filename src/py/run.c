@@ -347,6 +347,22 @@ static outcome bind_there(atoll_session *s) {
     return out;
 }
 
+/* Raises NotShareableError for a value that is not shareable, naming it by its path inside tuples. */
+static void raise_not_shareable(atoll_state *from, PyObject *path, PyObject *value) {
+    for (Py_ssize_t i = 0; PyTuple_CheckExact(value) && i < PyTuple_GET_SIZE(value); i++) {
+        PyObject *item = PyTuple_GET_ITEM(value, i);
+        if (atoll_is_shareable(from->codec, item) == 0) {
+            PyObject *inner = PyUnicode_FromFormat("%U[%zd]", path, i);
+            if (inner != NULL) {
+                raise_not_shareable(from, inner, item);
+                Py_DECREF(inner);
+            }
+            return;
+        }
+    }
+    PyErr_Format(from->not_shareable, "%U: %s is not shareable", path, Py_TYPE(value)->tp_name);
+}
+
 static int check_bindings(atoll_state *from, PyObject *values) {
     Py_ssize_t pos = 0;
     PyObject *name;
@@ -365,11 +381,10 @@ static int check_bindings(atoll_state *from, PyObject *values) {
             return -1;
         }
         int shareable = atoll_is_shareable(from->codec, value);
-        if (shareable < 0) {
-            return -1;
+        if (shareable == 0) {
+            raise_not_shareable(from, name, value);
         }
-        if (!shareable) {
-            PyErr_Format(from->not_shareable, "%U: %s is not shareable", name, Py_TYPE(value)->tp_name);
+        if (shareable <= 0) {
             return -1;
         }
     }

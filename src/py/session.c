@@ -321,6 +321,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
         return -1;
     }
     s->from_interp = from->interp;
+    s->from_entry = from->entry;
     s->prev = table->top;
     PyThreadState *tstate = NULL;
     for (atoll_session *outer = s->prev; outer != NULL; outer = outer->prev) {
@@ -362,6 +363,9 @@ void atoll_session_leave(atoll_session *s) {
     }
     table->top = s->prev;
     atoll_entry_unpin(s->entry);
+    if (atomic_load_explicit(&s->from_entry->jobs, memory_order_relaxed) != NULL) {
+        atoll_session_housekeeping(s->from_entry); /* what the code inside let go of */
+    }
 }
 
 void atoll_session_close(atoll_session *s) {

@@ -9,6 +9,7 @@ typedef struct atoll_session {
     atoll_entry *entry;
     PyThreadState *from;             /* what was attached before, and will be again */
     PyInterpreterState *from_interp; /* its interpreter */
+    atoll_entry *from_entry;         /* and that one's entry */
     PyObject *interrupt;             /* outermost only: what a signal handler raised there meanwhile */
     atoll_message out;               /* for the way in */
     atoll_message back;              /* for the way out */

@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-from helpers import check_ended, start_python
+from helpers import VERSION, check_ended, start_python
 
 
-def interrupted(source, *options, times=1):
-    """Run source in a child process; send SIGINT each time it prints a line 'ready'; return how it ended."""
+def interrupted(source, *options, times=1, text=""):
+    """Run source in a child process; send SIGINT each time it prints a line 'ready', then text; return how it ended."""
     with start_python(source, *options) as process:
         try:
             out = ""
@@ -21,7 +21,7 @@ def interrupted(source, *options, times=1):
                         break
                     out += line
                 process.send_signal(signal.SIGINT)
-            rest, err = process.communicate(timeout=60)
+            rest, err = process.communicate(text, timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -29,12 +29,11 @@ def interrupted(source, *options, times=1):
 
 
 SPIN = "print('ready', flush=True)\nwhile True: pass"
-WAIT = "import threading\nprint('ready', flush=True)\nthreading.Event().wait()"
 SLEEP = "import time\nprint('ready', flush=True)\nwhile True: time.sleep(0.05)"
 
 
 class TestDefaultHandler:
-    @pytest.mark.parametrize("work", [SPIN, WAIT, SLEEP], ids=["spinning", "waiting", "sleeping"])
+    @pytest.mark.parametrize("work", [SPIN, SLEEP], ids=["spinning", "sleeping"])
     @pytest.mark.parametrize("how", ["exec", "call"])
     def test_keyboard_interrupt(self, work, how):
         source = f"""
@@ -49,6 +48,19 @@ class TestDefaultHandler:
             interp.close()
             """
         check_ended(interrupted(source), 0, "interrupted\n2 False\n", clean=True)
+
+    def test_during_a_system_call(self):
+        """CPython restarts system calls in an interpreter (PEP 475): at the latest it is interrupted once that ends."""
+        source = """
+            import atoll
+            interp = atoll.create()
+            try:
+                interp.exec("import os; print('ready', flush=True); os.read(0, 1)\\nwhile True: pass")
+            except KeyboardInterrupt:
+                print("interrupted")
+            interp.close()
+            """
+        check_ended(interrupted(source, text="x"), 0, "interrupted\n", clean=True)
 
     def test_unwinds_the_code_inside(self):
         source = """
@@ -88,9 +100,9 @@ class TestDefaultHandler:
         source = f"""
             import atoll
             outer, inner = atoll.create(), atoll.create()
-            outer.prepare_main(inner=inner)
+            outer.prepare_main(inner=inner, source={SPIN!r})
             try:
-                outer.exec("inner.exec({SPIN!r})")
+                outer.exec("inner.exec(source)")
             except KeyboardInterrupt:
                 print("interrupted")
             print(outer.call(eval, "1 + 1"), inner.call(eval, "2 + 2"))
@@ -98,7 +110,7 @@ class TestDefaultHandler:
             inner.close()
             """
         check_ended(
-            interrupted(source.replace(repr(SPIN), repr(SPIN).replace("\\", "\\\\"))),
+            interrupted(source),
             0,
             "interrupted\n2 4\n",
             clean=True,
@@ -106,7 +118,8 @@ class TestDefaultHandler:
 
     def test_uncaught(self):
         done = interrupted(f"import atoll; interp = atoll.create(); interp.exec({SPIN!r})")
-        assert done.returncode == -signal.SIGINT, done
+        # CPython before 3.14 forgets about the interrupt, for its exit status, when an exit function calls eval().
+        assert done.returncode in ((-signal.SIGINT,) if VERSION >= (3, 14) else (-signal.SIGINT, 1)), done
         assert "KeyboardInterrupt" in done.stderr
         assert "Fatal Python error" not in done.stderr
 
@@ -115,7 +128,7 @@ class TestDefaultHandler:
         source = """
             import atoll
             interp = atoll.create()
-            print(interp.call(eval, "1"))
+            print(interp.call(eval, "1"), flush=True)
             interp.exec('''
                 try:
                     print("ready", flush=True)

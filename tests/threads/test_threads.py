@@ -223,30 +223,31 @@ class TestClosedUnderThreads:
             interp.call(current_id)
 
     def test_racing_with_calls(self):
-        """Each call either runs or says why not; close() succeeds in the end."""
-        for _ in range(8):
+        """Each call either runs or says that the interpreter is gone; close() succeeds or says that it runs."""
+        refused = 0
+        for turn in range(10):
             interp = new()
-            stop = threading.Event()
 
-            def work(number, interp=interp, stop=stop):
-                calls = 0
-                while not stop.is_set():
+            def work(number, interp=interp):
+                for call in range(500):
                     try:
-                        assert interp.call(identity, number) == number
-                        calls += 1
+                        assert interp.call(identity, call) == call
                     except atoll.InterpreterNotFoundError:
-                        return calls
-                return calls
+                        return False
+                    count_to(number * 300)
+                return True
 
-            threads = [Thread(work, number) for number in range(3)]
-            while interp.id in ids():
+            threads = [Thread(work, number) for number in range(turn % 3 + 1)]
+            closed = False
+            while not closed:
+                alive = any(thread.is_alive() for thread in threads)
                 try:
                     interp.close()
-                except atoll.InterpreterNotFoundError:
-                    break
+                    closed = True
                 except atoll.InterpreterError as error:
                     assert "running" in str(error)
-            stop.set()
+                    assert alive, "nothing runs any more"
+                    refused += 1
             for thread in threads:
                 thread.result()
             assert interp.id not in ids()

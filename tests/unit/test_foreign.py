@@ -79,9 +79,10 @@ def test_refused_in_a_thread():
 
 def test_destroyed_by_its_maker():
     module = private_module()
-    number = int(module.create())
+    made = module.create()
+    number = int(made)
     found = atoll.Interpreter(number)
-    module.destroy(number)
+    module.destroy(made)
     assert number not in ids()
     for use in (found.is_running, found.close, lambda: found.exec("pass")):
         with pytest.raises(atoll.InterpreterNotFoundError, match=str(number)):

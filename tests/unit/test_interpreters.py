@@ -505,6 +505,21 @@ class TestClose:
         interp.close()
         assert other.call(eval, "told") is True
 
+    def test_with_statement(self):
+        with atoll.create() as interp:
+            assert interp.call(eval, "6 * 7") == 42
+        assert interp.id not in ids()
+
+    def test_with_statement_that_fails(self):
+        with pytest.raises(LookupError), atoll.create() as interp:
+            raise LookupError
+        assert interp.id not in ids()
+
+    def test_with_statement_around_close(self):
+        with atoll.create() as interp:
+            interp.close()
+        assert interp.id not in ids()
+
     def test_many_objects_and_modules_inside(self):
         interp = atoll.create()
         interp.exec("""
