@@ -63,20 +63,23 @@ def _mangled(cls: type, slot: str) -> str:
 
 def _annotations(cls: type) -> dict[str, Any]:
     """cls's own annotations: since 3.14 the function that computes them, where it can be sent."""
-    if sys.version_info < (3, 14):
-        own = cls.__dict__.get("__annotations__")
-        return {"__annotations__": own} if own else {}
-    annotate = cls.__annotate__
-    if annotate is None:
-        return {}
-    if annotate.__module__ in _MAIN_NAMES and not annotate.__closure__:
-        return {"__annotate__": annotate}
-    try:
-        return {"__annotations__": dict(cls.__annotations__)}
-    except Exception:  # whatever evaluating them raises: they name what is not there
-        import annotationlib
+    if sys.version_info >= (3, 14):
+        annotate = cls.__annotate__
+        if annotate is None:
+            return {}
+        if annotate.__module__ in _MAIN_NAMES and not annotate.__closure__:
+            return {"__annotate__": annotate}
+        try:
+            return {"__annotations__": dict(cls.__annotations__)}
+        except Exception:  # whatever evaluating them raises: they name what is not there
+            import annotationlib
 
-        return {"__annotations__": annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)}
+            return {"__annotations__": annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)}
+    else:
+        import inspect
+
+        own = inspect.get_annotations(cls)
+        return {"__annotations__": own} if own else {}
 
 
 def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
@@ -85,7 +88,8 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
     The first of them belongs to the class's definition, and is not expected to change.
     """
     attributes = {k: v for k, v in cls.__dict__.items() if k not in _NOT_COPIED}
-    kind, extra = "class", None
+    kind = "class"
+    extra: tuple[Any, ...] | None = None
     body: dict[str, Any] = {}
     slots = _slots(cls)
     if _is_namedtuple(cls):
@@ -96,7 +100,7 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
     elif _is_enum(cls):
         kind = "enum"
         members: dict[str, Any] = cls._member_map_  # type: ignore[attr-defined]
-        extra = [(name, member._value_) for name, member in members.items()]
+        values = [(name, member._value_) for name, member in members.items()]
         attributes = {k: v for k, v in attributes.items() if k not in _ENUM_OWN and k not in members}
         for name in ("__new__", "__init__"):
             # EnumType keeps the class's own __new__ elsewhere; members are made with it.
@@ -104,7 +108,7 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
             attributes.pop(name, None)
             if own is not None:
                 body[name] = own
-        extra = (extra, getattr(getattr(cls, "_boundary_", None), "name", None))
+        extra = (values, getattr(getattr(cls, "_boundary_", None), "name", None))
     if slots is not None:
         body["__slots__"] = slots
         for slot in slots:
@@ -128,7 +132,8 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
         from collections import namedtuple
 
         fields, defaults, doc = extra
-        cls = namedtuple(name, fields, defaults=[defaults[f] for f in fields if f in defaults])  # type: ignore[misc]
+        given = [defaults[field] for field in fields if field in defaults]
+        cls = namedtuple(name, fields, defaults=given)  # type: ignore[misc, no-redef]
         cls.__module__ = module
         cls.__doc__ = doc
     elif kind == "enum":
@@ -230,7 +235,7 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
             return type(obj), obj.__getinitargs__()  # type: ignore[attr-defined]
         return None
     if type(obj) is dataclasses.Field:
-        values = {slot: getattr(obj, slot, None) for slot in obj.__slots__}  # type: ignore[attr-defined]
+        values = {slot: getattr(obj, slot, None) for slot in dataclasses.Field.__slots__}
         values["metadata"] = dict(obj.metadata)
         return rebuild_field, (), values, None, None, restore_field
     if type(obj).__name__ in ("_MISSING_TYPE", "_KW_ONLY_TYPE", "_HAS_DEFAULT_FACTORY_CLASS", "_FIELD_BASE"):
@@ -265,11 +270,12 @@ def reduce_named(obj: object) -> tuple[Any, ...] | None:
     import functools
 
     if type(obj) is functools._lru_cache_wrapper:
-        parameters = obj.cache_parameters()  # type: ignore[attr-defined]
+        parameters = obj.cache_parameters()
         state = {k: v for k, v in vars(obj).items() if k not in ("__wrapped__", "cache_parameters")}
         return rebuild_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), state
-    typing = sys.modules.get("typing")
-    if typing is not None and type(obj) is typing.TypeVar:
+    import typing
+
+    if isinstance(obj, typing.TypeVar):
         return rebuild_type_variable, (
             obj.__name__,
             obj.__constraints__,
@@ -294,8 +300,7 @@ def rebuild_type_variable(
     """A TypeVar of another interpreter's ``__main__``."""
     import typing
 
-    variable = typing.TypeVar(  # type: ignore[misc]
-        name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant
-    )
+    make: Any = typing.TypeVar
+    variable = make(name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant)
     variable.__module__ = module
     return variable

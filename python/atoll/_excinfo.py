@@ -90,4 +90,11 @@ def describe(
     finally:
         if shown:
             linecache.cache.pop(_SCRIPT, None)
-    return kind.__name__, kind.__qualname__, module, message, formatted, _shortened(display.removesuffix("\n"))
+    return (
+        kind.__name__,
+        kind.__qualname__,
+        module,
+        message,
+        formatted,
+        _shortened(display.removesuffix("\n")),
+    )

@@ -15,5 +15,7 @@ def returns_value(code: CodeType) -> bool:
                 return True
         elif instruction.opname == "RETURN_VALUE" and (not loads_none or instruction.is_jump_target):
             return True
-        loads_none = instruction.opname in ("LOAD_CONST", "LOAD_COMMON_CONSTANT") and instruction.argval is None
+        loads_none = (
+            instruction.opname in ("LOAD_CONST", "LOAD_COMMON_CONSTANT") and instruction.argval is None
+        )
     return False

@@ -20,7 +20,9 @@ atoll_block *atoll_block_new(size_t size) {
     return block;
 }
 
-void atoll_block_retain(atoll_block *block) { atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed); }
+void atoll_block_retain(atoll_block *block) {
+    atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
+}
 
 void atoll_block_release(atoll_block *block) {
     if (atomic_fetch_sub_explicit(&block->refs, 1, memory_order_acq_rel) == 1) {

@@ -91,7 +91,8 @@ int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj) {
         PyErr_NoMemory();
         return -1;
     }
-    if (atoll_put_tag_count(enc, T_BUFFER | ATOLL_MEMO, index) < 0 || atoll_put_tag(enc, view->readonly != 0) < 0) {
+    if (atoll_put_tag_count(enc, T_BUFFER | ATOLL_MEMO, index) < 0 ||
+        atoll_put_tag(enc, view->readonly != 0) < 0) {
         return -1;
     }
     return atoll_memo_add(enc, obj);

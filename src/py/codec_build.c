@@ -161,7 +161,8 @@ static int apply_default_state(atoll_decoder *dec, PyObject *obj, PyObject *stat
         slots = PyTuple_GET_ITEM(state, 1);
         state = PyTuple_GET_ITEM(state, 0);
     }
-    if ((state != Py_None && !PyDict_Check(state)) || (slots != NULL && slots != Py_None && !PyDict_Check(slots))) {
+    if ((state != Py_None && !PyDict_Check(state)) ||
+        (slots != NULL && slots != Py_None && !PyDict_Check(slots))) {
         atoll_malformed("a state that is not a dict");
         return -1;
     }
@@ -278,8 +279,8 @@ static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *fun
     }
     Py_ssize_t n = PyTuple_GET_SIZE(args);
     if (n < 1 || !PyType_Check(PyTuple_GET_ITEM(args, 0)) ||
-        (tag == T_NEWOBJ_EX && (n != 3 || !PyTuple_Check(PyTuple_GET_ITEM(args, 1)) ||
-                                !PyDict_Check(PyTuple_GET_ITEM(args, 2))))) {
+        (tag == T_NEWOBJ_EX &&
+         (n != 3 || !PyTuple_Check(PyTuple_GET_ITEM(args, 1)) || !PyDict_Check(PyTuple_GET_ITEM(args, 2))))) {
         return atoll_malformed("a construction without a class");
     }
     PyObject *type = PyTuple_GET_ITEM(args, 0);
@@ -447,7 +448,8 @@ static PyObject *decode_wrapper(atoll_decoder *dec, uint8_t tag) {
     } else if (tag == T_CLASSMETHOD) {
         obj = PyClassMethod_New(part[0]);
     } else {
-        obj = PyObject_CallFunctionObjArgs((PyObject *)&PyProperty_Type, part[0], part[1], part[2], part[3], NULL);
+        obj = PyObject_CallFunctionObjArgs((PyObject *)&PyProperty_Type, part[0], part[1], part[2], part[3],
+                                           NULL);
     }
 done:
     for (int i = 0; i < n; i++) {

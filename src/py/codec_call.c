@@ -34,7 +34,8 @@ int atoll_encoder_pin(atoll_encoder *enc) {
         return 0;
     }
     for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
-        if ((fr->obj != NULL && atoll_encoder_keep(enc, fr->obj) < 0) || (fr->key != NULL && atoll_encoder_keep(enc, fr->key) < 0)) {
+        if ((fr->obj != NULL && atoll_encoder_keep(enc, fr->obj) < 0) ||
+            (fr->key != NULL && atoll_encoder_keep(enc, fr->key) < 0)) {
             return -1;
         }
     }

@@ -45,7 +45,8 @@ static int sweep_numbers(atoll_codec *codec) {
     int rc = items != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
         PyObject *pair = PyList_GET_ITEM(items, i);
-        PyObject *cls = atoll_weak_get(codec->class_refs, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(pair, 1)));
+        PyObject *cls =
+            atoll_weak_get(codec->class_refs, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(pair, 1)));
         if (cls == NULL) {
             rc = PyErr_Occurred() ? -1 : PyDict_DelItem(codec->class_numbers, PyTuple_GET_ITEM(pair, 0));
         }
@@ -178,13 +179,15 @@ static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
     for (atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
         if (fr->cls == cls) {
             enc->lowest = fr->depth < enc->lowest ? fr->depth : enc->lowest;
-            return atoll_put_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 || atoll_put_u64_checked(enc, fr->number) < 0
+            return atoll_put_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 ||
+                           atoll_put_u64_checked(enc, fr->number) < 0
                        ? -1
                        : atoll_memo_add(enc, cls);
         }
     }
     uint64_t number = number_of(enc->codec, cls);
-    if (number == 0 || atoll_put_tag(enc, T_CLASS | ATOLL_MEMO) < 0 || atoll_put_u64_checked(enc, number) < 0) {
+    if (number == 0 || atoll_put_tag(enc, T_CLASS | ATOLL_MEMO) < 0 ||
+        atoll_put_u64_checked(enc, number) < 0) {
         return -1;
     }
     int rc = write_kept(enc, number);
@@ -245,7 +248,8 @@ static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
     }
     for (int i = 0; i < 2 && cls != NULL; i++) {
         PyObject *attributes = atoll_decode_value(dec);
-        PyObject *done = attributes != NULL ? PyObject_CallMethod(byvalue, "fill_class", "OO", cls, attributes) : NULL;
+        PyObject *done =
+            attributes != NULL ? PyObject_CallMethod(byvalue, "fill_class", "OO", cls, attributes) : NULL;
         Py_XDECREF(attributes);
         if (done == NULL) {
             Py_CLEAR(cls);

@@ -169,12 +169,12 @@ static inline double load_double(const uint8_t *at) {
 
 /* Makes n objects; on failure the rest of items is as it was (NULL). */
 static int unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
-#define EACH(value)                                                                                                  \
-    for (Py_ssize_t i = 0; i < n; i++) {                                                                             \
-        if ((items[i] = (value)) == NULL) {                                                                          \
-            return -1;                                                                                               \
-        }                                                                                                            \
-    }                                                                                                                \
+#define EACH(value)                                                                                          \
+    for (Py_ssize_t i = 0; i < n; i++) {                                                                     \
+        if ((items[i] = (value)) == NULL) {                                                                  \
+            return -1;                                                                                       \
+        }                                                                                                    \
+    }                                                                                                        \
     return 0
     switch (kind) {
     case P_INT8:
@@ -311,7 +311,8 @@ int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
         if (!PyUnicode_CheckExact(key)) {
             /* Hashing or comparing may run Python code. */
             PyTypeObject *type = Py_TYPE(key);
-            if (type != &PyLong_Type && type != &PyBytes_Type && type != &PyFloat_Type && atoll_decoder_pin(dec) < 0) {
+            if (type != &PyLong_Type && type != &PyBytes_Type && type != &PyFloat_Type &&
+                atoll_decoder_pin(dec) < 0) {
                 Py_DECREF(key);
                 Py_DECREF(value);
                 return -1;

@@ -213,7 +213,8 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
             return rc < 0 ? -1 : 0;
         }
     }
-    if (atoll_put_tag_count(enc, T_LIST | memo, (uint64_t)n) < 0 || atoll_enter(&enc->depth, " while sending a list") < 0) {
+    if (atoll_put_tag_count(enc, T_LIST | memo, (uint64_t)n) < 0 ||
+        atoll_enter(&enc->depth, " while sending a list") < 0) {
         return -1;
     }
     int rc = 0;
@@ -262,7 +263,8 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
         }
     }
     size_t tag_at = enc->msg->body.len;
-    if (atoll_put_tag_count(enc, T_TUPLE | memo, (uint64_t)n) < 0 || atoll_enter(&enc->depth, " while sending a tuple") < 0) {
+    if (atoll_put_tag_count(enc, T_TUPLE | memo, (uint64_t)n) < 0 ||
+        atoll_enter(&enc->depth, " while sending a tuple") < 0) {
         return -1;
     }
     int rc = 0;
@@ -449,7 +451,8 @@ static int encode_code(atoll_encoder *enc, PyObject *obj) {
     Py_ssize_t size = PyBytes_GET_SIZE(bytes);
     rc = put_data(enc, T_CODE | ATOLL_MEMO, PyBytes_AS_STRING(bytes), size);
     if (rc == 0) {
-        rc = atoll_put_u64_checked(enc, atoll_code_seal((const uint8_t *)PyBytes_AS_STRING(bytes), (size_t)size));
+        rc = atoll_put_u64_checked(enc,
+                                   atoll_code_seal((const uint8_t *)PyBytes_AS_STRING(bytes), (size_t)size));
     }
     Py_DECREF(bytes);
     return rc;

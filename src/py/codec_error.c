@@ -45,7 +45,9 @@ static PyObject *step_text(const atoll_frame *fr) {
     case AT_GLOBAL:
         shown = fr->key != NULL ? short_repr(fr->key) : PyUnicode_FromString("?");
         if (shown != NULL) {
-            const char *before = fr->step == AT_KWARG ? "kwargs" : fr->step == AT_GLOBAL ? ".__globals__" : "";
+            const char *before = fr->step == AT_KWARG    ? "kwargs"
+                                 : fr->step == AT_GLOBAL ? ".__globals__"
+                                                         : "";
             text = PyUnicode_FromFormat("%s[%U]", before, shown);
             Py_DECREF(shown);
         }
@@ -122,7 +124,8 @@ static PyObject *type_text(PyTypeObject *type) {
     PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
     PyObject *name = module != NULL ? PyType_GetQualName(type) : NULL;
     PyObject *text = NULL;
-    if (name != NULL && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "builtins") != 0) {
+    if (name != NULL && PyUnicode_Check(module) &&
+        PyUnicode_CompareWithASCIIString(module, "builtins") != 0) {
         text = PyUnicode_FromFormat("%U.%U", module, name);
     } else if (name != NULL) {
         text = Py_NewRef(name);

@@ -85,8 +85,7 @@ PyObject *atoll_hidden_globals(atoll_codec *codec, int64_t home) {
     PyObject *dict = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
     if (dict == NULL && key != NULL && !PyErr_Occurred()) {
         PyObject *fresh = PyDict_New();
-        if (fresh != NULL &&
-            PyDict_SetItem(fresh, codec->names[N_NAME], codec->names[N_FAKE_MAIN]) == 0 &&
+        if (fresh != NULL && PyDict_SetItem(fresh, codec->names[N_NAME], codec->names[N_FAKE_MAIN]) == 0 &&
             PyDict_SetItem(fresh, codec->names[N_BUILTINS], PyEval_GetBuiltins()) == 0 &&
             PyDict_SetItem(codec->hidden, key, fresh) == 0) {
             dict = fresh;
@@ -112,7 +111,8 @@ int64_t atoll_globals_home(atoll_codec *codec, PyObject *globals) {
 /* ---- sending ---- */
 
 static bool is_own_name(PyObject *name) {
-    static const char *const own[] = {"__name__", "__builtins__", "__file__", "__spec__", "__loader__", "__package__"};
+    static const char *const own[] = {"__name__", "__builtins__", "__file__",
+                                      "__spec__", "__loader__",   "__package__"};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         if (PyUnicode_CompareWithASCIIString(name, own[i]) == 0) {
             return true;
@@ -186,12 +186,14 @@ static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool
 }
 
 static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
-    PyObject *dict = func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0 ? func->func_dict : NULL;
+    PyObject *dict =
+        func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0 ? func->func_dict : NULL;
     enc->exempt++;
     if (encode_part(enc, func, "__name__", func->func_name) < 0 ||
         encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
         encode_part(enc, func, "__module__", func->func_module) < 0 ||
-        encode_part(enc, func, "__doc__", func->func_doc) < 0 || encode_part(enc, func, "__dict__", dict) < 0 ||
+        encode_part(enc, func, "__doc__", func->func_doc) < 0 ||
+        encode_part(enc, func, "__dict__", dict) < 0 ||
         encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
         encode_part(enc, func, "__kwdefaults__", func->func_kwdefaults) < 0) {
         return -1; /* and exempt is of no more use */
@@ -464,7 +466,8 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
         globals = decode_globals_dict(dec, way, home, where, origin);
         func = globals != NULL ? PyFunction_New(code, globals) : NULL;
     }
-    if (func == NULL || atoll_remember(dec, func) < 0 || decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
+    if (func == NULL || atoll_remember(dec, func) < 0 ||
+        decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
         (!known && identity != 0 && atoll_function_adopt(codec, (PyFunctionObject *)func, identity) < 0) ||
         decode_globals(dec, known && home == codec->interp_id ? NULL : globals) < 0) {
         Py_CLEAR(func);

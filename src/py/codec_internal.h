@@ -63,7 +63,7 @@ enum {
     T_NAMEDTUPLE,   /* class, count, items */
     T_NAMEDTUPLE_DUP,
     T_VALUE_DUP, /* a value to drop, the index of the one to use */
-    T_ENUM,         /* class, member name */
+    T_ENUM,      /* class, member name */
     T_ENUM_DUP,
     T_REDUCE,       /* flags, callable, arguments, parts */
     T_NEWOBJ,       /* flags, class, arguments, parts */
@@ -243,13 +243,13 @@ static inline void atoll_leave(unsigned *depth) {
 
 /* Where an encoder is: linked on the C stack, read only to name an offending object or to pin. */
 typedef enum {
-    AT_ROOT,  /* the root's own name */
+    AT_ROOT, /* the root's own name */
     AT_CALLABLE,
-    AT_ARG,   /* args[index] */
-    AT_KWARG, /* kwargs[key] */
-    AT_INDEX, /* [index] */
-    AT_KEY,   /* [key] */
-    AT_ATTR,  /* .key */
+    AT_ARG,     /* args[index] */
+    AT_KWARG,   /* kwargs[key] */
+    AT_INDEX,   /* [index] */
+    AT_KEY,     /* [key] */
+    AT_ATTR,    /* .key */
     AT_ELEMENT, /* {...}: a member of a set or a key of a dict */
     AT_GLOBAL,  /* .__globals__[key] */
     AT_SELF,    /* a step with no name of its own */
@@ -284,8 +284,8 @@ struct atoll_encoder {
     unsigned late; /* how many objects that are entered after their contents are being written: while
                     * there are any, every container is entered, or a cycle through them would not end */
     struct atoll_class_frame *classes; /* classes being written, innermost first */
-    unsigned lowest; /* the outermost of them that was named by its number: its depth */
-    unsigned exempt; /* what is being written is part of a definition, however mutable */
+    unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
+    unsigned exempt;                   /* what is being written is part of a definition, however mutable */
     bool impure;     /* something that may change without notice was written: do not keep these bytes */
     PyObject **keep; /* strong references, once pinned */
     size_t nkeep;
@@ -301,7 +301,7 @@ int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_global(atoll_encoder *enc, PyObject *obj, PyObject *module, PyObject *qualname);
 /* 1: written by import path, 0: it has none, -1: exception. */
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
-int atoll_encode_function(atoll_encoder *enc, PyObject *func);
+int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
 /* 1: written packed, 0: not of one kind, nothing written, -1: exception.  n is not 0. */
 int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n);

@@ -20,8 +20,8 @@ uint64_t atoll_code_seal(const uint8_t *data, size_t size) {
         void *somewhere = PyMem_RawMalloc(1);
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        fresh = (uint64_t)(uintptr_t)&secret * UINT64_C(0x9E3779B97F4A7C15) ^ (uint64_t)(uintptr_t)somewhere << 20 ^
-                (uint64_t)now.tv_nsec << 34 ^ (uint64_t)now.tv_sec;
+        fresh = (uint64_t)(uintptr_t)&secret * UINT64_C(0x9E3779B97F4A7C15) ^
+                (uint64_t)(uintptr_t)somewhere << 20 ^ (uint64_t)now.tv_nsec << 34 ^ (uint64_t)now.tv_sec;
         PyMem_RawFree(somewhere);
         fresh |= 1;
         hash = atomic_compare_exchange_strong(&secret, &hash, fresh) ? fresh : hash;

@@ -126,8 +126,9 @@ static function_record *record_of(atoll_codec *codec, PyFunctionObject *func) {
 
 /* Does the record speak for this function?  All but the epoch. */
 static inline bool speaks_for(const function_record *r, const PyFunctionObject *func) {
-    return r->globals == func->func_globals && r->defaults == func->func_defaults && r->qualname == func->func_qualname &&
-           func->func_closure == NULL && func->func_kwdefaults == NULL &&
+    return r->globals == func->func_globals && r->defaults == func->func_defaults &&
+           r->qualname == func->func_qualname && func->func_closure == NULL &&
+           func->func_kwdefaults == NULL &&
            (func->func_dict == NULL || PyDict_GET_SIZE(func->func_dict) == 0);
 }
 

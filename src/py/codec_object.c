@@ -35,7 +35,8 @@ static PyObject *look_up(atoll_encoder *enc, PyObject *module, PyObject *qualnam
 }
 
 static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname) {
-    if (!PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(qualname) || atoll_is_main_name(enc->codec, name)) {
+    if (!PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(qualname) ||
+        atoll_is_main_name(enc->codec, name)) {
         return 0;
     }
     PyObject *public = NULL;
@@ -205,8 +206,8 @@ static int encode_plain_slots(atoll_encoder *enc, PyObject *obj) {
 static int encode_namedtuple(atoll_encoder *enc, PyObject *obj) {
     size_t tag_at = enc->msg->body.len;
     Py_ssize_t n = PyTuple_GET_SIZE(obj);
-    if (atoll_put_tag(enc, T_NAMEDTUPLE | ATOLL_MEMO) < 0 || atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) < 0 ||
-        atoll_put_count(enc, (uint64_t)n) < 0) {
+    if (atoll_put_tag(enc, T_NAMEDTUPLE | ATOLL_MEMO) < 0 ||
+        atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) < 0 || atoll_put_count(enc, (uint64_t)n) < 0) {
         return -1;
     }
     enc->top->step = AT_INDEX;
@@ -224,14 +225,15 @@ static int encode_namedtuple(atoll_encoder *enc, PyObject *obj) {
 /* A member by its name; 0 when it has none of its own (a combination of flags). */
 static int try_enum(atoll_encoder *enc, PyObject *obj) {
     PyObject *name = str_attr(enc, obj, N_ENUM_NAME);
-    PyObject *map = name != NULL ? PyObject_GetAttr((PyObject *)Py_TYPE(obj), enc->codec->names[N_MEMBER_MAP]) : NULL;
+    PyObject *map =
+        name != NULL ? PyObject_GetAttr((PyObject *)Py_TYPE(obj), enc->codec->names[N_MEMBER_MAP]) : NULL;
     PyObject *member = map != NULL && PyDict_Check(map) ? PyDict_GetItemWithError(map, name) : NULL;
     int rc = 0;
     if (member == obj) {
         size_t tag_at = enc->msg->body.len;
         rc = -1;
-        if (atoll_put_tag(enc, T_ENUM | ATOLL_MEMO) == 0 && atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) == 0 &&
-            atoll_encode_shared(enc, name) == 0) {
+        if (atoll_put_tag(enc, T_ENUM | ATOLL_MEMO) == 0 &&
+            atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) == 0 && atoll_encode_shared(enc, name) == 0) {
             rc = enter_late(enc, obj, tag_at, T_ENUM_DUP) < 0 ? -1 : 1;
         }
     } else if (PyErr_Occurred() && atoll_passes_through(enc->codec)) {
@@ -258,9 +260,11 @@ int atoll_encode_state(atoll_encoder *enc, PyObject *state) {
         }
         return atoll_encode_dict_body(enc, state, AT_ATTR);
     }
-    if (PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2 && atoll_memo_get(enc->memo, state) == ATOLL_NOT_FOUND &&
+    if (PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2 &&
+        atoll_memo_get(enc->memo, state) == ATOLL_NOT_FOUND &&
         PyDict_CheckExact(PyTuple_GET_ITEM(state, 1))) {
-        if (atoll_put_tag_count(enc, T_TUPLE, 2) < 0 || atoll_encode_state(enc, PyTuple_GET_ITEM(state, 0)) < 0) {
+        if (atoll_put_tag_count(enc, T_TUPLE, 2) < 0 ||
+            atoll_encode_state(enc, PyTuple_GET_ITEM(state, 0)) < 0) {
             return -1;
         }
         return atoll_encode_state(enc, PyTuple_GET_ITEM(state, 1));
@@ -348,7 +352,8 @@ static int encode_construction(atoll_encoder *enc, PyObject *obj, PyObject *func
 static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
     if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 || PyTuple_GET_SIZE(value) > 6 ||
         !PyCallable_Check(PyTuple_GET_ITEM(value, 0)) || !PyTuple_Check(PyTuple_GET_ITEM(value, 1))) {
-        return atoll_encoder_refuse(enc, "its __reduce__ gives neither a str nor a tuple of 2 to 6 proper parts");
+        return atoll_encoder_refuse(enc,
+                                    "its __reduce__ gives neither a str nor a tuple of 2 to 6 proper parts");
     }
     PyObject *func = PyTuple_GET_ITEM(value, 0);
     PyObject *args = PyTuple_GET_ITEM(value, 1);
@@ -364,8 +369,9 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) 
     } else if (func == enc->codec->newobj || func == enc->codec->newobj_ex) {
         return atoll_encoder_refuse(enc, "its __reduce__ gives wrong arguments to copyreg");
     }
-    uint8_t flags = (uint8_t)((state != NULL ? R_STATE : 0) | (items != NULL ? R_LIST : 0) |
-                              (pairs != NULL ? R_DICT : 0) | (setter != NULL && state != NULL ? R_SETTER : 0));
+    uint8_t flags =
+        (uint8_t)((state != NULL ? R_STATE : 0) | (items != NULL ? R_LIST : 0) |
+                  (pairs != NULL ? R_DICT : 0) | (setter != NULL && state != NULL ? R_SETTER : 0));
     if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
         return -1;
     }
@@ -428,7 +434,7 @@ static int encode_special(atoll_encoder *enc, PyObject *obj) {
     if (value == NULL) {
         return -1;
     }
-    int rc = value == Py_None            ? atoll_encode_reduced(enc, obj)
+    int rc = value == Py_None         ? atoll_encode_reduced(enc, obj)
              : PyUnicode_Check(value) ? encode_named(enc, obj, value)
                                       : encode_reduction(enc, obj, value);
     Py_DECREF(value);
@@ -505,7 +511,8 @@ static int encode_cell(atoll_encoder *enc, PyObject *obj) {
     if (atoll_memo_add(enc, obj) < 0 || atoll_put_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
         return -1;
     }
-    return contents != NULL ? atoll_encode_part(enc, obj, "cell_contents", contents) : atoll_put_tag(enc, T_EMPTY);
+    return contents != NULL ? atoll_encode_part(enc, obj, "cell_contents", contents)
+                            : atoll_put_tag(enc, T_EMPTY);
 }
 
 int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {

@@ -61,7 +61,8 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     if (codec->origins == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
-        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL || atoll_numbers_start(codec) < 0) {
+        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL ||
+        atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -83,10 +84,13 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 }
 
 /* Every Python reference the codec holds, but for names (interned strings). */
-#define EACH_REFERENCE(DO)                                                                                           \
-    DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) DO(newobj_ex) DO(enum_type) DO(byvalue)              \
-    DO(cloudpickle) DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) DO(class_numbers) DO(class_bytes)               \
-    DO(function_refs)
+/* clang-format off */
+#define EACH_REFERENCE(DO) \
+    DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
+    DO(newobj_ex) DO(enum_type) DO(byvalue) DO(cloudpickle) \
+    DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) \
+    DO(class_numbers) DO(class_bytes) DO(function_refs)
+/* clang-format on */
 
 int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg) {
     if (codec == NULL) {
@@ -249,9 +253,8 @@ bool atoll_is_main_name(atoll_codec *codec, PyObject *name) {
     if (name == codec->names[N_MAIN] || name == codec->names[N_FAKE_MAIN]) {
         return true;
     }
-    return PyUnicode_CheckExact(name) &&
-           (PyUnicode_CompareWithASCIIString(name, "__main__") == 0 ||
-                                        PyUnicode_CompareWithASCIIString(name, "<fake __main__>") == 0);
+    return PyUnicode_CheckExact(name) && (PyUnicode_CompareWithASCIIString(name, "__main__") == 0 ||
+                                          PyUnicode_CompareWithASCIIString(name, "<fake __main__>") == 0);
 }
 
 /* ---- what an instance's class says ---- */
@@ -280,9 +283,8 @@ static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
     if (atoll_codec_need_copyreg(codec) < 0) {
         return -1;
     }
-    int dispatched = PyDict_Check(codec->dispatch_table)
-                         ? PyDict_Contains(codec->dispatch_table, (PyObject *)type)
-                         : 1;
+    int dispatched =
+        PyDict_Check(codec->dispatch_table) ? PyDict_Contains(codec->dispatch_table, (PyObject *)type) : 1;
     if (dispatched != 0) {
         return dispatched < 0 ? -1 : 0;
     }
@@ -335,7 +337,8 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         *kind = KIND_CLASS;
         return 0;
     }
-    PyObject *module = (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? find_in_type(type, codec->names[N_MODULE]) : NULL;
+    PyObject *module =
+        (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? find_in_type(type, codec->names[N_MODULE]) : NULL;
     if (module != NULL && PyUnicode_CheckExact(module) &&
         (PyUnicode_CompareWithASCIIString(module, "dataclasses") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "_pydatetime") == 0)) {
@@ -350,8 +353,9 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
     if (PyType_IsSubtype(type, &PyTuple_Type)) {
         if (find_in_type(type, codec->names[N_FIELDS]) != NULL && type->tp_dictoffset == 0 &&
             (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) == 0 && (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 &&
-            find_in_type(type, codec->names[N_GETNEWARGS]) != NULL && same_as_object(codec, type, N_REDUCE_EX) &&
-            same_as_object(codec, type, N_REDUCE) && same_as_object(codec, type, N_GETSTATE)) {
+            find_in_type(type, codec->names[N_GETNEWARGS]) != NULL &&
+            same_as_object(codec, type, N_REDUCE_EX) && same_as_object(codec, type, N_REDUCE) &&
+            same_as_object(codec, type, N_GETSTATE)) {
             *kind = KIND_NAMEDTUPLE;
         }
         return 0;

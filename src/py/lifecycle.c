@@ -329,7 +329,8 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, long long *stray) {
     /* A thread that was started while the others were joined makes ending fatal: keep the interpreter. */
     if (late != 0 || (atomic_load(&entry->exports) != 0 && !atoll_interp_exiting())) {
         atomic_store(&entry->zombie, true);
-        (void)atoll_thread_state_keep(entry, mine); /* drop() forgot it; without memory the next end makes another */
+        (void)atoll_thread_state_keep(entry,
+                                      mine); /* drop() forgot it; without memory the next end makes another */
         (void)PyThreadState_Swap(here);
         return ATOLL_END_ZOMBIE;
     }

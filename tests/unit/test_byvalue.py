@@ -224,7 +224,8 @@ SCRIPTS = {
             EARTH = (1, 2)
             def __init__(self, mass, radius): self.mass = mass
         assert back(E.R) is E.R and back([E.G])[0] is E.G and back(Flag.X | Flag.Y) is Flag.X | Flag.Y
-        assert call(lambda e: (e.nice(), type(e)(1) is e, type(e).ALIAS is e, len(type(e))), E.R) == ("r", True, True, 2)
+        facts = call(lambda e: (e.nice(), type(e)(1) is e, type(e).ALIAS is e, len(type(e))), E.R)
+        assert facts == ("r", True, True, 2)
         assert call(lambda p: p.mass, Planet.EARTH) == 1
     """,
     "namedtuples": """

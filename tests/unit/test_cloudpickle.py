@@ -31,7 +31,8 @@ def test_refused_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not (OPTIONAL / "cloudpickle").is_dir(), reason="cloudpickle is not beside this environment: see tools/env"
+    not (OPTIONAL / "cloudpickle").is_dir(),
+    reason="cloudpickle is not beside this environment: see tools/env",
 )
 def test_used_where_it_is_installed(tmp_path: Path) -> None:
     (tmp_path / "library.py").write_text(
@@ -59,5 +60,7 @@ with atoll.create() as interp:
     print(interp.call(library.closure_over, 7)(8))
     print(interp.call(library.make_class().answer, None))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "11\n15\n42\n", "")

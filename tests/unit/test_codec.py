@@ -2,151 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
-import array
 import collections
-import dataclasses
 import datetime
-import decimal
-import enum
-import fractions
 import functools
-import gc
 import itertools
 import operator
-import pathlib
-import random
-import re
 import sys
 import threading
 import types
-import uuid
 
 import pytest
 
 import atoll
 from atoll import _atoll
-from helpers import new
-
-
-def there_and_back(obj):
-    return _atoll._decode(_atoll._encode(obj))
-
-
-class Colour(enum.Enum):
-    RED = 1
-    GREEN = "g"
-
-
-class Access(enum.Flag):
-    READ = 1
-    WRITE = 2
-
-
-Point = collections.namedtuple("Point", "x y", defaults=[0])
-
-
-@dataclasses.dataclass
-class Record:
-    name: str
-    parts: list = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Frozen:
-    number: int
-
-
-class Plain:
-    def __init__(self, **attributes):
-        self.__dict__.update(attributes)
-
-
-class Slotted:
-    __slots__ = ("a", "__b", "__dict__")
-
-    def __init__(self, a, b):
-        self.a = a
-        self.__b = b
-
-    def b(self):
-        return self.__b
-
-
-class WithState:
-    def __getstate__(self):
-        return 5
-
-    def __setstate__(self, state):
-        self.state = state + 1
-
-
-class WithArguments:
-    def __new__(cls, a, *, b):
-        self = object.__new__(cls)
-        self.given = (a, b)
-        return self
-
-    def __getnewargs_ex__(self):
-        return self.given[:1], {"b": self.given[1]}
-
-
-class MyList(list):
-    pass
-
-
-class MyDict(dict):
-    pass
-
-
-class Raises:
-    def __init__(self, exc):
-        self.exc = exc
-
-    def __reduce__(self):
-        raise self.exc
-
-
-def set_state(obj, state):
-    obj.state = ("set", state)
-
-
-class WithSetter:
-    def __reduce__(self):
-        return WithSetter, (), 7, None, None, set_state
-
-
-def function(x, y=1):
-    return helper(x) + y
-
-
-def helper(x):
-    return x
-
-
-UTC = datetime.timezone.utc
-VALUES = [
-    None, True, False, ..., NotImplemented,
-    0, 1, -1, 127, 128, -128, -129, 2**15, 2**30, 2**31 - 1, 2**31, -(2**31), 2**63 - 1, -(2**63), 2**63, 2**64,
-    -(2**64), 2**1000, -(2**1000),
-    0.0, -1.5, float("inf"), 1j, -0.5 + 2j,
-    "", "a", "\xe9", "abc", "\xe9t\xe9", "日本", "😀x", "\ud800", "a" * 255, "a" * 256, "\xe9" * 300, "x\0y",
-    b"", b"a", b"ab" * 300, bytearray(), bytearray(b"xyz"),
-    (), (1,), ("a", 2, None), [], [1], [None, "a", 1], {}, {"a": 1}, {1: "b", (1, 2): [3], None: 0},
-    set(), {1, "a"}, frozenset(), frozenset([1, (2, 3)]),
-    range(3), range(0, 2**70, 3), slice(1, 2, 3), slice(None), slice("a", [1]),
-    datetime.date(2020, 1, 2), datetime.datetime(2020, 1, 2, 3, 4, 5, 6), datetime.datetime(2020, 1, 2, tzinfo=UTC),
-    datetime.time(1, 2, 3, 4, fold=1), datetime.timedelta(1, 2, 3), UTC,
-    datetime.timezone(datetime.timedelta(hours=2), "x"),
-    decimal.Decimal("1.50"), decimal.Decimal("-Infinity"), uuid.UUID(int=5), fractions.Fraction(1, 3),
-    collections.OrderedDict([(2, 1), (1, 2)]), collections.deque([1, 2], 5), collections.Counter("hello"),
-    collections.defaultdict(list, {1: [2]}), array.array("i", [1, 2, 3]), types.SimpleNamespace(x=1, y=[2]),
-    re.compile("a+", re.I), re.I | re.M, pathlib.PurePosixPath("/a/b"), argparse.Namespace(a=1),
-    Colour.RED, Colour.GREEN, Access.READ, Access.READ | Access.WRITE, Point(1, 2), Point(1),
-    Record("a", [1]), Frozen(3), MyList([1, 2]), MyDict(a=1),
-    len, sys.exit, function, Plain, Colour, Point, int, Exception, type(None), type(...), type(NotImplemented),
-    sys, collections.abc, str.upper, list[int], int | str, operator.itemgetter, dict.fromkeys,
-]  # fmt: skip
+from codec_samples import (
+    VALUES,
+    Colour,
+    MyList,
+    Plain,
+    Point,
+    Raises,
+    Record,
+    Slotted,
+    WithArguments,
+    WithSetter,
+    WithState,
+    function,
+    helper,
+    there_and_back,
+)
 
 
 class TestValues:
@@ -156,7 +40,9 @@ class TestValues:
         assert type(result) is type(value)
         assert result == value
 
-    @pytest.mark.parametrize("value", [None, True, ..., NotImplemented, int, len, Colour.RED, function, sys, ()])
+    @pytest.mark.parametrize(
+        "value", [None, True, ..., NotImplemented, int, len, Colour.RED, function, sys, ()]
+    )
     def test_what_there_is_one_of_stays_itself(self, value):
         assert there_and_back([value])[0] is value
 
@@ -237,7 +123,17 @@ class TestValues:
 
 class TestShape:
     def test_shared_objects(self):
-        for shared in ([1], {"a": 1}, {1}, bytearray(b"x"), Plain(a=1), (1, [2]), "a string", b"bytes", 2**70 + 0.5):
+        for shared in (
+            [1],
+            {"a": 1},
+            {1},
+            bytearray(b"x"),
+            Plain(a=1),
+            (1, [2]),
+            "a string",
+            b"bytes",
+            2**70 + 0.5,
+        ):
             a, b = there_and_back([shared, shared])
             assert a is b or isinstance(shared, float)
 
@@ -289,7 +185,22 @@ class TestShape:
         assert result[0] is result and type(result) is MyList
 
     def test_new_strings_of_static_types_are_not_mixed_up(self):
-        types_ = [int, float, dict, list, set, tuple, str, bytes, zip, map, filter, reversed, KeyError, IndexError]
+        types_ = [
+            int,
+            float,
+            dict,
+            list,
+            set,
+            tuple,
+            str,
+            bytes,
+            zip,
+            map,
+            filter,
+            reversed,
+            KeyError,
+            IndexError,
+        ]
         assert there_and_back(types_ * 2) == types_ * 2
 
     def test_module_and_class_of_one_name(self):
@@ -317,7 +228,9 @@ class TestSizes:
             items = [items]
         assert there_and_back(items) == items
 
-    @pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: (x,), lambda x: {"a": x}, lambda x: Plain(a=x)])
+    @pytest.mark.parametrize(
+        "wrap", [lambda x: [x], lambda x: (x,), lambda x: {"a": x}, lambda x: Plain(a=x)]
+    )
     def test_too_deep(self, wrap):
         items = None
         for _ in range(200_000):
@@ -419,234 +332,3 @@ class TestRefusals:
 
         for obj in (closure, Local, Local(), lambda: helper(1)):
             self.refused(obj)
-
-
-class TestChangesMeanwhile:
-    @pytest.mark.parametrize("change", ["clear", "append"])
-    def test_list(self, change):
-        items = ["a", None, "b"]
-
-        class Changes:
-            def __reduce__(self):
-                items.clear() if change == "clear" else items.append(1)
-                return int, ()
-
-        items[1] = Changes()
-        with pytest.raises(RuntimeError, match="list changed size"):
-            _atoll._encode(items)
-
-    def test_dict(self):
-        items = {"a": 1}
-
-        class Changes:
-            def __reduce__(self):
-                items.clear()
-                gc.collect()
-                return int, ()
-
-        items["b"] = Changes()
-        items["c"] = "d" * 100
-        with pytest.raises(RuntimeError, match="dictionary changed size"):
-            _atoll._encode(items)
-
-    def test_objects_that_die_are_not_confused(self):
-        class Makes:
-            def __reduce__(self):
-                return list, (["new"],)
-
-        result = there_and_back([Makes() for _ in range(100)])
-        assert result == [["new"]] * 100
-        assert len({id(item) for item in result}) == 100
-
-    def test_encoding_while_encoding(self):
-        class Nested:
-            def __reduce__(self):
-                return _atoll._decode, (_atoll._encode(["inner", [1], (2,)]),)
-
-        shared = ["shared"]
-        result = there_and_back([shared, Nested(), shared])
-        assert result == [["shared"], ["inner", [1], (2,)], ["shared"]]
-        assert result[0] is result[2]
-
-
-class TestHostileBytes:
-    MESSAGES = [
-        [1, 2.5, "abc", b"xyz", None, True, ("a", "b", "abc")],
-        {"key": "value", "k2": ["value", {"n": 1}]},
-        list(range(300)),
-        [1.5] * 20,
-        {1, 2, "a", frozenset([3, 4])},
-        "\xe9日😀" * 5,
-        2**200,
-        range(5),
-        slice(1, 2, 3),
-        [Point(1, "x"), Frozen(1), Slotted(1, "q"), Colour.RED],
-        datetime.datetime(2020, 1, 1, tzinfo=UTC),
-        collections.OrderedDict(a=1, b=2),
-        [Plain(a=1), Plain(a=2)],
-        [["a"] * 3] * 3,
-        function,
-        (lambda x: x + 1),
-    ]
-
-    @staticmethod
-    def mutate(data, rng):
-        data = bytearray(data)
-        for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            at = rng.randrange(len(data) + 1)
-            kind = rng.randrange(4)
-            if kind == 0:
-                del data[at:]
-            elif kind == 1:
-                data[at : at + 1] = bytes([rng.randrange(256)])
-            elif kind == 2:
-                data[at:at] = bytes([rng.randrange(256)])
-            elif at < len(data):
-                data[at] ^= 1 << rng.randrange(8)
-        return bytes(data)
-
-    @pytest.mark.parametrize("index", range(len(MESSAGES)))
-    def test_mutations(self, index):
-        rng = random.Random(index)
-        data = _atoll._encode(self.MESSAGES[index])
-        failures = 0
-        for _ in range(600):
-            try:
-                _atoll._decode(self.mutate(data, rng))
-            except Exception:
-                failures += 1
-        assert failures > 0
-        assert there_and_back([1]) == [1]
-
-    @pytest.mark.parametrize("index", range(len(MESSAGES)))
-    def test_truncations(self, index):
-        data = _atoll._encode(self.MESSAGES[index])
-        for size in range(len(data)):
-            with pytest.raises(ValueError, match="malformed message"):
-                _atoll._decode(data[:size])
-        with pytest.raises(ValueError, match="malformed message"):
-            _atoll._decode(data + b"\x00")
-
-    def test_lengths_beyond_the_end(self):
-        for tag in range(256):
-            for size in (b"\x7f", b"\xff\xff\xff\xff\x7f", b"\xff" * 9 + b"\x01", b"\xff" * 20):
-                with pytest.raises(ValueError, match="malformed message"):
-                    _atoll._decode(bytes([19, 2, tag]) + size)  # in a list of two, so that one value does not do
-
-    def test_altered_code(self):
-        data = bytearray(_atoll._encode(lambda x: x + 1))
-        at = data.index(b"x")
-        data[at] ^= 1
-        with pytest.raises(ValueError, match="tampered"):
-            _atoll._decode(bytes(data))
-
-
-class TestLeaks:
-    def test_memory_is_flat(self):
-        makers = [
-            lambda: [1, 2.5, "abc" * 5, (1, "x", [2])],
-            lambda: Plain(a=[1]),
-            lambda: datetime.datetime(2020, 1, 1),
-            lambda: [len, OSError("x", 2), Colour.RED, Point(1, 2)],
-            lambda: 2**300,
-            lambda: collections.OrderedDict(a=[1]),
-            lambda: lambda x: x + 1,
-            lambda: slice(1, "a" * 3, [2]),
-        ]
-        lock = threading.Lock()
-
-        def work():
-            for make in makers:
-                data = _atoll._encode(make())
-                _atoll._decode(data)
-                failures = 0
-                for size in range(0, len(data), 3):
-                    try:
-                        _atoll._decode(data[:size])
-                    except ValueError:
-                        failures += 1
-                try:
-                    _atoll._encode([make(), lock])
-                except atoll.NotShareableError:
-                    failures += 1
-                assert failures == len(range(0, len(data), 3)) + 1
-
-        def blocks():
-            gc.collect()
-            return sys.getallocatedblocks()
-
-        for _ in range(20):
-            work()
-        before = blocks()
-        for _ in range(1000):
-            work()
-        assert blocks() - before < 800  # free lists come and go; a block lost in each round would be 1000
-
-
-class TestBuffers:
-    """Out-of-band buffers of pickle protocol 5: copied once, into memory the receiver uses in place."""
-
-    def test_there_and_back(self, interp):
-        for size in (0, 1, 1000, 1 << 20):
-            result = interp.call(operator.attrgetter("data"), Holder(bytes(size)))
-            assert bytes(result) == bytes(size)
-            assert result.readonly
-
-    def test_writable_stays_writable(self, interp):
-        data = bytearray(b"abc")
-        result = interp.call(write_first, Holder(data))
-        assert bytes(result.data) == b"Xbc" and not result.data.readonly
-        assert data == b"abc"
-
-    def test_outlives_its_sender(self):
-        with new() as sender:
-            result = sender.call(make_holder, 1000)
-        assert bytes(result.data) == b"h" * 1000
-
-    def test_not_contiguous(self):
-        with pytest.raises(atoll.NotShareableError, match="not contiguous"):
-            _atoll._encode(Holder(memoryview(b"abcdef")[::2]))
-
-
-class Holder:
-    def __init__(self, data):
-        self.data = data
-
-    def __reduce_ex__(self, protocol):
-        import pickle
-
-        return Holder, (pickle.PickleBuffer(self.data),)
-
-
-def write_first(holder):
-    holder.data[0] = ord("X")
-    return holder
-
-
-def make_holder(size):
-    return Holder(b"h" * size)
-
-
-class TestIsShareable:
-    @pytest.mark.parametrize(
-        "obj", [None, True, 1, 2**70, 1.5, "a", "\ud800", b"b", (), (1, ("a", None)), memoryview(b"a")]
-    )
-    def test_yes(self, obj):
-        assert atoll.is_shareable(obj)
-
-    @pytest.mark.parametrize(
-        "obj",
-        [..., NotImplemented, 1j, [], {}, set(), bytearray(), object(), int, len, function, (1, []), ((), ([],)),
-         MyList(), Point(1, 2), Colour.RED, enum.IntEnum("E", "A").A],
-    )  # fmt: skip
-    def test_no(self, obj):
-        assert not atoll.is_shareable(obj)
-
-    def test_too_deep(self):
-        obj = ()
-        for _ in range(200_000):
-            obj = (obj,)
-        with pytest.raises(RecursionError):
-            atoll.is_shareable(obj)
-        while obj:
-            (obj,) = obj
