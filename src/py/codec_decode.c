@@ -342,20 +342,13 @@ int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
 
 /* A dict with room for the count that comes next, where it is worth it. */
 static PyObject *new_dict(atoll_decoder *dec) {
-#ifdef atoll_dict_presized
     atoll_reader ahead = dec->rd;
     Py_ssize_t n = atoll_get_count(dec, 2);
     if (n < 0) {
         return NULL;
     }
     dec->rd = ahead;
-    if (n > 5) {
-        return atoll_dict_presized(n);
-    }
-#else
-    (void)dec;
-#endif
-    return PyDict_New();
+    return n > 5 ? atoll_dict_presized(n) : PyDict_New();
 }
 
 static PyObject *decode_dict(atoll_decoder *dec, uint8_t tag) {

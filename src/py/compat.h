@@ -26,13 +26,16 @@
  * RunningMain: whether code runs in an interpreter's __main__; the standard library's own modules and
  * threading's shutdown go by it.  Set and SetNot need that interpreter's thread state attached.
  * AddPendingCall: makes the eval loop of any thread of that interpreter call func; needs no thread state;
- * -1 when its list is full.  The last argument restricts it to the main thread. */
+ * -1 when its list is full.  The last argument restricts it to the main thread.
+ * NewPresized: a dict with room for this many keys, which spares growing it step by step. */
 PyAPI_FUNC(PyInterpreterState *) _PyInterpreterState_LookUpID(int64_t id);
 PyAPI_FUNC(int) _PyInterpreterState_SetRunningMain(PyInterpreterState *interp);
 PyAPI_FUNC(void) _PyInterpreterState_SetNotRunningMain(PyInterpreterState *interp);
 PyAPI_FUNC(int) _PyInterpreterState_IsRunningMain(PyInterpreterState *interp);
 PyAPI_FUNC(int) _PyEval_AddPendingCall(PyInterpreterState *interp, int (*func)(void *), void *arg, int flags);
+PyAPI_FUNC(PyObject *) _PyDict_NewPresized(Py_ssize_t minused);
 
+#define atoll_dict_presized _PyDict_NewPresized
 #define atoll_interp_lookup _PyInterpreterState_LookUpID
 #define atoll_interp_set_running _PyInterpreterState_SetRunningMain
 #define atoll_interp_set_not_running _PyInterpreterState_SetNotRunningMain

@@ -20,7 +20,8 @@
  * Nesting.  Sessions of one OS thread form a stack.  Entering an interpreter that is already on this
  * thread's stack, suspended, reuses the thread state it is suspended in (main -> X -> main runs
  * on main's own thread state, so threading.local and context variables are those the user sees
- * there); frames simply stack up on it and unwind in reverse order.
+ * there); frames simply stack up on it and unwind in reverse order.  Each interpreter guards the C stack
+ * with a recursion limit that counts its own frames only, so the depth of the stack has a bound of its own.
  *
  * Locks: entry->lock only, never while a GIL is awaited.  The thread-local table needs none.
  */
@@ -28,6 +29,7 @@
 
 #include <stdlib.h>
 
+#define MAX_DEPTH 1000
 #define KEEP_BYTES (64 * 1024) /* message storage kept per OS thread between sessions */
 
 typedef struct {
@@ -314,6 +316,12 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     thread_table *table = table_get();
     if (table == NULL) {
         PyErr_NoMemory();
+        return -1;
+    }
+    s->depth = table->top != NULL ? table->top->depth + 1 : 1;
+    if (s->depth > MAX_DEPTH) {
+        PyErr_Format(PyExc_RecursionError, "more than %d calls into other interpreters inside of each other",
+                     MAX_DEPTH);
         return -1;
     }
     if (!atoll_entry_pin(entry)) {

@@ -7,6 +7,7 @@
 typedef struct atoll_session {
     struct atoll_session *prev; /* the session this one was opened inside of, on the same OS thread */
     atoll_entry *entry;
+    unsigned depth;                  /* how many sessions of this OS thread are open, this one included */
     PyThreadState *from;             /* what was attached before, and will be again */
     PyInterpreterState *from_interp; /* its interpreter */
     atoll_entry *from_entry;         /* and that one's entry */
@@ -20,7 +21,7 @@ int atoll_session_init(void); /* once per process */
 /* Prepares a session: no interpreter is touched, only its messages can be used. */
 void atoll_session_open(atoll_session *s, atoll_entry *entry);
 /* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
- * InterpreterNotFoundError when it is closed, MemoryError.  Blocks until its GIL is free; the caller's
+ * InterpreterNotFoundError when it is closed, RecursionError, MemoryError.  Blocks until its GIL is free; the caller's
  * GIL is released meanwhile. */
 int atoll_session_enter(atoll_session *s, atoll_state *from);
 /* Back to where enter() was called.  May be followed by another enter(). */

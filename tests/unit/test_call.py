@@ -135,6 +135,22 @@ class TestCall:
         assert interp.call(current_id) == interp.id
         assert other.call(current_id) == other.id
 
+    def test_recursion_between_interpreters_without_their_limits(self, interp):
+        """The limit of each interpreter counts its own frames only: the C stack needs a bound of Atoll's own."""
+        other = new()
+        before = sys.getrecursionlimit()
+        for one in (interp, other):
+            one.call(sys.setrecursionlimit, 10**6)
+        sys.setrecursionlimit(10**6)
+        try:
+            assert ping(interp.id, other.id, 500) == 500
+            with pytest.raises((atoll.ExecutionFailed, RecursionError)) as caught:
+                ping(interp.id, other.id, 10**6)
+        finally:
+            sys.setrecursionlimit(before)
+        assert "RecursionError" in caught.exconly() and "1000 calls" in caught.exconly()
+        assert interp.call(current_id) == interp.id
+
     def test_recursion_limit_is_the_interpreters_own(self, interp):
         before = sys.getrecursionlimit()
         interp.exec("import sys; sys.setrecursionlimit(300)")

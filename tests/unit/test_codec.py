@@ -301,7 +301,7 @@ class TestRefusals:
 
     def test_exception_of_a_hook(self):
         exc = self.refused([Raises(ZeroDivisionError("z"))])
-        assert str(exc) == f"obj[0]: {__name__}.Raises is not shareable"
+        assert str(exc) == f"obj[0]: {Raises.__module__}.Raises is not shareable"
         assert isinstance(exc.__cause__, ZeroDivisionError)
 
     @pytest.mark.parametrize("kind", [MemoryError, RecursionError, KeyboardInterrupt, SystemExit])
