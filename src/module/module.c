@@ -5,6 +5,7 @@
  * `import atoll._atoll` there finds it in sys.modules.
  */
 #include "module/module.h"
+#include "py/arena.h"
 #include "py/run.h"
 
 static char module_name[] = "atoll._atoll";
@@ -163,7 +164,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
     if (state == NULL) {
         return NULL;
     }
-    atoll_message msg = {0};
+    atoll_message msg = atoll_spare_take();
     PyObject *bytes = NULL;
     if (atoll_encode(state->codec, &msg, obj, "obj") == 0) {
         if (msg.nhandles != 0) {
@@ -172,7 +173,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
             bytes = PyBytes_FromStringAndSize((const char *)msg.body.data, (Py_ssize_t)msg.body.len);
         }
     }
-    atoll_message_clear(&msg);
+    atoll_spare_give(&msg);
     return bytes;
 }
 
@@ -272,6 +273,7 @@ static int module_exec(PyObject *module) {
         PyErr_SetString(PyExc_OSError, "no thread-local storage left");
         return -1;
     }
+    atoll_arena_init();
     atoll_lifecycle_init(atoll_state_ensure);
     PyObject *main_module = PyImport_AddModule("__main__");       /* borrowed */
     PyObject *implementation = PySys_GetObject("implementation"); /* borrowed */

@@ -26,16 +26,13 @@
  * RunningMain: whether code runs in an interpreter's __main__; the standard library's own modules and
  * threading's shutdown go by it.  Set and SetNot need that interpreter's thread state attached.
  * AddPendingCall: makes the eval loop of any thread of that interpreter call func; needs no thread state;
- * -1 when its list is full.  The last argument restricts it to the main thread.
- * NewPresized: a dict with room for this many keys, which spares growing it step by step. */
+ * -1 when its list is full.  The last argument restricts it to the main thread. */
 PyAPI_FUNC(PyInterpreterState *) _PyInterpreterState_LookUpID(int64_t id);
 PyAPI_FUNC(int) _PyInterpreterState_SetRunningMain(PyInterpreterState *interp);
 PyAPI_FUNC(void) _PyInterpreterState_SetNotRunningMain(PyInterpreterState *interp);
 PyAPI_FUNC(int) _PyInterpreterState_IsRunningMain(PyInterpreterState *interp);
 PyAPI_FUNC(int) _PyEval_AddPendingCall(PyInterpreterState *interp, int (*func)(void *), void *arg, int flags);
-PyAPI_FUNC(PyObject *) _PyDict_NewPresized(Py_ssize_t minused);
 
-#define atoll_dict_presized _PyDict_NewPresized
 #define atoll_interp_lookup _PyInterpreterState_LookUpID
 #define atoll_interp_set_running _PyInterpreterState_SetRunningMain
 #define atoll_interp_set_not_running _PyInterpreterState_SetNotRunningMain
@@ -44,6 +41,9 @@ PyAPI_FUNC(PyObject *) _PyDict_NewPresized(Py_ssize_t minused);
 static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)(void *), void *arg) {
     return _PyEval_AddPendingCall(interp, func, arg, 0);
 }
+
+/* A dict with room for this many keys, which spares growing it step by step.  Declared, but not documented. */
+#define atoll_dict_presized _PyDict_NewPresized
 
 /* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are
  * CPython's: 0 unknown, 1 runtime, 2 legacy C API, 3 C API, 4 cross-interpreter C API, 5 _interpreters. */

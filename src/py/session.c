@@ -30,7 +30,7 @@
 #include <stdlib.h>
 
 #define MAX_DEPTH 1000
-#define KEEP_BYTES (64 * 1024) /* message storage kept per OS thread between sessions */
+#define KEEP_BYTES (1024 * 1024) /* storage kept per OS thread for each of its two next messages */
 
 typedef struct {
     atoll_cached **slots; /* open addressing by interpreter id; NULL: free */
@@ -38,7 +38,7 @@ typedef struct {
     size_t cap; /* power of two or 0 */
     size_t used;
     atoll_session *top;
-    atoll_message spare[2]; /* storage for the next session's messages */
+    atoll_message spare[2]; /* empty messages with storage */
     bool is_main;
 } thread_table;
 
@@ -301,14 +301,31 @@ void atoll_session_housekeeping(atoll_entry *entry) {
     }
 }
 
-void atoll_session_open(atoll_session *s, atoll_entry *entry) {
-    *s = (atoll_session){.entry = entry};
+atoll_message atoll_spare_take(void) {
     thread_table *table = this_thread;
-    if (table != NULL) {
-        s->out = table->spare[0];
-        s->back = table->spare[1];
-        table->spare[0] = table->spare[1] = (atoll_message){0};
+    atoll_message msg = {0};
+    for (int i = 0; table != NULL && msg.body.data == NULL && i < 2; i++) {
+        msg = table->spare[i];
+        table->spare[i] = (atoll_message){0};
     }
+    return msg;
+}
+
+void atoll_spare_give(atoll_message *msg) {
+    thread_table *table = msg->body.data != NULL ? table_get() : NULL;
+    atoll_message_reset(msg, KEEP_BYTES);
+    for (int i = 0; table != NULL && i < 2; i++) {
+        if (table->spare[i].body.data == NULL) {
+            table->spare[i] = *msg;
+            *msg = (atoll_message){0};
+            return;
+        }
+    }
+    atoll_message_clear(msg);
+}
+
+void atoll_session_open(atoll_session *s, atoll_entry *entry) {
+    *s = (atoll_session){.entry = entry, .out = atoll_spare_take(), .back = atoll_spare_take()};
 }
 
 int atoll_session_enter(atoll_session *s, atoll_state *from) {
@@ -378,16 +395,8 @@ void atoll_session_leave(atoll_session *s) {
 
 void atoll_session_close(atoll_session *s) {
     Py_CLEAR(s->interrupt); /* caught by the code inside */
-    thread_table *table = this_thread;
-    if (table != NULL && table->spare[0].body.data == NULL && table->spare[1].body.data == NULL) {
-        atoll_message_reset(&s->out, KEEP_BYTES);
-        atoll_message_reset(&s->back, KEEP_BYTES);
-        table->spare[0] = s->out;
-        table->spare[1] = s->back;
-    } else {
-        atoll_message_clear(&s->out);
-        atoll_message_clear(&s->back);
-    }
+    atoll_spare_give(&s->out);
+    atoll_spare_give(&s->back);
 }
 
 atoll_session *atoll_session_current(void) { return this_thread != NULL ? this_thread->top : NULL; }

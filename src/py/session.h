@@ -18,6 +18,11 @@ typedef struct atoll_session {
 
 int atoll_session_init(void); /* once per process */
 
+/* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
+ * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */
+atoll_message atoll_spare_take(void);
+void atoll_spare_give(atoll_message *msg);
+
 /* Prepares a session: no interpreter is touched, only its messages can be used. */
 void atoll_session_open(atoll_session *s, atoll_entry *entry);
 /* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
