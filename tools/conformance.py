@@ -3,8 +3,8 @@
 
     python tools/conformance.py [--baseline] [-k TEXT] [-v] [--timeout SECONDS]
 
-The suite is ``test.test_interpreters`` (test_api, test_lifecycle, test_stress) of the Python that runs this
-program, 3.14 or newer.  ``atoll.install()`` runs before the tests are imported and in every process that they
+The suite is ``test.test_interpreters`` (test_api, test_lifecycle, test_queues, test_stress) of the Python that runs
+this program, 3.14 or newer.  ``atoll.install()`` runs before the tests are imported and in every process that they
 start, so that their ``from concurrent import interpreters`` means Atoll.  ``--baseline`` leaves ``install()``
 out and so shows what passes on this machine with the standard library.
 
@@ -46,7 +46,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "tests" / "conformance"
-MODULES = ("test_api", "test_lifecycle", "test_stress")
+MODULES = ("test_api", "test_lifecycle", "test_queues", "test_stress")
 KINDS = ("private", "spec", "cpython")
 MOST_WORKERS = 25  # a run that needs more than this has crashed often enough
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -15,26 +15,52 @@ from ._atoll import (
     InterpreterError,
     InterpreterNotFoundError,
     NotShareableError,
+    Queue,
     create,
+    create_queue,
     get_current,
     get_main,
     is_shareable,
     list_all,
+    select,
 )
 from ._install import install
+from ._queues import (
+    UNBOUND,
+    UNBOUND_ERROR,
+    UNBOUND_REMOVE,
+    ItemInterpreterDestroyed,
+    QueueEmpty,
+    QueueError,
+    QueueFull,
+    QueueNotFoundError,
+    QueueShutDown,
+)
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "UNBOUND",
+    "UNBOUND_ERROR",
+    "UNBOUND_REMOVE",
     "ExecutionFailed",
     "Interpreter",
     "InterpreterError",
     "InterpreterNotFoundError",
+    "ItemInterpreterDestroyed",
     "NotShareableError",
+    "Queue",
+    "QueueEmpty",
+    "QueueError",
+    "QueueFull",
+    "QueueNotFoundError",
+    "QueueShutDown",
     "create",
+    "create_queue",
     "get_current",
     "get_main",
     "install",
     "is_shareable",
     "list_all",
+    "select",
 ]

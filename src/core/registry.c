@@ -145,6 +145,34 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
 
 void atoll_entry_reopen(atoll_entry *entry) { atomic_fetch_and(&entry->gate, ~GATE_CLOSING); }
 
+void atoll_entry_add_wait(atoll_entry *entry, atoll_waiter *waiter) {
+    atoll_mutex_lock(&entry->lock);
+    waiter->entry_prev = NULL;
+    waiter->entry_next = entry->waits;
+    if (entry->waits != NULL) {
+        entry->waits->entry_prev = waiter;
+    }
+    entry->waits = waiter;
+    atoll_mutex_unlock(&entry->lock);
+}
+
+void atoll_entry_remove_wait(atoll_entry *entry, atoll_waiter *waiter) {
+    atoll_mutex_lock(&entry->lock);
+    *(waiter->entry_prev != NULL ? &waiter->entry_prev->entry_next : &entry->waits) = waiter->entry_next;
+    if (waiter->entry_next != NULL) {
+        waiter->entry_next->entry_prev = waiter->entry_prev;
+    }
+    atoll_mutex_unlock(&entry->lock);
+}
+
+void atoll_entry_interrupt_waits(atoll_entry *entry) {
+    atoll_mutex_lock(&entry->lock);
+    for (atoll_waiter *waiter = entry->waits; waiter != NULL; waiter = waiter->entry_next) {
+        atoll_waiter_interrupt(waiter);
+    }
+    atoll_mutex_unlock(&entry->lock);
+}
+
 bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job) {
     atoll_job *head = atomic_load_explicit(&entry->jobs, memory_order_relaxed);
     do {
@@ -175,6 +203,7 @@ void atoll_registry_after_fork(void) {
     atoll_mutex_init(&registry_lock);
     for (atoll_entry *entry = registry_head; entry != NULL; entry = entry->next) {
         atoll_mutex_init(&entry->lock);
+        entry->waits = NULL;
         atomic_store(&entry->gate, entry->owned ? GATE_CLOSING : 0);
     }
 }

@@ -21,12 +21,12 @@
  * that can close it does (see py/lifecycle.c).
  *
  * Locks: the registry's mutex guards the list; an entry's mutex guards its cached thread
- * states.  Both are leaves: nothing is called with them held.
+ * states and its waits.  Both are leaves: nothing is called with them held.
  */
 #ifndef ATOLL_CORE_REGISTRY_H
 #define ATOLL_CORE_REGISTRY_H
 
-#include "port/port.h"
+#include "core/wait.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -63,6 +63,8 @@ typedef struct atoll_entry {
     _Atomic(atoll_job *) jobs;
     atoll_mutex lock;
     atoll_cached *cached;
+    struct atoll_waiter
+        *waits;               /* of threads that are in this interpreter and wait for something of Atoll's */
     struct atoll_entry *prev; /* registry list, under the registry's mutex */
     struct atoll_entry *next;
     bool listed;
@@ -97,6 +99,12 @@ typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_clo
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry);
 /* Undoes begin_close. */
 void atoll_entry_reopen(atoll_entry *entry);
+
+/* The waits of an interpreter's threads.  A waiter is added before it waits and removed before it is gone. */
+void atoll_entry_add_wait(atoll_entry *entry, atoll_waiter *waiter);
+void atoll_entry_remove_wait(atoll_entry *entry, atoll_waiter *waiter);
+/* Makes every thread that waits come back and look what its interpreter has for it to do. */
+void atoll_entry_interrupt_waits(atoll_entry *entry);
 
 /* Hands a job to the entry's interpreter.  Returns true when the list was empty, so that the caller
  * arranges for someone to drain it.  Any thread, no thread state needed. */

@@ -166,7 +166,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
     }
     atoll_message msg = atoll_spare_take();
     PyObject *bytes = NULL;
-    if (atoll_encode(state->codec, &msg, obj, "obj") == 0) {
+    if (atoll_encode_whole(state->codec, &msg, obj, "obj") == 0) {
         if (msg.nhandles != 0) {
             PyErr_SetString(PyExc_ValueError, "the object refers to shared objects, which bytes cannot hold");
         } else {
@@ -196,6 +196,36 @@ static PyObject *module_decode(PyObject *module, PyObject *data) {
     return atoll_decode(state->codec, &msg);
 }
 
+PyDoc_STRVAR(
+    create_queue_doc,
+    "create_queue($module, /, maxsize=0, *, unbounditems=UNBOUND)\n--\n\n"
+    "Return a new queue (PEP 734).\n\n"
+    "It holds at most maxsize items, or any number when maxsize is not positive. unbounditems says what\n"
+    "becomes of an item when the interpreter that put it ends: it is replaced by UNBOUND, makes get()\n"
+    "raise ItemInterpreterDestroyed (UNBOUND_ERROR), or is removed (UNBOUND_REMOVE).");
+
+static PyObject *module_create_queue(PyObject *module, PyObject *args, PyObject *kwargs) {
+    atoll_state *state = live_state(module);
+    return state != NULL ? atoll_queue_create(state, args, kwargs) : NULL;
+}
+
+static PyObject *module_list_queues(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    return state != NULL ? atoll_queue_list(state) : NULL;
+}
+
+PyDoc_STRVAR(
+    select_doc,
+    "select($module, /, queues, timeout=None)\n--\n\n"
+    "Wait until one of the queues has an item or is shut down; return a list of those.\n\n"
+    "timeout is in seconds; when it has passed, the list is empty. Raises TypeError for what is no Queue,\n"
+    "ValueError for a negative timeout. Takes no item: another thread may be faster.");
+
+static PyObject *module_select(PyObject *module, PyObject *args, PyObject *kwargs) {
+    atoll_state *state = live_state(module);
+    return state != NULL ? atoll_queue_select_objects(state, args, kwargs) : NULL;
+}
+
 static PyObject *module_set_installed(PyObject *Py_UNUSED(module), PyObject *flag) {
     int value = PyObject_IsTrue(flag);
     if (value < 0) {
@@ -219,6 +249,10 @@ static PyMethodDef module_methods[] = {
     {"get_current", module_get_current, METH_NOARGS, get_current_doc},
     {"get_main", module_get_main, METH_NOARGS, get_main_doc},
     {"is_shareable", module_is_shareable, METH_O, is_shareable_doc},
+    {"create_queue", (PyCFunction)(void (*)(void))module_create_queue, METH_VARARGS | METH_KEYWORDS,
+     create_queue_doc},
+    {"select", (PyCFunction)(void (*)(void))module_select, METH_VARARGS | METH_KEYWORDS, select_doc},
+    {"_list_queues", module_list_queues, METH_NOARGS, NULL},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},
     {"_set_installed", module_set_installed, METH_O, NULL},
@@ -284,7 +318,7 @@ static int module_exec(PyObject *module) {
     state->namespace_type = Py_NewRef((PyObject *)Py_TYPE(implementation));
     state->codec = atoll_codec_new(state->interp_id, state->not_shareable);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
-        atoll_shared_view_add(state, module) < 0) {
+        atoll_shared_view_add(state, module) < 0 || atoll_queue_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0) {
@@ -303,6 +337,10 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     atoll_state *state = PyModule_GetState(module);
     Py_VISIT(state->interpreter_type);
     Py_VISIT(state->shared_view_type);
+    Py_VISIT(state->queue_type);
+    for (int i = 0; i < ATOLL_Q_NAMES; i++) {
+        Py_VISIT(state->queue_names[i]);
+    }
     Py_VISIT(state->error);
     Py_VISIT(state->not_found);
     Py_VISIT(state->not_shareable);
@@ -329,6 +367,7 @@ static int module_clear(PyObject *module) {
         }
         state->entry = NULL;
         atoll_entry_release(entry);
+        atoll_queues_unbind(state->interp_id);
     }
     atoll_script_clear(state);
     if (state->codec != NULL) {
@@ -338,6 +377,10 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->namespace_type);
     Py_CLEAR(state->interpreter_type);
     Py_CLEAR(state->shared_view_type);
+    Py_CLEAR(state->queue_type);
+    for (int i = 0; i < ATOLL_Q_NAMES; i++) {
+        Py_CLEAR(state->queue_names[i]);
+    }
     Py_CLEAR(state->execution_failed);
     Py_CLEAR(state->not_shareable);
     Py_CLEAR(state->not_found);
@@ -349,6 +392,7 @@ static void module_free(void *module) {
     atoll_state *state = PyModule_GetState(module);
     (void)module_clear(module);
     atoll_interpreter_forget(state);
+    atoll_queue_forget(state);
     if (state->codec != NULL) {
         atoll_codec_free(state->codec);
         state->codec = NULL;

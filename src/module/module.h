@@ -2,6 +2,7 @@
 #ifndef ATOLL_MODULE_MODULE_H
 #define ATOLL_MODULE_MODULE_H
 
+#include "core/queue.h"
 #include "py/lifecycle.h"
 #include "py/session.h"
 #include "py/state.h"
@@ -24,11 +25,49 @@ int atoll_interpreter_add(atoll_state *state, PyObject *module);
 /* The module state is about to be freed: the objects that are left forget it. */
 void atoll_interpreter_forget(atoll_state *state);
 
+/* A Queue object: one reference to a queue.  Each queue has at most one object in an interpreter. */
+typedef struct atoll_queue_object {
+    PyObject_HEAD
+    atoll_state *state; /* NULL once the module is gone */
+    atoll_queue *queue;
+    PyObject *weakrefs;
+    struct atoll_queue_object *next; /* in its chain */
+} atoll_queue_object;
+
+/* The object for a queue; the caller keeps its own reference.  NULL with MemoryError. */
+PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue);
+/* The object for a new queue. */
+PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwargs);
+/* A list of objects for all queues of the process. */
+PyObject *atoll_queue_list(atoll_state *state);
+int atoll_queue_add(atoll_state *state, PyObject *module);
+void atoll_queue_forget(atoll_state *state);
+/* A borrowed reference to something of atoll._queues; NULL with an exception. */
+PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name);
+/* The state behind a Queue object; NULL with an exception when its module was cleared. */
+atoll_state *atoll_queue_state(PyObject *self);
+PyObject *atoll_queue_reduce(PyObject *self, PyObject *ignored); /* Queue.__reduce__ */
+/* unbounditems as the core has it: `otherwise` for NULL.  0 with an exception for what is none. */
+uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise);
+
+/* queue_ops.c */
+extern PyMethodDef atoll_queue_ops[];
+PyObject *atoll_queue_next(PyObject *self);
+
+/* queue_select.c */
+PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs);
+
 /* Adds InterpreterError, InterpreterNotFoundError, NotShareableError and ExecutionFailed. */
 int atoll_exceptions_add(atoll_state *state, PyObject *module);
 
 /* Adds the type that carries shared memory, and the hook that makes memoryview cross. */
 int atoll_shared_view_add(atoll_state *state, PyObject *module);
+
+/* Fills values[n], all NULL before, from a vectorcall's arguments: the first `positional` may be given by position, the
+ * first `required` must be given.  Borrowed references.  0, or -1 with TypeError. */
+int atoll_parse(const char *name, const char *const *keywords, Py_ssize_t n, Py_ssize_t positional,
+                Py_ssize_t required, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                PyObject **values);
 
 extern PyModuleDef atoll_module_def;
 

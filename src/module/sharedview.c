@@ -1,32 +1,17 @@
 /* memoryview across interpreters: the same memory, no copy.
  *
- * Sending a memoryview makes an export: the Py_buffer, taken and later released in the
- * interpreter that owns the exporting object, with a reference count that any thread may change.
- * What crosses is a handle to the export and the view's geometry.  The receiver wraps both in
- * a SharedView, an object whose only ability is the buffer protocol, and
- * gives the user a memoryview of that.  Sending it on, or back, sends the same export again.
- *
- * Release.  The last reference may go in any thread; the Py_buffer must be released by its
- * owner.  It is handed over as a job, which the owner's next session runs, or a pending call when it is busy.  An
- * interpreter with exports that are still seen elsewhere is not ended when it is closed (lifecycle.c,
- * "zombie"), so no view ever dangles; the release that brings its exports to zero makes a sweep due.
+ * Sending a memoryview makes an export (py/export.h).  What crosses is a handle to it and the view's geometry.  The
+ * receiver wraps both in a SharedView, an object whose only ability is the buffer protocol, and gives the user a
+ * memoryview of that.  Sending it on, or back, sends the same export again.
  *
  * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
  */
 #include "module/module.h"
-
-#include <stdlib.h>
-
-typedef struct {
-    atoll_job job; /* first member: the job is the export */
-    _Atomic(uint32_t) refs;
-    atoll_entry *owner; /* a reference */
-    Py_buffer buffer;
-} view_export;
+#include "py/export.h"
 
 typedef struct {
     PyObject_HEAD
-    view_export *export;
+    atoll_export *export;
     char *data;
     Py_ssize_t len;
     Py_ssize_t itemsize;
@@ -35,55 +20,6 @@ typedef struct {
     char *format;        /* PyMem */
     Py_ssize_t *extents; /* PyMem: ndim of shape, then ndim of strides */
 } shared_view;
-
-/* ---- exports ---- */
-
-static void export_finish(atoll_job *job) {
-    view_export *export = (view_export *)job;
-    atoll_entry *owner = export->owner;
-    /* Run after its interpreter ended (at exit only), there is nothing left to release. */
-    if (atoll_entry_is_open(owner) || PyInterpreterState_Get() == owner->interp) {
-        PyBuffer_Release(&export->buffer);
-    }
-    atomic_fetch_sub(&owner->exports, 1);
-    free(export);
-    atoll_entry_release(owner);
-}
-
-static int drain_jobs(void *raw) {
-    atoll_entry *entry = raw;
-    if (PyInterpreterState_Get() == entry->interp) {
-        atoll_session_housekeeping(entry);
-    }
-    atoll_entry_release(entry);
-    return 0;
-}
-
-static void export_retain(void *ptr) { atomic_fetch_add(&((view_export *)ptr)->refs, 1); }
-
-static void export_release(void *ptr) {
-    view_export *export = ptr;
-    if (atomic_fetch_sub(&export->refs, 1) != 1) {
-        return;
-    }
-    atoll_entry *owner = export->owner;
-    atoll_entry_retain(owner); /* for the pending call */
-    bool first = atoll_entry_push_job(owner, &export->job);
-    bool pending = false;
-    if (atoll_entry_guard(owner)) {
-        if (first) {
-            pending = atoll_add_pending_call(owner->interp, drain_jobs, owner) == 0;
-        }
-        atoll_entry_unguard(owner);
-    } else {
-        atoll_interp_sweep_later();
-    }
-    if (!pending) {
-        atoll_entry_release(owner);
-    }
-}
-
-static const atoll_handle_class export_class = {"memory", export_retain, export_release};
 
 /* ---- sending ---- */
 
@@ -99,30 +35,18 @@ static bool has_object_pointers(const char *format) {
 }
 
 /* The export behind a memoryview, with a new reference; NULL with an exception. */
-static view_export *export_of(atoll_encoder *enc, atoll_state *state, PyObject *view) {
+static atoll_export *export_of(atoll_encoder *enc, atoll_state *state, PyObject *view) {
     PyObject *base = PyMemoryView_GET_BASE(view);
     if (base != NULL && Py_IS_TYPE(base, state->shared_view_type)) {
-        view_export *export = ((shared_view *)base)->export;
-        export_retain(export);
+        atoll_export *export = ((shared_view *)base)->export;
+        atoll_export_retain(export);
         return export;
     }
-    view_export *export = calloc(1, sizeof *export);
-    if (export == NULL) {
-        PyErr_NoMemory();
-        return NULL;
+    atoll_export *export = atoll_export_new(state, view);
+    if (export == NULL &&
+        (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError))) {
+        (void)atoll_encoder_refuse(enc, "a released memoryview is not shareable");
     }
-    if (PyObject_GetBuffer(view, &export->buffer, PyBUF_FULL_RO) < 0) {
-        free(export);
-        if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
-            (void)atoll_encoder_refuse(enc, "a released memoryview is not shareable");
-        }
-        return NULL;
-    }
-    export->job.run = export_finish;
-    atomic_init(&export->refs, 1);
-    export->owner = state->entry;
-    atoll_entry_retain(state->entry);
-    atomic_fetch_add(&state->entry->exports, 1);
     return export;
 }
 
@@ -139,13 +63,13 @@ static int view_encode(atoll_encoder *enc, PyObject *view) {
     if (b->suboffsets != NULL) {
         return atoll_encoder_refuse(enc, "memory with suboffsets is not shareable");
     }
-    view_export *export = export_of(enc, state, view);
+    atoll_export *export = export_of(enc, state, view);
     if (export == NULL) {
         return -1;
     }
     int64_t offset = (int64_t)((const char *)b->buf - (const char *)export->buffer.buf);
     atoll_message *msg = atoll_encoder_message(enc);
-    uint32_t index = atoll_message_attach(msg, &export_class, export);
+    uint32_t index = atoll_message_attach(msg, &atoll_export_class, export);
     const char *format = b->format != NULL ? b->format : "B";
     atoll_put_u32(&msg->body, index);
     atoll_put_u64(&msg->body, (uint64_t)offset);
@@ -204,7 +128,7 @@ static PyObject *view_decode(atoll_decoder *dec) {
     atoll_state *state = atoll_state_of(PyInterpreterState_Get());
     atoll_reader *rd = atoll_decoder_reader(dec);
     uint32_t index = atoll_get_u32(rd);
-    view_export *export = atoll_message_handle(atoll_decoder_message(dec), index, &export_class);
+    atoll_export *export = atoll_message_handle(atoll_decoder_message(dec), index, &atoll_export_class);
     int64_t offset = (int64_t)atoll_get_u64(rd);
     Py_ssize_t len = (Py_ssize_t)atoll_get_u64(rd);
     Py_ssize_t itemsize = (Py_ssize_t)atoll_get_u64(rd);
@@ -221,7 +145,7 @@ static PyObject *view_decode(atoll_decoder *dec) {
     if (v == NULL) {
         return NULL;
     }
-    export_retain(export);
+    atoll_export_retain(export);
     v->export = export;
     v->data = (char *)export->buffer.buf + offset;
     v->len = len;
@@ -251,6 +175,31 @@ static PyObject *view_decode(atoll_decoder *dec) {
 }
 
 static const atoll_codec_hook view_hook = {ATOLL_HOOK_MEMORYVIEW, view_encode, view_decode};
+
+/* ---- large bytes: lent, and copied once, by the receiver ---- */
+
+static int bytes_encode(atoll_encoder *enc, PyObject *bytes) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    atoll_export *export = state != NULL ? atoll_export_new(state, bytes) : NULL;
+    if (export == NULL) {
+        return -1;
+    }
+    atoll_message *msg = atoll_encoder_message(enc);
+    atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_export_class, export));
+    return 0; /* the caller looks whether the message has failed */
+}
+
+static PyObject *bytes_decode(atoll_decoder *dec) {
+    uint32_t index = atoll_get_u32(atoll_decoder_reader(dec));
+    atoll_export *export = atoll_message_handle(atoll_decoder_message(dec), index, &atoll_export_class);
+    if (export == NULL || !PyBuffer_IsContiguous(&export->buffer, 'C')) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: lent bytes");
+        return NULL;
+    }
+    return PyBytes_FromStringAndSize(export->buffer.buf, export->buffer.len);
+}
+
+static const atoll_codec_hook bytes_hook = {ATOLL_HOOK_BYTES, bytes_encode, bytes_decode};
 
 /* ---- the type ---- */
 
@@ -295,7 +244,7 @@ static void shared_view_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     if (v->export != NULL) {
-        export_release(v->export);
+        atoll_export_release(v->export);
     }
     PyMem_Free(v->format);
     PyMem_Free(v->extents);
@@ -329,5 +278,8 @@ int atoll_shared_view_add(atoll_state *state, PyObject *module) {
     if (state->shared_view_type == NULL) {
         return -1;
     }
-    return atoll_codec_add_hook(state->codec, &PyMemoryView_Type, &view_hook);
+    if (atoll_codec_add_hook(state->codec, &PyMemoryView_Type, &view_hook) < 0) {
+        return -1;
+    }
+    return atoll_codec_add_hook(state->codec, &PyBytes_Type, &bytes_hook);
 }

@@ -23,7 +23,16 @@ typedef struct {
     PyObject *(*decode)(atoll_decoder *dec);          /* a new reference, or NULL with an exception */
 } atoll_codec_hook;
 
-enum { ATOLL_HOOK_INTERPRETER = 0, ATOLL_HOOK_MEMORYVIEW = 1, ATOLL_HOOK_QUEUE = 2, ATOLL_HOOK_MAX = 16 };
+enum {
+    ATOLL_HOOK_INTERPRETER = 0,
+    ATOLL_HOOK_MEMORYVIEW = 1,
+    ATOLL_HOOK_QUEUE = 2,
+    ATOLL_HOOK_BYTES = 3, /* used from ATOLL_LEND_LEAST bytes on */
+    ATOLL_HOOK_MAX = 16
+};
+
+/* Bytes objects of at least this size are lent, not copied, where the message may hold handles. */
+#define ATOLL_LEND_LEAST (64 * 1024)
 
 /* interp_id: the id of the interpreter that owns this codec.  not_shareable: the exception class
  * NotShareableError (a new reference is taken). */
@@ -43,6 +52,8 @@ int atoll_encoder_refuse(atoll_encoder *enc, const char *why);
 /* Appends obj to msg.  root names it in errors ("result", "args", ...).  0, or -1 with an exception
  * (NotShareableError for what cannot cross) and the message as it was before. */
 int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
+/* The same with all of it in the message's bytes, as far as possible: nothing is lent. */
+int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
 /* Rebuilds the object of a message.  The message stays the caller's. */
 PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
 

@@ -66,6 +66,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
     enc->impure = false;
+    enc->whole = false;
     enc->keep = NULL;
     enc->nkeep = 0;
     enc->keep_cap = 0;
@@ -121,6 +122,16 @@ int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const ch
     if (begin(&enc, codec, msg, root, &start) < 0) {
         return -1;
     }
+    return end(&enc, atoll_encode_shared(&enc, obj), &start);
+}
+
+int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, root, &start) < 0) {
+        return -1;
+    }
+    enc.whole = true;
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
 

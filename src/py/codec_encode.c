@@ -559,7 +559,7 @@ static inline int encode(atoll_encoder *enc, PyObject *obj, bool shared) {
     if (type == &PyBool_Type) {
         return atoll_put_tag(enc, obj == Py_True ? T_TRUE : T_FALSE);
     }
-    if (type == &PyBytes_Type) {
+    if (type == &PyBytes_Type && (PyBytes_GET_SIZE(obj) < ATOLL_LEND_LEAST || enc->whole)) {
         return encode_bytes(enc, obj, shared);
     }
     if (!enc->pinned) {

@@ -286,6 +286,7 @@ struct atoll_encoder {
     struct atoll_class_frame *classes; /* classes being written, innermost first */
     unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
     unsigned exempt;                   /* what is being written is part of a definition, however mutable */
+    bool whole;                        /* large bytes are copied, not lent */
     bool impure;     /* something that may change without notice was written: do not keep these bytes */
     PyObject **keep; /* strong references, once pinned */
     size_t nkeep;

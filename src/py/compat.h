@@ -45,6 +45,13 @@ static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)
 /* A dict with room for this many keys, which spares growing it step by step.  Declared, but not documented. */
 #define atoll_dict_presized _PyDict_NewPresized
 
+/* The thread state that is attached, or NULL: public from 3.13 on. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define atoll_thread_state_attached PyThreadState_GetUnchecked
+#else
+#define atoll_thread_state_attached _PyThreadState_UncheckedGet
+#endif
+
 /* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are
  * CPython's: 0 unknown, 1 runtime, 2 legacy C API, 3 C API, 4 cross-interpreter C API, 5 _interpreters. */
 #if PY_VERSION_HEX >= 0x030D0000

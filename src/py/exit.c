@@ -61,6 +61,7 @@ static void interrupt_all(void) {
         below = entry->id;
         if (atoll_entry_guard(entry)) {
             (void)atoll_add_pending_call(entry->interp, raise_system_exit, NULL);
+            atoll_entry_interrupt_waits(entry);
             atoll_entry_unguard(entry);
         }
         atoll_entry_release(entry);

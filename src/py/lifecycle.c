@@ -20,6 +20,8 @@
  */
 #include "py/lifecycle_internal.h"
 
+#include "core/queue.h"
+
 #include <stdlib.h>
 
 static struct {
@@ -313,6 +315,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, long long *stray) {
         PyErr_NoMemory();
         return ATOLL_END_FAILED;
     }
+    atoll_queues_unbind(entry->id); /* what its items lend from it comes back */
     (void)PyThreadState_Swap(mine);
     atoll_session_housekeeping(entry);
     *stray = stray_thread(entry, mine);

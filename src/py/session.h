@@ -61,5 +61,8 @@ void atoll_signals_watch(atoll_entry *entry);
 /* Returns when the watcher holds no pointer to an entry that is no longer watched. */
 void atoll_signals_forget(void);
 void atoll_signals_after_fork(void);
+/* Runs the handlers of signals that have arrived, when this is the thread for it, wherever it is.  0, or -1 with an
+ * exception in the attached interpreter. */
+int atoll_signals_check(void);
 
 #endif

@@ -15,6 +15,8 @@
  * When the main thread has made no call for PATIENCE ticks the watcher sleeps without a
  * timeout, until the next one wakes it.
  *
+ * A wait of Atoll's own returns on a signal and asks here (blocking.c).
+ *
  * What this cannot do: end a system call that blocks inside the interpreter (time.sleep), because CPython
  * restarts those (PEP 475) without looking at pending calls.
  *
@@ -56,6 +58,10 @@ static int handle_signals(void *Py_UNUSED(arg)) {
     }
     PyErr_SetNone(PyExc_KeyboardInterrupt);
     return -1;
+}
+
+int atoll_signals_check(void) {
+    return atoll_session_current() != NULL ? handle_signals(NULL) : PyErr_CheckSignals();
 }
 
 static void watch(void *Py_UNUSED(arg)) {

@@ -17,6 +17,22 @@ typedef struct {
 
 enum { ATOLL_SCRIPT_CACHE = 64 };
 
+/* What atoll._queues defines, in the order of queue.c's list. */
+typedef enum {
+    ATOLL_Q_ERROR,
+    ATOLL_Q_NOT_FOUND,
+    ATOLL_Q_EMPTY,
+    ATOLL_Q_FULL,
+    ATOLL_Q_SHUT,
+    ATOLL_Q_DESTROYED,
+    ATOLL_Q_UNBOUND,
+    ATOLL_Q_UNBOUND_ERROR,
+    ATOLL_Q_UNBOUND_REMOVE,
+    ATOLL_Q_PUT_ASYNC,
+    ATOLL_Q_GET_ASYNC,
+    ATOLL_Q_NAMES
+} atoll_queue_name;
+
 typedef struct atoll_state {
     int64_t interp_id;
     PyInterpreterState *interp;
@@ -32,6 +48,11 @@ typedef struct atoll_state {
     PyObject *main_dict;               /* __main__.__dict__ */
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
+    PyTypeObject *queue_type;
+    struct atoll_queue_object **queues; /* every live Queue object, hashed by id: a table of chains */
+    size_t queue_slots;
+    size_t queue_count;
+    PyObject *queue_names[ATOLL_Q_NAMES]; /* NULL until they are needed */
     atoll_script scripts[ATOLL_SCRIPT_CACHE];
 } atoll_state;
 

@@ -2,9 +2,11 @@
 #include "port/port.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +28,50 @@ static struct timespec to_timespec(double seconds) {
 bool atoll_cond_wait_for(atoll_cond *c, atoll_mutex *m, double seconds) {
     struct timespec until = to_timespec(atoll_clock() + seconds);
     return pthread_cond_timedwait(c, m, &until) != ETIMEDOUT;
+}
+
+#define FOREVER 1e15 /* more seconds than a timespec needs to hold; the kernel refuses too many */
+
+atoll_wait_result atoll_word_wait(_Atomic(uint32_t) *word, uint32_t expected, double deadline) {
+    struct timespec until;
+    bool limited = deadline < FOREVER;
+    if (limited) {
+        until = to_timespec(deadline > 0 ? deadline : 0);
+    }
+    /* _BITSET takes an absolute time, on the monotonic clock. */
+    long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, limited ? &until : NULL, NULL,
+                      FUTEX_BITSET_MATCH_ANY);
+    if (rc == 0 || errno == EAGAIN) {
+        return ATOLL_WAIT_OK;
+    }
+    return errno == ETIMEDOUT ? ATOLL_WAIT_TIMEOUT : ATOLL_WAIT_SIGNAL;
+}
+
+void atoll_word_wake(_Atomic(uint32_t) *word, int count) {
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+int atoll_event_new(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+void atoll_event_set(int fd, bool value) {
+    eventfd_t count = 1;
+    if (value) {
+        (void)eventfd_write(fd, count);
+    } else {
+        (void)eventfd_read(fd, &count);
+    }
+}
+
+void atoll_event_free(int fd) { (void)close(fd); }
+
+int atoll_cpu_count(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+unsigned atoll_cpu_current(void) {
+    int cpu = sched_getcpu();
+    return cpu >= 0 ? (unsigned)cpu : 0;
 }
 
 double atoll_clock(void) {
@@ -96,5 +142,9 @@ int atoll_thread_exit_init(void (*destroy)(void *)) {
 void atoll_thread_at_exit(void *value) { pthread_setspecific(exit_key, value); }
 
 void atoll_at_fork_child(void (*run)(void)) { pthread_atfork(NULL, NULL, run); }
+
+void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_child)(void)) {
+    pthread_atfork(take, give_parent, give_child);
+}
 
 _Noreturn void atoll_process_exit(int status) { _exit(status); }

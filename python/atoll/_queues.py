@@ -1,0 +1,177 @@
+"""What queues need of Python: their exceptions and constants, and waiting in an asyncio loop.
+
+The names are those of the standard library's ``concurrent.interpreters._queues``, for which this module stands
+after ``atoll.install()``.  Loaded in an interpreter when the first of them is needed.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import weakref
+from collections import deque
+
+from . import _atoll
+from ._atoll import Queue
+from ._atoll import create_queue as create
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any
+
+__all__ = [
+    "UNBOUND",
+    "UNBOUND_ERROR",
+    "UNBOUND_REMOVE",
+    "ItemInterpreterDestroyed",
+    "Queue",
+    "QueueEmpty",
+    "QueueError",
+    "QueueFull",
+    "QueueNotFoundError",
+    "QueueShutDown",
+    "create",
+    "list_all",
+]
+
+
+class QueueError(RuntimeError):
+    """Something went wrong with a queue; the base of the exceptions below."""
+
+
+class QueueNotFoundError(QueueError):
+    """There is no queue with this id."""
+
+
+class QueueEmpty(QueueError, queue.Empty):
+    """No item came within the timeout, or none is there for get_nowait()."""
+
+
+class QueueFull(QueueError, queue.Full):
+    """There was no room within the timeout, or is none for put_nowait().
+
+    Attributes:
+        count: after put_many(), how many items were put.
+    """
+
+    count = 0
+
+
+if sys.version_info >= (3, 13):
+
+    class QueueShutDown(QueueError, queue.ShutDown):
+        """The queue is shut down; for get(), nothing is left in it either.
+
+        Attributes:
+            count: after put_many(), how many items were put.
+        """
+
+        count = 0
+
+else:
+
+    class QueueShutDown(QueueError):
+        """The queue is shut down; for get(), nothing is left in it either.
+
+        Attributes:
+            count: after put_many(), how many items were put.
+        """
+
+        count = 0
+
+
+class ItemInterpreterDestroyed(QueueError):
+    """The interpreter that put the item has ended."""
+
+
+class _Constant:
+    """A constant that stays itself when it is pickled or crosses to another interpreter."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"atoll.{self._name}"
+
+    def __reduce__(self) -> str:
+        return self._name
+
+
+_Constant.__module__ = __name__
+
+UNBOUND = _Constant("UNBOUND")
+UNBOUND_ERROR = _Constant("UNBOUND_ERROR")
+UNBOUND_REMOVE = _Constant("UNBOUND_REMOVE")
+
+
+def list_all() -> list[Queue]:
+    """Return every queue of the process, by id."""
+    return _atoll._list_queues()
+
+
+# ---- asyncio ----
+#
+# Each loop watches the queue's event while somebody in it waits for the queue.  Whoever waits is only told to try again
+# and takes its item itself, so that one who is cancelled meanwhile has taken nothing, and the event, which still
+# says that there are items, wakes the next.
+
+type _Waiters = dict[int, deque[asyncio.Future[None]]]
+
+_waiting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiters] = weakref.WeakKeyDictionary()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    """Tell the first of those who wait for an event that it is set."""
+    waiters = _waiting[loop]
+    futures = waiters[fd]
+    while futures:
+        future = futures.popleft()
+        if not future.done():
+            future.set_result(None)
+            break
+    if not futures:
+        del waiters[fd]
+        loop.remove_reader(fd)
+
+
+async def _event(fd: int) -> None:
+    """Wait until a file descriptor is readable."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    waiters = _waiting.setdefault(loop, {})
+    if fd not in waiters:
+        waiters[fd] = deque()
+        loop.add_reader(fd, _wake, loop, fd)
+    future: asyncio.Future[None] = loop.create_future()
+    waiters[fd].append(future)
+    try:
+        await future
+    finally:
+        futures = waiters.get(fd)
+        if futures is not None and future in futures:
+            futures.remove(future)
+            if not futures:
+                del waiters[fd]
+                loop.remove_reader(fd)
+
+
+async def put_async(self: Queue, obj: Any, *, unbounditems: Any = None) -> None:
+    """``Queue.put_async``."""
+    while True:
+        try:
+            return self.put_nowait(obj, unbounditems=unbounditems)
+        except QueueFull:
+            await _event(self._put_fileno())
+
+
+async def get_async(self: Queue) -> Any:
+    """``Queue.get_async``."""
+    while True:
+        try:
+            return self.get_nowait()
+        except QueueEmpty:
+            await _event(self.fileno())

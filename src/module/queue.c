@@ -1,0 +1,365 @@
+/* The Queue type: what it is.  queue_ops.c has what it does.
+ *
+ * An object is one reference to a queue (core/queue.h); an interpreter has at most one object per queue, found through
+ * a table in its module state, so that identity, hash and equality are those of the queue.  A queue crosses as a
+ * handle in the message and is found again on the other side.
+ *
+ * The exceptions and constants are Python's (atoll._queues), because they derive from those of the module
+ * `queue`; they are loaded when the first one is needed.
+ */
+#include "module/module.h"
+
+#include <structmember.h>
+
+/* ---- atoll._queues ---- */
+
+static const char *const names[ATOLL_Q_NAMES] = {
+    "QueueError", "QueueNotFoundError", "QueueEmpty",
+    "QueueFull",  "QueueShutDown",      "ItemInterpreterDestroyed",
+    "UNBOUND",    "UNBOUND_ERROR",      "UNBOUND_REMOVE",
+    "put_async",  "get_async"};
+
+PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name) {
+    if (state->queue_names[name] == NULL) {
+        PyObject *module = PyImport_ImportModule("atoll._queues");
+        for (int i = 0; module != NULL && i < ATOLL_Q_NAMES; i++) {
+            PyObject *value = PyObject_GetAttrString(module, names[i]);
+            if (value == NULL) {
+                break;
+            }
+            Py_XSETREF(state->queue_names[i], value);
+        }
+        Py_XDECREF(module);
+    }
+    return PyErr_Occurred() ? NULL : state->queue_names[name];
+}
+
+uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise) {
+    if (items == NULL) {
+        return otherwise;
+    }
+    PyObject *replace = atoll_queue_name_get(state, ATOLL_Q_UNBOUND);
+    if (replace == NULL) {
+        return 0;
+    }
+    if (items == replace) {
+        return ATOLL_UNBOUND_REPLACE;
+    }
+    if (items == state->queue_names[ATOLL_Q_UNBOUND_ERROR]) {
+        return ATOLL_UNBOUND_ERROR;
+    }
+    if (items == state->queue_names[ATOLL_Q_UNBOUND_REMOVE]) {
+        return ATOLL_UNBOUND_REMOVE;
+    }
+    PyErr_Format(PyExc_NotImplementedError,
+                 "unbounditems must be UNBOUND, UNBOUND_ERROR or UNBOUND_REMOVE, not %R", items);
+    return 0;
+}
+
+/* ---- objects ---- */
+
+atoll_state *atoll_queue_state(PyObject *self) {
+    atoll_state *state = ((atoll_queue_object *)self)->state;
+    if (state == NULL || state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    return state;
+}
+
+static atoll_queue_object **chain_of(atoll_state *state, int64_t id) {
+    return &state->queues[(uint64_t)id & (state->queue_slots - 1)];
+}
+
+/* Room for one more object in the table. */
+static int table_grow(atoll_state *state) {
+    if (state->queue_count < state->queue_slots) {
+        return 0;
+    }
+    atoll_state fresh = {.queue_slots = state->queue_slots != 0 ? state->queue_slots * 2 : 8};
+    fresh.queues = PyMem_RawCalloc(fresh.queue_slots, sizeof(atoll_queue_object *));
+    if (fresh.queues == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < state->queue_slots; i++) {
+        atoll_queue_object *next;
+        for (atoll_queue_object *object = state->queues[i]; object != NULL; object = next) {
+            next = object->next;
+            atoll_queue_object **chain = chain_of(&fresh, atoll_queue_id(object->queue));
+            object->next = *chain;
+            *chain = object;
+        }
+    }
+    PyMem_RawFree(state->queues);
+    state->queues = fresh.queues;
+    state->queue_slots = fresh.queue_slots;
+    return 0;
+}
+
+PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue) {
+    if (state->queue_slots != 0) {
+        atoll_queue_object *object = *chain_of(state, atoll_queue_id(queue));
+        while (object != NULL && object->queue != queue) {
+            object = object->next;
+        }
+        if (object != NULL) {
+            return Py_NewRef((PyObject *)object);
+        }
+    }
+    /* May run the garbage collector, and so other code: before the table is touched. */
+    atoll_queue_object *object = (atoll_queue_object *)state->queue_type->tp_alloc(state->queue_type, 0);
+    if (object == NULL) {
+        return NULL;
+    }
+    if (table_grow(state) < 0) {
+        Py_DECREF(object);
+        return NULL;
+    }
+    atoll_queue_object **chain = chain_of(state, atoll_queue_id(queue));
+    atoll_queue_retain(queue);
+    object->queue = queue;
+    object->state = state;
+    object->next = *chain;
+    *chain = object;
+    state->queue_count++;
+    return (PyObject *)object;
+}
+
+static void queue_dealloc(PyObject *self) {
+    atoll_queue_object *object = (atoll_queue_object *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (object->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    atoll_state *state = object->state;
+    if (state != NULL) {
+        atoll_queue_object **at = chain_of(state, atoll_queue_id(object->queue));
+        while (*at != object) {
+            at = &(*at)->next;
+        }
+        *at = object->next;
+        state->queue_count--;
+        atoll_queue_release(object->queue);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+void atoll_queue_forget(atoll_state *state) {
+    for (size_t i = 0; i < state->queue_slots; i++) {
+        for (atoll_queue_object *object = state->queues[i]; object != NULL; object = object->next) {
+            object->state = NULL;
+            atoll_queue_release(object->queue);
+        }
+    }
+    PyMem_RawFree(state->queues);
+    state->queues = NULL;
+    state->queue_slots = state->queue_count = 0;
+}
+
+static int queue_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    PyObject *arg;
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyErr_SetString(PyExc_TypeError, "Queue() takes no keyword arguments");
+        return NULL;
+    }
+    atoll_state *state = PyType_GetModuleState(type);
+    if (state == NULL || !PyArg_ParseTuple(args, "O:Queue", &arg)) {
+        return NULL;
+    }
+    if (!PyLong_Check(arg)) {
+        PyErr_Format(PyExc_TypeError, "id must be an int, got %R", arg);
+        return NULL;
+    }
+    int overflow;
+    long long id = PyLong_AsLongLongAndOverflow(arg, &overflow);
+    if (id == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    atoll_queue *queue = overflow == 0 ? atoll_queue_find(id) : NULL;
+    if (queue == NULL) {
+        PyObject *not_found = atoll_queue_name_get(state, ATOLL_Q_NOT_FOUND);
+        if (not_found != NULL) {
+            PyErr_Format(not_found, "queue %R not found", arg);
+        }
+        return NULL;
+    }
+    PyObject *object = atoll_queue_object_for(state, queue);
+    atoll_queue_release(queue);
+    return object;
+}
+
+PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"maxsize", "unbounditems", NULL};
+    Py_ssize_t maxsize = 0;
+    PyObject *items = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n$O:create_queue", keywords, &maxsize, &items)) {
+        return NULL;
+    }
+    uint8_t unbound = atoll_queue_unbound_of(state, items, ATOLL_UNBOUND_REPLACE);
+    if (unbound == 0) {
+        return NULL;
+    }
+    atoll_queue *queue = atoll_queue_new(maxsize, unbound);
+    if (queue == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *object = atoll_queue_object_for(state, queue);
+    atoll_queue_release(queue);
+    return object;
+}
+
+PyObject *atoll_queue_list(atoll_state *state) {
+    PyObject *list = PyList_New(0);
+    atoll_queue *queue;
+    for (int64_t above = 0; list != NULL && (queue = atoll_queue_after(above)) != NULL;) {
+        above = atoll_queue_id(queue);
+        PyObject *object = atoll_queue_object_for(state, queue);
+        atoll_queue_release(queue);
+        if (object == NULL || PyList_Append(list, object) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(object);
+    }
+    return list;
+}
+
+static PyObject *queue_repr(PyObject *self) {
+    atoll_queue_object *object = (atoll_queue_object *)self;
+    return object->state != NULL
+               ? PyUnicode_FromFormat("Queue(%lld)", (long long)atoll_queue_id(object->queue))
+               : PyUnicode_FromString("Queue(?)");
+}
+
+static PyObject *get_id(PyObject *self, void *Py_UNUSED(closure)) {
+    return atoll_queue_state(self) != NULL
+               ? PyLong_FromLongLong(atoll_queue_id(((atoll_queue_object *)self)->queue))
+               : NULL;
+}
+
+static Py_hash_t queue_hash(PyObject *self) {
+    PyObject *number = get_id(self, NULL);
+    Py_hash_t hash = number != NULL ? PyObject_Hash(number) : -1;
+    Py_XDECREF(number);
+    return hash;
+}
+
+PyObject *atoll_queue_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *number = get_id(self, NULL);
+    return number != NULL ? Py_BuildValue("O(N)", Py_TYPE(self), number) : NULL;
+}
+
+static PyObject *get_maxsize(PyObject *self, void *Py_UNUSED(closure)) {
+    return atoll_queue_state(self) != NULL
+               ? PyLong_FromLongLong(atoll_queue_maxsize(((atoll_queue_object *)self)->queue))
+               : NULL;
+}
+
+static PyObject *get_unbounditems(PyObject *self, void *Py_UNUSED(closure)) {
+    atoll_state *state = atoll_queue_state(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    uint8_t unbound = atoll_queue_unbound(((atoll_queue_object *)self)->queue);
+    return Py_XNewRef(atoll_queue_name_get(state, unbound == ATOLL_UNBOUND_REMOVE  ? ATOLL_Q_UNBOUND_REMOVE
+                                                  : unbound == ATOLL_UNBOUND_ERROR ? ATOLL_Q_UNBOUND_ERROR
+                                                                                   : ATOLL_Q_UNBOUND));
+}
+
+static PyObject *get_is_shutdown(PyObject *self, void *Py_UNUSED(closure)) {
+    return atoll_queue_state(self) != NULL
+               ? PyBool_FromLong(atoll_queue_is_shut(((atoll_queue_object *)self)->queue))
+               : NULL;
+}
+
+/* ---- crossing ---- */
+
+static int queue_encode(atoll_encoder *enc, PyObject *self) {
+    if (atoll_queue_state(self) == NULL) {
+        return -1;
+    }
+    atoll_queue *queue = ((atoll_queue_object *)self)->queue;
+    atoll_message *msg = atoll_encoder_message(enc);
+    atoll_queue_retain(queue);
+    atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_queue_class, queue));
+    if (msg->body.failed) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *queue_decode(atoll_decoder *dec) {
+    atoll_reader *rd = atoll_decoder_reader(dec);
+    uint32_t index = atoll_get_u32(rd);
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    atoll_queue *queue =
+        rd->failed ? NULL : atoll_message_handle(atoll_decoder_message(dec), index, &atoll_queue_class);
+    if (queue == NULL || state == NULL) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: queue");
+        return NULL;
+    }
+    return atoll_queue_object_for(state, queue);
+}
+
+static const atoll_codec_hook queue_hook = {ATOLL_HOOK_QUEUE, queue_encode, queue_decode};
+
+/* ---- the type ---- */
+
+static PyGetSetDef queue_getset[] = {
+    {"id", get_id, NULL, "The number that names the queue in this process: never used twice.", NULL},
+    {"maxsize", get_maxsize, NULL, "How many items it holds at most; no limit when it is not positive.",
+     NULL},
+    {"unbounditems", get_unbounditems, NULL,
+     "What becomes of an item whose sender's interpreter ends, unless put() said otherwise: UNBOUND, "
+     "UNBOUND_ERROR\n"
+     "or UNBOUND_REMOVE.",
+     NULL},
+    {"is_shutdown", get_is_shutdown, NULL, "Whether shutdown() was called.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef queue_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_queue_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(queue_doc,
+             "Queue(id, /)\n--\n\n"
+             "A first-in, first-out queue between interpreters and threads (PEP 734).\n\n"
+             "create_queue() makes one. There is one object per queue in each interpreter; the queue is\n"
+             "freed when its last object and the last message that carries it are gone. Waiting\n"
+             "threads sleep until they are woken.\n"
+             "Raises TypeError for an id that is not an int, QueueNotFoundError for an unknown one.");
+
+static PyType_Slot queue_slots[] = {
+    {Py_tp_doc, (void *)queue_doc},     {Py_tp_new, queue_new},
+    {Py_tp_dealloc, queue_dealloc},     {Py_tp_traverse, queue_traverse},
+    {Py_tp_repr, queue_repr},           {Py_tp_hash, queue_hash},
+    {Py_tp_methods, atoll_queue_ops},   {Py_tp_getset, queue_getset},
+    {Py_tp_members, queue_members},     {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, atoll_queue_next}, {0, NULL},
+};
+
+static PyType_Spec queue_spec = {
+    .name = "atoll.Queue",
+    .basicsize = sizeof(atoll_queue_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = queue_slots,
+};
+
+int atoll_queue_add(atoll_state *state, PyObject *module) {
+    atoll_queues_init();
+    state->queue_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &queue_spec, NULL);
+    if (state->queue_type == NULL || PyModule_AddType(module, state->queue_type) < 0) {
+        return -1;
+    }
+    return atoll_codec_add_hook(state->codec, state->queue_type, &queue_hook);
+}

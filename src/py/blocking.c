@@ -1,0 +1,66 @@
+/* Waiting for something of Atoll's with the thread state detached.
+ *
+ * The wait itself is the core's.  What is Python's about it: the GIL is given back first, and a wait can be
+ * interrupted.  Three things do that: a signal, whose handler CPython runs on the process's main thread, in
+ * the main interpreter (also while that thread is in another one, see signals.c); a pending call, such as the
+ * SystemExit at the end of the process (exit.c), whose sender interrupts the waits of the interpreter's entry;
+ * and whatever else makes the kernel return early, after which the wait goes on.
+ *
+ * The waiter is on this thread's stack.  It is on the entry's list only while detached: attaching may never return, when
+ * the interpreter is being finalized.
+ */
+#include "py/blocking.h"
+
+#include "py/session.h"
+
+#include <math.h>
+
+int atoll_deadline(PyObject *timeout, double *deadline) {
+    if (timeout == NULL || timeout == Py_None) {
+        *deadline = INFINITY;
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %.200s",
+                         Py_TYPE(timeout)->tp_name);
+        }
+        return -1;
+    }
+    if (!(seconds >= 0)) {
+        PyErr_Format(PyExc_ValueError, "timeout must be non-negative, got %R", timeout);
+        return -1;
+    }
+    *deadline = atoll_clock() + seconds;
+    return 0;
+}
+
+static void detach(atoll_blocking *b) {
+    b->tstate = PyEval_SaveThread();
+    atoll_entry_add_wait(b->entry, &b->waiter);
+}
+
+void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline) {
+    *b = (atoll_blocking){.deadline = deadline, .entry = state->entry};
+    atoll_entry_retain(b->entry);
+    detach(b);
+}
+
+void atoll_blocking_end(atoll_blocking *b) {
+    atoll_entry_remove_wait(b->entry, &b->waiter);
+    atoll_entry_release(b->entry);
+    PyEval_RestoreThread(b->tstate);
+}
+
+int atoll_blocking_interrupted(atoll_blocking *b) {
+    atoll_entry_remove_wait(b->entry, &b->waiter);
+    PyEval_RestoreThread(b->tstate);
+    atomic_store(&b->waiter.interrupted, false);
+    if (atoll_signals_check() < 0 || Py_MakePendingCalls() < 0) {
+        atoll_entry_release(b->entry);
+        return -1;
+    }
+    detach(b);
+    return 0;
+}

@@ -1,0 +1,85 @@
+/* Memory of an object that other interpreters see.
+ *
+ * An export is a Py_buffer with a reference count that any thread may change.  The last reference may go in any thread,
+ * but the buffer must be released by its owner: it is handed over as a job, which the owner's next session runs, or a
+ * pending call when it is busy.  An interpreter with exports that are still seen elsewhere is not ended when it is
+ * closed (lifecycle.c, "zombie"), so nothing ever dangles; the release that brings its exports to zero makes a
+ * sweep due.
+ */
+#include "py/export.h"
+
+#include "py/lifecycle.h"
+#include "py/session.h"
+
+#include <stdlib.h>
+
+static void finish(atoll_job *job) {
+    atoll_export *export = (atoll_export *)job;
+    atoll_entry *owner = export->owner;
+    /* Run after its interpreter ended (at exit only), there is nothing left to release. */
+    if (atoll_entry_is_open(owner) || PyInterpreterState_Get() == owner->interp) {
+        PyBuffer_Release(&export->buffer);
+    }
+    atomic_fetch_sub(&owner->exports, 1);
+    free(export);
+    atoll_entry_release(owner);
+}
+
+static int drain_jobs(void *raw) {
+    atoll_entry *entry = raw;
+    if (PyInterpreterState_Get() == entry->interp) {
+        atoll_session_housekeeping(entry);
+    }
+    atoll_entry_release(entry);
+    return 0;
+}
+
+void atoll_export_retain(void *ptr) { atomic_fetch_add(&((atoll_export *)ptr)->refs, 1); }
+
+void atoll_export_release(void *ptr) {
+    atoll_export *export = ptr;
+    if (atomic_fetch_sub(&export->refs, 1) != 1) {
+        return;
+    }
+    atoll_entry *owner = export->owner;
+    PyThreadState *tstate = atoll_thread_state_attached();
+    if (export->is_bytes && tstate != NULL && PyThreadState_GetInterpreter(tstate) == owner->interp) {
+        finish(&export->job);
+        return;
+    }
+    atoll_entry_retain(owner); /* for the pending call */
+    bool first = atoll_entry_push_job(owner, &export->job);
+    bool pending = false;
+    if (atoll_entry_guard(owner)) {
+        if (first) {
+            pending = atoll_add_pending_call(owner->interp, drain_jobs, owner) == 0;
+        }
+        atoll_entry_unguard(owner);
+    } else {
+        atoll_interp_sweep_later();
+    }
+    if (!pending) {
+        atoll_entry_release(owner);
+    }
+}
+
+const atoll_handle_class atoll_export_class = {"memory", atoll_export_retain, atoll_export_release};
+
+atoll_export *atoll_export_new(atoll_state *state, PyObject *obj) {
+    atoll_export *export = calloc(1, sizeof *export);
+    if (export == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (PyObject_GetBuffer(obj, &export->buffer, PyBUF_FULL_RO) < 0) {
+        free(export);
+        return NULL;
+    }
+    export->job.run = finish;
+    atomic_init(&export->refs, 1);
+    export->is_bytes = PyBytes_CheckExact(obj);
+    export->owner = state->entry;
+    atoll_entry_retain(state->entry);
+    atomic_fetch_add(&state->entry->exports, 1);
+    return export;
+}

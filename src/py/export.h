@@ -1,0 +1,22 @@
+/* Memory of an object that other interpreters see: taken and released in the interpreter that owns the object. */
+#ifndef ATOLL_PY_EXPORT_H
+#define ATOLL_PY_EXPORT_H
+
+#include "py/state.h"
+
+typedef struct {
+    atoll_job job; /* first member: the job is the export */
+    _Atomic(uint32_t) refs;
+    bool is_bytes;      /* releasing it runs no code */
+    atoll_entry *owner; /* a reference */
+    Py_buffer buffer;
+} atoll_export;
+
+/* An export of obj's memory with one reference; NULL with what PyObject_GetBuffer raises, or MemoryError. */
+atoll_export *atoll_export_new(atoll_state *state, PyObject *obj);
+/* Any thread, with or without a thread state. */
+void atoll_export_retain(void *ptr);
+void atoll_export_release(void *ptr);
+extern const atoll_handle_class atoll_export_class;
+
+#endif
