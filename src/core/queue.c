@@ -234,8 +234,9 @@ atoll_queue_result atoll_queue_get(atoll_queue *queue, atoll_record *out) {
     return ATOLL_QUEUE_OK;
 }
 
-atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_chunk *into, size_t *count) {
-    *count = 0;
+atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_chunk *into,
+                                        size_t *taken_count) {
+    *taken_count = 0;
     atoll_lock_take(&queue->head_lock);
     uint64_t gets = atomic_load_explicit(&queue->gets, memory_order_relaxed);
     uint64_t done = 0;
@@ -261,7 +262,7 @@ atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_c
     if (done == 0) {
         return !atomic_load(&queue->closed)   ? ATOLL_QUEUE_AGAIN
                : atoll_queue_live(queue) == 0 ? ATOLL_QUEUE_SHUT
-                                              : atoll_queue_get_many(queue, most, into, count);
+                                              : atoll_queue_get_many(queue, most, into, taken_count);
     }
     for (uint32_t i = 0; i < at;) {
         const atoll_record *record = atoll_record_at(into, i);
@@ -270,7 +271,7 @@ atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_c
         }
         i += atoll_record_span(record->size);
     }
-    *count = done;
+    *taken_count = done;
     taken(queue, done);
     return ATOLL_QUEUE_OK;
 }

@@ -345,6 +345,7 @@ typedef struct {
         atoll_chunk *chunk;
         size_t count;
     } *runs;
+    size_t first; /* those before it are done with */
     size_t n;
 } haul;
 
@@ -382,35 +383,25 @@ static int take_many(atoll_state *state, atoll_queue *queue, size_t most, double
     return 0;
 }
 
-/* Gives back everything from run `first` on; the chunks are where they were when they were taken, but for the first. */
-static void return_runs(atoll_queue *queue, haul *all, size_t first) {
-    for (size_t i = all->n; i-- > first;) { /* the last goes to the front first */
-        if (all->runs[i].count > 0) {
-            atoll_queue_return(queue, all->runs[i].chunk, all->runs[i].count);
-        } else {
-            free(all->runs[i].chunk);
-        }
+/* Gives back what was not released. */
+static void return_rest(atoll_queue *queue, haul *all) {
+    while (all->n > all->first) { /* the last goes to the front first */
+        all->n--;
+        atoll_queue_return(queue, all->runs[all->n].chunk, all->runs[all->n].count);
     }
-    all->n = first;
 }
 
-/* Releases the first `done` records of a haul that was not read yet, and the chunks that held nothing else. */
+/* Releases the first `done` records, and the chunks that held nothing else. */
 static void release_done(haul *all, size_t done) {
-    size_t run = 0;
-    for (; run < all->n && done >= all->runs[run].count; run++) {
-        done -= all->runs[run].count;
-        const atoll_record *record;
-        while ((record = atoll_chunk_next(all->runs[run].chunk)) != NULL) {
-            atoll_record_release(record);
+    while (done > 0 && all->first < all->n) {
+        atoll_chunk *chunk = all->runs[all->first].chunk;
+        size_t *count = &all->runs[all->first].count;
+        for (; done > 0 && *count > 0; done--, (*count)--) {
+            atoll_record_release(atoll_chunk_next(chunk));
         }
-        free(all->runs[run].chunk);
-    }
-    memmove(all->runs, all->runs + run, (all->n - run) * sizeof *all->runs);
-    all->n -= run;
-    if (done > 0) {
-        all->runs[0].count -= done;
-        while (done-- > 0) {
-            atoll_record_release(atoll_chunk_next(all->runs[0].chunk));
+        if (*count == 0) {
+            free(chunk);
+            all->first++;
         }
     }
 }
@@ -443,7 +434,7 @@ static PyObject *unpack(atoll_state *state, atoll_queue *queue, haul *all) {
         Py_CLEAR(exc);
     }
     release_done(all, done);
-    return_runs(queue, all, 0);
+    return_rest(queue, all);
     if (exc != NULL) {
         Py_CLEAR(list);
         PyErr_SetRaisedException(exc);
@@ -574,7 +565,7 @@ static PyObject *queue_get_async(PyObject *self, PyObject *const *args, Py_ssize
     return call_named(self, ATOLL_Q_GET_ASYNC, args, nargs, kwnames);
 }
 
-#define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
 PyMethodDef atoll_queue_ops[] = {
     {"put", FAST(queue_put), put_doc},

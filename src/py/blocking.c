@@ -2,15 +2,17 @@
  *
  * The wait itself is the core's.  What is Python's about it: the GIL is given back first, and a wait can be
  * interrupted.  Three things do that: a signal, whose handler CPython runs on the process's main thread, in
- * the main interpreter (also while that thread is in another one, see signals.c); a pending call, such as the
- * SystemExit at the end of the process (exit.c), whose sender interrupts the waits of the interpreter's entry;
- * and whatever else makes the kernel return early, after which the wait goes on.
+ * the main interpreter (also while that thread is in another one, see signals.c); the end of the process, which
+ * interrupts the waits in every interpreter of Atoll's (exit.c) and makes them raise SystemExit; and
+ * whatever else makes the kernel return early, after which the wait goes on.  Pending calls are no way to reach a
+ * thread that waits: only the main thread of the main interpreter looks at them outside of bytecode.
  *
  * The waiter is on this thread's stack.  It is on the entry's list only while detached: attaching may never return, when
  * the interpreter is being finalized.
  */
 #include "py/blocking.h"
 
+#include "py/lifecycle.h"
 #include "py/session.h"
 
 #include <math.h>
@@ -57,7 +59,12 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
     atoll_entry_remove_wait(b->entry, &b->waiter);
     PyEval_RestoreThread(b->tstate);
     atomic_store(&b->waiter.interrupted, false);
-    if (atoll_signals_check() < 0 || Py_MakePendingCalls() < 0) {
+    int rc = atoll_signals_check();
+    if (rc == 0 && b->entry->owned && atoll_interp_exiting()) {
+        PyErr_SetNone(PyExc_SystemExit);
+        rc = -1;
+    }
+    if (rc < 0) {
         atoll_entry_release(b->entry);
         return -1;
     }

@@ -17,8 +17,8 @@ int atoll_deadline(PyObject *timeout, double *deadline);
 
 /* Detaches; nothing of Python may be touched until the end. */
 void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline);
-/* After the core said ATOLL_WAIT_SIGNAL: attaches, runs what waits for this thread (signal handlers, pending calls),
- * detaches again.  0, or -1 when that raised: then it is attached, and the end. */
+/* After the core said ATOLL_WAIT_SIGNAL: attaches, runs the handlers of signals that
+ * have arrived, detaches again.  0, or -1 when that raised: then it is attached, and the end. */
 int atoll_blocking_interrupted(atoll_blocking *b);
 /* Attaches. */
 void atoll_blocking_end(atoll_blocking *b);

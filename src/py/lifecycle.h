@@ -27,6 +27,9 @@ void atoll_interp_sweep_later(void);
 /* At the end of the process (attached to main): closes everything, with a warning for what was left open. */
 int atoll_interp_exit(atoll_state *main_state);
 
+/* Whether that has begun. */
+bool atoll_interp_exiting(void);
+
 struct atoll_session;
 /* Called inside a session of a thread that is about to return: never returns when the process is ending and the
  * thread would go back to main (which is finalizing). */

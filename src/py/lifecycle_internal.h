@@ -10,9 +10,6 @@
 void atoll_lifecycle_lock(void);
 void atoll_lifecycle_unlock(void);
 
-/* Whether the process's exit handler has begun. */
-bool atoll_interp_exiting(void);
-
 typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_STRAY, ATOLL_END_FAILED } atoll_end_result;
 
 /* The gate is shut.  Attaches, checks, ends, comes back.  STRAY (with the ident of the thread) and FAILED (with an
