@@ -35,6 +35,14 @@ ROWS = (
     ("dict of str to int, against pickle", "codec.dict-str-to-int."),
     ("dict of str to str, against pickle", "codec.dict-str-to-str."),
     ("nested records, against pickle", "codec.nested-records."),
+    ("queue: round trip between two interpreters", "queue.roundtrip"),
+    ("queue: round trip, all cores busy elsewhere", "queue.busy"),
+    ("queue: `put` + `get` of an int", "queue.item.int"),
+    ("queue: `put` + `get` of a dict of 10", "queue.item.dict"),
+    ("queue: `put` + `get` of 1 MiB of bytes", "queue.item.bytes"),
+    ("queue: stream of ints, against `queue.SimpleQueue` between threads", "queue.stream"),
+    ("queue: the same with `put_many` and `get_many`", "queue.stream.batches"),
+    ("queue: 1,000,000 ints in it", "queue.memory"),
     ("2 ms tasks on all cores, against processes", "throughput"),
     ("start of a pool to its first answer, against processes", "startup"),
     ("memory of one more worker, against processes", "memory"),
@@ -46,8 +54,14 @@ def version_key(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in path.stem.split("."))
 
 
+def atoll_median(result: dict[str, Any]) -> str:
+    """Return what Atoll took, as text."""
+    measure = result["sides"]["atoll"]
+    return format_value(measure["median"], measure["unit"])
+
+
 def cell(document: dict[str, Any], name: str) -> str:
-    """Return what a version measured for a row: Atoll's median and the ratio."""
+    """Return what a version measured for a row: Atoll's median and the ratio, if there is one."""
     found = [
         result
         for result in document["results"]
@@ -55,14 +69,15 @@ def cell(document: dict[str, Any], name: str) -> str:
     ]
     if not found:
         return "-"
+    if found[0]["ratio"] is None:
+        return atoll_median(found[0])
     worst = min(found, key=lambda result: float(result["ratio"]))
     ratio = worst["ratio"]
     digits = 0 if ratio >= 20 else 1 if ratio >= 2 else 2
     factor = f"**{ratio:,.{digits}f}x**"
     if name.endswith("."):
         return factor
-    measure = worst["sides"]["atoll"]
-    return f"{format_value(measure['median'], measure['unit'])}, {factor}"
+    return f"{atoll_median(worst)}, {factor}"
 
 
 def make_table(results: Path) -> str:

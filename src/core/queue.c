@@ -155,7 +155,7 @@ atoll_queue_result atoll_queue_put(atoll_queue *queue, atoll_batch *batch) {
         if (record->kind == ATOLL_RECORD_BOX) {
             atoll_box_let_go_of(atoll_record_box(record), queue);
         }
-        memcpy(queue->tail->data + queue->tail_at, record, span);
+        atoll_record_copy(queue->tail->data + queue->tail_at, record, span);
         queue->tail_at += span;
         batch->at += span;
         batch->count--;
@@ -222,7 +222,7 @@ atoll_queue_result atoll_queue_get(atoll_queue *queue, atoll_record *out) {
     if (record->kind == ATOLL_RECORD_UNBOUND) {
         memcpy(out, record, sizeof *out);
     } else {
-        memcpy(out, record, sizeof *out + record->size);
+        atoll_record_copy(out, record, atoll_record_span(record->size));
     }
     atoll_test_yield();
     atomic_store(&queue->gets, gets + 1);
@@ -249,7 +249,7 @@ atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_c
             atomic_load_explicit(&queue->head, memory_order_relaxed)->at -= span;
             break;
         }
-        memcpy(into->data + at, record, span);
+        atoll_record_copy(into->data + at, record, span);
         at += span;
         done++;
     }

@@ -47,6 +47,17 @@ static inline uint32_t atoll_record_span(uint32_t size) {
     return (uint32_t)sizeof(atoll_record) + ((size + 7U) & ~7U);
 }
 
+/* Copies a whole record, padding included: nearly always so short that a call of memcpy would cost more. */
+static inline void atoll_record_copy(void *to, const void *from, uint32_t span) {
+    if (span > 64) {
+        memcpy(to, from, span);
+        return;
+    }
+    for (uint32_t i = 0; i < span; i += 8) {
+        memcpy((uint8_t *)to + i, (const uint8_t *)from + i, 8);
+    }
+}
+
 static inline const atoll_record *atoll_record_at(const atoll_chunk *chunk, uint32_t at) {
     return (const atoll_record *)(const void *)(chunk->data + at);
 }

@@ -120,7 +120,11 @@ void atoll_batch_reset(atoll_batch *batch) {
         atoll_record_release(record);
     }
     batch->at = 0;
-    atoll_message_rewind(&batch->msg, 0, 0);
+    if (batch->msg.nhandles != 0) {
+        atoll_message_rewind(&batch->msg, 0, 0);
+    }
+    batch->msg.body.len = 0;
+    batch->msg.body.failed = false;
 }
 
 atoll_chunk *atoll_chunk_new(uint32_t size) {

@@ -393,6 +393,7 @@ static void module_free(void *module) {
     (void)module_clear(module);
     atoll_interpreter_forget(state);
     atoll_queue_forget(state);
+    atoll_message_clear(&state->batch.msg);
     if (state->codec != NULL) {
         atoll_codec_free(state->codec);
         state->codec = NULL;

@@ -54,7 +54,16 @@ uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t othe
 extern PyMethodDef atoll_queue_ops[];
 PyObject *atoll_queue_next(PyObject *self);
 
-/* queue_select.c */
+/* queue_wait.c */
+PyObject *atoll_queue_method_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *kwnames);
+PyObject *atoll_queue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *kwnames);
+PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *ignored);
+PyObject *atoll_queue_method_put_fileno(PyObject *self, PyObject *ignored);
+extern const char atoll_queue_put_async_doc[];
+extern const char atoll_queue_get_async_doc[];
+extern const char atoll_queue_fileno_doc[];
 PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs);
 
 /* Adds InterpreterError, InterpreterNotFoundError, NotShareableError and ExecutionFailed. */

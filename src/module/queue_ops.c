@@ -9,10 +9,12 @@
 #include "py/blocking.h"
 #include "py/run.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #define NO_WAIT (-1.0) /* instead of a deadline */
 #define MANY_BYTES (64 * 1024)
+#define KEEP_BYTES (256 * 1024) /* storage kept for the next put */
 #define LEAST_BYTES 4096
 
 typedef union {
@@ -119,6 +121,29 @@ static int append(atoll_state *state, atoll_batch *batch, PyObject *obj, uint8_t
     return 0;
 }
 
+/* A batch to fill: the state's, whose storage is warm, unless an encoding that has not ended uses it (a put inside of a
+ * __reduce__, or in another thread).  own must be zero. */
+static atoll_batch *batch_begin(atoll_state *state, atoll_batch *own) {
+    if (state->batch_in_use) {
+        return own;
+    }
+    state->batch_in_use = true;
+    return &state->batch;
+}
+
+/* Releases what was not put. */
+static void batch_done(atoll_state *state, atoll_batch *batch) {
+    atoll_batch_reset(batch);
+    if (batch != &state->batch) {
+        atoll_message_clear(&batch->msg);
+        return;
+    }
+    if (batch->msg.body.cap > KEEP_BYTES) {
+        atoll_message_reset(&batch->msg, KEEP_BYTES);
+    }
+    state->batch_in_use = false;
+}
+
 static PyObject *put_one(PyObject *self, PyObject *obj, PyObject *items, double deadline) {
     atoll_state *state = atoll_queue_state(self);
     if (state == NULL) {
@@ -130,13 +155,13 @@ static PyObject *put_one(PyObject *self, PyObject *obj, PyObject *items, double 
     if (unbound == 0) {
         return NULL;
     }
-    atoll_batch batch = {.msg = atoll_spare_take()};
-    int rc = append(state, &batch, obj, unbound, "obj");
+    atoll_batch own = {0};
+    atoll_batch *batch = batch_begin(state, &own);
+    int rc = append(state, batch, obj, unbound, "obj");
     if (rc == 0) {
-        rc = put_batch(state, queue, &batch, deadline);
+        rc = put_batch(state, queue, batch, deadline);
     }
-    atoll_batch_reset(&batch);
-    atoll_spare_give(&batch.msg);
+    batch_done(state, batch);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -152,9 +177,7 @@ PyDoc_STRVAR(
 
 static PyObject *queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     if (nargs == 1 && kwnames == NULL) {
-        double for_ever;
-        (void)atoll_deadline(NULL, &for_ever);
-        return put_one(self, args[0], NULL, for_ever);
+        return put_one(self, args[0], NULL, INFINITY);
     }
     static const char *const keywords[] = {"obj", "block", "timeout", "unbounditems"};
     PyObject *values[4] = {0};
@@ -215,17 +238,18 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
     if (iterator == NULL) {
         return NULL;
     }
-    atoll_batch batch = {.msg = atoll_spare_take()};
+    atoll_batch own = {0};
+    atoll_batch *batch = batch_begin(state, &own);
     PyObject *item;
     int rc = 0;
     while (rc == 0 && (item = PyIter_Next(iterator)) != NULL) {
-        rc = append(state, &batch, item, unbound, "items");
+        rc = append(state, batch, item, unbound, "items");
         if (rc < 0 && PyErr_ExceptionMatches(state->not_shareable)) {
             /* Once more, for its place in the message: too dear to write down for each. */
             char root[40];
-            (void)snprintf(root, sizeof root, "items[%zu]", batch.count);
+            (void)snprintf(root, sizeof root, "items[%zu]", batch->count);
             PyErr_Clear();
-            rc = append(state, &batch, item, unbound, root);
+            rc = append(state, batch, item, unbound, root);
         }
         Py_DECREF(item);
     }
@@ -233,13 +257,12 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
     if (rc == 0 && PyErr_Occurred()) {
         rc = -1;
     }
-    size_t all = batch.count;
-    if (rc == 0 && all != 0 && put_batch(state, queue, &batch, deadline) < 0) {
-        note_count(all - batch.count);
+    size_t all = batch->count;
+    if (rc == 0 && all != 0 && put_batch(state, queue, batch, deadline) < 0) {
+        note_count(all - batch->count);
         rc = -1;
     }
-    atoll_batch_reset(&batch);
-    atoll_spare_give(&batch.msg);
+    batch_done(state, batch);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -308,6 +331,9 @@ PyDoc_STRVAR(
     "then.");
 
 static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    if (nargs == 0 && kwnames == NULL) {
+        return get_one(self, INFINITY);
+    }
     static const char *const keywords[] = {"block", "timeout"};
     PyObject *values[2] = {0};
     double deadline;
@@ -326,9 +352,7 @@ static PyObject *queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(ignored)) 
 }
 
 PyObject *atoll_queue_next(PyObject *self) {
-    double for_ever;
-    (void)atoll_deadline(NULL, &for_ever);
-    PyObject *obj = get_one(self, for_ever);
+    PyObject *obj = get_one(self, INFINITY);
     if (obj == NULL && PyErr_Occurred()) {
         atoll_state *state = ((atoll_queue_object *)self)->state;
         PyObject *shut = state != NULL ? state->queue_names[ATOLL_Q_SHUT] : NULL;
@@ -516,72 +540,23 @@ static PyObject *queue_shutdown(PyObject *self, PyObject *const *args, Py_ssize_
     Py_RETURN_NONE;
 }
 
-static PyObject *event_of(PyObject *self, atoll_queue_side side) {
-    if (atoll_queue_state(self) == NULL) {
-        return NULL;
-    }
-    int fd = atoll_queue_event(queue_of(self), side);
-    return fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
-}
-
-PyDoc_STRVAR(fileno_doc,
-             "fileno($self, /)\n--\n\n"
-             "Return a file descriptor that is readable while there are items (or the queue is shut\n"
-             "down), for select, poll, epoll and event loops. It is the queue's: do not read or close\n"
-             "it. Raises OSError when there is none left.");
-
-static PyObject *queue_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return event_of(self, ATOLL_QUEUE_GET);
-}
-
-static PyObject *queue_put_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return event_of(self, ATOLL_QUEUE_PUT);
-}
-
-/* Calls a coroutine function of atoll._queues with self before the arguments. */
-static PyObject *call_named(PyObject *self, atoll_queue_name name, PyObject *const *args, Py_ssize_t nargs,
-                            PyObject *kwnames) {
-    atoll_state *state = atoll_queue_state(self);
-    PyObject *function = state != NULL ? atoll_queue_name_get(state, name) : NULL;
-    PyObject *bound = function != NULL ? PyMethod_New(function, self) : NULL;
-    PyObject *result = bound != NULL ? PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames) : NULL;
-    Py_XDECREF(bound);
-    return result;
-}
-
-PyDoc_STRVAR(put_async_doc, "put_async($self, obj, *, unbounditems=None)\n--\n\n"
-                            "A coroutine: put(obj), waiting in the running asyncio loop without a thread.");
-
-static PyObject *queue_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    return call_named(self, ATOLL_Q_PUT_ASYNC, args, nargs, kwnames);
-}
-
-PyDoc_STRVAR(get_async_doc,
-             "get_async($self, /)\n--\n\n"
-             "A coroutine: get(), waiting in the running asyncio loop without a thread. When it is\n"
-             "cancelled it has taken nothing.");
-
-static PyObject *queue_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    return call_named(self, ATOLL_Q_GET_ASYNC, args, nargs, kwnames);
-}
-
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
 PyMethodDef atoll_queue_ops[] = {
     {"put", FAST(queue_put), put_doc},
     {"put_nowait", FAST(queue_put_nowait), put_nowait_doc},
     {"put_many", FAST(queue_put_many), put_many_doc},
-    {"put_async", FAST(queue_put_async), put_async_doc},
+    {"put_async", FAST(atoll_queue_method_put_async), atoll_queue_put_async_doc},
     {"get", FAST(queue_get), get_doc},
     {"get_nowait", queue_get_nowait, METH_NOARGS, get_nowait_doc},
     {"get_many", FAST(queue_get_many), get_many_doc},
-    {"get_async", FAST(queue_get_async), get_async_doc},
+    {"get_async", FAST(atoll_queue_method_get_async), atoll_queue_get_async_doc},
     {"qsize", queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nReturn how many items are there."},
     {"empty", queue_empty, METH_NOARGS, "empty($self, /)\n--\n\nReturn whether there is no item."},
     {"full", queue_full, METH_NOARGS, "full($self, /)\n--\n\nReturn whether there are maxsize items."},
     {"shutdown", FAST(queue_shutdown), shutdown_doc},
-    {"fileno", queue_fileno, METH_NOARGS, fileno_doc},
-    {"_put_fileno", queue_put_fileno, METH_NOARGS, "As fileno(), for room to put."},
+    {"fileno", atoll_queue_method_fileno, METH_NOARGS, atoll_queue_fileno_doc},
+    {"_put_fileno", atoll_queue_method_put_fileno, METH_NOARGS, "As fileno(), for room to put."},
     {"__reduce__", atoll_queue_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_STATE_H
 #define ATOLL_PY_STATE_H
 
+#include "core/queue.h"
 #include "core/registry.h"
 #include "py/codec.h"
 #include "py/compat.h"
@@ -52,6 +53,8 @@ typedef struct atoll_state {
     struct atoll_queue_object **queues; /* every live Queue object, hashed by id: a table of chains */
     size_t queue_slots;
     size_t queue_count;
+    atoll_batch batch; /* storage for the next put, unless somebody is using it */
+    bool batch_in_use;
     PyObject *queue_names[ATOLL_Q_NAMES]; /* NULL until they are needed */
     atoll_script scripts[ATOLL_SCRIPT_CACHE];
 } atoll_state;

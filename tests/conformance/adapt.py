@@ -1,11 +1,13 @@
 """What CPython's test helpers need in order to run against another implementation.
 
-Two helpers of test.test_interpreters.utils reach behind the public API.  They are replaced here, so that the
-tests that use them need not be skipped.  No test and no assertion is changed.
+Two helpers of test.test_interpreters.utils reach behind the public API, and test_queues imports a private module
+from beside it.  They are replaced here, so that the tests that use them need not be skipped.  No test and no
+assertion is changed.
 """
 
 import contextlib
 import sys
+import types
 
 
 def check_installed():
@@ -21,8 +23,16 @@ def check_installed():
 
 
 def adapt_helpers():
-    """Replace the two helpers."""
+    """Replace the two helpers, and add the private module."""
     from test.test_interpreters import utils
+
+    import atoll.interpreters
+
+    # All that test_queues wants to know of it: the number that stands for UNBOUND in the private module for queues.
+    private = types.ModuleType("concurrent.interpreters._crossinterp")
+    private.UNBOUND = atoll.UNBOUND
+    private._UNBOUND_CONSTANT_TO_FLAG = {atoll.UNBOUND: 3}
+    atoll.interpreters._crossinterp = private
 
     utils.clean_up_interpreters = clean_up_interpreters
     utils.TestBase.interpreter_obj_from_capi = interpreter_obj_from_capi

@@ -1,0 +1,108 @@
+/* Waiting for queues otherwise than in put() and get(): several at once, by file descriptor, in an event loop. */
+#include "module/module.h"
+#include "py/blocking.h"
+
+static PyObject *event_of(PyObject *self, atoll_queue_side side) {
+    if (atoll_queue_state(self) == NULL) {
+        return NULL;
+    }
+    int fd = atoll_queue_event(((atoll_queue_object *)self)->queue, side);
+    return fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
+}
+
+const char atoll_queue_fileno_doc[] =
+    PyDoc_STR("fileno($self, /)\n--\n\n"
+              "Return a file descriptor that is readable while there are items (or the queue is shut\n"
+              "down), for select, poll, epoll and event loops. It is the queue's: do not read or close\n"
+              "it. Raises OSError when there is none left.");
+
+PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return event_of(self, ATOLL_QUEUE_GET);
+}
+
+PyObject *atoll_queue_method_put_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return event_of(self, ATOLL_QUEUE_PUT);
+}
+
+/* Calls a coroutine function of atoll._queues with self before the arguments. */
+static PyObject *call_named(PyObject *self, atoll_queue_name name, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames) {
+    atoll_state *state = atoll_queue_state(self);
+    PyObject *function = state != NULL ? atoll_queue_name_get(state, name) : NULL;
+    PyObject *bound = function != NULL ? PyMethod_New(function, self) : NULL;
+    PyObject *result = bound != NULL ? PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames) : NULL;
+    Py_XDECREF(bound);
+    return result;
+}
+
+const char atoll_queue_put_async_doc[] =
+    PyDoc_STR("put_async($self, obj, *, unbounditems=None)\n--\n\n"
+              "A coroutine: put(obj), waiting in the running asyncio loop without a thread.");
+
+PyObject *atoll_queue_method_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *kwnames) {
+    return call_named(self, ATOLL_Q_PUT_ASYNC, args, nargs, kwnames);
+}
+
+const char atoll_queue_get_async_doc[] =
+    PyDoc_STR("get_async($self, /)\n--\n\n"
+              "A coroutine: get(), waiting in the running asyncio loop without a thread. When it is\n"
+              "cancelled it has taken nothing.");
+
+PyObject *atoll_queue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *kwnames) {
+    return call_named(self, ATOLL_Q_GET_ASYNC, args, nargs, kwnames);
+}
+
+PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"queues", "timeout", NULL};
+    PyObject *iterable;
+    PyObject *timeout = NULL;
+    double deadline;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:select", keywords, &iterable, &timeout) ||
+        atoll_deadline(timeout, &deadline) < 0) {
+        return NULL;
+    }
+    PyObject *queues = PySequence_Tuple(iterable);
+    Py_ssize_t n = queues != NULL ? PyTuple_GET_SIZE(queues) : 0;
+    atoll_watch *watches = queues != NULL ? PyMem_Calloc((size_t)n + 1, sizeof *watches) : NULL;
+    PyObject *ready = NULL;
+    if (watches == NULL) {
+        Py_XDECREF(queues);
+        return queues != NULL ? PyErr_NoMemory() : NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *object = PyTuple_GET_ITEM(queues, i);
+        if (!Py_IS_TYPE(object, state->queue_type) || atoll_queue_state(object) == NULL) {
+            PyErr_Format(PyExc_TypeError, "queues[%zd] must be a Queue, not %.200s", i,
+                         Py_TYPE(object)->tp_name);
+            goto done;
+        }
+        watches[i].queue = ((atoll_queue_object *)object)->queue;
+    }
+    atoll_blocking b;
+    atoll_blocking_begin(&b, state, deadline);
+    for (bool found = false; !found;) {
+        atoll_wait_result why = atoll_queue_select(watches, (size_t)n, &b.waiter, b.deadline);
+        for (Py_ssize_t i = 0; i < n; i++) {
+            found |= watches[i].ready;
+        }
+        if (why == ATOLL_WAIT_TIMEOUT) {
+            break;
+        }
+        if (!found && why == ATOLL_WAIT_SIGNAL && atoll_blocking_interrupted(&b) < 0) {
+            goto done;
+        }
+    }
+    atoll_blocking_end(&b);
+    ready = PyList_New(0);
+    for (Py_ssize_t i = 0; ready != NULL && i < n; i++) {
+        if (watches[i].ready && PyList_Append(ready, PyTuple_GET_ITEM(queues, i)) < 0) {
+            Py_CLEAR(ready);
+        }
+    }
+done:
+    PyMem_Free(watches);
+    Py_DECREF(queues);
+    return ready;
+}

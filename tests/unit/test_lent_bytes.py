@@ -1,0 +1,92 @@
+"""Large bytes objects: lent by the sender, copied once by the receiver."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+
+import atoll
+from helpers import Thread, ids, new
+
+SIZES = [(64 << 10) - 1, 64 << 10, 1 << 20]
+
+
+def make(size):
+    return bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+
+def send(queue, size):
+    queue.put(make(size))
+
+
+def echo(data):
+    return data
+
+
+def length_and_ends(data):
+    return len(data), data[:3], data[-3:]
+
+
+@pytest.mark.parametrize("size", SIZES)
+class TestTrips:
+    def test_call(self, interp, size):
+        data = make(size)
+        assert interp.call(length_and_ends, data) == length_and_ends(data)
+        assert interp.call(make, size) == data
+        assert interp.call(echo, data) == data
+
+    def test_in_a_structure(self, interp, size):
+        """Once for each object, however often it occurs."""
+        data = make(size)
+        result = interp.call(echo, {"one": [data], "two": (data, 1)})
+        assert result == {"one": [data], "two": (data, 1)}
+        assert result["one"][0] is result["two"][0]
+
+    def test_queue(self, queue, size):
+        data = make(size)
+        queue.put([data])
+        assert queue.get() == [data]
+
+    def test_released(self, interp, size):
+        """The sender's object is let go of when the receiver has its copy, and when the message is dropped."""
+        data = make(size)
+        before = sys.getrefcount(data)
+        assert interp.call(len, data) == size
+        queue = atoll.create_queue()
+        for _ in range(3):
+            queue.put(data)
+        queue.get()
+        queue.shutdown(immediate=True)
+        interp.call(len, b"")
+        assert sys.getrefcount(data) == before
+
+    def test_sender_closed_before_it_is_received(self, queue, size):
+        with new() as sender:
+            sender.call(send, queue, size)
+            number = sender.id
+        assert number not in ids()
+        assert queue.get() is atoll.UNBOUND
+
+    def test_sender_closed_afterwards(self, queue, size):
+        with new() as sender:
+            sender.call(send, queue, size)
+            data = queue.get()
+        gc.collect()
+        assert data == make(size)
+
+    def test_sender_closed_meanwhile(self, queue, size):
+        """Whoever is faster: the item is whole, or gone."""
+        data = make(size)
+        for _ in range(20):
+            sender = new()
+            sender.call(send, queue, size)
+            thread = Thread(queue.get)
+            sender.close()
+            assert thread.result() in (data, atoll.UNBOUND)
+
+
+@pytest.fixture(name="queue")
+def make_queue():
+    return atoll.create_queue()
