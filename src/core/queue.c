@@ -502,6 +502,11 @@ void atoll_queue_unlock_all(atoll_queue *queue, bool forked) {
         for (int side = 0; side < 2; side++) {
             queue->waiters[side] = (atoll_waiters){0};
             atomic_store(&queue->attention[side], events);
+            if (queue->event[side] >= 0) {
+                atoll_event_renew(queue->event[side]);
+                queue->event_is_set[side] = false;
+                update_event(queue, side);
+            }
         }
     }
     atoll_lock_give(&queue->wait_lock);

@@ -38,6 +38,8 @@ void atoll_word_wake(_Atomic(uint32_t) *word, int count);
 int atoll_event_new(void);
 void atoll_event_set(int fd, bool value);
 void atoll_event_free(int fd);
+/* In a forked child: makes fd an event of its own, not set, instead of its parent's. */
+void atoll_event_renew(int fd);
 
 /* How many processors this process may use. */
 int atoll_cpu_count(void);

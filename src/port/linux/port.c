@@ -2,6 +2,7 @@
 #include "port/port.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -63,6 +64,14 @@ void atoll_event_set(int fd, bool value) {
 }
 
 void atoll_event_free(int fd) { (void)close(fd); }
+
+void atoll_event_renew(int fd) {
+    int fresh = atoll_event_new();
+    if (fresh >= 0) {
+        (void)dup3(fresh, fd, O_CLOEXEC);
+        (void)close(fresh);
+    }
+}
 
 int atoll_cpu_count(void) {
     cpu_set_t set;
