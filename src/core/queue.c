@@ -346,8 +346,14 @@ void atoll_queue_notify(atoll_queue *queue, atoll_queue_side side, uint64_t coun
     }
 }
 
+static bool can_get(void *queue) { return is_ready(queue, ATOLL_QUEUE_GET); }
+static bool can_put(void *queue) { return is_ready(queue, ATOLL_QUEUE_PUT); }
+
 atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, atoll_waiter *waiter,
                                    double deadline) {
+    if (atoll_waiter_spin(waiter, &queue->spin[side], side == ATOLL_QUEUE_GET ? can_get : can_put, queue)) {
+        return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
+    }
     atoll_lock_take(&queue->wait_lock);
     atoll_waiters_add(&queue->waiters[side], waiter);
     atomic_fetch_add(&queue->attention[side], 1);
@@ -377,7 +383,6 @@ atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, at
 }
 
 atoll_wait_result atoll_queue_select(atoll_watch *watches, size_t n, atoll_waiter *waiter, double deadline) {
-    atoll_spin no_spin = {0};
     atoll_waiter_reset(waiter);
     bool ready = false;
     for (size_t i = 0; i < n; i++) {
@@ -398,7 +403,7 @@ atoll_wait_result atoll_queue_select(atoll_watch *watches, size_t n, atoll_waite
     }
     atoll_wait_result result = ATOLL_WAIT_OK;
     if (!ready && !atomic_load(&waiter->interrupted)) {
-        result = atoll_waiter_block(waiter, deadline, &no_spin);
+        result = atoll_waiter_block(waiter, deadline, NULL);
     }
     for (size_t i = 0; i < n; i++) {
         atoll_watch *watch = &watches[i];

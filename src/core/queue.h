@@ -15,7 +15,7 @@
  * one producer and one consumer with items between them share nothing but the records.  An item is there
  * when puts > gets.
  *
- * Waiting.  Who finds nothing (or no room) adds itself to `getters` (or `putters`), counts itself in `attention`, and
+ * Waiting.  Who finds nothing (or no room) spins for a moment (wait.h), then adds itself to `getters` (or `putters`), counts itself in `attention`, and
  * looks once more before it sleeps; who has put (or taken) looks at `attention` after publishing its count.  All
  * four are sequentially consistent, so one of the two sees the other and no wake-up is lost.  An item wakes one
  * getter.  Another that comes by may take the item first; the one that was woken then goes back to the front.
@@ -136,8 +136,8 @@ atoll_chunk *atoll_chunk_new(uint32_t size);
 /* Puts the `count` records of a chunk that were not read back to the front, and takes over the chunk. */
 void atoll_queue_return(atoll_queue *queue, atoll_chunk *chunk, size_t count);
 
-/* Waits until it is worth while to try again: an item or room, or the queue is shut.  TIMEOUT, or SIGNAL (also
- * for an interrupted waiter) when it returns for that. */
+/* Waits until it is worth while to try again: an item or room, or the queue is shut, or it has spun in vain and sleeps the
+ * next time (waiter->spun).  TIMEOUT, or SIGNAL (also for an interrupted waiter) when it returns for that. */
 atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, atoll_waiter *waiter,
                                    double deadline);
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { SPINNING, ASLEEP, KICKED, GRANTED };
+enum { AWAKE, ASLEEP, KICKED, GRANTED };
 
 #define LOCK_SPINS 100
 #define SPIN_MOST 20000 /* ns: beyond that a sleep costs less than what is lost on others */
@@ -38,7 +38,7 @@ void atoll_lock_wait(atoll_lock *lock) {
 
 void atoll_waiter_reset(atoll_waiter *waiter) {
     /* Before `interrupted` is looked at, which an interrupt sets before the state. */
-    atomic_store(&waiter->state, SPINNING);
+    atomic_store(&waiter->state, AWAKE);
 }
 
 void atoll_waiters_add(atoll_waiters *list, atoll_waiter *waiter) {
@@ -77,7 +77,7 @@ bool atoll_waiter_is_granted(const atoll_waiter *waiter) {
     return atomic_load_explicit(&waiter->state, memory_order_acquire) == GRANTED;
 }
 
-static bool is_awake(const atoll_waiter *waiter) {
+static bool is_woken(const atoll_waiter *waiter) {
     return atomic_load_explicit(&waiter->state, memory_order_acquire) >= KICKED;
 }
 
@@ -101,38 +101,38 @@ static void set_spin(atoll_spin *spin, uint32_t ns) {
     atomic_store_explicit(&spin->ns, ns, memory_order_relaxed);
 }
 
-/* Whether the waiter was woken within ns nanoseconds. */
-static bool spin_for(atoll_waiter *waiter, uint32_t ns, double began) {
-    double until = began + ns * 1e-9;
+bool atoll_waiter_spin(atoll_waiter *waiter, atoll_spin *spin, bool (*ready)(void *what), void *what) {
+    uint32_t ns = waiter->spun ? 0 : time_to_spin(spin);
+    if (ns == 0) {
+        return false;
+    }
+    double until = atoll_clock() + ns * 1e-9;
     do {
         for (int i = 0; i < 16; i++) {
-            if (is_awake(waiter)) {
+            if (ready(what) || atomic_load_explicit(&waiter->interrupted, memory_order_relaxed)) {
+                set_spin(spin, ns < SPIN_MOST / 2 ? ns * 2 : SPIN_MOST);
                 return true;
             }
             atoll_cpu_relax();
         }
     } while (atoll_clock() < until);
-    return false;
+    set_spin(spin, ns > 2 * SPIN_LEAST ? ns / 2 : 0);
+    waiter->spun = true;
+    return true;
 }
 
 atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin) {
-    uint32_t ns = time_to_spin(spin);
     double began = atoll_clock();
-    if (ns != 0) {
-        if (spin_for(waiter, ns, began)) {
-            set_spin(spin, ns < SPIN_MOST / 2 ? ns * 2 : SPIN_MOST);
-            return ATOLL_WAIT_OK;
-        }
-        set_spin(spin, ns > 2 * SPIN_LEAST ? ns / 2 : 0);
-    }
-    uint32_t spinning = SPINNING;
+    uint32_t awake = AWAKE;
     atoll_wait_result result = ATOLL_WAIT_OK;
-    if (atomic_compare_exchange_strong(&waiter->state, &spinning, ASLEEP)) {
+    if (atomic_compare_exchange_strong(&waiter->state, &awake, ASLEEP)) {
         do {
             result = atoll_word_wait(&waiter->state, ASLEEP, deadline);
-        } while (result == ATOLL_WAIT_OK && !is_awake(waiter));
+        } while (result == ATOLL_WAIT_OK && !is_woken(waiter));
     }
-    if (atomic_load_explicit(&spin->ns, memory_order_relaxed) == 0 && atoll_clock() - began < SHORT_WAIT) {
+    waiter->spun = false;
+    if (spin != NULL && atomic_load_explicit(&spin->ns, memory_order_relaxed) == 0 &&
+        atoll_clock() - began < SHORT_WAIT) {
         set_spin(spin, SPIN_MOST);
     }
     return result;

@@ -10,11 +10,12 @@
  *   interrupt               both arrive        once is enough        returns
  *
  * A thread that waits spins first, for as long as waiting has lately been short: a wake-up through the kernel costs
- * 5 to 50 us, an answer from a thread on another core often less than one.  The time to spin is kept with what is waited
- * for; it doubles when spinning helped, halves when it did not, and when it has come to nothing it is tried again
- * after a wait that was short.  Who waits for a thread that was last seen on the same processor does not spin, because
- * that thread cannot run meanwhile; with one processor nobody does.  Nothing is held and no thread state is attached, so
- * spinning costs processor time only.
+ * 5 to 50 us, an answer from a thread on another core often less than one.  While it spins it is on no list and looks
+ * at what it waits for itself, so that whoever makes it come true need not even know.  The time to spin is kept with what
+ * is waited for; it doubles when spinning helped, halves when it did not, and when it has come to nothing it is tried
+ * again after a sleep that was short.  Who waits for a thread that was last seen on the same processor does not spin,
+ * because that thread cannot run meanwhile; with one processor nobody does.  Nothing is held and no thread state is
+ * attached, so spinning costs processor time only.
  */
 #ifndef ATOLL_CORE_WAIT_H
 #define ATOLL_CORE_WAIT_H
@@ -30,6 +31,7 @@ typedef struct atoll_waiter {
     _Atomic(bool) interrupted; /* to be looked at and reset by its thread */
     bool linked;               /* in its list, under the list's lock */
     bool returning;            /* it was woken in vain: goes to the front of its list */
+    bool spun;                 /* in vain: sleep now */
 } atoll_waiter;
 
 typedef struct {
@@ -46,6 +48,9 @@ typedef struct {
 void atoll_spin_init(atoll_spin *spin);
 /* The calling thread grants a waiter. */
 void atoll_spin_granted(atoll_spin *spin);
+/* Before the waiter is added to a list: spins until ready(what) or an interrupt, as long as it may.  True: try again
+ * (also after it spun in vain: a signal may have come meanwhile, which no sleep will tell); false: sleep. */
+bool atoll_waiter_spin(atoll_waiter *waiter, atoll_spin *spin, bool (*ready)(void *what), void *what);
 
 /* Makes it not granted and not awake. */
 void atoll_waiter_reset(atoll_waiter *waiter);
@@ -61,7 +66,7 @@ bool atoll_waiter_is_granted(const atoll_waiter *waiter);
 /* Makes a waiter come back.  The caller keeps it from going away meanwhile (the entry's lock). */
 void atoll_waiter_interrupt(atoll_waiter *waiter);
 
-/* Waits, after the waiter was added.  OK: granted or interrupted, or for no reason. */
-atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin);
+/* Sleeps, after the waiter was added.  OK: granted or interrupted, or for no reason. */
+atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin /* or NULL */);
 
 #endif

@@ -94,7 +94,7 @@ static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch,
             if (why == ATOLL_WAIT_TIMEOUT) {
                 break;
             }
-            if (why == ATOLL_WAIT_SIGNAL && atoll_blocking_interrupted(&b) < 0) {
+            if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
                 return -1;
             }
         }
@@ -299,7 +299,7 @@ static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll
             if (why == ATOLL_WAIT_TIMEOUT) {
                 break;
             }
-            if (why == ATOLL_WAIT_SIGNAL && atoll_blocking_interrupted(&b) < 0) {
+            if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
                 return -1;
             }
         }

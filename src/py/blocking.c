@@ -55,6 +55,10 @@ void atoll_blocking_end(atoll_blocking *b) {
     PyEval_RestoreThread(b->tstate);
 }
 
+bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why) {
+    return why == ATOLL_WAIT_SIGNAL || (b->waiter.spun && atoll_thread_is_main());
+}
+
 int atoll_blocking_interrupted(atoll_blocking *b) {
     atoll_entry_remove_wait(b->entry, &b->waiter);
     PyEval_RestoreThread(b->tstate);

@@ -17,8 +17,11 @@ int atoll_deadline(PyObject *timeout, double *deadline);
 
 /* Detaches; nothing of Python may be touched until the end. */
 void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline);
-/* After the core said ATOLL_WAIT_SIGNAL: attaches, runs the handlers of signals that
- * have arrived, detaches again.  0, or -1 when that raised: then it is attached, and the end. */
+/* After each wait: true when there may be signals to handle, because it said so, or because this is the main thread
+ * and it span, during which nothing tells of a signal. */
+bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why);
+/* Then: attaches, runs the handlers of signals that have arrived, detaches again.  0, or -1 when that raised: then it is
+ * attached, and the end. */
 int atoll_blocking_interrupted(atoll_blocking *b);
 /* Attaches. */
 void atoll_blocking_end(atoll_blocking *b);
