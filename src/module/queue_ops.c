@@ -7,7 +7,6 @@
  */
 #include "module/module.h"
 #include "py/blocking.h"
-#include "py/run.h"
 
 #include <math.h>
 #include <stdlib.h>
