@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test bench conformance pythons env asan tsan ctests check lint format sources clean distclean
+.PHONY: help run test bench conformance pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -16,21 +16,26 @@ RUN_TESTS = "$$(tools/pythons find "$$(tools/pythons best)")" tools/run_tests.py
 WITH_PY = $(if $(PY),--py $(PY))
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
 
-run: ## the main job: analyse the standard library serially, with threads, processes and interpreters
-	@py=$(ONE_PY) && tools/env "$$py" && ".venv/$$py/bin/python" examples/analyse_stdlib.py $(ARGS)
+run: ## the main job: analyse the standard library, and measurements with numpy and pandas, in four ways
+	@py=$(ONE_PY) && tools/env "$$py" --examples && \
+	    ".venv/$$py/bin/python" examples/analyse_stdlib.py $(ARGS) && \
+	    ".venv/$$py/bin/python" examples/analyse_arrays.py $(ARGS)
 
 test: ## C tests, pytest on every Python that can be had, CPython's own tests on 3.14 and 3.15
 	@$(RUN_TESTS) $(WITH_PY) $(if $(ARGS),-- $(ARGS))
 
 bench: ## Atoll against the standard library, threads and processes, on 3.14 and 3.15 (or PY=)
 	@for py in $(or $(PY),3.14 3.15); do \
-	    tools/env $$py && .venv/$$py/bin/python bench/run.py $(ARGS) || exit 1; \
+	    tools/env $$py --examples && .venv/$$py/bin/python bench/run.py $(ARGS) || exit 1; \
 	done
 
 conformance: ## CPython's own test_interpreters against Atoll, on 3.14 and 3.15
 	@$(RUN_TESTS) --suites conformance --py $(or $(PY),3.14 3.15)
+
+check-packages: ## popular packages in interpreters; on every version it writes the table of docs/extensions.md
+	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/check_packages.py --table $(WITH_PY) $(ARGS)
 
 pythons: ## finds or provides CPython 3.12 to 3.15 (into .pythons) and lists them
 	@tools/pythons get $(PY); status=$$?; tools/pythons list; exit $$status
@@ -46,6 +51,9 @@ asan: ## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
 tsan: ## the C tests under ThreadSanitizer
 	@tools/ctests tsan $(ARGS)
+
+fuzz: ## fuzzes the reading and cloning of shared objects for a minute (ARGS=600: for ten)
+	@tools/fuzz $(ARGS)
 
 lint: ## every static check: formats, ruff, mypy, stubs, layers, gcc and clang with -Werror, clang-tidy
 	@tools/lint

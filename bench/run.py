@@ -30,7 +30,14 @@ from harness import (
 )
 
 # Imported in main(), so that worker processes, which import this file, do without them
-MODULES = ("subjects_calls", "subjects_codec", "subjects_queues", "subjects_scaling")
+MODULES = (
+    "subjects_calls",
+    "subjects_codec",
+    "subjects_queues",
+    "subjects_scaling",
+    "subjects_pool",
+    "subjects_extensions",
+)
 BUSY = 0.5  # the load average, before the start, above which others disturb the measurements
 RESULTS = Path(__file__).resolve().with_name("results")
 

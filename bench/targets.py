@@ -27,6 +27,16 @@ def stdlib_ten_of(record: dict[str, object]) -> list[object]:
     return list(record.values())
 
 
+def increment(number: int) -> int:
+    """Return the next number."""
+    return number + 1
+
+
+def size_of(value: object) -> int:
+    """Return how many items an argument has, or bytes where it is an array."""
+    return getattr(value, "nbytes", None) or len(value)  # type: ignore[arg-type]
+
+
 RECORD: dict[str, object] = {
     "id": 31415,
     "name": "lagoon",

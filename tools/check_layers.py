@@ -1,6 +1,6 @@
 """Check the rules of the house that no compiler or linter knows.
 
-* Includes point one way: port <- core <- py <- module, and port and core never see Python.h.
+* Includes point one way: port <- core <- py <- module, and port and core never see Python.h. The shim sees one header.
 * Only src/py/compat.h tests PY_VERSION_HEX or names CPython's private symbols.
 * Source files have at most MAX_LINES lines, and every C file is in a source list.
 * Nothing that only one machine or one person understands: absolute paths, hosts of package
@@ -21,6 +21,9 @@ MAX_LINES = 600
 # A layer may include itself and those before it.
 LAYERS = ["port", "core", "py", "module"]
 NEEDS_PYTHON = {"py", "module"}
+# A library of its own, beside the layers: it is copied, so it must not bring anything along.
+SHIM = "shim"
+SHIM_INCLUDES = {"core/shim.h"}
 COMPAT = Path("src/py/compat.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
@@ -73,14 +76,17 @@ def blank_out(text: str, pattern: re.Pattern[str]) -> str:
 def check_includes(path: Path, text: str) -> Iterator[Violation]:
     """Each include of another layer, or of Python.h, that the layer of this file may not have."""
     layer = path.parts[1]
-    allowed = LAYERS[: LAYERS.index(layer) + 1]
+    allowed = LAYERS[: LAYERS.index(layer) + 1] if layer != SHIM else []
     for number, line in enumerate(text.splitlines(), 1):
         match = INCLUDE.match(line)
         if match is None:
             continue
         style, name = match.groups()
         target = name.split("/")[0]
-        if style == '"' and target in LAYERS:
+        if layer == SHIM and style == '"':
+            if name not in SHIM_INCLUDES:
+                yield path, number, f"{layer} must not include {name}: only {', '.join(SHIM_INCLUDES)}"
+        elif style == '"' and target in LAYERS:
             if target not in allowed:
                 yield path, number, f"{layer} must not include {name}: {' <- '.join(LAYERS)}"
         elif style == '"' and name != "atoll/atoll.h":
@@ -128,7 +134,7 @@ def main() -> int:
             violations.append((path, 1, "not UTF-8"))
             continue
         violations.extend(check_text(path, text))
-        if path.suffix in {".c", ".h"} and path.parts[0] == "src" and path.parts[1] in LAYERS:
+        if path.suffix in {".c", ".h"} and path.parts[0] == "src" and path.parts[1] in {*LAYERS, SHIM}:
             violations.extend(check_includes(path, text))
             violations.extend(check_symbols(path, text))
     for path, number, what in violations:

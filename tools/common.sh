@@ -43,3 +43,19 @@ hold_lock() {
         flock 9
     fi
 }
+
+# Compiles tests/c/lib_*.c into shared objects in a directory, in the order of their names: each may need those before
+# it.  A line "Linked with:" in a source has its linker options.
+build_test_libraries() { # directory [compiler option...]
+    local directory=$1 source name
+    shift
+    mkdir -p "$directory"
+    for source in tests/c/lib_*.c; do
+        name=${source##*/lib_}
+        name=lib_${name%.c}.so
+        # shellcheck disable=SC2046  # a list of options
+        "${CC:-cc}" -std=gnu17 -O1 -g -Wall -Wextra -Werror -fPIC -shared "$@" "$source" -o "$directory/$name" \
+            -Wl,-soname,"$name" -Wl,--enable-new-dtags,-rpath,"\$ORIGIN" -L"$directory" \
+            $(sed -n 's/.*Linked with: //p' "$source") || die "linking $name failed"
+    done
+}

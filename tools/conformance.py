@@ -3,10 +3,11 @@
 
     python tools/conformance.py [--baseline] [-k TEXT] [-v] [--timeout SECONDS]
 
-The suite is ``test.test_interpreters`` (test_api, test_lifecycle, test_queues, test_stress) of the Python that runs
-this program, 3.14 or newer.  ``atoll.install()`` runs before the tests are imported and in every process that they
-start, so that their ``from concurrent import interpreters`` means Atoll.  ``--baseline`` leaves ``install()``
-out and so shows what passes on this machine with the standard library.
+The suites are ``test.test_interpreters`` (test_api, test_lifecycle, test_queues, test_stress) and
+``test.test_concurrent_futures.test_interpreter_pool`` of the Python that runs this program, 3.14 or newer.
+``atoll.install()`` runs before the tests are imported and in every process that they start, so that their
+``from concurrent import interpreters`` and ``concurrent.futures.InterpreterPoolExecutor`` mean Atoll.
+``--baseline`` leaves ``install()`` out and so shows what passes on this machine with the standard library.
 
 How it works.  The tests start child processes with ``-E`` and ``-I``, which ignore the environment, so the
 hook lives where those options do not reach: in the site-packages directory of a virtual environment made for
@@ -46,7 +47,13 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "tests" / "conformance"
-MODULES = ("test_api", "test_lifecycle", "test_queues", "test_stress")
+MODULES = (
+    "test_interpreters.test_api",
+    "test_interpreters.test_lifecycle",
+    "test_interpreters.test_queues",
+    "test_interpreters.test_stress",
+    "test_concurrent_futures.test_interpreter_pool",
+)
 KINDS = ("private", "spec", "cpython")
 MOST_WORKERS = 25  # a run that needs more than this has crashed often enough
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -330,7 +337,7 @@ class Run:
                 return
             self.workers += 1
             request = {
-                "module": f"test.test_interpreters.{module}",
+                "module": f"test.{module}",
                 "tests": left,
                 "pattern": self.options.pattern,
                 "adapt": not self.options.baseline,
@@ -427,7 +434,7 @@ def main() -> int:
         print(f"Python {VERSION} has no concurrent.interpreters and so no tests of it\n{none}")
         return 1
     try:
-        found = all(importlib.util.find_spec(f"test.test_interpreters.{module}") for module in MODULES)
+        found = all(importlib.util.find_spec(f"test.{module}") for module in MODULES)
     except ImportError:
         found = False
     if not found:

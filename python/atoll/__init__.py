@@ -22,8 +22,10 @@ from ._atoll import (
     get_main,
     is_shareable,
     list_all,
+    prewarm,
     select,
 )
+from ._extensions import Extension, KeptExtension, kept_extensions, loaded_extensions
 from ._install import install
 from ._queues import (
     UNBOUND,
@@ -37,6 +39,25 @@ from ._queues import (
     QueueShutDown,
 )
 
+TYPE_CHECKING = False  # loaded when it is first used: concurrent.futures and threading are slow to import
+if TYPE_CHECKING:
+    from ._pool import InterpreterPoolExecutor
+else:
+
+    def __getattr__(name):
+        """Load InterpreterPoolExecutor, or the module that it is also in."""
+        if name == "InterpreterPoolExecutor":
+            global InterpreterPoolExecutor
+            from ._pool import InterpreterPoolExecutor
+
+            return InterpreterPoolExecutor
+        if name == "futures":
+            import importlib
+
+            return importlib.import_module("atoll.futures")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __version__ = "0.1.0.dev0"
 
 __all__ = [
@@ -44,10 +65,13 @@ __all__ = [
     "UNBOUND_ERROR",
     "UNBOUND_REMOVE",
     "ExecutionFailed",
+    "Extension",
     "Interpreter",
     "InterpreterError",
     "InterpreterNotFoundError",
+    "InterpreterPoolExecutor",
     "ItemInterpreterDestroyed",
+    "KeptExtension",
     "NotShareableError",
     "Queue",
     "QueueEmpty",
@@ -61,6 +85,9 @@ __all__ = [
     "get_main",
     "install",
     "is_shareable",
+    "kept_extensions",
     "list_all",
+    "loaded_extensions",
+    "prewarm",
     "select",
 ]

@@ -1,15 +1,21 @@
 #include "core/block.h"
 
+#include "port/port.h"
+
 #include <stdlib.h>
 
-enum { ALIGN = 64 };
+enum {
+    ALIGN = 64,
+    LARGE = 4 * 1024 * 1024
+}; /* from LARGE on, clearing pages one by one would cost more than copying */
 
 atoll_block *atoll_block_new(size_t size) {
     size_t head = (sizeof(atoll_block) + ALIGN - 1) / ALIGN * ALIGN;
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
-    uint8_t *raw = aligned_alloc(ALIGN, head + (size + ALIGN - 1) / ALIGN * ALIGN);
+    uint8_t *raw = size >= LARGE ? atoll_memory_large(head + size)
+                                 : aligned_alloc(ALIGN, head + (size + ALIGN - 1) / ALIGN * ALIGN);
     if (raw == NULL) {
         return NULL;
     }

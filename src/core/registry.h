@@ -52,7 +52,9 @@ typedef struct atoll_entry {
     int64_t id;
     void *interp; /* PyInterpreterState *, opaque here */
     void *state;  /* the extension module's state there; set once, before others can see it */
-    bool owned;   /* made by Atoll, so that Atoll may run code in it and close it */
+    void *
+        loader; /* of its extension modules (py/loader.h), or NULL; set once, before others can see the entry */
+    bool owned; /* made by Atoll, so that Atoll may run code in it and close it */
     _Atomic(uint64_t) gate;
     _Atomic(uint32_t) refs;
     _Atomic(uint32_t) users;
@@ -60,6 +62,7 @@ typedef struct atoll_entry {
     _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
     _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
     _Atomic(bool) zombie;      /* closed for everyone, kept because of its exports */
+    _Atomic(bool) stopping;    /* the threads that are left have to end */
     _Atomic(atoll_job *) jobs;
     atoll_mutex lock;
     atoll_cached *cached;
@@ -68,6 +71,7 @@ typedef struct atoll_entry {
     struct atoll_entry *prev; /* registry list, under the registry's mutex */
     struct atoll_entry *next;
     bool listed;
+    bool pooled; /* a pool's worker uses it */
 } atoll_entry;
 
 /* A new entry, in the registry, with one reference for the caller; NULL when out of memory. */

@@ -5,7 +5,7 @@
  * are tracked all the same, because __main__ -> object -> type -> module -> __main__ is a cycle.  When the last object (in any interpreter, or in a message) of one that
  * Atoll made is gone, the interpreter is closed.
  */
-#include "module/module.h"
+#include "module/pool.h"
 #include "py/run.h"
 
 #include <structmember.h>
@@ -387,6 +387,48 @@ static PyObject *interpreter_call_in_thread(PyObject *self, PyObject *args, PyOb
     return thread;
 }
 
+/* atoll._pool.NAME(self, ...) */
+static PyObject *call_pool(PyObject *self, atoll_pool_name name, const char *what, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames) {
+    atoll_state *state = state_of(self);
+    if (state == NULL || entry_to(state, self, what) == NULL) {
+        return NULL;
+    }
+    if (nargs < 1) {
+        PyErr_SetString(PyExc_TypeError, "a callable is needed");
+        return NULL;
+    }
+    PyObject *function = atoll_pool_name_get(state, name);
+    PyObject *bound = function != NULL ? PyMethod_New(function, self) : NULL;
+    PyObject *result = bound != NULL ? PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames) : NULL;
+    Py_XDECREF(bound);
+    return result;
+}
+
+PyDoc_STRVAR(submit_doc,
+             "submit($self, callable, /, *args, **kwargs)\n--\n\n"
+             "Call callable in the interpreter, on a thread of its own; return its Future.\n\n"
+             "Calls that are submitted run one after the other. Exceptions come back as themselves, with\n"
+             "an ExecutionFailed as their cause; what cannot cross makes the future fail. The\n"
+             "future's interrupt() raises KeyboardInterrupt in the call.\n"
+             "Raises InterpreterError when the interpreter was not made by Atoll.");
+
+static PyObject *interpreter_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames) {
+    return call_pool(self, ATOLL_P_SUBMIT_TO, "submit to", args, nargs, kwnames);
+}
+
+PyDoc_STRVAR(call_async_doc,
+             "call_async($self, callable, /, *args, **kwargs)\n--\n\n"
+             "Call callable in the interpreter, on a thread of its own; await the result.\n\n"
+             "As submit(), for asyncio. When the awaiting task is cancelled, a call that has not begun is\n"
+             "dropped, and in one that runs KeyboardInterrupt is raised.");
+
+static PyObject *interpreter_call_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                        PyObject *kwnames) {
+    return call_pool(self, ATOLL_P_CALL_ASYNC, "make a call in", args, nargs, kwnames);
+}
+
 /* ---- crossing ---- */
 
 static const atoll_handle_class interpreter_class = {"interpreter", handle_retain, handle_release};
@@ -446,6 +488,9 @@ static PyMethodDef interpreter_methods[] = {
     {"call", (PyCFunction)(void (*)(void))interpreter_call, METH_FASTCALL | METH_KEYWORDS, call_doc},
     {"call_in_thread", (PyCFunction)(void (*)(void))interpreter_call_in_thread, METH_VARARGS | METH_KEYWORDS,
      call_in_thread_doc},
+    {"submit", (PyCFunction)(void (*)(void))interpreter_submit, METH_FASTCALL | METH_KEYWORDS, submit_doc},
+    {"call_async", (PyCFunction)(void (*)(void))interpreter_call_async, METH_FASTCALL | METH_KEYWORDS,
+     call_async_doc},
     {"__enter__", interpreter_enter, METH_NOARGS, NULL},
     {"__exit__", interpreter_exit, METH_VARARGS, "Close the interpreter, unless it is closed already."},
     {"__reduce__", interpreter_reduce, METH_NOARGS, NULL},

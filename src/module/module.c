@@ -5,8 +5,10 @@
  * `import atoll._atoll` there finds it in sys.modules.
  */
 #include "module/module.h"
+#include "module/pool.h"
 #include "py/arena.h"
 #include "py/run.h"
+#include "py/worker.h"
 
 static char module_name[] = "atoll._atoll";
 static char *module_file; /* where this library was loaded from; set once, by the first import */
@@ -72,17 +74,27 @@ static atoll_state *live_state(PyObject *module) {
 
 /* ---- functions ---- */
 
-PyDoc_STRVAR(create_doc,
-             "create($module, /)\n--\n\n"
-             "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
-             "Its sys.path is a copy of the caller's. Raises InterpreterError when it cannot be made.");
+PyDoc_STRVAR(
+    create_doc,
+    "create($module, /, *, extensions=None)\n--\n\n"
+    "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
+    "Its sys.path is a copy of the caller's. extensions says how it loads extension modules that do not\n"
+    "declare support for a GIL per interpreter: 'isolate', from a private clone of their file;\n"
+    "'strict', not at all, which is CPython's rule (ImportError); 'shared', as if they did. None: what\n"
+    "the environment variable ATOLL_EXTENSIONS says, else 'isolate'.\n\n"
+    "Raises InterpreterError when the interpreter cannot be made, TypeError for extensions that is no\n"
+    "str, ValueError for another word, also in the environment.");
 
-static PyObject *module_create(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+static PyObject *module_create(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"extensions", NULL};
     atoll_state *state = live_state(module);
-    if (state == NULL) {
+    PyObject *extensions = NULL;
+    atoll_extensions mode;
+    if (state == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:create", keywords, &extensions) ||
+        atoll_extensions_from(extensions, &mode) < 0) {
         return NULL;
     }
-    atoll_entry *entry = atoll_interp_create(state);
+    atoll_entry *entry = atoll_interp_create(state, mode);
     if (entry == NULL) {
         return NULL;
     }
@@ -226,6 +238,58 @@ static PyObject *module_select(PyObject *module, PyObject *args, PyObject *kwarg
     return state != NULL ? atoll_queue_select_objects(state, args, kwargs) : NULL;
 }
 
+static PyObject *module_loaded_extensions(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = live_state(module);
+    if (state == NULL) {
+        return NULL;
+    }
+    return state->entry->loader != NULL ? atoll_loader_list(state->entry->loader) : PyList_New(0);
+}
+
+static PyObject *module_kept_extensions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return atoll_loader_list_kept();
+}
+
+PyDoc_STRVAR(
+    prewarm_doc,
+    "prewarm($module, count, /, *, extensions=None)\n--\n\n"
+    "Keep count spare interpreters ready, made in the background.\n\n"
+    "create() and pools then take one of them, in microseconds, and another is made. extensions is that\n"
+    "of create(), and only what matches is taken. The last call counts, for the whole process; 0 ends\n"
+    "the spares. Returns at once. A spare costs the memory of an interpreter.\n"
+    "Raises ValueError for a count below 0, InterpreterError when it cannot be done.");
+
+static PyObject *module_prewarm(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"", "extensions", NULL};
+    atoll_state *state = live_state(module);
+    int count;
+    PyObject *extensions = NULL;
+    atoll_extensions mode;
+    if (state == NULL ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "i|$O:prewarm", keywords, &count, &extensions) ||
+        atoll_extensions_from(extensions, &mode) < 0) {
+        return NULL;
+    }
+    if (count < 0) {
+        PyErr_SetString(PyExc_ValueError, "count must not be negative");
+        return NULL;
+    }
+    atoll_blueprint print;
+    int rc = atoll_blueprint_init(state, mode, &print);
+    if (rc == 0) {
+        rc = atoll_spares_keep(state, (uint32_t)count, &print);
+    }
+    atoll_blueprint_clear(&print);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *module_spares_ready(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyLong_FromUnsignedLong(atoll_spares_ready());
+}
+
 static PyObject *module_set_installed(PyObject *Py_UNUSED(module), PyObject *flag) {
     int value = PyObject_IsTrue(flag);
     if (value < 0) {
@@ -244,7 +308,7 @@ static PyObject *module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored)) 
 }
 
 static PyMethodDef module_methods[] = {
-    {"create", module_create, METH_NOARGS, create_doc},
+    {"create", (PyCFunction)(void (*)(void))module_create, METH_VARARGS | METH_KEYWORDS, create_doc},
     {"list_all", module_list_all, METH_NOARGS, list_all_doc},
     {"get_current", module_get_current, METH_NOARGS, get_current_doc},
     {"get_main", module_get_main, METH_NOARGS, get_main_doc},
@@ -252,9 +316,13 @@ static PyMethodDef module_methods[] = {
     {"create_queue", (PyCFunction)(void (*)(void))module_create_queue, METH_VARARGS | METH_KEYWORDS,
      create_queue_doc},
     {"select", (PyCFunction)(void (*)(void))module_select, METH_VARARGS | METH_KEYWORDS, select_doc},
+    {"prewarm", (PyCFunction)(void (*)(void))module_prewarm, METH_VARARGS | METH_KEYWORDS, prewarm_doc},
+    {"_spares_ready", module_spares_ready, METH_NOARGS, NULL},
     {"_list_queues", module_list_queues, METH_NOARGS, NULL},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},
+    {"_loaded_extensions", module_loaded_extensions, METH_NOARGS, NULL},
+    {"_kept_extensions", module_kept_extensions, METH_NOARGS, NULL},
     {"_set_installed", module_set_installed, METH_O, NULL},
     {"_at_exit", module_at_exit, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -268,6 +336,7 @@ static void remember_file(PyObject *module) {
     const char *path = origin != NULL && PyUnicode_Check(origin) ? PyUnicode_AsUTF8(origin) : NULL;
     if (path != NULL) {
         module_file = strdup(path);
+        atoll_loader_set_home(path);
     }
     Py_XDECREF(origin);
     Py_XDECREF(spec);
@@ -318,7 +387,8 @@ static int module_exec(PyObject *module) {
     state->namespace_type = Py_NewRef((PyObject *)Py_TYPE(implementation));
     state->codec = atoll_codec_new(state->interp_id, state->not_shareable);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
-        atoll_shared_view_add(state, module) < 0 || atoll_queue_add(state, module) < 0) {
+        atoll_shared_view_add(state, module) < 0 || atoll_queue_add(state, module) < 0 ||
+        atoll_pool_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0) {
@@ -340,6 +410,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->queue_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_VISIT(state->queue_names[i]);
+    }
+    for (int i = 0; i < ATOLL_P_NAMES; i++) {
+        Py_VISIT(state->pool_names[i]);
     }
     Py_VISIT(state->error);
     Py_VISIT(state->not_found);
@@ -380,6 +453,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->queue_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_CLEAR(state->queue_names[i]);
+    }
+    for (int i = 0; i < ATOLL_P_NAMES; i++) {
+        Py_CLEAR(state->pool_names[i]);
     }
     Py_CLEAR(state->execution_failed);
     Py_CLEAR(state->not_shareable);

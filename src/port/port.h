@@ -41,6 +41,10 @@ void atoll_event_free(int fd);
 /* In a forked child: makes fd an event of its own, not set, instead of its parent's. */
 void atoll_event_renew(int fd);
 
+/* Memory in large pages where the system has them, for what is written all at once: aligned to a page, NULL when there is
+ * none.  free() takes it back. */
+void *atoll_memory_large(size_t size);
+
 /* How many processors this process may use. */
 int atoll_cpu_count(void);
 /* The number of the processor that this thread runs on, just now; 0 when that is not to be had. */
@@ -62,6 +66,8 @@ void atoll_yield(void);
 
 /* Starts a detached thread with all signals blocked (signals belong to Python's main thread). 0 or -1. */
 int atoll_thread_start(void (*run)(void *), void *arg);
+/* Names the calling thread, for debuggers and top; a name that is too long is cut. */
+void atoll_thread_name(const char *name);
 /* Never returns: parks the calling thread until the process ends. */
 _Noreturn void atoll_thread_park(void);
 /* True on the thread that the process started with (in a forked child: the one that forked). */
@@ -75,6 +81,80 @@ void atoll_thread_at_exit(void *value);
 void atoll_at_fork_child(void (*run)(void));
 /* Runs `take` before a fork and `give` after it, in the parent and in the child. */
 void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_child)(void));
+
+/* ---- shared libraries and the files they are loaded from ---- */
+
+/* What tells one state of a file from another: a file that was replaced or written to has another one. */
+typedef struct {
+    uint64_t device, inode, size;
+    int64_t seconds, nanoseconds; /* of the last change of its content */
+} atoll_file_id;
+bool atoll_file_same(const atoll_file_id *one, const atoll_file_id *other);
+
+/* Opens a regular file for reading; -1 (errno; EISDIR and EINVAL for what is no regular file). */
+int atoll_file_open(const char *path, atoll_file_id *id);
+void atoll_file_close(int fd);
+/* What that would open: 0, or -1 as it. */
+int atoll_file_identify(const char *path, atoll_file_id *id);
+/* All of it, or -1 (errno). */
+int atoll_file_write(int fd, const void *bytes, size_t size, uint64_t offset);
+/* Copies the first `size` bytes of one file to the start of another; the file system may share them.  0 or -1. */
+int atoll_file_copy(int from, int to, uint64_t size);
+
+/* A file mapped read-only and private; NULL (errno).  An empty file is EINVAL.  The mapping outlives the file;
+ * reading what a file no longer has, because it was truncated after that, is SIGBUS. */
+const void *atoll_map_file(const char *path, size_t *size);
+const void *atoll_map_fd(int fd, size_t size);
+void atoll_unmap(const void *bytes, size_t size);
+/* Maps `size` bytes of the file at `offset` over the pages at `address`, private, readable and, when
+ * asked for, executable.  All three are multiples of the page size.  0 or -1 (errno). */
+int atoll_map_over(void *address, size_t size, int fd, uint64_t offset, bool executable);
+size_t atoll_page_size(void);
+/* For each of so many pages from `address` on: whether it is the process's own copy, not a page of a file.  0, or -1 where the
+ * system does not tell. */
+int atoll_pages_own(const void *address, size_t count, bool *own);
+/* Takes the content of whole pages out of a file and gives back their memory, where the file system can. */
+void atoll_file_punch(int fd, uint64_t offset, uint64_t size);
+
+/* A place for a file that is soon to be loaded and then removed: a directory of its own (mode 0700), on a file
+ * system that lets code be executed, or memory (memfd) where there is none. */
+typedef struct {
+    char *directory; /* NULL: memory */
+} atoll_scratch;
+/* 0 or -1 (errno).  `serial` makes its name unique in this process, for ever. */
+int atoll_scratch_open(atoll_scratch *scratch, unsigned serial);
+/* A new file in it, open for reading and writing; its path (malloc), to be given to the dynamic linker, or
+ * NULL (errno).  A file in memory lives, and its path stays unique, as long as *fd is open. */
+char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd);
+/* Removes the directory and what is in it.  What is loaded stays loaded. */
+void atoll_scratch_close(atoll_scratch *scratch);
+
+/* The dynamic linker.  Errors: a text of its own, in `why`. */
+typedef enum { ATOLL_DL_DEEPBIND = 1, ATOLL_DL_PIN = 2 } atoll_dl_flags; /* own symbols first; never unload */
+void *atoll_dl_open(const char *path, int flags, char *why, size_t why_size);
+/* The same with the system's own flags. */
+void *atoll_dl_open_as(const char *path, int native_flags, char *why, size_t why_size);
+void atoll_dl_close(void *handle);
+void *atoll_dl_symbol(void *handle, const char *name);
+/* The size of the object that a loaded library exports at this address; 0: it is not known. */
+size_t atoll_dl_symbol_size(const void *address);
+/* A handle of a library that is loaded under this name or path (to be closed); NULL: none is. */
+void *atoll_dl_loaded(const char *name);
+/* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
+uintptr_t atoll_dl_base(void *handle, const char **path);
+/* Calls visit(path, context) for each library that this one brought along (its whole list of dependencies). */
+void atoll_dl_dependencies(void *handle, void (*visit)(const char *path, void *context), void *context);
+/* The path of the library that would be loaded for a NEEDED name: looked for in `rpath` (unless there is a
+ * `runpath`; both are lists with colons, $ORIGIN already expanded, may be NULL, and are those of the library that needs
+ * it), LD_LIBRARY_PATH, `runpath`, the system's cache and the default directories, as the dynamic linker does.
+ * malloc, or NULL when there is none.  That it may already be loaded under that name is not looked at. */
+char *atoll_dl_find(const char *name, const char *rpath, const char *runpath);
+/* Calls a library's constructor as the dynamic linker does, with the program's argc, argv and environment. */
+void atoll_dl_construct(void (*function)(void));
+
+/* The addresses of the process's signal handlers, as many as there are signals; 0 and 1 stand for none. */
+enum { ATOLL_SIGNALS = 65 };
+void atoll_signal_handlers(uintptr_t handlers[ATOLL_SIGNALS]);
 
 /* Ends the process at once: no exit handlers, no destructors. */
 _Noreturn void atoll_process_exit(int status);

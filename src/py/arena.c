@@ -1,34 +1,97 @@
-/* Arenas that are kept for the next interpreter.
+/* Arenas of CPython's object allocator: kept for the next interpreter, and taken back from those that are gone.
  *
- * CPython's object allocator takes memory from the system in arenas of 1 MiB and returns each as soon as
- * nothing in it is used.  An interpreter that ends returns two or three, and the next that is created takes as
- * many; a large list that comes and goes does the same.  Every time the kernel unmaps the pages, maps
- * them and clears them again, which is a third of the time of create().  So a few arenas are kept
- * between the two, by wrapping the process's arena allocator (PyObject_SetArenaAllocator).
+ * CPython's object allocator takes memory from the system in arenas of 1 MiB and returns each as soon as nothing in it is
+ * used.  An interpreter that ends returns two or three, and the next that is created takes as many; a large list that comes and
+ * goes does the same.  Every time the kernel unmaps the pages, maps them and clears them again, which is a third of the
+ * time of create().  So a few arenas are kept between the two, by wrapping the process's arena allocator
+ * (PyObject_SetArenaAllocator).
  *
- * Ownership: an arena that is kept belongs to nobody, and its first word links it to the next.  What is in it is
- * never read again.  Any interpreter's thread may take and return arenas, also one without a thread state (the end
- * of an interpreter), so `lock` guards the list; it is a leaf.
+ * CPython returns the arenas of an interpreter that ends only when every object in them is gone (3.14 and newer), because
+ * extension modules might still use what is left.  An extension that keeps objects in static variables never lets go of
+ * them.  Once its clone is unloaded nobody can use them any more, and the arenas can be taken back: so each arena that is in
+ * use is noted with the interpreter that is attached while it is taken.  That is its owner: CPython takes arenas for
+ * the interpreter that runs.  3.12 and 3.13 keep some objects of one interpreter in places that all see, so from those
+ * versions nothing is taken back.
+ *
+ * Ownership: an arena that is kept belongs to nobody, and its first word links it to the next.  What is in it is never
+ * read again.  Any interpreter's thread may take and return arenas, also one without a thread state (the end of an
+ * interpreter), so `lock` guards the lists; it is a leaf.
  */
 #include "py/arena.h"
 
 #include "port/port.h"
+#include "py/blocks.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
-#define KEEP 8 /* arenas */
+#define KEEP 16 /* arenas */
+#define CHAINS 1024
 
 typedef struct kept_arena {
     struct kept_arena *next;
 } kept_arena;
+
+/* An arena in use. */
+typedef struct used_arena {
+    struct used_arena *next;
+    void *ptr;
+    size_t size;
+    int64_t owner; /* an interpreter's id */
+} used_arena;
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static PyObjectArenaAllocator before;
 static kept_arena *kept;
 static unsigned kept_count;
 static size_t arena_size; /* of all that are kept: the size of the first one returned */
+static used_arena *used[CHAINS];
+
+static used_arena **chain_of(const void *ptr) { return &used[((uintptr_t)ptr >> 20) % CHAINS]; }
+
+static int64_t current_interpreter(void) {
+    PyThreadState *tstate = atoll_thread_state_attached();
+    return tstate != NULL ? PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) : -1;
+}
+
+/* One that cannot be noted, for want of memory, is never taken back. */
+static void note_locked(void *ptr, size_t size, int64_t owner) {
+    used_arena *arena = malloc(sizeof *arena);
+    if (arena != NULL) {
+        used_arena **chain = chain_of(ptr);
+        *arena = (used_arena){*chain, ptr, size, owner};
+        *chain = arena;
+    }
+}
+
+static void forget_locked(void *ptr) {
+    for (used_arena **link = chain_of(ptr); *link != NULL; link = &(*link)->next) {
+        if ((*link)->ptr == ptr) {
+            used_arena *arena = *link;
+            *link = arena->next;
+            free(arena);
+            return;
+        }
+    }
+}
+
+/* Whether it is kept; else the caller gives it to the system. */
+static bool keep_locked(void *ptr, size_t size) {
+    if (arena_size == 0) {
+        arena_size = size;
+    }
+    if (size != arena_size || kept_count >= KEEP) {
+        return false;
+    }
+    kept_arena *arena = ptr;
+    arena->next = kept;
+    kept = arena;
+    kept_count++;
+    return true;
+}
 
 static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
+    int64_t owner = current_interpreter();
     kept_arena *arena = NULL;
     atoll_mutex_lock(&lock);
     if (size == arena_size && kept != NULL) {
@@ -37,7 +100,14 @@ static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
         kept_count--;
     }
     atoll_mutex_unlock(&lock);
-    return arena != NULL ? arena : before.alloc(before.ctx, size);
+    void *ptr = arena != NULL ? arena : before.alloc(before.ctx, size);
+    if (ptr != NULL) {
+        atoll_mutex_lock(&lock);
+        note_locked(ptr, size, owner);
+        atoll_mutex_unlock(&lock);
+        atoll_blocks_expect_map(owner);
+    }
+    return ptr;
 }
 
 static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
@@ -45,19 +115,42 @@ static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
         return; /* 3.14 and newer also "return" the places of arenas that are not there */
     }
     atoll_mutex_lock(&lock);
-    if (arena_size == 0) {
-        arena_size = size;
-    }
-    bool keep = size == arena_size && kept_count < KEEP;
-    if (keep) {
-        kept_arena *arena = ptr;
-        arena->next = kept;
-        kept = arena;
-        kept_count++;
-    }
+    forget_locked(ptr);
+    bool keep = keep_locked(ptr, size);
     atoll_mutex_unlock(&lock);
     if (!keep) {
         before.free(before.ctx, ptr, size);
+    }
+}
+
+void atoll_arenas_reclaim(int64_t owner) {
+    if (!ATOLL_ARENAS_ARE_PRIVATE) {
+        return;
+    }
+    used_arena *surplus = NULL;
+    atoll_mutex_lock(&lock);
+    for (size_t i = 0; i < CHAINS; i++) {
+        for (used_arena **link = &used[i]; *link != NULL;) {
+            used_arena *arena = *link;
+            if (arena->owner != owner) {
+                link = &arena->next;
+                continue;
+            }
+            *link = arena->next;
+            if (keep_locked(arena->ptr, arena->size)) {
+                free(arena);
+            } else {
+                arena->next = surplus;
+                surplus = arena;
+            }
+        }
+    }
+    atoll_mutex_unlock(&lock);
+    while (surplus != NULL) {
+        used_arena *next = surplus->next;
+        before.free(before.ctx, surplus->ptr, surplus->size);
+        free(surplus);
+        surplus = next;
     }
 }
 

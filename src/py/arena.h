@@ -7,4 +7,8 @@
 /* Wraps the process's arena allocator, once.  A thread state must be attached. */
 void atoll_arena_init(void);
 
+/* Takes back the arenas of an interpreter that is gone and of whose objects nobody can know any more: its extension modules
+ * are unloaded.  Does nothing where CPython itself might know of them (compat.h). */
+void atoll_arenas_reclaim(int64_t owner);
+
 #endif

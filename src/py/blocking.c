@@ -3,9 +3,10 @@
  * The wait itself is the core's.  What is Python's about it: the GIL is given back first, and a wait can be
  * interrupted.  Three things do that: a signal, whose handler CPython runs on the process's main thread, in
  * the main interpreter (also while that thread is in another one, see signals.c); the end of the process, which
- * interrupts the waits in every interpreter of Atoll's (exit.c) and makes them raise SystemExit; and
- * whatever else makes the kernel return early, after which the wait goes on.  Pending calls are no way to reach a
- * thread that waits: only the main thread of the main interpreter looks at them outside of bytecode.
+ * interrupts the waits in every interpreter of Atoll's (exit.c) and makes them raise SystemExit, as does the end of
+ * an interpreter with those of its daemon threads (stragglers.c); a pool that wants a task of its to stop (worker.c); and
+ * whatever else makes the kernel return early, after which the wait goes on.  Pending calls are no way to reach a thread
+ * that waits: only the main thread of the main interpreter looks at them outside of bytecode.
  *
  * The waiter is on this thread's stack.  It is on the entry's list only while detached: attaching may never return, when
  * the interpreter is being finalized.
@@ -14,6 +15,7 @@
 
 #include "py/lifecycle.h"
 #include "py/session.h"
+#include "py/worker.h"
 
 #include <math.h>
 
@@ -64,7 +66,10 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
     PyEval_RestoreThread(b->tstate);
     atomic_store(&b->waiter.interrupted, false);
     int rc = atoll_signals_check();
-    if (rc == 0 && b->entry->owned && atoll_interp_exiting()) {
+    if (rc == 0) {
+        rc = atoll_worker_check();
+    }
+    if (rc == 0 && b->entry->owned && (atoll_interp_exiting() || atomic_load(&b->entry->stopping))) {
         PyErr_SetNone(PyExc_SystemExit);
         rc = -1;
     }

@@ -52,6 +52,34 @@ static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)
 #define atoll_thread_state_attached _PyThreadState_UncheckedGet
 #endif
 
+/* Whether the process is finalizing Python: public from 3.13 on. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define atoll_is_finalizing Py_IsFinalizing
+#else
+#define atoll_is_finalizing _Py_IsFinalizing
+#endif
+
+/* Before 3.14 no two interpreters can share _datetime: in 3.12 it does not declare support, and 3.13 frees what its types
+ * have in the interpreter that made them in another one.  Who uses its C API has the address of one of them. */
+#define ATOLL_DATETIME_IS_PRIVATE (PY_VERSION_HEX < 0x030E0000)
+
+/* 3.15 has a second way to initialise a module, PyModExport_NAME() (PEP 793), and gave slots new numbers; extensions for
+ * the limited API of older versions go on using the old ones. */
+#define ATOLL_OLD_MULTIPLE_INTERPRETERS 3
+#define ATOLL_NEW_MULTIPLE_INTERPRETERS 86
+#if PY_VERSION_HEX >= 0x030F0000
+#define ATOLL_HAS_MODULE_EXPORT 1
+#else
+#define ATOLL_HAS_MODULE_EXPORT 0
+#endif
+
+/* Parsers of arguments that are static variables are on a list of the process: see parsers.c.  Declared, but not documented;
+ * where the list begins is in the runtime's state, of which only the name and the size are to be had. */
+PyAPI_DATA(char) _PyRuntime[];
+#define atoll_runtime _PyRuntime
+typedef struct _PyArg_Parser atoll_arg_parser;
+#define atoll_parse_arguments _PyArg_ParseTupleAndKeywordsFast
+
 /* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are
  * CPython's: 0 unknown, 1 runtime, 2 legacy C API, 3 C API, 4 cross-interpreter C API, 5 _interpreters. */
 #if PY_VERSION_HEX >= 0x030D0000
@@ -98,6 +126,14 @@ static inline void atoll_compat_before_finalize(void) {
 #else
 static inline void atoll_compat_before_finalize(void) {}
 #endif
+
+/* Before 3.13 an interpreter's first thread state cannot be made again once it was deleted, and it is what
+ * PyThreadState_New() makes when there is no other: there always has to be one. */
+#define ATOLL_FIRST_THREAD_STATE_ONCE (PY_VERSION_HEX < 0x030D0000)
+
+/* Since 3.14 CPython returns the arenas of an interpreter that ended when nothing is left in them: no other interpreter sees
+ * into them.  Before, some of its own static places hold objects of whichever interpreter came first. */
+#define ATOLL_ARENAS_ARE_PRIVATE (PY_VERSION_HEX >= 0x030E0000)
 
 /* Since 3.14 eval(), exec(), dir() and their like fall back to __main__ when no Python frame is running;
  * before that they fail, and src/py/frameless.c helps. */

@@ -1,6 +1,6 @@
 /* The end of the process, from main's atexit.
  *
- * What is idle is closed, newest first.  What still runs gets a SystemExit through a pending call and EXIT_GRACE
+ * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs gets a SystemExit through a pending call and EXIT_GRACE
  * seconds.  A thread that comes back from a session after that begins is parked for ever if it would return to
  * main, as CPython does with daemon threads.  If something is still stuck (in a system call, say),
  * finalizing CPython would free memory that thread uses; instead the streams are flushed and
@@ -8,6 +8,7 @@
  * the exit status is 1 after an uncaught exception, else 0: the one given to sys.exit() is not to be had.
  */
 #include "py/lifecycle_internal.h"
+#include "py/worker.h"
 
 #define EXIT_GRACE 1.0
 #define EXIT_POLL 0.005
@@ -32,6 +33,9 @@ void atoll_interp_park_if_exiting(atoll_session *s) {
 
 static bool is_open(const atoll_entry *entry) { return atoll_entry_is_open(entry); }
 
+/* Pools end their own, and have been told to. */
+static bool is_left_open(const atoll_entry *entry) { return atoll_entry_is_open(entry) && !entry->pooled; }
+
 static bool is_zombie(const atoll_entry *entry) { return atomic_load(&entry->zombie); }
 
 /* Closes or ends every owned interpreter that want() selects and that has no session inside.  How many are left. */
@@ -43,10 +47,10 @@ static int end_all(atoll_state *state, bool (*want)(const atoll_entry *)) {
         long long stray = 0;
         bool ended;
         if (atoll_entry_is_open(entry)) {
-            ended = atoll_interp_close(state, entry) == 0;
+            ended = atoll_interp_close_now(state, entry) == 0;
         } else {
-            ended =
-                atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry, &stray) == ATOLL_END_DONE;
+            ended = atomic_exchange(&entry->zombie, false) &&
+                    atoll_interp_end(entry, 0, &stray) == ATOLL_END_DONE;
         }
         PyErr_Clear();
         left += !ended;
@@ -73,7 +77,7 @@ static void warn_of_open(void) {
     int count = 0;
     atoll_entry *entry;
     PyObject *ids = PyList_New(0);
-    for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_open)) != NULL; count++) {
+    for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_left_open)) != NULL; count++) {
         below = entry->id;
         PyObject *id = PyLong_FromLongLong(entry->id);
         if (ids != NULL && id != NULL) {
@@ -107,14 +111,21 @@ _Noreturn static void end_process(void) {
     atoll_process_exit(PySys_GetObject("last_exc") != NULL || PySys_GetObject("last_value") != NULL);
 }
 
+/* Ends what can be ended now.  Threads of pools end their interpreters themselves. */
+static bool all_ended(atoll_state *state) {
+    bool spares_ended = atoll_spares_end();
+    return end_all(state, is_open) == 0 && atoll_pools_threads() == 0 && spares_ended;
+}
+
 int atoll_interp_exit(atoll_state *main_state) {
     atoll_interp_sweep(main_state);
     if (atomic_exchange(&exiting, true)) {
         return 0;
     }
+    atoll_pools_stop();
     warn_of_open();
     double deadline = atoll_clock() + EXIT_GRACE;
-    for (int round = 0; end_all(main_state, is_open) != 0; round++) {
+    for (int round = 0; !all_ended(main_state); round++) {
         if (atoll_clock() > deadline) {
             PySys_WriteStderr("atoll: a thread is still inside an interpreter at exit; "
                               "the process ends without finalizing it\n");

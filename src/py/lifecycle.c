@@ -8,7 +8,8 @@
  * create   lock; Py_NewInterpreterFromConfig; entry with a shut gate; bootstrap of atoll._atoll; open the gate;
  *          swap back; unlock.  On failure the half-made interpreter is ended before the caller hears of it.
  * close    shut the gate (refused while a session is inside); attach; refuse and reopen when threads
- *          are left that nobody would join; lock; delete all cached thread states;
+ *          are left that nobody would join; delete all cached thread states; join threads and run exit functions,
+ *          while foreign threads may still enter; keep those out; stop daemon threads; lock;
  *          Py_EndInterpreter; unlock; swap back; forget the entry.
  * zombie   an interpreter whose objects' memory is still seen from elsewhere (memoryview) is closed for
  *          everyone but ended only when the last view is gone: the memory belongs to its objects.
@@ -19,10 +20,16 @@
  * the process, lookup.c the questions.
  */
 #include "py/lifecycle_internal.h"
+#include "py/loader.h"
+#include "py/parsers.h"
+#include "py/stragglers.h"
+#include "py/worker.h"
 
 #include "core/queue.h"
 
 #include <stdlib.h>
+
+#define PATIENCE 0.5 /* seconds in which a thread has to become known to threading, or be gone */
 
 static struct {
     atoll_mutex lock;
@@ -41,9 +48,11 @@ void atoll_lifecycle_init(atoll_bootstrap bootstrap) { bootstrap_state = bootstr
 
 void atoll_interp_set_installed(bool value) { atomic_store(&install_in_new, value); }
 
+bool atoll_interp_installed(void) { return atomic_load(&install_in_new); }
+
 void atoll_interp_sweep_later(void) { atomic_store(&sweep_due, true); }
 
-static void lifecycle_lock_detached(void) {
+void atoll_lifecycle_lock_detached(void) {
     pthread_t self = pthread_self();
     atoll_mutex_lock(&lifecycle.lock);
     if (!lifecycle.cond_ready) {
@@ -61,7 +70,7 @@ static void lifecycle_lock_detached(void) {
 
 void atoll_lifecycle_lock(void) {
     PyThreadState *tstate = PyEval_SaveThread();
-    lifecycle_lock_detached();
+    atoll_lifecycle_lock_detached();
     PyEval_RestoreThread(tstate);
 }
 
@@ -76,8 +85,7 @@ void atoll_lifecycle_unlock(void) {
 
 /* ---- creation ---- */
 
-/* Makes sys.path of the attached interpreter what the message says, and atoll's names what install() promises. */
-static int prepare_interpreter(atoll_state *state, const atoll_message *path) {
+int atoll_interp_prepare(atoll_state *state, const atoll_message *path) {
     PyObject *list = atoll_decode(state->codec, path);
     if (list == NULL) {
         return -1;
@@ -107,7 +115,8 @@ static char *exception_text(void) {
 }
 
 /* Attached to a new interpreter: its entry, open, or NULL with *why (malloc). */
-static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_message *path, char **why) {
+static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_blueprint *print,
+                                      atoll_loader *loader, char **why) {
     PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
     if (entry == NULL) {
@@ -116,13 +125,16 @@ static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_message
     }
     (void)atoll_entry_begin_close(entry);
     atoll_state *state = bootstrap_state();
-    if (state == NULL || prepare_interpreter(state, path) < 0) {
+    if (state == NULL || atoll_interp_prepare(state, &print->path) < 0) {
         *why = exception_text();
     } else if (atoll_thread_state_keep(entry, tstate) < 0) {
         *why = strdup("out of memory");
     } else {
+        entry->loader = loader;
         atoll_entry_add_user(entry);
-        atoll_entry_reopen(entry);
+        if (!print->hidden) {
+            atoll_entry_reopen(entry);
+        }
         return entry;
     }
     atoll_registry_remove(entry);
@@ -130,34 +142,39 @@ static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_message
     return NULL;
 }
 
-static atoll_entry *create_locked(atoll_state *from, PyThreadState *here, const atoll_message *path) {
+/* Attached to `here`, or to nothing (NULL), and so again afterwards.  NULL with *why (malloc, or NULL: out of memory). */
+static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *print, char **why) {
     const PyInterpreterConfig config = {
         .use_main_obmalloc = 0,
         .allow_fork = 0,
         .allow_exec = 0,
         .allow_threads = 1,
-        .allow_daemon_threads = 0,
+        .allow_daemon_threads = 1, /* libraries start them: see stragglers.c */
         .check_multi_interp_extensions = 1,
         .gil = PyInterpreterConfig_OWN_GIL,
     };
     PyThreadState *tstate = NULL;
+    *why = NULL;
     PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
     if (PyStatus_Exception(status) || tstate == NULL) {
         (void)PyThreadState_Swap(here);
-        PyErr_Format(from->error, "interpreter creation failed: %s",
-                     status.err_msg != NULL ? status.err_msg : "unknown reason");
+        *why = strdup(status.err_msg != NULL ? status.err_msg : "unknown reason");
         return NULL;
     }
-    char *why = NULL;
-    atoll_entry *entry = adopt_interpreter(tstate, path, &why);
+    /* First, so that whatever is imported finds it. */
+    atoll_loader *loader = atoll_loader_install(print->extensions);
+    atoll_entry *entry = NULL;
+    if (PyErr_Occurred()) {
+        *why = exception_text();
+    } else {
+        entry = adopt_interpreter(tstate, print, loader, why);
+    }
     if (entry == NULL) {
+        atoll_loader_ending(loader);
         Py_EndInterpreter(tstate);
+        atoll_loader_ended(loader);
     }
     (void)PyThreadState_Swap(here);
-    if (entry == NULL) {
-        PyErr_Format(from->error, "interpreter creation failed: %s", why != NULL ? why : "out of memory");
-        free(why);
-    }
     return entry;
 }
 
@@ -196,101 +213,92 @@ static int ensure_main(atoll_state *from) {
     return rc;
 }
 
-atoll_entry *atoll_interp_create(atoll_state *from) {
-    atoll_interp_sweep(from);
+int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print) {
+    *print = (atoll_blueprint){.extensions = extensions};
     if (ensure_main(from) < 0) {
-        return NULL;
+        return -1;
     }
+    atoll_parsers_init();
     PyObject *sys_path = PySys_GetObject("path"); /* borrowed */
-    atoll_message path = {0};
     if (sys_path == NULL || !PyList_Check(sys_path)) {
         PyErr_SetString(PyExc_RuntimeError, "sys.path is not a list");
+        return -1;
+    }
+    return atoll_encode_whole(from->codec, &print->path, sys_path, "sys.path");
+}
+
+void atoll_blueprint_clear(atoll_blueprint *print) { atoll_message_clear(&print->path); }
+
+static const char at_exit[] = "no interpreter can be created while the process exits";
+
+/* Gives a spare the sys.path that it is to have.  0, or -1 with an exception. */
+static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blueprint *print) {
+    atoll_session s;
+    char *why = NULL;
+    atoll_session_open(&s, entry);
+    int rc = atoll_session_enter(&s, from);
+    if (rc == 0) {
+        if (atoll_interp_prepare(entry->state, &print->path) < 0) {
+            why = exception_text();
+            rc = -1;
+        }
+        atoll_session_leave(&s);
+    }
+    if (why != NULL) {
+        PyErr_Format(from->error, "interpreter creation failed: %s", why);
+        free(why);
+    }
+    atoll_session_close(&s);
+    return rc;
+}
+
+atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions) {
+    atoll_interp_sweep(from);
+    atoll_blueprint print;
+    if (atoll_blueprint_init(from, extensions, &print) < 0) {
         return NULL;
     }
-    if (atoll_encode(from->codec, &path, sys_path, "sys.path") < 0) {
+    bool same_path = true;
+    atoll_entry *entry = atoll_interp_exiting() ? NULL : atoll_spares_take(&print, &same_path);
+    if (entry != NULL && (same_path || prepare_spare(from, entry, &print) == 0)) {
+        atoll_blueprint_clear(&print);
+        return entry;
+    }
+    if (entry != NULL) { /* it may be changed, so it is not a spare any more */
+        atoll_interp_drop_user(from, entry);
+        atoll_entry_release(entry);
+        atoll_blueprint_clear(&print);
         return NULL;
     }
     atoll_lifecycle_lock();
-    atoll_entry *entry = NULL;
     if (atoll_interp_exiting()) {
-        PyErr_SetString(from->error, "no interpreter can be created while the process exits");
+        PyErr_SetString(from->error, at_exit);
     } else {
-        entry = create_locked(from, PyThreadState_Get(), &path);
+        char *why;
+        entry = create_locked(PyThreadState_Get(), &print, &why);
+        if (entry == NULL) {
+            PyErr_Format(from->error, "interpreter creation failed: %s", why != NULL ? why : "out of memory");
+            free(why);
+        }
     }
     atoll_lifecycle_unlock();
-    atoll_message_clear(&path);
+    atoll_blueprint_clear(&print);
+    return entry;
+}
+
+atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why) {
+    atoll_lifecycle_lock_detached();
+    atoll_entry *entry = NULL;
+    if (atoll_interp_exiting()) {
+        *why = strdup(at_exit);
+    } else {
+        entry = create_locked(NULL, print, why);
+    }
+    atoll_lifecycle_unlock();
     return entry;
 }
 
 /* ---- closing ---- */
-
-/* The module of this name if it was imported in the attached interpreter; else NULL, without an exception. */
-static PyObject *loaded_module(const char *name) {
-    PyObject *key = PyUnicode_FromString(name);
-    PyObject *module = key != NULL ? PyImport_GetModule(key) : NULL;
-    Py_XDECREF(key);
-    PyErr_Clear();
-    return module;
-}
-
-/* Threads of the attached interpreter that Py_EndInterpreter would not join, which is fatal to the process:
- * the ident of one, 0 when there is none, -1 with an exception. */
-static long long stray_thread(atoll_entry *entry, PyThreadState *mine) {
-    PyObject *joined = NULL;
-    long long found = 0;
-    PyObject *threading = loaded_module("threading");
-    if (threading != NULL) {
-        joined = PyObject_CallMethod(threading, "enumerate", NULL);
-        Py_DECREF(threading);
-        if (joined == NULL) {
-            return -1;
-        }
-    }
-    for (PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp); t != NULL && found == 0;
-         t = PyThreadState_Next(t)) {
-        if (t == mine || atoll_thread_state_is_cached(entry, t)) {
-            continue;
-        }
-        bool known = false;
-        for (Py_ssize_t i = 0; joined != NULL && i < PyList_GET_SIZE(joined) && !known; i++) {
-            PyObject *thread = PyList_GET_ITEM(joined, i);
-            PyObject *ident = PyObject_GetAttrString(thread, "ident");
-            PyObject *daemon = PyObject_GetAttrString(thread, "daemon");
-            known = ident != NULL && daemon == Py_False && PyLong_Check(ident) &&
-                    PyLong_AsUnsignedLong(ident) == t->thread_id;
-            Py_XDECREF(ident);
-            Py_XDECREF(daemon);
-            PyErr_Clear();
-        }
-        found = known ? 0 : (long long)t->thread_id;
-    }
-    Py_XDECREF(joined);
-    return found;
-}
-
-static PyObject *do_nothing(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)) { Py_RETURN_NONE; }
-
-/* Joins the attached interpreter's threads, as Py_EndInterpreter would.  Done before it, because that runs with
- * the lifecycle lock held, which those threads may want; and only once, because threading's shutdown is not
- * made to run twice in every version. */
-static void join_threads(void) {
-    static PyMethodDef nothing = {"_shutdown", do_nothing, METH_NOARGS, NULL};
-    PyObject *threading = loaded_module("threading");
-    if (threading == NULL) {
-        return;
-    }
-    PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
-    if (done == NULL) {
-        PyErr_WriteUnraisable(threading);
-    }
-    Py_XDECREF(done);
-    PyObject *instead = PyCFunction_New(&nothing, NULL);
-    if (instead == NULL || PyObject_SetAttrString(threading, "_shutdown", instead) < 0) {
-        PyErr_WriteUnraisable(threading);
-    }
-    Py_XDECREF(instead);
-    Py_DECREF(threading);
-}
 
 /* The gate is shut and entry's interpreter attached through `mine`, with the lifecycle lock held.  Ends it; no thread
  * state is attached afterwards. */
@@ -308,29 +316,38 @@ static void end_locked(atoll_entry *entry, PyThreadState *mine) {
     atoll_registry_remove(entry);
 }
 
-atoll_end_result atoll_interp_end(atoll_entry *entry, long long *stray) {
-    PyThreadState *here = PyThreadState_Get();
+atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long *stray) {
+    PyThreadState *here = atoll_thread_state_attached();
     PyThreadState *mine = atoll_thread_state(entry);
     if (mine == NULL) {
-        PyErr_NoMemory();
+        if (here != NULL) {
+            PyErr_NoMemory();
+        }
         return ATOLL_END_FAILED;
     }
     atoll_queues_unbind(entry->id); /* what its items lend from it comes back */
     (void)PyThreadState_Swap(mine);
     atoll_session_housekeeping(entry);
-    *stray = stray_thread(entry, mine);
-    if (*stray != 0) {
+    bool empty = atoll_loader_shut(entry->loader);
+    *stray = atoll_stray_thread(entry, mine, patience);
+    if (*stray != 0 || !empty) {
         PyErr_Clear();
+        atoll_loader_reopen(entry->loader);
         (void)PyThreadState_Swap(here);
         return ATOLL_END_STRAY;
     }
     /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
     atoll_thread_states_drop(entry, mine);
-    join_threads();
-    long long late = stray_thread(entry, mine);
+    /* These may wait for foreign threads, which must get in for that. */
+    atoll_loader_reopen(entry->loader);
+    atoll_join_threads();
+    atoll_run_exit_functions();
+    (void)atoll_loader_shut(entry->loader); /* who is still inside after that is a thread that is left */
+    atoll_loader_ending(entry->loader);
+    bool alone = atoll_stop_daemons(entry, mine);
     PyErr_Clear();
-    /* A thread that was started while the others were joined makes ending fatal: keep the interpreter. */
-    if (late != 0 || (atomic_load(&entry->exports) != 0 && !atoll_interp_exiting())) {
+    /* A thread that is left makes ending fatal, and views of its memory do not end with it: keep the interpreter. */
+    if (!alone || (atomic_load(&entry->exports) != 0 && !atoll_interp_exiting())) {
         atomic_store(&entry->zombie, true);
         (void)atoll_thread_state_keep(entry,
                                       mine); /* drop() forgot it; without memory the next end makes another */
@@ -340,11 +357,34 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, long long *stray) {
     atoll_lifecycle_lock();
     end_locked(entry, mine);
     atoll_lifecycle_unlock();
-    (void)PyThreadState_Swap(here);
+    atoll_loader *loader = entry->loader;
+    entry->loader = NULL;
+    atoll_loader_ended(loader);
+    if (here != NULL) {
+        (void)PyThreadState_Swap(here);
+    }
     return ATOLL_END_DONE;
 }
 
-int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
+bool atoll_interp_end_detached(atoll_entry *entry) {
+    long long stray = 0;
+    atoll_end_result result = ATOLL_END_STRAY;
+    bool shut = atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN;
+    if (shut) {
+        result = atoll_interp_end(entry, 0, &stray);
+    }
+    if (result == ATOLL_END_STRAY || result == ATOLL_END_FAILED) {
+        if (shut) {
+            atoll_entry_reopen(entry);
+        }
+        atoll_interp_sweep_later(); /* somebody is inside: whoever can closes it when they have left */
+    }
+    (void)atoll_entry_remove_user(entry);
+    atoll_entry_release(entry);
+    return result == ATOLL_END_DONE;
+}
+
+static int close_interp(atoll_state *from, atoll_entry *entry, double patience) {
     long long id = (long long)entry->id;
     if (!entry->owned) {
         PyErr_Format(from->error, "cannot close unrecognized interpreter %lld", id);
@@ -373,13 +413,19 @@ int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
         break;
     }
     long long stray = 0;
-    switch (atoll_interp_end(entry, &stray)) {
+    switch (atoll_interp_end(entry, patience, &stray)) {
     case ATOLL_END_STRAY:
         atoll_entry_reopen(entry);
-        PyErr_Format(
-            from->error,
-            "cannot close interpreter %lld: thread %lld still runs in it and was not started by threading",
-            id, stray);
+        if (stray > 0) {
+            PyErr_Format(from->error,
+                         "cannot close interpreter %lld: thread %lld still runs in it and was not started by "
+                         "threading",
+                         id, stray);
+        } else { /* before it has an ident, or inside of Py_AddPendingCall() */
+            PyErr_Format(from->error,
+                         "cannot close interpreter %lld: a thread of an extension module is still inside",
+                         id);
+        }
         return -1;
     case ATOLL_END_FAILED:
         atoll_entry_reopen(entry);
@@ -392,11 +438,15 @@ int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
     return 0;
 }
 
+int atoll_interp_close(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, PATIENCE); }
+
+int atoll_interp_close_now(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, 0); }
+
 void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry) {
     atoll_entry_retain(entry);
     if (atoll_entry_remove_user(entry) && atoll_entry_is_open(entry)) {
         PyObject *exc = PyErr_GetRaisedException();
-        if (entry->interp == from->interp || atoll_interp_close(from, entry) < 0) {
+        if (entry->interp == from->interp || atoll_interp_close_now(from, entry) < 0) {
             PyErr_Clear();
             atoll_interp_sweep_later();
         }
@@ -423,7 +473,7 @@ void atoll_interp_sweep(atoll_state *from) {
     atoll_entry *entry;
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_unused)) != NULL;) {
         below = entry->id;
-        if (entry->interp == from->interp || atoll_interp_close(from, entry) < 0) {
+        if (entry->interp == from->interp || atoll_interp_close_now(from, entry) < 0) {
             PyErr_Clear();
             atoll_interp_sweep_later(); /* still running: the next sweep tries again */
         }
@@ -433,7 +483,7 @@ void atoll_interp_sweep(atoll_state *from) {
         below = entry->id;
         long long stray = 0;
         /* Whoever resets the mark ends it; atoll_interp_end marks it again if views are left. */
-        if (atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry, &stray) >= ATOLL_END_STRAY) {
+        if (atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry, 0, &stray) >= ATOLL_END_STRAY) {
             atomic_store(&entry->zombie, true);
             PyErr_Clear();
         }

@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_LIFECYCLE_H
 #define ATOLL_PY_LIFECYCLE_H
 
+#include "py/loader.h"
 #include "py/state.h"
 
 /* The module layer's way to make atoll._atoll exist in the current interpreter. */
@@ -9,7 +10,26 @@ typedef atoll_state *(*atoll_bootstrap)(void);
 void atoll_lifecycle_init(atoll_bootstrap bootstrap);
 
 /* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
-atoll_entry *atoll_interp_create(atoll_state *from);
+atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions);
+
+/* What creating an interpreter takes from the one that asks for it; a lasting copy. */
+typedef struct {
+    atoll_message path; /* its sys.path */
+    atoll_extensions extensions;
+    bool hidden; /* its gate stays shut: nobody finds it */
+} atoll_blueprint;
+/* 0, or -1 with an exception: also when the main interpreter cannot be prepared. */
+int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print);
+void atoll_blueprint_clear(atoll_blueprint *print);
+/* The same on a thread without a thread state, from a blueprint.  NULL with *why (malloc, or NULL: out of memory). */
+atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why);
+/* Makes sys.path of the attached interpreter what the message says, and atoll's names what install() promises.  0, or
+ * -1 with an exception. */
+int atoll_interp_prepare(atoll_state *state, const atoll_message *path);
+/* Ends an owned interpreter of which the caller has one user and one reference, which it gives back.  No thread state is
+ * attached.  False: it could not be ended now, a sweep will; then this thread is to attach to no other interpreter, because
+ * its thread state there is going to be deleted by another (see atoll_thread_state_discard). */
+bool atoll_interp_end_detached(atoll_entry *entry);
 
 /* Ends entry's interpreter: joins its threads, runs its exit handlers, frees it.  0, or -1 with an exception:
  * InterpreterError when it is current, running or not Atoll's, InterpreterNotFoundError when it is gone. */
@@ -44,6 +64,7 @@ int atoll_interp_running(atoll_state *from, int64_t id);
 
 /* Whether atoll.install() holds for interpreters created from now on. */
 void atoll_interp_set_installed(bool value);
+bool atoll_interp_installed(void);
 
 enum { ATOLL_WHENCE_RUNTIME = 1, ATOLL_WHENCE_ATOLL = 100 };
 

@@ -8,12 +8,16 @@
 /* The lifecycle lock: recursive, awaited detached, so any GIL may be taken with it held. A thread state must be
  * attached for lock, none for unlock. */
 void atoll_lifecycle_lock(void);
+void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
 void atoll_lifecycle_unlock(void);
 
 typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_STRAY, ATOLL_END_FAILED } atoll_end_result;
 
-/* The gate is shut.  Attaches, checks, ends, comes back.  STRAY (with the ident of the thread) and FAILED (with an
- * exception): nothing was done, the gate may be opened again. */
-atoll_end_result atoll_interp_end(atoll_entry *entry, long long *stray);
+/* The gate is shut.  Attaches, checks, ends, comes back to where it was, which may be without a thread state; patience as for
+ * atoll_stray_thread().  STRAY (with the ident of the thread) and FAILED (with an exception): nothing was done, the gate may be opened again. */
+atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long *stray);
+
+/* As atoll_interp_close(), for who tries again later: without patience with threads that begin or end. */
+int atoll_interp_close_now(atoll_state *from, atoll_entry *entry);
 
 #endif

@@ -31,8 +31,7 @@ typedef enum {
     OUT_NO_STATE,    /* atoll._atoll cannot be had there */
 } outcome;
 
-/* Marks the attached interpreter as running.  Whether the mark is ours to take away. */
-static bool start_running(atoll_entry *entry) {
+bool atoll_run_begin(atoll_entry *entry) {
     atomic_fetch_add_explicit(&entry->runners, 1, memory_order_relaxed);
     if (!entry->owned || atoll_interp_is_running(entry->interp)) {
         return false;
@@ -44,7 +43,7 @@ static bool start_running(atoll_entry *entry) {
     return true;
 }
 
-static void stop_running(atoll_entry *entry, bool marked) {
+void atoll_run_end(atoll_entry *entry, bool marked) {
     if (marked) {
         atoll_interp_set_not_running(entry->interp);
     }
@@ -180,7 +179,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         }
         Py_INCREF(callable); /* calls inside this one may push it out of the cache */
     }
-    bool marked = start_running(entry);
+    bool marked = atoll_run_begin(entry);
     atoll_call_args args;
     PyObject *result = NULL;
     outcome out = OUT_OK;
@@ -203,7 +202,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         Py_DECREF(result);
     }
     Py_XDECREF(callable);
-    stop_running(entry, marked);
+    atoll_run_end(entry, marked);
     atoll_interp_park_if_exiting(s);
     return out;
 }
@@ -282,12 +281,12 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
         }
     }
     Py_INCREF(script);
-    bool marked = start_running(entry);
+    bool marked = atoll_run_begin(entry);
     PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
     outcome out = result == NULL ? capture(state, s, script, key) : OUT_OK;
     Py_XDECREF(result);
     Py_DECREF(script);
-    stop_running(entry, marked);
+    atoll_run_end(entry, marked);
     atoll_interp_park_if_exiting(s);
     return out;
 }
@@ -338,12 +337,12 @@ static outcome bind_there(atoll_session *s) {
     if (is_busy(entry)) {
         return OUT_BUSY;
     }
-    bool marked = start_running(entry);
+    bool marked = atoll_run_begin(entry);
     PyObject *values = atoll_decode(state->codec, &s->out);
     int rc = values != NULL ? PyDict_Update(state->main_dict, values) : -1;
     Py_XDECREF(values);
     outcome out = rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK;
-    stop_running(entry, marked);
+    atoll_run_end(entry, marked);
     return out;
 }
 

@@ -16,6 +16,10 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
 /* Binds the shareable values of the dict in __main__ there, all or none.  0, or -1 with an exception. */
 int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values);
 
+/* Marks the attached interpreter as running.  Whether CPython's mark is ours to take away, which end() wants to know. */
+bool atoll_run_begin(atoll_entry *entry);
+void atoll_run_end(atoll_entry *entry, bool marked);
+
 /* script.c: what exec() runs, compiled and cached. */
 typedef struct {
     PyObject *holder; /* keeps text alive; a reference */

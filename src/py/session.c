@@ -211,6 +211,10 @@ int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate) {
     entry->cached = node;
     atoll_mutex_unlock(&entry->lock);
     size_t at = slot_of(table, entry->id);
+    if (table->slots[at] != NULL) { /* discarded before */
+        (void)node_reap(table->slots[at]);
+        table->used--;
+    }
     table->slots[at] = node;
     table->ids[at] = entry->id;
     table->used++;
@@ -244,6 +248,46 @@ bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate) {
     }
     atoll_mutex_unlock(&entry->lock);
     return node != NULL;
+}
+
+/* Gives an interpreter a thread state that no OS thread has: the next session there, or its end, deletes it.  A NULL
+ * from CPython (out of memory) is passed over: then the interpreter is of no use, which the next attempt finds. */
+static void leave_placeholder(atoll_entry *entry) {
+    atoll_cached *node = calloc(1, sizeof *node);
+    PyThreadState *tstate = node != NULL ? PyThreadState_New(entry->interp) : NULL;
+    if (tstate == NULL) {
+        free(node);
+        return;
+    }
+    node->entry = entry;
+    node->tstate = tstate;
+    node->orphan = true;
+    atoll_entry_retain(entry);
+    atomic_fetch_add(&entry->orphans, 1);
+    atoll_mutex_lock(&entry->lock);
+    node->next = entry->cached;
+    entry->cached = node;
+    atoll_mutex_unlock(&entry->lock);
+}
+
+void atoll_thread_state_discard(atoll_entry *entry) {
+    PyThreadState *tstate = PyThreadState_Get();
+    if (ATOLL_FIRST_THREAD_STATE_ONCE) {
+        leave_placeholder(entry);
+    }
+    PyThreadState_Clear(tstate);
+    atoll_mutex_lock(&entry->lock);
+    atoll_cached **link = &entry->cached;
+    while (*link != NULL && (*link)->tstate != tstate) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        atoll_cached *node = *link;
+        *link = node->next;
+        node->tstate = NULL; /* this thread's table frees it */
+    }
+    atoll_mutex_unlock(&entry->lock);
+    PyThreadState_DeleteCurrent();
 }
 
 /* Takes one node (an orphan, when asked for) out of the entry's list; NULL when there is none. */

@@ -42,6 +42,10 @@ bool atoll_session_interrupted(atoll_session *s);
 PyThreadState *atoll_thread_state(atoll_entry *entry);
 /* Caches `tstate`, which belongs to this OS thread.  0 or -1 (out of memory, no exception). */
 int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate);
+/* Deletes the attached thread state, which is this OS thread's cached one in entry's interpreter; none is attached
+ * afterwards.  For a thread that attaches no other: CPython keeps, for PyGILState_Ensure, the last that a thread attached,
+ * and only the thread itself can make it forget that. */
+void atoll_thread_state_discard(atoll_entry *entry);
 /* Deletes every cached thread state of entry but `keep`, which is forgotten, not deleted.
  * The interpreter's thread state `keep` is attached and the gate is shut. */
 void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep);

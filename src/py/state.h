@@ -34,6 +34,18 @@ typedef enum {
     ATOLL_Q_NAMES
 } atoll_queue_name;
 
+/* What atoll._pool defines, in the order of pool.c's list. */
+typedef enum {
+    ATOLL_P_FUTURE,
+    ATOLL_P_BASE,
+    ATOLL_P_CANCELLED,
+    ATOLL_P_BROKEN,
+    ATOLL_P_START,
+    ATOLL_P_SUBMIT_TO,
+    ATOLL_P_CALL_ASYNC,
+    ATOLL_P_NAMES
+} atoll_pool_name;
+
 typedef struct atoll_state {
     int64_t interp_id;
     PyInterpreterState *interp;
@@ -56,6 +68,7 @@ typedef struct atoll_state {
     atoll_batch batch; /* storage for the next put, unless somebody is using it */
     bool batch_in_use;
     PyObject *queue_names[ATOLL_Q_NAMES]; /* NULL until they are needed */
+    PyObject *pool_names[ATOLL_P_NAMES];  /* likewise */
     atoll_script scripts[ATOLL_SCRIPT_CACHE];
 } atoll_state;
 

@@ -1,4 +1,4 @@
-"""Run tests of CPython's test.test_interpreters in this process and report each over a pipe.
+"""Run CPython's tests of interpreters in this process and report each over a pipe.
 
 Started by tools/conformance.py as ``python worker.py FD REQUEST``.  FD is the pipe's writing end, REQUEST a JSON
 object: `module` to load, `tests` to run (None: all), `pattern` that their names must contain (or None), and
@@ -80,7 +80,7 @@ def describe(subtest):
 
 def short_name(test):
     """Return 'test_api.CreateTests.test_in_main' for test.test_interpreters.test_api.CreateTests.test_in_main."""
-    return test.id().removeprefix("test.test_interpreters.")
+    return test.id().split(".", 2)[2]
 
 
 def flatten(suite):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cli_helpers import skip_without
 from helpers import check_ended, run_python
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -15,11 +16,13 @@ PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 
 
 def test_found():
-    assert len(EXAMPLES) >= 2
+    assert len(EXAMPLES) >= 3
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_example(number, tmp_path):
+    if "import numpy" in EXAMPLES[number]:
+        skip_without("numpy")
     script = tmp_path / "example.py"
     script.write_text(EXAMPLES[number])
     expected = PRINTED.findall(EXAMPLES[number])

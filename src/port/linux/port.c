@@ -7,7 +7,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,6 +75,15 @@ void atoll_event_renew(int fd) {
     }
 }
 
+void *atoll_memory_large(size_t size) {
+    const size_t large = (size_t)2 * 1024 * 1024;
+    void *memory = aligned_alloc(large, (size + large - 1) / large * large);
+    if (memory != NULL) {
+        (void)madvise(memory, size, MADV_HUGEPAGE);
+    }
+    return memory;
+}
+
 int atoll_cpu_count(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -134,6 +145,13 @@ int atoll_thread_start(void (*run)(void *), void *arg) {
     return 0;
 }
 
+void atoll_thread_name(const char *name) {
+    char cut[16]; /* as much as Linux keeps */
+    strncpy(cut, name, sizeof cut - 1);
+    cut[sizeof cut - 1] = '\0';
+    (void)pthread_setname_np(pthread_self(), cut);
+}
+
 _Noreturn void atoll_thread_park(void) {
     for (;;) {
         pause();
@@ -157,3 +175,12 @@ void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_ch
 }
 
 _Noreturn void atoll_process_exit(int status) { _exit(status); }
+
+void atoll_signal_handlers(uintptr_t handlers[ATOLL_SIGNALS]) {
+    for (int number = 0; number < ATOLL_SIGNALS; number++) {
+        struct sigaction action;
+        /* Both kinds of handlers are in one place. */
+        handlers[number] =
+            number > 0 && sigaction(number, NULL, &action) == 0 ? (uintptr_t)action.sa_sigaction : 0;
+    }
+}

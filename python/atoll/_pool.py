@@ -1,0 +1,315 @@
+"""InterpreterPoolExecutor: the executor interface over native workers (``atoll._atoll._Pool``).
+
+What is here is what the submitting interpreter does: the executor's contract, map(), and the end.  Tasks go to
+the workers and their outcomes come back without any of it.  Loaded when a pool is first made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import Future as _BaseFuture
+from concurrent.futures._base import LOGGER
+from concurrent.futures.thread import BrokenThreadPool
+
+from . import _atoll
+from ._map import Map
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal, ParamSpec, TypeVar
+
+    _P = ParamSpec("_P")
+    _T = TypeVar("_T")
+
+__all__ = ["BrokenInterpreterPool", "CancelledError", "Future", "InterpreterPoolExecutor"]
+
+
+class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg, override]
+    """A concurrent.futures.Future of a call in another interpreter.
+
+    Executors make it; it cannot be made otherwise.
+    """
+
+
+class BrokenInterpreterPool(BrokenThreadPool):
+    """No worker can be made ready: the initializer raised, or no interpreter could be created."""
+
+
+def _broken(pool: _atoll._Pool) -> BrokenInterpreterPool:
+    """Return the exception for calls of a broken pool; log the reason once."""
+    if pool not in _reported:
+        _reported.add(pool)
+        LOGGER.critical("Exception in initializer:", exc_info=pool.why())
+    return BrokenInterpreterPool(
+        "A thread initializer failed, the thread pool is not usable anymore"
+    ).with_traceback(None)
+
+
+def _start(pool: _atoll._Pool) -> None:
+    """Start the thread that tells the futures of a pool that somebody watches."""
+    if not pool.delivers:
+        pool.delivers = True
+        thread = threading.Thread(target=pool.deliver, name="atoll-futures")
+        thread.start()
+        _deliverers[pool] = thread
+
+
+# ---- calls in one interpreter ----
+
+_guests: weakref.WeakKeyDictionary[_atoll.Interpreter, _atoll._Pool] = weakref.WeakKeyDictionary()
+
+
+def _submit_to(interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    """``Interpreter.submit``: a pool with one worker, which works in that interpreter."""
+    pool = _guests.get(interp)
+    if pool is None:
+        pool = _atoll._Pool(
+            max_workers=1,
+            name=f"atoll-{interp.id}",
+            initializer=None,
+            initargs=(),
+            max_tasks=0,
+            timeout=0.0,
+            extensions=None,
+            spares=False,
+            guest=interp,
+        )
+        _guests[interp] = pool
+        weakref.finalize(interp, pool.shut).atexit = False
+        _note(pool)
+    return pool.submit(fn, *args, **kwargs)
+
+
+async def _call_async(
+    interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    """``Interpreter.call_async``."""
+    import asyncio
+
+    future = _submit_to(interp, fn, *args, **kwargs)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            future.interrupt()
+        raise
+
+
+# ---- the end of the interpreter ----
+
+_reported: weakref.WeakSet[_atoll._Pool] = weakref.WeakSet()
+_deliverers: weakref.WeakKeyDictionary[_atoll._Pool, threading.Thread] = weakref.WeakKeyDictionary()
+_pools: set[_atoll._Pool] = set()  # that may have workers, also of executors that are gone
+_executors: weakref.WeakSet[InterpreterPoolExecutor] = weakref.WeakSet()
+
+
+def _note(pool: _atoll._Pool) -> None:
+    """Remember that a pool is there, and forget those that have ended."""
+    for other in list(_pools):
+        if other.finished:
+            _pools.discard(other)
+    _pools.add(pool)
+
+
+def _join(pool: _atoll._Pool) -> None:
+    """Wait for the last worker, and for all futures to be told."""
+    pool.join(None)
+    thread = _deliverers.get(pool)
+    if thread is not None and thread is not threading.current_thread():
+        thread.join()
+    if pool.finished:
+        _pools.discard(pool)
+
+
+def _at_exit() -> None:
+    """Let the pools finish what they have, as the standard library's do."""
+    for executor in list(_executors):
+        executor.shutdown(wait=False)
+    pools = list(_pools)
+    for pool in pools:
+        pool.shut()
+    for pool in pools:
+        _join(pool)
+
+
+# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+
+
+class _Threads:
+    """How many workers there are, for those who ask ThreadPoolExecutor's private attribute."""
+
+    def __init__(self, pool: _atoll._Pool) -> None:
+        self._pool = pool
+
+    def __len__(self) -> int:
+        return self._pool.workers
+
+
+class InterpreterPoolExecutor(ThreadPoolExecutor):
+    """A pool of interpreters, each with a thread and a GIL of its own, behind the interface of concurrent.futures.
+
+    What is submitted crosses by value (see ``Interpreter.call``): also functions of ``__main__``, lambdas and closures.
+    Exceptions come back as themselves; their ``__cause__`` is an ExecutionFailed with the remote traceback.
+    Workers are started when there is work for them.
+
+    It is a ThreadPoolExecutor in name only, as the standard library's is and as asyncio wants it: nothing of that is
+    used.
+    """
+
+    BROKEN = BrokenInterpreterPool
+    _counter = itertools.count().__next__
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        task_timeout: float | None = None,
+        prewarm: bool = True,
+        extensions: Literal["isolate", "strict", "shared"] | None = None,
+    ) -> None:
+        """Make a pool.
+
+        Args:
+            max_workers: how many interpreters at most; the default is one for each processor.
+            thread_name_prefix: the beginning of the workers' names, which debuggers and top show.
+            initializer: called in each new interpreter before its first task. If it raises or cannot cross, the pool
+                is broken.
+            initargs: its arguments.
+            max_tasks_per_child: after so many tasks a worker goes on in a new interpreter.
+            task_timeout: seconds that a task may take. It then fails with TimeoutError; its worker is interrupted,
+                and replaced when it does not react within a second.
+            prewarm: whether workers may start from the spare interpreters of ``atoll.prewarm()``.
+            extensions: how extension modules are loaded; see ``create()``.
+
+        Raises:
+            ValueError: for a number that is not positive.
+            TypeError: for an initializer that is not callable.
+        """
+        if max_workers is None:
+            max_workers = (
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if isinstance(initializer, str):
+            raise TypeError("scripts not supported")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        if task_timeout is not None and not task_timeout > 0:
+            raise ValueError("task_timeout must be greater than 0")
+        self._thread_name_prefix = thread_name_prefix or f"InterpreterPoolExecutor-{self._counter()}"
+        self._max_workers = max_workers
+        self._one_by_one = task_timeout is not None
+        self._most_items = max_tasks_per_child
+        self._maps: weakref.WeakSet[Map] = weakref.WeakSet()
+        self._pool = _atoll._Pool(
+            max_workers=max_workers,
+            name=self._thread_name_prefix,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks=max_tasks_per_child or 0,
+            timeout=float(task_timeout or 0),
+            extensions=extensions,
+            spares=prewarm,
+            guest=None,
+        )
+        _note(self._pool)
+        _executors.add(self)
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future:
+        """Schedule fn(*args, **kwargs) and return its Future.
+
+        What cannot be sent makes the future fail. Raises RuntimeError after shutdown(), BrokenInterpreterPool.
+        """
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., _T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        progress: bool = False,
+    ) -> Iterator[_T]:
+        """Return an iterator over fn's results, in the order of the iterables' items.
+
+        Args:
+            fn: takes as many arguments as there are iterables.
+            *iterables: what its arguments are taken from, until the shortest has ended.
+            timeout: seconds from now, after which the iterator raises TimeoutError.
+            chunksize: how many calls are sent to a worker at once. None: as many as take about two milliseconds.
+            buffersize: how many items at most are taken from the iterables before their results are asked for. None:
+                a few chunks, but a sequence is worked off in the background until the first result is asked for.
+            progress: shows how far it is, with tqdm where that is installed.
+
+        Raises:
+            TypeError, ValueError: for a chunksize or buffersize that is no positive integer.
+        """
+        mapping = Map(self, fn, iterables, timeout, chunksize, buffersize)
+        self._maps.add(mapping)
+        mapping.begin()
+        if progress:
+            from ._progress import show
+
+            return show(mapping, mapping.total)
+        return mapping
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; end the workers when all is done.
+
+        Args:
+            wait: whether to wait for that.
+            cancel_futures: whether to cancel what has not begun.
+        """
+        pool: _atoll._Pool | None = getattr(self, "_pool", None)
+        if pool is None:  # __init__ failed
+            return
+        maps = list(self._maps)
+        for mapping in maps:
+            if cancel_futures:
+                mapping.abandon()
+            else:
+                mapping.finish()
+        pool.shut()
+        if cancel_futures:
+            pool.drain()
+        if pool.broken:
+            _broken(pool)
+        if wait:
+            _join(pool)
+            if pool.broken:
+                _broken(pool)
+
+    def __del__(self) -> None:
+        """Let the workers end when they have done what was submitted."""
+        pool = getattr(self, "_pool", None)
+        if pool is not None:
+            pool.shut()
+
+    @property
+    def _threads(self) -> _Threads:  # type: ignore[override]
+        return _Threads(self._pool)
+
+    @property
+    def _broken(self) -> bool:  # type: ignore[override]
+        return self._pool.broken
+
+    @property
+    def _shutdown(self) -> bool:  # type: ignore[override]
+        return self._pool.is_shut

@@ -1,0 +1,129 @@
+"""What a few modules need that keep one state for the whole process, in an interpreter of their own.
+
+The loader calls apply() for a new module, before its code runs, in interpreters that isolate extensions.
+"""
+
+import atexit
+import builtins
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ._atoll import get_main
+
+# ------------------------------------------------------------------------------------------------
+# faulthandler: the process has one set of handlers, and the file that they write to is an object of whoever enabled
+# them. So main is the one who does, with a file descriptor, which is no object.
+# ------------------------------------------------------------------------------------------------
+
+# The place of the argument `file` among those of each function, None where it has none.
+_PLACE_OF_FILE = {
+    "enable": 0,
+    "disable": None,
+    "is_enabled": None,
+    "register": 1,
+    "unregister": None,
+    "dump_traceback_later": 2,
+    "cancel_dump_traceback_later": None,
+}
+
+
+def _descriptor(file: Any) -> int:
+    """Return the descriptor of what faulthandler takes for a file."""
+    if file is None:
+        file = sys.stderr
+        if file is None:
+            raise RuntimeError("sys.stderr is None")
+    if isinstance(file, int):
+        return file
+    descriptor = int(file.fileno())
+    file.flush()
+    return descriptor
+
+
+def call_faulthandler(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Any]:
+    """Call a function of faulthandler here; return the name of what it raised or None, and its text or the result."""
+    import faulthandler
+
+    try:
+        return None, getattr(faulthandler, name)(*args, **kwargs)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        return type(error).__name__, str(error)
+
+
+def _faulthandler(module: ModuleType) -> None:
+    def in_main(name: str, place: int | None) -> Callable[..., Any]:
+        original = getattr(module, name)
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if place is not None and len(args) > place:
+                args = (*args[:place], _descriptor(args[place]), *args[place + 1 :])
+            elif place is not None:
+                kwargs["file"] = _descriptor(kwargs.get("file"))
+            failed, result = get_main().call(call_faulthandler, name, args, kwargs)
+            if failed is not None:
+                raise getattr(builtins, failed)(result)
+            return result
+
+        return call
+
+    for name, place in _PLACE_OF_FILE.items():
+        setattr(module, name, in_main(name, place))
+
+
+# ------------------------------------------------------------------------------------------------
+# tracemalloc: traces all interpreters, and keeps objects of theirs.
+# ------------------------------------------------------------------------------------------------
+
+
+def _tracemalloc(module: ModuleType) -> None:
+    def start(*_args: int) -> None:
+        """Raise RuntimeError: tracing concerns the whole process."""
+        raise RuntimeError("tracemalloc traces the whole process: start it in the main interpreter")
+
+    module.start = start  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------------------
+# uvloop: asks for signals in the thread that it takes for the main one. They go to the main interpreter, so it
+# is told that it has them, and gets none.
+# ------------------------------------------------------------------------------------------------
+
+
+def _uvloop(_module: ModuleType) -> None:
+    original = signal.set_wakeup_fd
+
+    @functools.wraps(original)
+    def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+        try:
+            return original(fd, warn_on_full_buffer=warn_on_full_buffer)
+        except ValueError:  # not the main interpreter
+            return -1
+
+    signal.set_wakeup_fd = set_wakeup_fd
+
+
+# ------------------------------------------------------------------------------------------------
+# numexpr: its threads wait for work for ever, unless it is told to have one.
+# ------------------------------------------------------------------------------------------------
+
+
+def _numexpr(module: ModuleType) -> None:
+    atexit.register(lambda: module._set_num_threads(1))
+
+
+_QUIRKS = {
+    "_tracemalloc": _tracemalloc,
+    "faulthandler": _faulthandler,
+    "numexpr.interpreter": _numexpr,
+    "uvloop.loop": _uvloop,
+}
+
+
+def apply(name: str, module: ModuleType) -> None:
+    """Change a module that was just made."""
+    _QUIRKS[name](module)

@@ -1,0 +1,86 @@
+"""``python -m atoll run``: a script or a module in a fresh interpreter, as ``python`` would run it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import atoll
+
+from . import run_there
+
+_DESCRIPTION = """\
+Run a script, or a module as a script, in a fresh interpreter, as `python SCRIPT` and `python -m MODULE` would: with
+its own __main__, sys.argv, sys.path[0] and exit status. It runs on the process's main thread, so Ctrl-C reaches it.
+"""
+_EPILOG = """\
+Everything after SCRIPT or MODULE belongs to it. What no interpreter but the main one can do, it cannot do either:
+install signal handlers, os.fork().
+"""
+_MODES = ("isolate", "strict", "shared")
+
+
+def add_command(commands: Any) -> None:
+    """Add this command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "run",
+        help="run a script in a fresh interpreter",
+        usage="%(prog)s [-h] [--extensions MODE] (SCRIPT | -m MODULE) [ARGUMENT ...]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "script",
+        nargs="?",
+        metavar="SCRIPT",
+        help="a Python file, or a directory or zip file with a __main__.py",
+    )
+    parser.add_argument("-m", dest="module", metavar="MODULE", help="a module or package by its name")
+    parser.add_argument(
+        "--extensions",
+        choices=_MODES,
+        default=None,
+        metavar="MODE",
+        help="how extension modules are loaded: isolate, strict or shared (default: ATOLL_EXTENSIONS, or isolate)",
+    )
+    parser.set_defaults(parser=parser)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into what is this command's and what is the script's."""
+    index = 1
+    while index < len(arguments):
+        argument = arguments[index]
+        index += 1
+        if argument in ("-m", "--extensions"):
+            index += 1
+        if not argument.startswith("-") or (argument.startswith("-m")):
+            break
+    return list(arguments[:index]), list(arguments[index:])
+
+
+def main(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Run it; return the exit status."""
+    if options.script is None and options.module is None:
+        options.parser.error("what is to be run? Give a SCRIPT, or -m MODULE")
+    if options.script is not None:
+        try:
+            os.stat(options.script)
+        except OSError as error:
+            name = os.path.abspath(options.script)
+            print(
+                f"{options.parser.prog}: can't open file {name!r}: [Errno {error.errno}] {error.strerror}",
+                file=sys.stderr,
+            )
+            return 2
+    # The new interpreter has no sys.path[0]; this one's is that of `python -m atoll`, the current directory.
+    path = sys.path[:] if sys.flags.safe_path else sys.path[1:]
+    interp = atoll.create(extensions=options.extensions)
+    status = interp.call(run_there.run, options.script, options.module, arguments, path)
+    try:
+        interp.close()
+    except atoll.InterpreterError:
+        # Threads are left that nothing can end. The script is done and its output written: so CPython ends a process.
+        os._exit(status & 0xFF)
+    return status

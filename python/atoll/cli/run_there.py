@@ -1,0 +1,141 @@
+"""What ``python -m atoll run`` does in the interpreter that it runs a script in."""
+
+import atexit
+import os
+import pkgutil
+import runpy
+import sys
+import threading
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from types import CodeType
+
+
+def run(script: str | None, module: str | None, arguments: list[str], path: list[str]) -> int:
+    """Run a script or a module in ``__main__`` as ``python`` does; return the exit status."""
+    import warnings  # noqa: F401  without this CPython forgets -W here
+
+    sys.path[:] = path
+    error = _run(script, module, arguments)
+    status = 0 if error is None else _report(error)
+    return _finish(status)
+
+
+def _run(script: str | None, module: str | None, arguments: list[str]) -> BaseException | None:
+    """Run it; return what it raised."""
+    try:
+        if script is not None:
+            _run_script(script, arguments)
+        else:
+            assert module is not None
+            sys.argv[:] = ["-m", *arguments]
+            if not sys.flags.safe_path:
+                sys.path.insert(0, os.getcwd())
+            runpy._run_module_as_main(module)  # type: ignore[attr-defined]
+    except BaseException as error:
+        return error
+    return None
+
+
+def _run_script(script: str, arguments: list[str]) -> None:
+    sys.argv[:] = [script, *arguments]
+    if pkgutil.get_importer(script) is not None:  # a directory or a zip file
+        sys.path.insert(0, os.path.abspath(script))
+        runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
+        return
+    file = os.path.abspath(script)
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+    code, loader = _load(file)
+    namespace = sys.modules["__main__"].__dict__
+    namespace.update(__name__="__main__", __file__=file, __loader__=loader, __spec__=None)
+    if sys.version_info < (3, 15):
+        namespace["__cached__"] = None
+    exec(code, namespace)
+
+
+def _load(file: str) -> tuple[CodeType, SourceFileLoader | SourcelessFileLoader]:
+    """Return a script's code and loader."""
+    if file.endswith(".pyc"):
+        compiled = SourcelessFileLoader("__main__", file)
+        code = compiled.get_code("__main__")
+        assert code is not None
+        return code, compiled
+    loader = SourceFileLoader("__main__", file)
+    try:
+        return loader.source_to_code(loader.get_data(file), file), loader
+    except SyntaxError as error:
+        error.__traceback__ = None  # the script has not begun: nothing of this is its own
+        raise
+
+
+# ------------------------------------------------------------------------------------------------
+# The end of a script
+# ------------------------------------------------------------------------------------------------
+
+
+def _report(error: BaseException) -> int:
+    """Show what ended the script, if it is to be shown; return the exit status."""
+    if isinstance(error, SystemExit):
+        return _status(error)
+    _strip(error)
+    sys.last_exc = sys.last_value = error
+    sys.last_type, sys.last_traceback = type(error), error.__traceback__
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit as other:
+        return _status(other)
+    except BaseException as other:
+        _strip(other)
+        print("Error in sys.excepthook:", file=sys.stderr)
+        sys.__excepthook__(type(other), other, other.__traceback__)
+        print("\nOriginal exception was:", file=sys.stderr)
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _strip(error: BaseException) -> None:
+    """Take this module's frames off a traceback's outer end."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is globals():
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+def _status(error: SystemExit) -> int:
+    """Return the exit status that an argument of sys.exit() stands for; text is printed."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return int(error.code)  # a member of an enumeration would make the main interpreter import its class
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _finish(status: int) -> int:
+    """Do what CPython does when a process ends, as long as it can be interrupted; return the exit status."""
+    wait_for_threads = threading._shutdown  # type: ignore[attr-defined]
+    threading._shutdown = _nothing  # type: ignore[attr-defined]  # 3.12 cannot do it again, when the interpreter is closed
+    for step in (wait_for_threads, atexit._run_exitfuncs):
+        try:
+            step()
+        except BaseException as error:  # a second Ctrl-C, above all
+            _strip(error)
+            print("Exception ignored at the end of the script:", file=sys.stderr)
+            sys.__excepthook__(type(error), error, error.__traceback__)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):  # replaced by something else, or closed
+            pass
+        except OSError as error:
+            status = 120  # as CPython says it: what was written is lost
+            if stream is sys.stdout:
+                print(
+                    f"Exception ignored while flushing sys.stdout:\n{type(error).__name__}: {error}",
+                    file=sys.stderr,
+                )
+    return status
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,0 +1,506 @@
+/* Making, loading and unloading clones: see clones.h. */
+#include "core/clones.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const renamed_always[] = {ATOLL_SHIM_SYMBOLS, NULL};
+static const char *const renamed_with_threads[] = {ATOLL_SHIM_SYMBOLS, ATOLL_SHIM_PROCESSORS, NULL};
+
+static _Atomic(unsigned) scratch_serial;
+static _Atomic(atoll_kept_clone *) kept_clones;
+
+int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
+                      bool whole) {
+    *set =
+        (atoll_clones){.owner = owner, .shim_file = shim_file, .shim = shim, .whole = whole, .shim_fd = -1};
+    set->natives = atoll_natives_new();
+    return set->natives != NULL ? 0 : -1;
+}
+
+static int fail(atoll_clone_error *why, const char *what, const char *reason) {
+    (void)snprintf(why->text, sizeof why->text, "%s: %s", what, reason);
+    return -1;
+}
+
+/* ---- files ---- */
+
+/* A place for files, for one load or, when files stay, for the life of the set. */
+static int open_scratch(atoll_clones *set, atoll_scratch *scratch) {
+    if (set->have_scratch) {
+        *scratch = set->scratch;
+        return 0;
+    }
+    int rc = atoll_scratch_open(scratch, atomic_fetch_add(&scratch_serial, 1));
+    if (rc == 0 && set->whole) {
+        set->scratch = *scratch;
+        set->have_scratch = true;
+    }
+    return rc;
+}
+
+static void close_scratch(const atoll_clones *set, atoll_scratch *scratch) {
+    if (!set->have_scratch) {
+        atoll_scratch_close(scratch);
+    }
+}
+
+/* A file in a directory needs its descriptor no more once it is written; one in memory does as long as it is loaded. */
+static int settle(const atoll_scratch *scratch, int fd) {
+    if (scratch->directory != NULL) {
+        atoll_file_close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* The stem of the original's name, the interpreter, and a number where that has been used: unique in the process. */
+static char *make_name(const atoll_clones *set, atoll_clone *const *others, size_t nothers,
+                       const char *file) {
+    const char *base = atoll_name_last_part(file);
+    int length = (int)strcspn(base, ".");
+    length = length > 150 ? 150 : length;
+    for (unsigned turn = 1;; turn++) {
+        char *name = NULL;
+        int done = turn == 1 ? asprintf(&name, "%.*s.atoll%" PRId64 ".so", length, base, set->owner)
+                             : asprintf(&name, "%.*s.atoll%" PRId64 "-%u.so", length, base, set->owner, turn);
+        if (done < 0) {
+            return NULL;
+        }
+        bool used = false;
+        for (size_t i = 0; !used && i < set->count; i++) {
+            used = strcmp(set->items[i]->name, name) == 0;
+        }
+        for (size_t i = 0; !used && i < nothers; i++) {
+            used = others[i] != NULL && others[i]->name != NULL && strcmp(others[i]->name, name) == 0;
+        }
+        if (!used) {
+            return name;
+        }
+        free(name);
+    }
+}
+
+static int load_shim(atoll_clones *set, atoll_scratch *scratch, atoll_clone_error *why) {
+    char name[64];
+    atoll_file_id id;
+    if (set->shim_handle != NULL) {
+        return 0;
+    }
+    (void)snprintf(name, sizeof name, "shim.atoll%" PRId64 ".so", set->owner);
+    int from = atoll_file_open(set->shim_file, &id);
+    if (from < 0) {
+        return fail(why, set->shim_file, strerror(errno));
+    }
+    int fd = -1;
+    char *path = atoll_scratch_file(scratch, name, &fd);
+    int rc = path != NULL ? atoll_file_copy(from, fd, id.size) : -1;
+    int failed = errno;
+    atoll_file_close(from);
+    fd = fd >= 0 ? settle(scratch, fd) : -1;
+    if (rc != 0) {
+        (void)fail(why, set->shim_file, strerror(failed));
+    } else {
+        set->shim_handle = atoll_dl_open(path, 0, why->text, sizeof why->text);
+    }
+    if (set->shim_handle == NULL) {
+        free(path);
+        if (fd >= 0) {
+            atoll_file_close(fd);
+        }
+        return -1;
+    }
+    set->shim_path = path;
+    set->shim_fd = fd;
+    void (*bind)(const atoll_shim *) = NULL;
+    void *symbol = atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_BIND);
+    if (symbol == NULL) {
+        return fail(why, set->shim_file, "it is not Atoll's");
+    }
+    memcpy(&bind, &symbol, sizeof bind);
+    bind(set->shim);
+    return 0;
+}
+
+/* ---- writing ---- */
+
+/* One load: what is made is the set's only when all of it has come to its end. */
+typedef struct {
+    atoll_clones *set;
+    atoll_clone_plan plan;
+    atoll_scratch scratch;
+    atoll_clone **made;      /* for each node: new, or NULL where the set has it */
+    atoll_elf_clone *clones; /* for each node */
+    bool whole;
+    atoll_clone_error *why;
+} loading;
+
+static void free_clone(atoll_clone *clone) {
+    if (clone->fd >= 0) {
+        atoll_file_close(clone->fd);
+    }
+    free(clone->file);
+    free(clone->path);
+    free(clone->name);
+    free(clone);
+}
+
+static const atoll_clone *clone_of(const loading *l, long node) {
+    return l->made[node] != NULL ? l->made[node] : l->plan.nodes[node].existing;
+}
+
+static int no_memory(loading *l) {
+    (void)snprintf(l->why->text, sizeof l->why->text, "out of memory");
+    return -1;
+}
+
+static int write_clone(loading *l, size_t i) {
+    atoll_clone_node *node = &l->plan.nodes[i];
+    atoll_clone *clone = calloc(1, sizeof *clone);
+    if (clone == NULL) {
+        return no_memory(l);
+    }
+    l->made[i] = clone;
+    clone->fd = -1;
+    clone->library = node->library;
+    clone->id = *atoll_elf_id(&node->elf);
+    clone->file = strdup(node->file);
+    clone->name = make_name(l->set, l->made, l->plan.count, node->file);
+    if (clone->file == NULL || clone->name == NULL) {
+        return no_memory(l);
+    }
+    clone->path = atoll_scratch_file(&l->scratch, clone->name, &clone->fd);
+    if (clone->path == NULL) {
+        char text[200];
+        (void)snprintf(text, sizeof text, "no file for its clone can be made: %s", strerror(errno));
+        return fail(l->why, node->file, text);
+    }
+    atoll_elf_rename *renames = calloc(node->elf.nneeded + 1, sizeof *renames);
+    const char *list = node->elf.runpath != NULL ? node->elf.runpath : node->elf.rpath;
+    char *search_path = list != NULL ? atoll_clone_search_path(list, node->file) : NULL;
+    size_t n = 0;
+    for (size_t k = 0; renames != NULL && k < node->elf.nneeded; k++) {
+        const char *to = node->children[k] >= 0 ? clone_of(l, node->children[k])->path : node->needed[k];
+        if (to != NULL) {
+            renames[n++] = (atoll_elf_rename){node->elf.needed[k], to};
+        }
+    }
+    /* What is hooked in stays, as there is no way to take it back. */
+    l->plan.calls_back |= atoll_elf_imports(&node->elf, "PySys_AddAuditHook");
+    bool threads = atoll_elf_imports(&node->elf, "pthread_create") ||
+                   atoll_elf_imports(&node->elf, ATOLL_SHIM_STD_THREAD);
+    const atoll_elf_edit edit = {
+        .soname = clone->name,
+        .search_path = search_path,
+        .needed = renames,
+        .nneeded = n,
+        .symbols = threads ? renamed_with_threads : renamed_always,
+        .prefix = ATOLL_SHIM_PREFIX,
+        .provider = l->set->shim_path,
+        .whole = l->whole,
+    };
+    atoll_elf_error error;
+    int rc = renames == NULL || (list != NULL && search_path == NULL) ? no_memory(l) : 0;
+    if (rc == 0 && atoll_elf_write_clone(&node->elf, clone->fd, &edit, &l->clones[i], &error) != 0) {
+        rc = fail(l->why, node->file, error.text);
+    }
+    clone->bytes = l->clones[i].bytes;
+    free(renames);
+    free(search_path);
+    return rc;
+}
+
+/* ---- loading ---- */
+
+static void pin(loading *l) {
+    char ignored[200];
+    for (size_t i = 0; i < l->plan.npinned; i++) {
+        void *handle = atoll_dl_open(l->plan.pinned[i], ATOLL_DL_PIN, ignored, sizeof ignored);
+        /* Alone it may miss what the extension has: then it is loaded with it, and must find code in all of it. */
+        l->whole |= handle == NULL;
+        if (handle != NULL) {
+            atoll_dl_close(handle); /* it stays */
+        }
+    }
+}
+
+/* Replaces the clones' paths in the dynamic linker's text by the originals'. */
+static void name_originals(const loading *l) {
+    char *text = l->why->text;
+    for (size_t i = 0; i < l->plan.count; i++) {
+        const atoll_clone *clone = l->made[i];
+        char *at = clone != NULL && clone->path != NULL ? strstr(text, clone->path) : NULL;
+        if (at != NULL) {
+            char *rest = strdup(at + strlen(clone->path));
+            size_t room = sizeof l->why->text - (size_t)(at - text);
+            (void)snprintf(at, room, "%s%s", clone->file, rest != NULL ? rest : "");
+            free(rest);
+        }
+    }
+}
+
+/* Whether libraries that everybody sees have the symbols of one that is going to be loaded. */
+static bool is_global(const loading *l) {
+    for (size_t i = 0; i < l->plan.count; i++) {
+        const char *name = l->made[i] != NULL ? atoll_elf_any_export(&l->plan.nodes[i].elf) : NULL;
+        if (name != NULL && atoll_dl_symbol(NULL, name) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int share(loading *l, size_t i) {
+    atoll_clone *clone = l->made[i];
+    const char *path;
+    atoll_elf_error error;
+    clone->low = atoll_dl_base(clone->handle, &path);
+    clone->high = clone->low + l->clones[i].span;
+    if (atoll_elf_share(&l->plan.nodes[i].elf, clone->low, &l->clones[i], &error) != 0) {
+        return fail(l->why, clone->file, error.text);
+    }
+    return 0;
+}
+
+static void construct(const loading *l, size_t i) {
+    const atoll_elf_clone *c = &l->clones[i];
+    uintptr_t base = l->made[i]->low;
+    if (c->init != 0) {
+        atoll_dl_construct((void (*)(void))(base + c->init));
+    }
+    for (size_t k = 0; k < c->init_count; k++) {
+        uintptr_t function;
+        memcpy(&function, (const void *)(base + c->init_array + k * sizeof function), sizeof function);
+        if (function != 0 && function != UINTPTR_MAX) { /* both mean nothing */
+            atoll_dl_construct((void (*)(void))function);
+        }
+    }
+}
+
+static int open_all(loading *l) {
+    atoll_clone *wanted = l->made[l->plan.count - 1];
+    if (wanted == NULL) { /* it is never one that the set has */
+        return no_memory(l);
+    }
+    wanted->handle =
+        atoll_dl_open(wanted->path, is_global(l) ? ATOLL_DL_DEEPBIND : 0, l->why->text, sizeof l->why->text);
+    if (wanted->handle == NULL) {
+        name_originals(l);
+        return -1;
+    }
+    for (size_t i = 0; i + 1 < l->plan.count; i++) {
+        if (l->made[i] != NULL) {
+            l->made[i]->handle = atoll_dl_loaded(l->made[i]->path);
+            if (l->made[i]->handle == NULL) {
+                return fail(l->why, l->made[i]->file, "the dynamic linker does not know its clone");
+            }
+        }
+    }
+    return 0;
+}
+
+static int adopt(loading *l) {
+    atoll_clones *set = l->set;
+    if (set->count + l->plan.count > set->room) {
+        size_t room = (set->count + l->plan.count) * 2;
+        atoll_clone **items = realloc(set->items, room * sizeof *items);
+        if (items == NULL) {
+            return no_memory(l);
+        }
+        set->items = items;
+        set->room = room;
+    }
+    for (size_t i = 0; i < l->plan.count; i++) {
+        if (l->made[i] != NULL) {
+            set->items[set->count++] = l->made[i];
+        }
+    }
+    set->calls_back |= l->plan.calls_back;
+    return 0;
+}
+
+static int load_planned(loading *l) {
+    if (open_scratch(l->set, &l->scratch) != 0) {
+        return fail(l->why, "no place for clones", strerror(errno));
+    }
+    pin(l);
+    for (size_t i = 0; i < l->plan.count; i++) {
+        l->whole |= l->plan.nodes[i].existing == NULL && l->plan.nodes[i].elf.needs_whole;
+    }
+    int rc = load_shim(l->set, &l->scratch, l->why);
+    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
+        rc = l->plan.nodes[i].existing == NULL ? write_clone(l, i) : 0;
+    }
+    if (rc == 0) {
+        rc = open_all(l);
+    }
+    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
+        rc = l->made[i] != NULL ? share(l, i) : 0;
+    }
+    /* Before the constructors, which may load more: from here on nothing is undone. */
+    rc = rc == 0 ? adopt(l) : rc;
+    for (size_t i = 0; i < l->plan.count; i++) {
+        if (l->made[i] != NULL && l->made[i]->fd >= 0) {
+            if (rc == 0) {
+                atoll_elf_trim(&l->plan.nodes[i].elf, l->made[i]->low, &l->clones[i], l->made[i]->fd);
+            }
+            l->made[i]->fd = settle(&l->scratch, l->made[i]->fd);
+        }
+    }
+    close_scratch(l->set, &l->scratch);
+    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
+        if (l->made[i] != NULL) {
+            construct(l, i);
+        }
+    }
+    return rc;
+}
+
+/* The clone of what was planned last; NULL with why. */
+static atoll_clone *load_plan(atoll_clones *set, loading *l) {
+    size_t n = l->plan.count;
+    if (l->plan.nodes[n - 1].existing != NULL) {
+        return l->plan.nodes[n - 1].existing;
+    }
+    l->set = set;
+    l->whole = set->whole;
+    l->made = calloc(n, sizeof *l->made);
+    l->clones = calloc(n, sizeof *l->clones);
+    int rc = l->made != NULL && l->clones != NULL ? load_planned(l) : no_memory(l);
+    atoll_clone *clone = rc == 0 ? l->made[n - 1] : NULL;
+    for (size_t i = n; rc != 0 && l->made != NULL && i-- > 0;) {
+        if (l->made[i] != NULL) {
+            if (l->made[i]->handle != NULL) {
+                atoll_dl_close(l->made[i]->handle);
+            }
+            free_clone(l->made[i]);
+        }
+    }
+    for (size_t i = 0; l->clones != NULL && i < n; i++) {
+        free(l->clones[i].dirty);
+    }
+    free(l->clones);
+    free(l->made);
+    return clone;
+}
+
+atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, atoll_clone_error *why) {
+    loading l = {.why = why};
+    atoll_clone *clone = NULL;
+    if (atoll_clone_plan_make(&l.plan, set, file, false, why) == 0) {
+        clone = load_plan(set, &l);
+    }
+    atoll_clone_plan_free(&l.plan);
+    return clone;
+}
+
+int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone **clone,
+                              atoll_clone_error *why) {
+    loading l = {.why = why};
+    int rc = atoll_clone_plan_make(&l.plan, set, file, true, why);
+    *clone = rc == 0 ? load_plan(set, &l) : NULL;
+    atoll_clone_plan_free(&l.plan);
+    return rc == 0 && *clone != NULL ? 1 : rc == 1 ? 0 : -1;
+}
+
+/* ---- unloading ---- */
+
+const atoll_kept_clone *atoll_clones_kept(void) { return atomic_load(&kept_clones); }
+
+static bool is_mapped(const char *path) {
+    void *handle = atoll_dl_loaded(path);
+    if (handle != NULL) {
+        atoll_dl_close(handle);
+    }
+    return handle != NULL;
+}
+
+/* Takes the clone's strings over. */
+static void add_kept(atoll_clone *clone, const char *why) {
+    atoll_kept_clone *kept = malloc(sizeof *kept);
+    if (kept == NULL) {
+        return; /* kept all the same, but not on the list */
+    }
+    *kept = (atoll_kept_clone){atomic_load(&kept_clones), clone->file, clone->path, why, clone->bytes};
+    while (!atomic_compare_exchange_weak(&kept_clones, &kept->next, kept)) {
+    }
+}
+
+static bool keep_all(atoll_clones *set, const char *why) {
+    for (size_t i = 0; i < set->count; i++) {
+        add_kept(set->items[i], why);
+    }
+    return false;
+}
+
+static bool has_signal_handler(const atoll_clones *set) {
+    uintptr_t handlers[ATOLL_SIGNALS];
+    if (set->count == 0) {
+        return false;
+    }
+    atoll_signal_handlers(handlers);
+    for (size_t i = 0; i < set->count; i++) {
+        for (int number = 0; number < ATOLL_SIGNALS; number++) {
+            if (handlers[number] >= set->items[i]->low && handlers[number] < set->items[i]->high) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool atoll_clones_unload(atoll_clones *set) {
+    if (set->have_scratch) {
+        atoll_scratch_close(&set->scratch);
+        set->have_scratch = false;
+    }
+    if (atomic_load(&set->natives->threads) != 0) {
+        return keep_all(set, "threads that the interpreter's extensions have started are alive");
+    }
+    if (set->calls_back) {
+        return keep_all(set, "a library that they use may call back");
+    }
+    if (has_signal_handler(set)) {
+        return keep_all(set, "one of them has installed a signal handler");
+    }
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
+            return keep_all(set, "Python may know something in them");
+        }
+    }
+    if (!atoll_natives_end(set->natives)) {
+        return keep_all(set, "a thread that ends is running a destructor of theirs");
+    }
+    for (size_t i = set->count; i-- > 0;) {
+        atoll_dl_close(set->items[i]->handle);
+    }
+    bool kept = false;
+    for (size_t i = 0; i < set->count; i++) {
+        atoll_clone *clone = set->items[i];
+        if (!is_mapped(clone->path)) {
+            free_clone(clone);
+            continue;
+        }
+        /* Its file in memory stays open, too: the path must not become another file's. */
+        add_kept(clone, "the dynamic linker keeps it loaded");
+        kept = true;
+    }
+    free((void *)set->items);
+    set->items = NULL;
+    set->count = 0;
+    if (kept) {
+        return false;
+    }
+    if (set->shim_handle != NULL) {
+        atoll_dl_close(set->shim_handle);
+        if (set->shim_fd >= 0) {
+            atoll_file_close(set->shim_fd);
+        }
+        free(set->shim_path);
+    }
+    atoll_natives_release(set->natives);
+    return true;
+}

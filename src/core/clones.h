@@ -1,0 +1,142 @@
+/* The clones that one interpreter has: of extension modules, and of the libraries that hold state for them.
+ *
+ * Loading an extension goes through these steps; the first three touch nothing but files.
+ *
+ *   plan      (clone_plan.c) reads the extension and what it needs, and decides which libraries are cloned with it: those
+ *             that call Python, those known to keep state for one interpreter (clone_names.c), and those that need
+ *             another one that is cloned.  Which libraries need no clone is remembered for the whole process.
+ *   write     the clones, into a directory that exists only meanwhile, or into memory
+ *   pin       what is not cloned but needed is loaded for itself and for good: for itself, so that nothing of it is
+ *             bound to one interpreter's clone; for good, because threads and exit functions may point into it
+ *   load      with one call of the dynamic linker, so that the scopes are those of the originals
+ *   share     maps the pages that all clones have in common
+ *   construct runs the constructors, dependencies first
+ *
+ * When a step fails, everything is undone, and the text says what, with the original's path.
+ *
+ * Unloading is in the reverse order, once the interpreter is gone, and only where nothing can still be running or be
+ * about to run in a clone: no thread that a clone has started is left, its keys are deleted, and no library that is
+ * known to call back later was given its addresses, no signal handler and no hook of Python's lies in it.  Otherwise all of them stay mapped, and are counted.
+ *
+ * Ownership: a set is used by one thread at a time; its owner sees to that.  A clone belongs to its set and lives as
+ * long.  The process-wide lists have a lock, a leaf.
+ */
+#ifndef ATOLL_CORE_CLONES_H
+#define ATOLL_CORE_CLONES_H
+
+#include "core/elf.h"
+#include "core/natives.h"
+#include "core/shim.h"
+#include "port/port.h"
+
+#include <string.h>
+
+typedef struct {
+    char *file;       /* the original */
+    char *path;       /* what it was loaded from */
+    char *name;       /* the last part of that, or what a file in memory is called: unique in the process */
+    atoll_file_id id; /* the original's */
+    void *handle;     /* the dynamic linker's */
+    uintptr_t low;    /* where it is loaded, up to high */
+    uintptr_t high;
+    uint64_t bytes; /* that it does not share with the original */
+    int fd;         /* of a file in memory, or -1 */
+    bool library;   /* not an extension module */
+} atoll_clone;
+
+typedef struct {
+    int64_t owner; /* the interpreter's id */
+    const char *shim_file;
+    const atoll_shim *shim;
+    /* Before a clone is unloaded, with the memory it is in: whether Python knows nothing in it any more. */
+    bool (*forget)(uintptr_t low, uintptr_t high);
+    bool whole; /* for debuggers: whole files, which stay until the set ends */
+    atoll_natives *natives;
+
+    char *shim_path; /* NULL until the first clone is made */
+    void *shim_handle;
+    int shim_fd;
+    atoll_scratch scratch; /* where whole files stay */
+    bool have_scratch;
+    atoll_clone **items; /* in the order of loading */
+    size_t count;
+    size_t room;
+    bool calls_back; /* something that one of them needs is known to do so later */
+} atoll_clones;
+
+/* `shim_file` and `shim` are borrowed; `forget` is the caller's to set.  0, or -1: out of memory. */
+int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
+                      bool whole);
+
+typedef struct {
+    char text[2048]; /* a sentence, as the dynamic linker would say it */
+} atoll_clone_error;
+
+/* The set's clone of an extension module's file; made and loaded when it has none yet.  NULL with why. */
+atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, atoll_clone_error *why);
+/* The same for a library, if it is one of those that are cloned.  1, or 0 when it is not, or -1 with why. */
+int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone **clone,
+                              atoll_clone_error *why);
+
+/* The interpreter is gone and no thread state attached.  true: all is unloaded, and the set freed.  false: something
+ * stays mapped, so the set and the shim's functions have to stay as well. */
+bool atoll_clones_unload(atoll_clones *set);
+
+/* A clone that is mapped for an interpreter that is gone; never freed. */
+typedef struct atoll_kept_clone {
+    struct atoll_kept_clone *next;
+    const char *file;
+    const char *path;
+    const char *why;
+    uint64_t bytes;
+} atoll_kept_clone;
+
+/* The list of all of them, the newest first. */
+const atoll_kept_clone *atoll_clones_kept(void);
+
+/* ---- clone_names.c ---- */
+
+static inline const char *atoll_name_last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* By the name that others need them by, or a file's. */
+bool atoll_name_is_system(const char *name);   /* of the C and C++ libraries and their like: never cloned */
+bool atoll_name_wants_clone(const char *name); /* without calling Python */
+bool atoll_name_calls_back(const char *name);  /* later, or on threads of its own */
+
+/* ---- clone_plan.c ---- */
+
+/* A file that will be cloned. */
+typedef struct {
+    atoll_elf elf;         /* open */
+    atoll_clone *existing; /* the set has it already: nothing else is set but needed by others */
+    char **needed;         /* for each entry of elf.needed: a path (owned) to need instead, or NULL */
+    long *children;        /* for each: the place of the node that is needed, or -1 */
+    char *file;            /* owned */
+    bool library;
+} atoll_clone_node;
+
+typedef struct {
+    const atoll_clones *set;
+    atoll_clone_node *nodes; /* dependencies before what needs them: the last is the one asked for */
+    size_t count;
+    size_t room;
+    char **pinned; /* paths of what has to be pinned before */
+    size_t npinned;
+    size_t pinned_room;
+    bool calls_back;
+    atoll_clone_error *why;
+} atoll_clone_plan;
+
+/* 0; 1 when a library needs no clone; -1 with why.  The plan is to be freed in any case. */
+int atoll_clone_plan_make(atoll_clone_plan *plan, const atoll_clones *set, const char *file, bool library,
+                          atoll_clone_error *why);
+void atoll_clone_plan_free(atoll_clone_plan *plan);
+atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id);
+/* `$ORIGIN` in a list of directories replaced by the file's directory; directories that cannot be in a list left out.
+ * malloc, or NULL when out of memory. */
+char *atoll_clone_search_path(const char *list, const char *file);
+
+#endif

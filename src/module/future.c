@@ -1,0 +1,565 @@
+/* The base of atoll's Future: a concurrent.futures.Future whose outcome is where the worker left it.
+ *
+ * Two ways of life.  A light future is this struct and a task (core/pool.h).  Nobody is told when the task ends:
+ * result() waits for the task itself and decodes its outcome, in the thread that wants it, so that no other thread is in
+ * between.  All it does is done with the GIL held and without letting it go, but for decoding, which is done before
+ * anything is changed.
+ *
+ * A future becomes heavy when somebody asks for its condition: wait(), as_completed(), add_done_callback() and asyncio
+ * do.  From then on it is concurrent.futures.Future's code that changes it, under that condition, by the attributes
+ * that this type has in C; the task is marked as observed, holds a reference to the future, and at its end the
+ * thread that delivers sets the result.  A task that ended before is resolved first, so that under the condition a
+ * future is either finished or will be told.
+ *
+ *   operation x operation   resolve (light)      become heavy          deliver
+ *   resolve (light)         first one counts     resolve comes first   -
+ *   become heavy                                 once                  after it
+ *   cancel                  task decides         task decides          task decides
+ *
+ * The condition is never taken by C code, and no lock of the core's is held while Python runs.
+ */
+#include "module/pool.h"
+
+#include "py/blocking.h"
+#include "py/run.h"
+
+#include <math.h>
+#include <structmember.h>
+
+typedef enum { NATIVE, PENDING, RUNNING, CANCELLED, NOTIFIED, FINISHED } future_status;
+
+static const char *const status_words[] = {
+    "", "PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"};
+
+typedef struct {
+    PyObject_HEAD
+    atoll_pool_object *pool; /* NULL for one that never had a task */
+    atoll_task *task;        /* a reference; NULL when it is resolved */
+    PyObject *result;
+    PyObject *exception;
+    PyObject *condition; /* heavy */
+    PyObject *waiters;
+    PyObject *callbacks;
+    float seconds;
+    uint8_t status; /* NATIVE: what the task says */
+} future_object;
+
+static future_object *cast(PyObject *self) { return (future_object *)self; }
+
+/* ---- resolving ---- */
+
+/* Light, and the task is over: takes its outcome.  Runs Python code, after which it may have become anything. */
+static void resolve(future_object *self) {
+    atoll_task *task = self->task;
+    if (task == NULL || self->status != NATIVE) {
+        return;
+    }
+    atoll_task_retain(task);
+    PyObject *value = NULL;
+    PyObject *exc = NULL;
+    bool cancelled = atoll_task_now(task) == ATOLL_TASK_CANCELLED;
+    if (!cancelled) {
+        atoll_future_decode(self->pool, task, &value, &exc);
+    }
+    if (self->status == NATIVE) {
+        self->status = cancelled ? NOTIFIED : FINISHED;
+        self->seconds = task->seconds;
+        self->result = value;
+        self->exception = exc;
+        value = exc = NULL;
+        self->task = NULL;
+        atoll_task_release(task);
+    }
+    Py_XDECREF(value);
+    Py_XDECREF(exc);
+    atoll_task_release(task);
+}
+
+/* The status now: a light one is resolved first. */
+static future_status status_of(future_object *self) {
+    if (self->status == NATIVE && self->condition == NULL && atoll_task_is_over(self->task)) {
+        resolve(self);
+    }
+    if (self->status != NATIVE) {
+        return self->status;
+    }
+    uint32_t now = atoll_task_now(self->task);
+    return now == ATOLL_TASK_PENDING || now == ATOLL_TASK_CANCELLED ? PENDING : RUNNING;
+}
+
+/* ---- becoming heavy ---- */
+
+static int become_heavy(future_object *self) {
+    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *condition = threading != NULL ? PyObject_CallMethod(threading, "Condition", NULL) : NULL;
+    Py_XDECREF(threading);
+    if (condition == NULL) {
+        return -1;
+    }
+    (void)status_of(self);
+    while (self->condition == NULL) {
+        atoll_task *task = self->task;
+        if (self->status == NATIVE) {
+            task->owner = Py_NewRef((PyObject *)self);
+            if (!atoll_task_observe(task)) { /* it has just ended */
+                task->owner = NULL;
+                Py_DECREF(self);
+                resolve(self);
+                continue;
+            }
+        }
+        self->condition = Py_NewRef(condition);
+        if (self->status == NATIVE && !self->pool->delivers) {
+            atoll_state *state = atoll_pool_state(self->pool);
+            PyObject *start = state != NULL ? atoll_pool_name_get(state, ATOLL_P_START) : NULL;
+            PyObject *done = start != NULL ? PyObject_CallOneArg(start, (PyObject *)self->pool) : NULL;
+            Py_DECREF(condition);
+            Py_XDECREF(done);
+            return done != NULL ? 0 : -1;
+        }
+    }
+    Py_DECREF(condition);
+    return 0;
+}
+
+/* concurrent.futures.Future.NAME(self, ...) */
+static PyObject *call_base(future_object *self, const char *name, PyObject *arg) {
+    atoll_state *state = atoll_pool_state(self->pool);
+    PyObject *base = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BASE) : NULL;
+    PyObject *method = base != NULL ? PyObject_GetAttrString(base, name) : NULL;
+    PyObject *stack[2] = {(PyObject *)self, arg};
+    PyObject *result = method != NULL ? PyObject_Vectorcall(method, stack, arg != NULL ? 2 : 1, NULL) : NULL;
+    Py_XDECREF(method);
+    return result;
+}
+
+static void forget_owner(atoll_task *task) {
+    PyObject *owner = task->owner;
+    task->owner = NULL;
+    Py_XDECREF(owner);
+}
+
+void atoll_future_deliver(atoll_task *task) {
+    future_object *self = task->owner;
+    if (self == NULL) {
+        return;
+    }
+    if (self->status == NATIVE) {
+        PyObject *value;
+        PyObject *exc;
+        atoll_future_decode(self->pool, task, &value, &exc);
+        self->seconds = task->seconds;
+        if (exc != NULL && value != NULL) {
+            Py_XSETREF(self->result, Py_NewRef(value));
+        }
+        PyObject *done =
+            call_base(self, exc != NULL ? "set_exception" : "set_result", exc != NULL ? exc : value);
+        if (done == NULL) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+        Py_XDECREF(done);
+        Py_XDECREF(value);
+        Py_XDECREF(exc);
+    }
+    Py_CLEAR(self->callbacks); /* they were called, and may lead back here */
+    forget_owner(task);
+}
+
+void atoll_future_deliver_cancel(atoll_task *task) {
+    future_object *self = task->owner;
+    if (self == NULL) {
+        return;
+    }
+    PyObject *done = call_base(self, "cancel", NULL);
+    Py_XSETREF(done, done != NULL ? call_base(self, "set_running_or_notify_cancel", NULL) : NULL);
+    if (done == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(done);
+    Py_CLEAR(self->callbacks);
+    forget_owner(task);
+}
+
+/* ---- methods ---- */
+
+/* Light: waits for the task.  1: it is over, or the future became heavy; 0: timeout; -1 with an exception. */
+static int wait_for(future_object *self, PyObject *timeout) {
+    double deadline;
+    if (atoll_deadline(timeout, &deadline) < 0) {
+        return -1;
+    }
+    atoll_task *task = self->task;
+    if (atoll_task_is_over(task)) {
+        return 1;
+    }
+    atoll_state *state = atoll_pool_state(self->pool);
+    if (state == NULL) {
+        return -1;
+    }
+    if (atoll_pool_is_foreign(task->pool)) {
+        PyErr_SetString(PyExc_RuntimeError, "the pool of this future belongs to the parent process");
+        return -1;
+    }
+    atoll_blocking b;
+    atoll_wait_result why;
+    bool over;
+    atoll_task_retain(task);
+    Py_INCREF(self);
+    atoll_blocking_begin(&b, state, deadline);
+    int rc = 0;
+    while (!(over = atoll_task_wait(task, &b.waiter, b.deadline, &why)) && why != ATOLL_WAIT_TIMEOUT) {
+        if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+            rc = -1;
+            break;
+        }
+    }
+    if (rc == 0) {
+        atoll_blocking_end(&b);
+        rc = over;
+    }
+    atoll_task_release(task);
+    Py_DECREF(self);
+    return rc;
+}
+
+/* The timeout argument of result() and exception(): borrowed, Py_None when there is none; NULL with TypeError.
+ * Negative numbers mean 0 there. */
+static PyObject *timeout_of(const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    static const char *const keywords[] = {"timeout"};
+    PyObject *value = NULL;
+    if (atoll_parse(name, keywords, 1, 1, 0, args, nargs, kwnames, &value) < 0) {
+        return NULL;
+    }
+    if (value != NULL && PyFloat_Check(value) && PyFloat_AS_DOUBLE(value) < 0) {
+        return PyLong_FromLong(0); /* immortal */
+    }
+    if (value != NULL && PyLong_Check(value)) {
+        int overflow;
+        if (PyLong_AsLongAndOverflow(value, &overflow) < 0 || overflow < 0) {
+            return PyLong_FromLong(0);
+        }
+    }
+    return value != NULL ? value : Py_None;
+}
+
+/* Ready to be looked at: 1; 0: the base's method is to be called; -1 with an exception. */
+static int wait_until_done(future_object *self, PyObject *timeout) {
+    if (status_of(self) < CANCELLED) {
+        if (self->condition != NULL || self->status != NATIVE) {
+            return 0;
+        }
+        int rc = wait_for(self, timeout);
+        if (rc == 0) {
+            PyErr_SetNone(PyExc_TimeoutError);
+            return -1;
+        }
+        if (rc < 0) {
+            return -1;
+        }
+        if (self->condition != NULL) {
+            return 0;
+        }
+        (void)status_of(self);
+    }
+    if (self->status == CANCELLED || self->status == NOTIFIED) {
+        atoll_state *state = atoll_pool_state(self->pool);
+        PyObject *cancelled = state != NULL ? atoll_pool_name_get(state, ATOLL_P_CANCELLED) : NULL;
+        if (cancelled != NULL) {
+            PyErr_SetNone(cancelled);
+        }
+        return -1;
+    }
+    return 1;
+}
+
+PyDoc_STRVAR(result_doc, "result($self, timeout=None)\n--\n\n"
+                         "Return the call's result, or raise its exception.\n\n"
+                         "timeout is in seconds. Raises TimeoutError when it has passed, CancelledError.");
+
+static PyObject *future_result(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    future_object *self = cast(op);
+    PyObject *timeout = timeout_of("result", args, nargs, kwnames);
+    int rc = timeout != NULL ? wait_until_done(self, timeout) : -1;
+    if (rc <= 0) {
+        return rc == 0 ? call_base(self, "result", timeout) : NULL;
+    }
+    if (self->exception != NULL) {
+        PyErr_SetRaisedException(Py_NewRef(self->exception));
+        return NULL;
+    }
+    return Py_NewRef(self->result != NULL ? self->result : Py_None);
+}
+
+PyDoc_STRVAR(exception_doc, "exception($self, timeout=None)\n--\n\n"
+                            "Return the exception that the call raised, or None.\n\n"
+                            "timeout is in seconds. Raises TimeoutError when it has passed, CancelledError.");
+
+static PyObject *future_exception(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    future_object *self = cast(op);
+    PyObject *timeout = timeout_of("exception", args, nargs, kwnames);
+    int rc = timeout != NULL ? wait_until_done(self, timeout) : -1;
+    if (rc <= 0) {
+        return rc == 0 ? call_base(self, "exception", timeout) : NULL;
+    }
+    return Py_NewRef(self->exception != NULL ? self->exception : Py_None);
+}
+
+/* (result, exception) of a chunk, which may have both. */
+static PyObject *future_outcome(PyObject *op, PyObject *timeout) {
+    future_object *self = cast(op);
+    int rc = wait_until_done(self, timeout);
+    if (rc == 0) {
+        PyObject *exc = call_base(self, "exception", timeout);
+        Py_XDECREF(exc);
+        rc = exc != NULL ? 1 : -1;
+    }
+    if (rc < 0) {
+        return NULL;
+    }
+    return PyTuple_Pack(2, self->result != NULL ? self->result : Py_None,
+                        self->exception != NULL ? self->exception : Py_None);
+}
+
+PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
+                         "Cancel the call if it has not begun; return whether it is cancelled.");
+
+static PyObject *future_cancel(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    future_object *self = cast(op);
+    if (self->status != NATIVE) {
+        return call_base(self, "cancel", NULL);
+    }
+    atoll_task *task = self->task;
+    switch (atoll_task_cancel(task)) {
+    case ATOLL_CANCEL_REFUSED:
+        Py_RETURN_FALSE;
+    case ATOLL_CANCEL_WAS_DONE:
+        Py_RETURN_TRUE;
+    case ATOLL_CANCEL_DONE:
+        break;
+    }
+    if (self->condition != NULL) {
+        atoll_task_retain(task);
+        Py_INCREF(self);
+        atoll_future_deliver_cancel(task);
+        Py_DECREF(self);
+        atoll_task_release(task);
+    } else {
+        (void)status_of(self);
+    }
+    Py_RETURN_TRUE;
+}
+
+PyDoc_STRVAR(interrupt_doc, "interrupt($self, /)\n--\n\n"
+                            "Raise KeyboardInterrupt in the call if it is running; return whether it was.\n\n"
+                            "A call that has not begun is left alone: cancel() is for that.");
+
+static PyObject *future_interrupt(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    future_object *self = cast(op);
+    if (self->status != NATIVE || atoll_pool_is_foreign(self->task->pool)) {
+        Py_RETURN_FALSE;
+    }
+    return PyBool_FromLong(atoll_task_interrupt(self->task));
+}
+
+static PyObject *future_done(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(status_of(cast(op)) >= CANCELLED);
+}
+
+static PyObject *future_running(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(status_of(cast(op)) == RUNNING);
+}
+
+static PyObject *future_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    future_status status = status_of(cast(op));
+    return PyBool_FromLong(status == CANCELLED || status == NOTIFIED);
+}
+
+/* ---- attributes, as concurrent.futures.Future has them ---- */
+
+static PyObject *get_state(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyUnicode_InternFromString(status_words[status_of(cast(op))]);
+}
+
+static int set_state(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
+    future_object *self = cast(op);
+    for (int status = PENDING; value != NULL && PyUnicode_Check(value) && status <= FINISHED; status++) {
+        if (PyUnicode_CompareWithASCIIString(value, status_words[status]) == 0) {
+            self->status = (uint8_t)status;
+            if (self->task != NULL) {
+                atoll_task *task = self->task;
+                self->task = NULL;
+                atoll_task_release(task);
+            }
+            return 0;
+        }
+    }
+    PyErr_SetString(PyExc_ValueError, "not a state of a future");
+    return -1;
+}
+
+static PyObject *get_condition(PyObject *op, void *Py_UNUSED(closure)) {
+    future_object *self = cast(op);
+    if (self->condition == NULL && become_heavy(self) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(self->condition);
+}
+
+static PyObject *list_at(PyObject **slot) {
+    if (*slot == NULL) {
+        *slot = PyList_New(0);
+    }
+    return Py_XNewRef(*slot);
+}
+
+static PyObject *get_waiters(PyObject *op, void *Py_UNUSED(closure)) { return list_at(&cast(op)->waiters); }
+
+static PyObject *get_callbacks(PyObject *op, void *Py_UNUSED(closure)) {
+    return list_at(&cast(op)->callbacks);
+}
+
+static PyObject *get_seconds(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyFloat_FromDouble((double)cast(op)->seconds);
+}
+
+static PyObject *get_result(PyObject *op, void *Py_UNUSED(closure)) {
+    (void)status_of(cast(op));
+    return Py_NewRef(cast(op)->result != NULL ? cast(op)->result : Py_None);
+}
+
+static PyObject *get_exception(PyObject *op, void *Py_UNUSED(closure)) {
+    (void)status_of(cast(op));
+    return Py_NewRef(cast(op)->exception != NULL ? cast(op)->exception : Py_None);
+}
+
+static int set_slot(PyObject **slot, PyObject *value) {
+    Py_XSETREF(*slot, value == Py_None ? NULL : Py_XNewRef(value));
+    return 0;
+}
+
+static int set_result(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
+    return set_slot(&cast(op)->result, value);
+}
+
+static int set_exception(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
+    return set_slot(&cast(op)->exception, value);
+}
+
+static PyGetSetDef future_getset[] = {
+    {"_state", get_state, set_state, NULL, NULL},    {"_condition", get_condition, NULL, NULL, NULL},
+    {"_waiters", get_waiters, NULL, NULL, NULL},     {"_done_callbacks", get_callbacks, NULL, NULL, NULL},
+    {"_result", get_result, set_result, NULL, NULL}, {"_exception", get_exception, set_exception, NULL, NULL},
+    {"_seconds", get_seconds, NULL, NULL, NULL},     {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef future_methods[] = {
+    {"result", (PyCFunction)(void (*)(void))future_result, METH_FASTCALL | METH_KEYWORDS, result_doc},
+    {"exception", (PyCFunction)(void (*)(void))future_exception, METH_FASTCALL | METH_KEYWORDS,
+     exception_doc},
+    {"cancel", future_cancel, METH_NOARGS, cancel_doc},
+    {"interrupt", future_interrupt, METH_NOARGS, interrupt_doc},
+    {"done", future_done, METH_NOARGS,
+     "done($self, /)\n--\n\nReturn whether the call has ended or was cancelled."},
+    {"running", future_running, METH_NOARGS, "running($self, /)\n--\n\nReturn whether the call is running."},
+    {"cancelled", future_cancelled, METH_NOARGS,
+     "cancelled($self, /)\n--\n\nReturn whether the call was cancelled."},
+    {"_outcome", future_outcome, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- life ---- */
+
+static PyObject *allocate(atoll_pool_object *pool) {
+    atoll_state *state = atoll_pool_state(pool);
+    PyTypeObject *type = state != NULL ? (PyTypeObject *)atoll_pool_name_get(state, ATOLL_P_FUTURE) : NULL;
+    PyObject *op = type != NULL ? type->tp_alloc(type, 0) : NULL;
+    if (op != NULL) {
+        cast(op)->pool = (atoll_pool_object *)Py_NewRef((PyObject *)pool);
+    }
+    return op;
+}
+
+PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task) {
+    PyObject *op = allocate(pool);
+    if (op == NULL) {
+        atoll_task_release(task);
+        return NULL;
+    }
+    cast(op)->task = task;
+    return op;
+}
+
+PyObject *atoll_future_failed(atoll_pool_object *pool) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *op = allocate(pool);
+    if (op == NULL) {
+        Py_DECREF(exc);
+        return NULL;
+    }
+    cast(op)->exception = exc;
+    cast(op)->status = FINISHED;
+    return op;
+}
+
+static int future_traverse(PyObject *op, visitproc visit, void *arg) {
+    future_object *self = cast(op);
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->pool);
+    Py_VISIT(self->result);
+    Py_VISIT(self->exception);
+    Py_VISIT(self->condition);
+    Py_VISIT(self->waiters);
+    Py_VISIT(self->callbacks);
+    return 0;
+}
+
+static int future_clear(PyObject *op) {
+    future_object *self = cast(op);
+    Py_CLEAR(self->result);
+    Py_CLEAR(self->exception);
+    Py_CLEAR(self->waiters);
+    Py_CLEAR(self->callbacks);
+    return 0;
+}
+
+static void future_dealloc(PyObject *op) {
+    future_object *self = cast(op);
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    (void)future_clear(op);
+    Py_CLEAR(self->condition);
+    Py_CLEAR(self->pool);
+    if (self->task != NULL) {
+        atoll_task_release(self->task);
+    }
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(future_doc, "The base of atoll.futures.Future.");
+
+static PyType_Slot future_slots[] = {
+    {Py_tp_doc, (void *)future_doc},
+    {Py_tp_dealloc, future_dealloc},
+    {Py_tp_traverse, future_traverse},
+    {Py_tp_clear, future_clear},
+    {Py_tp_methods, future_methods},
+    {Py_tp_getset, future_getset},
+    {0, NULL},
+};
+
+static PyType_Spec future_spec = {
+    .name = "atoll._atoll._Future",
+    .basicsize = sizeof(future_object),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = future_slots,
+};
+
+int atoll_future_add(atoll_state *state, PyObject *module) {
+    (void)state;
+    PyObject *type = PyType_FromModuleAndSpec(module, &future_spec, NULL);
+    int rc = type != NULL ? PyModule_AddObjectRef(module, "_Future", type) : -1;
+    Py_XDECREF(type);
+    return rc;
+}

@@ -1,0 +1,112 @@
+/* What a task left, as the submitting interpreter sees it: a value, an exception, of a chunk that failed both.
+ *
+ * The task is over and its messages are only read.  Attached; decoding may run Python code.  What was raised there
+ * comes as itself, with the remote traceback as its cause, and as an ExecutionFailed where it cannot be sent.
+ */
+#include "module/pool.h"
+#include "py/run.h"
+
+static PyObject *described(atoll_state *state, const atoll_message *error) {
+    atoll_excinfo_raise(state, error);
+    return PyErr_GetRaisedException();
+}
+
+/* Gives exc a cause, which is taken over. */
+static PyObject *with_cause(PyObject *exc, PyObject *cause) {
+    if (exc != NULL && cause != NULL) {
+        PyException_SetCause(exc, cause);
+    } else {
+        Py_XDECREF(cause);
+    }
+    return exc;
+}
+
+static PyObject *make_error(PyObject *type, const char *text) {
+    PyObject *message = PyUnicode_FromString(text);
+    PyObject *exc = message != NULL ? PyObject_CallOneArg(type, message) : NULL;
+    Py_XDECREF(message);
+    return exc;
+}
+
+/* What the task raised: the object itself, caused by its description, or the description alone.  Of a chunk, also what came
+ * before. */
+static PyObject *raised(atoll_state *state, const atoll_task *task, PyObject **value) {
+    PyObject *failure = described(state, &task->error);
+    PyObject *sent = task->result.body.len != 0 ? atoll_decode(state->codec, &task->result) : NULL;
+    if (sent == NULL) {
+        PyErr_Clear();
+        return failure;
+    }
+    if (task->kind != ATOLL_CALL_ONE) {
+        if (!PyTuple_CheckExact(sent) || PyTuple_GET_SIZE(sent) != 2) {
+            Py_DECREF(sent);
+            return failure;
+        }
+        *value = Py_NewRef(PyTuple_GET_ITEM(sent, 0));
+        Py_SETREF(sent, Py_NewRef(PyTuple_GET_ITEM(sent, 1)));
+    }
+    if (!PyExceptionInstance_Check(sent)) {
+        Py_DECREF(sent);
+        return failure;
+    }
+    return with_cause(sent, failure);
+}
+
+static PyObject *refused(atoll_state *state, const atoll_task *task, PyObject **value) {
+    PyObject *text = task->error.body.len != 0 ? atoll_decode(state->codec, &task->error) : NULL;
+    if (text == NULL) {
+        PyErr_Clear();
+    }
+    if (task->kind != ATOLL_CALL_ONE && task->result.body.len != 0 &&
+        (*value = atoll_decode(state->codec, &task->result)) == NULL) {
+        PyErr_Clear();
+    }
+    PyObject *exc = text != NULL ? PyObject_CallOneArg(state->not_shareable, text)
+                                 : make_error(state->not_shareable, "the result is not shareable");
+    Py_XDECREF(text);
+    return exc;
+}
+
+static PyObject *timed_out(atoll_state *state, const atoll_task *task) {
+    PyObject *text = PyUnicode_FromFormat("the task took longer than its time limit of %d ms",
+                                          (int)(task->pool->timeout * 1000));
+    PyObject *exc = text != NULL ? PyObject_CallOneArg(PyExc_TimeoutError, text) : NULL;
+    Py_XDECREF(text);
+    return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
+}
+
+/* The pool is broken: an exception for this task; the reason is logged once. */
+static PyObject *broken(atoll_pool_object *pool, atoll_state *state) {
+    PyObject *make = atoll_pool_name_get(state, ATOLL_P_BROKEN);
+    return make != NULL ? PyObject_CallOneArg(make, (PyObject *)pool) : NULL;
+}
+
+void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
+    atoll_state *state = atoll_pool_state(pool);
+    *value = *exc = NULL;
+    if (state != NULL) {
+        switch ((atoll_outcome)task->outcome) {
+        case ATOLL_OUT_RESULT:
+            *value = atoll_decode(state->codec, &task->result);
+            break;
+        case ATOLL_OUT_RAISED:
+            *exc = raised(state, task, value);
+            break;
+        case ATOLL_OUT_REFUSED:
+            *exc = refused(state, task, value);
+            break;
+        case ATOLL_OUT_TIMEOUT:
+            *exc = timed_out(state, task);
+            break;
+        case ATOLL_OUT_BROKEN:
+            *exc = broken(pool, state);
+            break;
+        case ATOLL_OUT_LOST:
+            *exc = make_error(state->error, "the interpreter of this task is closed");
+            break;
+        }
+    }
+    if (PyErr_Occurred()) {
+        Py_XSETREF(*exc, PyErr_GetRaisedException());
+    }
+}

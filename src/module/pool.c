@@ -1,0 +1,490 @@
+/* The type behind InterpreterPoolExecutor: a pool (core/pool.h) and what the submitting interpreter adds to it.
+ *
+ * submit() encodes the call where it is made and queues it; whatever cannot be sent makes a future that has failed.  A
+ * function that has a number (py/codec_number.c) is encoded in full once and shared by all tasks that call it.
+ *
+ * The object belongs to its interpreter; it shuts its pool when it goes.  Futures hold it, and so does the
+ * thread that delivers, so atoll._pool shuts the pool itself when the executor goes.
+ *
+ * Everything here runs attached; waits detach (py/blocking.c).  No lock is held while Python runs.
+ */
+#include "module/pool.h"
+
+#include "py/blocking.h"
+#include "py/run.h"
+#include "py/worker.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <structmember.h>
+
+#define MOST_WORKERS 10000
+
+/* ---- atoll._pool ---- */
+
+static const char *const names[ATOLL_P_NAMES] = {"Future", "_BaseFuture", "CancelledError", "_broken",
+                                                 "_start", "_submit_to",  "_call_async"};
+
+PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name) {
+    if (state->pool_names[name] == NULL) {
+        PyObject *module = PyImport_ImportModule("atoll._pool");
+        for (int i = 0; module != NULL && i < ATOLL_P_NAMES; i++) {
+            PyObject *value = PyObject_GetAttrString(module, names[i]);
+            if (value == NULL) {
+                break;
+            }
+            Py_XSETREF(state->pool_names[i], value);
+        }
+        Py_XDECREF(module);
+    }
+    return PyErr_Occurred() ? NULL : state->pool_names[name];
+}
+
+static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
+
+atoll_state *atoll_pool_state(atoll_pool_object *pool) {
+    if (pool->state == NULL || pool->state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    return pool->state;
+}
+
+/* ---- making one ---- */
+
+/* The initializer cannot be sent, as the exception says: the first worker will break the pool with that.  0, or -1 with
+ * an exception. */
+static int keep_refusal(atoll_pool_settings *settings) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *text = PyObject_Str(exc);
+    Py_ssize_t len;
+    const char *utf8 = text != NULL ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
+    if (utf8 != NULL) {
+        atoll_put_bytes(&settings->refused.body, utf8, (size_t)len);
+    }
+    Py_XDECREF(text);
+    Py_DECREF(exc);
+    return utf8 != NULL ? 0 : -1;
+}
+
+static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyObject *initializer,
+                         PyObject *initargs, PyObject *extensions, PyObject *guest) {
+    atoll_extensions mode;
+    if (atoll_extensions_from(extensions, &mode) < 0 ||
+        atoll_blueprint_init(state, mode, &settings->print) < 0) {
+        return -1;
+    }
+    if (guest != Py_None) {
+        if (!PyObject_TypeCheck(guest, state->interpreter_type) ||
+            ((atoll_interpreter *)guest)->entry == NULL) {
+            PyErr_SetString(state->error, "cannot work in an interpreter that Atoll did not make");
+            return -1;
+        }
+        settings->guest = ((atoll_interpreter *)guest)->entry;
+        atoll_entry_add_user(settings->guest);
+    }
+    if (initializer == Py_None) {
+        return 0;
+    }
+    PyObject *args = PySequence_Tuple(initargs);
+    int rc = args == NULL ? -1
+                          : atoll_encode_call(state->codec, &settings->init, initializer,
+                                              ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args), NULL);
+    Py_XDECREF(args);
+    settings->has_init = rc == 0;
+    return rc == 0 || !PyErr_ExceptionMatches(state->not_shareable) ? rc : keep_refusal(settings);
+}
+
+static void free_settings(void *settings) { atoll_pool_settings_free(settings); }
+
+static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"max_workers", "name",       "initializer", "initargs", "max_tasks",
+                               "timeout",     "extensions", "spares",      "guest",    NULL};
+    int max_workers;
+    const char *name;
+    PyObject *initializer;
+    PyObject *initargs;
+    int max_tasks;
+    double timeout;
+    PyObject *extensions;
+    int spares;
+    PyObject *guest;
+    PyObject *module = PyType_GetModule(type);
+    if (module == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO:_Pool", keywords,
+                                                       &max_workers, &name, &initializer, &initargs,
+                                                       &max_tasks, &timeout, &extensions, &spares, &guest)) {
+        return NULL;
+    }
+    atoll_state *state = PyModule_GetState(module);
+    if (state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    if (max_workers < 1 || max_workers > MOST_WORKERS || max_tasks < 0) {
+        PyErr_SetString(PyExc_ValueError, "a pool has 1 to 10,000 workers");
+        return NULL;
+    }
+    atoll_pool_settings *settings = calloc(1, sizeof *settings);
+    atoll_pool *pool = settings != NULL ? atoll_pool_new((uint32_t)max_workers, &atoll_worker_ops) : NULL;
+    if (pool == NULL) {
+        free(settings);
+        return PyErr_NoMemory();
+    }
+    pool->settings = settings;
+    pool->free_settings = free_settings;
+    pool->max_tasks = (uint32_t)max_tasks;
+    pool->timeout = timeout > 0 ? timeout : INFINITY;
+    strncpy(pool->name, name, sizeof pool->name - 1);
+    settings->spares = spares != 0;
+    atoll_pool_object *self = NULL;
+    if (read_settings(state, settings, initializer, initargs, extensions, guest) == 0) {
+        self = (atoll_pool_object *)type->tp_alloc(type, 0);
+    }
+    if (self == NULL) {
+        atoll_pool_release(pool);
+        return NULL;
+    }
+    self->module = Py_NewRef(module);
+    self->state = state;
+    self->pool = pool;
+    return (PyObject *)self;
+}
+
+static int pool_traverse(PyObject *op, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(cast(op)->module);
+    return 0;
+}
+
+static void pool_dealloc(PyObject *op) {
+    atoll_pool_object *self = cast(op);
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(op);
+    }
+    atoll_pool_shut(self->pool);
+    for (int i = 0; i < ATOLL_FUNCTIONS_KEPT; i++) {
+        if (self->functions[i] != NULL) {
+            atoll_function_release(self->functions[i]);
+        }
+    }
+    atoll_pool_release(self->pool);
+    Py_CLEAR(self->module);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+/* ---- submitting ---- */
+
+/* The shared full form of a numbered function: a borrowed reference, or NULL with an exception. */
+static atoll_function *full_function(atoll_pool_object *self, atoll_state *state, uint64_t number,
+                                     PyObject *callable) {
+    atoll_function **slot = &self->functions[number % ATOLL_FUNCTIONS_KEPT];
+    if (*slot != NULL && (*slot)->number == number) {
+        return *slot;
+    }
+    atoll_function *function = calloc(1, sizeof *function);
+    if (function == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    atomic_init(&function->refs, 1);
+    function->number = number;
+    if (atoll_encode_whole(state->codec, &function->full, callable, "callable") < 0) {
+        atoll_function_release(function);
+        return NULL;
+    }
+    if (*slot != NULL) {
+        atoll_function_release(*slot);
+    }
+    *slot = function;
+    return function;
+}
+
+/* Encodes a call into a new task; NULL with an exception. */
+static atoll_task *encode_task(atoll_pool_object *self, atoll_state *state, PyObject *callable,
+                               PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    atoll_task *task = atoll_task_new(self->pool);
+    if (task == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    uint64_t number = atoll_function_number(state->codec, callable);
+    if (number != 0) {
+        task->function = full_function(self, state, number, callable);
+        if (task->function == NULL) {
+            atoll_task_release(task);
+            return NULL;
+        }
+        atoll_function_retain(task->function);
+    }
+    if (atoll_encode_call(state->codec, &task->call, number != 0 ? NULL : callable, args, nargs, kwnames) <
+        0) {
+        atoll_task_release(task);
+        return NULL;
+    }
+    return task;
+}
+
+/* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
+static PyObject *queue_task(atoll_pool_object *self, atoll_state *state, atoll_task *task) {
+    PyObject *broken;
+    PyObject *exc;
+    switch (atoll_pool_submit(self->pool, task)) {
+    case ATOLL_POOL_OK:
+        return atoll_future_new(self, task);
+    case ATOLL_POOL_SHUT:
+        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+        break;
+    case ATOLL_POOL_NO_THREAD:
+        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+        break;
+    case ATOLL_POOL_BROKEN:
+        broken = atoll_pool_name_get(state, ATOLL_P_BROKEN);
+        exc = broken != NULL ? PyObject_CallOneArg(broken, (PyObject *)self) : NULL;
+        if (exc != NULL) {
+            PyErr_SetRaisedException(exc);
+        }
+        break;
+    }
+    atoll_task_release(task);
+    return NULL;
+}
+
+/* What cannot be sent is the future's business, what interrupts the submitter is not. */
+static PyObject *refuse(atoll_pool_object *self) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return NULL;
+    }
+    return atoll_future_failed(self);
+}
+
+static atoll_state *usable(atoll_pool_object *self) {
+    atoll_state *state = atoll_pool_state(self);
+    if (state != NULL && atoll_pool_is_foreign(self->pool)) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the pool belongs to the parent process: make another after a fork");
+        return NULL;
+    }
+    return state;
+}
+
+static PyObject *pool_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = usable(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    if (nargs < 1) {
+        PyErr_SetString(PyExc_TypeError, "submit() needs a callable");
+        return NULL;
+    }
+    if (PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "scripts not supported");
+        return NULL;
+    }
+    if (atomic_load_explicit(&self->pool->shut, memory_order_relaxed) &&
+        !atomic_load_explicit(&self->pool->broken, memory_order_relaxed)) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+        return NULL;
+    }
+    atoll_task *task = encode_task(self, state, args[0], args + 1, nargs - 1, kwnames);
+    return task != NULL ? queue_task(self, state, task) : refuse(self);
+}
+
+/* _submit_chunk(callable, items, star): a future of the list of results. */
+static PyObject *pool_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = usable(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    if (nargs != 3 || !PyList_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "submit_chunk() takes a callable, a list and a bool");
+        return NULL;
+    }
+    atoll_task *task = encode_task(self, state, args[0], args + 1, 1, NULL);
+    if (task == NULL) {
+        return refuse(self);
+    }
+    task->kind = args[2] == Py_True ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
+    task->items = (uint32_t)PyList_GET_SIZE(args[1]);
+    return queue_task(self, state, task);
+}
+
+/* ---- the end ---- */
+
+static PyObject *pool_shut(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    atoll_pool_shut(cast(op)->pool);
+    Py_RETURN_NONE;
+}
+
+/* Cancels everything that has not begun. */
+static PyObject *pool_drain(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    atoll_pool *pool = cast(op)->pool;
+    if (atoll_pool_is_foreign(pool)) {
+        Py_RETURN_NONE;
+    }
+    atoll_task *next;
+    for (atoll_task *task = atoll_pool_drain(pool); task != NULL; task = next) {
+        next = task->next;
+        task->next = NULL;
+        atoll_future_deliver_cancel(task);
+        atoll_task_release(task);
+    }
+    Py_RETURN_NONE;
+}
+
+/* join(timeout): whether no worker is left. */
+static PyObject *pool_join(PyObject *op, PyObject *timeout) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = atoll_pool_state(self);
+    double deadline;
+    if (state == NULL || atoll_deadline(timeout, &deadline) < 0) {
+        return NULL;
+    }
+    if (atoll_pool_is_foreign(self->pool)) {
+        Py_RETURN_TRUE;
+    }
+    atoll_blocking b;
+    atoll_wait_result why;
+    bool over;
+    atoll_blocking_begin(&b, state, deadline);
+    while (!(over = atoll_pool_join(self->pool, &b.waiter, b.deadline, &why)) && why != ATOLL_WAIT_TIMEOUT) {
+        if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+            return NULL;
+        }
+    }
+    atoll_blocking_end(&b);
+    return PyBool_FromLong(over);
+}
+
+/* The thread that delivers: tells futures that are observed, until nothing more will come. */
+static PyObject *pool_deliver(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = atoll_pool_state(self);
+    for (bool over = false; state != NULL && !over && !atoll_pool_is_foreign(self->pool);) {
+        atoll_blocking b;
+        atoll_wait_result why;
+        atoll_task *task;
+        atoll_blocking_begin(&b, state, INFINITY);
+        while ((task = atoll_pool_deliver(self->pool, &b.waiter, &over, &why)) == NULL && !over) {
+            if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+                return NULL;
+            }
+        }
+        atoll_blocking_end(&b);
+        while (task != NULL) {
+            atoll_task *next = task->next;
+            task->next = NULL;
+            atoll_future_deliver(task);
+            atoll_task_release(task);
+            task = next;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- questions ---- */
+
+/* An exception that says why the pool is broken, or None. */
+static PyObject *pool_why(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = atoll_pool_state(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    if (!atomic_load(&self->pool->broken)) {
+        Py_RETURN_NONE;
+    }
+    const atoll_message *why = &self->pool->why;
+    if (self->pool->why_is_text) {
+        const atoll_pool_settings *settings = self->pool->settings;
+        PyObject *type = settings->refused.body.len != 0 ? state->not_shareable : state->error;
+        return PyObject_CallFunction(type, "s#", (const char *)why->body.data, (Py_ssize_t)why->body.len);
+    }
+    atoll_excinfo_raise(state, why);
+    return PyErr_GetRaisedException();
+}
+
+static PyObject *get_broken(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(atomic_load(&cast(op)->pool->broken));
+}
+
+static PyObject *get_is_shut(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(atomic_load(&cast(op)->pool->shut));
+}
+
+static PyObject *get_workers(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyLong_FromUnsignedLong(atomic_load(&cast(op)->pool->workers));
+}
+
+static PyObject *get_finished(PyObject *op, void *Py_UNUSED(closure)) {
+    atoll_pool *pool = cast(op)->pool;
+    return PyBool_FromLong(atoll_pool_is_foreign(pool) ||
+                           (atomic_load(&pool->shut) && atomic_load(&pool->live) == 0));
+}
+
+static PyObject *get_open(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyLong_FromUnsignedLong(atomic_load(&cast(op)->pool->open));
+}
+
+static int set_delivers(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
+    cast(op)->delivers = value == Py_True;
+    return 0;
+}
+
+static PyObject *get_delivers(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(cast(op)->delivers);
+}
+
+static PyGetSetDef pool_getset[] = {
+    {"broken", get_broken, NULL, "Whether no worker could be made ready.", NULL},
+    {"is_shut", get_is_shut, NULL, "Whether shut() was called.", NULL},
+    {"workers", get_workers, NULL, "How many workers there are.", NULL},
+    {"finished", get_finished, NULL, "Whether it is shut and no worker is left.", NULL},
+    {"open", get_open, NULL, "How many calls have not ended.", NULL},
+    {"delivers", get_delivers, set_delivers, "Whether a thread was started to deliver.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef pool_methods[] = {
+    {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"submit_chunk", (PyCFunction)(void (*)(void))pool_submit_chunk, METH_FASTCALL, NULL},
+    {"shut", pool_shut, METH_NOARGS, NULL},
+    {"drain", pool_drain, METH_NOARGS, NULL},
+    {"join", pool_join, METH_O, NULL},
+    {"deliver", pool_deliver, METH_NOARGS, NULL},
+    {"why", pool_why, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef pool_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_pool_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(pool_doc, "What InterpreterPoolExecutor is made of: see atoll._pool.");
+
+static PyType_Slot pool_slots[] = {
+    {Py_tp_doc, (void *)pool_doc},         {Py_tp_new, pool_new},
+    {Py_tp_dealloc, pool_dealloc},         {Py_tp_traverse, pool_traverse},
+    {Py_tp_methods, pool_methods},         {Py_tp_getset, pool_getset},
+    {Py_tp_members, (void *)pool_members}, {0, NULL},
+};
+
+static PyType_Spec pool_spec = {
+    .name = "atoll._atoll._Pool",
+    .basicsize = sizeof(atoll_pool_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = pool_slots,
+};
+
+int atoll_pool_add(atoll_state *state, PyObject *module) {
+    atoll_pools_init();
+    PyObject *type = PyType_FromModuleAndSpec(module, &pool_spec, NULL);
+    int rc = type != NULL ? PyModule_AddObjectRef(module, "_Pool", type) : -1;
+    Py_XDECREF(type);
+    return rc < 0 ? -1 : atoll_future_add(state, module);
+}

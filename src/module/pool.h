@@ -1,0 +1,42 @@
+/* What pool.c and future.c share. */
+#ifndef ATOLL_MODULE_POOL_H
+#define ATOLL_MODULE_POOL_H
+
+#include "core/pool.h"
+#include "module/module.h"
+
+enum { ATOLL_FUNCTIONS_KEPT = 64 };
+
+/* A pool as the interpreter sees it that made it. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *module;                                /* keeps `state` */
+    atoll_state *state;                              /* borrowed */
+    atoll_pool *pool;                                /* a reference */
+    atoll_function *functions[ATOLL_FUNCTIONS_KEPT]; /* by number: what has been sent in full */
+    bool delivers;                                   /* the thread that delivers was started */
+    bool reported;                                   /* why it is broken was logged */
+    PyObject *weakrefs;
+} atoll_pool_object;
+
+/* The state behind a pool; NULL with an exception when its module was cleared. */
+atoll_state *atoll_pool_state(atoll_pool_object *pool);
+/* A future for a task, whose reference it takes over, also on failure. */
+PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task);
+/* The same for a call that could not be sent: takes over the exception that is set. */
+PyObject *atoll_future_failed(atoll_pool_object *pool);
+/* outcome.c: decodes the outcome of a task that is over: *value or *exc is set, of a chunk that failed both.  Never leaves an
+ * exception. */
+void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc);
+/* A task that was observed is over: tells its future, if it has one.  Never leaves an exception. */
+void atoll_future_deliver(atoll_task *task);
+/* The same for one that was cancelled by others than its future. */
+void atoll_future_deliver_cancel(atoll_task *task);
+
+int atoll_future_add(atoll_state *state, PyObject *module);
+int atoll_pool_add(atoll_state *state, PyObject *module);
+
+/* A borrowed reference to something of atoll._pool; NULL with an exception. */
+PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name);
+
+#endif

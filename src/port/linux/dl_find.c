@@ -1,0 +1,259 @@
+/* Where the dynamic linker would find a library (atoll_dl_find of port.h).
+ *
+ * The order is ld.so's.  Directories for special processors ("glibc-hwcaps") are not looked into: the same
+ * library is also there for every processor.
+ */
+#include "port/port.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Whether it is a shared object for this machine; the dynamic linker, too, goes on looking when it is not. */
+static bool fits(const char *path) {
+    unsigned char head[20];
+    atoll_file_id id;
+    int fd = atoll_file_open(path, &id);
+    if (fd < 0) {
+        return false;
+    }
+    bool whole = read(fd, head, sizeof head) == (ssize_t)sizeof head;
+    (void)close(fd);
+    if (!whole || memcmp(head, ELFMAG, SELFMAG) != 0 ||
+        head[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32)) {
+        return false;
+    }
+    unsigned machine = head[18] | (unsigned)head[19] << 8;
+#if defined(__x86_64__)
+    return machine == EM_X86_64;
+#elif defined(__aarch64__)
+    return machine == EM_AARCH64;
+#elif defined(__riscv)
+    return machine == EM_RISCV;
+#else
+    return machine != EM_NONE;
+#endif
+}
+
+static char *try_in(const char *directory, size_t length, const char *name) {
+    char *path = NULL;
+    if (memchr(directory, '$', length) != NULL) { /* not expanded: means nothing here */
+        return NULL;
+    }
+    if (length == 0) {
+        directory = "."; /* an empty part of a list is the current directory */
+        length = 1;
+    }
+    /* NOLINTNEXTLINE(clang-analyzer-security.ArrayBound): a part of a list ends within it */
+    const char *slash = directory[length - 1] == '/' ? "" : "/";
+    if (asprintf(&path, "%.*s%s%s", (int)length, directory, slash, name) < 0) {
+        return NULL;
+    }
+    if (!fits(path)) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+static char *find_in_list(const char *list, const char *separators, const char *name) {
+    char *path = NULL;
+    if (list != NULL && list[0] == '\0') { /* no list, other than one of an empty part */
+        return NULL;
+    }
+    while (list != NULL && path == NULL) {
+        const char *end = strpbrk(list, separators);
+        path = try_in(list, end != NULL ? (size_t)(end - list) : strlen(list), name);
+        list = end != NULL ? end + 1 : NULL;
+    }
+    return path;
+}
+
+#ifdef __GLIBC__
+
+/* ---- /etc/ld.so.cache, the format that glibc writes since 2.2 ---- */
+
+#define CACHE "/etc/ld.so.cache"
+#define OLD_MAGIC "ld.so-1.7.0"
+#define NEW_MAGIC "glibc-ld.so.cache1.1"
+#define FOR_LIBC6 0x0003
+
+typedef struct {
+    char magic[20];
+    uint32_t count;
+    uint32_t strings;
+    uint8_t flags;
+    uint8_t padding[3];
+    uint32_t extensions;
+    uint32_t unused[3];
+} cache_header;
+
+typedef struct {
+    int32_t flags;
+    uint32_t name;
+    uint32_t path; /* both are offsets from the header */
+    uint32_t version;
+    uint64_t processor; /* 0: for all of them */
+} cache_entry;
+
+static const char *cache_string(const uint8_t *cache, size_t size, uint32_t at) {
+    return at < size && memchr(cache + at, '\0', size - at) != NULL ? (const char *)cache + at : NULL;
+}
+
+static char *find_in_new_cache(const uint8_t *cache, size_t size, const char *name) {
+    cache_header header;
+    if (size < sizeof header) {
+        return NULL;
+    }
+    memcpy(&header, cache, sizeof header);
+    if (memcmp(header.magic, NEW_MAGIC, sizeof header.magic) != 0 ||
+        header.count > (size - sizeof header) / sizeof(cache_entry)) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < header.count; i++) {
+        cache_entry entry;
+        memcpy(&entry, cache + sizeof header + i * sizeof entry, sizeof entry);
+        const char *entry_name = cache_string(cache, size, entry.name);
+        const char *path = cache_string(cache, size, entry.path);
+        if (entry_name != NULL && path != NULL && (entry.flags & 0xff) == FOR_LIBC6 && entry.processor == 0 &&
+            strcmp(entry_name, name) == 0 && fits(path)) {
+            return strdup(path);
+        }
+    }
+    return NULL;
+}
+
+static char *find_in_cache(const char *name) {
+    size_t size;
+    const uint8_t *cache = atoll_map_file(CACHE, &size);
+    if (cache == NULL) {
+        return NULL;
+    }
+    size_t start = 0;
+    if (size >= 16 && memcmp(cache, OLD_MAGIC, sizeof OLD_MAGIC - 1) == 0) {
+        uint32_t count; /* an older table of 12 bytes an entry comes first */
+        memcpy(&count, cache + 12, sizeof count);
+        start = (16 + 12 * (size_t)count + 7) / 8 * 8;
+    }
+    char *path = start < size ? find_in_new_cache(cache + start, size - start, name) : NULL;
+    atoll_unmap(cache, size);
+    return path;
+}
+
+/* ---- what the dynamic linker knows for the program ---- */
+
+/* The directories that it searches for the program: those of the program, LD_LIBRARY_PATH, the default ones. */
+static char *find_in_defaults(const char *name) {
+    Dl_serinfo sizes;
+    char *path = NULL;
+    void *program = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD);
+    if (program != NULL && dlinfo(program, RTLD_DI_SERINFOSIZE, &sizes) == 0) {
+        Dl_serinfo *info = malloc(sizes.dls_size);
+        if (info != NULL && dlinfo(program, RTLD_DI_SERINFOSIZE, info) == 0 &&
+            dlinfo(program, RTLD_DI_SERINFO, info) == 0) {
+            for (unsigned i = 0; path == NULL && i < info->dls_cnt; i++) {
+                path = try_in(info->dls_serpath[i].dls_name, strlen(info->dls_serpath[i].dls_name), name);
+            }
+        }
+        free(info);
+    }
+    if (program != NULL) {
+        (void)dlclose(program);
+    }
+    return path;
+}
+
+/* A list of directories with the program's in the place of $ORIGIN; malloc or NULL.  Other variables stay. */
+static char *expand_origin(const char *list) {
+    static const char *const forms[] = {"$ORIGIN", "${ORIGIN}"};
+    char origin[4096];
+    char *made = NULL;
+    size_t size = 0;
+    ssize_t length = readlink("/proc/self/exe", origin, sizeof origin - 1);
+    FILE *out = length > 0 ? open_memstream(&made, &size) : NULL;
+    if (out == NULL) {
+        return NULL;
+    }
+    origin[length] = '\0';
+    char *slash = strrchr(origin, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    while (*list != '\0') {
+        size_t skip = 0;
+        for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+            size_t n = strlen(forms[i]);
+            /* strchr() finds the end of the list, too. */
+            if (strncmp(list, forms[i], n) == 0 && (forms[i][1] == '{' || strchr("/:", list[n]) != NULL)) {
+                skip = n;
+            }
+        }
+        (void)(skip > 0 ? fputs(origin, out) : fputc(*list, out));
+        list += skip > 0 ? skip : 1;
+    }
+    if (fclose(out) != 0) {
+        free(made);
+        return NULL;
+    }
+    return made;
+}
+
+/* The program's DT_RPATH holds for every library that has no DT_RUNPATH.  malloc; NULL: none. */
+static char *program_rpath(void) {
+    struct link_map *map = NULL;
+    const char *strings = NULL;
+    const ElfW(Dyn) *rpath = NULL;
+    void *program = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD);
+    if (program != NULL && dlinfo(program, RTLD_DI_LINKMAP, &map) == 0 && map->l_ld != NULL) {
+        for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
+            if (d->d_tag == DT_STRTAB) {
+                uintptr_t at = d->d_un.d_ptr;
+                strings = (const char *)(at < map->l_addr ? map->l_addr + at : at);
+            } else if (d->d_tag == DT_RPATH) {
+                rpath = d;
+            } else if (d->d_tag == DT_RUNPATH) {
+                rpath = NULL; /* which is for the program alone */
+                break;
+            }
+        }
+    }
+    if (program != NULL) {
+        (void)dlclose(program); /* the program is never unloaded */
+    }
+    return rpath != NULL && strings != NULL ? expand_origin(strings + rpath->d_un.d_val) : NULL;
+}
+
+#else
+
+static char *find_in_cache(const char *name) { return NULL; }
+static char *program_rpath(void) { return NULL; }
+static char *find_in_defaults(const char *name) {
+    return find_in_list("/lib:/usr/local/lib:/usr/lib", ":", name);
+}
+
+#endif
+
+char *atoll_dl_find(const char *name, const char *rpath, const char *runpath) {
+    if (strchr(name, '/') != NULL) {
+        return fits(name) ? strdup(name) : NULL;
+    }
+    char *path = NULL;
+    if (runpath == NULL) {
+        path = find_in_list(rpath, ":", name);
+        if (path == NULL) {
+            char *list = program_rpath();
+            path = find_in_list(list, ":", name);
+            free(list);
+        }
+    }
+    path = path != NULL ? path : find_in_list(getenv("LD_LIBRARY_PATH"), ":;", name);
+    path = path != NULL ? path : find_in_list(runpath, ":", name);
+    path = path != NULL ? path : find_in_cache(name);
+    return path != NULL ? path : find_in_defaults(name);
+}

@@ -1,0 +1,195 @@
+/* Places for files that are loaded and then removed (port.h).
+ *
+ * A directory is tried by doing what it is for: a page of a file in it is mapped executable.  That catches what a
+ * mount's flags do not tell.  The result is remembered for each directory, so that it is done once.
+ */
+#include "port/port.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+#define REMEMBERED 16
+
+static atoll_mutex verdicts_lock = ATOLL_MUTEX_INIT; /* a leaf */
+static struct {
+    char *directory;
+    bool good;
+} verdicts[REMEMBERED];
+static size_t nverdicts;
+
+/* 1, 0, or -1: not tried yet. */
+static int remembered(const char *directory) {
+    int verdict = -1;
+    atoll_mutex_lock(&verdicts_lock);
+    for (size_t i = 0; i < nverdicts; i++) {
+        if (strcmp(verdicts[i].directory, directory) == 0) {
+            verdict = verdicts[i].good;
+            break;
+        }
+    }
+    atoll_mutex_unlock(&verdicts_lock);
+    return verdict;
+}
+
+static void remember(const char *directory, bool good) {
+    char *own = strdup(directory);
+    atoll_mutex_lock(&verdicts_lock);
+    if (own != NULL && nverdicts < REMEMBERED) {
+        verdicts[nverdicts].directory = own;
+        verdicts[nverdicts++].good = good;
+        own = NULL;
+    }
+    atoll_mutex_unlock(&verdicts_lock);
+    free(own);
+}
+
+static bool can_execute(int fd) {
+    long page = sysconf(_SC_PAGESIZE);
+    if (ftruncate(fd, page) != 0) {
+        return false;
+    }
+    void *at = mmap(NULL, (size_t)page, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+    return at != MAP_FAILED && munmap(at, (size_t)page) == 0;
+}
+
+static char *join(const char *directory, const char *name) {
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", directory, name) >= 0 ? path : NULL;
+}
+
+static int create(const char *path) {
+    return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRWXU);
+}
+
+/* Tries a new directory of ours. */
+static bool try_execution(const char *directory) {
+    char *path = join(directory, "test");
+    bool good = false;
+    int fd = path != NULL ? create(path) : -1;
+    if (fd >= 0) {
+        good = can_execute(fd);
+        (void)close(fd);
+        (void)unlink(path);
+    }
+    free(path);
+    return good;
+}
+
+/* A directory of our own in `parent`, or NULL when that is of no use. */
+static char *make_in(const char *parent, unsigned serial) {
+    struct statvfs info;
+    char *path = NULL;
+    if (parent == NULL || parent[0] != '/' || remembered(parent) == 0) {
+        return NULL;
+    }
+#ifdef ST_NOEXEC
+    if (statvfs(parent, &info) != 0 || (info.f_flag & (ST_NOEXEC | ST_RDONLY)) != 0) {
+        return NULL;
+    }
+#endif
+    if (asprintf(&path, "%s/atoll-%ld-%u-XXXXXX", parent, (long)getpid(), serial) < 0) {
+        return NULL;
+    }
+    if (mkdtemp(path) == NULL) {
+        free(path);
+        return NULL;
+    }
+    if (remembered(parent) < 0) {
+        bool good = try_execution(path);
+        remember(parent, good);
+        if (!good) {
+            (void)rmdir(path);
+            free(path);
+            return NULL;
+        }
+    }
+    return path;
+}
+
+int atoll_scratch_open(atoll_scratch *scratch, unsigned serial) {
+    const char *wanted = getenv("ATOLL_CLONE_DIR");
+    const char *home = getenv("HOME");
+    char *cache = home != NULL && home[0] != '\0' ? join(home, ".cache") : NULL;
+    /* Memory first: a file that lives for a millisecond has no business on a disk. */
+    const char *parents[] = {wanted,     "/dev/shm", getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp",
+                             "/var/tmp", cache};
+    scratch->directory = NULL;
+    bool in_memory = wanted != NULL && strcmp(wanted, "memory") == 0;
+    for (size_t i = 0; !in_memory && scratch->directory == NULL && i < sizeof parents / sizeof *parents;
+         i++) {
+        scratch->directory = make_in(parents[i], serial);
+    }
+    free(cache);
+    return 0;
+}
+
+static int create_in_memory(const char *name) {
+    /* Systems may be set up so that only files made with this flag can be executed; older ones do not know it. */
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
+    return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
+}
+
+char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
+    char *path = NULL;
+    *fd = -1;
+    if (strchr(name, '/') != NULL || name[0] == '\0') {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (scratch->directory != NULL) {
+        path = join(scratch->directory, name);
+        *fd = path != NULL ? create(path) : -1;
+    } else {
+        *fd = create_in_memory(name);
+        if (*fd >= 0 && asprintf(&path, "/proc/self/fd/%d", *fd) < 0) {
+            path = NULL;
+        }
+        if (path != NULL && access(path, R_OK) != 0) { /* no /proc here */
+            free(path);
+            path = NULL;
+        }
+    }
+    if (path == NULL || *fd < 0) {
+        int failed = errno;
+        if (*fd >= 0) {
+            (void)close(*fd);
+            *fd = -1;
+        }
+        free(path);
+        errno = failed;
+        return NULL;
+    }
+    return path;
+}
+
+void atoll_scratch_close(atoll_scratch *scratch) {
+    if (scratch->directory == NULL) {
+        return;
+    }
+    DIR *directory = opendir(scratch->directory);
+    if (directory != NULL) {
+        const struct dirent *entry;
+        int fd = dirfd(directory);
+        while (fd >= 0 && (entry = readdir(directory)) != NULL) {
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+                (void)unlinkat(fd, entry->d_name, 0);
+            }
+        }
+        (void)closedir(directory);
+    }
+    (void)rmdir(scratch->directory);
+    free(scratch->directory);
+    scratch->directory = NULL;
+}

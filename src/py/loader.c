@@ -1,0 +1,578 @@
+/* How an interpreter with a GIL of its own loads extension modules.
+ *
+ * The import system stays as it is: finders, specs and loaders are CPython's.  Only the function under the loader,
+ * _imp.create_dynamic(), is another one in an interpreter that Atoll makes.  For each module it decides:
+ *
+ *   the module declares support    it is initialised from its file
+ *   'isolate': any other           it is initialised from a private clone of its file (core/clones.h, loader_module.c)
+ *   'shared': any other            CPython's own function, which is told not to mind
+ *
+ * Whether a module declares support is known for certain only from what its init function returns, which must not be called
+ * in a library that is not to be loaded.  So first its file is searched for the slot.  A file without it cannot declare
+ * support (unless it writes its slots while it runs: then the clone is left aside, and the file remembered as one
+ * that declares).  A file with it is loaded, and the real slots are looked at; what merely looked so is cloned after all.
+ * A module that has another one's function table is cloned whatever it declares (loader_module.c).
+ * The verdict about a file is the process's, found again by the file's identity, so that asking costs one system call.
+ *
+ * CPython's own function is used for 'shared' alone.  It makes a thread state in the main interpreter for every module
+ * and takes main's GIL, which takes long when main is busy, and when the process has many mappings.
+ *
+ * Libraries that hold Python state may also be opened with ctypes; _ctypes.dlopen() gets the same treatment.
+ *
+ * Ownership.  The function's `self` is a tuple of the interpreter's: (capsule with the loader, CPython's function, a dict of
+ * what loader_module.c remembers).  The loader itself is the entry's; it outlives the interpreter, because clones are
+ * unloaded after that, and for ever when some stay mapped.
+ *
+ * Locks: `loading`, held while clones are made and loaded, because constructors may run Python.  It is recursive, as such
+ * code may import, and waited for with the GIL given back.  `verdicts_lock` is a leaf.
+ */
+#include "py/loader_internal.h"
+
+#include "port/port.h"
+#include "py/arena.h"
+#include "py/blocks.h"
+#include "py/parsers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const mode_words[] = {"isolate", "strict", "shared"};
+
+static char *shim_file; /* set once, by the first import of Atoll */
+
+void atoll_loader_set_home(const char *library) {
+    const char *slash = strrchr(library, '/');
+    size_t length = slash != NULL ? (size_t)(slash - library) + 1 : 0;
+    char *file = shim_file == NULL ? malloc(length + sizeof ATOLL_SHIM_FILE) : NULL;
+    if (file != NULL) {
+        memcpy(file, library, length);
+        memcpy(file + length, ATOLL_SHIM_FILE, sizeof ATOLL_SHIM_FILE);
+        shim_file = file;
+    }
+}
+
+static int mode_of(const char *word, atoll_extensions *mode) {
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(word, mode_words[i]) == 0) {
+            *mode = (atoll_extensions)i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+int atoll_extensions_from(PyObject *value, atoll_extensions *mode) {
+    if (value == NULL || value == Py_None) {
+        const char *word = getenv("ATOLL_EXTENSIONS");
+        *mode = ATOLL_EXTENSIONS_ISOLATE;
+        if (word != NULL && word[0] != '\0' && mode_of(word, mode) < 0) {
+            PyErr_Format(
+                PyExc_ValueError,
+                "the environment variable ATOLL_EXTENSIONS must be 'isolate', 'strict' or 'shared', not '%s'",
+                word);
+            return -1;
+        }
+        return 0;
+    }
+    if (!PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "extensions must be a str or None, not %.200s",
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    const char *word = PyUnicode_AsUTF8(value);
+    if (word == NULL || mode_of(word, mode) < 0) {
+        PyErr_Format(PyExc_ValueError, "extensions must be 'isolate', 'strict' or 'shared', not %R", value);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- verdicts about files ---- */
+
+typedef enum {
+    UNKNOWN,
+    DECLARES_NOT,
+    MAY_DECLARE,
+    MUST_CLONE /* whatever it declares */
+} declaration;
+
+typedef struct verdict {
+    struct verdict *next;
+    atoll_file_id id;
+    declaration what;
+} verdict;
+
+static atoll_mutex verdicts_lock = ATOLL_MUTEX_INIT;
+static verdict *verdicts;
+
+static declaration known_verdict(const atoll_file_id *id) {
+    declaration known = UNKNOWN;
+    atoll_mutex_lock(&verdicts_lock);
+    for (const verdict *v = verdicts; v != NULL; v = v->next) {
+        if (atoll_file_same(&v->id, id)) {
+            known = v->what;
+            break;
+        }
+    }
+    atoll_mutex_unlock(&verdicts_lock);
+    return known;
+}
+
+/* The newest verdict counts. */
+static void add_verdict(const atoll_file_id *id, declaration what) {
+    verdict *v = malloc(sizeof *v);
+    if (v != NULL) {
+        *v = (verdict){.id = *id, .what = what};
+        atoll_mutex_lock(&verdicts_lock);
+        v->next = verdicts;
+        verdicts = v;
+        atoll_mutex_unlock(&verdicts_lock);
+    }
+}
+
+/* What the file says.  About one that cannot be read it says nothing: the clone's loader says why. */
+static declaration look_at(const atoll_module_info *info) {
+    atoll_file_id id;
+    if (atoll_file_identify(info->file, &id) != 0) {
+        return DECLARES_NOT;
+    }
+    declaration what = known_verdict(&id);
+    atoll_elf elf;
+    atoll_elf_error why;
+    if (what == UNKNOWN && atoll_elf_open(&elf, info->file, &why) == 0) {
+        what = !atoll_file_may_declare(&elf, info) ? DECLARES_NOT
+               : atoll_file_must_clone(&elf)       ? MUST_CLONE
+                                                   : MAY_DECLARE;
+        atoll_elf_close(&elf);
+        add_verdict(&id, what);
+    }
+    return what;
+}
+
+/* ---- the loader's list ---- */
+
+static int note_module(atoll_loader *loader, const atoll_module_info *info, const char *how,
+                       const atoll_clone *clone) {
+    for (size_t i = 0; i < loader->count; i++) {
+        if (strcmp(loader->modules[i].name, info->full) == 0 &&
+            strcmp(loader->modules[i].file, info->file) == 0) {
+            return 0; /* imported once more */
+        }
+    }
+    if (loader->count == loader->room) {
+        size_t room = loader->room * 2 + 8;
+        atoll_loaded *modules = realloc(loader->modules, room * sizeof *modules);
+        if (modules == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        loader->modules = modules;
+        loader->room = room;
+    }
+    atoll_loaded module = {strdup(info->full), strdup(info->file), how, clone};
+    if (module.name == NULL || module.file == NULL) {
+        free(module.name);
+        free(module.file);
+        PyErr_NoMemory();
+        return -1;
+    }
+    loader->modules[loader->count++] = module;
+    return 0;
+}
+
+static PyObject *describe(const char *name, const char *file, const char *how, const atoll_clone *clone) {
+    PyObject *path = PyUnicode_DecodeFSDefault(file);
+    PyObject *from = clone != NULL ? PyUnicode_DecodeFSDefault(clone->path) : Py_NewRef(Py_None);
+    PyObject *made = NULL;
+    if (path != NULL && from != NULL) {
+        made = Py_BuildValue("zOsOK", name, path, how, from,
+                             (unsigned long long)(clone != NULL ? clone->bytes : 0));
+    }
+    Py_XDECREF(from);
+    Py_XDECREF(path);
+    return made;
+}
+
+static int append(PyObject *list, PyObject *made) {
+    int rc = made != NULL ? PyList_Append(list, made) : -1;
+    Py_XDECREF(made);
+    return rc;
+}
+
+PyObject *atoll_loader_list(atoll_loader *loader) {
+    PyObject *list = PyList_New(0);
+    int rc = list != NULL ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < loader->count; i++) {
+        const atoll_loaded *m = &loader->modules[i];
+        rc = append(list, describe(m->name, m->file, m->how, m->clone));
+    }
+    for (size_t i = 0; rc == 0 && i < loader->clones.count; i++) {
+        const atoll_clone *clone = loader->clones.items[i];
+        if (clone->library) {
+            rc = append(list, describe(NULL, clone->file, "isolated", clone));
+        }
+    }
+    if (rc < 0) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
+PyObject *atoll_loader_list_kept(void) {
+    PyObject *list = PyList_New(0);
+    int rc = list != NULL ? 0 : -1;
+    for (const atoll_kept_clone *kept = atoll_clones_kept(); rc == 0 && kept != NULL; kept = kept->next) {
+        PyObject *file = PyUnicode_DecodeFSDefault(kept->file);
+        PyObject *path = file != NULL ? PyUnicode_DecodeFSDefault(kept->path) : NULL;
+        rc = append(list, path != NULL
+                              ? Py_BuildValue("OOKs", file, path, (unsigned long long)kept->bytes, kept->why)
+                              : NULL);
+        Py_XDECREF(path);
+        Py_XDECREF(file);
+    }
+    if (rc < 0) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
+/* ---- loading ---- */
+
+/* Attached; waits detached. */
+static void lock_loading(atoll_loader *loader) {
+    if (pthread_mutex_trylock(&loader->loading) != 0) {
+        PyThreadState *tstate = PyEval_SaveThread();
+        pthread_mutex_lock(&loader->loading);
+        PyEval_RestoreThread(tstate);
+    }
+}
+
+static void unlock_loading(atoll_loader *loader) { pthread_mutex_unlock(&loader->loading); }
+
+/* The loader and the rest of the function's self. */
+typedef struct {
+    atoll_loader *loader;
+    PyObject *original;
+    PyObject *singles;
+} context;
+
+static context context_of(PyObject *self) {
+    return (context){PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), NULL), PyTuple_GET_ITEM(self, 1),
+                     PyTuple_GET_ITEM(self, 2)};
+}
+
+static PyObject *import_error(const atoll_module_info *info, const char *text) {
+    PyObject *message = PyUnicode_DecodeFSDefault(text);
+    if (message != NULL) {
+        PyErr_SetImportError(message, info->name, info->origin);
+    }
+    Py_XDECREF(message);
+    return NULL;
+}
+
+/* How the interpreter wants libraries to be opened. */
+static int open_flags(void) {
+    PyObject *function = PySys_GetObject("getdlopenflags"); /* borrowed */
+    PyObject *flags = function != NULL ? PyObject_CallNoArgs(function) : NULL;
+    long value = flags != NULL ? PyLong_AsLong(flags) : -1;
+    Py_XDECREF(flags);
+    return (int)value; /* -1 with an exception, or when sys has been emptied */
+}
+
+/* From its file, for good, as CPython does it; but without a look at the main interpreter. */
+static atoll_init_result load_original(context c, const atoll_module_info *info, PyObject *spec,
+                                       PyObject **module) {
+    char why[2048];
+    char *beside = NULL;
+    int flags = open_flags();
+    if (flags < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError, "sys.getdlopenflags is lost");
+        }
+        return ATOLL_INIT_FAILED;
+    }
+    /* What is not a path the dynamic linker would look for elsewhere. */
+    if (strchr(info->file, '/') == NULL && asprintf(&beside, "./%s", info->file) < 0) {
+        PyErr_NoMemory();
+        return ATOLL_INIT_FAILED;
+    }
+    void *library = atoll_dl_open_as(beside != NULL ? beside : info->file, flags, why, sizeof why);
+    free(beside);
+    if (library == NULL) {
+        (void)import_error(info, why);
+        return ATOLL_INIT_FAILED;
+    }
+    return atoll_module_init(c.loader, info, spec, library, ATOLL_FROM_ORIGINAL, c.singles, module);
+}
+
+static atoll_init_result load_clone(context c, const atoll_module_info *info, PyObject *spec,
+                                    atoll_init_source source, PyObject **module) {
+    atoll_clone_error why;
+    lock_loading(c.loader);
+    atoll_clone *clone = atoll_clones_load(&c.loader->clones, info->file, &why);
+    unlock_loading(c.loader);
+    if (clone == NULL) {
+        (void)import_error(info, why.text);
+        return ATOLL_INIT_FAILED;
+    }
+    atoll_init_result result =
+        atoll_module_init(c.loader, info, spec, clone->handle, source, c.singles, module);
+    if (result == ATOLL_INIT_OTHER) {
+        add_verdict(&clone->id, MAY_DECLARE);
+    } else if (result == ATOLL_INIT_DONE && note_module(c.loader, info, "isolated", clone) < 0) {
+        Py_CLEAR(*module);
+        result = ATOLL_INIT_FAILED;
+    }
+    return result;
+}
+
+static PyObject *load_shared(context c, const atoll_module_info *info, PyObject *args) {
+    PyObject *module = PyObject_Call(c.original, args, NULL);
+    if (module == NULL || atoll_module_declared(module)) {
+        return module;
+    }
+    /* What was made from slots has no definition to look at. */
+    bool has_none = PyModule_Check(module) && PyModule_GetDef(module) == NULL;
+    if (!(has_none && look_at(info) >= MAY_DECLARE) && note_module(c.loader, info, "shared", NULL) < 0) {
+        Py_CLEAR(module);
+    }
+    return module;
+}
+
+static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, PyObject *args) {
+    PyObject *module;
+    if (c.loader->mode == ATOLL_EXTENSIONS_SHARED) {
+        return load_shared(c, info, args);
+    }
+    int again = atoll_module_again(info, c.singles, &module);
+    if (again != 0) {
+        return again > 0 ? module : NULL;
+    }
+    if (PySys_Audit("import", "OOOOO", info->name, info->origin, Py_None, Py_None, Py_None) < 0) {
+        return NULL;
+    }
+    declaration what = look_at(info);
+    atoll_init_result result = ATOLL_INIT_OTHER;
+    if (what == MAY_DECLARE) {
+        result = load_original(c, info, spec, &module);
+    }
+    if (result == ATOLL_INIT_OTHER) { /* after the original this one takes anything, so that it ends here */
+        bool any = what == MUST_CLONE || what == MAY_DECLARE;
+        result = load_clone(c, info, spec, any ? ATOLL_FROM_CLONE_ANY : ATOLL_FROM_CLONE, &module);
+    }
+    if (result == ATOLL_INIT_OTHER) {
+        result = load_original(c, info, spec, &module);
+    }
+    return result == ATOLL_INIT_DONE ? module : NULL;
+}
+
+/* ---- ctypes ---- */
+
+/* _ctypes.dlopen(name, flags): of a library that is cloned, this interpreter's clone. */
+static PyObject *ctypes_open(PyObject *self, PyObject *args) {
+    context c = context_of(self);
+    PyObject *name = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    PyObject *path = NULL;
+    if (name == Py_None || !PyUnicode_FSConverter(name, &path)) {
+        PyErr_Clear();
+        return PyObject_Call(c.original, args, NULL); /* which has an error for what is no name */
+    }
+    atoll_clone *clone = NULL;
+    if (strchr(PyBytes_AS_STRING(path), '/') != NULL) {
+        atoll_clone_error why;
+        lock_loading(c.loader);
+        int rc = atoll_clones_load_library(&c.loader->clones, PyBytes_AS_STRING(path), &clone, &why);
+        unlock_loading(c.loader);
+        if (rc < 0) {
+            PyErr_SetString(PyExc_OSError, why.text);
+            Py_DECREF(path);
+            return NULL;
+        }
+    }
+    Py_DECREF(path);
+    if (clone == NULL) {
+        return PyObject_Call(c.original, args, NULL);
+    }
+    if (PySys_Audit("ctypes.dlopen", "O", name) < 0) {
+        return NULL;
+    }
+    return PyLong_FromVoidPtr(
+        clone->handle); /* what the dynamic linker would return again; never closed by ctypes */
+}
+
+/* _ctypes.dlclose(handle): a clone is the set's to close, and may be in use by others. */
+static PyObject *ctypes_close(PyObject *self, PyObject *args) {
+    context c = context_of(self);
+    void *handle = PyTuple_GET_SIZE(args) == 1 ? PyLong_AsVoidPtr(PyTuple_GET_ITEM(args, 0)) : NULL;
+    PyErr_Clear(); /* the original has an error for what is no handle */
+    for (size_t i = 0; handle != NULL && i < c.loader->clones.count; i++) {
+        if (c.loader->clones.items[i]->handle == handle) {
+            Py_RETURN_NONE;
+        }
+    }
+    return PyObject_Call(c.original, args, NULL);
+}
+
+static PyMethodDef ctypes_close_def = {"dlclose", ctypes_close, METH_VARARGS, "dlclose a library"};
+
+static PyMethodDef ctypes_open_def = {"dlopen", ctypes_open, METH_VARARGS,
+                                      "dlopen(name, flag={RTLD_GLOBAL|RTLD_LOCAL}) open a shared library"};
+
+/* A new function whose self is the context with another original; replaces object.name.  0 or -1 with an exception. */
+static int replace(PyObject *object, const char *name, PyMethodDef *definition, PyObject *capsule,
+                   PyObject *singles) {
+    PyObject *original = PyObject_GetAttrString(object, name);
+    PyObject *self = original != NULL ? PyTuple_Pack(3, capsule, original, singles) : NULL;
+    PyObject *module = self != NULL ? PyUnicode_FromString(PyModule_GetName(object)) : NULL;
+    PyObject *function = module != NULL ? PyCFunction_NewEx(definition, self, module) : NULL;
+    int rc = function != NULL ? PyObject_SetAttrString(object, name, function) : -1;
+    Py_XDECREF(function);
+    Py_XDECREF(module);
+    Py_XDECREF(self);
+    Py_XDECREF(original);
+    return rc;
+}
+
+/* ---- _imp.create_dynamic(spec, file=None) ---- */
+
+static PyObject *create_dynamic(PyObject *self, PyObject *args) {
+    context c = context_of(self);
+    PyObject *spec;
+    PyObject *file = Py_None;
+    if (!PyArg_UnpackTuple(args, "create_dynamic", 1, 2, &spec, &file)) {
+        return NULL;
+    }
+    atoll_module_info info = {.name = PyObject_GetAttrString(spec, "name")};
+    info.origin = info.name != NULL ? PyObject_GetAttrString(spec, "origin") : NULL;
+    PyObject *module = NULL;
+    if (info.origin == NULL) {
+        /* AttributeError */
+    } else if (!PyUnicode_Check(info.name) || !PyUnicode_Check(info.origin)) {
+        module = PyObject_Call(c.original, args, NULL);
+    } else if (PyUnicode_FSConverter(info.origin, &info.path)) {
+        info.file = PyBytes_AS_STRING(info.path);
+        module = atoll_module_info_encode(&info) == 0 ? load(c, &info, spec, args) : NULL;
+    }
+    if (module != NULL && c.loader->mode == ATOLL_EXTENSIONS_ISOLATE &&
+        PyUnicode_CompareWithASCIIString(info.name, "_ctypes") == 0 &&
+        (replace(module, "dlopen", &ctypes_open_def, PyTuple_GET_ITEM(self, 0), c.singles) < 0 ||
+         replace(module, "dlclose", &ctypes_close_def, PyTuple_GET_ITEM(self, 0), c.singles) < 0)) {
+        Py_CLEAR(module);
+    }
+    if (module != NULL && atoll_quirks_apply(info.name, module) < 0) {
+        Py_CLEAR(module);
+    }
+    Py_XDECREF(info.bytes);
+    Py_XDECREF(info.path);
+    Py_XDECREF(info.origin);
+    Py_XDECREF(info.name);
+    return module;
+}
+
+static PyMethodDef create_dynamic_def = {"create_dynamic", create_dynamic, METH_VARARGS,
+                                         "create_dynamic($module, spec, file=None, /)\n--\n\n"
+                                         "Create an extension module."};
+
+static PyMethodDef create_builtin_def = {"create_builtin", atoll_create_builtin, METH_VARARGS,
+                                         "create_builtin($module, spec, /)\n--\n\n"
+                                         "Create a built-in module."};
+
+/* ---- the loader's life ---- */
+
+static void free_loader(atoll_loader *loader) {
+    for (size_t i = 0; i < loader->count; i++) {
+        free(loader->modules[i].name);
+        free(loader->modules[i].file);
+    }
+    free(loader->modules);
+    atoll_foreign_free(&loader->foreign);
+    pthread_mutex_destroy(&loader->loading);
+    free(loader);
+}
+
+static int hook(atoll_loader *loader) {
+    PyObject *imp = PyImport_ImportModule("_imp");
+    PyObject *capsule = imp != NULL ? PyCapsule_New(loader, NULL, NULL) : NULL;
+    PyObject *singles = capsule != NULL ? PyDict_New() : NULL;
+    int rc = singles != NULL ? replace(imp, "create_dynamic", &create_dynamic_def, capsule, singles) : -1;
+    if (rc == 0) {
+        rc = replace(imp, "create_builtin", &create_builtin_def, capsule, singles);
+    }
+    if (rc == 0 && loader->mode == ATOLL_EXTENSIONS_SHARED) {
+        PyObject *before = PyObject_CallMethod(imp, "_override_multi_interp_extensions_check", "i", -1);
+        rc = before != NULL ? 0 : -1;
+        Py_XDECREF(before);
+    }
+    Py_XDECREF(singles);
+    Py_XDECREF(capsule);
+    Py_XDECREF(imp);
+    return rc;
+}
+
+atoll_loader *atoll_loader_install(atoll_extensions mode) {
+    if (mode == ATOLL_EXTENSIONS_STRICT) {
+        return NULL;
+    }
+    atoll_loader *loader = shim_file != NULL ? calloc(1, sizeof *loader) : NULL;
+    if (loader == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (mode == ATOLL_EXTENSIONS_ISOLATE) {
+        atoll_blocks_init();
+    }
+    pthread_mutexattr_t recursive;
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&loader->loading, &recursive);
+    pthread_mutexattr_destroy(&recursive);
+    loader->mode = mode;
+    const char *debug = getenv("ATOLL_DEBUG_CLONES");
+    bool whole = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
+    if (atoll_clones_init(&loader->clones, PyInterpreterState_GetID(PyInterpreterState_Get()), shim_file,
+                          &loader->foreign.shim, whole) < 0) {
+        pthread_mutex_destroy(&loader->loading);
+        free(loader);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    loader->clones.forget = atoll_parsers_forget;
+    atoll_foreign_init(&loader->foreign, loader->clones.natives);
+    if (hook(loader) < 0) {
+        /* Not freed: a function may have been made that has it.  The interpreter is not going to be used. */
+        return NULL;
+    }
+    return loader;
+}
+
+bool atoll_loader_shut(atoll_loader *loader) {
+    return loader == NULL || atoll_foreign_shut(&loader->foreign);
+}
+
+void atoll_loader_reopen(atoll_loader *loader) {
+    if (loader != NULL) {
+        atoll_foreign_reopen(&loader->foreign);
+    }
+}
+
+void atoll_loader_ending(atoll_loader *loader) {
+    if (loader != NULL) {
+        atoll_foreign_ending(&loader->foreign);
+    }
+}
+
+void atoll_loader_ended(atoll_loader *loader) {
+    if (loader == NULL) {
+        return;
+    }
+    atoll_foreign_ended(&loader->foreign);
+    int64_t id = loader->clones.owner;
+    bool shared = loader->mode == ATOLL_EXTENSIONS_SHARED;
+    if (atoll_clones_unload(&loader->clones)) {
+        free_loader(loader);
+        if (!shared) { /* those that are shared may have kept objects */
+            atoll_blocks_reclaim(id);
+            atoll_arenas_reclaim(id);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+/* What loader.c and loader_module.c share. */
+#ifndef ATOLL_PY_LOADER_INTERNAL_H
+#define ATOLL_PY_LOADER_INTERNAL_H
+
+#include "py/loader.h"
+
+/* A module that was loaded. */
+typedef struct {
+    char *name;
+    char *file;
+    const char *how;
+    const atoll_clone *clone; /* NULL: it has none */
+} atoll_loaded;
+
+struct atoll_loader {
+    atoll_extensions mode;
+    pthread_mutex_t loading; /* recursive; see loader.c */
+    atoll_clones clones;
+    atoll_foreign foreign;
+    atoll_loaded *modules; /* changed with the interpreter's GIL held */
+    size_t count;
+    size_t room;
+};
+
+/* What a spec says about an extension module. */
+typedef struct {
+    PyObject *name;      /* str */
+    PyObject *origin;    /* str */
+    PyObject *path;      /* bytes: origin as the file system has it */
+    const char *file;    /* in path */
+    const char *full;    /* in name, as UTF-8 */
+    PyObject *bytes;     /* the last part of the name as it is in the names of C functions */
+    const char *encoded; /* in bytes */
+    bool ascii;          /* that is as it was; else it is in punycode */
+} atoll_module_info;
+
+/* Fills in what follows from `name`.  0 or -1 with an exception; the caller owns `bytes` in any case. */
+int atoll_module_info_encode(atoll_module_info *info);
+
+/* Which library a module is initialised from. */
+typedef enum {
+    ATOLL_FROM_ORIGINAL, /* only a module that declares support for a GIL per interpreter */
+    ATOLL_FROM_CLONE,    /* only one that does not */
+    ATOLL_FROM_CLONE_ANY
+} atoll_init_source;
+
+typedef enum { ATOLL_INIT_DONE, ATOLL_INIT_FAILED, ATOLL_INIT_OTHER } atoll_init_result;
+
+/* Initialises the module in the attached interpreter from a library that is loaded.  `singles` is the dict of what
+ * single-phase modules left to be found when they are imported once more.  DONE with *module, a new reference; FAILED
+ * with an exception; OTHER: it declares what it must not for this source, and there is no module. */
+atoll_init_result atoll_module_init(atoll_loader *loader, const atoll_module_info *info, PyObject *spec,
+                                    void *library, atoll_init_source source, PyObject *singles,
+                                    PyObject **module);
+/* The same for a module with single-phase initialisation that was loaded here before: 1 with *module, 0 when it was
+ * not, -1 with an exception. */
+int atoll_module_again(const atoll_module_info *info, PyObject *singles, PyObject **module);
+/* Whether a module that CPython has made from a definition declared support. */
+bool atoll_module_declared(PyObject *module);
+/* Whether a file might declare it: whether its data have what looks like that slot, and it can have slots. */
+bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info);
+/* Whether it has to be cloned although it does. */
+bool atoll_file_must_clone(const atoll_elf *elf);
+
+/* ---- loader_builtin.c ---- */
+
+/* _imp.create_builtin(spec) in an interpreter that isolates; self as in loader.c. */
+PyObject *atoll_create_builtin(PyObject *self, PyObject *args);
+/* Changes a module that was just made, if it is one of those that need that.  0 or -1 with an exception. */
+int atoll_quirks_apply(PyObject *name, PyObject *module);
+
+#endif

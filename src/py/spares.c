@@ -1,0 +1,208 @@
+/* Interpreters that are kept ready, so that one is had in microseconds: prewarm().
+ *
+ * A native thread makes them, one after the other, without a thread state of its own: no GIL of anybody's is held
+ * meanwhile, only the lifecycle lock.  A spare is an entry whose gate is shut, so that nobody finds it, lists it or
+ * enters it; taking one opens the gate.  What is taken is made anew.
+ *
+ * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made.  Another
+ * sys.path is no obstacle: whoever takes it sets that.
+ *
+ * One number holds for the whole process: the last call's.  At the end of the process, spares are ended before the
+ * interpreters that were left open are looked for.  A forked child has none.
+ *
+ * Lock: `lock` guards everything here; a leaf.
+ */
+#include "py/lifecycle_internal.h"
+#include "py/worker.h"
+
+#include <stdlib.h>
+
+#define HEAD_START                                                                                           \
+    0.005 /* seconds that whoever took a spare has before the next one's making takes processor time */
+
+typedef struct spare {
+    struct spare *next;
+    atoll_entry *entry; /* with a user and a reference; its gate is shut */
+    atoll_message path;
+    atoll_extensions extensions;
+    bool installed;
+} spare;
+
+static atoll_mutex lock = ATOLL_MUTEX_INIT;
+static atoll_cond changed;
+static spare *ready;
+static uint32_t ready_count;
+static uint32_t wanted;
+static atoll_blueprint print; /* of those to come */
+static bool started;          /* the thread */
+static bool making;
+static bool fork_prepared;
+static double last_taken; /* on the monotonic clock */
+
+static void after_fork(void) {
+    atoll_mutex_init(&lock);
+    ready = NULL;
+    ready_count = wanted = 0;
+    started = making = false;
+}
+
+static int copy_message(atoll_message *to, const atoll_message *from) {
+    *to = (atoll_message){0};
+    atoll_put_bytes(&to->body, from->body.data, from->body.len);
+    return to->body.failed ? -1 : 0;
+}
+
+static void spare_free(spare *s) {
+    atoll_message_clear(&s->path);
+    free(s);
+}
+
+/* No lock held, no thread state attached: one more, or NULL. */
+static spare *make_one(const atoll_blueprint *like, bool installed) {
+    spare *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return NULL;
+    }
+    char *why = NULL;
+    s->installed = installed;
+    s->extensions = like->extensions;
+    s->entry = copy_message(&s->path, &like->path) == 0 ? atoll_interp_create_detached(like, &why) : NULL;
+    free(why);
+    if (s->entry != NULL) {
+        /* Whoever takes the spare ends it, on another thread. */
+        PyEval_RestoreThread(atoll_thread_state(s->entry));
+        atoll_thread_state_discard(s->entry);
+    }
+    if (s->entry == NULL) {
+        spare_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* Back to an open interpreter that nobody uses. */
+static void end_one(spare *s) {
+    s->entry->pooled = true; /* nobody left it open */
+    atoll_entry_reopen(s->entry);
+    (void)atoll_interp_end_detached(s->entry);
+    spare_free(s);
+}
+
+static void keep_ready(void *Py_UNUSED(arg)) {
+    atoll_thread_name("atoll-prewarm");
+    atoll_mutex_lock(&lock);
+    for (;;) {
+        if (ready_count == wanted || atoll_interp_exiting()) {
+            atoll_cond_wait(&changed, &lock);
+            continue;
+        }
+        double rest = last_taken + HEAD_START - atoll_clock();
+        if (rest > 0) {
+            (void)atoll_cond_wait_for(&changed, &lock, rest);
+            continue;
+        }
+        making = true;
+        if (ready_count > wanted) {
+            spare *s = ready;
+            ready = s->next;
+            ready_count--;
+            atoll_mutex_unlock(&lock);
+            end_one(s);
+            atoll_mutex_lock(&lock);
+        } else {
+            atoll_blueprint like = {.extensions = print.extensions, .hidden = true};
+            bool ok = copy_message(&like.path, &print.path) == 0;
+            atoll_mutex_unlock(&lock);
+            spare *s = ok ? make_one(&like, atoll_interp_installed()) : NULL;
+            atoll_blueprint_clear(&like);
+            atoll_mutex_lock(&lock);
+            if (s == NULL) {
+                wanted = ready_count; /* the next call of prewarm() tries again */
+            } else {
+                spare **end = &ready;
+                while (*end != NULL) {
+                    end = &(*end)->next;
+                }
+                *end = s;
+                ready_count++;
+            }
+        }
+        making = false;
+        atoll_cond_broadcast(&changed);
+    }
+}
+
+int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like) {
+    atoll_mutex_lock(&lock);
+    if (!fork_prepared) {
+        atoll_cond_init(&changed);
+        atoll_at_fork_child(after_fork);
+        fork_prepared = true;
+    }
+    atoll_blueprint_clear(&print);
+    print = *like;
+    *like = (atoll_blueprint){0};
+    wanted = count;
+    if (!started && count != 0) {
+        started = atoll_thread_start(keep_ready, NULL) == 0;
+    }
+    bool ok = started || count == 0;
+    atoll_cond_broadcast(&changed);
+    atoll_mutex_unlock(&lock);
+    if (!ok) {
+        PyErr_SetString(from->error, "cannot start the thread that makes interpreters");
+        return -1;
+    }
+    return 0;
+}
+
+uint32_t atoll_spares_ready(void) {
+    atoll_mutex_lock(&lock);
+    uint32_t count = ready_count;
+    atoll_mutex_unlock(&lock);
+    return count;
+}
+
+atoll_entry *atoll_spares_take(const atoll_blueprint *like, bool *same_path) {
+    atoll_mutex_lock(&lock);
+    spare **at = &ready;
+    bool installed = atoll_interp_installed();
+    while (*at != NULL && ((*at)->extensions != like->extensions || (*at)->installed != installed)) {
+        at = &(*at)->next;
+    }
+    spare *s = *at;
+    if (s != NULL) {
+        *at = s->next;
+        ready_count--;
+        last_taken = atoll_clock();
+        atoll_cond_broadcast(&changed);
+    }
+    atoll_mutex_unlock(&lock);
+    if (s == NULL) {
+        return NULL;
+    }
+    atoll_entry *entry = s->entry;
+    *same_path = s->path.body.len == like->path.body.len &&
+                 memcmp(s->path.body.data, like->path.body.data, s->path.body.len) == 0;
+    spare_free(s);
+    atoll_entry_reopen(entry);
+    return entry;
+}
+
+bool atoll_spares_end(void) {
+    atoll_mutex_lock(&lock);
+    wanted = 0;
+    spare *all = ready;
+    ready = NULL;
+    ready_count = 0;
+    bool idle = !making;
+    atoll_mutex_unlock(&lock);
+    PyThreadState *tstate = PyEval_SaveThread();
+    while (all != NULL) {
+        spare *next = all->next;
+        end_one(all);
+        all = next;
+    }
+    PyEval_RestoreThread(tstate);
+    return idle;
+}

@@ -1,0 +1,178 @@
+/* Threads that are left in an interpreter that is to end.
+ *
+ * CPython ends the process when an interpreter ends in which any thread but the one that ends it has a thread state.  There
+ * are four kinds of them:
+ *
+ *   cached ones of Atoll's sessions    deleted before (session.c)
+ *   of threads that a library started  kept out before (foreign.c)
+ *   that threading knows               joined, or, when they are daemons, interrupted: SystemExit is raised in them, and
+ *                                      what waits in Atoll is woken.  One that does not end within a
+ *                                      moment, because it is inside a system call say, keeps its interpreter's
+ *                                      memory: the interpreter is closed for everybody, and ended later or never
+ *   that nobody knows                  the close is refused: they were started with _thread or in C
+ *
+ * No lock is held: the threads need the GIL to end, and perhaps the lifecycle lock.
+ */
+#include "py/stragglers.h"
+
+#include "port/port.h"
+#include "py/session.h"
+
+#define GRACE 1.0           /* seconds that daemon threads get */
+#define POLL 0.001          /* they are looked for so often, */
+#define INTERRUPT_EACH 0.05 /* and interrupted again so often: code may catch SystemExit and go on */
+
+/* The module of this name if it was imported in the attached interpreter; else NULL, without an exception. */
+static PyObject *loaded_module(const char *name) {
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *module = key != NULL ? PyImport_GetModule(key) : NULL;
+    Py_XDECREF(key);
+    PyErr_Clear();
+    return module;
+}
+
+/* The threads that threading knows, as a list of their idents; NULL with an exception. */
+static PyObject *known_threads(void) {
+    PyObject *idents = PyList_New(0);
+    PyObject *threading = loaded_module("threading");
+    if (idents == NULL || threading == NULL) {
+        return idents;
+    }
+    PyObject *threads = PyObject_CallMethod(threading, "enumerate", NULL);
+    int rc = threads != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(threads); i++) {
+        PyObject *ident = PyObject_GetAttrString(PyList_GET_ITEM(threads, i), "ident");
+        rc = ident != NULL ? PyList_Append(idents, ident) : -1;
+        Py_XDECREF(ident);
+    }
+    Py_XDECREF(threads);
+    Py_DECREF(threading);
+    if (rc < 0) {
+        Py_CLEAR(idents);
+    }
+    return idents;
+}
+
+static bool is_among(PyObject *idents, unsigned long thread) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(idents); i++) {
+        PyObject *ident = PyList_GET_ITEM(idents, i);
+        if (PyLong_Check(ident) && PyLong_AsUnsignedLong(ident) == thread) {
+            return true;
+        }
+        PyErr_Clear();
+    }
+    return false;
+}
+
+/* A thread state that is nobody's, or NULL.  Runs no Python code: with the GIL given back, a thread that ends would take its
+ * thread state out of the list while that is walked. */
+static PyThreadState *find_stray(atoll_entry *entry, PyThreadState *mine, PyObject *idents) {
+    PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp);
+    while (t != NULL &&
+           (t == mine || atoll_thread_state_is_cached(entry, t) || is_among(idents, t->thread_id))) {
+        t = PyThreadState_Next(t);
+    }
+    return t;
+}
+
+long long atoll_stray_thread(atoll_entry *entry, PyThreadState *mine, double patience) {
+    unsigned long last = 0;
+    for (double deadline = atoll_clock() + patience;;) {
+        PyObject *idents = known_threads();
+        if (idents == NULL) {
+            return -1;
+        }
+        PyThreadState *stray = find_stray(entry, mine, idents);
+        Py_DECREF(idents); /* of integers: that runs no code */
+        if (stray == NULL) {
+            return 0;
+        }
+        if (stray->thread_id != last) {
+            last = stray->thread_id;
+            deadline = atoll_clock() + patience;
+        }
+        if (atoll_clock() >= deadline) {
+            return last != 0 ? (long long)last : -1; /* 0: one that has not begun to run */
+        }
+        (void)PyEval_SaveThread();
+        atoll_sleep(POLL);
+        PyEval_RestoreThread(mine);
+    }
+}
+
+static PyObject *do_nothing(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)) { Py_RETURN_NONE; }
+
+/* Joins the attached interpreter's threads, as Py_EndInterpreter would.  Done before it, because that runs with
+ * the lifecycle lock held, which those threads may want; and only once, because threading's shutdown is not
+ * made to run twice in every version. */
+void atoll_join_threads(void) {
+    static PyMethodDef nothing = {"_shutdown", do_nothing, METH_NOARGS, NULL};
+    PyObject *threading = loaded_module("threading");
+    if (threading == NULL) {
+        return;
+    }
+    PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
+    if (done == NULL) {
+        PyErr_WriteUnraisable(threading);
+    }
+    Py_XDECREF(done);
+    PyObject *instead = PyCFunction_New(&nothing, NULL);
+    if (instead == NULL || PyObject_SetAttrString(threading, "_shutdown", instead) < 0) {
+        PyErr_WriteUnraisable(threading);
+    }
+    Py_XDECREF(instead);
+    Py_DECREF(threading);
+}
+
+/* As Py_EndInterpreter would, which finds none left.  Before it, and before foreign threads are kept out for good, because an
+ * exit function may wait for such a thread: one that stops a pool does. */
+void atoll_run_exit_functions(void) {
+    PyObject *exits = loaded_module("atexit");
+    PyObject *done = exits != NULL ? PyObject_CallMethod(exits, "_run_exitfuncs", NULL) : NULL;
+    if (exits != NULL && done == NULL) {
+        PyErr_WriteUnraisable(exits);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(exits);
+}
+
+/* How many there are besides mine; interrupted when asked for. */
+static int others(atoll_entry *entry, PyThreadState *mine, bool interrupt) {
+    enum { MOST = 64 }; /* more are interrupted when the first have ended */
+    unsigned long idents[MOST];
+    int count = 0;
+    for (PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp); t != NULL;
+         t = PyThreadState_Next(t)) {
+        if (t != mine) {
+            if (count < MOST) {
+                idents[count] = t->thread_id;
+            }
+            count++;
+        }
+    }
+    for (int i = 0; interrupt && i < count && i < MOST; i++) {
+        (void)PyThreadState_SetAsyncExc(idents[i], PyExc_SystemExit);
+    }
+    return count;
+}
+
+bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine) {
+    double deadline = atoll_clock() + GRACE;
+    double next = 0;
+    atomic_store(&entry->stopping, true);
+    while (true) {
+        double now = atoll_clock();
+        bool interrupt = now >= next;
+        if (others(entry, mine, interrupt) == 0) {
+            return true;
+        }
+        if (now > deadline) {
+            return false;
+        }
+        next = interrupt ? now + INTERRUPT_EACH : next;
+        atoll_entry_interrupt_waits(entry);
+        (void)PyEval_SaveThread();
+        atoll_sleep(POLL);
+        PyEval_RestoreThread(mine);
+    }
+}

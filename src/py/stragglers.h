@@ -1,0 +1,22 @@
+/* The threads of an interpreter that is to end: see stragglers.c. */
+#ifndef ATOLL_PY_STRAGGLERS_H
+#define ATOLL_PY_STRAGGLERS_H
+
+#include "core/registry.h"
+#include "py/compat.h"
+
+#include <stdbool.h>
+
+/* All of them: entry's interpreter is attached through `mine`, its gate shut. */
+
+/* The ident of a thread that threading does not know, 0 when there is none, -1 when that cannot be told.  A thread that
+ * begins or ends is not known either, so each gets `patience` seconds; the GIL is given back meanwhile. */
+long long atoll_stray_thread(atoll_entry *entry, PyThreadState *mine, double patience);
+/* Waits for threading's threads that are not daemons, once and for all. */
+void atoll_join_threads(void);
+/* Calls what was given to atexit, and forgets it. */
+void atoll_run_exit_functions(void);
+/* Interrupts the others and waits a moment.  Whether all are gone. */
+bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine);
+
+#endif

@@ -1,0 +1,352 @@
+/* A pool's worker: an OS thread and, for its life, an interpreter.
+ *
+ * The thread is native and has no thread state at first.  It takes a spare interpreter or makes one (neither needs the
+ * submitting interpreter's GIL), runs the initializer, and then takes tasks until the pool is shut and empty.
+ * It keeps its GIL from task to task and gives it back while it waits.  The interpreter's gate is pinned as long as
+ * it works, so that nobody closes it; at the end the thread unpins it and ends it itself, without a thread state
+ * of any other interpreter.  After max_tasks tasks it does so as well and goes on with a new one.
+ *
+ * A guest works in an interpreter that is somebody else's (Interpreter.submit): it pins and attaches for each task, so that
+ * its owner may close it in between.
+ *
+ * Interrupts.  Whoever wants a task to stop notes its turn in `wanted` and adds a pending call to the worker's
+ * interpreter, which needs no GIL; waits of Atoll's own are woken and look (atoll_worker_check).  The pending
+ * call runs on some thread of that interpreter, with its GIL: on the worker's own it raises KeyboardInterrupt, on
+ * another it leaves an asynchronous exception for the worker's.  Either is dropped when the task has ended
+ * meanwhile.  Each pending call holds a reference to the worker's record (`asks`); those that die with the
+ * interpreter are given back by the worker.
+ *
+ * Failure: an interpreter that cannot be made, or an initializer that raises, breaks the pool.  An abandoned worker
+ * finds out when it claims its task's end.
+ *
+ * Locks: the pool's lock for `place`, which says where to interrupt, and nothing else.
+ */
+#include "py/worker.h"
+
+#include "py/run.h"
+#include "py/session.h"
+
+#include <stdlib.h>
+
+#define KEEP_BYTES (1024 * 1024) /* storage kept from one task for the next one's result */
+
+typedef struct {
+    atoll_entry *entry;
+    unsigned long ident; /* of the thread, as CPython has it */
+    bool left_exception; /* with the interpreter's GIL: an asynchronous exception may be on its way */
+} place;
+
+static _Thread_local atoll_worker *this_worker;
+
+void atoll_pool_settings_free(atoll_pool_settings *settings) {
+    if (settings != NULL) {
+        atoll_blueprint_clear(&settings->print);
+        atoll_message_clear(&settings->init);
+        atoll_message_clear(&settings->refused);
+        if (settings->guest != NULL) {
+            if (atoll_entry_remove_user(settings->guest)) {
+                atoll_interp_sweep_later();
+            }
+        }
+        free(settings);
+    }
+}
+
+/* ---- interrupts ---- */
+
+int atoll_worker_check(void) {
+    atoll_worker *worker = this_worker;
+    if (worker == NULL || !atoll_worker_is_wanted(worker)) {
+        return 0;
+    }
+    atomic_store(&worker->wanted, 0);
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+    return -1;
+}
+
+static int on_interrupt(void *raw) {
+    atoll_worker *worker = raw;
+    place *where = worker->place; /* changed with this interpreter attached only */
+    int rc = 0;
+    atomic_fetch_sub(&worker->asks, 1);
+    if (where != NULL) {
+        if (this_worker == worker) {
+            rc = atoll_worker_check();
+        } else if (atoll_worker_is_wanted(worker)) {
+            atomic_store(&worker->wanted, 0);
+            where->left_exception = true;
+            (void)PyThreadState_SetAsyncExc(where->ident, PyExc_KeyboardInterrupt);
+        }
+    }
+    atoll_worker_release(worker);
+    return rc;
+}
+
+static void interrupt(atoll_worker *worker) {
+    atoll_lock_take(&worker->pool->lock);
+    place *where = worker->place;
+    atoll_entry *entry = where != NULL ? where->entry : NULL;
+    if (entry != NULL) {
+        atoll_entry_retain(entry);
+    }
+    atoll_lock_give(&worker->pool->lock);
+    if (entry == NULL) {
+        return;
+    }
+    if (atoll_entry_guard(entry)) {
+        atoll_worker_retain(worker);
+        atomic_fetch_add(&worker->asks, 1);
+        if (atoll_add_pending_call(entry->interp, on_interrupt, worker) < 0) {
+            atomic_fetch_sub(&worker->asks, 1);
+            atoll_worker_release(worker);
+        }
+        atoll_entry_interrupt_waits(entry);
+        atoll_entry_unguard(entry);
+    }
+    atoll_entry_release(entry);
+}
+
+/* ---- tasks ---- */
+
+/* Attached: runs a task and tells; a guest tells later, when it has left.  False: this worker was abandoned. */
+static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_message *spare, bool is_guest) {
+    atoll_message result = *spare;
+    atoll_message error = {0};
+    *spare = (atoll_message){0};
+    double began = atoll_clock();
+    atoll_task_remains remains;
+    atoll_outcome outcome = atoll_task_run(where->entry, task, &result, &error, &remains);
+    bool mine = atoll_worker_claim(worker, task);
+    if (where->left_exception) {
+        where->left_exception = false;
+        (void)PyThreadState_SetAsyncExc(where->ident, NULL);
+    }
+    if (!mine) {
+        atoll_message_clear(&result);
+        atoll_message_clear(&error);
+        atoll_task_release(task);
+        atoll_task_clear(&remains);
+        return false;
+    }
+    *spare = task->call;
+    atoll_message_reset(spare, KEEP_BYTES);
+    task->call = (atoll_message){0};
+    task->result = result;
+    task->error = error;
+    task->seconds = (float)(atoll_clock() - began);
+    task->outcome = (uint8_t)(task->late ? ATOLL_OUT_TIMEOUT : outcome);
+    if (!is_guest) {
+        atoll_worker_end_task(worker, task);
+    }
+    atoll_task_clear(&remains);
+    return true;
+}
+
+/* Attached: work until there is a reason to leave this interpreter.  True: the worker goes on in another one. */
+static bool work(atoll_worker *worker, place *where) {
+    atoll_pool *pool = worker->pool;
+    atoll_message spare = {0};
+    uint32_t count = 0;
+    bool go_on = false;
+    for (;;) {
+        atoll_task *task = atoll_worker_try_take(worker);
+        if (task == NULL) {
+            PyThreadState *tstate = PyEval_SaveThread();
+            task = atoll_worker_take(worker);
+            PyEval_RestoreThread(tstate);
+            if (task == NULL) {
+                break;
+            }
+        }
+        count += task->items;
+        if (!serve(worker, where, task, &spare, false) || atoll_interp_exiting()) {
+            break;
+        }
+        if (atomic_load_explicit(&where->entry->jobs, memory_order_relaxed) != NULL) {
+            atoll_session_housekeeping(where->entry);
+        }
+        if (pool->max_tasks != 0 && count >= pool->max_tasks) {
+            go_on = true;
+            break;
+        }
+    }
+    atoll_message_clear(&spare);
+    return go_on;
+}
+
+/* ---- interpreters ---- */
+
+static void break_with(atoll_pool *pool, const void *text, size_t len) {
+    atoll_message why = {0};
+    atoll_put_bytes(&why.body, text, len);
+    atoll_pool_break(pool, &why, true);
+}
+
+static void break_with_text(atoll_pool *pool, const char *text) { break_with(pool, text, strlen(text)); }
+
+/* Attached: 0, or -1 and the pool is broken. */
+static int initialize(atoll_pool *pool, atoll_state *state, const atoll_pool_settings *settings) {
+    atoll_call_args args;
+    PyObject *result = NULL;
+    bool marked = atoll_run_begin(state->entry);
+    if (atoll_decode_call(state->codec, &settings->init, &args) == 0) {
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
+            result = PyObject_Vectorcall(args.callable, args.stack,
+                                         (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
+        }
+        atoll_call_args_clear(&args);
+    }
+    if (result != NULL) {
+        Py_DECREF(result);
+        atoll_run_end(state->entry, marked);
+        return 0;
+    }
+    atoll_message why = {0};
+    atoll_excinfo_capture(state, &why, NULL, NULL, 0);
+    atoll_run_end(state->entry, marked);
+    atoll_pool_break(pool, &why, false);
+    return -1;
+}
+
+/* An interpreter for this worker, pinned, not attached; NULL and the pool is broken. */
+static atoll_entry *find_place(atoll_worker *worker, bool *same_path) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    *same_path = true;
+    atoll_entry *entry = settings->spares ? atoll_spares_take(&settings->print, same_path) : NULL;
+    if (entry == NULL) {
+        char *why = NULL;
+        entry = atoll_interp_create_detached(&settings->print, &why);
+        if (entry == NULL) {
+            break_with_text(worker->pool, why != NULL ? why : "out of memory");
+            free(why);
+            return NULL;
+        }
+    }
+    entry->pooled = true;
+    if (!atoll_entry_pin(entry)) { /* closed by somebody at once */
+        break_with_text(worker->pool, "the worker's interpreter was closed");
+        (void)atoll_entry_remove_user(entry);
+        atoll_entry_release(entry);
+        return NULL;
+    }
+    return entry;
+}
+
+/* One interpreter's life as a worker.  True: the worker goes on with another one. */
+static bool live_in_one(atoll_worker *worker) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    bool same_path;
+    bool go_on = false;
+    atoll_entry *entry = find_place(worker, &same_path);
+    if (entry == NULL) {
+        return false;
+    }
+    PyThreadState *tstate = atoll_thread_state(entry);
+    if (tstate == NULL) {
+        break_with_text(worker->pool, "out of memory");
+    } else {
+        place where = {.entry = entry};
+        PyEval_RestoreThread(tstate);
+        where.ident = tstate->thread_id;
+        atoll_state *state = entry->state;
+        if (!same_path && atoll_interp_prepare(state, &settings->print.path) < 0) {
+            PyErr_Clear();
+        }
+        if (!settings->has_init || initialize(worker->pool, state, settings) == 0) {
+            atoll_worker_set_place(worker, &where);
+            go_on = work(worker, &where);
+        }
+        atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
+        (void)PyEval_SaveThread();
+        atoll_entry_unpin(entry);
+        go_on = atoll_interp_end_detached(entry) && go_on;
+        for (uint32_t left = atomic_exchange(&worker->asks, 0); left > 0; left--) {
+            atoll_worker_release(worker);
+        }
+        return go_on;
+    }
+    atoll_entry_unpin(entry);
+    (void)atoll_interp_end_detached(entry);
+    return false;
+}
+
+/* No more work is coming: the interpreter is closed if nobody else has it. */
+static void let_go_of_guest(atoll_pool_settings *settings) {
+    atoll_entry *entry = settings->guest;
+    settings->guest = NULL;
+    atoll_entry_retain(entry);
+    if (atomic_load(&entry->users) == 1 && atoll_entry_is_open(entry)) {
+        (void)atoll_interp_end_detached(entry);
+        return;
+    }
+    if (atoll_entry_remove_user(entry)) {
+        atoll_interp_sweep_later();
+    }
+    atoll_entry_release(entry);
+}
+
+/* A guest: the interpreter is somebody else's. */
+static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
+    atoll_message spare = {0};
+    atoll_task *task;
+    while ((task = atoll_worker_take(worker)) != NULL) {
+        bool go_on = true;
+        PyThreadState *tstate = NULL;
+        bool pinned = atoll_entry_pin(entry);
+        if (pinned && (tstate = atoll_thread_state(entry)) != NULL) {
+            place where = {.entry = entry};
+            PyEval_RestoreThread(tstate);
+            where.ident = tstate->thread_id;
+            if (atomic_load(&entry->jobs) != NULL) {
+                atoll_session_housekeeping(entry);
+            }
+            atoll_worker_set_place(worker, &where);
+            go_on = serve(worker, &where, task, &spare, true);
+            atoll_worker_set_place(worker, NULL);
+            (void)PyEval_SaveThread();
+        } else if (atoll_worker_claim(worker, task)) {
+            task->outcome = ATOLL_OUT_LOST;
+        }
+        if (pinned) {
+            atoll_entry_unpin(entry);
+        }
+        if (!go_on) {
+            break;
+        }
+        atoll_worker_end_task(worker, task); /* who hears of it may close the interpreter at once */
+    }
+    atoll_message_clear(&spare);
+    if (atomic_load(&worker->pool->shut) && atomic_load(&worker->pool->open) == 0) {
+        let_go_of_guest(worker->pool->settings);
+    }
+}
+
+static void run_thread(void *raw) {
+    atoll_worker *worker = raw;
+    atoll_pool_settings *settings = worker->pool->settings;
+    this_worker = worker;
+    char name[sizeof worker->pool->name + 12];
+    snprintf(name, sizeof name, "%s_%u", worker->pool->name, worker->number);
+    atoll_thread_name(name);
+    atoll_pool_watch(worker->pool);
+    if (settings->refused.body.len != 0) {
+        break_with(worker->pool, settings->refused.body.data, settings->refused.body.len);
+    } else if (settings->guest != NULL) {
+        work_as_guest(worker, settings->guest);
+    } else {
+        while (live_in_one(worker) && !atoll_interp_exiting()) {
+        }
+    }
+    this_worker = NULL;
+    atoll_pool *pool = worker->pool;
+    atoll_pool_retain(pool);
+    atoll_worker_gone(worker);
+    if (!atoll_interp_exiting()) {
+        (void)atoll_pool_staff(pool); /* it may have left work to do */
+    }
+    atoll_pool_release(pool);
+}
+
+static int start(atoll_worker *worker) { return atoll_thread_start(run_thread, worker); }
+
+const atoll_pool_ops atoll_worker_ops = {start, interrupt};

@@ -1,0 +1,49 @@
+/* The threads of a pool: what runs its tasks.  worker.c says how. */
+#ifndef ATOLL_PY_WORKER_H
+#define ATOLL_PY_WORKER_H
+
+#include "core/pool.h"
+#include "py/lifecycle.h"
+
+/* What a pool's workers need; pool->settings. */
+typedef struct {
+    atoll_blueprint print; /* of their interpreters */
+    bool spares;           /* they may start from prewarmed ones */
+    bool has_init;
+    atoll_message init;    /* a call: the initializer with its arguments */
+    atoll_message refused; /* UTF-8: why the initializer cannot be sent; empty when it can */
+    atoll_entry *guest;    /* an interpreter to work in instead of own ones, or NULL; a user */
+} atoll_pool_settings;
+
+extern const atoll_pool_ops atoll_worker_ops;
+
+/* Frees settings, or what there is of them. */
+void atoll_pool_settings_free(atoll_pool_settings *settings);
+
+/* On any thread, attached: raises KeyboardInterrupt when this is a worker's thread whose task is to be interrupted.  0 or
+ * -1. */
+int atoll_worker_check(void);
+
+/* What a task leaves to be freed when its end has been told: freeing a large argument takes time. */
+typedef struct {
+    atoll_call_args args;
+    PyObject *value;
+} atoll_task_remains;
+
+/* worker_task.c: runs a task in the attached interpreter.  Never leaves an exception. */
+atoll_outcome atoll_task_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
+                             atoll_message *error, atoll_task_remains *remains);
+void atoll_task_clear(atoll_task_remains *remains);
+
+/* spares.c: interpreters that are kept ready.  See there. */
+/* How many to keep, made as `like` says (taken over).  0, or -1 with an exception. */
+int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like);
+/* How many are ready. */
+uint32_t atoll_spares_ready(void);
+/* A spare that matches the blueprint: its entry, open, with a user and a reference, or NULL.  *same_path: its sys.path
+ * is the blueprint's, so that nothing is left to prepare.  No thread state needed. */
+atoll_entry *atoll_spares_take(const atoll_blueprint *like, bool *same_path);
+/* Attached to main, at the end of the process: ends them all.  False: one is just being made. */
+bool atoll_spares_end(void);
+
+#endif

@@ -1,0 +1,188 @@
+/* Running one task in a worker's interpreter.
+ *
+ * The worker's thread state is attached throughout and no lock is held.  The call is decoded from the task, which
+ * nobody else touches while it is running; what comes out is written to two messages of the worker's, which it hands
+ * over when it has claimed the task's end.  An exception crosses twice: as an object, where it can be sent, and as text.
+ */
+#include "py/worker.h"
+
+#include "py/run.h"
+
+/* The current exception, described in `error` and cleared; before that, as itself in `result` (of a chunk: in a pair
+ * with the results so far).  */
+static atoll_outcome capture(atoll_state *state, PyObject *so_far, atoll_message *result,
+                             atoll_message *error) {
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_message_reset(result, SIZE_MAX);
+    if (so_far == NULL) {
+        if (atoll_encode_whole(state->codec, result, exc, "exception") < 0) {
+            PyErr_Clear();
+        }
+    } else {
+        PyObject *pair = PyTuple_Pack(2, so_far, exc);
+        if (pair == NULL || atoll_encode_whole(state->codec, result, pair, "exception") < 0) {
+            PyErr_Clear();
+            Py_XSETREF(pair, PyTuple_Pack(2, so_far, Py_None));
+            if (pair == NULL || atoll_encode_whole(state->codec, result, pair, "result") < 0) {
+                PyErr_Clear(); /* empty: nothing came before */
+            }
+        }
+        Py_XDECREF(pair);
+    }
+    PyErr_SetRaisedException(exc);
+    atoll_excinfo_capture(state, error, NULL, NULL, 0);
+    return ATOLL_OUT_RAISED;
+}
+
+/* The current exception was raised by encoding a result: text for a NotShareableError, else as any other. */
+static atoll_outcome capture_refusal(atoll_state *state, PyObject *so_far, atoll_message *result,
+                                     atoll_message *error) {
+    if (!PyErr_ExceptionMatches(state->not_shareable)) {
+        return capture(state, so_far, result, error);
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *text = PyObject_Str(exc);
+    Py_DECREF(exc);
+    atoll_message_reset(result, SIZE_MAX);
+    if (text == NULL || atoll_encode_whole(state->codec, error, text, "error") < 0) {
+        PyErr_Clear();
+        atoll_message_reset(error, SIZE_MAX);
+    }
+    Py_XDECREF(text);
+    if (so_far != NULL && atoll_encode_whole(state->codec, result, so_far, "result") < 0) {
+        PyErr_Clear();
+    }
+    return ATOLL_OUT_REFUSED;
+}
+
+static PyObject *callable_of(atoll_state *state, const atoll_function *function) {
+    PyObject *func = atoll_function_cached(state->codec, function->number);
+    if (func != NULL) {
+        return Py_NewRef(func);
+    }
+    func = atoll_decode(state->codec, &function->full);
+    if (func != NULL && atoll_function_keep(state->codec, function->number, func) < 0) {
+        Py_CLEAR(func);
+    }
+    return func;
+}
+
+/* Calls callable with each item of a list.  The results; shorter than `items` when one raised, with the exception set.
+ * NULL: out of memory. */
+static PyObject *call_each(atoll_state *state, PyObject *callable, PyObject *items, bool star) {
+    PyObject *results = PyList_New(0);
+    for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i);
+        PyObject *value;
+        PyObject *stack[2] = {NULL, item};
+        atoll_call_args args = {.callable = callable, .stack = stack + 1, .nargs = 1};
+        if (star && PyTuple_CheckExact(item)) {
+            args.stack = ((PyTupleObject *)item)->ob_item;
+            args.nargs = PyTuple_GET_SIZE(item);
+        }
+        if (ATOLL_BUILTINS_NEED_FRAME && atoll_call_frameless(state, &args, &value)) {
+            /* called */
+        } else if (star) {
+            value = PyObject_CallObject(callable, item);
+        } else {
+            value = PyObject_Vectorcall(callable, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        }
+        if (value == NULL || PyList_Append(results, value) < 0) {
+            Py_XDECREF(value);
+            break;
+        }
+        Py_DECREF(value);
+    }
+    return results;
+}
+
+/* How many of the first results can be sent: the list is cut to them. The exception is set. */
+static void keep_sendable(atoll_state *state, PyObject *results, atoll_message *scratch) {
+    PyObject *exc = PyErr_GetRaisedException();
+    Py_ssize_t n = 0;
+    while (n < PyList_GET_SIZE(results)) {
+        atoll_message_reset(scratch, SIZE_MAX);
+        if (atoll_encode_whole(state->codec, scratch, PyList_GET_ITEM(results, n), "result") < 0) {
+            Py_XSETREF(exc,
+                       PyErr_GetRaisedException()); /* names the result itself, not its place in the chunk */
+            break;
+        }
+        n++;
+    }
+    if (PyList_SetSlice(results, n, PyList_GET_SIZE(results), NULL) < 0) {
+        PyErr_Clear();
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+static atoll_outcome run_chunk(atoll_state *state, PyObject *callable, PyObject *items, bool star,
+                               atoll_message *result, atoll_message *error) {
+    if (!PyList_CheckExact(items)) {
+        PyErr_SetString(PyExc_SystemError, "a chunk is a list");
+        return capture(state, NULL, result, error);
+    }
+    PyObject *results = call_each(state, callable, items, star);
+    atoll_outcome outcome = ATOLL_OUT_RESULT;
+    if (PyErr_Occurred()) {
+        outcome = capture(state, results, result, error);
+    } else if (atoll_encode_whole(state->codec, result, results, "result") < 0) {
+        keep_sendable(state, results, result);
+        outcome = capture_refusal(state, results, result, error);
+    }
+    Py_XDECREF(results);
+    return outcome;
+}
+
+static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *result, atoll_message *error,
+                         atoll_task_remains *remains) {
+    atoll_call_args *args = &remains->args;
+    PyObject *callable = NULL;
+    if (task->function != NULL && (callable = callable_of(state, task->function)) == NULL) {
+        return capture(state, NULL, result, error);
+    }
+    if (atoll_decode_call(state->codec, &task->call, args) < 0) {
+        Py_XDECREF(callable);
+        return capture(state, NULL, result, error);
+    }
+    if (callable == NULL) {
+        callable = Py_XNewRef(args->callable);
+    }
+    atoll_outcome outcome = ATOLL_OUT_RESULT;
+    if (task->kind != ATOLL_CALL_ONE) {
+        outcome = run_chunk(state, callable, args->nargs == 1 ? args->stack[0] : Py_None,
+                            task->kind == ATOLL_CALL_EACH_STAR, result, error);
+    } else {
+        PyObject *value = NULL;
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, args, &value)) {
+            value = PyObject_Vectorcall(callable, args->stack,
+                                        (size_t)args->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args->kwnames);
+        }
+        remains->value = value;
+        if (value == NULL) {
+            outcome = capture(state, NULL, result, error);
+        } else if (atoll_encode_whole(state->codec, result, value, "result") < 0) {
+            outcome = capture_refusal(state, NULL, result, error);
+        }
+    }
+    Py_XDECREF(callable);
+    return outcome;
+}
+
+atoll_outcome atoll_task_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
+                             atoll_message *error, atoll_task_remains *remains) {
+    *remains = (atoll_task_remains){0};
+    atoll_state *state = entry->state;
+    if (state == NULL && (state = atoll_state_ensure()) == NULL) {
+        PyErr_Clear();
+        return ATOLL_OUT_LOST;
+    }
+    bool marked = atoll_run_begin(entry);
+    atoll_outcome outcome = run(state, task, result, error, remains);
+    atoll_run_end(entry, marked);
+    return outcome;
+}
+
+void atoll_task_clear(atoll_task_remains *remains) {
+    atoll_call_args_clear(&remains->args);
+    Py_CLEAR(remains->value);
+}

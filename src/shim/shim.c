@@ -1,0 +1,166 @@
+/* The shim: see core/shim.h.  A shared library of its own, of which each interpreter has a copy.
+ *
+ * Knows no Python and links with nothing but the C library.  Every function is called from a clone's code, in
+ * whatever thread and thread state that is in.
+ */
+#include "core/shim.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+static const atoll_shim *shim;
+
+EXPORT void atoll_shim_bind(const atoll_shim *calls);
+EXPORT void atoll_shim_bind(const atoll_shim *calls) { shim = calls; }
+
+/* ---- Python's ---- */
+
+EXPORT int atoll_PyGILState_Ensure(void);
+EXPORT int atoll_PyGILState_Ensure(void) { return shim->ensure(shim->owner); }
+
+EXPORT void atoll_PyGILState_Release(int state);
+EXPORT void atoll_PyGILState_Release(int state) { shim->release(shim->owner, state); }
+
+EXPORT int atoll_PyGILState_Check(void);
+EXPORT int atoll_PyGILState_Check(void) { return shim->check(shim->owner); }
+
+EXPORT void *atoll_PyGILState_GetThisThreadState(void);
+EXPORT void *atoll_PyGILState_GetThisThreadState(void) { return shim->this_thread_state(shim->owner); }
+
+EXPORT int atoll_Py_AddPendingCall(int (*function)(void *), void *arg);
+EXPORT int atoll_Py_AddPendingCall(int (*function)(void *), void *arg) {
+    return shim->add_pending_call(shim->owner, function, arg);
+}
+
+EXPORT void *atoll_PyInterpreterState_Main(void);
+EXPORT void *atoll_PyInterpreterState_Main(void) { return shim->main_interpreter(shim->owner); }
+
+EXPORT int atoll_Py_AtExit(void (*function)(void));
+EXPORT int atoll_Py_AtExit(void (*function)(void)) { return shim->at_exit(shim->owner, function); }
+
+EXPORT int atoll_Py_IsInitialized(void);
+EXPORT int atoll_Py_IsInitialized(void) { return shim->is_initialized(shim->owner); }
+
+EXPORT int atoll_Py_IsFinalizing(void);
+EXPORT int atoll_Py_IsFinalizing(void) { return shim->is_finalizing(shim->owner); }
+
+/* Its name before it became public, in 3.13. */
+EXPORT int atoll__Py_IsFinalizing(void);
+EXPORT int atoll__Py_IsFinalizing(void) { return shim->is_finalizing(shim->owner); }
+
+EXPORT void *atoll_PyModule_Create2(void *definition, int version);
+EXPORT void *atoll_PyModule_Create2(void *definition, int version) {
+    return shim->module_create(shim->owner, definition, version);
+}
+
+EXPORT void *atoll_PyModule_FromDefAndSpec2(void *definition, void *spec, int version);
+EXPORT void *atoll_PyModule_FromDefAndSpec2(void *definition, void *spec, int version) {
+    return shim->module_from(shim->owner, definition, spec, version);
+}
+
+EXPORT void *atoll_PyModule_FromSlotsAndSpec(const void *slots, void *spec);
+EXPORT void *atoll_PyModule_FromSlotsAndSpec(const void *slots, void *spec) {
+    return shim->module_from_slots(shim->owner, slots, spec);
+}
+
+/* Pointers to functions that CPython calls when it reads from a terminal, set by readline and tkinter.  The process has one
+ * of each, and it must not lead into a clone: clones get variables that nobody looks at. */
+EXPORT void *atoll_PyOS_ReadlineFunctionPointer;
+EXPORT void *atoll_PyOS_InputHook;
+
+EXPORT int atoll_PyThread_tss_create(void *key);
+EXPORT int atoll_PyThread_tss_create(void *key) { return shim->tss_create(shim->owner, key); }
+
+EXPORT void atoll_PyThread_tss_delete(void *key);
+EXPORT void atoll_PyThread_tss_delete(void *key) { shim->tss_delete(shim->owner, key); }
+
+EXPORT void atoll_PyThread_tss_free(void *key);
+EXPORT void atoll_PyThread_tss_free(void *key) { shim->tss_free(shim->owner, key); }
+
+/* ---- the system's ---- */
+
+EXPORT int atoll_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                                void *arg);
+EXPORT int atoll_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                                void *arg) {
+    return shim->thread_create(shim->owner, thread, attributes, run, arg);
+}
+
+EXPORT int atoll_pthread_key_create(pthread_key_t *key, void (*destroy)(void *));
+EXPORT int atoll_pthread_key_create(pthread_key_t *key, void (*destroy)(void *)) {
+    return shim->key_create(shim->owner, key, destroy);
+}
+
+EXPORT int atoll_pthread_key_delete(pthread_key_t key);
+EXPORT int atoll_pthread_key_delete(pthread_key_t key) { return shim->key_delete(shim->owner, key); }
+
+/* C++'s, and the C library's for everybody else; `library` tells whose code it is, which is known here. */
+EXPORT int atoll___cxa_thread_atexit(void (*destroy)(void *), void *object, void *library);
+EXPORT int atoll___cxa_thread_atexit(void (*destroy)(void *), void *object, void *library) {
+    (void)library;
+    return shim->at_thread_end(shim->owner, destroy, object);
+}
+
+EXPORT int atoll___cxa_thread_atexit_impl(void (*destroy)(void *), void *object, void *library);
+EXPORT int atoll___cxa_thread_atexit_impl(void (*destroy)(void *), void *object, void *library) {
+    (void)library;
+    return shim->at_thread_end(shim->owner, destroy, object);
+}
+
+/* Settings that the user has not made.  The allocator in Arrow starts a thread that never ends, for work that the threads
+ * which allocate do as well; with it no clone of Arrow could ever be unloaded. */
+EXPORT char *atoll_secure_getenv(const char *name);
+EXPORT char *atoll_secure_getenv(const char *name) {
+    static char no_thread[] = "background_thread:false";
+    char *value = secure_getenv(name);
+    return value == NULL && strcmp(name, "JE_ARROW_MALLOC_CONF") == 0 ? no_thread : value;
+}
+
+/* The names are C++'s, mangled; a unique_ptr is passed by the address of its one pointer. */
+EXPORT void start_std_thread(void *thread, void **state,
+                             void (*depend)(void)) __asm__("atoll_" ATOLL_SHIM_STD_THREAD);
+EXPORT void start_std_thread(void *thread, void **state, void (*depend)(void)) {
+    shim->std_thread_start(shim->owner, thread, state, depend);
+}
+
+EXPORT unsigned std_concurrency(void) __asm__("atoll_" ATOLL_SHIM_STD_CONCURRENCY);
+EXPORT unsigned std_concurrency(void) { return (unsigned)shim->processors(shim->owner); }
+
+EXPORT int atoll_get_nprocs(void);
+EXPORT int atoll_get_nprocs(void) { return (int)shim->processors(shim->owner); }
+
+EXPORT long atoll_sysconf(int name);
+EXPORT long atoll_sysconf(int name) {
+    return name == _SC_NPROCESSORS_ONLN || name == _SC_NPROCESSORS_CONF ? shim->processors(shim->owner)
+                                                                        : sysconf(name);
+}
+
+/* Leaves the first `most` processors of a set. */
+static void limit(size_t size, cpu_set_t *set, long most) {
+    for (size_t cpu = 0; cpu < size * 8; cpu++) {
+        if (CPU_ISSET_S(cpu, size, set) && most-- <= 0) {
+            CPU_CLR_S(cpu, size, set);
+        }
+    }
+}
+
+EXPORT int atoll_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+EXPORT int atoll_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
+    int rc = sched_getaffinity(pid, size, set);
+    if (rc == 0 && (pid == 0 || pid == getpid())) {
+        limit(size, set, shim->processors(shim->owner));
+    }
+    return rc;
+}
+
+EXPORT int atoll_pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set);
+EXPORT int atoll_pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set) {
+    int rc = pthread_getaffinity_np(thread, size, set);
+    if (rc == 0) {
+        limit(size, set, shim->processors(shim->owner));
+    }
+    return rc;
+}

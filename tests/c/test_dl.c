@@ -1,0 +1,309 @@
+/* The dynamic linker of port.h: loading, and what it would find. */
+#include "harness.h"
+#include "libraries.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+TEST(dl_opens_and_closes) {
+    char why[400] = "";
+    CHECK(atoll_dl_loaded(LIB("lib_leaf")) == NULL);
+    void *handle = atoll_dl_open(LIB("lib_leaf"), 0, why, sizeof why);
+    REQUIRE(handle != NULL);
+    CHECK_STR(why, "");
+    CHECK_INT(call_int(handle, "leaf_next"), 1);
+    CHECK(atoll_dl_symbol(handle, "leaf_previous") == NULL);
+    const char *path;
+    CHECK(atoll_dl_base(handle, &path) != 0);
+    CHECK_STR(path, LIB("lib_leaf"));
+    void *again = atoll_dl_loaded("lib_leaf.so"); /* its SONAME */
+    CHECK(again == handle);
+    if (again != NULL) {
+        atoll_dl_close(again);
+    }
+    atoll_dl_close(handle);
+    CHECK(atoll_dl_loaded(LIB("lib_leaf")) == NULL);
+}
+
+TEST(dl_says_why_not) {
+    char why[400] = "";
+    CHECK(atoll_dl_open(ATOLL_TEST_LIBS "/absent.so", 0, why, sizeof why) == NULL);
+    CHECK(strstr(why, "absent.so") != NULL);
+    char little[8] = "";
+    CHECK(atoll_dl_open(ATOLL_TEST_LIBS "/absent.so", 0, little, sizeof little) == NULL);
+    CHECK_UINT(strlen(little), sizeof little - 1);
+}
+
+TEST(dl_base_of_the_program) {
+    void *program = dlopen(NULL, RTLD_LAZY);
+    REQUIRE(program != NULL);
+    const char *path = NULL;
+    (void)atoll_dl_base(program, &path);
+    CHECK_STR(path, "");
+    (void)dlclose(program);
+}
+
+/* It stays for all tests after this one, of which none asks whether this library is loaded. */
+TEST(dl_pins_a_library) {
+    char why[400] = "";
+    void *handle = atoll_dl_open(LIB("lib_ifunc"), ATOLL_DL_PIN, why, sizeof why);
+    REQUIRE(handle != NULL);
+    int (*function)(void) = (int (*)(void))(uintptr_t)atoll_dl_symbol(handle, "chosen");
+    atoll_dl_close(handle);
+    handle = atoll_dl_loaded(LIB("lib_ifunc"));
+    REQUIRE(handle != NULL && function != NULL);
+    CHECK_INT(function(), 7);
+    atoll_dl_close(handle);
+}
+
+#ifndef ATOLL_TEST_SANITIZED
+TEST(dl_binds_deeply) {
+    char why[400] = "";
+    void *handle = atoll_dl_open(LIB("lib_provider"), ATOLL_DL_DEEPBIND, why, sizeof why);
+    CHECK_STR(why, "");
+    REQUIRE(handle != NULL);
+    CHECK_INT(call_int(handle, "provided"), 1);
+    atoll_dl_close(handle);
+}
+#endif
+
+/* ---- constructors ---- */
+
+static int seen_argc;
+static char **seen_argv;
+static char **seen_environment;
+
+static void constructor(int argc, char **argv, char **environment) {
+    seen_argc = argc;
+    seen_argv = argv;
+    seen_environment = environment;
+}
+
+TEST(dl_constructs_with_the_arguments_of_main) {
+    atoll_dl_construct((void (*)(void))constructor);
+    CHECK(seen_argc >= 1);
+    REQUIRE(seen_argv != NULL && seen_argv[0] != NULL);
+    CHECK_STR(seen_argv[0], program_invocation_name);
+    CHECK(seen_argv[seen_argc] == NULL);
+    CHECK(seen_environment == environ);
+}
+
+/* ---- dependencies ---- */
+
+typedef struct {
+    char *paths[32];
+    int count;
+} path_list;
+
+static void add_path(const char *path, void *context) {
+    path_list *list = context;
+    if (list->count < 32) {
+        list->paths[list->count++] = strdup(path);
+    }
+}
+
+static int times_in(const path_list *list, const char *path) {
+    int times = 0;
+    for (int i = 0; i < list->count; i++) {
+        times += strcmp(list->paths[i], path) == 0;
+    }
+    return times;
+}
+
+static const char *ending_with(const path_list *list, const char *name) {
+    for (int i = 0; i < list->count; i++) {
+        const char *slash = strrchr(list->paths[i], '/');
+        if (strcmp(slash != NULL ? slash + 1 : list->paths[i], name) == 0) {
+            return list->paths[i];
+        }
+    }
+    return NULL;
+}
+
+static bool same_file(const char *one, const char *other) {
+    struct stat a;
+    struct stat b;
+    return one != NULL && other != NULL && stat(one, &a) == 0 && stat(other, &b) == 0 &&
+           a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* What the dynamic linker has loaded for a library is what is found for the names that it needs. */
+TEST(dl_finds_what_the_dynamic_linker_loads) {
+    char why[400] = "";
+    path_list list = {.count = 0};
+    void *handle = atoll_dl_open(LIB("lib_user"), 0, why, sizeof why);
+    REQUIRE(handle != NULL);
+    atoll_dl_dependencies(handle, add_path, &list);
+    CHECK(list.count >= 3);
+    CHECK_INT(times_in(&list, LIB("lib_leaf")), 1);
+    CHECK_INT(times_in(&list, LIB("lib_provider")), 1);
+    CHECK_INT(times_in(&list, LIB("lib_user")), 0);
+    CHECK_INT(times_in(&list, LIB("lib_own")), 0);
+    CHECK(ending_with(&list, "libc.so.6") != NULL);
+    for (int i = 0; i < list.count; i++) {
+        const char *slash = strrchr(list.paths[i], '/');
+        char *found = atoll_dl_find(slash != NULL ? slash + 1 : list.paths[i], NULL, ATOLL_TEST_LIBS);
+        if (!same_file(found, list.paths[i])) {
+            test_failed(__FILE__, __LINE__, "found %s, loaded is %s", found != NULL ? found : "nothing",
+                        list.paths[i]);
+        }
+        free(found);
+        CHECK_INT(times_in(&list, list.paths[i]), 1);
+    }
+    for (int i = 0; i < list.count; i++) {
+        free(list.paths[i]);
+    }
+    atoll_dl_close(handle);
+}
+
+TEST(dl_finds_libraries_of_the_system) {
+    static const char *const names[] = {"libc.so.6", "libm.so.6"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        char why[400] = "";
+        void *handle = atoll_dl_open(names[i], 0, why, sizeof why);
+        REQUIRE(handle != NULL);
+        const char *loaded;
+        (void)atoll_dl_base(handle, &loaded);
+        char *found = atoll_dl_find(names[i], NULL, NULL);
+        CHECK(same_file(found, loaded));
+        free(found);
+        atoll_dl_close(handle);
+    }
+}
+
+/* ---- where it is looked for ---- */
+
+/* What is found, which must be `expected` or, when that is NULL, nothing. */
+static void check_found(int line, const char *name, const char *rpath, const char *runpath,
+                        const char *expected) {
+    char *found = atoll_dl_find(name, rpath, runpath);
+    test_check_str(__FILE__, line, name, found, expected);
+    free(found);
+}
+
+#define FOUND(name, rpath, runpath, expected) check_found(__LINE__, name, rpath, runpath, expected)
+
+static char *saved_path;
+
+static void set_library_path(const char *value) {
+    const char *old = getenv("LD_LIBRARY_PATH");
+    saved_path = old != NULL ? strdup(old) : NULL;
+    (void)setenv("LD_LIBRARY_PATH", value, 1);
+}
+
+static void reset_library_path(void) {
+    if (saved_path != NULL) {
+        (void)setenv("LD_LIBRARY_PATH", saved_path, 1);
+    } else {
+        (void)unsetenv("LD_LIBRARY_PATH");
+    }
+    free(saved_path);
+    saved_path = NULL;
+}
+
+TEST(dl_finds_by_lists_of_directories) {
+    FOUND("lib_leaf.so", NULL, NULL, NULL);
+    FOUND("lib_leaf.so", "", "", NULL);
+    FOUND("lib_leaf.so", ATOLL_TEST_LIBS, NULL, LIB("lib_leaf"));
+    FOUND("lib_leaf.so", NULL, ATOLL_TEST_LIBS, LIB("lib_leaf"));
+    FOUND("lib_leaf.so", ATOLL_TEST_LIBS, "/nowhere", NULL); /* DT_RPATH does not count beside DT_RUNPATH */
+    FOUND("lib_leaf.so", "/nowhere:" ATOLL_TEST_LIBS "/:", NULL, LIB("lib_leaf"));
+    FOUND("lib_leaf.so", "$ORIGIN:" ATOLL_TEST_LIBS "/$LIB", NULL, NULL);
+    FOUND("lib_leaf.so", "$ORIGIN:" ATOLL_TEST_LIBS, NULL, LIB("lib_leaf"));
+    FOUND("lib_absent.so", ATOLL_TEST_LIBS, ATOLL_TEST_LIBS, NULL);
+    FOUND(LIB("lib_leaf"), "/nowhere", NULL, LIB("lib_leaf"));
+    FOUND(LIB("lib_absent"), ATOLL_TEST_LIBS, NULL, NULL);
+    FOUND(ATOLL_TEST_LIBS, NULL, NULL, NULL);
+}
+
+TEST(dl_finds_in_the_current_directory) {
+    char before[4096];
+    REQUIRE(getcwd(before, sizeof before) != NULL && chdir(ATOLL_TEST_LIBS) == 0);
+    FOUND("lib_leaf.so", "/nowhere::/nowhere", NULL, "./lib_leaf.so");
+    FOUND("lib_leaf.so", "/nowhere", NULL, NULL);
+    FOUND("lib_leaf.so", "", NULL, NULL); /* no list, other than one of an empty part */
+    FOUND("lib_leaf.so", NULL, "", NULL);
+    set_library_path("");
+    FOUND("lib_leaf.so", NULL, NULL, NULL);
+    reset_library_path();
+    CHECK_INT(chdir(before), 0);
+}
+
+/* The program of these tests has a DT_RPATH of $ORIGIN/program (tools/ctests). */
+TEST(dl_finds_where_the_program_says) {
+    atoll_scratch place;
+    size_t size;
+    uint8_t *bytes = file_read(LIB("lib_leaf"), &size);
+    REQUIRE(bytes != NULL && atoll_scratch_open(&place, 0) == 0 && place.directory != NULL);
+    char *path = file_make(&place, "lib_program.so", bytes, size);
+    REQUIRE(path != NULL);
+    char *of_program = realpath(ATOLL_TEST_LIBS "/../program/lib_program.so", NULL);
+    REQUIRE(of_program != NULL);
+    FOUND("lib_program.so", NULL, NULL, of_program);
+    FOUND("lib_program.so", place.directory, NULL, path);
+    FOUND("lib_program.so", NULL, place.directory, path); /* no DT_RPATH counts beside DT_RUNPATH */
+    set_library_path(place.directory);
+    FOUND("lib_program.so", NULL, NULL, of_program); /* before LD_LIBRARY_PATH */
+    reset_library_path();
+    char why[400] = "";
+    void *handle = atoll_dl_open("lib_program.so", 0, why, sizeof why);
+    REQUIRE(handle != NULL);
+    const char *loaded;
+    (void)atoll_dl_base(handle, &loaded);
+    CHECK(same_file(loaded, of_program));
+    atoll_dl_close(handle);
+    free(of_program);
+    free(path);
+    free(bytes);
+    atoll_scratch_close(&place);
+}
+
+/* The same library in three places, and things that only have its name. */
+TEST(dl_finds_in_the_order_of_the_dynamic_linker) {
+    atoll_scratch places[2];
+    size_t size;
+    uint8_t *bytes = file_read(LIB("lib_leaf"), &size);
+    REQUIRE(bytes != NULL && atoll_scratch_open(&places[0], 0) == 0 &&
+            atoll_scratch_open(&places[1], 1) == 0);
+    REQUIRE(places[0].directory != NULL && places[1].directory != NULL);
+    char *first = file_make(&places[0], "lib_leaf.so", bytes, size);
+    char *second = file_make(&places[1], "lib_leaf.so", bytes, size);
+    REQUIRE(first != NULL && second != NULL);
+    set_library_path(places[0].directory);
+    FOUND("lib_leaf.so", NULL, NULL, first);
+    FOUND("lib_leaf.so", places[1].directory, NULL, second); /* before LD_LIBRARY_PATH */
+    FOUND("lib_leaf.so", NULL, places[1].directory, first);  /* behind it */
+    reset_library_path();
+    set_library_path("/nowhere;/nowhere:");
+    FOUND("lib_leaf.so", NULL, places[1].directory, second);
+    reset_library_path();
+
+    /* Not a library: looked for elsewhere. */
+    char list[8192];
+    (void)snprintf(list, sizeof list, "%s:%s", places[0].directory, places[1].directory);
+    FOUND("lib_leaf.so", list, NULL, first);
+    CHECK_INT(truncate(first, 10), 0);
+    FOUND("lib_leaf.so", list, NULL, second);
+    CHECK_INT(truncate(first, 0), 0);
+    FOUND("lib_leaf.so", list, NULL, second);
+    CHECK(unlink(first) == 0 && mkdir(first, 0700) == 0);
+    FOUND("lib_leaf.so", list, NULL, second);
+    CHECK(rmdir(first) == 0 && mkfifo(first, 0600) == 0);
+    FOUND("lib_leaf.so", list, NULL, second);
+    CHECK_INT(unlink(first), 0);
+    bytes[18] ^= 0xff; /* for another machine */
+    free(first);
+    first = file_make(&places[0], "lib_leaf.so", bytes, size);
+    FOUND("lib_leaf.so", list, NULL, second);
+    free(first);
+    free(second);
+    free(bytes);
+    atoll_scratch_close(&places[0]);
+    atoll_scratch_close(&places[1]);
+}

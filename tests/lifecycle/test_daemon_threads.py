@@ -1,0 +1,284 @@
+"""Daemon threads in interpreters that are closed, or left open, at whatever the threads are: the close returns, nothing
+crashes, and the process ends as it would without them."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers import check_ended, run_python
+
+# What a daemon thread does in its interpreter; it calls begun() once it does it.
+COMPUTES = """
+def work():
+    begun()
+    while True:
+        sum(range(100))
+"""
+SLEEPS_AGAIN_AND_AGAIN = """
+import time
+def work():
+    begun()
+    while True:
+        time.sleep(0.001)
+"""
+TAKES_A_LOCK = """
+lock = threading.Lock()
+def work():
+    begun()
+    while True:
+        with lock:
+            pass
+"""
+GETS_FROM_A_QUEUE = """
+def work():
+    begun()
+    queue.get()
+"""
+PUTS_INTO_A_QUEUE = """
+full = atoll.create_queue(1)
+full.put(0)
+def work():
+    begun()
+    full.put(1)
+"""
+SWALLOWS = """
+def work():
+    begun()
+    for _ in range(4):
+        try:
+            while True:
+                sum(range(100))
+        except SystemExit:
+            pass
+"""
+SWALLOWS_IN_A_QUEUE = """
+def work():
+    begun()
+    for _ in range(3):
+        try:
+            queue.get()
+        except SystemExit:
+            pass
+"""
+STARTS_THREADS = """
+def work():
+    begun()
+    while True:
+        threads = [threading.Thread(target=len, args=("",), daemon=True) for _ in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+"""
+IMPORTS = """
+import sys
+def work():
+    begun()
+    while True:
+        for name in ("colorsys", "json", "decimal"):
+            sys.modules.pop(name, None)
+            __import__(name)
+"""
+CALLS_ANOTHER = """
+other = atoll.Interpreter({other})
+def work():
+    begun()
+    while True:
+        other.call(len, "x")
+"""
+# They do not look whether they are interrupted before they are done, if ever.
+IN_A_SYSTEM_CALL = """
+def work():
+    begun()
+    os.read({silent}, 1)
+"""
+SLEEPS_LONG = """
+import time
+def work():
+    begun()
+    time.sleep(1000)
+"""
+WAITS_FOR_EVENT = """
+def work():
+    begun()
+    threading.Event().wait()
+"""
+IN_A_CALL = """
+other = atoll.Interpreter({other})
+def stay():
+    begun()
+    os.read({silent}, 1)
+def work():
+    other.call(stay)
+"""
+
+END = [
+    "COMPUTES",
+    "SLEEPS_AGAIN_AND_AGAIN",
+    "TAKES_A_LOCK",
+    "GETS_FROM_A_QUEUE",
+    "PUTS_INTO_A_QUEUE",
+    "SWALLOWS",
+    "SWALLOWS_IN_A_QUEUE",
+    "STARTS_THREADS",
+]
+# An import that is interrupted may leave a lock behind for which another one waits; the exception of a call imports.
+STAY = ["IN_A_SYSTEM_CALL", "SLEEPS_LONG", "WAITS_FOR_EVENT", "IMPORTS", "CALLS_ANOTHER"]
+
+START = """
+import atoll, os, sys, time
+def only_two_threads():
+    # This one, and the one that watches for signals.
+    while len(os.listdir("/proc/self/task")) > 2:
+        time.sleep(0.001)
+queue = atoll.create_queue()
+silent, began = os.pipe(), os.pipe()
+other = atoll.create()
+interp = atoll.create()
+interp.prepare_main(queue=queue)
+def start(work, threads=2):
+    numbers = {{"silent": silent[0], "other": other.id}}
+    for name, number in numbers.items():
+        work = work.replace("{{" + name + "}}", str(number))
+    interp.exec("import atoll, os, threading\\ndef begun(): os.write(" + str(began[1]) + ", b'!')\\n" + work
+        + f"\\nfor _ in range({{threads}}): threading.Thread(target=work, daemon=True).start()")
+    while threads:
+        threads -= len(os.read(began[0], 1))
+start({work!r})
+"""
+
+MODES = pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
+
+
+def run_with_daemons(name, rest, *options):
+    """Start daemon threads that do this in a process's interpreter `interp`, then run the rest there."""
+    return run_python(START.format(work=globals()[name]) + rest, *options)
+
+
+@MODES
+@pytest.mark.parametrize("name", END)
+def test_ends(name, options):
+    """What can be interrupted: the interpreter is gone with its threads."""
+    rest = """
+interp.close()
+assert interp.id not in [one.id for one in atoll.list_all()]
+only_two_threads()
+later = atoll.create()
+assert later.call(len, "abc") == 3
+later.close()
+other.close()
+print("end")
+"""
+    done = run_with_daemons(name, rest, *options)
+    check_ended(done, 0, "end\n", clean=not options)
+    assert "Traceback" not in done.stderr, done.stderr  # a file that an import had open may be warned about
+
+
+@MODES
+@pytest.mark.parametrize("name", STAY)
+def test_stays(name, options):
+    """What cannot be interrupted: the interpreter is closed for everybody, and the process goes on and ends."""
+    rest = """
+interp.close()
+try:
+    interp.call(len, "")
+except atoll.InterpreterNotFoundError:
+    print("closed")
+assert interp.id not in [one.id for one in atoll.list_all() if one.whence == "atoll" and one.is_running()]
+for _ in range(3):
+    later = atoll.create()
+    assert later.call(len, "abc") == 3
+    later.close()
+other.close()
+print("end", flush=True)
+"""
+    check_ended(run_with_daemons(name, rest, *options), 0, "closed\nend\n")
+
+
+@pytest.mark.parametrize("name", [*END, *STAY, "IN_A_CALL"])
+def test_left_open(name):
+    """The process ends without a close."""
+    done = run_with_daemons(name, "print('end', flush=True)")
+    check_ended(done, 0, "end\n")
+    assert "RuntimeWarning: remaining interpreters at exit" in done.stderr
+
+
+@pytest.mark.parametrize("name", STAY)
+def test_closed_without_a_name(name):
+    """The last reference goes, and nobody calls close()."""
+    check_ended(run_with_daemons(name, "del interp\nother.close()\nprint('end', flush=True)"), 0, "end\n")
+
+
+def test_goes_on_after_the_close():
+    """A thread that comes back from its system call finds all that it left, and ends then."""
+    rest = """
+interp.close()
+os.write(silent[1], b"!!")
+only_two_threads()
+# Whoever closes another interpreter may end this one now, too.
+later = atoll.create()
+later.close()
+other.close()
+print("end", flush=True)
+"""
+    check_ended(run_with_daemons("IN_A_SYSTEM_CALL", rest), 0, "end\n")
+
+
+def test_is_in_another_interpreter():
+    """A thread of one interpreter that is inside another one when its own is closed."""
+    rest = """
+interp.close()
+try:
+    other.close()
+except atoll.InterpreterError as error:
+    print("running" in str(error))
+os.write(silent[1], b"!!")
+print("end", flush=True)
+"""
+    done = run_with_daemons("IN_A_CALL", rest)
+    check_ended(done, 0, "True\nend\n")
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_begin_and_end_while_it_closes(daemon):
+    """Threads that are about to begin, or to end, are threading's all the same: no close is refused for them."""
+    done = run_python(f"""
+import atoll
+for number in range(60):
+    interp = atoll.create()
+    interp.exec('''
+import threading
+def quick():
+    for _ in range({{}}): pass
+def spawn():
+    for _ in range(3):
+        threading.Thread(target=quick, daemon=True).start()
+for _ in range(6):
+    threading.Thread(target=spawn, daemon={daemon}).start()
+'''.format(number % 50 * 20))
+    interp.close()
+print("end")
+""")
+    check_ended(done, 0, "end\n")
+    assert "Error" not in done.stderr, done.stderr
+
+
+def test_not_known_to_threading():
+    """A thread of _thread's is nobody's to end: the close is refused, as often as it is tried, until it is gone."""
+    done = run_python("""
+import atoll, os
+reader, writer = os.pipe()
+interp = atoll.create()
+interp.exec(f'''
+import _thread, os
+_thread.start_new_thread(lambda: os.read({reader}, 1), ())
+''')
+for _ in range(2):
+    try:
+        interp.close()
+    except atoll.InterpreterError as error:
+        print("was not started by threading" in str(error))
+assert interp.call(len, "abc") == 3
+os.write(writer, b"!")
+interp.close()
+print("end")
+""")
+    check_ended(done, 0, "True\nTrue\nend\n", clean=True)

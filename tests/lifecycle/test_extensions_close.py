@@ -1,0 +1,341 @@
+"""Closing interpreters whose extensions have threads and keys: who may still come in, what stays, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+import ext_use
+from helpers import VERSION, check_ended, run_python
+
+pytest_plugins = ["ext_fixtures"]
+pytestmark = pytest.mark.usefixtures("corpus")
+
+MODES = pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
+START = """
+import atoll, ext_use, os, sys, threading
+"""
+
+
+def run_script(source, *options, **details):
+    """Run the source in a process of its own."""
+    return run_python(START + source, *options, **details)
+
+
+class TestDoor:
+    """Threads that an extension has started, and that want to enter the interpreter while it is closed."""
+
+    FOREIGN = """
+interp = ext_use.create()
+interp.exec('''
+import atexit, os, threading, time, ext_foreign
+begun = threading.Event()
+def callback(number):
+    begun.set()
+    time.sleep(0.001)
+def run():
+    os.write(1, b"done %d wrong %d\\\\n" % ext_foreign.run(callback, 50, 2))
+{how}
+begun.wait()
+''')
+interp.close()
+print("closed")
+"""
+
+    @MODES
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "threading.Thread(target=run).start()",
+            "threading.Thread(target=threading.Thread(target=run).start).start()",
+        ],
+        ids=["thread", "thread of a thread"],
+    )
+    def test_a_thread_waits_for_them(self, how, options):
+        """The close waits for the Python thread, which waits for foreign ones, which have to get in."""
+        done = run_script(self.FOREIGN.format(how=how), *options)
+        check_ended(done, 0, "done 100 wrong 0\nclosed\n", clean=True)
+
+    @MODES
+    def test_an_exit_function_waits_for_them(self, options):
+        """As one does that stops a pool."""
+        how = """
+ext_foreign.start(callback, 100)
+atexit.register(lambda: os.write(1, b"%d %d\\\\n" % ext_foreign.wait()))
+"""
+        done = run_script(self.FOREIGN.format(how=how), *options)
+        check_ended(done, 0, "100 0\nclosed\n", clean=True)
+
+    def test_an_exit_function_starts_them(self):
+        how = "atexit.register(run); begun.set()"
+        done = run_script(self.FOREIGN.format(how=how))
+        check_ended(done, 0, "done 100 wrong 0\nclosed\n", clean=True)
+
+    def test_they_go_on_when_the_close_is_refused(self):
+        """Who slept outside meanwhile comes in as if nothing had been."""
+        done = run_script("""
+reader, writer = os.pipe()
+interp = ext_use.create()
+interp.call(ext_use.start_forever, 3)
+interp.exec(f"import _thread, os; _thread.start_new_thread(os.read, ({reader}, 1))")
+for _ in range(3):
+    try:
+        interp.close()
+    except atoll.InterpreterError as error:
+        print("still runs" in str(error))
+    assert interp.call(ext_use.foreign_run, 10, 2)[0] == (20, 0)
+before = interp.call(ext_use.get, "ext_use", "CALLS.count")
+ext_use.wait_until(lambda: interp.call(ext_use.get, "ext_use", "CALLS.count") > before + 10)
+os.write(writer, b"!")
+interp.call(ext_use.stop_forever)
+interp.close()
+print(atoll.kept_extensions())
+""")
+        check_ended(done, 0, "True\nTrue\nTrue\n[]\n", clean=True)
+
+    @MODES
+    def test_pending_calls_are_added_meanwhile(self, options):
+        """From foreign threads, as fast as it goes, until they are refused."""
+        done = run_script(
+            """
+for _ in range(10):
+    interp = ext_use.create()
+    interp.exec('''
+import ext_pending, threading
+def add():
+    begun.set()
+    while True:
+        ext_pending.add(int, True)
+begun = threading.Event()
+threading.Thread(target=add, daemon=True).start()
+begun.wait()
+''')
+    interp.close()
+print("end")
+""",
+            *options,
+        )
+        check_ended(done, 0, "end\n", clean=True)
+
+    def test_closed_inside_of_a_callback_elsewhere(self):
+        """A foreign thread of one interpreter closes another one, in which a foreign thread calls, too."""
+        done = run_script("""
+one = ext_use.create()
+for _ in range(5):
+    other = ext_use.create()
+    other.call(ext_use.start_forever, 2)
+    one.exec(f'''
+import atoll, ext_foreign
+def close(number):
+    atoll.Interpreter({other.id}).close()
+print(ext_foreign.run(close, 1))
+''')
+one.close()
+""")
+        check_ended(done, 0, "(1, 0)\n" * 5, clean=True)
+
+    @MODES
+    def test_sessions_into_each_other(self, options):
+        """Foreign threads of two interpreters call back and forth between both, while others come and go."""
+        done = run_script(
+            """
+from helpers import ping, together
+interps = [ext_use.create() for _ in range(2)]
+def work(number):
+    if number == 2:
+        for _ in range(5):
+            interp = ext_use.create()
+            interp.call(ext_use.foreign_run, 5, 2)
+            interp.close()
+        return 5
+    one, other = interps[number].id, interps[1 - number].id
+    interps[number].exec(f'''
+import ext_foreign
+from helpers import ping
+depths = []
+result = ext_foreign.run(lambda number: depths.append(ping({other}, {one}, 5)), 10, 2)
+assert result == (20, 0) and depths == [5] * 20, (result, depths)
+''')
+    return 5
+print(together(3, work))
+for interp in interps:
+    interp.close()
+""",
+            *options,
+        )
+        check_ended(done, 0, "[5, 5, 5]\n", clean=True)
+
+
+class TestImports:
+    @MODES
+    def test_two_threads_of_an_interpreter(self, options):
+        """Different modules at the same time in one interpreter, and then the same ones once more."""
+        done = run_script(
+            f"""
+from helpers import together
+names = {[name for name in ext_use.ISOLATED if name != "ext_capsule"]}
+for _ in range(3):
+    interp = ext_use.create()
+    def work(number):
+        for name in names[number::3] + names:
+            interp.call(ext_use.call, name, "bump")
+        return len(names)
+    assert together(3, work) == [len(names)] * 3
+    found = [one.module for one in interp.call(ext_use.extensions) if one.module is not None]
+    assert sorted(set(found)) == sorted(found), found
+    interp.close()
+print("end")
+""",
+            *options,
+        )
+        check_ended(done, 0, "end\n", clean=True)
+
+    @MODES
+    def test_close_while_a_thread_imports(self, options):
+        """A thread that nobody waits for is at whatever point of an import when its interpreter is closed."""
+        done = run_script(
+            f"""
+for _ in range(8):
+    interp = ext_use.create()
+    begun = os.pipe()
+    interp.exec('''
+import importlib, os, threading
+def work(names):
+    os.write({{}}, b"!")
+    for name in names:
+        importlib.import_module(name)
+names = {ext_use.ISOLATED}
+for number in range(2):
+    threading.Thread(target=work, args=(names[::1 - 2 * number],), daemon=True).start()
+'''.format(begun[1]))
+    os.read(begun[0], 1)
+    interp.close()
+    [os.close(number) for number in begun]
+print("end")
+""",
+            *options,
+        )
+        check_ended(done, 0, "end\n")
+        assert "Fatal" not in done.stderr
+
+
+class TestKept:
+    """atoll.kept_extensions()"""
+
+    @pytest.mark.parametrize("module", ["ext_worker", "ext_std_thread"])
+    def test_thread_alive(self, module):
+        """With the reason; it stays on the list, and works, when the thread has ended."""
+        wait = {
+            "ext_worker": '"wait", told[1], reader',
+            "ext_std_thread": '"start", reader',
+        }[module]
+        done = run_script(f"""
+reader, writer = os.pipe()
+told = os.pipe()
+interp = ext_use.create()
+interp.call(ext_use.call, "ext_single", "bump")
+interp.call(ext_use.call, {module!r}, {wait})
+loaded = {{one.module: one for one in interp.call(ext_use.extensions)}}
+interp.close()
+kept = {{os.path.basename(one.file).partition(".")[0]: one for one in atoll.kept_extensions()}}
+for name in ("ext_single", {module!r}):
+    one, before = kept[name], loaded[name]
+    assert (one.file, one.clone, one.bytes) == (before.file, before.clone, before.bytes)
+    assert isinstance(one, atoll.KeptExtension) and one._fields == ("file", "clone", "bytes", "reason")
+    print(len(kept), "threads" in one.reason)
+later = ext_use.create()
+later.call(ext_use.call, "ext_single", "bump")
+assert later.call(atoll.kept_extensions) == atoll.kept_extensions()
+later.close()
+os.close(writer)
+print(len(atoll.kept_extensions()))
+""")
+        check_ended(done, 0, "2 True\n2 True\n2\n", clean=True)
+
+    def test_threads_that_ended(self):
+        """None of a std::thread that was joined, a detached one that has ended, or a pthread."""
+        done = run_script("""
+for _ in range(3):
+    reader, writer = os.pipe()
+    interp = ext_use.create()
+    assert interp.call(ext_use.call, "ext_std_thread", "run", 10) == 55
+    interp.call(ext_use.call, "ext_std_thread", "start", reader)
+    interp.call(ext_use.foreign_run, 5, 2)
+    assert interp.call(ext_use.call, "ext_pool", "start") == 0
+    os.close(writer)
+    interp.call(ext_use.wait_for, "ext_std_thread", "ended", 1)
+    # This thread, and the one that watches for signals: a thread that has called its destructors may not be gone yet.
+    ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+    os.close(reader)
+    interp.close()
+print(atoll.kept_extensions())
+""")
+        check_ended(done, 0, "[]\n", clean=True)
+
+
+class TestKeys:
+    """PyThread_tss_create()"""
+
+    def test_given_back(self):
+        """A process has 1,024 keys, and 40 cycles would need 2,400."""
+        done = run_script("""
+for _ in range(40):
+    interp = ext_use.create()
+    assert interp.call(ext_use.call, "ext_tss", "more", 60) == 60
+    interp.call(ext_use.use_fresh, "ext_tss")
+    interp.close()
+print("end")
+""")
+        check_ended(done, 0, "end\n", clean=True)
+
+    def test_own_value_in_each(self):
+        done = run_script("""
+interps = [ext_use.create() for _ in range(3)]
+for interp in interps:
+    interp.call(ext_use.call, "ext_tss", "set", interp.id)
+print([interp.call(ext_use.call, "ext_tss", "get") == interp.id for interp in interps])
+print([interp.call(ext_use.in_thread, ext_use.call, "ext_tss", "get") for interp in interps])
+for interp in interps:
+    interp.close()
+""")
+        check_ended(done, 0, "[True, True, True]\n[0, 0, 0]\n", clean=True)
+
+    def test_deleted_by_a_destructor(self):
+        """A key that was given back may be somebody else's when a destructor of the copy deletes it once more."""
+        done = run_script("""
+reader, writer = os.pipe()
+interp = ext_use.create()
+interp.call(ext_use.call, "ext_tss", "more", 20)
+interp.call(ext_use.call, "ext_tss", "tell", writer)
+interp.close()
+print(os.read(reader, 10))
+""")
+        check_ended(done, 0, "b'+'\n", clean=True)
+
+
+@pytest.mark.skipif(
+    VERSION < (3, 14), reason="CPython 3.12 and 3.13 never return an interpreter's arenas: 1.7 MiB a cycle"
+)
+class TestMemory:
+    def test_objects_in_static_variables(self):
+        """300 cycles with modules that leave objects behind, small ones and large ones: 50 KiB a cycle would show."""
+        done = run_script("""
+def memory():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+def leave():
+    for name in ("ext_single", "ext_static_types", "ext_unique"):
+        ext_use.use_fresh(name)
+        ext_use.call(name, "keep", [dict.fromkeys(range(1000)), [object() for _ in range(3000)], "x" * 20_000])
+def cycle():
+    interp = ext_use.create()
+    interp.call(leave)
+    interp.close()
+for _ in range(60):
+    cycle()
+before = memory()
+for _ in range(300):
+    cycle()
+print(memory() - before)
+""")
+        check_ended(done, 0, clean=True)
+        assert int(done.stdout) < 15_000, f"grew by {done.stdout.strip()} KiB"

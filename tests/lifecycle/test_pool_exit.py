@@ -1,0 +1,191 @@
+"""The end of a process that has pools, forks with pools, and Ctrl-C.
+
+Each case runs in a child process, which must end by itself with the right exit status, without a crash.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from helpers import check_ended, run_python, start_python
+
+MODES = pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
+
+PREPARE = """
+import os, sys, time, threading
+import atoll
+
+def spin(seconds):
+    import time
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    return seconds
+
+"""
+
+
+class TestExit:
+    @MODES
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "atoll.InterpreterPoolExecutor(2)",
+            "pool = atoll.InterpreterPoolExecutor(2)",
+            "pool = atoll.InterpreterPoolExecutor(2); pool.submit(pow, 2, 3).result()",
+            "pool = atoll.InterpreterPoolExecutor(2); pool.submit(pow, 2, 3)",
+            "pool = atoll.InterpreterPoolExecutor(2); pool.submit(spin, 0.1); pool.shutdown(wait=False)",
+            "pool = atoll.InterpreterPoolExecutor(2); f = pool.submit(spin, 0.1); f.add_done_callback(id)",
+            "atoll.InterpreterPoolExecutor(2).submit(spin, 0.1)",
+            "atoll.InterpreterPoolExecutor(2).map(spin, [0.01] * 20)",
+            "pool = atoll.InterpreterPoolExecutor(2); it = pool.map(spin, [0.01] * 20); next(it)",
+            "import atoll.futures",
+            "atoll.prewarm(2)",
+            "atoll.prewarm(2); pool = atoll.InterpreterPoolExecutor(1); pool.submit(pow, 2, 3).result()",
+            "atoll.prewarm(1); time.sleep(0.2); atoll.prewarm(0)",
+            "pool = atoll.InterpreterPoolExecutor(1, task_timeout=5); pool.submit(spin, 0.1)",
+            "interp = atoll.create(); interp.submit(pow, 2, 3).result(); interp.close()",
+            "interp = atoll.create(); f = interp.submit(spin, 0.05); del interp; f.result()",
+            "atoll.create().exec('import atoll; atoll.InterpreterPoolExecutor(1).submit(pow, 2, 3)')",
+            "with atoll.create() as i: i.exec('import atoll; p = atoll.InterpreterPoolExecutor(1)\\n"
+            "for _ in range(3): p.submit(pow, 2, 3)')",
+        ],
+    )
+    def test_clean(self, source, options):
+        check_ended(run_python(PREPARE + source, *options), 0, "", clean=True)
+
+    @MODES
+    def test_what_was_submitted_is_done(self, options):
+        source = """
+pool = atoll.InterpreterPoolExecutor(1)
+def tell(number):
+    import os, time
+    time.sleep(0.01)
+    os.write(1, b"%d " % number)
+for number in range(5):
+    pool.submit(tell, number)
+"""
+        check_ended(run_python(PREPARE + source, *options), 0, "0 1 2 3 4 ", clean=True)
+
+    @MODES
+    def test_status_is_kept(self, options):
+        source = "pool = atoll.InterpreterPoolExecutor(1); pool.submit(spin, 0.05); sys.exit(3)"
+        check_ended(run_python(PREPARE + source, *options), 3, "", clean=True)
+
+    def test_uncaught_exception(self):
+        source = "pool = atoll.InterpreterPoolExecutor(1); pool.submit(spin, 0.05); raise ValueError('no')"
+        done = run_python(PREPARE + source)
+        check_ended(done, 1, "")
+        assert "ValueError: no" in done.stderr
+
+    def test_submit_at_exit(self):
+        source = """
+import atexit
+pool = atoll.InterpreterPoolExecutor(1)
+def late():
+    try:
+        pool.submit(pow, 2, 3)
+    except RuntimeError as error:
+        print("refused", flush=True)
+atexit.register(late)
+pool.submit(pow, 2, 3).result()
+"""
+        check_ended(run_python(PREPARE + source), 0, "refused\n", clean=True)
+
+    @MODES
+    def test_stuck_worker(self, options):
+        """An abandoned worker that stays in a system call: no finalization, and no crash."""
+        source = """
+pool = atoll.InterpreterPoolExecutor(1, task_timeout=0.05)
+future = pool.submit(time.sleep, 30)
+print(type(future.exception()).__name__, flush=True)
+"""
+        check_ended(run_python(PREPARE + source, *options), 0, "TimeoutError\n")
+
+
+class TestCtrlC:
+    def test_result(self):
+        """A wait for a result is interrupted; the pool goes on."""
+        source = """
+pool = atoll.InterpreterPoolExecutor(1)
+pool.submit(pow, 2, 3).result()
+future = pool.submit(time.sleep, 0.5)
+try:
+    print("waiting", flush=True)
+    future.result()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(pool.submit(pow, 2, 3).result(), flush=True)
+pool.shutdown()
+"""
+        with start_python(PREPARE + source) as child:
+            assert child.stdout.readline() == "waiting\n"
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=60)
+        assert (out, child.returncode) == ("interrupted\n8\n", 0), err
+
+    def test_uncaught(self):
+        source = """
+pool = atoll.InterpreterPoolExecutor(1)
+futures = [pool.submit(spin, 0.05) for _ in range(4)]
+print("waiting", flush=True)
+time.sleep(60)
+"""
+        with start_python(PREPARE + source) as child:
+            assert child.stdout.readline() == "waiting\n"
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=60)
+        assert child.returncode in {-signal.SIGINT, 130}, err
+        assert "KeyboardInterrupt" in err
+
+    def test_at_exit_too(self):
+        """The second Ctrl-C does not wait for what runs."""
+        source = """
+pool = atoll.InterpreterPoolExecutor(1)
+pool.submit(spin, 600)
+print("waiting", flush=True)
+"""
+        with start_python(PREPARE + source) as child:
+            assert child.stdout.readline() == "waiting\n"
+            for _ in range(40):
+                child.send_signal(signal.SIGINT)
+                try:
+                    child.wait(0.5)
+                    break
+                except Exception:
+                    continue
+            child.communicate(timeout=60)
+        assert child.returncode is not None
+        assert child.returncode >= 0 or child.returncode == -signal.SIGINT
+
+
+class TestFork:
+    def test_child(self):
+        """In a forked child, the parent's pool refuses, and nothing hangs."""
+        source = """
+import warnings
+warnings.simplefilter("ignore")
+pool = atoll.InterpreterPoolExecutor(1)
+done = pool.submit(pow, 2, 3)
+done.result()
+pool.shutdown()  # CPython may crash in a child that is forked beside other interpreters
+pool = atoll.InterpreterPoolExecutor(1)
+child = os.fork()
+if child == 0:
+    assert done.result() == 8
+    try:
+        pool.submit(pow, 2, 3)
+    except RuntimeError as error:
+        assert "parent" in str(error), error
+    else:
+        os._exit(1)
+    pool.shutdown()
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+assert pool.submit(pow, 2, 4).result() == 16
+pool.shutdown()
+print(status)
+"""
+        check_ended(run_python(PREPARE + source), 0, "0\n", clean=True)

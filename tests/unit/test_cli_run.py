@@ -1,0 +1,256 @@
+"""`python -m atoll run`: each case next to the same script run by `python`, which has to end in the same way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from cli_helpers import atoll_command, environment, python, without_numbers, write
+from helpers import PATIENCE, VERSION
+
+SURROUNDINGS = """
+    import sys, threading
+    main = sys.modules["__main__"]
+    print({name: value for name, value in vars(main).items() if name.startswith("__") and name != "__builtins__"})
+    print(main.__builtins__, __name__, __builtins__)
+    print(sys.argv)
+    print(sys.path)
+    print(sys.flags, sys.warnoptions, sys._xoptions)
+    print(threading.current_thread(), threading.main_thread())
+    """
+
+
+def both(*arguments, cwd, options=(), stdin="", **env):
+    """Run a command line with `python` and with `python -m atoll run`; assert that both end alike; return the first."""
+    plain = python(*options, *arguments, cwd=cwd, stdin=stdin, **env)
+    ours = python(*options, "-m", "atoll", "run", *arguments, cwd=cwd, stdin=stdin, **env)
+    assert without_numbers(ours.stdout) == without_numbers(plain.stdout)
+    assert without_numbers(ours.stderr) == without_numbers(plain.stderr)
+    assert ours.returncode == plain.returncode
+    return plain
+
+
+def run_source(source, tmp_path, *arguments, **more):
+    """The same for a script of this source."""
+    return both(write(tmp_path / "script.py", source).name, *arguments, cwd=tmp_path, **more)
+
+
+class TestSurroundings:
+    @pytest.mark.parametrize(
+        "options", [(), ("-P",), ("-X", "dev", "-W", "error"), ("-O",)], ids=["plain", "-P", "dev", "-O"]
+    )
+    def test_script(self, tmp_path, options):
+        write(tmp_path / "elsewhere" / "script.py", SURROUNDINGS)
+        both("elsewhere/script.py", "one", "-m", "--", "--help", cwd=tmp_path, options=options)
+
+    def test_symbolic_link(self, tmp_path):
+        write(tmp_path / "real" / "script.py", SURROUNDINGS)
+        (tmp_path / "link").symlink_to("real/script.py")
+        both("link", cwd=tmp_path)
+
+    @pytest.mark.parametrize("options", [(), ("-P",)], ids=["plain", "-P"])
+    def test_module(self, tmp_path, options):
+        write(tmp_path / "package" / "__init__.py", "")
+        write(tmp_path / "package" / "module.py", SURROUNDINGS)
+        env = {"PYTHONPATH": f"{environment()['PYTHONPATH']}:{tmp_path}"}
+        both("-m", "package.module", "-m", "x", "--help", cwd=tmp_path, options=options, **env)
+
+    def test_module_in_the_current_directory(self, tmp_path):
+        write(tmp_path / "module.py", SURROUNDINGS)
+        both("-m", "module", cwd=tmp_path)
+        ours = atoll_command("run", "-mmodule", "x", cwd=tmp_path)
+        assert f"{str(tmp_path / 'module.py')!r}, 'x'" in ours.stdout, ours
+
+    def test_package(self, tmp_path):
+        write(tmp_path / "package" / "__main__.py", SURROUNDINGS)
+        both("-m", "package", cwd=tmp_path)
+
+    @pytest.mark.parametrize("kind", ["directory", "zip"])
+    def test_directory_and_zip_file(self, tmp_path, kind):
+        write(tmp_path / "application" / "__main__.py", SURROUNDINGS)
+        if kind == "zip":
+            with zipfile.ZipFile(tmp_path / "application.zip", "w") as file:
+                file.write(tmp_path / "application" / "__main__.py", "__main__.py")
+        both("application" + (".zip" if kind == "zip" else ""), "x", cwd=tmp_path)
+
+    def test_compiled(self, tmp_path):
+        write(tmp_path / "script.py", SURROUNDINGS)
+        source = "import py_compile; py_compile.compile('script.py', 'script.pyc')"
+        python("-c", source, cwd=tmp_path)
+        both("script.pyc", cwd=tmp_path)
+
+    def test_standard_input(self, tmp_path):
+        assert run_source("print(input() + input())", tmp_path, stdin="one\ntwo\n").stdout == "onetwo\n"
+
+    def test_encoding_of_the_source(self, tmp_path):
+        (tmp_path / "script.py").write_bytes("# coding: latin-1\nprint(ascii('é'))\n".encode("latin-1"))
+        assert both("script.py", cwd=tmp_path).stdout == "'\\xe9'\n"
+
+    def test_main_is_a_module(self, tmp_path):
+        source = """
+            import pickle, __main__
+            class Thing: pass
+            print(pickle.loads(pickle.dumps(Thing())).__class__ is Thing is __main__.Thing)
+            """
+        assert run_source(source, tmp_path).stdout == "True\n"
+
+    def test_another_interpreter(self, tmp_path):
+        write(
+            tmp_path / "script.py",
+            "import atoll; print(atoll.get_current().id, atoll.get_current().is_running())",
+        )
+        assert atoll_command("run", "script.py", cwd=tmp_path).stdout == "1 True\n"
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        "code", ["", "None", "0", "7", "-1", "256", "True", "2**40", "'text'", "(1, 'x')", "2.0"]
+    )
+    def test_exit(self, tmp_path, code):
+        run_source(f"import sys\nprint('before')\nsys.exit({code})", tmp_path)
+
+    def test_exit_with_a_member_of_an_enumeration(self, tmp_path):
+        """Its class stays where it is: the main interpreter does not import what a script has imported."""
+        write(
+            tmp_path / "status.py", "print('imported')\nimport enum\nclass Status(enum.IntEnum):\n    BAD = 3"
+        )
+        done = run_source("import status, sys\nsys.exit(status.Status.BAD)", tmp_path)
+        assert (done.returncode, done.stdout) == (3, "imported\n")
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "def f(n):\n    return f(n - 1) if n else 1 / 0\nf(3)",
+            "try:\n    1 / 0\nexcept Exception as error:\n    raise KeyError('x') from error",
+            "raise ExceptionGroup('several', [ValueError(1), TypeError(2)])",
+            "error = ValueError('x')\nerror.add_note('a note')\nraise error",
+            "class Own(Exception): pass\nraise Own",
+            "x = (1,\n",
+            "import missing_module",
+            "raise SystemExit from ValueError('x')",
+            "import sys\nsys.excepthook = lambda kind, value, trace: print(kind, value, trace.tb_lineno)\n1 / 0",
+            "import sys\nsys.excepthook = lambda *details: sys.exit(9)\n1 / 0",
+            "import sys\nsys.excepthook = lambda *details: [][0]\n1 / 0",
+        ],
+        ids=range(11),
+    )
+    def test_exception(self, tmp_path, source):
+        run_source(source, tmp_path)
+
+    def test_exception_in_a_module(self, tmp_path):
+        write(tmp_path / "module.py", "1 / 0")
+        both("-m", "module", cwd=tmp_path)
+
+    def test_missing_module(self, tmp_path):
+        both("-m", "no_such_module", cwd=tmp_path)
+
+    def test_missing_script(self, tmp_path):
+        plain = python("none.py", cwd=tmp_path)
+        ours = atoll_command("run", "none.py", cwd=tmp_path)
+        assert ours.returncode == plain.returncode == 2
+        assert ours.stderr.partition(": ")[2] == plain.stderr.partition(": ")[2]
+
+    @pytest.mark.parametrize("arguments", [[], ["--extensions", "none", "x.py"], ["--nothing"], ["-m"]])
+    def test_usage(self, tmp_path, arguments):
+        done = atoll_command("run", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert done.stderr.startswith("usage: python -m atoll"), done
+
+    def test_exit_functions_and_threads(self, tmp_path):
+        source = """
+            import atexit, sys, threading
+            atexit.register(print, "at exit")
+            event = threading.Event()
+            def work():
+                event.wait()
+                print("thread")
+            threading.Thread(target=work).start()
+            threading.Timer(0.05, event.set).start()
+            sys.stdout.write("unfinished ")
+            """
+        assert run_source(source, tmp_path).stdout == "unfinished thread\nat exit\n"
+
+    def test_exit_at_once(self, tmp_path):
+        run_source("import os\nos._exit(3)", tmp_path)
+
+    def test_output_that_cannot_be_written(self, tmp_path):
+        write(tmp_path / "script.py", "print('x')")
+        for command in (["script.py"], ["-m", "atoll", "run", "script.py"]):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    [sys.executable, *command],
+                    cwd=tmp_path,
+                    env=environment(),
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=PATIENCE,
+                )
+            assert "No space left on device" in done.stderr, done
+            assert done.returncode == 120, done
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize(
+        "work",
+        ["while True: pass", "import time\nwhile True: time.sleep(0.01)"],
+        ids=["spinning", "sleeping"],
+    )
+    def test_uncaught(self, tmp_path, work):
+        done = self.interrupt(f"print('ready', flush=True)\n{work}", tmp_path)
+        assert done.returncode == 130, done
+        assert done.stderr.splitlines()[0] == "Traceback (most recent call last):", done
+        assert done.stderr.splitlines()[1].startswith(f'  File "{tmp_path}/script.py", line '), done
+        assert done.stderr.splitlines()[-1] == "KeyboardInterrupt", done
+
+    def test_caught(self, tmp_path):
+        source = """
+            import sys
+            try:
+                print("ready", flush=True)
+                while True:
+                    pass
+            except KeyboardInterrupt:
+                sys.exit(5)
+            """
+        done = self.interrupt(source, tmp_path)
+        assert (done.returncode, done.stderr) == (5, ""), done
+
+    def interrupt(self, source, tmp_path):
+        """Run a script of this source, send SIGINT when it says 'ready', and return how it ended."""
+        write(tmp_path / "script.py", source)
+        command = [sys.executable, "-m", "atoll", "run", "script.py"]
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None and process.stdout.readline() == "ready\n"
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=PATIENCE)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+class TestExtensions:
+    REFUSED = "readline" if VERSION >= (3, 13) else "_decimal"
+
+    @pytest.mark.parametrize("how", ["option", "environment"])
+    def test_strict(self, tmp_path, how):
+        write(tmp_path / "script.py", f"import {self.REFUSED}")
+        if how == "option":
+            done = atoll_command("run", "--extensions", "strict", "script.py", cwd=tmp_path)
+        else:
+            done = atoll_command("run", "script.py", cwd=tmp_path, ATOLL_EXTENSIONS="strict")
+        assert done.returncode == 1, done
+        assert "does not support loading in subinterpreters" in done.stderr, done
