@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 import atoll
+
+# A shell has what it starts in the background ignore SIGINT; programs that tests start and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAILED = pytest.StashKey[bool]()
 

@@ -497,6 +497,7 @@ bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
     atoll_pool *pool = worker->pool;
     atoll_lock_take(&pool->lock);
     bool mine = step(task, ATOLL_TASK_RUNNING, ATOLL_TASK_ENDING) != UINT32_MAX;
+    atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
     if (worker->task == task) {
         worker->task = NULL;
         worker->deadline = INFINITY;

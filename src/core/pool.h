@@ -107,8 +107,8 @@ typedef struct atoll_worker {
     bool abandoned;          /* under the lock */
     bool listed;
     uint32_t number;
-    _Atomic(uint64_t) turn;   /* grows with each task; 0 before the first */
-    _Atomic(uint64_t) wanted; /* the turn that is to be interrupted */
+    _Atomic(uint64_t) turn;   /* odd while a task runs, from take to claim; a new one for each */
+    _Atomic(uint64_t) wanted; /* the turn that is to be interrupted; 0: none */
     _Atomic(uint32_t) asks;   /* of src/py: requests on their way, each with a reference */
     atoll_waiter waiter;      /* of the thread when it is idle */
 } atoll_worker;
@@ -145,7 +145,7 @@ typedef struct atoll_pool {
     _Atomic(bool) shut;        /* no more tasks */
     _Atomic(bool) stopped;     /* what is queued is not run any more */
     _Atomic(bool) broken;
-    bool watching;
+    _Atomic(bool) watching;
     _Atomic(uint32_t) watch_word;
     _Atomic(uint32_t) telling; /* tasks that are counted as ended and may not be on their list yet */
     atoll_message why;         /* it is broken: a description, or UTF-8 text; written once, before `broken` */
@@ -237,7 +237,7 @@ void atoll_worker_gone(atoll_worker *worker);
 void atoll_worker_retain(atoll_worker *worker);
 void atoll_worker_release(atoll_worker *worker);
 
-/* pool_watch.c: starts the thread that watches over time limits; with the first task. */
+/* pool_watch.c: starts the thread that watches over time limits, once; every worker asks for it when it starts. */
 void atoll_pool_watch(atoll_pool *pool);
 /* A worker's deadline has come nearer. */
 void atoll_pool_watch_wake(atoll_pool *pool);

@@ -102,12 +102,12 @@ static void watch(void *raw) {
 }
 
 void atoll_pool_watch(atoll_pool *pool) {
-    if (isinf(pool->timeout) || pool->watching) {
+    if (isinf(pool->timeout) || atomic_exchange(&pool->watching, true)) {
         return;
     }
     atoll_pool_retain(pool);
-    pool->watching = atoll_thread_start(watch, pool) == 0;
-    if (!pool->watching) {
+    if (atoll_thread_start(watch, pool) < 0) {
+        atomic_store(&pool->watching, false);
         atoll_pool_release(pool);
     }
 }

@@ -7,6 +7,7 @@
 #include "module/module.h"
 #include "module/pool.h"
 #include "py/arena.h"
+#include "py/interned.h"
 #include "py/run.h"
 #include "py/worker.h"
 
@@ -375,6 +376,9 @@ static int module_exec(PyObject *module) {
     if (atoll_session_init() < 0) {
         PyErr_SetString(PyExc_OSError, "no thread-local storage left");
         return -1;
+    }
+    if (state->interp == PyInterpreterState_Main()) {
+        atoll_interned_init();
     }
     atoll_arena_init();
     atoll_lifecycle_init(atoll_state_ensure);

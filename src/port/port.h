@@ -149,6 +149,9 @@ void atoll_dl_dependencies(void *handle, void (*visit)(const char *path, void *c
  * it), LD_LIBRARY_PATH, `runpath`, the system's cache and the default directories, as the dynamic linker does.
  * malloc, or NULL when there is none.  That it may already be loaded under that name is not looked at. */
 char *atoll_dl_find(const char *name, const char *rpath, const char *runpath);
+/* Whether look(start, size, context) is true for any writable segment of what is loaded, the program included.  Nothing is
+ * loaded or unloaded meanwhile, so look() must not want to. */
+bool atoll_dl_any_data(bool (*look)(const void *start, size_t size, void *context), void *context);
 /* Calls a library's constructor as the dynamic linker does, with the program's argc, argv and environment. */
 void atoll_dl_construct(void (*function)(void));
 

@@ -10,8 +10,8 @@
  * extension modules might still use what is left.  An extension that keeps objects in static variables never lets go of
  * them.  Once its clone is unloaded nobody can use them any more, and the arenas can be taken back: so each arena that is in
  * use is noted with the interpreter that is attached while it is taken.  That is its owner: CPython takes arenas for
- * the interpreter that runs.  3.12 and 3.13 keep some objects of one interpreter in places that all see, so from those
- * versions nothing is taken back.
+ * the interpreter that runs.  3.12 and 3.13 return no arena of an interpreter that ends; leftovers.c says when they can be
+ * taken back.
  *
  * Ownership: an arena that is kept belongs to nobody, and its first word links it to the next.  What is in it is never
  * read again.  Any interpreter's thread may take and return arenas, also one without a thread state (the end of an
@@ -24,6 +24,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define KEEP 16 /* arenas */
 #define CHAINS 1024
@@ -90,6 +91,17 @@ static bool keep_locked(void *ptr, size_t size) {
     return true;
 }
 
+/* What is left of an arena's last use must not look like pools of the next. */
+static void forget_pools(char *start, size_t size) {
+    for (size_t i = 0; i + sizeof(atoll_pool_header) <= size; i += ATOLL_POOL_SIZE) {
+        char *pool =
+            (char *)(((uintptr_t)(start + i) + ATOLL_POOL_SIZE - 1) & ~(uintptr_t)(ATOLL_POOL_SIZE - 1));
+        if (pool + sizeof(atoll_pool_header) <= start + size) {
+            memset(pool, 0, sizeof(atoll_pool_header));
+        }
+    }
+}
+
 static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
     int64_t owner = current_interpreter();
     kept_arena *arena = NULL;
@@ -102,6 +114,9 @@ static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
     atoll_mutex_unlock(&lock);
     void *ptr = arena != NULL ? arena : before.alloc(before.ctx, size);
     if (ptr != NULL) {
+        if (arena != NULL && !ATOLL_ARENAS_ARE_PRIVATE) {
+            forget_pools(ptr, size);
+        }
         atoll_mutex_lock(&lock);
         note_locked(ptr, size, owner);
         atoll_mutex_unlock(&lock);
@@ -123,10 +138,33 @@ static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
     }
 }
 
-void atoll_arenas_reclaim(int64_t owner) {
-    if (!ATOLL_ARENAS_ARE_PRIVATE) {
-        return;
+Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas) {
+    Py_ssize_t count = 0;
+    size_t room = 0;
+    *arenas = NULL;
+    atoll_mutex_lock(&lock);
+    for (size_t i = 0; i < CHAINS && count >= 0; i++) {
+        for (const used_arena *arena = used[i]; arena != NULL; arena = arena->next) {
+            if (arena->owner != owner) {
+                continue;
+            }
+            if ((size_t)count == room) {
+                room = room * 2 + 8;
+                atoll_span *more = realloc(*arenas, room * sizeof *more);
+                if (more == NULL) {
+                    count = -1;
+                    break;
+                }
+                *arenas = more;
+            }
+            (*arenas)[count++] = (atoll_span){arena->ptr, arena->size};
+        }
     }
+    atoll_mutex_unlock(&lock);
+    return count;
+}
+
+void atoll_arenas_reclaim(int64_t owner) {
     used_arena *surplus = NULL;
     atoll_mutex_lock(&lock);
     for (size_t i = 0; i < CHAINS; i++) {

@@ -13,6 +13,9 @@
  * CPython also has a map of its arenas, a tree whose nodes it allocates raw just after it took an arena.  Those nodes are
  * noted by their size, which is known (MAP_NODES); with other sizes they would be left.
  *
+ * In 3.12 only those nodes are noted, because the allocator for raw memory does not stay (compat.h): a block whose end is missed
+ * would be freed twice, but a node has no end.
+ *
  * Ownership: a block that is noted is still CPython's, which may free it at any time; atoll_blocks_reclaim() takes what is
  * left once the interpreter is gone.
  *
@@ -33,7 +36,8 @@ static const size_t map_nodes[] = {262144, 131072}; /* of a 64-bit CPython: an i
 
 typedef struct {
     void *ptr; /* NULL: free */
-    int64_t owner;
+    int64_t owner : 63;
+    uint64_t is_map : 1;
 } noted;
 
 typedef struct {
@@ -96,11 +100,11 @@ static bool grow_locked(shard *s) {
 }
 
 /* What cannot be noted for want of memory is left for good if it is left at all. */
-static void note(void *ptr, int64_t owner) {
+static void note(void *ptr, int64_t owner, bool is_map) {
     shard *s = shard_of(ptr);
     atoll_mutex_lock(&s->lock);
     if ((s->count + 1) * 2 <= s->room || grow_locked(s)) {
-        s->items[place_of(s, ptr)] = (noted){ptr, owner};
+        s->items[place_of(s, ptr)] = (noted){ptr, owner, is_map};
         s->count++;
         atomic_fetch_add_explicit(filter_of(ptr), 1, memory_order_relaxed);
     }
@@ -157,6 +161,19 @@ void atoll_blocks_reclaim(int64_t owner) {
     }
 }
 
+bool atoll_blocks_any_left(int64_t owner) {
+    bool any = false;
+    for (size_t n = 0; n < SHARDS && !any; n++) {
+        shard *s = &shards[n];
+        atoll_mutex_lock(&s->lock);
+        for (size_t i = 0; i < s->room && !any; i++) {
+            any = s->items[i].ptr != NULL && s->items[i].owner == owner && !s->items[i].is_map;
+        }
+        atoll_mutex_unlock(&s->lock);
+    }
+    return any;
+}
+
 /* ---- raw memory ---- */
 
 /* The interpreter whose blocks are noted, or 0. */
@@ -168,7 +185,7 @@ static int64_t current_owner(void) {
 static void *note_if_object(void *ptr) {
     int64_t owner = for_object != 0 && ptr != NULL ? current_owner() : 0;
     if (owner > 0) {
-        note(ptr, owner);
+        note(ptr, owner, false);
     }
     return ptr;
 }
@@ -183,7 +200,7 @@ static void *raw_calloc(void *ctx, size_t n, size_t size) {
     map_owner = 0;
     void *ptr = raw.calloc(ctx, n, size);
     if (owner > 0 && ptr != NULL && n == 1 && (size == map_nodes[0] || size == map_nodes[1])) {
-        note(ptr, owner);
+        note(ptr, owner, true);
         map_owner = owner; /* a leaf may follow an inner node */
         return ptr;
     }
@@ -198,7 +215,7 @@ static void *raw_realloc(void *ctx, void *ptr, size_t size) {
     if (owner == 0) {
         return ptr == NULL || for_object != 0 ? note_if_object(now) : now;
     }
-    note(now != NULL ? now : ptr, owner);
+    note(now != NULL ? now : ptr, owner, false);
     return now;
 }
 
@@ -258,20 +275,28 @@ static void after_fork(void) {
  * functions of both, and each gets what it needs. */
 void atoll_blocks_init(void) {
     static _Atomic(bool) done;
-    if (!ATOLL_ARENAS_ARE_PRIVATE || atomic_exchange(&done, true)) {
+    if (atomic_exchange(&done, true)) {
         return;
     }
     after_fork();
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
-    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object_domain);
-    PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &memory_domain);
-    PyMem_SetAllocator(PYMEM_DOMAIN_RAW,
-                       &(PyMemAllocatorEx){raw.ctx, raw_malloc, raw_calloc, raw_realloc, raw_free});
-    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ,
-                       &(PyMemAllocatorEx){object_domain.ctx, object_domain_malloc, object_domain_calloc,
-                                           object_domain_realloc, object_domain.free});
-    PyMem_SetAllocator(PYMEM_DOMAIN_MEM,
-                       &(PyMemAllocatorEx){memory_domain.ctx, memory_domain_malloc, memory_domain_calloc,
-                                           memory_domain_realloc, memory_domain.free});
+    PyMemAllocatorEx wrapped = raw;
+    wrapped.calloc = raw_calloc;
+    if (ATOLL_RAW_ALLOCATOR_STAYS) {
+        PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object_domain);
+        PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &memory_domain);
+        wrapped.malloc = raw_malloc;
+        wrapped.realloc = raw_realloc;
+        wrapped.free = raw_free;
+    }
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
+    if (ATOLL_RAW_ALLOCATOR_STAYS) {
+        PyMem_SetAllocator(PYMEM_DOMAIN_OBJ,
+                           &(PyMemAllocatorEx){object_domain.ctx, object_domain_malloc, object_domain_calloc,
+                                               object_domain_realloc, object_domain.free});
+        PyMem_SetAllocator(PYMEM_DOMAIN_MEM,
+                           &(PyMemAllocatorEx){memory_domain.ctx, memory_domain_malloc, memory_domain_calloc,
+                                               memory_domain_realloc, memory_domain.free});
+    }
     atoll_at_fork_child(after_fork);
 }

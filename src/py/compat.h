@@ -132,8 +132,38 @@ static inline void atoll_compat_before_finalize(void) {}
 #define ATOLL_FIRST_THREAD_STATE_ONCE (PY_VERSION_HEX < 0x030D0000)
 
 /* Since 3.14 CPython returns the arenas of an interpreter that ended when nothing is left in them: no other interpreter sees
- * into them.  Before, some of its own static places hold objects of whichever interpreter came first. */
+ * into them.  Before, it never does, every interpreter leaves its interned strings, and some of CPython's own static places may
+ * hold objects of whichever interpreter came first: leftovers.c looks. */
 #define ATOLL_ARENAS_ARE_PRIVATE (PY_VERSION_HEX >= 0x030E0000)
+
+/* Whether the allocator of raw memory stays what it was set to.  3.12 puts the default one in its place for a moment whenever
+ * an interpreter is made, while other threads allocate: what wraps it then misses some of what they do.  (For the same
+ * reason debug hooks, as -X dev installs them, see damage where there is none and end the process.) */
+#define ATOLL_RAW_ALLOCATOR_STAYS (PY_VERSION_HEX >= 0x030D0000)
+
+/* How those versions divide an arena: into pools, aligned to their size, of blocks of one size, which follow this header.  (Blocks
+ * that were never given out begin at next_offset; those that were given back are linked by their first word.)  Of builds
+ * without a radix tree of arenas, the pools are smaller: then what is read makes no sense, which is noticed. */
+#define ATOLL_POOL_SIZE 16384
+#define ATOLL_POOL_CLASSES 32 /* of blocks: 16 bytes, 32, and so on */
+typedef struct {
+    union {
+        void *padding;
+        unsigned count; /* of blocks in use */
+    } ref;
+    char *free;
+    void *links[2];
+    unsigned arena;
+    unsigned size_class;
+    unsigned next_offset;
+    unsigned last_offset;
+} atoll_pool_header;
+
+/* 3.12 interns its static strings when they are first used, in a table that all interpreters share: see interned.c. */
+#define ATOLL_INTERNS_STATIC_STRINGS_LATE (PY_VERSION_HEX < 0x030D0000)
+
+/* Whether an object is never freed: counting its references has no effect.  Declared, but not documented. */
+#define atoll_is_immortal(op) _Py_IsImmortal(op)
 
 /* Since 3.14 eval(), exec(), dir() and their like fall back to __main__ when no Python frame is running;
  * before that they fail, and src/py/frameless.c helps. */

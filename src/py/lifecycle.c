@@ -170,9 +170,10 @@ static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *pr
         entry = adopt_interpreter(tstate, print, loader, why);
     }
     if (entry == NULL) {
+        int64_t id = PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate));
         atoll_loader_ending(loader);
         Py_EndInterpreter(tstate);
-        atoll_loader_ended(loader);
+        atoll_loader_ended(loader, id);
     }
     (void)PyThreadState_Swap(here);
     return entry;
@@ -359,7 +360,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long
     atoll_lifecycle_unlock();
     atoll_loader *loader = entry->loader;
     entry->loader = NULL;
-    atoll_loader_ended(loader);
+    atoll_loader_ended(loader, entry->id);
     if (here != NULL) {
         (void)PyThreadState_Swap(here);
     }

@@ -29,8 +29,8 @@
 #include "py/loader_internal.h"
 
 #include "port/port.h"
-#include "py/arena.h"
 #include "py/blocks.h"
+#include "py/leftovers.h"
 #include "py/parsers.h"
 
 #include <stdlib.h>
@@ -510,6 +510,9 @@ static int hook(atoll_loader *loader) {
 }
 
 atoll_loader *atoll_loader_install(atoll_extensions mode) {
+    if (mode == ATOLL_EXTENSIONS_ISOLATE || !ATOLL_ARENAS_ARE_PRIVATE) {
+        atoll_blocks_init();
+    }
     if (mode == ATOLL_EXTENSIONS_STRICT) {
         return NULL;
     }
@@ -517,9 +520,6 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
     if (loader == NULL) {
         PyErr_NoMemory();
         return NULL;
-    }
-    if (mode == ATOLL_EXTENSIONS_ISOLATE) {
-        atoll_blocks_init();
     }
     pthread_mutexattr_t recursive;
     pthread_mutexattr_init(&recursive);
@@ -561,18 +561,17 @@ void atoll_loader_ending(atoll_loader *loader) {
     }
 }
 
-void atoll_loader_ended(atoll_loader *loader) {
-    if (loader == NULL) {
-        return;
-    }
-    atoll_foreign_ended(&loader->foreign);
-    int64_t id = loader->clones.owner;
-    bool shared = loader->mode == ATOLL_EXTENSIONS_SHARED;
-    if (atoll_clones_unload(&loader->clones)) {
-        free_loader(loader);
-        if (!shared) { /* those that are shared may have kept objects */
-            atoll_blocks_reclaim(id);
-            atoll_arenas_reclaim(id);
+void atoll_loader_ended(atoll_loader *loader, int64_t id) {
+    atoll_keepers keepers = ATOLL_KEEPERS_LOADED;
+    if (loader != NULL) {
+        if (loader->mode == ATOLL_EXTENSIONS_ISOLATE) {
+            keepers = loader->clones.shim_path != NULL ? ATOLL_KEEPERS_UNLOADED : ATOLL_KEEPERS_NONE;
         }
+        atoll_foreign_ended(&loader->foreign);
+        if (!atoll_clones_unload(&loader->clones)) {
+            return; /* what is kept knows its objects */
+        }
+        free_loader(loader);
     }
+    atoll_leftovers_free(id, keepers);
 }

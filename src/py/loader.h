@@ -34,7 +34,8 @@ PyObject *atoll_loader_list_kept(void);
 bool atoll_loader_shut(atoll_loader *loader); /* false: a foreign thread is inside and stays there */
 void atoll_loader_reopen(atoll_loader *loader);
 void atoll_loader_ending(atoll_loader *loader);
-void atoll_loader_ended(
-    atoll_loader *loader); /* no thread state is attached; the loader is no longer the caller's */
+/* No thread state is attached; `id` was the interpreter's; the loader is no longer the caller's.  Takes back what is left of
+ * the interpreter's memory. */
+void atoll_loader_ended(atoll_loader *loader, int64_t id);
 
 #endif

@@ -221,3 +221,28 @@ void atoll_dl_dependencies(void *handle, void (*visit)(const char *path, void *c
     free((void *)queue);
     free_libraries(&list);
 }
+
+/* ---- data ---- */
+
+typedef struct {
+    bool (*look)(const void *start, size_t size, void *context);
+    void *context;
+} data_search;
+
+static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
+    (void)size;
+    const data_search *search = raw;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD && (header->p_flags & PF_W) != 0 &&
+            search->look((const void *)(info->dlpi_addr + header->p_vaddr), header->p_memsz,
+                         search->context)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+bool atoll_dl_any_data(bool (*look)(const void *start, size_t size, void *context), void *context) {
+    return dl_iterate_phdr(look_at_data, &(data_search){look, context}) != 0;
+}
