@@ -7,12 +7,15 @@ counted, because it also pays for what all workers share.
 import argparse
 import json
 import multiprocessing
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 WORKERS = 8
+BUSY = 0.2  # seconds: long enough that no worker takes two tasks
 
 
 def family(pid: int | str) -> Iterator[int | str]:
@@ -113,10 +116,45 @@ class StdlibInterpreters:
             interp.close()
 
 
-SIDES: dict[str, Any] = {
+class Pool:
+    """The workers of an executor, each of which has worked while all others did."""
+
+    def __init__(self, make: Callable[[int], futures.Executor]) -> None:
+        """Have none yet."""
+        self.pool = make(WORKERS + 1)
+        self.count = 0
+
+    def add(self) -> None:
+        """Submit as many tasks as keep one more busy."""
+        self.count += 1
+        futures.wait([self.pool.submit(time.sleep, BUSY) for _ in range(self.count)])
+
+    def close(self) -> None:
+        """End them all."""
+        self.pool.shutdown()
+
+
+def atoll_pool(workers: int) -> futures.Executor:
+    """Return an executor of Atoll's."""
+    import atoll
+
+    return atoll.InterpreterPoolExecutor(workers)
+
+
+def stdlib_pool(workers: int) -> futures.Executor:
+    """Return the standard library's, which is new in 3.14."""
+    from concurrent.futures.interpreter import InterpreterPoolExecutor
+
+    return InterpreterPoolExecutor(workers)
+
+
+SIDES: dict[str, Callable[[], Any]] = {
     "atoll": AtollInterpreters,
     "stdlib": StdlibInterpreters,
     "processes": Processes,
+    "pool:atoll": lambda: Pool(atoll_pool),
+    "pool:InterpreterPoolExecutor": lambda: Pool(stdlib_pool),
+    "pool:ProcessPoolExecutor": lambda: Pool(futures.ProcessPoolExecutor),
 }
 
 

@@ -47,6 +47,7 @@ ROWS = (
     ("pool: `submit` to `result`, against the same", "pool.latency"),
     ("pool: `map` over a tiny function, against `multiprocessing.Pool`", "pool.map"),
     ("pool: 1 ms tasks, against twice (on 2 cores) the serial rate", "pool.efficiency"),
+    ("pool: memory of one more worker, against `ProcessPoolExecutor`", "pool.memory"),
     ("pool: a new one's first result, against processes", "pool.first"),
     ("pool: the same with `atoll.prewarm(2)`", "pool.first.spares"),
     ("pool: an argument, list of 200,000 ints, against processes", "pool.arguments.list"),

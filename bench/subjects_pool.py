@@ -11,7 +11,7 @@ from typing import Any
 import stdlib_side
 import targets
 from harness import Effort, Result, alternate, count_cores
-from subjects_scaling import process_context
+from subjects_scaling import PSS, one_more, process_context
 
 import atoll
 
@@ -51,14 +51,15 @@ def executors() -> dict[str, Callable[[int], futures.Executor]]:
 class Pools:
     """Warm pools of each kind, one worker per core."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, workers: int | None = None) -> None:
         """Make those of the kinds (all without names)."""
         self.stack = ExitStack()
         self.pools = {}
+        workers = workers or count_cores()
         for name, make in executors().items():
             if not names or name in names:
-                pool = self.stack.enter_context(make(count_cores()))
-                list(pool.map(targets.spin, [20_000] * 4 * count_cores()))
+                pool = self.stack.enter_context(make(workers))
+                list(pool.map(targets.spin, [20_000] * 4 * workers))
                 self.pools[name] = pool
 
     def __enter__(self) -> dict[str, futures.Executor]:
@@ -148,32 +149,34 @@ def mapping(effort: Effort) -> list[Result]:
 
 
 def efficiency(effort: Effort) -> list[Result]:
-    """Measure CPU-bound tasks of 1 ms on all cores, as the number of tasks per second and core against serial."""
+    """Measure CPU-bound tasks of 1 ms on 1, 2, 4, ... cores and on all, as tasks per second against serial."""
     cores = count_cores()
     rounds = 10_000
     best = min(spin_seconds(rounds) for _ in range(20))
     rounds = int(rounds * TASK_SECONDS / best)
-    tasks = 200 * cores
 
-    def serial() -> float:
+    def serial(times: int) -> float:
         began = time.perf_counter()
         for _ in range(200):
             targets.spin(rounds)
-        return 200 / (time.perf_counter() - began)
+        return times * 200 / (time.perf_counter() - began)
 
-    def rate(pool: futures.Executor) -> float:
+    def rate(pool: futures.Executor, workers: int) -> float:
         began = time.perf_counter()
-        for future in [pool.submit(targets.spin, rounds) for _ in range(tasks)]:
+        for future in [pool.submit(targets.spin, rounds) for _ in range(200 * workers)]:
             future.result()
-        return tasks / (time.perf_counter() - began)
+        return 200 * workers / (time.perf_counter() - began)
 
-    with Pools("atoll", "ProcessPoolExecutor", "InterpreterPoolExecutor") as pools:
-        sides: dict[str, Callable[[], float]] = {name: partial(rate, pool) for name, pool in pools.items()}
-        measures = alternate(
-            {**sides, f"serial, {cores} times": lambda: cores * serial()}, 3 if effort.quick else 9, "/s"
-        )
-    result = Result("pool.efficiency", f"pool: 1 ms tasks on {cores} cores", measures)
-    return [against(result, {f"serial, {cores} times": 0.95})]
+    results = []
+    for workers in [*(n for n in (1, 2, 4, 8, 16, 32, 64) if n < cores), cores]:
+        ideal = f"serial, {workers} times"
+        with Pools("atoll", "ProcessPoolExecutor", "InterpreterPoolExecutor", workers=workers) as pools:
+            sides = {name: partial(rate, pool, workers) for name, pool in pools.items()}
+            measures = alternate({**sides, ideal: partial(serial, workers)}, 3 if effort.quick else 9, "/s")
+        name = "pool.efficiency" if workers == cores else f"pool.efficiency.{workers}"
+        result = Result(name, f"pool: 1 ms tasks on {workers} of {cores} cores", measures)
+        results.append(against(result, {ideal: 0.95 if workers <= 2 else 0.9}))
+    return results
 
 
 def spin_seconds(rounds: int) -> float:
@@ -251,6 +254,21 @@ def arguments(effort: Effort) -> list[Result]:
     return results
 
 
+def memory(effort: Effort) -> list[Result]:
+    """Measure what one more worker of an executor adds to the memory that the whole program occupies."""
+    names = ["atoll", "ProcessPoolExecutor"]
+    if "InterpreterPoolExecutor" in executors():
+        names.append("InterpreterPoolExecutor")
+    sides = {name: partial(one_more, f"pool:{name}") for name in names}
+    result = Result(
+        "pool.memory",
+        "pool: memory of one more worker",
+        alternate(sides, 1 if effort.quick else 5, "B"),
+        note=f"{PSS}; processes with the default start method",
+    )
+    return [against(result, {"ProcessPoolExecutor": 4})]
+
+
 SUBJECTS: dict[str, Callable[[Effort], list[Result]]] = {
     "pool.outstanding": outstanding,
     "pool.latency": latency,
@@ -258,4 +276,5 @@ SUBJECTS: dict[str, Callable[[Effort], list[Result]]] = {
     "pool.efficiency": efficiency,
     "pool.first": first_result,
     "pool.arguments": arguments,
+    "pool.memory": memory,
 }

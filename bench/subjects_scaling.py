@@ -181,24 +181,23 @@ def start_up(effort: Effort) -> list[Result]:
     return [result]
 
 
+def one_more(side: str) -> float:
+    """Return how many bytes one more worker of a side of memory_probe.py takes."""
+    probe = Path(__file__).resolve().with_name("memory_probe.py")
+    command = [sys.executable, "-W", "ignore", str(probe), side]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return float(json.loads(answer.stdout)["bytes"])
+
+
+PSS = "proportional set size (PSS): pages that processes share are split between them"
+
+
 def memory(effort: Effort) -> list[Result]:
     """Measure what one more idle worker adds to the memory that the whole program occupies."""
-    probe = Path(__file__).resolve().with_name("memory_probe.py")
-
-    def one_more(side: str) -> float:
-        command = [sys.executable, "-W", "ignore", str(probe), side]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-        return float(json.loads(answer.stdout)["bytes"])
-
     names = {"atoll": "atoll", stdlib_side.MODULE: "stdlib", "processes": "processes"}
     sides = {name: partial(one_more, side) for name, side in names.items()}
     measures: dict[str, Measure] = alternate(sides, 1 if effort.quick else 5, "B")
-    result = Result(
-        "memory",
-        "memory of one more worker",
-        measures,
-        note="proportional set size (PSS): pages that processes share are split between them",
-    )
+    result = Result("memory", "memory of one more worker", measures, note=PSS)
     result.compare("processes")
     return [result]
 

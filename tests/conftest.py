@@ -11,7 +11,7 @@ import pytest
 
 import atoll
 
-# A shell has what it starts in the background ignore SIGINT; programs that tests start and interrupt would inherit that.
+# What a shell starts in the background ignores SIGINT; programs that tests start and interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

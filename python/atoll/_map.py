@@ -19,6 +19,8 @@ import time
 import weakref
 from collections import deque
 
+from . import _atoll
+
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,8 +33,8 @@ GROWTH = 16
 MOST_ITEMS = 20_000
 
 
-class Map:
-    """The iterator that map() returns."""
+class Map(_atoll._Results):
+    """The iterator that map() returns.  Its base gives out the results of one chunk after the other: see _more()."""
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Map:
         self._sent = 0
         self._exhausted = False
         self._started = False
-        self._ready: list[Any] = []  # results to yield, last first
+        self._given = 0  # results of the chunk that is being given out
         self._error: BaseException | None = None  # to be raised after them
         self._lock = threading.RLock()  # who takes items
 
@@ -161,21 +163,14 @@ class Map:
 
     # ---- receiving ----
 
-    def __iter__(self) -> Map:
-        return self
+    def _more(self) -> list[Any] | None:
+        """Return the results of the next chunk; None when there are no more.
 
-    def __next__(self) -> Any:
-        """Return the next result.  Raises what its call raised, TimeoutError, CancelledError."""
-        if self._ready:
-            self._ahead -= 1
-            return self._ready.pop()
-        return self._next()
-
-    def _next(self) -> Any:
+        All of the chunk before were taken. Raises what a call raised, TimeoutError, CancelledError.
+        """
+        self._ahead -= self._given
+        self._given = 0
         while True:
-            if self._ready:
-                self._ahead -= 1
-                return self._ready.pop()
             if self._error is not None:
                 error, self._error = self._error, None
                 self.abandon()
@@ -194,12 +189,15 @@ class Map:
                     self._ahead += 1
                 if not self._chunks:
                     self._executor = None
-                    raise StopIteration
+                    return None
                 future, count = self._chunks.popleft()
-            self._receive(future, count)
+            values = self._receive(future, count)
+            if values:
+                self._given = len(values)
+                return values
 
-    def _receive(self, future: Future, count: int) -> None:
-        """Wait for a chunk and take its results."""
+    def _receive(self, future: Future, count: int) -> list[Any]:
+        """Wait for a chunk and return its results, before an error if there is one."""
         timeout = None if self._deadline is None else self._deadline - time.monotonic()
         try:
             values, error = future._outcome(None if timeout is None else max(timeout, 0.0))
@@ -210,14 +208,14 @@ class Map:
             raise
         self._learn(future._seconds, count)
         self._error = error
-        self._ready = values if values is not None else []
-        self._ready.reverse()
-        if error is not None:
-            self._ahead -= count - len(self._ready)
+        if values is None:
+            values = []
+        self._ahead -= count - len(values)
+        return values
 
     def close(self) -> None:
         """Ask for no more results: what has not begun is cancelled."""
-        self._ready.clear()
+        self._forget()
         self.abandon()
         self._chunks.clear()
 

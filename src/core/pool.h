@@ -109,6 +109,7 @@ typedef struct atoll_worker {
     uint32_t number;
     _Atomic(uint64_t) turn;   /* odd while a task runs, from take to claim; a new one for each */
     _Atomic(uint64_t) wanted; /* the turn that is to be interrupted; 0: none */
+    _Atomic(bool) deaf;       /* its thread is not to be interrupted just now */
     _Atomic(uint32_t) asks;   /* of src/py: requests on their way, each with a reference */
     atoll_waiter waiter;      /* of the thread when it is idle */
 } atoll_worker;
@@ -228,7 +229,8 @@ void atoll_worker_set_place(atoll_worker *worker, void *place);
 /* The worker that runs on this thread is to leave what it does. */
 static inline bool atoll_worker_is_wanted(const atoll_worker *worker) {
     uint64_t wanted = atomic_load_explicit(&worker->wanted, memory_order_relaxed);
-    return wanted != 0 && wanted == atomic_load_explicit(&worker->turn, memory_order_relaxed);
+    return wanted != 0 && wanted == atomic_load_explicit(&worker->turn, memory_order_relaxed) &&
+           !atomic_load_explicit(&worker->deaf, memory_order_relaxed);
 }
 /* No worker can be made ready: everything fails, `why` (taken over) says for what reason. */
 void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text);

@@ -33,6 +33,10 @@ static PyObject *make_error(PyObject *type, const char *text) {
 static PyObject *raised(atoll_state *state, const atoll_task *task, PyObject **value) {
     PyObject *failure = described(state, &task->error);
     PyObject *sent = task->result.body.len != 0 ? atoll_decode(state->codec, &task->result) : NULL;
+    if (sent == NULL && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)) {
+        Py_XDECREF(failure);
+        return NULL; /* Ctrl-C, while it was decoded */
+    }
     if (sent == NULL) {
         PyErr_Clear();
         return failure;

@@ -34,6 +34,7 @@ void atoll_future_deliver(atoll_task *task);
 void atoll_future_deliver_cancel(atoll_task *task);
 
 int atoll_future_add(atoll_state *state, PyObject *module);
+int atoll_results_add(PyObject *module);
 int atoll_pool_add(atoll_state *state, PyObject *module);
 
 /* A borrowed reference to something of atoll._pool; NULL with an exception. */

@@ -13,7 +13,8 @@
  * interpreter, which needs no GIL; waits of Atoll's own are woken and look (atoll_worker_check).  The pending
  * call runs on some thread of that interpreter, with its GIL: on the worker's own it raises KeyboardInterrupt, on
  * another it leaves an asynchronous exception for the worker's.  Either is dropped when the task has ended
- * meanwhile.  Each pending call holds a reference to the worker's record (`asks`); those that die with the
+ * meanwhile.  While an exception is being described none is raised: that of a task that was interrupted is.  Each pending
+ * call holds a reference to the worker's record (`asks`); those that die with the
  * interpreter are given back by the worker.
  *
  * Failure: an interpreter that cannot be made, or an initializer that raises, breaks the pool.  An abandoned worker
@@ -62,6 +63,12 @@ int atoll_worker_check(void) {
     atomic_store(&worker->wanted, 0);
     PyErr_SetNone(PyExc_KeyboardInterrupt);
     return -1;
+}
+
+void atoll_worker_set_deaf(bool deaf) {
+    if (this_worker != NULL) {
+        atomic_store(&this_worker->deaf, deaf);
+    }
 }
 
 static int on_interrupt(void *raw) {

@@ -24,6 +24,10 @@ void atoll_pool_settings_free(atoll_pool_settings *settings);
  * -1. */
 int atoll_worker_check(void);
 
+/* On a worker's thread: whether interrupts are put off.  Those that come meanwhile are made again by whoever has a time limit
+ * to keep. */
+void atoll_worker_set_deaf(bool deaf);
+
 /* What a task leaves to be freed when its end has been told: freeing a large argument takes time. */
 typedef struct {
     atoll_call_args args;

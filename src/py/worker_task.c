@@ -8,29 +8,41 @@
 
 #include "py/run.h"
 
-/* The current exception, described in `error` and cleared; before that, as itself in `result` (of a chunk: in a pair
- * with the results so far).  */
+/* Encodes an exception; of a chunk, in a pair with the results so far. */
+static int encode_raised(atoll_state *state, PyObject *exc, PyObject *so_far, atoll_message *result) {
+    atoll_message_reset(result, SIZE_MAX);
+    if (so_far == NULL) {
+        return atoll_encode_whole(state->codec, result, exc, "exception");
+    }
+    PyObject *pair = PyTuple_Pack(2, so_far, exc);
+    int rc = pair != NULL ? atoll_encode_whole(state->codec, result, pair, "exception") : -1;
+    Py_XDECREF(pair);
+    return rc;
+}
+
+/* The current exception, described in `error` and cleared; before that, as itself in `result`, where it can be sent.  An
+ * interrupt that comes meanwhile is the outcome instead. */
 static atoll_outcome capture(atoll_state *state, PyObject *so_far, atoll_message *result,
                              atoll_message *error) {
     PyObject *exc = PyErr_GetRaisedException();
-    atoll_message_reset(result, SIZE_MAX);
-    if (so_far == NULL) {
-        if (atoll_encode_whole(state->codec, result, exc, "exception") < 0) {
+    int rc = encode_raised(state, exc, so_far, result);
+    if (rc < 0 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyObject *interrupt = PyErr_GetRaisedException();
+        PyException_SetContext(interrupt, exc);
+        exc = interrupt;
+        rc = encode_raised(state, exc, so_far, result);
+    }
+    if (rc < 0) {
+        PyErr_Clear();
+        if (so_far == NULL || encode_raised(state, Py_None, so_far, result) < 0) {
             PyErr_Clear();
+            atoll_message_reset(result, SIZE_MAX); /* empty: nothing came before */
         }
-    } else {
-        PyObject *pair = PyTuple_Pack(2, so_far, exc);
-        if (pair == NULL || atoll_encode_whole(state->codec, result, pair, "exception") < 0) {
-            PyErr_Clear();
-            Py_XSETREF(pair, PyTuple_Pack(2, so_far, Py_None));
-            if (pair == NULL || atoll_encode_whole(state->codec, result, pair, "result") < 0) {
-                PyErr_Clear(); /* empty: nothing came before */
-            }
-        }
-        Py_XDECREF(pair);
     }
     PyErr_SetRaisedException(exc);
+    atoll_worker_set_deaf(true);
     atoll_excinfo_capture(state, error, NULL, NULL, 0);
+    atoll_worker_set_deaf(false);
     return ATOLL_OUT_RAISED;
 }
 

@@ -177,7 +177,7 @@ typedef struct {
     atoll_queue *queue;
     atoll_waiter waiter;
     _Atomic(bool) done;
-    uint64_t signals;
+    _Atomic(uint64_t) signals;
     uint64_t got;
 } interrupted_job;
 
@@ -196,7 +196,7 @@ static void *get_all(void *raw) {
         }
         if (atoll_queue_wait(j->queue, ATOLL_QUEUE_GET, &j->waiter, INFINITY) == ATOLL_WAIT_SIGNAL) {
             atomic_store(&j->waiter.interrupted, false);
-            j->signals++;
+            atomic_fetch_add(&j->signals, 1);
         }
     }
     atomic_store(&j->done, true);
@@ -229,10 +229,13 @@ TEST(queue_interrupts_lose_nothing) {
         }
         atoll_test_yield();
     }
+    while (atomic_load(&j.signals) == 0) { /* the other thread may not have come to wait yet */
+        atoll_waiter_interrupt(&j.waiter);
+        sched_yield();
+    }
     atoll_queue_shutdown(j.queue, false);
     pthread_join(thread, NULL);
     CHECK_UINT(j.got, put);
-    CHECK(j.signals > 0);
     atoll_queue_release(j.queue);
 }
 

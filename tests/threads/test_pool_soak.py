@@ -9,7 +9,7 @@ from pathlib import Path
 from helpers import VERSION
 
 SOAK = Path(__file__).resolve().parents[2] / "stress" / "soak_pool.py"
-# CPython 3.12 replaces its allocator for a moment whenever an interpreter is made: what other threads allocate meanwhile
+# CPython 3.12 replaces its allocator for a moment when it makes an interpreter: what other threads allocate meanwhile
 # looks damaged to debug hooks, which end the process.
 OPTIONS = ["-X", "faulthandler"] if VERSION == (3, 12) else ["-X", "dev"]
 
