@@ -199,6 +199,7 @@ class Map(_atoll._Results):
     def _receive(self, future: Future, count: int) -> list[Any]:
         """Wait for a chunk and return its results, before an error if there is one."""
         timeout = None if self._deadline is None else self._deadline - time.monotonic()
+        values: list[Any] | None
         try:
             values, error = future._outcome(None if timeout is None else max(timeout, 0.0))
         except BaseException:
