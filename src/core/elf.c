@@ -173,8 +173,6 @@ static const Elf64_Phdr *read_segments(atoll_elf *elf, atoll_elf_error *why) {
                 return NULL;
             }
             dynamic = s;
-        } else if (s->p_type == PT_TLS) {
-            elf->has_tls = true;
         }
     }
     if (t->top == 0) {
@@ -306,12 +304,10 @@ static int read_flags(atoll_elf *elf, atoll_elf_error *why) {
     uint64_t flags;
     uint64_t value;
     (void)atoll_elf_get(t, DT_FLAGS, &flags);
-    elf->static_tls = (flags & DF_STATIC_TLS) != 0;
     if ((flags & DF_TEXTREL) != 0 || atoll_elf_get(t, DT_TEXTREL, &value)) {
         elf->needs_whole = true;
     }
     (void)atoll_elf_get(t, DT_FLAGS_1, &flags);
-    elf->nodelete = (flags & DF_1_NODELETE) != 0;
     if ((flags & DF_1_PIE) != 0) {
         return atoll_elf_fail(why, "it is a program, not a library");
     }

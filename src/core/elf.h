@@ -48,9 +48,6 @@ typedef struct {
     bool
         imports_python; /* an undefined symbol is Py*, _Py* (or another name of CPython's: PyInit_ and such do not
                             count) */
-    bool static_tls; /* DF_STATIC_TLS */
-    bool nodelete;   /* DF_1_NODELETE */
-    bool has_tls;    /* PT_TLS */
     bool
         needs_whole; /* code runs or is changed during relocation (IFUNC, text relocations): no holes possible */
     struct atoll_elf_tables *tables; /* elf_internal.h */
@@ -95,12 +92,11 @@ typedef struct {
 
 /* A clone that was written: what its loader needs to know. */
 typedef struct {
-    uint64_t bytes;    /* written to the file */
-    unsigned renamed;  /* undefined symbols */
-    unsigned made_own; /* STB_GNU_UNIQUE symbols, which all copies would share, made weak */
-    uint64_t span;     /* how much of the address space it takes, from its load address on */
-    bool whole;        /* nothing to share, the dynamic linker runs the constructors */
-    uint64_t init;     /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
+    uint64_t bytes;   /* written to the file */
+    unsigned renamed; /* undefined symbols */
+    uint64_t span;    /* how much of the address space it takes, from its load address on */
+    bool whole;       /* nothing to share, the dynamic linker runs the constructors */
+    uint64_t init;    /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
     uint64_t init_array;
     size_t init_count;
     uint8_t *dirty; /* one bit per page of the original's file that differs in the clone; owned, free() */

@@ -75,7 +75,6 @@ int atoll_elf_edit_symbols(atoll_elf_job *job) {
             rc = copy_tables(job);
             if (rc == 0) {
                 job->symbols[i].st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(symbol.st_info));
-                job->clone->made_own++;
             }
         }
     }

@@ -142,8 +142,6 @@ size_t atoll_dl_symbol_size(const void *address);
 void *atoll_dl_loaded(const char *name);
 /* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
 uintptr_t atoll_dl_base(void *handle, const char **path);
-/* Calls visit(path, context) for each library that this one brought along (its whole list of dependencies). */
-void atoll_dl_dependencies(void *handle, void (*visit)(const char *path, void *context), void *context);
 /* The path of the library that would be loaded for a NEEDED name: looked for in `rpath` (unless there is a
  * `runpath`; both are lists with colons, $ORIGIN already expanded, may be NULL, and are those of the library that needs
  * it), LD_LIBRARY_PATH, `runpath`, the system's cache and the default directories, as the dynamic linker does.

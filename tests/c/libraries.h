@@ -48,4 +48,7 @@ void clone_close(loaded_clone *c);
 /* Calls a function of a library that takes nothing; fails the test when there is none. */
 int call_int(void *handle, const char *name);
 
+/* Calls visit(path, context) for each library that this one brought along (its whole list of dependencies). */
+void each_dependency(void *handle, void (*visit)(const char *path, void *context), void *context);
+
 #endif

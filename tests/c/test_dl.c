@@ -139,7 +139,7 @@ TEST(dl_finds_what_the_dynamic_linker_loads) {
     path_list list = {.count = 0};
     void *handle = atoll_dl_open(LIB("lib_user"), 0, why, sizeof why);
     REQUIRE(handle != NULL);
-    atoll_dl_dependencies(handle, add_path, &list);
+    each_dependency(handle, add_path, &list);
     CHECK(list.count >= 3);
     CHECK_INT(times_in(&list, LIB("lib_leaf")), 1);
     CHECK_INT(times_in(&list, LIB("lib_provider")), 1);
