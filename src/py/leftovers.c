@@ -3,8 +3,8 @@
  * Since 3.14, CPython returns the arenas of an interpreter itself when nothing is left in them.  What is left then was kept by
  * extension modules, and when those were clones, which are unloaded, nobody knows of it.
  *
- * 3.12 and 3.13 return nothing: interned strings are immortal there and never freed, not even with their interpreter, some
- * 1,500 of them in every one, and in an arena with a single string in it everything stays.  That is the 1.7 MiB that an
+ * 3.12 and 3.13 return nothing: names in code are interned for good there and never freed, not even with their interpreter,
+ * some 1,500 of them in every one, and in an arena with a single string in it everything stays.  That is the 1.7 MiB that an
  * interpreter leaks.  Nobody knows of the strings: the table of interned strings is the interpreter's own, and with it all
  * its objects are gone.  But those versions also have a few static places, seen by all interpreters, where the
  * interpreter that comes first puts an object of its own: the names of an argument parser's keywords, the encoded form of a

@@ -18,9 +18,21 @@ static PyObject *owner(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
     return PyLong_FromLongLong(PyInterpreterState_GetID(PyInterpreterState_Get()));
 }
 
+/* remember(name): the name of the first call, interned. */
+static PyObject *remember(PyObject *Py_UNUSED(self), PyObject *name) {
+    static PyObject *first;
+    if (first == NULL) {
+        first = Py_NewRef(name);
+        PyUnicode_InternInPlace(&first);
+    }
+    const char *text = PyUnicode_AsUTF8(first);
+    return text != NULL ? PyBytes_FromString(text) : NULL;
+}
+
 static PyMethodDef methods[] = {{"bump", bump, METH_NOARGS, NULL},
                                 {"address", address, METH_NOARGS, NULL},
                                 {"owner", owner, METH_NOARGS, NULL},
+                                {"remember", remember, METH_O, NULL},
                                 {NULL, NULL, 0, NULL}};
 static PyModuleDef_Slot slots[] = {{Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
                                    {0, NULL}};

@@ -339,3 +339,19 @@ print(memory() - before)
 """)
         check_ended(done, 0, clean=True)
         assert int(done.stdout) < 15_000, f"grew by {done.stdout.strip()} KiB"
+
+
+@pytest.mark.skipif(
+    VERSION >= (3, 14), reason="since CPython 3.14 an interned string ends with its interpreter"
+)
+def test_string_in_a_static_variable():
+    """One that a module keeps which is not cloned outlives its interpreter: so does the memory it is in."""
+    done = run_script("""
+def remember(name):
+    with ext_use.create() as interp:
+        interp.exec("import json; many = [str(i) * 3 for i in range(20_000)]")
+        return interp.call(ext_use.call, "ext_declares", "remember", name)
+print(remember("the_name_that_is_kept"))
+print({remember(f"name{i}") for i in range(20)})
+""")
+    check_ended(done, 0, "b'the_name_that_is_kept'\n{b'the_name_that_is_kept'}\n", clean=True)
