@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 import atoll
-
-# What a shell starts in the background ignores SIGINT; programs that tests start and interrupt would inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAILED = pytest.StashKey[bool]()
 

@@ -179,6 +179,9 @@ def main() -> int:
     parser.add_argument("--py", nargs="*", choices=VERSIONS, default=[], help="default: all that can be had")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args()
+    # What a shell starts in the background ignores SIGINT, which the programs that tests interrupt would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = [run_suite(name, ONCE[name]) for name in options.suites if name in ONCE]
     required = bool(options.py) or bool(os.environ.get("CI"))
     versions = options.py or VERSIONS

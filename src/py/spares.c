@@ -5,7 +5,7 @@
  * enters it; taking one opens the gate.  What is taken is made anew.
  *
  * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made.  Another
- * sys.path is no obstacle: whoever takes it sets that.
+ * sys.path is no obstacle: whoever takes it sets that.  One that does not fit what was asked for last is ended.
  *
  * One number holds for the whole process: the last call's.  At the end of the process, spares are ended before the
  * interpreters that were left open are looked for.  A forked child has none.
@@ -88,44 +88,70 @@ static void end_one(spare *s) {
     spare_free(s);
 }
 
+static bool fits(const spare *s, const atoll_blueprint *like) {
+    return s->extensions == like->extensions && s->installed == atoll_interp_installed();
+}
+
+static spare *unlink_locked(spare **at) {
+    spare *s = *at;
+    *at = s->next;
+    ready_count--;
+    return s;
+}
+
+/* One that is not wanted, off the list: made otherwise than is asked for now, or one too many; else NULL. */
+static spare *unlink_surplus_locked(void) {
+    spare **at = &ready;
+    while (*at != NULL && fits(*at, &print)) {
+        at = &(*at)->next;
+    }
+    if (*at == NULL && ready_count > wanted) {
+        at = &ready;
+    }
+    return *at != NULL ? unlink_locked(at) : NULL;
+}
+
+/* `lock` is held, and given back meanwhile: one more, or a number that can be reached. */
+static void add_one_locked(void) {
+    atoll_blueprint like = {.extensions = print.extensions, .hidden = true};
+    bool ok = copy_message(&like.path, &print.path) == 0;
+    atoll_mutex_unlock(&lock);
+    spare *s = ok ? make_one(&like, atoll_interp_installed()) : NULL;
+    atoll_blueprint_clear(&like);
+    atoll_mutex_lock(&lock);
+    if (s == NULL) {
+        wanted = ready_count; /* the next call of prewarm() tries again */
+        return;
+    }
+    spare **end = &ready; /* also when another sort is wanted by now: it is ended then */
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = s;
+    ready_count++;
+}
+
 static void keep_ready(void *Py_UNUSED(arg)) {
     atoll_thread_name("atoll-prewarm");
     atoll_mutex_lock(&lock);
     for (;;) {
-        if (ready_count == wanted || atoll_interp_exiting()) {
+        spare *surplus = atoll_interp_exiting() ? NULL : unlink_surplus_locked();
+        if (surplus == NULL && (ready_count >= wanted || atoll_interp_exiting())) {
             atoll_cond_wait(&changed, &lock);
             continue;
         }
         double rest = last_taken + HEAD_START - atoll_clock();
-        if (rest > 0) {
+        if (surplus == NULL && rest > 0) {
             (void)atoll_cond_wait_for(&changed, &lock, rest);
             continue;
         }
         making = true;
-        if (ready_count > wanted) {
-            spare *s = ready;
-            ready = s->next;
-            ready_count--;
+        if (surplus != NULL) {
             atoll_mutex_unlock(&lock);
-            end_one(s);
+            end_one(surplus);
             atoll_mutex_lock(&lock);
         } else {
-            atoll_blueprint like = {.extensions = print.extensions, .hidden = true};
-            bool ok = copy_message(&like.path, &print.path) == 0;
-            atoll_mutex_unlock(&lock);
-            spare *s = ok ? make_one(&like, atoll_interp_installed()) : NULL;
-            atoll_blueprint_clear(&like);
-            atoll_mutex_lock(&lock);
-            if (s == NULL) {
-                wanted = ready_count; /* the next call of prewarm() tries again */
-            } else {
-                spare **end = &ready;
-                while (*end != NULL) {
-                    end = &(*end)->next;
-                }
-                *end = s;
-                ready_count++;
-            }
+            add_one_locked();
         }
         making = false;
         atoll_cond_broadcast(&changed);
@@ -158,7 +184,10 @@ int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like) 
 
 uint32_t atoll_spares_ready(void) {
     atoll_mutex_lock(&lock);
-    uint32_t count = ready_count;
+    uint32_t count = 0;
+    for (const spare *s = ready; s != NULL; s = s->next) {
+        count += fits(s, &print);
+    }
     atoll_mutex_unlock(&lock);
     return count;
 }
@@ -166,14 +195,11 @@ uint32_t atoll_spares_ready(void) {
 atoll_entry *atoll_spares_take(const atoll_blueprint *like, bool *same_path) {
     atoll_mutex_lock(&lock);
     spare **at = &ready;
-    bool installed = atoll_interp_installed();
-    while (*at != NULL && ((*at)->extensions != like->extensions || (*at)->installed != installed)) {
+    while (*at != NULL && !fits(*at, like)) {
         at = &(*at)->next;
     }
-    spare *s = *at;
+    spare *s = *at != NULL ? unlink_locked(at) : NULL;
     if (s != NULL) {
-        *at = s->next;
-        ready_count--;
         last_taken = atoll_clock();
         atoll_cond_broadcast(&changed);
     }

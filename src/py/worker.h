@@ -42,7 +42,7 @@ void atoll_task_clear(atoll_task_remains *remains);
 /* spares.c: interpreters that are kept ready.  See there. */
 /* How many to keep, made as `like` says (taken over).  0, or -1 with an exception. */
 int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like);
-/* How many are ready. */
+/* How many are ready, of those that fit the last call. */
 uint32_t atoll_spares_ready(void);
 /* A spare that matches the blueprint: its entry, open, with a user and a reference, or NULL.  *same_path: its sys.path
  * is the blueprint's, so that nothing is left to prepare.  No thread state needed. */

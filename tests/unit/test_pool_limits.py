@@ -149,6 +149,14 @@ class TestPrewarm:
         with atoll.create():
             assert atoll._atoll._spares_ready() == 1
 
+    def test_others_are_replaced(self):
+        atoll.prewarm(2)
+        self.wait_for(2)
+        atoll.prewarm(1, extensions="strict")
+        self.wait_for(1)
+        with atoll.create(extensions="strict"), atoll.create():
+            self.wait_for(1)
+
     def test_pool(self):
         atoll.prewarm(2)
         self.wait_for(2)
