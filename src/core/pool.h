@@ -239,16 +239,9 @@ void atoll_worker_gone(atoll_worker *worker);
 void atoll_worker_retain(atoll_worker *worker);
 void atoll_worker_release(atoll_worker *worker);
 
-/* pool_watch.c: starts the thread that watches over time limits, once; every worker asks for it when it starts. */
+/* Starts the thread that watches over time limits, once; every worker asks for it when it starts. */
 void atoll_pool_watch(atoll_pool *pool);
-/* A worker's deadline has come nearer. */
-void atoll_pool_watch_wake(atoll_pool *pool);
-
-/* pool.c, for pool_watch.c: a claimed task's outcome is written. */
-void atoll_task_finished(atoll_pool *pool, atoll_task *task);
-/* The last thread may have gone: wakes whoever waits for that. */
-void atoll_pool_left(atoll_pool *pool);
-/* Starts a worker if there is more to do than there are workers. */
+/* Starts a worker if there is more to do than there are workers.  0, or -1 when it could not be started. */
 int atoll_pool_staff(atoll_pool *pool);
 
 #endif

@@ -8,7 +8,7 @@
  * The thread holds a reference to the pool and ends when the pool is shut and no thread of it is left.  No thread state
  * is attached, ever: the interrupt (pool->ops) needs none.
  */
-#include "core/pool.h"
+#include "core/pool_internal.h"
 
 #include <math.h>
 
@@ -20,29 +20,6 @@ void atoll_pool_watch_wake(atoll_pool *pool) {
         atomic_fetch_add(&pool->watch_word, 1);
         atoll_word_wake(&pool->watch_word, 1);
     }
-}
-
-/* With the lock held: the worker is counted no more; its task, now ENDING, is the caller's to finish. */
-static atoll_task *abandon_locked(atoll_pool *pool, atoll_worker *worker) {
-    atoll_task *task = worker->task;
-    uint32_t running = ATOLL_TASK_RUNNING;
-    while ((running & ATOLL_TASK_STATE) == ATOLL_TASK_RUNNING &&
-           !atomic_compare_exchange_weak(&task->state, &running,
-                                         (running & ~(uint32_t)ATOLL_TASK_STATE) | ATOLL_TASK_ENDING)) {
-    }
-    atoll_task_retain(task); /* the worker has its own, and still reads the call */
-    task->worker = NULL;
-    worker->task = NULL;
-    worker->deadline = INFINITY;
-    worker->abandoned = true;
-    worker->listed = false;
-    *(worker->prev != NULL ? &worker->prev->next : &pool->list) = worker->next;
-    if (worker->next != NULL) {
-        worker->next->prev = worker->prev;
-    }
-    atomic_fetch_sub(&pool->workers, 1);
-    atomic_fetch_sub(&pool->live, 1);
-    return task;
 }
 
 /* Deals with one worker whose time has come; the nearest deadline, in *next, when there is none. */
@@ -61,7 +38,7 @@ static bool look(atoll_pool *pool, double now, double *next) {
     }
     if (due != NULL) {
         if (due->interrupted && due->started + pool->timeout + GRACE <= now) {
-            task = abandon_locked(pool, due);
+            task = atoll_worker_abandon_locked(due);
         } else {
             due->interrupted = true;
             due->deadline = now + REPEAT;

@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -29,6 +30,11 @@ def note(descriptor, number):
 
     os.write(descriptor, b"x")
     return number
+
+
+class Thing:
+    def __init__(self, number):
+        self.number = number
 
 
 class Counted:
@@ -160,6 +166,20 @@ def test_unsendable_result(pool):
 def test_unsendable_argument(pool):
     with pytest.raises(TypeError):
         list(pool.map(identity, [threading.Lock()]))
+
+
+def test_given_out_is_not_kept(pool):
+    results = pool.map(Thing, range(8), chunksize=4)
+    for _ in range(6):
+        thing = weakref.ref(next(results))
+        assert thing() is None
+
+
+def test_closed_in_the_middle_of_a_chunk(pool):
+    results = pool.map(identity, range(100), chunksize=10)
+    assert next(results) == 0
+    results.close()
+    assert list(results) == []
 
 
 def test_failing_iterable(pool):

@@ -1,0 +1,29 @@
+/* What pool.c, pool_task.c, pool_worker.c and pool_watch.c share. */
+#ifndef ATOLL_CORE_POOL_INTERNAL_H
+#define ATOLL_CORE_POOL_INTERNAL_H
+
+#include "core/pool.h"
+
+/* Grants `most` waiters of a list, whose length is `count` (or NULL), and wakes those that sleep.  No lock held. */
+void atoll_pool_wake(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                     uint32_t most);
+/* Waits on a list until ready(what), a grant, an interrupt or the deadline. */
+atoll_wait_result atoll_pool_await(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *count,
+                                   atoll_spin *spin, bool (*ready)(void *what), void *what,
+                                   atoll_waiter *waiter, double deadline);
+/* The last thread may have gone: wakes whoever waits for that. */
+void atoll_pool_left(atoll_pool *pool);
+void atoll_pools_count_thread(int change);
+
+/* From one state to another, flags kept.  The flags, or UINT32_MAX when it was in another state. */
+uint32_t atoll_task_step(atoll_task *task, uint32_t from, uint32_t to);
+/* The outcome of a task that was claimed is written: tells whoever is to hear of it. */
+void atoll_task_finished(atoll_pool *pool, atoll_task *task);
+
+/* With the pool's lock held: its thread may come back or not, it is no worker any more.  The task that it ran, now ENDING and
+ * the caller's to finish, with a reference. */
+atoll_task *atoll_worker_abandon_locked(atoll_worker *worker);
+/* A worker's deadline has come nearer. */
+void atoll_pool_watch_wake(atoll_pool *pool);
+
+#endif
