@@ -27,6 +27,8 @@
 #include <string.h>
 
 #define KEEP 16 /* arenas */
+/* Bytes: CPython's arenas have 256 KiB or 1 MiB, but it takes the stacks of its frames in the same way, in pieces of 16 KiB. */
+#define SMALLEST 262144
 #define CHAINS 1024
 
 typedef struct kept_arena {
@@ -45,7 +47,7 @@ static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static PyObjectArenaAllocator before;
 static kept_arena *kept;
 static unsigned kept_count;
-static size_t arena_size; /* of all that are kept: the size of the first one returned */
+static size_t arena_size; /* of all that are kept: the size of the first arena returned */
 static used_arena *used[CHAINS];
 
 static used_arena **chain_of(const void *ptr) { return &used[((uintptr_t)ptr >> 20) % CHAINS]; }
@@ -78,7 +80,7 @@ static void forget_locked(void *ptr) {
 
 /* Whether it is kept; else the caller gives it to the system. */
 static bool keep_locked(void *ptr, size_t size) {
-    if (arena_size == 0) {
+    if (arena_size == 0 && size >= SMALLEST) {
         arena_size = size;
     }
     if (size != arena_size || kept_count >= KEEP) {
