@@ -168,8 +168,10 @@ interp.close()
 
 
 def test_arenas_are_kept():
-    """A large list that comes and goes costs no new pages, whatever else was given back before: here a thread's stack of
-    frames, which comes from the same allocator. Its 200,000 ints are on 1,563 pages."""
+    """A large list that comes and goes costs no new pages, whatever else was given back before.
+
+    Here that is a thread's stack of frames, which comes from the same allocator. The ints are on 1,563 pages.
+    """
     done = run_python("""
 import resource, threading
 import atoll
