@@ -36,6 +36,15 @@ def occupied() -> int:
     return total
 
 
+def process_context() -> Any:
+    """Return how processes are started: safely with threads around, as 3.14 does by default.
+
+    With fork they would seem to need no memory, until they use the pages that they share.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+
+
 def serve(connection: Connection) -> None:
     """Be a worker process: get ready, say so, and wait for the end."""
     import targets
@@ -50,9 +59,7 @@ class Processes:
 
     def __init__(self) -> None:
         """Have none yet."""
-        methods = multiprocessing.get_all_start_methods()
-        method = "forkserver" if "forkserver" in methods else "spawn"
-        self.context: Any = multiprocessing.get_context(method)
+        self.context = process_context()
         self.workers: list[tuple[Any, Any]] = []
 
     def add(self) -> None:
@@ -148,13 +155,18 @@ def stdlib_pool(workers: int) -> futures.Executor:
     return InterpreterPoolExecutor(workers)
 
 
+def process_pool(workers: int) -> futures.Executor:
+    """Return an executor with processes."""
+    return futures.ProcessPoolExecutor(workers, mp_context=process_context())
+
+
 SIDES: dict[str, Callable[[], Any]] = {
     "atoll": AtollInterpreters,
     "stdlib": StdlibInterpreters,
     "processes": Processes,
     "pool:atoll": lambda: Pool(atoll_pool),
     "pool:InterpreterPoolExecutor": lambda: Pool(stdlib_pool),
-    "pool:ProcessPoolExecutor": lambda: Pool(futures.ProcessPoolExecutor),
+    "pool:ProcessPoolExecutor": lambda: Pool(process_pool),
 }
 
 

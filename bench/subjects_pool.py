@@ -264,7 +264,7 @@ def memory(effort: Effort) -> list[Result]:
         "pool.memory",
         "pool: memory of one more worker",
         alternate(sides, 1 if effort.quick else 5, "B"),
-        note=f"{PSS}; processes with the default start method",
+        note=PSS,
     )
     return [against(result, {"ProcessPoolExecutor": 4})]
 

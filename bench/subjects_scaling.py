@@ -1,7 +1,6 @@
 """Many cores: the life of an interpreter, throughput, start-up and memory of each way."""
 
 import json
-import multiprocessing
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import stdlib_side
 import targets
 from harness import Effort, Measure, Result, alternate, count_cores
+from memory_probe import process_context
 
 import atoll
 
@@ -82,12 +82,6 @@ class AtollWorkers:
         self.pool.shutdown()
         for interp in self.interps:
             interp.close()
-
-
-def process_context() -> Any:
-    """Return how processes are started: safely with threads around, as 3.14 does by default."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
 
 def make_workers(jobs: int) -> dict[str, Callable[[], Workers]]:
