@@ -8,7 +8,8 @@
  * interpreter leaks.  Nobody knows of the strings: the table of interned strings is the interpreter's own, and with it all
  * its objects are gone.  But those versions also have a few static places, seen by all interpreters, where the
  * interpreter that comes first puts an object of its own: the names of an argument parser's keywords, the encoded form of a
- * static string, the qualified name of a static type's method.  So nothing is taken for granted; memory is taken back when
+ * static string.  (What static types have that changes, their dicts above all, is each interpreter's own there, too.)  So
+ * nothing is taken for granted; memory is taken back when
  *
  *   1. every small block that is left is an immortal string, which refers to nothing, and no large one is
  *      left: an object that is kept in any of those places, or by an extension module, is something else or is left with
@@ -18,7 +19,7 @@
  *      into one of the arenas: that would be a string that somebody keeps in a static variable.
  *
  * An interpreter that had clones leaves more: what they kept in their static variables, which are gone.  Then there is no
- * telling one object from another, and the second condition alone has to do.
+ * telling one object from another, and the second condition alone has to do: what all interpreters see begins in static data.
  *
  * Whatever is not understood, or only looks like a pointer, keeps all of it: it is then lost, as CPython would have it.
  * The first interpreters of a process often are.
