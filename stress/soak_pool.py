@@ -7,7 +7,7 @@ end the workers' patience; they cancel, interrupt, map, wait, drop futures, shut
 results with and without a timeout. In the end
 
 * every future was resolved exactly once, as its callback and result() say, and in a way that its call allows;
-* the memory of the process has not grown since the first quarter (3.12, 3.13: without -X dev, with which none is taken back);
+* the memory of the process has not grown since the first quarter (3.12 and 3.13 need to run without -X dev for that);
 * no interpreter and no thread is left, and the exit status is 0.
 """
 
