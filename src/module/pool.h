@@ -15,7 +15,6 @@ typedef struct {
     atoll_pool *pool;                                /* a reference */
     atoll_function *functions[ATOLL_FUNCTIONS_KEPT]; /* by number: what has been sent in full */
     bool delivers;                                   /* the thread that delivers was started */
-    bool reported;                                   /* why it is broken was logged */
     PyObject *weakrefs;
 } atoll_pool_object;
 

@@ -299,7 +299,6 @@ int atoll_encode_shared(atoll_encoder *enc, PyObject *obj);
 /* For everything that is not one of the basic types. */
 int atoll_encode_object(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj);
-int atoll_encode_global(atoll_encoder *enc, PyObject *obj, PyObject *module, PyObject *qualname);
 /* 1: written by import path, 0: it has none, -1: exception. */
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
