@@ -3,13 +3,18 @@
 from cases import near, package, same
 
 
-@package("pyarrow", "pyarrow", "pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet", seconds=240)
+@package(
+    "pyarrow", *"pyarrow pyarrow.compute pyarrow.dataset pyarrow.fs pyarrow.parquet".split(), seconds=240
+)
 def pyarrow():
     import io
+    import tempfile
 
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.dataset as ds
     import pyarrow.parquet as pq
+    from pyarrow import fs
 
     table = pa.table(
         {
@@ -30,6 +35,13 @@ def pyarrow():
         writer.write_table(table)
     same(pa.ipc.open_stream(sink.getvalue()).read_all().equals(table), True)
     same(pc.filter(table["n"], pc.greater(table["n"], 117)).to_pylist(), [118, 119])
+    with tempfile.TemporaryDirectory() as directory:
+        files = fs.SubTreeFileSystem(directory, fs.LocalFileSystem())
+        ds.write_dataset(table, "parts", format="parquet", filesystem=files, partitioning=["key"])
+        found = files.get_file_info(fs.FileSelector("parts"))
+        same(len(found), 3)
+        dataset = ds.dataset("parts", format="parquet", filesystem=files, partitioning=["key"])
+        same(dataset.count_rows(filter=ds.field("n") >= 60), 60)
     try:
         pa.array([1, "x"])
         raise AssertionError("an array of two types was made")
@@ -334,3 +346,17 @@ def cytoolz():
     same(list(cz.sliding_window(2, [1, 2, 3])), [(1, 2), (2, 3)])
     same(cz.merge_with(sum, {"a": 1}, {"a": 2, "b": 5}), {"a": 3, "b": 5})
     same(cz.get_in(["x", 0, "y"], {"x": [{"y": 9}]}), 9)
+
+
+@package("tables", "tables", "numpy")
+def tables():
+    import numpy as np
+    import tables as tb
+
+    with tb.open_file("memory.h5", "w", driver="H5FD_CORE", driver_core_backing_store=0) as file:
+        array = file.create_carray("/", "squares", obj=np.arange(1000) ** 2, filters=tb.Filters(5, "blosc"))
+        same(int(array[31]), 961)
+        table = file.create_table("/", "rows", {"key": tb.Int32Col(pos=0), "value": tb.Float64Col(pos=1)})
+        table.append([(n, n / 2) for n in range(100)])
+        table.flush()
+        same([row["key"] for row in table.where("value > 48")], [97, 98, 99])

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import threading
 
 from cases import package, same
 
@@ -448,3 +449,40 @@ def asyncpg():
 
     with tiny_postgres() as port:
         asyncio.run(talk(port))
+
+
+# Django is configured once for an interpreter, whichever of its threads comes first.
+_configuring = threading.Lock()
+
+
+@package("Django", "django", "django.db.migrations.executor")
+def django():
+    import django as package
+    from django.conf import settings
+
+    with _configuring:
+        if not settings.configured:
+            memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+            apps = ["django.contrib.contenttypes", "django.contrib.auth"]
+            settings.configure(DATABASES={"default": memory}, INSTALLED_APPS=apps)
+            package.setup()
+    from django.contrib.auth.models import Group, User
+    from django.db import connection, models, transaction
+    from django.db.migrations.executor import MigrationExecutor
+    from django.template import Context, Engine
+
+    # A thread's connection, and so its database in memory, are its own, and stay until its end.
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())
+    with transaction.atomic():
+        group = Group.objects.create(name="staff")
+        for n in range(5):
+            user = User.objects.create(username=f"user {n}", first_name="ABCDE"[n])
+            user.groups.add(group)
+        found = User.objects.filter(groups__name="staff", username__regex="[34]$").order_by("-username")
+        same([user.first_name for user in found], ["E", "D"])
+        same(group.user_set.aggregate(models.Max("username")), {"username__max": "user 4"})
+        page = Engine().from_string("{% for user in users %}{{ user.first_name|lower }} {% endfor %}")
+        same(page.render(Context({"users": found})), "e d ")
+        transaction.set_rollback(True)
+    same(User.objects.count(), 0)

@@ -284,3 +284,36 @@ def torch():
     same(set(t.load(memory)), set(layer.state_dict()))
     same(t.from_numpy(t.arange(6).reshape(2, 3).numpy()).T.shape, (3, 2))
     near(t.linalg.inv(t.eye(4) * 4).sum().item(), 1)
+
+
+@package("optree", "optree", "optree._C")
+def optree():
+    import collections
+
+    import optree as tree
+
+    data = {"b": [1, (2, None)], "a": collections.OrderedDict(x=3)}
+    leaves, spec = tree.tree_flatten(data)
+    same(leaves, [3, 1, 2])
+    same(tree.tree_unflatten(spec, [30, 10, 20]), {"a": {"x": 30}, "b": [10, (20, None)]})
+    point = collections.namedtuple("point", "x y")
+    same(tree.tree_map(lambda x: x + 1, point(1, [2])), point(2, [3]))
+    same(tree.tree_reduce(lambda x, y: x + y, data), 6)
+
+
+@package("faiss-cpu", "faiss", "numpy", seconds=180)
+def faiss():
+    import faiss as fs
+    import numpy as np
+
+    index = fs.IndexFlatL2(4)
+    index.add(np.eye(4, dtype="float32"))
+    distances, numbers = index.search(np.eye(4, dtype="float32"), 2)
+    same(numbers[:, 0].tolist(), [0, 1, 2, 3])
+    near(float(distances[0, 1]), 2)
+    trained = fs.index_factory(4, "IVF2,Flat")
+    points = np.random.default_rng(0).random((200, 4), dtype="float32")
+    trained.train(points)
+    trained.add(points)
+    same(trained.search(points[:3], 1)[1].ravel().tolist(), [0, 1, 2])
+    same(fs.deserialize_index(fs.serialize_index(index)).ntotal, 4)
