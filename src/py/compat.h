@@ -52,6 +52,15 @@ static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)
 #define atoll_thread_state_attached _PyThreadState_UncheckedGet
 #endif
 
+/* PyThreadState_Delete() takes a thread state that some thread's PyGILState_Ensure() would find for the calling
+ * thread's, and makes that one forget its own.  So before another thread's is deleted, it has to be known to none.
+ * Declared, but not documented. */
+static inline void atoll_thread_state_unbind(PyThreadState *tstate) {
+    if (PyGILState_GetThisThreadState() != tstate) {
+        tstate->_status.bound_gilstate = 0;
+    }
+}
+
 /* Whether the process is finalizing Python: public from 3.13 on. */
 #if PY_VERSION_HEX >= 0x030D0000
 #define atoll_is_finalizing Py_IsFinalizing

@@ -17,6 +17,18 @@
  * Tables are found by interpreter id, and ids are never used twice in a process, so a stale node
  * can only be forgotten memory, never a wrong hit.
  *
+ * Where PyGILState_Ensure() looks.  C code that knows nothing of interpreters finds its thread state in a slot that
+ * each OS thread has, and CPython keeps a bit in the thread state that says that it is in one.  What must hold:
+ *
+ *   attached               the slot has that thread state: swapping sees to it
+ *   detached               it has the one attached last, or nothing
+ *   the slot's is deleted  by the thread itself: the slot is empty; by another: the slot is stale, so that thread
+ *                          must not attach again (a guest whose interpreter is closed, a thread that is gone)
+ *
+ * PyThreadState_Delete() goes by the bit and empties the slot of the thread that calls it.  Where it deletes another
+ * thread's, the bit is cleared before: else the next PyGILState_Ensure() here would enter the main interpreter, with
+ * this one's objects.
+ *
  * Nesting.  Sessions of one OS thread form a stack.  Entering an interpreter that is already on this
  * thread's stack, suspended, reuses the thread state it is suspended in (main -> X -> main runs
  * on main's own thread state, so threading.local and context variables are those the user sees
@@ -310,6 +322,7 @@ static void delete_cached(atoll_entry *entry, atoll_cached *node, PyThreadState 
     if (tstate != keep) {
         /* Runs destructors of thread-local data, so no lock is held. */
         PyThreadState_Clear(tstate);
+        atoll_thread_state_unbind(tstate);
         PyThreadState_Delete(tstate);
     }
     atoll_mutex_lock(&entry->lock);
