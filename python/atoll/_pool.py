@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
+import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import Future as _BaseFuture
@@ -21,10 +23,14 @@ from ._map import Map
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
     from typing import Any, Literal, ParamSpec, TypeVar
 
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
+
+GRACE = 1.0  # seconds that an interrupted call gets before its worker is given up
+REPEAT = 0.1  # it is interrupted again so often: code may catch it and go on
 
 __all__ = ["BrokenInterpreterPool", "CancelledError", "Future", "InterpreterPoolExecutor"]
 
@@ -34,6 +40,19 @@ class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg, override]
 
     Executors make it; it cannot be made otherwise.
     """
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not begun; return whether it is cancelled.
+
+        A call that is running goes on, but for one that asyncio awaits: that is interrupted. So does Ctrl-C end
+        ``asyncio.run()``, which cancels what is awaited and then waits for the pool.
+        """
+        cancelled = super().cancel()
+        if not cancelled and any(
+            getattr(callback, "__module__", None) == "asyncio.futures" for callback in self._done_callbacks
+        ):
+            self.interrupt()
+        return cancelled
 
 
 class BrokenInterpreterPool(BrokenThreadPool):
@@ -126,15 +145,44 @@ def _join(pool: _atoll._Pool) -> None:
         _pools.discard(pool)
 
 
-def _at_exit() -> None:
-    """Let the pools finish what they have, as the standard library's do."""
-    for executor in list(_executors):
-        executor.shutdown(wait=False)
-    pools = list(_pools)
+def _interrupt(*pools: _atoll._Pool) -> None:
+    """End pools now, because of Ctrl-C: what has not begun is cancelled, what runs is interrupted.
+
+    A worker that does not react for GRACE seconds is given up.
+    """
     for pool in pools:
         pool.shut()
+        pool.drain()
+    last = time.monotonic() + GRACE
     for pool in pools:
-        _join(pool)
+        pool.interrupt()
+        while not pool.join(REPEAT):
+            if time.monotonic() > last:
+                pool.abandon()
+                break
+            pool.interrupt()
+
+
+def _interrupt_guest(interp: _atoll.Interpreter) -> None:
+    """Interrupt what was submitted to an interpreter."""
+    pool = _guests.get(interp)
+    if pool is not None:
+        _interrupt(pool)
+
+
+def _at_exit() -> None:
+    """Let the pools finish what they have, as the standard library's do."""
+    pools = list(_pools)
+    try:
+        for executor in list(_executors):
+            executor.shutdown(wait=False)
+        for pool in pools:
+            pool.shut()
+        for pool in pools:
+            _join(pool)
+    except KeyboardInterrupt:
+        _interrupt(*pools)
+        raise
 
 
 # Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.
@@ -280,8 +328,14 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
         pool: _atoll._Pool | None = getattr(self, "_pool", None)
         if pool is None:  # __init__ failed
             return
-        maps = list(self._maps)
-        for mapping in maps:
+        try:
+            self._shut(pool, wait, cancel_futures)
+        except KeyboardInterrupt:
+            _interrupt(pool)
+            raise
+
+    def _shut(self, pool: _atoll._Pool, wait: bool, cancel_futures: bool) -> None:
+        for mapping in list(self._maps):
             if cancel_futures:
                 mapping.abandon()
             else:
@@ -295,6 +349,26 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
             _join(pool)
             if pool.broken:
                 _broken(pool)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        """Shut down and wait; after Ctrl-C what runs is interrupted and what has not begun is cancelled.
+
+        In a coroutine Ctrl-C arrives as CancelledError, as does any other cancellation.
+        """
+        asyncio = sys.modules.get("asyncio")
+        if kind is not None and (
+            issubclass(kind, KeyboardInterrupt)
+            or (asyncio is not None and issubclass(kind, asyncio.CancelledError))
+        ):
+            for mapping in list(self._maps):
+                mapping.abandon()
+            _interrupt(self._pool)
+            self.shutdown(wait=False)
+        else:
+            self.shutdown(wait=True)
+        return False
 
     def __del__(self) -> None:
         """Let the workers end when they have done what was submitted."""

@@ -182,6 +182,10 @@ atoll_pool_result atoll_pool_submit(atoll_pool *pool, atoll_task *task);
 void atoll_pool_shut(atoll_pool *pool);
 /* Takes everything off the queue and cancels it.  The tasks, linked by `next`, each with a reference. */
 atoll_task *atoll_pool_drain(atoll_pool *pool);
+/* Interrupts every task that is running. */
+void atoll_pool_interrupt(atoll_pool *pool);
+/* Gives up every worker whose task is running, as one that does not react: its task has ended, and is LOST. */
+void atoll_pool_abandon(atoll_pool *pool);
 /* At the end of the process: shuts and stops every pool. */
 void atoll_pools_stop(void);
 /* How many threads of pools are alive, abandoned ones included. */

@@ -173,6 +173,56 @@ atoll_task *atoll_worker_abandon_locked(atoll_worker *worker) {
     return task;
 }
 
+/* Of the workers that run a task and whose number is not below `from` the first one, with a reference; NULL: none. */
+static atoll_worker *next_busy_locked(const atoll_pool *pool, uint32_t from) {
+    atoll_worker *next = NULL;
+    for (atoll_worker *worker = pool->list; worker != NULL; worker = worker->next) {
+        if (worker->task != NULL && worker->number >= from &&
+            (next == NULL || worker->number < next->number)) {
+            next = worker;
+        }
+    }
+    if (next != NULL) {
+        atoll_worker_retain(next);
+    }
+    return next;
+}
+
+void atoll_pool_interrupt(atoll_pool *pool) {
+    for (uint32_t from = 0;;) {
+        atoll_lock_take(&pool->lock);
+        atoll_worker *worker = next_busy_locked(pool, from);
+        if (worker != NULL) {
+            atomic_store(&worker->wanted, atomic_load(&worker->turn));
+        }
+        atoll_lock_give(&pool->lock);
+        if (worker == NULL) {
+            return;
+        }
+        from = worker->number + 1;
+        pool->ops->interrupt(worker);
+        atoll_worker_release(worker);
+    }
+}
+
+void atoll_pool_abandon(atoll_pool *pool) {
+    for (;;) {
+        atoll_lock_take(&pool->lock);
+        atoll_worker *worker = next_busy_locked(pool, 0);
+        atoll_task *task = worker != NULL ? atoll_worker_abandon_locked(worker) : NULL;
+        atoll_lock_give(&pool->lock);
+        if (worker == NULL) {
+            return;
+        }
+        task->outcome = ATOLL_OUT_LOST;
+        atoll_task_finished(pool, task);
+        atoll_task_release(task);
+        (void)atoll_pool_staff(pool);
+        atoll_pool_left(pool);
+        atoll_worker_release(worker);
+    }
+}
+
 void atoll_worker_gone(atoll_worker *worker) {
     atoll_pool *pool = worker->pool;
     atoll_lock_take(&pool->lock);

@@ -241,12 +241,28 @@ static PyObject *interpreter_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *interpreter_enter(PyObject *self, PyObject *Py_UNUSED(ignored)) { return Py_NewRef(self); }
 
-static PyObject *interpreter_exit(PyObject *self, PyObject *Py_UNUSED(args)) {
+static PyObject *interpreter_exit(PyObject *self, PyObject *args) {
     atoll_state *state = state_of(self);
     if (state == NULL) {
         return NULL;
     }
+    PyObject *kind = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    bool interrupted = PyErr_GivenExceptionMatches(kind, PyExc_KeyboardInterrupt) != 0;
+    /* Nobody submits before atoll._pool is there. */
+    PyObject *interrupt = interrupted ? state->pool_names[ATOLL_P_INTERRUPT_GUEST] : NULL;
+    if (interrupt != NULL) {
+        PyObject *done = PyObject_CallOneArg(interrupt, self);
+        if (done == NULL) {
+            return NULL;
+        }
+        Py_DECREF(done);
+    }
     PyObject *done = interpreter_close(self, NULL);
+    if (done == NULL && interrupted && PyErr_ExceptionMatches(state->error)) {
+        PyErr_Clear(); /* something in it does not end: Ctrl-C is what is to be heard of */
+        atoll_interp_sweep_later();
+        Py_RETURN_NONE;
+    }
     if (done == NULL && PyErr_ExceptionMatches(state->not_found)) {
         PyErr_Clear(); /* closed inside the with block */
         Py_RETURN_NONE;

@@ -22,8 +22,9 @@
 
 /* ---- atoll._pool ---- */
 
-static const char *const names[ATOLL_P_NAMES] = {"Future", "_BaseFuture", "CancelledError", "_broken",
-                                                 "_start", "_submit_to",  "_call_async"};
+static const char *const names[ATOLL_P_NAMES] = {"Future",      "_BaseFuture",     "CancelledError",
+                                                 "_broken",     "_start",          "_submit_to",
+                                                 "_call_async", "_interrupt_guest"};
 
 PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name) {
     if (state->pool_names[name] == NULL) {
@@ -336,6 +337,22 @@ static PyObject *pool_drain(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
+/* Interrupts every call that is running. */
+static PyObject *pool_interrupt(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    if (!atoll_pool_is_foreign(cast(op)->pool)) {
+        atoll_pool_interrupt(cast(op)->pool);
+    }
+    Py_RETURN_NONE;
+}
+
+/* Gives up the workers that run a call. */
+static PyObject *pool_abandon(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    if (!atoll_pool_is_foreign(cast(op)->pool)) {
+        atoll_pool_abandon(cast(op)->pool);
+    }
+    Py_RETURN_NONE;
+}
+
 /* join(timeout): whether no worker is left. */
 static PyObject *pool_join(PyObject *op, PyObject *timeout) {
     atoll_pool_object *self = cast(op);
@@ -454,6 +471,8 @@ static PyMethodDef pool_methods[] = {
     {"submit_chunk", (PyCFunction)(void (*)(void))pool_submit_chunk, METH_FASTCALL, NULL},
     {"shut", pool_shut, METH_NOARGS, NULL},
     {"drain", pool_drain, METH_NOARGS, NULL},
+    {"interrupt", pool_interrupt, METH_NOARGS, NULL},
+    {"abandon", pool_abandon, METH_NOARGS, NULL},
     {"join", pool_join, METH_O, NULL},
     {"deliver", pool_deliver, METH_NOARGS, NULL},
     {"why", pool_why, METH_NOARGS, NULL},

@@ -40,9 +40,18 @@ int atoll_deadline(PyObject *timeout, double *deadline) {
     return 0;
 }
 
+/* True: this thread's wait is to raise SystemExit. */
+static bool is_over(const atoll_blocking *b) {
+    return b->entry->owned && (atoll_interp_exiting() || atomic_load(&b->entry->stopping));
+}
+
 static void detach(atoll_blocking *b) {
     b->tstate = PyEval_SaveThread();
     atoll_entry_add_wait(b->entry, &b->waiter);
+    /* Whoever asked before that did not find the waiter. */
+    if (is_over(b) || atoll_worker_is_asked()) {
+        atomic_store(&b->waiter.interrupted, true);
+    }
 }
 
 void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline) {
@@ -69,7 +78,7 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
     if (rc == 0) {
         rc = atoll_worker_check();
     }
-    if (rc == 0 && b->entry->owned && (atoll_interp_exiting() || atomic_load(&b->entry->stopping))) {
+    if (rc == 0 && is_over(b)) {
         PyErr_SetNone(PyExc_SystemExit);
         rc = -1;
     }

@@ -55,12 +55,13 @@ void atoll_pool_settings_free(atoll_pool_settings *settings) {
 
 /* ---- interrupts ---- */
 
+bool atoll_worker_is_asked(void) { return this_worker != NULL && atoll_worker_is_wanted(this_worker); }
+
 int atoll_worker_check(void) {
-    atoll_worker *worker = this_worker;
-    if (worker == NULL || !atoll_worker_is_wanted(worker)) {
+    if (!atoll_worker_is_asked()) {
         return 0;
     }
-    atomic_store(&worker->wanted, 0);
+    atomic_store(&this_worker->wanted, 0);
     PyErr_SetNone(PyExc_KeyboardInterrupt);
     return -1;
 }

@@ -20,6 +20,9 @@ extern const atoll_pool_ops atoll_worker_ops;
 /* Frees settings, or what there is of them. */
 void atoll_pool_settings_free(atoll_pool_settings *settings);
 
+/* On any thread: whether it is a worker's whose task is to be interrupted. */
+bool atoll_worker_is_asked(void);
+
 /* On any thread, attached: raises KeyboardInterrupt when this is a worker's thread whose task is to be interrupted.  0 or
  * -1. */
 int atoll_worker_check(void);
