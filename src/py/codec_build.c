@@ -1,7 +1,7 @@
 /* Decoding objects: the counterpart of codec_object.c.
  *
- * Whatever may run Python code (imports, constructors, __setstate__) pins the decoder first.  Plain
- * instances of classes that are already imported run none.
+ * Any of it may run Python code (imports, constructors, __setstate__); the decoder is pinned, so that values can be
+ * dropped at any time.
  */
 #include "py/codec_internal.h"
 
@@ -18,7 +18,6 @@ static PyObject *replaced(atoll_decoder *dec, PyObject *mine) {
     if (mine == NULL) {
         return NULL;
     }
-    atoll_decoder_pin(dec);
     Py_DECREF(mine);
     Py_ssize_t index = atoll_get_count(dec, 0);
     if (index < 0 || (size_t)index >= dec->nmemo) {
@@ -32,7 +31,6 @@ static PyObject *replaced(atoll_decoder *dec, PyObject *mine) {
 static PyObject *decode_text(atoll_decoder *dec) {
     PyObject *text = atoll_decode_value(dec);
     if (text != NULL && !PyUnicode_CheckExact(text)) {
-        atoll_decoder_pin(dec);
         Py_DECREF(text);
         return atoll_malformed("a name that is not a str");
     }
@@ -42,30 +40,21 @@ static PyObject *decode_text(atoll_decoder *dec) {
 static PyObject *decode_origin(atoll_decoder *dec) {
     PyObject *origin = atoll_decode_value(dec);
     if (origin != NULL && origin != Py_None && !PyUnicode_CheckExact(origin)) {
-        atoll_decoder_pin(dec);
         Py_DECREF(origin);
         return atoll_malformed("a file name that is not a str");
     }
     return origin;
 }
 
-static PyObject *import(atoll_decoder *dec, PyObject *name, PyObject *origin) {
-    PyObject *module = atoll_module_by_name(name);
-    if (module != NULL) {
-        return module;
-    }
-    return atoll_decoder_pin(dec) < 0 ? NULL : atoll_import_module(dec->codec, name, origin);
-}
-
 /* module.qualname; a module that does not have it yet may be one that is being imported. */
-static PyObject *find_global(atoll_decoder *dec, PyObject *module, PyObject *qualname) {
+static PyObject *find_global(PyObject *module, PyObject *qualname) {
     if (PyModule_Check(module)) {
         PyObject *found = PyDict_GetItemWithError(PyModule_GetDict(module), qualname);
         if (found != NULL || PyErr_Occurred()) {
             return Py_XNewRef(found);
         }
     }
-    return atoll_decoder_pin(dec) < 0 ? NULL : atoll_get_dotted(module, qualname);
+    return atoll_get_dotted(module, qualname);
 }
 
 static PyObject *decode_path(atoll_decoder *dec, uint8_t tag) {
@@ -78,14 +67,14 @@ static PyObject *decode_path(atoll_decoder *dec, uint8_t tag) {
         (origin = decode_origin(dec)) == NULL) {
         goto done;
     }
-    module = import(dec, name, origin);
+    module = atoll_import_module(dec->codec, name, origin);
     if (module != NULL) {
-        obj = tag == T_GLOBAL ? find_global(dec, module, qualname) : Py_NewRef(module);
+        obj = tag == T_GLOBAL ? find_global(module, qualname) : Py_NewRef(module);
     }
 done:
-    atoll_decoder_drop(dec, name);
-    atoll_decoder_drop(dec, qualname);
-    atoll_decoder_drop(dec, origin);
+    Py_XDECREF(name);
+    Py_XDECREF(qualname);
+    Py_XDECREF(origin);
     Py_XDECREF(module);
     return remembered(dec, obj);
 }
@@ -95,7 +84,6 @@ done:
 static PyTypeObject *decode_type(atoll_decoder *dec) {
     PyObject *type = atoll_decode_value(dec);
     if (type != NULL && !PyType_Check(type)) {
-        atoll_decoder_pin(dec);
         Py_DECREF(type);
         return (PyTypeObject *)atoll_malformed("an instance of what is not a class");
     }
@@ -108,9 +96,6 @@ static PyObject *new_instance(atoll_decoder *dec, PyTypeObject *type) {
         PyObject *obj = empty != NULL ? type->tp_new(type, empty, NULL) : NULL;
         Py_XDECREF(empty);
         return obj;
-    }
-    if (atoll_decoder_pin(dec) < 0) {
-        return NULL;
     }
     return PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
 }
@@ -214,9 +199,6 @@ static PyObject *decode_plain(atoll_decoder *dec) {
 }
 
 static PyObject *decode_with_state(atoll_decoder *dec) {
-    if (atoll_decoder_pin(dec) < 0) {
-        return NULL;
-    }
     PyTypeObject *type = decode_type(dec);
     PyObject *obj = type != NULL ? new_instance(dec, type) : NULL;
     Py_XDECREF(type);
@@ -251,16 +233,12 @@ static PyObject *decode_namedtuple(atoll_decoder *dec, uint8_t tag) {
         obj = args != NULL ? PyTuple_Type.tp_new(type, args, NULL) : NULL;
         Py_XDECREF(args);
     }
-    atoll_decoder_pin(dec);
     Py_XDECREF(items);
     Py_XDECREF(type);
     return tag == T_NAMEDTUPLE_DUP ? replaced(dec, obj) : remembered(dec, obj);
 }
 
 static PyObject *decode_enum(atoll_decoder *dec, uint8_t tag) {
-    if (atoll_decoder_pin(dec) < 0) {
-        return NULL;
-    }
     PyTypeObject *type = decode_type(dec);
     PyObject *name = type != NULL ? decode_text(dec) : NULL;
     PyObject *map = name != NULL ? PyObject_GetAttr((PyObject *)type, dec->codec->names[N_MEMBER_MAP]) : NULL;
@@ -302,6 +280,31 @@ static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *fun
     return obj;
 }
 
+/* As pickle does: extend() where there is one (what it raises is an error), else append() for each. */
+static int extend(atoll_codec *codec, PyObject *obj, PyObject *items) {
+    PyObject *done = NULL;
+    PyObject *method = PyObject_GetAttr(obj, codec->names[N_EXTEND]);
+    if (method != NULL) {
+        done = PyObject_CallOneArg(method, items);
+        Py_DECREF(method);
+        Py_XDECREF(done);
+        return done != NULL ? 0 : -1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    method = PyObject_GetAttr(obj, codec->names[N_APPEND]);
+    int rc = method != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
+        done = PyObject_CallOneArg(method, PyList_GET_ITEM(items, i));
+        rc = done != NULL ? 0 : -1;
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(method);
+    return rc;
+}
+
 static int decode_items(atoll_decoder *dec, PyObject *obj) {
     Py_ssize_t n = atoll_get_count(dec, 1);
     if (n < 0) {
@@ -318,22 +321,8 @@ static int decode_items(atoll_decoder *dec, PyObject *obj) {
     if (items == NULL) {
         return -1;
     }
-    int rc = -1;
-    PyObject *done = NULL;
-    if (PyList_CheckExact(obj)) {
-        rc = PyList_SetSlice(obj, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, items);
-    } else if ((done = PyObject_CallMethodOneArg(obj, dec->codec->names[N_EXTEND], items)) != NULL) {
-        rc = 0;
-    } else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();
-        rc = 0;
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items) && rc == 0; i++) {
-            done = PyObject_CallMethodOneArg(obj, dec->codec->names[N_APPEND], PyList_GET_ITEM(items, i));
-            rc = done != NULL ? 0 : -1;
-            Py_CLEAR(done);
-        }
-    }
-    Py_XDECREF(done);
+    int rc = PyList_CheckExact(obj) ? PyList_SetSlice(obj, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, items)
+                                    : extend(dec->codec, obj, items);
     Py_DECREF(items);
     return rc;
 }
@@ -369,9 +358,6 @@ static PyObject *decode_construction(atoll_decoder *dec, uint8_t tag, PyObject *
 }
 
 static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
-    if (atoll_decoder_pin(dec) < 0) {
-        return NULL;
-    }
     uint8_t flags = atoll_get_u8(&dec->rd);
     PyObject *func = NULL;
     PyObject *args = decode_construction(dec, tag, &func);
@@ -414,9 +400,6 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
 }
 
 static PyObject *decode_cloudpickle(atoll_decoder *dec) {
-    if (atoll_decoder_pin(dec) < 0) {
-        return NULL;
-    }
     PyObject *bytes = atoll_decode_value(dec);
     if (bytes == NULL || !PyBytes_CheckExact(bytes)) {
         Py_XDECREF(bytes);
@@ -435,9 +418,6 @@ static PyObject *decode_wrapper(atoll_decoder *dec, uint8_t tag) {
     PyObject *part[4] = {NULL};
     int n = tag == T_PROPERTY ? 4 : 1;
     PyObject *obj = NULL;
-    if (atoll_decoder_pin(dec) < 0) {
-        return NULL;
-    }
     for (int i = 0; i < n; i++) {
         if ((part[i] = atoll_decode_value(dec)) == NULL) {
             goto done;
@@ -499,7 +479,7 @@ static PyObject *decode_hooked(atoll_decoder *dec) {
     atoll_codec *codec = dec->codec;
     for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
         if (codec->hooks[i].id == id) {
-            return atoll_decoder_pin(dec) < 0 ? NULL : remembered(dec, codec->hooks[i].decode(dec));
+            return remembered(dec, codec->hooks[i].decode(dec));
         }
     }
     return atoll_malformed("an unknown kind of handle");

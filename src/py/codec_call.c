@@ -14,40 +14,31 @@ atoll_message *atoll_encoder_message(atoll_encoder *enc) { return enc->msg; }
 const atoll_message *atoll_decoder_message(atoll_decoder *dec) { return dec->msg; }
 atoll_reader *atoll_decoder_reader(atoll_decoder *dec) { return &dec->rd; }
 
-int atoll_encoder_keep(atoll_encoder *enc, PyObject *obj) {
-    if (enc->nkeep == enc->keep_cap) {
-        size_t cap = enc->keep_cap != 0 ? enc->keep_cap * 2 : 16;
-        PyObject **grown = PyMem_RawRealloc(enc->keep, cap * sizeof *grown);
-        if (grown == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        enc->keep = grown;
-        enc->keep_cap = cap;
+static int hold(atoll_encoder *enc) {
+    size_t n = 0;
+    for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
+        n += (fr->obj != NULL) + (fr->key != NULL);
     }
-    enc->keep[enc->nkeep++] = Py_NewRef(obj);
+    if (n != 0 && (enc->keep = PyMem_RawMalloc(n * sizeof(PyObject *))) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
+        if (fr->obj != NULL) {
+            enc->keep[enc->nkeep++] = Py_NewRef(fr->obj);
+        }
+        if (fr->key != NULL) {
+            enc->keep[enc->nkeep++] = Py_NewRef(fr->key);
+        }
+    }
+    for (uint32_t i = 0; i < enc->memo->used; i++) {
+        Py_INCREF(enc->memo->keys[i]);
+    }
+    enc->pinned = true;
     return 0;
 }
 
-int atoll_encoder_pin(atoll_encoder *enc) {
-    if (enc->pinned) {
-        return 0;
-    }
-    for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
-        if ((fr->obj != NULL && atoll_encoder_keep(enc, fr->obj) < 0) ||
-            (fr->key != NULL && atoll_encoder_keep(enc, fr->key) < 0)) {
-            return -1;
-        }
-    }
-    enc->pinned = true;
-    atoll_memo *memo = enc->memo;
-    for (uint32_t i = 0; memo->used != 0 && i <= memo->mask; i++) {
-        if (memo->slots[i].epoch == memo->epoch) {
-            Py_INCREF(memo->slots[i].key);
-        }
-    }
-    return 0;
-}
+int atoll_encoder_pin(atoll_encoder *enc) { return enc->pinned ? 0 : hold(enc); }
 
 typedef struct {
     size_t len;
@@ -69,7 +60,6 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->whole = false;
     enc->keep = NULL;
     enc->nkeep = 0;
-    enc->keep_cap = 0;
     enc->memo = codec->memo;
     codec->memo = NULL;
     if (enc->memo == NULL && (enc->memo = atoll_memo_new()) == NULL) {
@@ -83,11 +73,8 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
 
 static void drop_references(atoll_encoder *enc) {
     PyObject *exc = PyErr_GetRaisedException();
-    atoll_memo *memo = enc->memo;
-    for (uint32_t i = 0; enc->pinned && memo->used != 0 && i <= memo->mask; i++) {
-        if (memo->slots[i].epoch == memo->epoch) {
-            Py_DECREF(memo->slots[i].key);
-        }
+    for (uint32_t i = 0; i < enc->memo->used; i++) {
+        Py_DECREF(enc->memo->keys[i]);
     }
     while (enc->nkeep > 0) {
         Py_DECREF(enc->keep[--enc->nkeep]);
@@ -104,7 +91,7 @@ static int end(atoll_encoder *enc, int rc, const mark *start) {
     if (rc < 0) {
         atoll_message_rewind(enc->msg, start->len, start->nhandles);
     }
-    if (enc->pinned || enc->nkeep != 0) {
+    if (enc->pinned) {
         drop_references(enc);
     }
     atoll_memo_reset(enc->memo);
@@ -175,13 +162,9 @@ int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable
 }
 
 int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc) {
-    if (atoll_encoder_pin(enc) < 0) {
-        return -1;
-    }
     *part = *enc;
     part->keep = NULL;
     part->nkeep = 0;
-    part->keep_cap = 0;
     part->memo = atoll_memo_new();
     if (part->memo == NULL) {
         PyErr_NoMemory();
@@ -206,7 +189,6 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     codec->stack = NULL;
     codec->stack_cap = 0;
     dec->nmemo = 0;
-    dec->kept = NULL;
     dec->depth = 0;
     dec->pinned = false;
 }
@@ -217,11 +199,6 @@ static void end_decoding(atoll_decoder *dec) {
         while (dec->nmemo > 0) {
             Py_DECREF(dec->memo[--dec->nmemo]);
         }
-        PyErr_SetRaisedException(exc);
-    }
-    if (dec->kept != NULL) {
-        PyObject *exc = PyErr_GetRaisedException();
-        Py_DECREF(dec->kept);
         PyErr_SetRaisedException(exc);
     }
     atoll_codec *codec = dec->codec;
@@ -239,7 +216,6 @@ void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t le
     part->memo = NULL;
     part->nmemo = 0;
     part->memo_cap = 0;
-    part->kept = NULL;
     part->pinned = true;
 }
 
@@ -259,6 +235,8 @@ PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg) {
     if (obj != NULL && dec.rd.at != dec.rd.end) {
         Py_CLEAR(obj);
         atoll_malformed("there is more than one value");
+    } else if (obj == NULL && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "an object could not be received, for no reason given");
     }
     end_decoding(&dec);
     return obj;

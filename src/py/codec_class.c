@@ -220,14 +220,14 @@ int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
     }
     PyObject *module = PyObject_GetAttr(cls, enc->codec->names[N_MODULE]);
     if (module == NULL) {
+        if (atoll_passes_through(enc->codec)) {
+            return -1;
+        }
         PyErr_Clear();
     }
     bool mine = module != NULL && atoll_is_main_name(enc->codec, module) &&
                 (((PyTypeObject *)cls)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
     Py_XDECREF(module);
-    if (atoll_encoder_pin(enc) < 0) {
-        return -1;
-    }
     return mine ? encode_by_value(enc, cls) : atoll_encode_fallback(enc, cls);
 }
 
@@ -264,7 +264,6 @@ static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
 }
 
 PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
-    atoll_decoder_pin(dec);
     uint64_t number = atoll_get_u64(&dec->rd);
     PyObject *cls = dec->rd.failed ? NULL : atoll_weak_get(dec->codec->class_refs, number);
     if (cls == NULL && PyErr_Occurred()) {

@@ -1,9 +1,9 @@
 /* Decoding: the basic types.  Nothing read is trusted: every count is bounded by the bytes that are left before
  * anything is allocated, every index is checked, and there are no pointers.
  *
- * References.  The memo borrows while no Python code can run: the values are held by the
- * containers under construction.  What would drop a value (a duplicate key, a duplicated tuple) or run Python code
- * pins first.  A list under construction has the size it has been filled to, so that code which
+ * References.  The memo borrows while there is builtin data only: the values are held by the
+ * containers under construction.  What would drop a value (a duplicate key, a duplicated tuple) pins first, and so does
+ * whatever is not builtin data.  A list under construction has the size it has been filled to, so that code which
  * sees it through a cycle finds no holes.
  */
 #include "py/codec_internal.h"
@@ -15,7 +15,7 @@ PyObject *atoll_malformed(const char *why) {
     return NULL;
 }
 
-int atoll_decoder_pin(atoll_decoder *dec) {
+void atoll_decoder_pin(atoll_decoder *dec) {
     /* After a failure values are already gone, and nothing will look at the memo again. */
     if (!dec->pinned && !PyErr_Occurred()) {
         dec->pinned = true;
@@ -23,23 +23,6 @@ int atoll_decoder_pin(atoll_decoder *dec) {
             Py_INCREF(dec->memo[i]);
         }
     }
-    return 0;
-}
-
-void atoll_decoder_drop(atoll_decoder *dec, PyObject *obj) {
-    if (obj == NULL) {
-        return;
-    }
-    if (!dec->pinned && dec->nmemo != 0) {
-        if (dec->kept == NULL) {
-            dec->kept = PyList_New(0);
-        }
-        if (dec->kept == NULL || PyList_Append(dec->kept, obj) < 0) {
-            PyErr_Clear();
-            atoll_decoder_pin(dec);
-        }
-    }
-    Py_DECREF(obj);
 }
 
 int atoll_decoder_remember_slow(atoll_decoder *dec, PyObject *obj) {
@@ -252,10 +235,7 @@ static PyObject *decode_list(atoll_decoder *dec, uint8_t tag) {
 
 /* After an object that is remembered late: the copy that was made meanwhile. */
 static PyObject *use_duplicate(atoll_decoder *dec, PyObject *obj) {
-    if (atoll_decoder_pin(dec) < 0) {
-        Py_DECREF(obj);
-        return NULL;
-    }
+    atoll_decoder_pin(dec);
     PyObject *other = decode_ref(dec);
     Py_DECREF(obj);
     return other;
@@ -308,16 +288,6 @@ int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
             Py_DECREF(key);
             return -1;
         }
-        if (!PyUnicode_CheckExact(key)) {
-            /* Hashing or comparing may run Python code. */
-            PyTypeObject *type = Py_TYPE(key);
-            if (type != &PyLong_Type && type != &PyBytes_Type && type != &PyFloat_Type &&
-                atoll_decoder_pin(dec) < 0) {
-                Py_DECREF(key);
-                Py_DECREF(value);
-                return -1;
-            }
-        }
         Py_ssize_t before = PyDict_GET_SIZE(dict);
         /* A key that is there already would drop a value that the memo may borrow. */
         int rc = 0;
@@ -328,7 +298,8 @@ int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
             if (there == NULL) {
                 rc = -1;
             } else if (PyDict_GET_SIZE(dict) == before) {
-                rc = atoll_decoder_pin(dec) < 0 ? -1 : PyDict_SetItem(dict, key, value);
+                atoll_decoder_pin(dec);
+                rc = PyDict_SetItem(dict, key, value);
             }
         }
         Py_DECREF(key);
@@ -387,10 +358,6 @@ static PyObject *decode_set(atoll_decoder *dec, uint8_t tag) {
         PyObject *item = atoll_decode_value(dec);
         int rc = -1;
         if (item != NULL) {
-            PyTypeObject *type = Py_TYPE(item);
-            if (type != &PyUnicode_Type && type != &PyLong_Type) {
-                atoll_decoder_pin(dec);
-            }
             Py_ssize_t before = PySet_GET_SIZE(fill);
             rc = PySet_Add(fill, item);
             if (rc == 0 && !dec->pinned && PySet_GET_SIZE(fill) == before) {
@@ -474,6 +441,7 @@ static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
         obj = decode_triple(dec, tag);
         break;
     default:
+        atoll_decoder_pin(dec);
         obj = atoll_decode_object(dec, tag);
     }
     atoll_leave(&dec->depth);

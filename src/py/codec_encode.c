@@ -6,6 +6,8 @@
  * The memo is asked only about objects that can occur twice.  An object whose sole reference is its
  * container's cannot; the callers of atoll_encode_shared are those whose references
  * are not counted or not owned by a container.
+ *
+ * Up to encode_other nothing runs Python code or gives the GIL away; from there on, the encoder is pinned.
  */
 #include "py/codec_internal.h"
 
@@ -16,28 +18,22 @@ static inline int enter(atoll_encoder *enc, PyObject *obj) {
     if (slot->epoch == memo->epoch) {
         return atoll_put_ref(enc, slot->index);
     }
-    if (enc->pinned || memo->used * 2 >= memo->mask) {
+    if (memo->used * 2 >= memo->mask) {
         return atoll_memo_add_slow(enc, obj);
     }
-    slot->key = obj;
-    slot->epoch = memo->epoch;
-    slot->index = memo->next++;
-    memo->used++;
+    atoll_memo_enter(memo, slot, obj);
+    if (enc->pinned) {
+        Py_INCREF(obj);
+    }
     return 0;
 }
 
 int atoll_memo_add_slow(atoll_encoder *enc, PyObject *obj) {
-    atoll_memo *memo = enc->memo;
-    if (memo->used * 2 >= memo->mask && atoll_memo_grow(memo) < 0) {
+    if (atoll_memo_grow(enc->memo) < 0) {
         PyErr_NoMemory();
         return -1;
     }
-    atoll_memo_slot *slot = atoll_memo_find(memo, obj);
-    slot->key = enc->pinned ? Py_NewRef(obj) : obj;
-    slot->epoch = memo->epoch;
-    slot->index = memo->next++;
-    memo->used++;
-    return 0;
+    return atoll_memo_add(enc, obj);
 }
 
 int atoll_put_ref(atoll_encoder *enc, uint32_t index) {
@@ -310,6 +306,7 @@ int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step) 
         if (PyUnicode_CheckExact(key)) {
             rc = encode_str(enc, key, Py_REFCNT(key) != 1);
             if (rc == 0) {
+                /* A frame's key is named in errors. */
                 bool hold = enc->pinned;
                 if (hold) {
                     Py_INCREF(key);
@@ -463,6 +460,7 @@ static int encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_ho
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
+    enc->impure = true; /* its handle belongs to this message */
     uint8_t *at = atoll_reserve(enc, 2);
     if (at == NULL) {
         return -1;
@@ -470,7 +468,7 @@ static int encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_ho
     at[0] = T_HOOK | ATOLL_MEMO;
     at[1] = hook->id;
     atoll_commit(enc, at + 2);
-    if (atoll_encoder_pin(enc) < 0 || hook->encode(enc, obj) < 0) {
+    if (hook->encode(enc, obj) < 0) {
         return -1;
     }
     if (enc->msg->body.failed) {
@@ -478,6 +476,15 @@ static int encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_ho
         return -1;
     }
     return 0;
+}
+
+static const atoll_codec_hook *hook_of(atoll_codec *codec, PyTypeObject *type) {
+    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
+        if (codec->hook_types[i] == type) {
+            return &codec->hooks[i];
+        }
+    }
+    return NULL;
 }
 
 static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
@@ -499,16 +506,6 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     if (obj == Py_NotImplemented) {
         return atoll_put_tag(enc, T_NOT_IMPLEMENTED);
     }
-    for (int i = 0; i < ATOLL_HOOK_MAX && enc->codec->hook_types[i] != NULL; i++) {
-        if (enc->codec->hook_types[i] == type) {
-            enc->impure = true; /* its handle belongs to this message */
-            return encode_hooked(enc, obj, &enc->codec->hooks[i]);
-        }
-    }
-    int (*part)(atoll_encoder *, PyObject *) = atoll_encode_object;
-    if (type == &PyCode_Type) {
-        part = encode_code;
-    }
     if (atoll_enter(&enc->depth, " while sending an object") < 0) {
         return -1;
     }
@@ -518,7 +515,13 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     if (type == &PyRange_Type || type == &PySlice_Type) {
         rc = encode_triple(enc, obj, type == &PyRange_Type ? T_RANGE : T_SLICE);
     } else {
-        rc = part(enc, obj);
+        rc = atoll_encoder_pin(enc);
+        if (rc == 0) {
+            const atoll_codec_hook *hook = hook_of(enc->codec, type);
+            rc = hook != NULL           ? encode_hooked(enc, obj, hook)
+                 : type == &PyCode_Type ? encode_code(enc, obj)
+                                        : atoll_encode_object(enc, obj);
+        }
     }
     atoll_pop(enc, &fr);
     atoll_leave(&enc->depth);

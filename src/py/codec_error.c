@@ -8,11 +8,23 @@
 
 enum { KEY_SHOWN = 40, STEPS_SHOWN = 100 };
 
-/* repr(key), shortened; never fails but for memory. */
+/* Clears what a user's code raised while an error was described: it only costs detail.  False, and nothing is cleared,
+ * when it must not be lost: Ctrl-C, the end of the process, no memory. */
+static bool without_detail(void) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return false;
+    }
+    PyErr_Clear();
+    return true;
+}
+
+/* repr(key), shortened. */
 static PyObject *short_repr(PyObject *key) {
     PyObject *text = PyObject_Repr(key);
     if (text == NULL) {
-        PyErr_Clear();
+        if (!without_detail()) {
+            return NULL;
+        }
         return PyUnicode_FromFormat("<%s>", Py_TYPE(key)->tp_name);
     }
     if (PyUnicode_GET_LENGTH(text) > KEY_SHOWN) {
@@ -132,8 +144,7 @@ static PyObject *type_text(PyTypeObject *type) {
     }
     Py_XDECREF(module);
     Py_XDECREF(name);
-    if (text == NULL) {
-        PyErr_Clear();
+    if (text == NULL && without_detail()) {
         text = PyUnicode_FromString(type->tp_name);
     }
     return text;
@@ -145,11 +156,10 @@ int atoll_refuse_type(atoll_encoder *enc, PyObject *obj) {
     PyObject *what = NULL;
     if (type != NULL && (PyFunction_Check(obj) || PyType_Check(obj))) {
         PyObject *qualname = PyObject_GetAttrString(obj, "__qualname__");
-        if (qualname == NULL) {
-            PyErr_Clear();
+        if (qualname != NULL || without_detail()) {
+            what = PyUnicode_FromFormat("%U %V is not shareable", type,
+                                        qualname != NULL && PyUnicode_Check(qualname) ? qualname : NULL, "?");
         }
-        what = PyUnicode_FromFormat("%U %V is not shareable", type,
-                                    qualname != NULL && PyUnicode_Check(qualname) ? qualname : NULL, "?");
         Py_XDECREF(qualname);
     } else if (type != NULL) {
         what = PyUnicode_FromFormat("%U is not shareable", type);

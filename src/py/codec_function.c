@@ -25,35 +25,49 @@ enum { PART_COUNT = 9 };
 
 /* ---- which way ---- */
 
-static bool globals_of_module(atoll_codec *codec, PyObject *globals, PyObject **name) {
-    *name = PyDict_GetItemWithError(globals, codec->names[N_NAME]);
-    if (*name == NULL || !PyUnicode_CheckExact(*name) || atoll_is_main_name(codec, *name)) {
-        PyErr_Clear();
-        return false;
+/* The importable module whose globals these are: 1 with a new reference, 0, or -1 with an exception. */
+static int module_of_globals(atoll_codec *codec, PyObject *globals, PyObject **found) {
+    *found = NULL;
+    PyObject *name = PyDict_GetItemWithError(globals, codec->names[N_NAME]);
+    if (name == NULL || !PyUnicode_CheckExact(name) || atoll_is_main_name(codec, name)) {
+        return PyErr_Occurred() ? -1 : 0;
     }
-    PyObject *module = atoll_module_by_name(*name);
-    bool same = module != NULL && PyModule_Check(module) && PyModule_GetDict(module) == globals;
-    Py_XDECREF(module);
-    return same;
+    Py_INCREF(name);
+    PyObject *module = atoll_module_by_name(name);
+    Py_DECREF(name);
+    if (module == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!PyModule_Check(module) || PyModule_GetDict(module) != globals) {
+        Py_DECREF(module);
+        return 0;
+    }
+    *found = module;
+    return 1;
 }
 
-static int has_path(PyFunctionObject *func) {
+/* 1, 0, or -1 with an exception that must reach the user. */
+static int has_path(atoll_codec *codec, PyFunctionObject *func) {
     PyObject *name = func->func_module;
-    PyObject *module = name != NULL && PyUnicode_CheckExact(name) ? atoll_module_by_name(name) : NULL;
-    if (module == NULL) {
+    if (name == NULL || !PyUnicode_CheckExact(name)) {
         return 0;
     }
-    PyObject *found = atoll_get_dotted(module, func->func_qualname);
-    Py_DECREF(module);
-    if (found == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
+    /* A module's __getattr__ may give the function other names. */
+    PyObject *qualname = Py_NewRef(func->func_qualname);
+    Py_INCREF(name);
+    PyObject *module = atoll_module_by_name(name);
+    PyObject *found = module != NULL ? atoll_get_dotted(module, qualname) : NULL;
     int rc = found == (PyObject *)func;
-    Py_DECREF(found);
+    if (found == NULL && PyErr_Occurred()) {
+        rc = atoll_passes_through(codec) ? -1 : 0;
+        if (rc == 0) {
+            PyErr_Clear();
+        }
+    }
+    Py_XDECREF(found);
+    Py_XDECREF(module);
+    Py_DECREF(name);
+    Py_DECREF(qualname);
     return rc;
 }
 
@@ -63,11 +77,13 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
     }
     PyObject *module = func->func_module;
     if (module == NULL || !atoll_is_main_name(codec, module)) {
-        int rc = has_path(func);
+        int rc = has_path(codec, func);
         return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_PATH : CROSS_NOT;
     }
-    PyObject *name;
-    return globals_of_module(codec, func->func_globals, &name) ? CROSS_MODULE : CROSS_MAIN;
+    PyObject *owner;
+    int rc = module_of_globals(codec, func->func_globals, &owner);
+    Py_XDECREF(owner);
+    return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_MODULE : CROSS_MAIN;
 }
 
 /* ---- hidden globals ---- */
@@ -218,11 +234,38 @@ static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossi
     return rc;
 }
 
-/* The file of the __main__ whose globals these are, or None: borrowed. */
-static PyObject *main_file(atoll_codec *codec, PyObject *globals) {
-    PyObject *file = PyDict_GetItemWithError(globals, codec->names[N_FILE]);
-    PyErr_Clear();
-    return file != NULL && PyUnicode_CheckExact(file) ? file : Py_None;
+/* Where the globals of func are from: new references to the module's name, or a __main__'s file, and to the module's
+ * origin; None where there is none. */
+static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way, PyObject **where,
+                    PyObject **origin) {
+    atoll_codec *codec = enc->codec;
+    PyObject *globals = func->func_globals;
+    PyObject *module = NULL;
+    *where = *origin = NULL;
+    int rc = way == CROSS_MODULE ? module_of_globals(codec, globals, &module) : 0;
+    if (rc < 0) {
+        return -1;
+    }
+    if (way == CROSS_MODULE && rc == 0) {
+        return atoll_encoder_refuse(enc, "the module of its globals is gone");
+    }
+    PyObject *text = NULL;
+    if (way != CROSS_STATELESS) {
+        text = PyDict_GetItemWithError(globals, codec->names[way == CROSS_MODULE ? N_NAME : N_FILE]);
+    }
+    if (text == NULL && PyErr_Occurred()) {
+        Py_XDECREF(module);
+        return -1;
+    }
+    *where = Py_NewRef(text != NULL && PyUnicode_CheckExact(text) ? text : Py_None);
+    *origin =
+        module != NULL && *where != Py_None ? atoll_module_origin(codec, module, *where) : Py_NewRef(Py_None);
+    Py_XDECREF(module);
+    if (*origin == NULL) {
+        Py_CLEAR(*where);
+        return -1;
+    }
+    return 0;
 }
 
 static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
@@ -232,27 +275,22 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     if (identity != 0 && atoll_weak_put(codec->function_refs, identity, (PyObject *)func) < 0) {
         return -1;
     }
-    PyObject *where = Py_None;
-    PyObject *origin = Py_None;
-    if (way == CROSS_MAIN) {
-        where = main_file(codec, func->func_globals);
-    } else if (way == CROSS_MODULE) {
-        if (!globals_of_module(codec, func->func_globals, &where)) {
-            return atoll_encoder_refuse(enc, "the module of its globals is gone");
-        }
-        PyObject *module = atoll_module_by_name(where);
-        origin = module != NULL ? atoll_module_origin(codec, module, where) : NULL;
-        Py_XDECREF(module);
-        if (origin == NULL) {
-            return -1;
-        }
+    PyObject *where;
+    PyObject *origin;
+    if (place_of(enc, func, way, &where, &origin) < 0) {
+        return -1;
     }
-    if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) < 0 || atoll_put_tag(enc, (uint8_t)way) < 0 ||
-        atoll_put_u64_checked(enc, identity) < 0 ||
-        atoll_put_u64_checked(enc, (uint64_t)atoll_globals_home(codec, func->func_globals)) < 0 ||
-        atoll_encode_shared(enc, func->func_code) < 0 || atoll_encode_shared(enc, where) < 0 ||
-        atoll_encode_shared(enc, origin) < 0 || atoll_memo_add(enc, (PyObject *)func) < 0 ||
-        encode_parts(enc, func, way) < 0) {
+    int rc = -1;
+    if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 && atoll_put_tag(enc, (uint8_t)way) == 0 &&
+        atoll_put_u64_checked(enc, identity) == 0 &&
+        atoll_put_u64_checked(enc, (uint64_t)atoll_globals_home(codec, func->func_globals)) == 0 &&
+        atoll_encode_shared(enc, func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
+        atoll_encode_shared(enc, origin) == 0) {
+        rc = atoll_memo_add(enc, (PyObject *)func);
+    }
+    Py_DECREF(where);
+    Py_DECREF(origin);
+    if (rc < 0 || encode_parts(enc, func, way) < 0) {
         return -1;
     }
     if (way != CROSS_MAIN) {
@@ -263,9 +301,6 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
 
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
     PyFunctionObject *func = (PyFunctionObject *)obj;
-    if (atoll_encoder_pin(enc) < 0) {
-        return -1;
-    }
     atoll_crossing way = atoll_function_crossing(enc->codec, func);
     int rc;
     switch (way) {
@@ -430,7 +465,6 @@ static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) 
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     (void)tag;
     atoll_codec *codec = dec->codec;
-    atoll_decoder_pin(dec);
     atoll_crossing way = (atoll_crossing)atoll_get_u8(&dec->rd);
     uint64_t identity = atoll_get_u64(&dec->rd);
     int64_t home = (int64_t)atoll_get_u64(&dec->rd);

@@ -11,9 +11,11 @@
  * to have been written meanwhile (a cycle through it), its tag is followed by a reference
  * to that copy and the decoder drops its own (T_*_DUP, R_DUP).
  *
- * Who holds references.  While no Python code can run, memo and frames borrow: everything
- * is held by the object being encoded (or by the values under construction).  The first time Python code
- * is about to run, "pin" makes the memo and the frames own what they have and what they get later.
+ * Who holds references.  Messages of the exact builtin data types only are written and read without any Python code
+ * running and without the GIL being given away: there, memo and frames borrow what the object being encoded
+ * (or the values under construction) hold.  As soon as anything else comes, "pin" makes the memo and the
+ * frames own what they have, and what they get later.  It happens in one place on each side, where builtin data
+ * ends (encode_other, decode_container): what comes after need not think of it.
  */
 #ifndef ATOLL_PY_CODEC_INTERNAL_H
 #define ATOLL_PY_CODEC_INTERNAL_H
@@ -113,10 +115,10 @@ typedef struct {
 
 typedef struct {
     atoll_memo_slot *slots;
+    PyObject **keys; /* by index */
     uint32_t mask;
     uint32_t epoch;
-    uint32_t used;
-    uint32_t next; /* the next index */
+    uint32_t used; /* the next index */
 } atoll_memo;
 
 #define ATOLL_NOT_FOUND UINT32_MAX
@@ -146,6 +148,14 @@ static inline atoll_memo_slot *atoll_memo_find(atoll_memo *memo, PyObject *key) 
 static inline uint32_t atoll_memo_get(atoll_memo *memo, PyObject *key) {
     atoll_memo_slot *slot = atoll_memo_find(memo, key);
     return slot->epoch == memo->epoch ? slot->index : ATOLL_NOT_FOUND;
+}
+
+/* Gives key, whose free slot this is, the next index.  There is room. */
+static inline void atoll_memo_enter(atoll_memo *memo, atoll_memo_slot *slot, PyObject *key) {
+    slot->key = key;
+    slot->epoch = memo->epoch;
+    slot->index = memo->used;
+    memo->keys[memo->used++] = key;
 }
 
 /* ---- the codec ---- */
@@ -179,14 +189,13 @@ struct atoll_codec {
     PyObject *newobj_ex;      /* copyreg.__newobj_ex__ */
     PyObject *enum_type;      /* enum.EnumType; only once enum is imported */
     PyObject *byvalue;        /* module atoll._byvalue */
-    PyObject *cloudpickle;    /* module, or None where it cannot be imported */
     PyObject *buffer_type;    /* exports a block */
-    PyObject *origins;        /* dict: module name -> file or None */
-    PyObject *hidden;         /* dict: (interpreter id) -> globals of its __main__'s functions here */
-    PyObject *class_refs;     /* dict: number -> weak reference to a class */
-    PyObject *class_numbers;  /* dict: id(class) -> (weak reference, number) */
-    PyObject *class_bytes;    /* dict: number -> (epochs, bytes): what was last written for the class */
-    PyObject *function_refs;  /* dict: identity -> weak reference to a function of ours that was sent */
+    PyObject *origins;       /* dict: module name -> (weak reference to the module, its file, what is sent) */
+    PyObject *hidden;        /* dict: (interpreter id) -> globals of its __main__'s functions here */
+    PyObject *class_refs;    /* dict: number -> weak reference to a class */
+    PyObject *class_numbers; /* dict: id(class) -> (weak reference, number) */
+    PyObject *class_bytes;   /* dict: number -> (epochs, bytes): what was last written for the class */
+    PyObject *function_refs; /* dict: identity -> weak reference to a function of ours that was sent */
     atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
     PyObject *names[32];             /* interned strings, see N_* */
 };
@@ -288,9 +297,8 @@ struct atoll_encoder {
     unsigned exempt;                   /* what is being written is part of a definition, however mutable */
     bool whole;                        /* large bytes are copied, not lent */
     bool impure;     /* something that may change without notice was written: do not keep these bytes */
-    PyObject **keep; /* strong references, once pinned */
+    PyObject **keep; /* strong references: what the frames had when the encoder was pinned */
     size_t nkeep;
-    size_t keep_cap;
 };
 
 int atoll_encode_value(atoll_encoder *enc, PyObject *obj);
@@ -308,10 +316,8 @@ int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n);
 int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step);
 
-/* Python code is about to run. */
+/* Python code may run from here on: holds all that the memo and the frames refer to. */
 int atoll_encoder_pin(atoll_encoder *enc);
-/* Keeps obj, which was made for this message only, as long as the memo may refer to it. */
-int atoll_encoder_keep(atoll_encoder *enc, PyObject *obj);
 /* NotShareableError naming the current object; the current exception, if any, becomes its cause. */
 int atoll_refuse_with_cause(atoll_encoder *enc, const char *why);
 int atoll_refuse_type(atoll_encoder *enc, PyObject *obj);
@@ -338,14 +344,13 @@ int atoll_memo_add_slow(atoll_encoder *enc, PyObject *obj);
 /* Gives obj the next index; it must not be there yet. */
 static inline int atoll_memo_add(atoll_encoder *enc, PyObject *obj) {
     atoll_memo *memo = enc->memo;
-    if (enc->pinned || memo->used * 2 >= memo->mask) {
+    if (memo->used * 2 >= memo->mask) {
         return atoll_memo_add_slow(enc, obj);
     }
-    atoll_memo_slot *slot = atoll_memo_find(memo, obj);
-    slot->key = obj;
-    slot->epoch = memo->epoch;
-    slot->index = memo->next++;
-    memo->used++;
+    atoll_memo_enter(memo, atoll_memo_find(memo, obj), obj);
+    if (enc->pinned) {
+        Py_INCREF(obj);
+    }
     return 0;
 }
 
@@ -438,7 +443,6 @@ struct atoll_decoder {
     PyObject **memo; /* borrowed references until pinned */
     size_t nmemo;
     size_t memo_cap;
-    PyObject *kept; /* list of values that nothing but the memo may refer to, or NULL */
     unsigned depth;
     bool pinned;
 };
@@ -451,11 +455,8 @@ PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag);
 PyObject *atoll_decode_buffer(atoll_decoder *dec);
 /* Raises ValueError("malformed message: why"); returns NULL. */
 PyObject *atoll_malformed(const char *why);
-/* Python code is about to run, or a value about to be dropped. */
-int atoll_decoder_pin(atoll_decoder *dec);
-/* Takes over a reference to a value that was part of the message but not of the result: the memo may still
- * borrow it. */
-void atoll_decoder_drop(atoll_decoder *dec, PyObject *obj);
+/* Python code may run from here on, or a value is about to be dropped: the memo holds its values. */
+void atoll_decoder_pin(atoll_decoder *dec);
 int atoll_decoder_remember_slow(atoll_decoder *dec, PyObject *obj);
 
 static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {
@@ -492,11 +493,12 @@ static inline Py_ssize_t atoll_get_count(atoll_decoder *dec, size_t at_least) {
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
 int atoll_codec_need_copyreg(atoll_codec *codec);
 PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an exception */
-/* sys.modules[name]: new reference, or NULL without an exception when it is not there. */
+/* sys.modules[name]: new reference, or NULL, without an exception when it is not there.  Waits for the import lock of a
+ * module that another thread imports. */
 PyObject *atoll_module_by_name(PyObject *name);
 /* obj.qualname, dots followed: new reference or NULL with an exception. */
 PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname);
-/* The file of a module that may not be importable elsewhere, or None.  Borrowed. */
+/* The file of a module that may not be importable elsewhere, or None.  New reference. */
 PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name);
 /* Imports module `name`, loading it from origin (a str or None) where it cannot be found. New reference. */
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin);
@@ -553,7 +555,7 @@ int atoll_numbers_start(atoll_codec *codec);
 void atoll_numbers_stop(atoll_codec *codec);
 
 /* An encoder or decoder with a memo of its own, for a part that the receiver may skip. */
-int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc);
+int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc); /* both are pinned */
 void atoll_encoder_end_part(atoll_encoder *part);
 void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t len);
 void atoll_decoder_end_part(atoll_decoder *part);

@@ -1,7 +1,8 @@
 /* The encoder's memo: object address to index, open addressing with linear probing.
  *
  * Emptying it must cost nothing, since most messages are small: a slot is in use when it carries the memo's
- * epoch, and a reset starts the next epoch.  The memo never touches the objects; who
+ * epoch, and a reset starts the next epoch.  What is in it is also listed by index, so that the encoder can take and give
+ * up references without looking at all slots.  The memo never touches the objects; who
  * owns references is the encoder's business (see codec_internal.h).
  */
 #include "py/codec_internal.h"
@@ -14,8 +15,9 @@ atoll_memo *atoll_memo_new(void) {
         return NULL;
     }
     memo->slots = PyMem_RawCalloc(FIRST_SLOTS, sizeof *memo->slots);
-    if (memo->slots == NULL) {
-        PyMem_RawFree(memo);
+    memo->keys = PyMem_RawMalloc(FIRST_SLOTS / 2 * sizeof(PyObject *));
+    if (memo->slots == NULL || memo->keys == NULL) {
+        atoll_memo_free(memo);
         return NULL;
     }
     memo->mask = FIRST_SLOTS - 1;
@@ -26,6 +28,7 @@ atoll_memo *atoll_memo_new(void) {
 void atoll_memo_free(atoll_memo *memo) {
     if (memo != NULL) {
         PyMem_RawFree(memo->slots);
+        PyMem_RawFree(memo->keys);
         PyMem_RawFree(memo);
     }
 }
@@ -37,6 +40,11 @@ int atoll_memo_grow(atoll_memo *memo) {
     }
     uint32_t wider = count < 1 << 20 ? count * 4 : count * 2;
     atoll_memo_slot *old = memo->slots;
+    PyObject **keys = PyMem_RawRealloc(memo->keys, wider / 2 * sizeof *keys);
+    if (keys == NULL) {
+        return -1;
+    }
+    memo->keys = keys;
     atoll_memo_slot *slots = PyMem_RawCalloc(wider, sizeof *slots);
     if (slots == NULL) {
         return -1;
@@ -54,12 +62,17 @@ int atoll_memo_grow(atoll_memo *memo) {
 
 void atoll_memo_reset(atoll_memo *memo) {
     memo->used = 0;
-    memo->next = 0;
     if (memo->mask >= KEEP_SLOTS) {
         atoll_memo_slot *slots = PyMem_RawCalloc(FIRST_SLOTS, sizeof *slots);
-        if (slots != NULL) {
+        PyObject **keys = PyMem_RawMalloc(FIRST_SLOTS / 2 * sizeof *keys);
+        if (slots == NULL || keys == NULL) {
+            PyMem_RawFree(slots);
+            PyMem_RawFree(keys);
+        } else {
             PyMem_RawFree(memo->slots);
+            PyMem_RawFree(memo->keys);
             memo->slots = slots;
+            memo->keys = keys;
             memo->mask = FIRST_SLOTS - 1;
             memo->epoch = 0;
         }

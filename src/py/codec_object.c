@@ -4,7 +4,7 @@
  * reduction that pickle protocol 5 would use, written with the same memo; what refuses to be reduced goes through cloudpickle
  * where that can be imported, else it is not shareable.
  *
- * Reducing runs Python code: the encoder pins first, and from then on holds what it remembers.
+ * Any of it may run Python code; the encoder is pinned.
  */
 #include "py/codec_internal.h"
 
@@ -14,16 +14,17 @@ static uint8_t *tag_of(atoll_encoder *enc, size_t at) { return &enc->msg->body.d
 
 static int put_path(atoll_encoder *enc, uint8_t tag, PyObject *module, PyObject *name, PyObject *qualname) {
     PyObject *origin = atoll_module_origin(enc->codec, module, name);
-    if (atoll_encoder_keep(enc, name) < 0 || (qualname != NULL && atoll_encoder_keep(enc, qualname) < 0) ||
-        origin == NULL || atoll_put_tag(enc, tag | ATOLL_MEMO) < 0 || atoll_encode_shared(enc, name) < 0 ||
-        (qualname != NULL && atoll_encode_shared(enc, qualname) < 0)) {
-        return -1;
+    int rc = -1;
+    if (origin != NULL && atoll_put_tag(enc, tag | ATOLL_MEMO) == 0 && atoll_encode_shared(enc, name) == 0 &&
+        (qualname == NULL || atoll_encode_shared(enc, qualname) == 0)) {
+        rc = atoll_encode_shared(enc, origin);
     }
-    return atoll_encode_shared(enc, origin);
+    Py_XDECREF(origin);
+    return rc;
 }
 
-/* module.qualname, without running code where it is a plain global: new reference, or NULL, maybe with an exception. */
-static PyObject *look_up(atoll_encoder *enc, PyObject *module, PyObject *qualname) {
+/* module.qualname: new reference, or NULL with an exception. */
+static PyObject *look_up(PyObject *module, PyObject *qualname) {
     if (PyModule_Check(module)) {
         PyObject *dict = PyModule_GetDict(module);
         PyObject *found = dict != NULL ? PyDict_GetItemWithError(dict, qualname) : NULL;
@@ -31,7 +32,7 @@ static PyObject *look_up(atoll_encoder *enc, PyObject *module, PyObject *qualnam
             return Py_XNewRef(found);
         }
     }
-    return atoll_encoder_pin(enc) < 0 ? NULL : atoll_get_dotted(module, qualname);
+    return atoll_get_dotted(module, qualname);
 }
 
 static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname) {
@@ -39,35 +40,23 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
         atoll_is_main_name(enc->codec, name)) {
         return 0;
     }
-    PyObject *public = NULL;
-    if (PyUnicode_CompareWithASCIIString(name, "_pydatetime") == 0) {
-        /* 3.12 has no C datetime in an interpreter with its own GIL; elsewhere these classes are datetime's. */
-        name = public = PyUnicode_FromString("datetime");
-        if (public == NULL || atoll_encoder_keep(enc, public) < 0) {
-            Py_XDECREF(public);
-            return -1;
-        }
-        Py_DECREF(public);
-    }
-    PyObject *module = atoll_module_by_name(name);
-    if (module == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    PyObject *found = look_up(enc, module, qualname);
-    if (found == NULL) {
-        Py_DECREF(module);
-        if (PyErr_Occurred() && atoll_passes_through(enc->codec)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
+    /* 3.12 has no C datetime in an interpreter with its own GIL; elsewhere these classes are datetime's. */
+    name = PyUnicode_CompareWithASCIIString(name, "_pydatetime") == 0 ? PyUnicode_FromString("datetime")
+                                                                      : Py_NewRef(name);
+    PyObject *module = name != NULL ? atoll_module_by_name(name) : NULL;
+    PyObject *found = module != NULL ? look_up(module, qualname) : NULL;
     int rc = 0;
     if (found == obj) {
         rc = put_path(enc, T_GLOBAL, module, name, qualname) < 0 || atoll_memo_add(enc, obj) < 0 ? -1 : 1;
+    } else if (found == NULL && PyErr_Occurred()) {
+        rc = atoll_passes_through(enc->codec) ? -1 : 0;
+        if (rc == 0) {
+            PyErr_Clear();
+        }
     }
-    Py_DECREF(found);
-    Py_DECREF(module);
+    Py_XDECREF(found);
+    Py_XDECREF(module);
+    Py_XDECREF(name);
     return rc;
 }
 
@@ -131,8 +120,10 @@ static int encode_module(atoll_encoder *enc, PyObject *obj) {
         return PyErr_Occurred() ? -1 : atoll_refuse_type(enc, obj);
     }
     PyObject *known = atoll_module_by_name(name);
-    int rc;
-    if (known != obj) {
+    int rc = -1;
+    if (known == NULL && PyErr_Occurred()) {
+        /* interrupted while somebody else imports it */
+    } else if (known != obj) {
         rc = atoll_encoder_refuse(enc, "a module that is not in sys.modules is not shareable");
     } else {
         rc = put_path(enc, T_MODULE, obj, name, NULL) < 0 ? -1 : atoll_memo_add(enc, obj);
@@ -190,9 +181,6 @@ static int encode_plain_slots(atoll_encoder *enc, PyObject *obj) {
     int rc = begin_instance(enc, obj, T_OBJECT_STATE);
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
-    }
-    if (atoll_encoder_pin(enc) < 0) {
-        return -1;
     }
     PyObject *state = PyObject_CallMethodNoArgs(obj, enc->codec->names[N_GETSTATE]);
     if (state == NULL) {
@@ -415,9 +403,6 @@ static PyObject *reduce(atoll_codec *codec, PyObject *obj) {
 }
 
 int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj) {
-    if (atoll_encoder_pin(enc) < 0) {
-        return -1;
-    }
     PyObject *value = reduce(enc->codec, obj);
     if (value == NULL) {
         return atoll_passes_through(enc->codec) ? -1 : atoll_encode_fallback(enc, obj);
@@ -429,7 +414,7 @@ int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj) {
 
 /* What pickle has no good word for; atoll._byvalue gives a reduction, or None. */
 static int encode_special(atoll_encoder *enc, PyObject *obj) {
-    PyObject *byvalue = atoll_encoder_pin(enc) < 0 ? NULL : atoll_codec_byvalue(enc->codec);
+    PyObject *byvalue = atoll_codec_byvalue(enc->codec);
     PyObject *value = byvalue != NULL ? PyObject_CallMethod(byvalue, "reduce_special", "(O)", obj) : NULL;
     if (value == NULL) {
         return -1;
@@ -449,31 +434,17 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
                    PyErr_GivenExceptionMatches(why, PyExc_NotImplementedError) ||
                    PyErr_GivenExceptionMatches(why, PyExc_AttributeError) ||
                    strcmp(Py_TYPE(why)->tp_name, "_pickle.PicklingError") == 0;
-    if (refusal && codec->cloudpickle == NULL) {
-        codec->cloudpickle = PyImport_ImportModule("cloudpickle");
-        if (codec->cloudpickle == NULL) {
-            PyErr_Clear();
-            codec->cloudpickle = Py_NewRef(Py_None);
-        }
-    }
-    if (!refusal || codec->cloudpickle == Py_None) {
-        PyErr_SetRaisedException(why);
-        return atoll_refuse_type(enc, obj);
-    }
-    if (atoll_encoder_pin(enc) < 0) {
-        Py_XDECREF(why);
-        return -1;
-    }
-    PyObject *bytes = PyObject_CallMethod(codec->cloudpickle, "dumps", "(O)", obj);
+    /* Looked for each time: it may come to be there. */
+    PyObject *cloudpickle = refusal ? PyImport_ImportModule("cloudpickle") : NULL;
+    PyObject *bytes = cloudpickle != NULL ? PyObject_CallMethod(cloudpickle, "dumps", "(O)", obj) : NULL;
+    Py_XDECREF(cloudpickle);
     if (bytes == NULL || !PyBytes_Check(bytes)) {
         Py_XDECREF(bytes);
         if (PyErr_Occurred() && atoll_passes_through(codec)) {
             Py_XDECREF(why);
             return -1;
         }
-        if (why != NULL) {
-            PyErr_SetRaisedException(why);
-        }
+        PyErr_SetRaisedException(why);
         return atoll_refuse_type(enc, obj);
     }
     Py_XDECREF(why);
@@ -563,7 +534,7 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
         enc->exempt--;
         return rc;
     case KIND_ENUM:
-        rc = atoll_encoder_pin(enc) < 0 ? -1 : try_enum(enc, obj);
+        rc = try_enum(enc, obj);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;
         }

@@ -87,7 +87,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 /* clang-format off */
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
-    DO(newobj_ex) DO(enum_type) DO(byvalue) DO(cloudpickle) \
+    DO(newobj_ex) DO(enum_type) DO(byvalue) \
     DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs)
 /* clang-format on */
@@ -174,8 +174,8 @@ PyObject *atoll_codec_byvalue(atoll_codec *codec) {
 
 PyObject *atoll_module_by_name(PyObject *name) {
     PyObject *module = PyImport_GetModule(name);
-    if (module == NULL && PyErr_Occurred()) {
-        PyErr_Clear();
+    if (module == Py_None) {
+        Py_CLEAR(module); /* what forbids an import */
     }
     return module;
 }
@@ -199,8 +199,17 @@ PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {
     return obj;
 }
 
-/* The file of a module outside the standard library: a new reference to a str, or None. */
-static PyObject *find_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
+/* What the module's dict says its file is: a borrowed reference to a str, or None.  A module's own __getattr__ is not asked:
+ * what loads it lazily must not be set off by sending one of its classes. */
+static PyObject *file_of(atoll_codec *codec, PyObject *module) {
+    PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
+    PyObject *file = dict != NULL ? PyDict_GetItemWithError(dict, codec->names[N_FILE]) : NULL;
+    PyErr_Clear();
+    return file != NULL && PyUnicode_Check(file) ? file : Py_None;
+}
+
+/* file, when the module may not be importable elsewhere: not one of the standard library's.  New reference. */
+static PyObject *find_origin(atoll_codec *codec, PyObject *file, PyObject *name) {
     Py_ssize_t len = PyUnicode_GET_LENGTH(name);
     Py_ssize_t dot = PyUnicode_FindChar(name, '.', 0, len, 1);
     PyObject *top = dot < 0 ? Py_NewRef(name) : PyUnicode_Substring(name, 0, dot);
@@ -213,29 +222,36 @@ static PyObject *find_origin(atoll_codec *codec, PyObject *module, PyObject *nam
     if (known > 0 || atoll_is_main_name(codec, name)) {
         return Py_NewRef(Py_None);
     }
-    PyObject *file = PyObject_GetAttr(module, codec->names[N_FILE]);
-    if (file == NULL || !PyUnicode_Check(file)) {
-        PyErr_Clear();
-        Py_XDECREF(file);
-        return Py_NewRef(Py_None);
-    }
-    return file;
+    return Py_NewRef(file);
 }
 
 PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
-    PyObject *origin = PyDict_GetItemWithError(codec->origins, name);
-    if (origin != NULL || PyErr_Occurred()) {
-        return origin;
+    PyObject *file = Py_NewRef(file_of(codec, module));
+    PyObject *ref = PyWeakref_NewRef(module, NULL); /* always the same one, as long as the module lives */
+    if (ref == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        ref = Py_NewRef(Py_None); /* what somebody put into sys.modules */
     }
-    origin = find_origin(codec, module, name);
-    int rc = origin != NULL ? PyDict_SetItem(codec->origins, name, origin) : -1;
-    Py_XDECREF(origin);
-    return rc == 0 ? origin : NULL;
+    PyObject *entry = ref != NULL ? PyDict_GetItemWithError(codec->origins, name) : NULL;
+    PyObject *origin = NULL;
+    if (entry != NULL && ref != Py_None && PyTuple_GET_ITEM(entry, 0) == ref &&
+        PyTuple_GET_ITEM(entry, 1) == file) {
+        origin = Py_NewRef(PyTuple_GET_ITEM(entry, 2));
+    } else if (ref != NULL && !PyErr_Occurred() && (origin = find_origin(codec, file, name)) != NULL) {
+        entry = PyTuple_Pack(3, ref, file, origin);
+        if (entry == NULL || PyDict_SetItem(codec->origins, name, entry) < 0) {
+            Py_CLEAR(origin);
+        }
+        Py_XDECREF(entry);
+    }
+    Py_XDECREF(ref);
+    Py_DECREF(file);
+    return origin;
 }
 
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin) {
     PyObject *module = atoll_module_by_name(name);
-    if (module != NULL) {
+    if (module != NULL || PyErr_Occurred()) {
         return module;
     }
     module = PyImport_Import(name);
@@ -375,7 +391,7 @@ atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type) {
         return info;
     }
     atoll_kind kind;
-    if (atoll_encoder_pin(enc) < 0 || classify(codec, type, &kind) < 0) {
+    if (classify(codec, type, &kind) < 0) {
         return NULL;
     }
     info->type = type;

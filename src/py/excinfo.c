@@ -54,6 +54,9 @@ static PyObject *describe_plainly(atoll_state *state, PyObject *exc) {
 
 void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
                            Py_ssize_t source_len) {
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "a failure without an exception");
+    }
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *tuple = describe(exc, script, source, source_len);
     if (tuple == NULL) {
