@@ -157,6 +157,21 @@ void atoll_dl_construct(void (*function)(void));
 enum { ATOLL_SIGNALS = 65 };
 void atoll_signal_handlers(uintptr_t handlers[ATOLL_SIGNALS]);
 
+/* Makes a thread of this process that is inside a system call come back from it, as by a signal, and when it then calls one of
+ * these functions (int f(void)), call another one in its place, once: true.  False: that cannot be had, or did not happen
+ * within some seconds, or go_on() became false.  Blocks meanwhile, on any other thread.  Not to be done for what need not be:
+ * see linux/redirect.c. */
+enum { ATOLL_REDIRECTIONS = 2 };
+typedef struct {
+    uintptr_t function[ATOLL_REDIRECTIONS];
+    uintptr_t instead[ATOLL_REDIRECTIONS];
+} atoll_redirection;
+bool atoll_redirect(int thread, const atoll_redirection *redirection, bool (*go_on)(void));
+void atoll_redirect_after_fork(void);
+/* The number that the system knows the calling thread by; that of the process's first thread, or the one that forked. */
+int atoll_thread_number(void);
+int atoll_thread_main_number(void);
+
 /* Ends the process at once: no exit handlers, no destructors. */
 _Noreturn void atoll_process_exit(int status);
 

@@ -89,6 +89,12 @@ PyAPI_DATA(char) _PyRuntime[];
 typedef struct _PyArg_Parser atoll_arg_parser;
 #define atoll_parse_arguments _PyArg_ParseTupleAndKeywordsFast
 
+/* One signal as CPython has it, in _PyRuntime; a handler is an object of the main interpreter's: see tripped.c. */
+typedef struct {
+    int tripped;
+    PyObject *handler;
+} atoll_signal_record;
+
 /* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are
  * CPython's: 0 unknown, 1 runtime, 2 legacy C API, 3 C API, 4 cross-interpreter C API, 5 _interpreters. */
 #if PY_VERSION_HEX >= 0x030D0000

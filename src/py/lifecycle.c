@@ -23,6 +23,7 @@
 #include "py/loader.h"
 #include "py/parsers.h"
 #include "py/stragglers.h"
+#include "py/tripped.h"
 #include "py/worker.h"
 
 #include "core/queue.h"
@@ -220,6 +221,9 @@ int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_b
         return -1;
     }
     atoll_parsers_init();
+    if (from->interp == PyInterpreterState_Main()) {
+        atoll_tripped_init();
+    }
     PyObject *sys_path = PySys_GetObject("path"); /* borrowed */
     if (sys_path == NULL || !PyList_Check(sys_path)) {
         PyErr_SetString(PyExc_RuntimeError, "sys.path is not a list");

@@ -11,19 +11,25 @@
  * unwinds the code of the interpreter, at whose end the kept exception is raised in its place.  Code that
  * catches the KeyboardInterrupt has dealt with it, as in a single interpreter.
  *
- * No signal handler of C's is installed or replaced, and nothing is paid per call but one store.
- * When the main thread has made no call for PATIENCE ticks the watcher sleeps without a
- * timeout, until the next one wakes it.
+ * Where it is known whether a signal waits for its handler (tripped.c), nothing is asked before that.
+ *
+ * A system call that blocks (time.sleep, a read, a lock) never gets to the eval loop: when a signal makes it return,
+ * CPython runs the handlers and, unless one raises, calls again (PEP 475); but in any interpreter other than main
+ * the functions that are to run them do nothing.  So when a signal has waited for a whole tick, the thread is made
+ * to come back from its system call once more, and when CPython calls one of those functions then, another one is called in its
+ * place (port's atoll_redirect), which does what they do in main.  Where that cannot be had Ctrl-C takes effect when the system
+ * call ends.
+ *
+ * Nothing is paid per call but one store.  When the main thread has made no call for PATIENCE ticks the watcher sleeps
+ * without a timeout, until the next one wakes it.
  *
  * A wait of Atoll's own returns on a signal and asks here (blocking.c).
- *
- * What this cannot do: end a system call that blocks inside the interpreter (time.sleep), because CPython
- * restarts those (PEP 475) without looking at pending calls.
  *
  * Locks: `lock` guards everything but the two atomics.  An entry is looked at only with it held, and a
  * close passes through it (atoll_signals_forget) before the entry can be freed.
  */
 #include "py/session.h"
+#include "py/tripped.h"
 
 #define TICK 0.05
 #define PATIENCE 20
@@ -64,6 +70,26 @@ int atoll_signals_check(void) {
     return atoll_session_current() != NULL ? handle_signals(NULL) : PyErr_CheckSignals();
 }
 
+/* In place of PyErr_CheckSignals() and Py_MakePendingCalls(), whoever called them: attached, between two system calls. */
+static int check_instead(void) {
+    return atoll_session_current() != NULL ? handle_signals(NULL) : PyErr_CheckSignals();
+}
+
+static int calls_instead(void) {
+    return atoll_session_current() != NULL ? handle_signals(NULL) : Py_MakePendingCalls();
+}
+
+/* Whether a signal waits while the main thread is inside. */
+static bool is_due(void) { return atomic_load(&watched) != NULL && atoll_tripped(); }
+
+static void interrupt_call(void) {
+    const atoll_redirection redirection = {
+        .function = {(uintptr_t)PyErr_CheckSignals, (uintptr_t)Py_MakePendingCalls},
+        .instead = {(uintptr_t)check_instead, (uintptr_t)calls_instead},
+    };
+    (void)atoll_redirect(atoll_thread_main_number(), &redirection, is_due);
+}
+
 static void watch(void *Py_UNUSED(arg)) {
     atoll_mutex_lock(&lock);
     for (;;) {
@@ -73,6 +99,7 @@ static void watch(void *Py_UNUSED(arg)) {
         }
         atomic_store(&asleep, false);
         int idle = 0;
+        int waiting = 0; /* for how many ticks a signal has */
         while (idle < PATIENCE) {
             atoll_mutex_unlock(&lock);
             atoll_sleep(TICK);
@@ -83,10 +110,19 @@ static void watch(void *Py_UNUSED(arg)) {
                 continue;
             }
             idle = 0;
+            waiting = is_due() ? waiting + 1 : 0;
+            if (waiting == 0 && atoll_tripped_is_known()) {
+                continue;
+            }
             if (atoll_entry_guard(entry)) {
                 /* A full list means that it will look at its pending calls anyway. */
                 (void)atoll_add_pending_call(entry->interp, handle_signals, NULL);
                 atoll_entry_unguard(entry);
+            }
+            if (waiting > 1) {
+                atoll_mutex_unlock(&lock);
+                interrupt_call();
+                atoll_mutex_lock(&lock);
             }
         }
     }
@@ -117,6 +153,7 @@ void atoll_signals_forget(void) {
 
 void atoll_signals_after_fork(void) {
     atoll_mutex_init(&lock);
+    atoll_redirect_after_fork();
     started = false;
     atomic_store(&asleep, true);
 }

@@ -158,6 +158,10 @@ _Noreturn void atoll_thread_park(void) {
     }
 }
 
+int atoll_thread_number(void) { return (int)syscall(SYS_gettid); }
+
+int atoll_thread_main_number(void) { return (int)getpid(); }
+
 bool atoll_thread_is_main(void) { return syscall(SYS_gettid) == (long)getpid(); }
 
 static pthread_key_t exit_key;
