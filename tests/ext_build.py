@@ -124,6 +124,8 @@ EXTENSIONS = [
     ),
     Target("ext_abi3.c", "ext_abi3.abi3.so"),
     extension("ext_constructors.c", None, "-Wl,-init=ext_constructors_init"),
+    extension("ext_end.cc", "ext_end_one", "-DNAME=one", "-DINIT_NAME=PyInit_ext_end_one"),
+    extension("ext_end.cc", "ext_end_two", "-DNAME=two", "-DINIT_NAME=PyInit_ext_end_two"),
     extension("ext_export_declares.c"),
     extension("ext_pool.c", None, "-DPOOL", "-DINIT_NAME=PyInit_ext_pool"),
     extension("ext_pool.c", "ext_no_pool", "-DINIT_NAME=PyInit_ext_no_pool"),

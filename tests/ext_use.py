@@ -29,6 +29,8 @@ ISOLATED = [
     "ext_capsule_user",
     "ext_constructors",
     "ext_create",
+    "ext_end_one",
+    "ext_end_two",
     "ext_exit",
     "ext_export",
     "ext_foreign",

@@ -1,4 +1,4 @@
-/* Making, loading and unloading clones: see clones.h. */
+/* Making and loading clones: see clones.h. */
 #include "core/clones.h"
 
 #include <errno.h>
@@ -11,7 +11,6 @@ static const char *const renamed_always[] = {ATOLL_SHIM_SYMBOLS, NULL};
 static const char *const renamed_with_threads[] = {ATOLL_SHIM_SYMBOLS, ATOLL_SHIM_PROCESSORS, NULL};
 
 static _Atomic(unsigned) scratch_serial;
-static _Atomic(atoll_kept_clone *) kept_clones;
 
 int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
                       bool whole) {
@@ -138,7 +137,7 @@ typedef struct {
     atoll_clone_error *why;
 } loading;
 
-static void free_clone(atoll_clone *clone) {
+void atoll_clone_free(atoll_clone *clone) {
     if (clone->fd >= 0) {
         atoll_file_close(clone->fd);
     }
@@ -257,9 +256,10 @@ static int share(loading *l, size_t i) {
     atoll_clone *clone = l->made[i];
     const char *path;
     atoll_elf_error error;
-    clone->low = atoll_dl_base(clone->handle, &path);
-    clone->high = clone->low + l->clones[i].span;
-    if (atoll_elf_share(&l->plan.nodes[i].elf, clone->low, &l->clones[i], &error) != 0) {
+    clone->base = atoll_dl_base(clone->handle, &path);
+    clone->low = clone->base + l->clones[i].start;
+    clone->high = clone->base + l->clones[i].end;
+    if (atoll_elf_share(&l->plan.nodes[i].elf, clone->base, &l->clones[i], &error) != 0) {
         return fail(l->why, clone->file, error.text);
     }
     return 0;
@@ -267,7 +267,8 @@ static int share(loading *l, size_t i) {
 
 static void construct(const loading *l, size_t i) {
     const atoll_elf_clone *c = &l->clones[i];
-    uintptr_t base = l->made[i]->low;
+    uintptr_t base = l->made[i]->base;
+    l->made[i]->destructors = atoll_elf_show_destructors(&l->plan.nodes[i].elf, base, c);
     if (c->init != 0) {
         atoll_dl_construct((void (*)(void))(base + c->init));
     }
@@ -302,7 +303,8 @@ static int open_all(loading *l) {
     return 0;
 }
 
-static int adopt(loading *l) {
+/* Room for what is being loaded in the set's list. */
+static int reserve(loading *l) {
     atoll_clones *set = l->set;
     if (set->count + l->plan.count > set->room) {
         size_t room = (set->count + l->plan.count) * 2;
@@ -313,13 +315,16 @@ static int adopt(loading *l) {
         set->items = items;
         set->room = room;
     }
+    return 0;
+}
+
+static void adopt(loading *l) {
     for (size_t i = 0; i < l->plan.count; i++) {
         if (l->made[i] != NULL) {
-            set->items[set->count++] = l->made[i];
+            l->set->items[l->set->count++] = l->made[i];
         }
     }
-    set->calls_back |= l->plan.calls_back;
-    return 0;
+    l->set->calls_back |= l->plan.calls_back;
 }
 
 static int load_planned(loading *l) {
@@ -334,18 +339,22 @@ static int load_planned(loading *l) {
     for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
         rc = l->plan.nodes[i].existing == NULL ? write_clone(l, i) : 0;
     }
-    if (rc == 0) {
+    if (rc == 0 && reserve(l) == 0) {
         rc = open_all(l);
+    } else {
+        rc = -1;
     }
     for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
         rc = l->made[i] != NULL ? share(l, i) : 0;
     }
     /* Before the constructors, which may load more: from here on nothing is undone. */
-    rc = rc == 0 ? adopt(l) : rc;
+    if (rc == 0) {
+        adopt(l);
+    }
     for (size_t i = 0; i < l->plan.count; i++) {
         if (l->made[i] != NULL && l->made[i]->fd >= 0) {
             if (rc == 0) {
-                atoll_elf_trim(&l->plan.nodes[i].elf, l->made[i]->low, &l->clones[i], l->made[i]->fd);
+                atoll_elf_trim(&l->plan.nodes[i].elf, l->made[i]->base, &l->clones[i], l->made[i]->fd);
             }
             l->made[i]->fd = settle(&l->scratch, l->made[i]->fd);
         }
@@ -376,7 +385,7 @@ static atoll_clone *load_plan(atoll_clones *set, loading *l) {
             if (l->made[i]->handle != NULL) {
                 atoll_dl_close(l->made[i]->handle);
             }
-            free_clone(l->made[i]);
+            atoll_clone_free(l->made[i]);
         }
     }
     for (size_t i = 0; l->clones != NULL && i < n; i++) {
@@ -404,103 +413,4 @@ int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone *
     *clone = rc == 0 ? load_plan(set, &l) : NULL;
     atoll_clone_plan_free(&l.plan);
     return rc == 0 && *clone != NULL ? 1 : rc == 1 ? 0 : -1;
-}
-
-/* ---- unloading ---- */
-
-const atoll_kept_clone *atoll_clones_kept(void) { return atomic_load(&kept_clones); }
-
-static bool is_mapped(const char *path) {
-    void *handle = atoll_dl_loaded(path);
-    if (handle != NULL) {
-        atoll_dl_close(handle);
-    }
-    return handle != NULL;
-}
-
-/* Takes the clone's strings over. */
-static void add_kept(atoll_clone *clone, const char *why) {
-    atoll_kept_clone *kept = malloc(sizeof *kept);
-    if (kept == NULL) {
-        return; /* kept all the same, but not on the list */
-    }
-    *kept = (atoll_kept_clone){atomic_load(&kept_clones), clone->file, clone->path, why, clone->bytes};
-    while (!atomic_compare_exchange_weak(&kept_clones, &kept->next, kept)) {
-    }
-}
-
-static bool keep_all(atoll_clones *set, const char *why) {
-    for (size_t i = 0; i < set->count; i++) {
-        add_kept(set->items[i], why);
-    }
-    return false;
-}
-
-static bool has_signal_handler(const atoll_clones *set) {
-    uintptr_t handlers[ATOLL_SIGNALS];
-    if (set->count == 0) {
-        return false;
-    }
-    atoll_signal_handlers(handlers);
-    for (size_t i = 0; i < set->count; i++) {
-        for (int number = 0; number < ATOLL_SIGNALS; number++) {
-            if (handlers[number] >= set->items[i]->low && handlers[number] < set->items[i]->high) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-bool atoll_clones_unload(atoll_clones *set) {
-    if (set->have_scratch) {
-        atoll_scratch_close(&set->scratch);
-        set->have_scratch = false;
-    }
-    if (atomic_load(&set->natives->threads) != 0) {
-        return keep_all(set, "threads that the interpreter's extensions have started are alive");
-    }
-    if (set->calls_back) {
-        return keep_all(set, "a library that they use may call back");
-    }
-    if (has_signal_handler(set)) {
-        return keep_all(set, "one of them has installed a signal handler");
-    }
-    for (size_t i = 0; i < set->count; i++) {
-        if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
-            return keep_all(set, "Python may know something in them");
-        }
-    }
-    if (!atoll_natives_end(set->natives)) {
-        return keep_all(set, "a thread that ends is running a destructor of theirs");
-    }
-    for (size_t i = set->count; i-- > 0;) {
-        atoll_dl_close(set->items[i]->handle);
-    }
-    bool kept = false;
-    for (size_t i = 0; i < set->count; i++) {
-        atoll_clone *clone = set->items[i];
-        if (!is_mapped(clone->path)) {
-            free_clone(clone);
-            continue;
-        }
-        /* Its file in memory stays open, too: the path must not become another file's. */
-        add_kept(clone, "the dynamic linker keeps it loaded");
-        kept = true;
-    }
-    free((void *)set->items);
-    set->items = NULL;
-    set->count = 0;
-    if (kept) {
-        return false;
-    }
-    if (set->shim_handle != NULL) {
-        atoll_dl_close(set->shim_handle);
-        if (set->shim_fd >= 0) {
-            atoll_file_close(set->shim_fd);
-        }
-        free(set->shim_path);
-    }
-    atoll_natives_release(set->natives);
-    return true;
 }

@@ -10,13 +10,11 @@
  *             bound to one interpreter's clone; for good, because threads and exit functions may point into it
  *   load      with one call of the dynamic linker, so that the scopes are those of the originals
  *   share     maps the pages that all clones have in common
- *   construct runs the constructors, dependencies first
+ *   construct shows the dynamic linker the destructors and runs the constructors, dependencies first
  *
  * When a step fails, everything is undone, and the text says what, with the original's path.
  *
- * Unloading is in the reverse order, once the interpreter is gone, and only where nothing can still be running or be
- * about to run in a clone: no thread that a clone has started is left, its keys are deleted, and no library that is
- * known to call back later was given its addresses, no signal handler and no hook of Python's lies in it.  Otherwise all of them stay mapped, and are counted.
+ * clone_unload.c unloads them all together, once the interpreter is gone, or keeps them all.
  *
  * Ownership: a set is used by one thread at a time; its owner sees to that.  A clone belongs to its set and lives as
  * long.  The process-wide lists have a lock, a leaf.
@@ -37,8 +35,10 @@ typedef struct {
     char *name;       /* the last part of that, or what a file in memory is called: unique in the process */
     atoll_file_id id; /* the original's */
     void *handle;     /* the dynamic linker's */
+    uintptr_t base;   /* what its addresses are relative to */
     uintptr_t low;    /* where it is loaded, up to high */
     uintptr_t high;
+    atoll_elf_destructors destructors;
     uint64_t bytes; /* that it does not share with the original */
     int fd;         /* of a file in memory, or -1 */
     bool library;   /* not an extension module */
@@ -78,6 +78,8 @@ atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, atoll_clone_
 int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone **clone,
                               atoll_clone_error *why);
 
+/* ---- clone_unload.c ---- */
+
 /* The interpreter is gone and no thread state attached.  true: all is unloaded, and the set freed.  false: something
  * stays mapped, so the set and the shim's functions have to stay as well. */
 bool atoll_clones_unload(atoll_clones *set);
@@ -93,6 +95,9 @@ typedef struct atoll_kept_clone {
 
 /* The list of all of them, the newest first. */
 const atoll_kept_clone *atoll_clones_kept(void);
+
+/* Frees the struct, and closes the file in memory. */
+void atoll_clone_free(atoll_clone *clone);
 
 /* ---- clone_names.c ---- */
 

@@ -165,6 +165,7 @@ static const Elf64_Phdr *read_segments(atoll_elf *elf, atoll_elf_error *why) {
             if (check_segment(elf, i, s, t->top, why) != 0) {
                 return NULL;
             }
+            t->bottom = t->top == 0 ? s->p_vaddr & ~((uint64_t)atoll_page_size() - 1) : t->bottom;
             t->top = s->p_vaddr + s->p_memsz;
             t->align = s->p_align > t->align ? s->p_align : t->align;
         } else if (s->p_type == PT_DYNAMIC) {

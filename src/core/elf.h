@@ -11,9 +11,9 @@
  * loaded, atoll_elf_share() maps those pages of the original over them, so that every clone and
  * the original share them in memory, and a library of a gigabyte is cloned in a millisecond.  That is why the
  * dynamic linker must not run the clone's constructors: the clone's dynamic section does not name them, and the
- * caller runs them (atoll_elf_clone.init_*) after the pages are there.  Its destructors are the dynamic linker's, but
- * only once atoll_elf_share() has made them known: a clone that could not be completed can be unloaded, and the
- * process may end at any time.
+ * caller runs them (atoll_elf_clone.init_*) after the pages are there.  Its destructors are the dynamic linker's,
+ * for when the process ends, but only once atoll_elf_show_destructors() has made them known: a clone that could not
+ * be completed can be unloaded, and the process may end at any time.  atoll_elf_destroy() runs them before that.
  *
  * Files are not trusted: every offset, count and string of a header is checked against the file's size before
  * use, and what does not add up is an error with a text that says what.  64-bit little-endian files of this
@@ -94,14 +94,15 @@ typedef struct {
 typedef struct {
     uint64_t bytes;   /* written to the file */
     unsigned renamed; /* undefined symbols */
-    uint64_t span;    /* how much of the address space it takes, from its load address on */
+    uint64_t start;   /* where the part of the address space that it takes begins, relative to its load address, */
+    uint64_t end;     /* and where it ends */
     bool whole;       /* nothing to share, the dynamic linker runs the constructors */
     uint64_t init;    /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
     uint64_t init_array;
     size_t init_count;
     uint8_t *dirty; /* one bit per page of the original's file that differs in the clone; owned, free() */
     size_t ndirty;  /* bits */
-    /* For atoll_elf_share(): addresses of the list of destructors and of its size in the dynamic section; 0: none. */
+    /* The list of destructors and its size in the dynamic section: addresses; 0: none. */
     uint64_t fini_array;
     uint64_t fini_size;
 } atoll_elf_clone;
@@ -111,10 +112,22 @@ int atoll_elf_write_clone(const atoll_elf *elf, int fd, const atoll_elf_edit *ed
                           atoll_elf_error *why);
 
 /* The clone is loaded at `base` (its link map's l_addr) and none of its code has run: maps the original's
- * unchanged read-only pages over the clone's, then lets the dynamic linker see its destructors.  Fails when the
- * original is no longer the file that was opened.  0, or -1 with why: the clone must then be unloaded, which
- * runs none of its code.  Nothing is to be done for a whole clone. */
+ * unchanged read-only pages over the clone's.  Fails when the original is no longer the file that was opened.  0, or
+ * -1 with why: the clone must then be unloaded, which runs none of its code.  Nothing is done for a whole clone. */
 int atoll_elf_share(const atoll_elf *elf, uintptr_t base, const atoll_elf_clone *clone, atoll_elf_error *why);
+
+/* Where the dynamic linker finds a clone's destructors; NULL: it has none. */
+typedef struct {
+    uint64_t *list;
+    uint64_t *size; /* in bytes */
+} atoll_elf_destructors;
+
+/* The clone is complete, and its constructors are about to run: lets the dynamic linker see its destructors, which it calls
+ * when the clone is unloaded or the process ends. */
+atoll_elf_destructors atoll_elf_show_destructors(const atoll_elf *elf, uintptr_t base,
+                                                 const atoll_elf_clone *clone);
+/* Calls them, if that has not been done, in the dynamic linker's order.  It will not any more. */
+void atoll_elf_destroy(const atoll_elf_destructors *destructors);
 
 /* After atoll_elf_share(): gives back the memory of those parts of the clone's file, open for writing, that nobody reads any
  * more.  Before any of the clone's code has run.  Does nothing for a whole clone, or where the system cannot. */

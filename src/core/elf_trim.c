@@ -69,7 +69,7 @@ void atoll_elf_trim(const atoll_elf *elf, uintptr_t base, const atoll_elf_clone 
         .p_offset = atoll_elf_align(elf->size, tables->align),
         .p_vaddr = atoll_elf_align(tables->top, tables->align),
     };
-    added.p_filesz = added.p_memsz = clone->span - added.p_vaddr;
+    added.p_filesz = added.p_memsz = clone->end - added.p_vaddr;
     t.npages = (added.p_offset + added.p_filesz + t.page - 1) / t.page;
     t.needed = clone->whole ? NULL : calloc(t.npages + 1, 1);
     int rc = t.needed != NULL ? look_at(&t, &added) : -1;

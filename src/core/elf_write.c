@@ -154,13 +154,14 @@ static void put_entry(dynamic_section *section, const Elf64_Dyn *entry) {
     case DT_INIT:
     case DT_INIT_ARRAY:
     case DT_INIT_ARRAYSZ:
-    case DT_FINI:
-    case DT_FINI_ARRAY:
-    case DT_FINI_ARRAYSZ:
         if (!job->clone->whole) {
             return;
         }
         break;
+    case DT_FINI:
+    case DT_FINI_ARRAY:
+    case DT_FINI_ARRAYSZ:
+        return;
     case DT_NEEDED: {
         uint64_t name = atoll_elf_renamed(job, atoll_elf_string(job->elf, value), &section->failed);
         value = name != 0 ? name : value;
@@ -193,8 +194,8 @@ static int build_dynamic(atoll_elf_job *job, Elf64_Dyn *entries) {
     if (job->clone->renamed > 0 && job->edit->provider != NULL) {
         put_string(&section, DT_NEEDED, job->edit->provider);
     }
-    if (!job->clone->whole && (t->fini != 0 || t->fini_count > 0)) {
-        /* Empty until atoll_elf_share() fills it. */
+    if (t->fini != 0 || t->fini_count > 0) {
+        /* Empty until atoll_elf_show_destructors() fills it. */
         job->clone->fini_array = job->addr + job->destructors;
         put(&section, DT_FINI_ARRAY, job->clone->fini_array);
         put(&section, DT_FINI_ARRAYSZ, 0);
@@ -356,7 +357,8 @@ static int write_segment(atoll_elf_job *job, const Elf64_Dyn *dynamic) {
         memcpy(bytes + job->dynamic, dynamic, job->dynamic_room * sizeof *dynamic);
         memcpy(bytes + job->text, job->strings.data, job->strings.len);
         job->clone->bytes += size;
-        job->clone->span = job->addr + size;
+        job->clone->start = job->elf->tables->bottom;
+        job->clone->end = job->addr + size;
         rc = put_out(job, bytes, size, job->offset);
     }
     free(headers);
@@ -429,21 +431,6 @@ static int share_segment(const Elf64_Phdr *s, uintptr_t base, const atoll_elf_cl
     return 0;
 }
 
-/* The dynamic linker calls the list from its end to its start, and DT_FINI after that. */
-static void show_destructors(const struct atoll_elf_tables *t, uintptr_t base, const atoll_elf_clone *clone) {
-    uint64_t *list = (uint64_t *)(base + clone->fini_array);
-    uint64_t n = 0;
-    if (t->fini != 0) {
-        list[n++] = base + t->fini;
-    }
-    if (t->fini_count > 0) {
-        memcpy(list + n, (const void *)(base + t->fini_array), t->fini_count * sizeof *list);
-        n += t->fini_count;
-    }
-    /* Last: the process may be about to end, and another thread about to call the list. */
-    __atomic_store_n((uint64_t *)(base + clone->fini_size), n * sizeof *list, __ATOMIC_RELEASE);
-}
-
 int atoll_elf_share(const atoll_elf *elf, uintptr_t base, const atoll_elf_clone *clone,
                     atoll_elf_error *why) {
     const struct atoll_elf_tables *t = elf->tables;
@@ -464,8 +451,42 @@ int atoll_elf_share(const atoll_elf *elf, uintptr_t base, const atoll_elf_clone 
         }
     }
     atoll_file_close(fd);
-    if (rc == 0 && clone->fini_array != 0) {
-        show_destructors(t, base, clone);
-    }
     return rc;
+}
+
+/* ---- destructors ---- */
+
+/* The dynamic linker calls the list from its end to its start, and DT_FINI after that. */
+atoll_elf_destructors atoll_elf_show_destructors(const atoll_elf *elf, uintptr_t base,
+                                                 const atoll_elf_clone *clone) {
+    const struct atoll_elf_tables *t = elf->tables;
+    if (clone->fini_array == 0) {
+        return (atoll_elf_destructors){NULL, NULL};
+    }
+    atoll_elf_destructors shown = {(uint64_t *)(base + clone->fini_array),
+                                   (uint64_t *)(base + clone->fini_size)};
+    uint64_t n = 0;
+    if (t->fini != 0) {
+        shown.list[n++] = base + t->fini;
+    }
+    if (t->fini_count > 0) {
+        memcpy(shown.list + n, (const void *)(base + t->fini_array), t->fini_count * sizeof *shown.list);
+        n += t->fini_count;
+    }
+    /* Last: the process may be about to end, and another thread about to call the list. */
+    __atomic_store_n(shown.size, n * sizeof *shown.list, __ATOMIC_RELEASE);
+    return shown;
+}
+
+void atoll_elf_destroy(const atoll_elf_destructors *destructors) {
+    if (destructors->size == NULL) {
+        return;
+    }
+    uint64_t n = __atomic_exchange_n(destructors->size, 0, __ATOMIC_ACQ_REL) / sizeof *destructors->list;
+    while (n-- > 0) {
+        uintptr_t function = destructors->list[n];
+        if (function != 0 && function != UINTPTR_MAX) { /* both mean nothing */
+            ((void (*)(void))function)();
+        }
+    }
 }

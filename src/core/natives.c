@@ -187,27 +187,54 @@ void atoll_natives_std_thread(atoll_natives *natives, void *thread, void **state
 /* ---- thread_local objects ---- */
 
 typedef struct thread_object {
-    struct thread_object *next; /* made before this one */
-    atoll_natives *natives;     /* a reference */
+    struct thread_object *next; /* on the thread's list: made before this one */
+    atoll_natives *natives;     /* a reference; NULL: it is destroyed */
     void (*destroy)(void *);
     void *object;
 } thread_object;
 
-static void destroy_object(const thread_object *item) {
-    atomic_fetch_add(&item->natives->running, 1);
-    if (!atomic_load(&item->natives->over)) {
+static _Thread_local thread_object *thread_objects; /* the last made is the first */
+
+/* The C library's; it keeps the library that the handle belongs to, which is Atoll's, loaded.  Other C libraries have none. */
+extern int __cxa_thread_atexit_impl(void (*destroy)(void *), void *object, void *library)
+    __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+static void destroy_object(thread_object *item) {
+    atoll_natives *natives = item->natives;
+    item->natives = NULL;
+    if (natives == NULL) {
+        return;
+    }
+    atomic_fetch_add(&natives->running, 1);
+    if (!atomic_load(&natives->over)) {
         item->destroy(item->object);
     }
-    atomic_fetch_sub(&item->natives->running, 1);
+    atomic_fetch_sub(&natives->running, 1);
+    atoll_natives_release(natives);
 }
 
-/* The last one made is the first destroyed; a destructor may make more. */
-static void objects_end(void *raw) {
-    for (thread_object *item = raw; item != NULL; item = pthread_getspecific(object_key)) {
-        (void)pthread_setspecific(object_key, item->next);
+/* The thread ends: for each item, those made later first. */
+static void object_ends(void *raw) {
+    thread_object *item = raw;
+    thread_object **link = &thread_objects;
+    while (*link != NULL && *link != item) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        *link = item->next;
+    }
+    if (!atoll_thread_is_main()) {
         destroy_object(item);
-        atoll_natives_release(item->natives);
-        free(item);
+    }
+    free(item);
+}
+
+/* The same for all, where the C library does not call object_ends(); a destructor may make more. */
+static void objects_end(void *value) {
+    (void)value;
+    while (thread_objects != NULL) {
+        object_ends(thread_objects);
     }
 }
 
@@ -216,13 +243,28 @@ int atoll_natives_at_thread_end(atoll_natives *natives, void (*destroy)(void *),
     if (item == NULL) {
         return -1;
     }
-    *item = (thread_object){pthread_getspecific(object_key), natives, destroy, object};
-    if (pthread_setspecific(object_key, item) != 0) {
+    *item = (thread_object){thread_objects, natives, destroy, object};
+    atomic_fetch_add(&natives->refs, 1);
+    int rc = __cxa_thread_atexit_impl != NULL ? __cxa_thread_atexit_impl(object_ends, item, &__dso_handle)
+                                              : pthread_setspecific(object_key, item);
+    if (rc != 0) {
+        atoll_natives_release(natives);
         free(item);
         return -1;
     }
-    atomic_fetch_add(&natives->refs, 1);
+    thread_objects = item;
     return 0;
+}
+
+void atoll_natives_thread_end(atoll_natives *natives) {
+    for (thread_object *item = thread_objects; item != NULL;) {
+        if (item->natives == natives) {
+            destroy_object(item);
+            item = thread_objects; /* it may have made more */
+        } else {
+            item = item->next;
+        }
+    }
 }
 
 bool atoll_natives_end(atoll_natives *natives) {

@@ -7,10 +7,12 @@
  * A thread is counted from before it is started until the last of its destructors has run: it has a value under a key of
  * Atoll's, whose destructor puts itself off until the last round that POSIX grants.
  *
- * Destructors of thread_local objects are on a list of the thread's own, under another key.  Whoever ends the
- * natives sets `over`, then waits for those that run; a thread that is about to run one counts itself, then looks at `over`.
- * The destructors of keys are called through native_keys.c, for the same reason.  What has not run by then never does: the object's memory is lost, which is better than code that is gone.  On the
- * process's main thread, which ends with the process, they do not run either.
+ * thread_local objects are destroyed by the C library, where it can, in their order among all of the thread's: before the
+ * destructors of any key, the last made first.  Each is on a list of the thread's own as well, so that the thread which
+ * ends the natives can destroy its own before that.  Whoever ends the natives sets `over`, then waits for destructors that
+ * run; a thread that is about to run one counts itself, then looks at `over`.  The destructors of keys are called through
+ * native_keys.c, for the same reason.  What has not run by then never does: the object's memory is lost, which is
+ * better than code that is gone.  On the process's main thread, which ends with the process, they do not run.
  *
  *   operation x operation    thread_create    key_create, key_delete    a thread ends       end
  *   thread_create            atomic count     independent               independent         by the caller: none is left
@@ -26,7 +28,7 @@
 
 #include <stddef.h>
 
-/* Allocated, and counted: a thread that has destructors on its list has a reference. */
+/* Allocated, and counted: each object on a thread's list has a reference. */
 typedef struct {
     _Atomic(long) refs;
     _Atomic(long) threads; /* that run, or will */
@@ -50,6 +52,8 @@ void atoll_natives_std_thread(atoll_natives *natives, void *thread, void **state
 
 /* As __cxa_thread_atexit(): destroy(object) when this thread ends.  0, or -1 when out of memory. */
 int atoll_natives_at_thread_end(atoll_natives *natives, void (*destroy)(void *), void *object);
+/* Destroys those of the calling thread now, as if it ended. */
+void atoll_natives_thread_end(atoll_natives *natives);
 
 /* As the pthread functions of these names. */
 int atoll_natives_key_create(atoll_natives *natives, pthread_key_t *key, void (*destroy)(void *));

@@ -16,6 +16,7 @@
 
 #define ATOLL_SHIM_PREFIX "atoll_"
 #define ATOLL_SHIM_BIND "atoll_shim_bind"
+#define ATOLL_SHIM_FINISH "atoll_shim_finish"
 #define ATOLL_SHIM_FILE "_shim.so"
 
 /* The symbols that every clone's shim provides. */
@@ -25,7 +26,8 @@
         "_Py_IsFinalizing", "PyModule_Create2", "PyModule_FromDefAndSpec2", "PyModule_FromSlotsAndSpec",     \
         "PyOS_ReadlineFunctionPointer", "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete",      \
         "PyThread_tss_free", "pthread_create", "pthread_key_create", "pthread_key_delete",                   \
-        "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "secure_getenv", ATOLL_SHIM_STD_THREAD
+        "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "secure_getenv",       \
+        ATOLL_SHIM_STD_THREAD
 
 /* And those by which a library that starts threads finds out how many it should: see core/natives.h. */
 #define ATOLL_SHIM_PROCESSORS                                                                                \

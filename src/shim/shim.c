@@ -110,6 +110,46 @@ EXPORT int atoll___cxa_thread_atexit_impl(void (*destroy)(void *), void *object,
     return shim->at_thread_end(shim->owner, destroy, object);
 }
 
+/* What is called when the process ends, or before that when the interpreter has ended: last first, whichever clone it is
+ * from, as the C library does it, which keeps the list.  The shim's variable stands for all clones of the interpreter. */
+extern int __cxa_atexit(void (*function)(void *), void *arg, void *library);
+extern void __cxa_finalize(void *library);
+
+EXPORT int atoll___cxa_atexit(void (*function)(void *), void *arg, void *library);
+EXPORT int atoll___cxa_atexit(void (*function)(void *), void *arg, void *library) {
+    (void)library;
+    return __cxa_atexit(function, arg, (void *)&shim);
+}
+
+typedef struct {
+    void (*function)(int status, void *arg);
+    void *arg;
+} on_exit_call;
+
+/* The C library passes the process's exit status as well, or 0 before its end. */
+static void call_on_exit(void *raw, int status) {
+    on_exit_call call = *(on_exit_call *)raw;
+    free(raw);
+    call.function(status, call.arg);
+}
+
+EXPORT int atoll_on_exit(void (*function)(int status, void *arg), void *arg);
+EXPORT int atoll_on_exit(void (*function)(int status, void *arg), void *arg) {
+    on_exit_call *call = malloc(sizeof *call);
+    if (call == NULL) {
+        return -1;
+    }
+    *call = (on_exit_call){function, arg};
+    int rc = __cxa_atexit((void (*)(void *))(void (*)(void))call_on_exit, call, (void *)&shim);
+    if (rc != 0) {
+        free(call);
+    }
+    return rc;
+}
+
+EXPORT void atoll_shim_finish(void);
+EXPORT void atoll_shim_finish(void) { __cxa_finalize((void *)&shim); }
+
 /* Settings that the user has not made.  The allocator in Arrow starts a thread that never ends, for work that the threads
  * which allocate do as well; with it no clone of Arrow could ever be unloaded. */
 EXPORT char *atoll_secure_getenv(const char *name);

@@ -85,6 +85,7 @@ bool clone_start(loaded_clone *c) {
         test_failed(__FILE__, __LINE__, "%s: %s", c->path, c->why.text);
         return false;
     }
+    (void)atoll_elf_show_destructors(&c->elf, c->base, &c->clone);
     if (c->clone.init != 0) {
         atoll_dl_construct((void (*)(void))(c->base + c->clone.init));
     }

@@ -1,0 +1,161 @@
+/* Unloading clones (clones.h): the end of an interpreter's native code.
+ *
+ * The model is what a process does when it ends, in its order: all destructors run while all code is still there, and
+ * nothing of one library is taken away before another's destructor has run.  Here, after Python's own end:
+ *
+ *   functions of Py_AtExit()            by the caller (py/foreign.c), last first
+ *   thread_local objects                of the thread that ends the interpreter; those of other threads are never
+ *                                       destroyed, as at the end of a process
+ *   functions of atexit(), on_exit()    last first, whichever clone they are from: static objects of C++ are among them.
+ *                                       The C library has them on its list under one handle, the shim's
+ *   destructors of the libraries        each clone's, dependents before what they need, last loaded first
+ *   what those two left                 functions that were registered meanwhile
+ *   keys for thread-specific data       are there for all of these; now they are deleted, and their destructors do not
+ *                                       run, as they do not in a process that ends
+ *   the memory                          all clones, then the shim.  The dynamic linker runs no code of theirs: their lists
+ *                                       of destructors are empty by then
+ *
+ * In a process the threads are still there while destructors run, and may use what has been destroyed; that lasts for
+ * an instant, but here it would last.  So as long as a thread that a clone has started is alive, nothing of the above
+ * is done: all stay mapped, and are counted, as they do when code in them may be called later: by a library that is
+ * known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the end of the
+ * process.  What destructors do is looked at once more before anything is unmapped.
+ *
+ * All or nothing: a clone that stays may have been given anything by any other one.
+ *
+ * No thread state is attached, no lock is held.
+ */
+#include "core/clones.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static _Atomic(atoll_kept_clone *) kept_clones;
+
+const atoll_kept_clone *atoll_clones_kept(void) { return atomic_load(&kept_clones); }
+
+static bool is_mapped(const char *path) {
+    void *handle = atoll_dl_loaded(path);
+    if (handle != NULL) {
+        atoll_dl_close(handle);
+    }
+    return handle != NULL;
+}
+
+/* Takes the clone's strings over. */
+static void add_kept(atoll_clone *clone, const char *why) {
+    atoll_kept_clone *kept = malloc(sizeof *kept);
+    if (kept == NULL) {
+        return; /* kept all the same, but not on the list */
+    }
+    *kept = (atoll_kept_clone){atomic_load(&kept_clones), clone->file, clone->path, why, clone->bytes};
+    while (!atomic_compare_exchange_weak(&kept_clones, &kept->next, kept)) {
+    }
+}
+
+static bool keep_all(atoll_clones *set, const char *why) {
+    for (size_t i = 0; i < set->count; i++) {
+        add_kept(set->items[i], why);
+    }
+    return false;
+}
+
+static bool has_signal_handler(const atoll_clones *set) {
+    uintptr_t handlers[ATOLL_SIGNALS];
+    if (set->count == 0) {
+        return false;
+    }
+    atoll_signal_handlers(handlers);
+    for (size_t i = 0; i < set->count; i++) {
+        for (int number = 0; number < ATOLL_SIGNALS; number++) {
+            if (handlers[number] >= set->items[i]->low && handlers[number] < set->items[i]->high) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Why they cannot be unloaded, or NULL. */
+static const char *reason_to_keep(const atoll_clones *set) {
+    if (atomic_load(&set->natives->threads) != 0) {
+        return "threads that the interpreter's extensions have started are alive";
+    }
+    return has_signal_handler(set) ? "one of them has installed a signal handler" : NULL;
+}
+
+static void finish(const atoll_clones *set) {
+    void *symbol =
+        set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_FINISH) : NULL;
+    void (*function)(void) = NULL;
+    memcpy(&function, &symbol, sizeof function);
+    if (function != NULL) {
+        function();
+    }
+}
+
+static void destroy(const atoll_clones *set) {
+    atoll_natives_thread_end(set->natives);
+    finish(set);
+    for (size_t i = set->count; i-- > 0;) {
+        atoll_elf_destroy(&set->items[i]->destructors);
+    }
+    finish(set);
+}
+
+/* Whether all are gone. */
+static bool unmap(atoll_clones *set) {
+    for (size_t i = set->count; i-- > 0;) {
+        atoll_dl_close(set->items[i]->handle);
+    }
+    bool gone = true;
+    for (size_t i = 0; i < set->count; i++) {
+        atoll_clone *clone = set->items[i];
+        if (!is_mapped(clone->path)) {
+            atoll_clone_free(clone);
+            continue;
+        }
+        /* Its file in memory stays open, too: the path must not become another file's. */
+        add_kept(clone, "the dynamic linker keeps it loaded");
+        gone = false;
+    }
+    free((void *)set->items);
+    set->items = NULL;
+    set->count = 0;
+    return gone;
+}
+
+bool atoll_clones_unload(atoll_clones *set) {
+    if (set->have_scratch) {
+        atoll_scratch_close(&set->scratch);
+        set->have_scratch = false;
+    }
+    const char *why = set->calls_back ? "a library that they use may call back" : reason_to_keep(set);
+    for (size_t i = 0; why == NULL && i < set->count; i++) {
+        if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
+            why = "Python may know something in them";
+        }
+    }
+    if (why == NULL) {
+        destroy(set);
+        why = reason_to_keep(set);
+    }
+    if (why == NULL && !atoll_natives_end(set->natives)) {
+        why = "a thread that ends is running a destructor of theirs";
+    }
+    if (why != NULL) {
+        return keep_all(set, why);
+    }
+    if (!unmap(set)) {
+        return false;
+    }
+    if (set->shim_handle != NULL) {
+        atoll_dl_close(set->shim_handle);
+        if (set->shim_fd >= 0) {
+            atoll_file_close(set->shim_fd);
+        }
+        free(set->shim_path);
+    }
+    atoll_natives_release(set->natives);
+    return true;
+}

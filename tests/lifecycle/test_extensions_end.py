@@ -1,0 +1,101 @@
+"""The order in which the native code of an interpreter ends: that of a process which did the same and ends.
+
+Two modules have registered something by every means there is, and each calls the other in each step.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from helpers import check_ended, run_python
+
+pytest_plugins = ["ext_fixtures"]
+pytestmark = pytest.mark.usefixtures("corpus")
+
+USE = """
+import ext_use, ext_end_one as one, ext_end_two as two
+one.take(two.give())
+two.take(one.give())
+one.start(1)
+two.start(1)
+"""
+STEPS = [
+    "Py_AtExit",
+    "thread_local object",
+    "on_exit",
+    "atexit",
+    "static object made at the end",
+    "static object of a function",
+    "static object",
+    "destructor",
+]
+# The C library calls the destructors of libraries that do not need each other in an order of its own.
+UNORDERED = re.compile(r"^(?:one|two) destructor.*\n", re.MULTILINE)
+
+
+def steps(text: str) -> tuple[str, list[str]]:
+    """What was told in order, and the rest."""
+    return UNORDERED.sub("", text), sorted(UNORDERED.findall(text))
+
+
+@pytest.fixture(scope="module")
+def model(corpus) -> str:
+    """What is told at the end of a process that has used both in the main interpreter."""
+    done = run_python(f"import atoll\n{USE}")
+    check_ended(done, 0)
+    assert "GONE" not in done.stdout
+    assert {(m[1], m[2]) for m in re.finditer(r"^(one|two) ([^,]*),", done.stdout, re.MULTILINE)} == {
+        (name, step) for name in ("one", "two") for step in STEPS
+    }
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"interp = atoll.create(); interp.exec({USE!r}); interp.close(); os.write(1, b'closed\\n')",
+        f"interp = atoll.create(); interp.exec({USE!r})",
+        f"with atoll.InterpreterPoolExecutor(1) as pool: pool.submit(exec, {USE!r}).result()\n"
+        "os.write(1, b'closed\\n')",
+    ],
+    ids=["close", "exit", "worker"],
+)
+@pytest.mark.parametrize("debug", ["0", "1"], ids=["sparse", "whole"])
+def test_order_is_that_of_a_process(model, script, debug):
+    done = run_python(f"import atoll, ext_use, os\n{script}", "-W", "ignore", environment={"ATOLL_DEBUG_CLONES": debug})
+    check_ended(done, 0)
+    told, end, after = done.stdout.partition("closed\n")
+    assert steps(told) == steps(model)
+    assert after == ""
+    assert bool(end) == ("closed" in script)
+
+
+def test_another_thread_s_objects_stay(model):
+    """As at the end of a process: only the thread that ends it destroys its own."""
+    script = f"""
+import atoll, threading, os
+interp = atoll.create()
+held = threading.Event()
+def run():
+    interp.exec({USE!r})
+    os.write(1, b"used\\n")
+    used.set()
+    held.wait()
+used = threading.Event()
+thread = threading.Thread(target=run)
+thread.start()
+used.wait()
+interp.close()
+held.set()
+thread.join()
+os.write(1, b"joined\\n")
+"""
+    done = run_python(script)
+    check_ended(done, 0)
+    used, told, joined = re.split(r"(?<=used)\n|(?=joined)", done.stdout)
+    assert (used, joined) == ("used", "joined\n")
+    mine = re.sub(r"^(?:one|two) thread_local.*\n", "", model, flags=re.MULTILINE)
+    # The value is the other thread's.
+    assert steps(told) == steps(mine.replace("value there", "value GONE").replace("other's there", "other's GONE"))
