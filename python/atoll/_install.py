@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _EXECUTOR = "InterpreterPoolExecutor"
 _FUTURES = "concurrent.futures"
+_replaced: list[types.ModuleType] = []
 
 
 def install() -> None:
@@ -35,45 +36,58 @@ def install() -> None:
 
 def _install_executor() -> None:
     """Without importing concurrent.futures, which is slow, where nobody has done so."""
-    name = f"{_FUTURES}.interpreter"
-    module = types.ModuleType(name, "Stands for the standard library's module of this name.")
-    module.__getattr__ = _get  # type: ignore[method-assign]
-    sys.modules[name] = module
     futures = sys.modules.get(_FUTURES)
     if futures is not None:
         _add_to(futures)
-        futures.interpreter = module  # type: ignore[attr-defined]
-    elif sys.version_info < (3, 14) and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # From 3.14 on it takes the executor from the module above.
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
+def replaced() -> tuple[type, ...]:
+    """Return the standard library's executor, if it was imported before install() put Atoll's in its place."""
+    return tuple(vars(module)[_EXECUTOR] for module in _replaced)
+
+
 def _get(name: str) -> object:
+    """Return Atoll's object of this name, or what the module that it replaced has."""
     if name.startswith("__"):
         raise AttributeError(name)
     from . import _pool
 
-    try:
+    if name in _pool.__all__:
         return getattr(_pool, name)
-    except AttributeError:
-        raise AttributeError(f"module '{_FUTURES}.interpreter' has no attribute {name!r}") from None
+    if _replaced:
+        return getattr(_replaced[0], name)  # what is in use has to be found here, by pickle for one
+    if name == "WorkerContext" and _pool.HAS_CONTEXTS:
+        return _pool._contexts.WorkerContext
+    raise AttributeError(f"module '{_FUTURES}.interpreter' has no attribute {name!r}")
 
 
 def _add_to(futures: types.ModuleType) -> None:
-    """Give the module concurrent.futures the executor, when it is first asked for."""
-    if sys.version_info >= (3, 14):
-        if _EXECUTOR in vars(futures):
-            setattr(futures, _EXECUTOR, _get(_EXECUTOR))
+    """Give concurrent.futures the module, and the executor when it is first asked for."""
+    name = f"{_FUTURES}.interpreter"
+    before = sys.modules.get(name)
+    if before is not None and getattr(before, "__getattr__", None) is _get:
         return
-    before: Any = vars(futures).get("__getattr__")
+    if before is not None and isinstance(vars(before).get(_EXECUTOR), type):
+        _replaced.append(before)
+    module = types.ModuleType(name, "Stands for the standard library's module of this name.")
+    module.__getattr__ = _get  # type: ignore[method-assign]
+    sys.modules[name] = module
+    futures.interpreter = module  # type: ignore[attr-defined]
+    if isinstance(vars(futures).get(_EXECUTOR), type):
+        setattr(futures, _EXECUTOR, _get(_EXECUTOR))
+    if sys.version_info >= (3, 14):
+        return  # it takes the executor from the module
+    ask: Any = vars(futures).get("__getattr__")
 
     def get(name: str) -> object:
         if name != _EXECUTOR:
-            return before(name)
+            return ask(name)
         setattr(futures, name, executor := _get(name))
         return executor
 
-    if before is not None and _EXECUTOR not in vars(futures):
+    if ask is not None:
         futures.__getattr__ = get  # type: ignore[method-assign]
 
 

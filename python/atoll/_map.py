@@ -23,7 +23,7 @@ from . import _atoll
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from ._pool import Future, InterpreterPoolExecutor
@@ -31,6 +31,64 @@ if TYPE_CHECKING:
 CHUNK_SECONDS = 0.002
 GROWTH = 16
 MOST_ITEMS = 20_000
+
+
+def check_sizes(chunksize: int | None, buffersize: int | None) -> None:
+    """Raise TypeError or ValueError for a chunksize or buffersize that is no positive integer."""
+    if chunksize is not None and not isinstance(chunksize, int):
+        raise TypeError("chunksize must be an integer or None")
+    if chunksize is not None and chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+
+
+def each(
+    executor: InterpreterPoolExecutor,
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    buffersize: int | None,
+) -> tuple[Iterator[Any], int | None]:
+    """Return an iterator over the results of executor.submit(fn, *item), one call for each item, and their number.
+
+    Without a buffersize all are submitted before it returns, as in concurrent.futures.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    items = zip(*iterables, strict=False)
+    futures = deque(executor.submit(fn, *item) for item in itertools.islice(items, buffersize))
+    total = len(futures) if buffersize is None else None
+    return _results_of(weakref.ref(executor), fn, items, futures, deadline), total
+
+
+def _results_of(
+    executor: weakref.ref[InterpreterPoolExecutor],
+    fn: Callable[..., Any],
+    items: Iterator[tuple[Any, ...]],
+    futures: deque[Future],
+    deadline: float | None,
+) -> Iterator[Any]:
+    """Yield results; submit the next item before each, if there is one."""
+    try:
+        while futures:
+            pool = executor()
+            if pool is not None and (item := next(items, None)) is not None:
+                futures.append(pool.submit(fn, *item))
+            pool = item = None
+            yield _take(futures.popleft(), deadline)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _take(future: Future, deadline: float | None) -> Any:
+    try:
+        return future.result(None if deadline is None else deadline - time.monotonic())
+    finally:
+        future.cancel()
+        del future  # a traceback is not to keep it
 
 
 class Map(_atoll._Results):
@@ -45,14 +103,6 @@ class Map(_atoll._Results):
         chunksize: int | None,
         buffersize: int | None,
     ) -> None:
-        if chunksize is not None and not isinstance(chunksize, int):
-            raise TypeError("chunksize must be an integer or None")
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._pool = executor._pool
         # Without a buffersize everything counts as submitted, so the executor stays until it is.

@@ -16,9 +16,10 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import Future as _BaseFuture
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
+from types import MethodType
 
-from . import _atoll
-from ._map import Map
+from . import _atoll, _install
+from ._map import Map, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -56,11 +57,13 @@ class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg, override]
 
 
 class BrokenInterpreterPool(BrokenThreadPool):
-    """No worker can be made ready: the initializer raised, or no interpreter could be created."""
+    """The pool has no workers: an initializer raised, no interpreter could be made, or they were terminated."""
 
 
 def _broken(pool: _atoll._Pool) -> BrokenInterpreterPool:
     """Return the exception for calls of a broken pool; log the reason once."""
+    if pool.killed:
+        return BrokenInterpreterPool("the workers of the pool were terminated, it is not usable anymore")
     if pool not in _reported:
         _reported.add(pool)
         LOGGER.critical("Exception in initializer:", exc_info=pool.why())
@@ -199,7 +202,24 @@ class _Threads:
         return self._pool.workers
 
 
-class InterpreterPoolExecutor(ThreadPoolExecutor):
+HAS_CONTEXTS = hasattr(ThreadPoolExecutor, "prepare_context")  # from 3.14 on
+if HAS_CONTEXTS:
+    from . import _contexts as _contexts
+
+
+class _Executors(type):
+    """After install(), subclasses of the executor that it replaced count as subclasses of ours."""
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        if type.__subclasscheck__(cls, subclass):
+            return True
+        return cls is InterpreterPoolExecutor and issubclass(subclass, _install.replaced())
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return type.__instancecheck__(cls, instance) or cls.__subclasscheck__(type(instance))
+
+
+class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
     """A pool of interpreters, each with a thread and a GIL of its own, behind the interface of concurrent.futures.
 
     What is submitted crosses by value (see ``Interpreter.call``): also functions of ``__main__``, lambdas and closures.
@@ -212,6 +232,16 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
 
     BROKEN = BrokenInterpreterPool
     _counter = itertools.count().__next__
+
+    if HAS_CONTEXTS:
+
+        @classmethod
+        def prepare_context(cls, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Any:
+            """Return two functions, as the standard library's: one makes a worker's context, one a task.
+
+            A subclass that overrides it gets worker threads with the contexts that it returns.
+            """
+            return _contexts.WorkerContext.prepare(initializer, initargs)
 
     def __init__(
         self,
@@ -265,6 +295,14 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
         self._one_by_one = task_timeout is not None
         self._most_items = max_tasks_per_child
         self._maps: weakref.WeakSet[Map] = weakref.WeakSet()
+        self._pool: _atoll._Pool
+        if HAS_CONTEXTS and _contexts.are_own(type(self), InterpreterPoolExecutor):
+            if max_tasks_per_child is not None or task_timeout is not None or extensions is not None:
+                raise TypeError("a pool with a prepare_context() of its own has no options for interpreters")
+            self._pool = _contexts.ContextPool(  # type: ignore[assignment]
+                self, max_workers, self._thread_name_prefix, initializer, initargs
+            )
+            return
         self._pool = _atoll._Pool(
             max_workers=max_workers,
             name=self._thread_name_prefix,
@@ -306,17 +344,28 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
                 a few chunks, but a sequence is worked off in the background until the first result is asked for.
             progress: shows how far it is, with tqdm where that is installed.
 
+        Where a subclass, or whoever has replaced it, provides another submit(), that is called once for each item, as
+        concurrent.futures does: at once, or with a buffersize as results are asked for. chunksize then means nothing.
+
         Raises:
             TypeError, ValueError: for a chunksize or buffersize that is no positive integer.
         """
-        mapping = Map(self, fn, iterables, timeout, chunksize, buffersize)
-        self._maps.add(mapping)
-        mapping.begin()
+        check_sizes(chunksize, buffersize)
+        results: Iterator[_T]
+        submit = self.submit
+        is_ours = type(submit) is MethodType and submit.__func__ is _submit and submit.__self__ is self
+        if is_ours and isinstance(self._pool, _atoll._Pool):
+            results = mapping = Map(self, fn, iterables, timeout, chunksize, buffersize)
+            self._maps.add(mapping)
+            mapping.begin()
+            total = mapping.total
+        else:
+            results, total = each(self, fn, iterables, timeout, buffersize)
         if progress:
             from ._progress import show
 
-            return show(mapping, mapping.total)
-        return mapping
+            return show(results, total)
+        return results
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; end the workers when all is done.
@@ -370,6 +419,26 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
             self.shutdown(wait=True)
         return False
 
+    def terminate_workers(self) -> None:
+        """End the pool by force: what its workers run is interrupted, and left alone when it has not ended in a second.
+
+        What has not begun is cancelled. What runs fails with BrokenInterpreterPool, once it has reacted or was left
+        alone; submit() raises that from now on. Does not wait.
+        """
+        self._end_by_force(now=False)
+
+    def kill_workers(self) -> None:
+        """End the pool by force, as terminate_workers() does; but what runs fails at once.
+
+        It is interrupted all the same. Interpreters whose code cannot be interrupted stay until it returns.
+        """
+        self._end_by_force(now=True)
+
+    def _end_by_force(self, *, now: bool) -> None:
+        for mapping in list(self._maps):
+            mapping.abandon()
+        self._pool.kill(now)
+
     def __del__(self) -> None:
         """Let the workers end when they have done what was submitted."""
         pool = getattr(self, "_pool", None)
@@ -387,3 +456,8 @@ class InterpreterPoolExecutor(ThreadPoolExecutor):
     @property
     def _shutdown(self) -> bool:  # type: ignore[override]
         return self._pool.is_shut
+
+
+_submit = (
+    InterpreterPoolExecutor.submit
+)  # map() goes around it as long as nobody has put another in its place

@@ -101,13 +101,13 @@ typedef struct atoll_worker {
     struct atoll_pool *pool; /* a reference */
     void *place;             /* of src/py: where it works; set and cleared under the lock */
     atoll_task *task;        /* under the lock */
-    double started;          /* under the lock: when `task` was taken, in a pool with a time limit */
-    double deadline;         /* under the lock: INFINITY, or when `task` is to be interrupted */
+    double deadline;         /* under the lock: INFINITY, or when it is to be interrupted */
+    double limit;            /* under the lock: when it is to be abandoned, once it was interrupted */
     bool interrupted;        /* under the lock: it was, once */
     bool abandoned;          /* under the lock */
     bool listed;
     uint32_t number;
-    _Atomic(uint64_t) turn;   /* odd while a task runs, from take to claim; a new one for each */
+    _Atomic(uint64_t) turn;   /* odd while user code runs, a task from take to claim; a new one for each */
     _Atomic(uint64_t) wanted; /* the turn that is to be interrupted; 0: none */
     _Atomic(bool) deaf;       /* its thread is not to be interrupted just now */
     _Atomic(uint32_t) asks;   /* of src/py: requests on their way, each with a reference */
@@ -146,6 +146,7 @@ typedef struct atoll_pool {
     _Atomic(bool) shut;        /* no more tasks */
     _Atomic(bool) stopped;     /* what is queued is not run any more */
     _Atomic(bool) broken;
+    _Atomic(bool) killed; /* its workers were ended by force */
     _Atomic(bool) watching;
     _Atomic(uint32_t) watch_word;
     _Atomic(uint32_t) telling; /* tasks that are counted as ended and may not be on their list yet */
@@ -186,6 +187,10 @@ atoll_task *atoll_pool_drain(atoll_pool *pool);
 void atoll_pool_interrupt(atoll_pool *pool);
 /* Gives up every worker whose task is running, as one that does not react: its task has ended, and is LOST. */
 void atoll_pool_abandon(atoll_pool *pool);
+/* Ends the pool by force: it takes no more, what is queued is cancelled (and returned as by drain), workers are
+ * interrupted, and abandoned when they have not ended after ATOLL_POOL_GRACE; what they run ends as BROKEN, now or
+ * when they have reacted. */
+atoll_task *atoll_pool_kill(atoll_pool *pool, bool now);
 /* At the end of the process: shuts and stops every pool. */
 void atoll_pools_stop(void);
 /* How many threads of pools are alive, abandoned ones included. */
@@ -228,6 +233,8 @@ atoll_task *atoll_worker_take(atoll_worker *worker);
 bool atoll_worker_claim(atoll_worker *worker, atoll_task *task);
 /* The outcome is written: tells whoever waits, and gives back the reference. */
 void atoll_worker_end_task(atoll_worker *worker, atoll_task *task);
+/* An initializer begins or has ended: it can be interrupted as a task can. */
+void atoll_worker_next_turn(atoll_worker *worker);
 /* Where it works; NULL before that is gone. */
 void atoll_worker_set_place(atoll_worker *worker, void *place);
 /* The worker that runs on this thread is to leave what it does. */
@@ -243,7 +250,8 @@ void atoll_worker_gone(atoll_worker *worker);
 void atoll_worker_retain(atoll_worker *worker);
 void atoll_worker_release(atoll_worker *worker);
 
-/* Starts the thread that watches over time limits, once; every worker asks for it when it starts. */
+/* Starts the thread that watches over time limits, once, in a pool that has any; every worker asks for it when it
+ * starts. */
 void atoll_pool_watch(atoll_pool *pool);
 /* Starts a worker if there is more to do than there are workers.  0, or -1 when it could not be started. */
 int atoll_pool_staff(atoll_pool *pool);

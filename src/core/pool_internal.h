@@ -20,8 +20,12 @@ uint32_t atoll_task_step(atoll_task *task, uint32_t from, uint32_t to);
 /* The outcome of a task that was claimed is written: tells whoever is to hear of it. */
 void atoll_task_finished(atoll_pool *pool, atoll_task *task);
 
-/* With the pool's lock held: its thread may come back or not, it is no worker any more.  The task that it ran, now ENDING and
- * the caller's to finish, with a reference. */
+#define ATOLL_POOL_GRACE 1.0 /* seconds that a worker has to react to an interrupt */
+
+/* With the pool's lock held: it takes no more tasks.  The task that it runs, now ENDING and the caller's to finish, with a
+ * reference; NULL when it runs none. */
+atoll_task *atoll_worker_bereave_locked(atoll_worker *worker);
+/* The same, and its thread may come back or not: it is no worker any more. */
 atoll_task *atoll_worker_abandon_locked(atoll_worker *worker);
 /* A worker's deadline has come nearer. */
 void atoll_pool_watch_wake(atoll_pool *pool);

@@ -6,7 +6,8 @@
 
 static bool needs_worker(const atoll_pool *pool) {
     uint32_t workers = atomic_load(&pool->workers);
-    return workers < pool->max_workers && atomic_load(&pool->open) > workers && !atomic_load(&pool->broken);
+    return workers < pool->max_workers && atomic_load(&pool->open) > workers && !atomic_load(&pool->broken) &&
+           !atomic_load(&pool->killed);
 }
 
 int atoll_pool_staff(atoll_pool *pool) {
@@ -81,8 +82,8 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
             worker->interrupted = false;
             atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
             if (!isinf(pool->timeout)) {
-                worker->started = atoll_clock();
-                worker->deadline = worker->started + pool->timeout;
+                worker->deadline = atoll_clock() + pool->timeout;
+                worker->limit = worker->deadline + ATOLL_POOL_GRACE;
             }
         }
         atoll_lock_give(&pool->lock);
@@ -127,7 +128,7 @@ bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
     atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
     if (worker->task == task) {
         worker->task = NULL;
-        worker->deadline = INFINITY;
+        worker->deadline = atomic_load(&pool->killed) ? worker->limit : INFINITY;
     }
     if (mine) {
         task->worker = NULL;
@@ -140,6 +141,12 @@ bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
 void atoll_worker_end_task(atoll_worker *worker, atoll_task *task) {
     atoll_task_finished(worker->pool, task);
     atoll_task_release(task);
+}
+
+void atoll_worker_next_turn(atoll_worker *worker) {
+    atoll_lock_take(&worker->pool->lock);
+    atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
+    atoll_lock_give(&worker->pool->lock);
 }
 
 void atoll_worker_set_place(atoll_worker *worker, void *place) {
@@ -160,15 +167,22 @@ static void unlist_locked(atoll_worker *worker) {
     atomic_fetch_sub(&pool->live, 1);
 }
 
-atoll_task *atoll_worker_abandon_locked(atoll_worker *worker) {
+atoll_task *atoll_worker_bereave_locked(atoll_worker *worker) {
     atoll_task *task = worker->task;
-    (void)atoll_task_step(task, ATOLL_TASK_RUNNING,
-                          ATOLL_TASK_ENDING); /* nobody else ends it: the lock is held */
-    atoll_task_retain(task);                  /* the worker has its own, and still reads the call */
-    task->worker = NULL;
-    worker->task = NULL;
-    worker->deadline = INFINITY;
+    if (task != NULL) {
+        /* Nobody else ends it: the lock is held. */
+        (void)atoll_task_step(task, ATOLL_TASK_RUNNING, ATOLL_TASK_ENDING);
+        atoll_task_retain(task); /* the worker has its own, and still reads the call */
+        task->worker = NULL;
+        worker->task = NULL;
+    }
     worker->abandoned = true;
+    return task;
+}
+
+atoll_task *atoll_worker_abandon_locked(atoll_worker *worker) {
+    atoll_task *task = atoll_worker_bereave_locked(worker);
+    worker->deadline = INFINITY;
     unlist_locked(worker);
     return task;
 }

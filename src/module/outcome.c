@@ -79,10 +79,11 @@ static PyObject *timed_out(atoll_state *state, const atoll_task *task) {
     return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
 }
 
-/* The pool is broken: an exception for this task; the reason is logged once. */
-static PyObject *broken(atoll_pool_object *pool, atoll_state *state) {
+/* The pool is broken: an exception for this task; the reason is logged once.  A task that was terminated says where it was. */
+static PyObject *broken(atoll_pool_object *pool, atoll_state *state, const atoll_task *task) {
     PyObject *make = atoll_pool_name_get(state, ATOLL_P_BROKEN);
-    return make != NULL ? PyObject_CallOneArg(make, (PyObject *)pool) : NULL;
+    PyObject *exc = make != NULL ? PyObject_CallOneArg(make, (PyObject *)pool) : NULL;
+    return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
 }
 
 void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
@@ -103,7 +104,7 @@ void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObje
             *exc = timed_out(state, task);
             break;
         case ATOLL_OUT_BROKEN:
-            *exc = broken(pool, state);
+            *exc = broken(pool, state, task);
             break;
         case ATOLL_OUT_LOST:
             *exc = make_error(state->error, "the interpreter of this task is closed");

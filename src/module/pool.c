@@ -321,18 +321,31 @@ static PyObject *pool_shut(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-/* Cancels everything that has not begun. */
-static PyObject *pool_drain(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    atoll_pool *pool = cast(op)->pool;
-    if (atoll_pool_is_foreign(pool)) {
-        Py_RETURN_NONE;
-    }
-    atoll_task *next;
-    for (atoll_task *task = atoll_pool_drain(pool); task != NULL; task = next) {
-        next = task->next;
+/* Tells the futures of tasks that were cancelled, which are linked. */
+static void tell_cancelled(atoll_task *task) {
+    while (task != NULL) {
+        atoll_task *next = task->next;
         task->next = NULL;
         atoll_future_deliver_cancel(task);
         atoll_task_release(task);
+        task = next;
+    }
+}
+
+/* Cancels everything that has not begun. */
+static PyObject *pool_drain(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    atoll_pool *pool = cast(op)->pool;
+    if (!atoll_pool_is_foreign(pool)) {
+        tell_cancelled(atoll_pool_drain(pool));
+    }
+    Py_RETURN_NONE;
+}
+
+/* kill(now): ends it by force. */
+static PyObject *pool_kill(PyObject *op, PyObject *now) {
+    atoll_pool *pool = cast(op)->pool;
+    if (!atoll_pool_is_foreign(pool)) {
+        tell_cancelled(atoll_pool_kill(pool, now == Py_True));
     }
     Py_RETURN_NONE;
 }
@@ -429,6 +442,10 @@ static PyObject *get_broken(PyObject *op, void *Py_UNUSED(closure)) {
     return PyBool_FromLong(atomic_load(&cast(op)->pool->broken));
 }
 
+static PyObject *get_killed(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(atomic_load(&cast(op)->pool->killed));
+}
+
 static PyObject *get_is_shut(PyObject *op, void *Py_UNUSED(closure)) {
     return PyBool_FromLong(atomic_load(&cast(op)->pool->shut));
 }
@@ -458,6 +475,7 @@ static PyObject *get_delivers(PyObject *op, void *Py_UNUSED(closure)) {
 
 static PyGetSetDef pool_getset[] = {
     {"broken", get_broken, NULL, "Whether no worker could be made ready.", NULL},
+    {"killed", get_killed, NULL, "Whether kill() was called.", NULL},
     {"is_shut", get_is_shut, NULL, "Whether shut() was called.", NULL},
     {"workers", get_workers, NULL, "How many workers there are.", NULL},
     {"finished", get_finished, NULL, "Whether it is shut and no worker is left.", NULL},
@@ -473,6 +491,7 @@ static PyMethodDef pool_methods[] = {
     {"drain", pool_drain, METH_NOARGS, NULL},
     {"interrupt", pool_interrupt, METH_NOARGS, NULL},
     {"abandon", pool_abandon, METH_NOARGS, NULL},
+    {"kill", pool_kill, METH_O, NULL},
     {"join", pool_join, METH_O, NULL},
     {"deliver", pool_deliver, METH_NOARGS, NULL},
     {"why", pool_why, METH_NOARGS, NULL},

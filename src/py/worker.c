@@ -116,6 +116,14 @@ static void interrupt(atoll_worker *worker) {
 
 /* ---- tasks ---- */
 
+/* Attached: what was to be interrupted has ended. */
+static void forget_interrupt(place *where) {
+    if (where->left_exception) {
+        where->left_exception = false;
+        (void)PyThreadState_SetAsyncExc(where->ident, NULL);
+    }
+}
+
 /* Attached: runs a task and tells; a guest tells later, when it has left.  False: this worker was abandoned. */
 static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_message *spare, bool is_guest) {
     atoll_message result = *spare;
@@ -125,10 +133,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     atoll_task_remains remains;
     atoll_outcome outcome = atoll_task_run(where->entry, task, &result, &error, &remains);
     bool mine = atoll_worker_claim(worker, task);
-    if (where->left_exception) {
-        where->left_exception = false;
-        (void)PyThreadState_SetAsyncExc(where->ident, NULL);
-    }
+    forget_interrupt(where);
     if (!mine) {
         atoll_message_clear(&result);
         atoll_message_clear(&error);
@@ -142,7 +147,12 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     task->result = result;
     task->error = error;
     task->seconds = (float)(atoll_clock() - began);
-    task->outcome = (uint8_t)(task->late ? ATOLL_OUT_TIMEOUT : outcome);
+    if (atomic_load_explicit(&worker->pool->killed, memory_order_relaxed)) {
+        outcome = ATOLL_OUT_BROKEN;
+    } else if (task->late) {
+        outcome = ATOLL_OUT_TIMEOUT;
+    }
+    task->outcome = (uint8_t)outcome;
     if (!is_guest) {
         atoll_worker_end_task(worker, task);
     }
@@ -193,8 +203,11 @@ static void break_with(atoll_pool *pool, const void *text, size_t len) {
 static void break_with_text(atoll_pool *pool, const char *text) { break_with(pool, text, strlen(text)); }
 
 /* Attached: 0, or -1 and the pool is broken. */
-static int initialize(atoll_pool *pool, atoll_state *state, const atoll_pool_settings *settings) {
+static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
+    atoll_pool *pool = worker->pool;
+    const atoll_pool_settings *settings = pool->settings;
     atoll_call_args args;
+    atoll_worker_next_turn(worker);
     PyObject *result = NULL;
     bool marked = atoll_run_begin(state->entry);
     if (atoll_decode_call(state->codec, &settings->init, &args) == 0) {
@@ -204,6 +217,8 @@ static int initialize(atoll_pool *pool, atoll_state *state, const atoll_pool_set
         }
         atoll_call_args_clear(&args);
     }
+    atoll_worker_next_turn(worker);
+    forget_interrupt(where);
     if (result != NULL) {
         Py_DECREF(result);
         atoll_run_end(state->entry, marked);
@@ -260,8 +275,8 @@ static bool live_in_one(atoll_worker *worker) {
         if (!same_path && atoll_interp_prepare(state, &settings->print.path) < 0) {
             PyErr_Clear();
         }
-        if (!settings->has_init || initialize(worker->pool, state, settings) == 0) {
-            atoll_worker_set_place(worker, &where);
+        atoll_worker_set_place(worker, &where);
+        if (!settings->has_init || initialize(worker, &where, state) == 0) {
             go_on = work(worker, &where);
         }
         atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */

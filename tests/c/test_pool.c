@@ -410,6 +410,39 @@ TEST(pool_abandons_a_worker_that_is_stuck) {
     end(pool);
 }
 
+/* By force: whether what runs is ended at once or has a moment, who does not react is left alone. */
+static void check_end_by_force(bool now) {
+    atoll_pool *pool = new_pool(2);
+    atoll_task *reacts = submit(pool, OBEY, 0);
+    atoll_task *stuck = submit(pool, IGNORE, 0);
+    CHECK(wait_until_running(reacts));
+    CHECK(wait_until_running(stuck));
+    atoll_task *waits = submit(pool, ECHO, 1);
+    atoll_task *cancelled = atoll_pool_kill(pool, now);
+    CHECK(cancelled == waits && cancelled->next == NULL);
+    CHECK_INT(atoll_task_now(waits), ATOLL_TASK_CANCELLED);
+    CHECK(!now || (atoll_task_is_over(reacts) && atoll_task_is_over(stuck)));
+    atoll_task *late = new_task(pool, ECHO, 2);
+    CHECK_INT(atoll_pool_submit(pool, late), ATOLL_POOL_BROKEN);
+    CHECK(wait_for(reacts, 60));
+    CHECK(wait_for(stuck, 60));
+    CHECK_INT(stuck->outcome, ATOLL_OUT_BROKEN);
+    CHECK(!now || reacts->outcome == ATOLL_OUT_BROKEN);
+    CHECK(atomic_load(&interrupted) >= 2);
+    CHECK(atoll_pool_kill(pool, true) == NULL);
+    atoll_task_release(late);
+    release_all(cancelled);
+    atoll_task_release(waits);
+    atoll_task_release(reacts);
+    atoll_task_release(stuck);
+    end(pool);
+    CHECK_UINT(atomic_load(&refused), now ? 2 : 1);
+}
+
+TEST(pool_ends_by_force) { check_end_by_force(false); }
+
+TEST(pool_ends_by_force_at_once) { check_end_by_force(true); }
+
 TEST(pool_wait_is_interrupted) {
     atoll_pool *pool = new_pool(1);
     atoll_task *held = submit(pool, HOLD, 0);

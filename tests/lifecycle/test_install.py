@@ -175,3 +175,112 @@ class TestImport:
             i.close()
             j.close()
             """)
+
+
+class TestExecutor:
+    """What install() means for those who have subclasses of the standard library's executors."""
+
+    def test_subclasses_made_before(self):
+        if VERSION < (3, 14):
+            pytest.skip("the standard library has no such executor before 3.14")
+        check("""
+            import atoll, concurrent.futures as cf
+            from concurrent.futures import InterpreterPoolExecutor as Before
+            class Old(Before):
+                @classmethod
+                def prepare_context(cls, initializer, initargs):
+                    return super().prepare_context(initializer, initargs)
+            atoll.install()
+            assert cf.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor is not Before
+            assert issubclass(Old, cf.InterpreterPoolExecutor) and issubclass(Before, cf.InterpreterPoolExecutor)
+            assert not issubclass(cf.ThreadPoolExecutor, cf.InterpreterPoolExecutor)
+            with Old(1) as pool:
+                assert isinstance(pool, cf.InterpreterPoolExecutor) and isinstance(pool, cf.ThreadPoolExecutor)
+                assert pool.submit(pow, 2, 3).result() == 8
+            with cf.ThreadPoolExecutor(1) as pool: assert not isinstance(pool, cf.InterpreterPoolExecutor)
+            class Mine(atoll.InterpreterPoolExecutor): pass
+            assert not issubclass(Old, Mine) and issubclass(Mine, cf.InterpreterPoolExecutor)
+            """)
+
+    @pytest.mark.parametrize("install", ["atoll.install()", ""], ids=["installed", "alone"])
+    def test_contexts(self, install):
+        """prepare_context(): a subclass that makes the contexts of its workers gets them."""
+        if VERSION < (3, 14):
+            pytest.skip("ThreadPoolExecutor has no such hook before 3.14")
+        check(f"""
+            import atoll
+            {install}
+            import concurrent.futures as cf, threading
+            from concurrent.futures.thread import ThreadPoolExecutor, WorkerContext
+            from concurrent.futures.interpreter import WorkerContext as InInterpreter
+
+            class Mixin:
+                log = []
+                def initialize(self): super().initialize(); self.log.append("initialize")
+                def run(self, task): self.log.append("run"); return super().run(task)
+                def finalize(self): self.log.append("finalize"); super().finalize()
+            class Plain(Mixin, WorkerContext): pass
+            class Isolated(Mixin, InInterpreter): pass
+
+            class Threads(ThreadPoolExecutor):
+                @classmethod
+                def prepare_context(cls, initializer, initargs): return Plain.prepare(initializer, initargs)
+            class Interpreters(atoll.InterpreterPoolExecutor):
+                @classmethod
+                def prepare_context(cls, initializer, initargs): return Isolated.prepare(initializer, initargs)
+            class Both(atoll.InterpreterPoolExecutor):
+                @classmethod
+                def prepare_context(cls, initializer, initargs):
+                    context, task = super().prepare_context(initializer, initargs)
+                    def logged(): Mixin.log.append("context"); return context()
+                    return logged, task
+
+            def where(_=None):
+                import atoll
+                return atoll.get_current().id
+            for kind in (Threads, Both, *([Interpreters] if {bool(install)} else [])):
+                del Mixin.log[:]
+                with kind(1, "prefix") as pool:
+                    assert isinstance(pool, cf.Executor)
+                    assert (pool.submit(where).result() == 0) == (kind is Threads), kind
+                    assert len(list(pool.map(where, range(3)))) == 3
+                    failed = pool.submit(int, "x").exception()
+                    assert isinstance(failed, ValueError), failed
+                try: pool.submit(where)
+                except RuntimeError: pass
+                else: raise AssertionError
+                expected = ["context"] if kind is Both else ["initialize", *["run"] * 5, "finalize"]
+                assert Mixin.log == expected, (kind, Mixin.log)
+            assert len(atoll.list_all()) == 1
+            """)
+
+    def test_subclasses_of_the_thread_pool(self):
+        check("""
+            import atoll
+            from concurrent.futures import ThreadPoolExecutor
+            class Before(ThreadPoolExecutor):
+                started = 0
+                def _adjust_thread_count(self):
+                    Before.started += 1
+                    super()._adjust_thread_count()
+                def submit(self, fn, /, *args, **kwargs): return super().submit(fn, *args, **kwargs)
+            atoll.install()
+            import threading
+            class After(Before): pass
+            for kind in (Before, After):
+                with kind(1, thread_name_prefix="mine", initializer=threading.current_thread) as pool:
+                    assert pool.submit(lambda: threading.current_thread().name).result() == "mine_0"
+                    assert list(pool.map(abs, [-1, -2])) == [1, 2]
+            assert Before.started == 6
+            """)
+
+    def test_other_names_of_the_module(self):
+        check("""
+            import atoll
+            atoll.install()
+            import concurrent.futures.interpreter as module
+            assert module.BrokenInterpreterPool is atoll.futures.BrokenInterpreterPool
+            try: module.nothing
+            except AttributeError as error: assert "concurrent.futures.interpreter" in str(error)
+            else: raise AssertionError
+            """)
