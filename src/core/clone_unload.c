@@ -85,8 +85,7 @@ static const char *reason_to_keep(const atoll_clones *set) {
 }
 
 static void finish(const atoll_clones *set) {
-    void *symbol =
-        set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_FINISH) : NULL;
+    void *symbol = set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_FINISH) : NULL;
     void (*function)(void) = NULL;
     memcpy(&function, &symbol, sizeof function);
     if (function != NULL) {

@@ -94,10 +94,11 @@ typedef struct {
 typedef struct {
     uint64_t bytes;   /* written to the file */
     unsigned renamed; /* undefined symbols */
-    uint64_t start;   /* where the part of the address space that it takes begins, relative to its load address, */
-    uint64_t end;     /* and where it ends */
-    bool whole;       /* nothing to share, the dynamic linker runs the constructors */
-    uint64_t init;    /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
+    uint64_t
+        start; /* where the part of the address space that it takes begins, relative to its load address, */
+    uint64_t end;  /* and where it ends */
+    bool whole;    /* nothing to share, the dynamic linker runs the constructors */
+    uint64_t init; /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
     uint64_t init_array;
     size_t init_count;
     uint8_t *dirty; /* one bit per page of the original's file that differs in the clone; owned, free() */

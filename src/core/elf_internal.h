@@ -42,7 +42,7 @@ struct atoll_elf_tables {
 
     uint64_t bottom; /* the page that the lowest segment to load begins in: an address */
     uint64_t top;    /* the end of the highest segment: an address */
-    uint64_t align; /* the widest alignment of a segment, at least a page */
+    uint64_t align;  /* the widest alignment of a segment, at least a page */
 
     uint64_t init, fini; /* addresses; 0: none */
     uint64_t init_array, fini_array;

@@ -64,7 +64,9 @@ def model(corpus) -> str:
 )
 @pytest.mark.parametrize("debug", ["0", "1"], ids=["sparse", "whole"])
 def test_order_is_that_of_a_process(model, script, debug):
-    done = run_python(f"import atoll, ext_use, os\n{script}", "-W", "ignore", environment={"ATOLL_DEBUG_CLONES": debug})
+    done = run_python(
+        f"import atoll, ext_use, os\n{script}", "-W", "ignore", environment={"ATOLL_DEBUG_CLONES": debug}
+    )
     check_ended(done, 0)
     told, end, after = done.stdout.partition("closed\n")
     assert steps(told) == steps(model)
@@ -98,4 +100,6 @@ os.write(1, b"joined\\n")
     assert (used, joined) == ("used", "joined\n")
     mine = re.sub(r"^(?:one|two) thread_local.*\n", "", model, flags=re.MULTILINE)
     # The value is the other thread's.
-    assert steps(told) == steps(mine.replace("value there", "value GONE").replace("other's there", "other's GONE"))
+    assert steps(told) == steps(
+        mine.replace("value there", "value GONE").replace("other's there", "other's GONE")
+    )
