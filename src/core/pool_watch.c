@@ -97,7 +97,7 @@ void atoll_pool_watch(atoll_pool *pool) {
         return;
     }
     atoll_pool_retain(pool);
-    if (atoll_thread_start(watch, pool) < 0) {
+    if (atoll_thread_start(watch, pool, 0) < 0) {
         atomic_store(&pool->watching, false);
         atoll_pool_release(pool);
     }

@@ -6,6 +6,7 @@
  * Atoll made is gone, the interpreter is closed.
  */
 #include "module/pool.h"
+#include "py/process.h"
 #include "py/run.h"
 
 #include <structmember.h>
@@ -391,7 +392,14 @@ static PyObject *interpreter_call_in_thread(PyObject *self, PyObject *args, PyOb
         Py_XDECREF(named);
         Py_XDECREF(empty);
     }
+    size_t before;
+    bool raised = thread != NULL && atoll_process_stack_raise(&before);
     PyObject *started = thread != NULL ? PyObject_CallMethod(thread, "start", NULL) : NULL;
+    if (raised) {
+        PyObject *exc = PyErr_GetRaisedException();
+        atoll_process_stack_restore(before);
+        PyErr_SetRaisedException(exc);
+    }
     if (started == NULL) {
         Py_CLEAR(thread);
     }

@@ -11,6 +11,7 @@
 #include "module/pool.h"
 
 #include "py/blocking.h"
+#include "py/process.h"
 #include "py/run.h"
 #include "py/worker.h"
 
@@ -75,6 +76,7 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
         atoll_blueprint_init(state, mode, &settings->print) < 0) {
         return -1;
     }
+    settings->stack = atoll_process_stack_size();
     if (guest != Py_None) {
         if (!PyObject_TypeCheck(guest, state->interpreter_type) ||
             ((atoll_interpreter *)guest)->entry == NULL) {

@@ -64,8 +64,16 @@ void atoll_sleep(double seconds);
 /* Gives up the processor to another runnable thread. */
 void atoll_yield(void);
 
-/* Starts a detached thread with all signals blocked (signals belong to Python's main thread). 0 or -1. */
-int atoll_thread_start(void (*run)(void *), void *arg);
+/* What a thread that runs anybody's code needs: numeric libraries keep megabytes on the stack. */
+#define ATOLL_STACK_LEAST ((size_t)8 * 1024 * 1024)
+#define ATOLL_STACK_ASKED                                                                                    \
+    (ATOLL_STACK_LEAST + (size_t)64 * 1024) /* the C library takes its guard page from it */
+/* The bytes of stack that a thread gets when nobody says how many: RLIMIT_STACK's when the process began, 2 MiB when that was
+ * unlimited. */
+size_t atoll_thread_stack_default(void);
+/* Starts a detached thread with all signals blocked (signals belong to Python's main thread) and at least ATOLL_STACK_LEAST
+ * and `stack` bytes of stack, where so much address space is to be had. 0 or -1. */
+int atoll_thread_start(void (*run)(void *), void *arg, size_t stack);
 /* Names the calling thread, for debuggers and top; a name that is too long is cut. */
 void atoll_thread_name(const char *name);
 /* Never returns: parks the calling thread until the process ends. */

@@ -22,6 +22,7 @@
 #include "py/lifecycle_internal.h"
 #include "py/loader.h"
 #include "py/parsers.h"
+#include "py/process.h"
 #include "py/stragglers.h"
 #include "py/tripped.h"
 #include "py/worker.h"
@@ -86,7 +87,7 @@ void atoll_lifecycle_unlock(void) {
 
 /* ---- creation ---- */
 
-int atoll_interp_prepare(atoll_state *state, const atoll_message *path) {
+static int set_path(atoll_state *state, const atoll_message *path) {
     PyObject *list = atoll_decode(state->codec, path);
     if (list == NULL) {
         return -1;
@@ -103,8 +104,17 @@ int atoll_interp_prepare(atoll_state *state, const atoll_message *path) {
     return rc;
 }
 
-/* The current exception as UTF-8 in a malloc block (it must survive its interpreter); clears it. */
-static char *exception_text(void) {
+int atoll_interp_prepare(atoll_state *state, const atoll_blueprint *print, const atoll_stale *stale) {
+    if (stale->environment && atoll_process_renew_environment() < 0) {
+        return -1;
+    }
+    if (stale->zone && atoll_process_renew_zone() < 0) {
+        return -1;
+    }
+    return stale->path ? set_path(state, &print->path) : 0;
+}
+
+char *atoll_interp_exception_text(void) {
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *text = exc != NULL ? PyUnicode_FromFormat("%s: %S", Py_TYPE(exc)->tp_name, exc) : NULL;
     const char *utf8 = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
@@ -126,11 +136,14 @@ static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_bluepri
     }
     (void)atoll_entry_begin_close(entry);
     atoll_state *state = bootstrap_state();
-    if (state == NULL || atoll_interp_prepare(state, &print->path) < 0) {
-        *why = exception_text();
+    const atoll_stale stale = {.path = true};
+    if (state == NULL || atoll_interp_prepare(state, print, &stale) < 0) {
+        *why = atoll_interp_exception_text();
     } else if (atoll_thread_state_keep(entry, tstate) < 0) {
         *why = strdup("out of memory");
     } else {
+        size_t before;
+        (void)atoll_process_stack_raise(&before);
         entry->loader = loader;
         atoll_entry_add_user(entry);
         if (!print->hidden) {
@@ -166,7 +179,7 @@ static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *pr
     atoll_loader *loader = atoll_loader_install(print->extensions);
     atoll_entry *entry = NULL;
     if (PyErr_Occurred()) {
-        *why = exception_text();
+        *why = atoll_interp_exception_text();
     } else {
         entry = adopt_interpreter(tstate, print, loader, why);
     }
@@ -201,7 +214,7 @@ static int ensure_main(atoll_state *from) {
         atoll_session_open(&s, entry);
         rc = atoll_session_enter(&s, from);
         if (rc == 0) {
-            char *why = bootstrap_state() == NULL ? exception_text() : NULL;
+            char *why = bootstrap_state() == NULL ? atoll_interp_exception_text() : NULL;
             atoll_session_leave(&s);
             if (why != NULL) {
                 PyErr_Format(from->error, "Atoll cannot be loaded in the main interpreter: %s", why);
@@ -236,15 +249,16 @@ void atoll_blueprint_clear(atoll_blueprint *print) { atoll_message_clear(&print-
 
 static const char at_exit[] = "no interpreter can be created while the process exits";
 
-/* Gives a spare the sys.path that it is to have.  0, or -1 with an exception. */
-static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blueprint *print) {
+/* 0, or -1 with an exception. */
+static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blueprint *print,
+                         const atoll_stale *stale) {
     atoll_session s;
     char *why = NULL;
     atoll_session_open(&s, entry);
     int rc = atoll_session_enter(&s, from);
     if (rc == 0) {
-        if (atoll_interp_prepare(entry->state, &print->path) < 0) {
-            why = exception_text();
+        if (atoll_interp_prepare(entry->state, print, stale) < 0) {
+            why = atoll_interp_exception_text();
             rc = -1;
         }
         atoll_session_leave(&s);
@@ -263,9 +277,9 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions)
     if (atoll_blueprint_init(from, extensions, &print) < 0) {
         return NULL;
     }
-    bool same_path = true;
-    atoll_entry *entry = atoll_interp_exiting() ? NULL : atoll_spares_take(&print, &same_path);
-    if (entry != NULL && (same_path || prepare_spare(from, entry, &print) == 0)) {
+    atoll_stale stale;
+    atoll_entry *entry = atoll_interp_exiting() ? NULL : atoll_spares_take(&print, &stale);
+    if (entry != NULL && (!atoll_is_stale(&stale) || prepare_spare(from, entry, &print, &stale) == 0)) {
         atoll_blueprint_clear(&print);
         return entry;
     }

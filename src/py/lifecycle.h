@@ -23,9 +23,16 @@ int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_b
 void atoll_blueprint_clear(atoll_blueprint *print);
 /* The same on a thread without a thread state, from a blueprint.  NULL with *why (malloc, or NULL: out of memory). */
 atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why);
-/* Makes sys.path of the attached interpreter what the message says, and atoll's names what install() promises.  0, or
- * -1 with an exception. */
-int atoll_interp_prepare(atoll_state *state, const atoll_message *path);
+/* What of an interpreter is not as it would be if it were made now. */
+typedef struct {
+    bool path; /* sys.path, and what atoll.install() promises */
+    bool environment;
+    bool zone;
+} atoll_stale;
+/* Makes that of the attached interpreter what the blueprint and the process say.  0, or -1 with an exception. */
+int atoll_interp_prepare(atoll_state *state, const atoll_blueprint *print, const atoll_stale *stale);
+/* Attached: the current exception as UTF-8 in a malloc block (it must survive its interpreter); clears it. */
+char *atoll_interp_exception_text(void);
 /* Ends an owned interpreter of which the caller has one user and one reference, which it gives back.  No thread state is
  * attached.  False: it could not be ended now, a sweep will; then this thread is to attach to no other interpreter, because
  * its thread state there is going to be deleted by another (see atoll_thread_state_discard). */

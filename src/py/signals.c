@@ -137,7 +137,7 @@ void atoll_signals_watch(atoll_entry *entry) {
     if (!started) {
         /* Without the thread, calls work and only cannot be interrupted: tried again at the next one. */
         atoll_cond_init(&wake);
-        started = atoll_thread_start(watch, NULL) == 0;
+        started = atoll_thread_start(watch, NULL, 0) == 0;
     }
     if (started) {
         atomic_store(&asleep, false);

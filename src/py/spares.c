@@ -5,7 +5,8 @@
  * enters it; taking one opens the gate.  What is taken is made anew.
  *
  * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made.  Another
- * sys.path is no obstacle: whoever takes it sets that.  One that does not fit what was asked for last is ended.
+ * sys.path, environment or time zone is no obstacle: whoever takes it is told and sets that (process.c).  One that does not
+ * fit what was asked for last is ended.
  *
  * One number holds for the whole process: the last call's.  At the end of the process, spares are ended before the
  * interpreters that were left open are looked for.  A forked child has none.
@@ -13,6 +14,7 @@
  * Lock: `lock` guards everything here; a leaf.
  */
 #include "py/lifecycle_internal.h"
+#include "py/process.h"
 #include "py/worker.h"
 
 #include <stdlib.h>
@@ -24,6 +26,7 @@ typedef struct spare {
     struct spare *next;
     atoll_entry *entry; /* with a user and a reference; its gate is shut */
     atoll_message path;
+    atoll_process_mark process; /* as it was before it was made */
     atoll_extensions extensions;
     bool installed;
 } spare;
@@ -66,6 +69,7 @@ static spare *make_one(const atoll_blueprint *like, bool installed) {
     char *why = NULL;
     s->installed = installed;
     s->extensions = like->extensions;
+    s->process = atoll_process_look();
     s->entry = copy_message(&s->path, &like->path) == 0 ? atoll_interp_create_detached(like, &why) : NULL;
     free(why);
     if (s->entry != NULL) {
@@ -170,7 +174,7 @@ int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like) 
     *like = (atoll_blueprint){0};
     wanted = count;
     if (!started && count != 0) {
-        started = atoll_thread_start(keep_ready, NULL) == 0;
+        started = atoll_thread_start(keep_ready, NULL, 0) == 0;
     }
     bool ok = started || count == 0;
     atoll_cond_broadcast(&changed);
@@ -192,7 +196,8 @@ uint32_t atoll_spares_ready(void) {
     return count;
 }
 
-atoll_entry *atoll_spares_take(const atoll_blueprint *like, bool *same_path) {
+atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) {
+    *stale = (atoll_stale){0};
     atoll_mutex_lock(&lock);
     spare **at = &ready;
     while (*at != NULL && !fits(*at, like)) {
@@ -208,8 +213,11 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, bool *same_path) {
         return NULL;
     }
     atoll_entry *entry = s->entry;
-    *same_path = s->path.body.len == like->path.body.len &&
-                 memcmp(s->path.body.data, like->path.body.data, s->path.body.len) == 0;
+    atoll_process_mark now = atoll_process_look();
+    stale->path = s->path.body.len != like->path.body.len ||
+                  memcmp(s->path.body.data, like->path.body.data, s->path.body.len) != 0;
+    stale->environment = s->process.environment != now.environment;
+    stale->zone = s->process.zone != now.zone;
     spare_free(s);
     atoll_entry_reopen(entry);
     return entry;

@@ -232,10 +232,10 @@ static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
 }
 
 /* An interpreter for this worker, pinned, not attached; NULL and the pool is broken. */
-static atoll_entry *find_place(atoll_worker *worker, bool *same_path) {
+static atoll_entry *find_place(atoll_worker *worker, atoll_stale *stale) {
     const atoll_pool_settings *settings = worker->pool->settings;
-    *same_path = true;
-    atoll_entry *entry = settings->spares ? atoll_spares_take(&settings->print, same_path) : NULL;
+    *stale = (atoll_stale){0};
+    atoll_entry *entry = settings->spares ? atoll_spares_take(&settings->print, stale) : NULL;
     if (entry == NULL) {
         char *why = NULL;
         entry = atoll_interp_create_detached(&settings->print, &why);
@@ -258,9 +258,9 @@ static atoll_entry *find_place(atoll_worker *worker, bool *same_path) {
 /* One interpreter's life as a worker.  True: the worker goes on with another one. */
 static bool live_in_one(atoll_worker *worker) {
     const atoll_pool_settings *settings = worker->pool->settings;
-    bool same_path;
+    atoll_stale stale;
     bool go_on = false;
-    atoll_entry *entry = find_place(worker, &same_path);
+    atoll_entry *entry = find_place(worker, &stale);
     if (entry == NULL) {
         return false;
     }
@@ -272,11 +272,12 @@ static bool live_in_one(atoll_worker *worker) {
         PyEval_RestoreThread(tstate);
         where.ident = tstate->thread_id;
         atoll_state *state = entry->state;
-        if (!same_path && atoll_interp_prepare(state, &settings->print.path) < 0) {
-            PyErr_Clear();
-        }
         atoll_worker_set_place(worker, &where);
-        if (!settings->has_init || initialize(worker, &where, state) == 0) {
+        if (atoll_is_stale(&stale) && atoll_interp_prepare(state, &settings->print, &stale) < 0) {
+            char *why = atoll_interp_exception_text();
+            break_with_text(worker->pool, why != NULL ? why : "out of memory");
+            free(why);
+        } else if (!settings->has_init || initialize(worker, &where, state) == 0) {
             go_on = work(worker, &where);
         }
         atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
@@ -370,6 +371,9 @@ static void run_thread(void *raw) {
     atoll_pool_release(pool);
 }
 
-static int start(atoll_worker *worker) { return atoll_thread_start(run_thread, worker); }
+static int start(atoll_worker *worker) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    return atoll_thread_start(run_thread, worker, settings->stack);
+}
 
 const atoll_pool_ops atoll_worker_ops = {start, interrupt};

@@ -9,6 +9,7 @@
 typedef struct {
     atoll_blueprint print; /* of their interpreters */
     bool spares;           /* they may start from prewarmed ones */
+    size_t stack;          /* bytes that threading.stack_size() asks for; 0: it does not */
     bool has_init;
     atoll_message init;    /* a call: the initializer with its arguments */
     atoll_message refused; /* UTF-8: why the initializer cannot be sent; empty when it can */
@@ -47,9 +48,12 @@ void atoll_task_clear(atoll_task_remains *remains);
 int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like);
 /* How many are ready, of those that fit the last call. */
 uint32_t atoll_spares_ready(void);
-/* A spare that matches the blueprint: its entry, open, with a user and a reference, or NULL.  *same_path: its sys.path
- * is the blueprint's, so that nothing is left to prepare.  No thread state needed. */
-atoll_entry *atoll_spares_take(const atoll_blueprint *like, bool *same_path);
+/* A spare that matches the blueprint: its entry, open, with a user and a reference, or NULL.  *stale: what has to be
+ * prepared before it is used.  No thread state needed. */
+atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale);
+static inline bool atoll_is_stale(const atoll_stale *stale) {
+    return stale->path || stale->environment || stale->zone;
+}
 /* Attached to main, at the end of the process: ends them all.  False: one is just being made. */
 bool atoll_spares_end(void);
 

@@ -65,7 +65,7 @@ static int start(atoll_worker *worker) {
     if (atomic_fetch_sub(&starts_left, 1) <= 0) {
         return -1;
     }
-    return atoll_thread_start(run, worker);
+    return atoll_thread_start(run, worker, 0);
 }
 
 static void interrupt(atoll_worker *worker) {

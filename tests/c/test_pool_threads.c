@@ -59,7 +59,7 @@ static void run(void *raw) {
     atoll_pool_release(pool);
 }
 
-static int start(atoll_worker *worker) { return atoll_thread_start(run, worker); }
+static int start(atoll_worker *worker) { return atoll_thread_start(run, worker, 0); }
 
 static void interrupt(atoll_worker *worker) {
     if (atomic_load(&worker->refs) == 0) {

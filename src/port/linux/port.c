@@ -120,7 +120,17 @@ static void *start_thread(void *raw) {
     return NULL;
 }
 
-int atoll_thread_start(void (*run)(void *), void *arg) {
+size_t atoll_thread_stack_default(void) {
+    size_t size = 0;
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr) == 0) {
+        (void)pthread_attr_getstacksize(&attr, &size);
+        pthread_attr_destroy(&attr);
+    }
+    return size;
+}
+
+int atoll_thread_start(void (*run)(void *), void *arg, size_t stack) {
     start_info *info = malloc(sizeof *info);
     if (info == NULL) {
         return -1;
@@ -134,8 +144,18 @@ int atoll_thread_start(void (*run)(void *), void *arg) {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t usual = atoll_thread_stack_default();
+    stack = stack > ATOLL_STACK_ASKED ? (stack + page - 1) / page * page : ATOLL_STACK_ASKED;
+    /* What is asked for, what is needed, or else what there is. */
+    const size_t sizes[] = {stack > usual ? stack : usual,
+                            ATOLL_STACK_ASKED > usual ? ATOLL_STACK_ASKED : usual, usual};
     pthread_t thread;
-    int failed = pthread_create(&thread, &attr, start_thread, info);
+    int failed = EAGAIN;
+    for (size_t i = 0; failed != 0 && i < sizeof sizes / sizeof *sizes; i++) {
+        failed = pthread_attr_setstacksize(&attr, sizes[i]);
+        failed = failed == 0 ? pthread_create(&thread, &attr, start_thread, info) : failed;
+    }
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed != 0) {
