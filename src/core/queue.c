@@ -472,7 +472,8 @@ void atoll_queue_unbind(atoll_queue *queue, int64_t sender, atoll_box **dead) {
                 break;
             }
             at += atoll_record_span(record->size);
-            if (record->sender != sender || record->kind >= ATOLL_RECORD_UNBOUND) {
+            if (record->sender != sender || record->kind >= ATOLL_RECORD_UNBOUND ||
+                record->unbound == ATOLL_UNBOUND_KEEP) {
                 continue;
             }
             if (record->kind == ATOLL_RECORD_BOX) {

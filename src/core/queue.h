@@ -30,7 +30,7 @@
  *
  * Lifetime.  A reference for each Queue object and each message that holds the queue.  A message in the queue itself
  * holds none (it could never be taken again once nobody else has the queue); two queues that hold each other are not
- * freed.  When an interpreter ends, its items are removed, or marked as unbound (atoll_queues_unbind).
+ * freed.  When an interpreter ends, its items are removed, marked as unbound, or kept (atoll_queues_unbind).
  *
  * No function needs a thread state, or blocks but atoll_queue_wait; messages are released with no lock held.
  */
@@ -42,8 +42,14 @@
 
 enum { ATOLL_RECORD_INLINE = 512 };
 
-/* What becomes of an item whose sender's interpreter ends.  The numbers are the standard library's. */
-typedef enum { ATOLL_UNBOUND_REMOVE = 1, ATOLL_UNBOUND_ERROR = 2, ATOLL_UNBOUND_REPLACE = 3 } atoll_unbound;
+/* What becomes of an item whose sender's interpreter ends.  The numbers are the standard library's; the last is only
+ * an item's. */
+typedef enum {
+    ATOLL_UNBOUND_REMOVE = 1,
+    ATOLL_UNBOUND_ERROR = 2,
+    ATOLL_UNBOUND_REPLACE = 3,
+    ATOLL_UNBOUND_KEEP = 4 /* nothing: it lends no memory of the sender's but what a view shows */
+} atoll_unbound;
 
 typedef enum {
     ATOLL_RECORD_BYTES,   /* size bytes follow */
@@ -106,7 +112,7 @@ typedef enum { ATOLL_QUEUE_GET, ATOLL_QUEUE_PUT } atoll_queue_side;
 
 typedef struct atoll_queue atoll_queue;
 
-/* A new queue with one reference, or NULL when out of memory.  maxsize <= 0: unbounded. */
+/* A new queue with one reference, or NULL when out of memory.  maxsize <= 0: unbounded.  unbound: 0 when nobody has said. */
 atoll_queue *atoll_queue_new(int64_t maxsize, uint8_t unbound);
 void atoll_queue_retain(atoll_queue *queue);
 void atoll_queue_release(atoll_queue *queue);

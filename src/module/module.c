@@ -215,7 +215,8 @@ PyDoc_STRVAR(
     "Return a new queue (PEP 734).\n\n"
     "It holds at most maxsize items, or any number when maxsize is not positive. unbounditems says what\n"
     "becomes of an item when the interpreter that put it ends: it is replaced by UNBOUND, makes get()\n"
-    "raise ItemInterpreterDestroyed (UNBOUND_ERROR), or is removed (UNBOUND_REMOVE).");
+    "raise ItemInterpreterDestroyed (UNBOUND_ERROR), or is removed (UNBOUND_REMOVE). When it is not given,\n"
+    "what the workers of a pool have put stays as it is.");
 
 static PyObject *module_create_queue(PyObject *module, PyObject *args, PyObject *kwargs) {
     atoll_state *state = live_state(module);

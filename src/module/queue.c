@@ -203,8 +203,8 @@ PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n$O:create_queue", keywords, &maxsize, &items)) {
         return NULL;
     }
-    uint8_t unbound = atoll_queue_unbound_of(state, items, ATOLL_UNBOUND_REPLACE);
-    if (unbound == 0) {
+    uint8_t unbound = items != NULL ? atoll_queue_unbound_of(state, items, 0) : 0;
+    if (unbound == 0 && items != NULL) {
         return NULL;
     }
     atoll_queue *queue = atoll_queue_new(maxsize, unbound);

@@ -7,6 +7,7 @@
  */
 #include "module/module.h"
 #include "py/blocking.h"
+#include "py/export.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -102,6 +103,16 @@ static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch,
     return result == ATOLL_QUEUE_OK ? 0 : raise_result(state, queue, ATOLL_QUEUE_PUT, result);
 }
 
+/* What becomes of an item.  Where nobody says, those of a pool's worker outlive it: its interpreter is the pool's, which ends
+ * it when it likes, and results and log records are not to be lost for that.  0 with an exception. */
+static uint8_t unbound_for(atoll_state *state, const atoll_queue *queue, PyObject *items) {
+    if (items != NULL && items != Py_None) {
+        return atoll_queue_unbound_of(state, items, 0);
+    }
+    uint8_t said = atoll_queue_unbound(queue);
+    return said != 0 ? said : state->entry->pooled ? ATOLL_UNBOUND_KEEP : ATOLL_UNBOUND_REPLACE;
+}
+
 /* Appends an object to a batch.  0, or -1 with an exception and the batch as it was. */
 static int append(atoll_state *state, atoll_batch *batch, PyObject *obj, uint8_t unbound, const char *root) {
     size_t start = atoll_batch_begin(batch);
@@ -109,7 +120,8 @@ static int append(atoll_state *state, atoll_batch *batch, PyObject *obj, uint8_t
         PyErr_NoMemory();
         return -1;
     }
-    if (atoll_encode(state->codec, &batch->msg, obj, root) < 0) {
+    if (atoll_encode(state->codec, &batch->msg, obj, root) < 0 ||
+        (unbound == ATOLL_UNBOUND_KEEP && atoll_export_keep_bytes(&batch->msg) < 0)) {
         atoll_message_rewind(&batch->msg, start, 0);
         return -1;
     }
@@ -149,8 +161,7 @@ static PyObject *put_one(PyObject *self, PyObject *obj, PyObject *items, double 
         return NULL;
     }
     atoll_queue *queue = queue_of(self);
-    uint8_t unbound =
-        atoll_queue_unbound_of(state, items != Py_None ? items : NULL, atoll_queue_unbound(queue));
+    uint8_t unbound = unbound_for(state, queue, items);
     if (unbound == 0) {
         return NULL;
     }
@@ -231,8 +242,7 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     }
     atoll_queue *queue = queue_of(self);
-    PyObject *items = values[3] != Py_None ? values[3] : NULL;
-    uint8_t unbound = atoll_queue_unbound_of(state, items, atoll_queue_unbound(queue));
+    uint8_t unbound = unbound_for(state, queue, values[3]);
     PyObject *iterator = unbound != 0 ? PyObject_GetIter(values[0]) : NULL;
     if (iterator == NULL) {
         return NULL;

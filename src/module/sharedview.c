@@ -6,6 +6,7 @@
  *
  * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
  */
+#include "core/block.h"
 #include "module/module.h"
 #include "py/export.h"
 
@@ -191,7 +192,12 @@ static int bytes_encode(atoll_encoder *enc, PyObject *bytes) {
 
 static PyObject *bytes_decode(atoll_decoder *dec) {
     uint32_t index = atoll_get_u32(atoll_decoder_reader(dec));
-    atoll_export *export = atoll_message_handle(atoll_decoder_message(dec), index, &atoll_export_class);
+    const atoll_message *msg = atoll_decoder_message(dec);
+    const atoll_block *block = atoll_message_handle(msg, index, &atoll_block_class);
+    if (block != NULL) { /* kept by a queue (export.h) */
+        return PyBytes_FromStringAndSize((const char *)block->data, (Py_ssize_t)block->size);
+    }
+    atoll_export *export = atoll_message_handle(msg, index, &atoll_export_class);
     if (export == NULL || !PyBuffer_IsContiguous(&export->buffer, 'C')) {
         PyErr_SetString(PyExc_ValueError, "malformed message: lent bytes");
         return NULL;

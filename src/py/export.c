@@ -8,6 +8,7 @@
  */
 #include "py/export.h"
 
+#include "core/block.h"
 #include "py/lifecycle.h"
 #include "py/session.h"
 
@@ -82,4 +83,23 @@ atoll_export *atoll_export_new(atoll_state *state, PyObject *obj) {
     atoll_entry_retain(state->entry);
     atomic_fetch_add(&state->entry->exports, 1);
     return export;
+}
+
+int atoll_export_keep_bytes(atoll_message *msg) {
+    for (uint32_t i = 0; i < msg->nhandles; i++) {
+        atoll_export *export = msg->handles[i].ptr;
+        if (msg->handles[i].cls != &atoll_export_class || !export->is_bytes) {
+            continue;
+        }
+        size_t size = (size_t)export->buffer.len;
+        atoll_block *block = atoll_block_new(size);
+        if (block == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        memcpy(block->data, export->buffer.buf, size);
+        msg->handles[i] = (atoll_handle){&atoll_block_class, block};
+        atoll_export_release(export);
+    }
+    return 0;
 }

@@ -18,5 +18,8 @@ atoll_export *atoll_export_new(atoll_state *state, PyObject *obj);
 void atoll_export_retain(void *ptr);
 void atoll_export_release(void *ptr);
 extern const atoll_handle_class atoll_export_class;
+/* Attached to its sender: the bytes objects that a message lends become blocks (core/block.h), so that it outlives the
+ * sender.  0, or -1 with MemoryError. */
+int atoll_export_keep_bytes(atoll_message *msg);
 
 #endif
