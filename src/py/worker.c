@@ -272,12 +272,14 @@ static bool live_in_one(atoll_worker *worker) {
         PyEval_RestoreThread(tstate);
         where.ident = tstate->thread_id;
         atoll_state *state = entry->state;
-        atoll_worker_set_place(worker, &where);
-        if (atoll_is_stale(&stale) && atoll_interp_prepare(state, &settings->print, &stale) < 0) {
+        bool ready = !atoll_is_stale(&stale) || atoll_interp_prepare(state, &settings->print, &stale) == 0;
+        if (!ready) {
             char *why = atoll_interp_exception_text();
             break_with_text(worker->pool, why != NULL ? why : "out of memory");
             free(why);
-        } else if (!settings->has_init || initialize(worker, &where, state) == 0) {
+        }
+        atoll_worker_set_place(worker, &where);
+        if (ready && (!settings->has_init || initialize(worker, &where, state) == 0)) {
             go_on = work(worker, &where);
         }
         atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
