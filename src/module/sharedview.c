@@ -35,36 +35,25 @@ static bool has_object_pointers(const char *format) {
     return false;
 }
 
-/* The export behind a memoryview, with a new reference; NULL with an exception. */
-static atoll_export *export_of(atoll_encoder *enc, atoll_state *state, PyObject *view) {
+/* The export behind a memoryview that is not released, with a new reference; NULL with an exception. */
+static atoll_export *export_of(atoll_state *state, PyObject *view) {
     PyObject *base = PyMemoryView_GET_BASE(view);
-    if (base != NULL && Py_IS_TYPE(base, state->shared_view_type)) {
-        atoll_export *export = ((shared_view *)base)->export;
-        atoll_export_retain(export);
-        return export;
+    if (base == NULL || !Py_IS_TYPE(base, state->shared_view_type)) {
+        return atoll_export_new(state, view);
     }
-    atoll_export *export = atoll_export_new(state, view);
-    if (export == NULL &&
-        (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError))) {
-        (void)atoll_encoder_refuse(enc, "a released memoryview is not shareable");
-    }
+    atoll_export *export = ((shared_view *)base)->export;
+    atoll_export_retain(export);
     return export;
 }
 
-static int view_encode(atoll_encoder *enc, PyObject *view) {
-    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
-    Py_buffer *b = PyMemoryView_GET_BUFFER(view);
-    if (state == NULL) {
-        PyErr_SetString(PyExc_SystemError, "atoll is not loaded in this interpreter");
-        return -1;
-    }
+static int put_view(atoll_encoder *enc, atoll_state *state, PyObject *view, const Py_buffer *b) {
     if (has_object_pointers(b->format)) {
         return atoll_encoder_refuse(enc, "memory that holds object pointers (format 'O') is not shareable");
     }
     if (b->suboffsets != NULL) {
         return atoll_encoder_refuse(enc, "memory with suboffsets is not shareable");
     }
-    atoll_export *export = export_of(enc, state, view);
+    atoll_export *export = export_of(state, view);
     if (export == NULL) {
         return -1;
     }
@@ -81,14 +70,33 @@ static int view_encode(atoll_encoder *enc, PyObject *view) {
     atoll_put_u32(&msg->body, (uint32_t)strlen(format));
     atoll_put_bytes(&msg->body, format, strlen(format));
     for (int i = 0; i < b->ndim; i++) {
-        atoll_put_u64(&msg->body, (uint64_t)(b->shape != NULL ? b->shape[i] : b->len / b->itemsize));
-        atoll_put_u64(&msg->body, (uint64_t)(b->strides != NULL ? b->strides[i] : b->itemsize));
+        atoll_put_u64(&msg->body, (uint64_t)b->shape[i]);
+        atoll_put_u64(&msg->body, (uint64_t)b->strides[i]);
     }
     if (msg->body.failed) {
         PyErr_NoMemory();
         return -1;
     }
     return 0;
+}
+
+static int view_encode(atoll_encoder *enc, PyObject *view) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    if (state == NULL) {
+        PyErr_SetString(PyExc_SystemError, "atoll is not loaded in this interpreter");
+        return -1;
+    }
+    /* What a released view says of itself, and what it refers to, means nothing: ask for a buffer first.  While there is
+     * one, the view cannot be released. */
+    Py_buffer b;
+    if (PyObject_GetBuffer(view, &b, PyBUF_FULL_RO) < 0) {
+        return PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError)
+                   ? atoll_encoder_refuse(enc, "a released memoryview is not shareable")
+                   : -1;
+    }
+    int rc = put_view(enc, state, view, &b);
+    PyBuffer_Release(&b);
+    return rc;
 }
 
 /* ---- receiving ---- */
@@ -118,7 +126,7 @@ static bool geometry_fits(const shared_view *v, const Py_buffer *whole, int64_t 
         }
     }
     uint64_t bytes;
-    if (v->itemsize <= 0 || __builtin_mul_overflow(count, (uint64_t)v->itemsize, &bytes) ||
+    if (v->itemsize < 0 || __builtin_mul_overflow(count, (uint64_t)v->itemsize, &bytes) ||
         bytes != (uint64_t)v->len) {
         return false;
     }
@@ -209,6 +217,11 @@ static const atoll_codec_hook bytes_hook = {ATOLL_HOOK_BYTES, bytes_encode, byte
 
 /* ---- the type ---- */
 
+/* False when flags ask for that order and the memory does not have it. */
+static bool has_order(const Py_buffer *b, int flags, int asked, char order) {
+    return (flags & asked) != asked || PyBuffer_IsContiguous(b, order);
+}
+
 static int shared_view_getbuffer(PyObject *self, Py_buffer *b, int flags) {
     shared_view *v = (shared_view *)self;
     if ((flags & PyBUF_WRITABLE) != 0 && v->readonly) {
@@ -230,17 +243,20 @@ static int shared_view_getbuffer(PyObject *self, Py_buffer *b, int flags) {
     if ((flags & PyBUF_FORMAT) == 0) {
         b->format = NULL;
     }
-    if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
-        Py_buffer probe = *b;
-        if (!PyBuffer_IsContiguous(&probe, 'C')) {
-            Py_CLEAR(b->obj);
-            PyErr_SetString(PyExc_BufferError, "the shared memory is not contiguous");
-            return -1;
-        }
+    bool strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
+    if ((!strided && !PyBuffer_IsContiguous(b, 'C')) || !has_order(b, flags, PyBUF_C_CONTIGUOUS, 'C') ||
+        !has_order(b, flags, PyBUF_F_CONTIGUOUS, 'F') || !has_order(b, flags, PyBUF_ANY_CONTIGUOUS, 'A')) {
+        Py_CLEAR(b->obj);
+        PyErr_SetString(PyExc_BufferError,
+                        "the shared memory is not contiguous in the way that is asked for");
+        return -1;
+    }
+    if (!strided) {
         b->strides = NULL;
-        if ((flags & PyBUF_ND) != PyBUF_ND) {
-            b->shape = NULL;
-        }
+    }
+    if ((flags & PyBUF_ND) != PyBUF_ND) { /* plain bytes */
+        b->shape = NULL;
+        b->ndim = 1;
     }
     return 0;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import gc
 
 import pytest
@@ -110,11 +111,82 @@ class TestSameMemory:
         with pytest.raises(atoll.NotShareableError, match="view.*released"):
             bind(interp, view)
 
+    @pytest.mark.parametrize("others", [0, 1], ids=["alone", "another view is alive"])
+    def test_received_and_released(self, others):
+        queue = atoll.create_queue()
+        queue.put(memoryview(bytearray(b"x" * 1000)))
+        view = queue.get()
+        kept = [view[:10] for _ in range(others)]
+        for each in kept:
+            each.release()
+        kept = [memoryview(view.obj) for _ in range(others)]
+        view.release()
+        with pytest.raises(atoll.NotShareableError, match="released"):
+            queue.put(view)
+        assert [bytes(each) for each in kept] == [b"x" * 1000] * others
+
+    def test_released_by_what_it_holds_onto(self):
+        """A view of a released view's memory is still good."""
+        queue = atoll.create_queue()
+        data = bytearray(b"abcdef")
+        view = memoryview(data)
+        part = view[2:4]
+        view.release()
+        queue.put(part)
+        queue.get()[0] = ord("X")
+        assert data == b"abXdef"
+
+    @pytest.mark.parametrize("shape", [(), (3,)])
+    def test_items_of_no_size(self, shape):
+        class Empty(ctypes.Structure):
+            pass
+
+        memory = memoryview((Empty * 3)() if shape else Empty())
+        assert memory.itemsize == 0
+        queue = atoll.create_queue()
+        queue.put(memory)
+        view = queue.get()
+        assert (view.shape, view.itemsize, view.nbytes) == (shape, 0, 0)
+
     def test_in_a_container(self, interp):
         data = bytearray(b"abc")
         received = interp.call(lambda box: box["views"][0], {"views": [memoryview(data)]})
         received[0] = ord("X")
         assert data == b"Xbc"
+
+
+class TestContiguity:
+    """Who asks for memory in one piece gets it, or an error, as from any memoryview."""
+
+    FLAGS = {"simple": 0, "nd": 0x8, "strides": 0x18, "c": 0x38, "fortran": 0x58, "any": 0x98, "full": 0x11C}
+
+    @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+    @pytest.mark.parametrize("step", [1, 2, -1])
+    @pytest.mark.parametrize("shape", [[24], [4, 6], [1, 24], [24, 1]])
+    def test_as_asked(self, flags, step, shape):
+        view = memoryview(bytearray(range(24)))
+        view = view.cast("B", shape) if len(shape) > 1 else view[::step]
+        queue = atoll.create_queue()
+        queue.put(view)
+        assert self.ask(queue.get().obj, flags) == self.ask(view, flags)
+
+    @staticmethod
+    def ask(obj, flags):
+        """Return what PyObject_GetBuffer() says: shape and strides where they were asked for, or "no"."""
+        view = (ctypes.c_byte * 128)()
+        get = ctypes.pythonapi.PyObject_GetBuffer
+        get.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int]
+        try:
+            get(obj, ctypes.byref(view), flags)
+        except BufferError:
+            return "no"
+        words = (ctypes.c_ssize_t * 16).from_buffer(view)
+        ndim = (
+            words[4] >> 32
+        )  # after readonly: buf, obj, len, itemsize, (readonly, ndim), format, shape, strides
+        shape, strides = ((ctypes.c_ssize_t * ndim).from_address(at)[:] if at else None for at in words[6:8])
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
+        return words[2], words[3], ndim, shape, strides
 
 
 class TestRelease:
