@@ -64,6 +64,7 @@ typedef struct atoll_entry {
     _Atomic(bool) zombie;      /* closed for everyone, kept because of its exports */
     _Atomic(bool) stopping;    /* the threads that are left have to end */
     _Atomic(atoll_job *) jobs;
+    _Atomic(bool) drain_due; /* a pending call of that interpreter will run them */
     atoll_mutex lock;
     atoll_cached *cached;
     struct atoll_waiter
@@ -110,9 +111,9 @@ void atoll_entry_remove_wait(atoll_entry *entry, atoll_waiter *waiter);
 /* Makes every thread that waits come back and look what its interpreter has for it to do. */
 void atoll_entry_interrupt_waits(atoll_entry *entry);
 
-/* Hands a job to the entry's interpreter.  Returns true when the list was empty, so that the caller
- * arranges for someone to drain it.  Any thread, no thread state needed. */
-bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
+/* Hands a job to the entry's interpreter; the caller arranges for someone to drain the list.  Any thread, no thread
+ * state needed. */
+void atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
 /* All jobs handed over so far, oldest first; the caller runs them. */
 atoll_job *atoll_entry_take_jobs(atoll_entry *entry);
 

@@ -28,6 +28,7 @@ static void finish(atoll_job *job) {
 
 static int drain_jobs(void *raw) {
     atoll_entry *entry = raw;
+    atomic_store(&entry->drain_due, false); /* what comes from here on needs another */
     if (PyInterpreterState_Get() == entry->interp) {
         atoll_session_housekeeping(entry);
     }
@@ -49,11 +50,14 @@ void atoll_export_release(void *ptr) {
         return;
     }
     atoll_entry_retain(owner); /* for the pending call */
-    bool first = atoll_entry_push_job(owner, &export->job);
+    atoll_entry_push_job(owner, &export->job);
     bool pending = false;
     if (atoll_entry_guard(owner)) {
-        if (first) {
+        if (!atomic_exchange(&owner->drain_due, true)) {
             pending = atoll_add_pending_call(owner->interp, drain_jobs, owner) == 0;
+            if (!pending) {
+                atomic_store(&owner->drain_due, false); /* CPython's list is full: the next job tries again */
+            }
         }
         atoll_entry_unguard(owner);
     } else {

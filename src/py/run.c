@@ -239,6 +239,23 @@ static PyObject *call_with_session(atoll_state *from, atoll_session *s, PyObject
     return NULL;
 }
 
+/* Lets an interpreter that nobody is in free what it had lent for a result: nobody else might come for a long time. */
+static void collect_loans(atoll_state *from, atoll_entry *entry) {
+    if (atomic_load(&entry->jobs) == NULL || atoll_entry_pins(entry) != 0) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_session s;
+    atoll_session_open(&s, entry);
+    if (atoll_session_enter(&s, from) == 0) { /* does what is to be done there */
+        atoll_session_leave(&s);
+    } else {
+        PyErr_Clear(); /* closed meanwhile, which does it too */
+    }
+    atoll_session_close(&s);
+    PyErr_SetRaisedException(exc);
+}
+
 PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callable, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *kwnames) {
     if (!PyCallable_Check(callable)) {
@@ -253,7 +270,11 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
         0) {
         result = call_with_session(from, &s, callable, &target);
     }
+    bool borrowed = s.back.nhandles != 0;
     atoll_session_close(&s);
+    if (borrowed) {
+        collect_loans(from, entry);
+    }
     return result;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 import pytest
@@ -85,6 +86,23 @@ class TestTrips:
             thread = Thread(queue.get)
             sender.close()
             assert thread.result() in (data, atoll.UNBOUND)
+
+
+def test_a_result_is_let_go_of_at_once(interp):
+    """Nobody may come to the interpreter again for a long time, so who has the result sees to it."""
+    interp.call(len, b"")
+    before = resident()
+    result = interp.call(bytes, 100 << 20)
+    assert len(result) == 100 << 20
+    assert resident() < before + (150 << 20)
+    del result
+    assert resident() < before + (50 << 20)
+
+
+def resident():
+    """Return how many bytes of memory the process has."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(name="queue")
