@@ -294,6 +294,23 @@ void atoll_queue_return(atoll_queue *queue, atoll_chunk *chunk, size_t count) {
     }
 }
 
+int atoll_queue_return_one(atoll_queue *queue, const atoll_record *record) {
+    uint32_t span = atoll_record_span(record->size);
+    atoll_chunk *chunk = atoll_chunk_new(span + (uint32_t)sizeof *record);
+    if (chunk == NULL) {
+        return -1;
+    }
+    if (record->kind == ATOLL_RECORD_UNBOUND) {
+        memset(chunk->data, 0, span);
+        memcpy(chunk->data, record, sizeof *record);
+    } else {
+        atoll_record_copy(chunk->data, record, span);
+    }
+    set_end(chunk, span);
+    atoll_queue_return(queue, chunk, 1);
+    return 0;
+}
+
 /* ---- waiting ---- */
 
 /* Under `wait`: makes an event say what is so. */

@@ -141,6 +141,8 @@ atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_c
 atoll_chunk *atoll_chunk_new(uint32_t size);
 /* Puts the `count` records of a chunk that were not read back to the front, and takes over the chunk. */
 void atoll_queue_return(atoll_queue *queue, atoll_chunk *chunk, size_t count);
+/* Likewise a record that atoll_queue_get() took; takes it over.  -1 when out of memory: it stays the caller's. */
+int atoll_queue_return_one(atoll_queue *queue, const atoll_record *record);
 
 /* Waits until it is worth while to try again: an item or room, or the queue is shut, or it has spun in vain and sleeps the
  * next time (waiter->spun).  TIMEOUT, or SIGNAL (also for an interrupted waiter) when it returns for that. */

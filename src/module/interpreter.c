@@ -112,9 +112,6 @@ static void interpreter_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     atoll_state *state = object->state;
     PyObject_GC_UnTrack(self);
-    if (object->weakrefs != NULL) {
-        PyObject_ClearWeakRefs(self);
-    }
     if (object->next != NULL) {
         object->next->prev = object->prev;
     }
@@ -122,6 +119,10 @@ static void interpreter_dealloc(PyObject *self) {
         object->prev->next = object->next;
     } else if (state != NULL) {
         state->objects = object->next;
+    }
+    /* What is called for them may ask for this id: nothing leads here any more. */
+    if (object->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
     }
     atoll_entry *entry = object->entry;
     type->tp_free(self);

@@ -130,18 +130,22 @@ static void queue_dealloc(PyObject *self) {
     atoll_queue_object *object = (atoll_queue_object *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (object->weakrefs != NULL) {
-        PyObject_ClearWeakRefs(self);
-    }
     atoll_state *state = object->state;
+    atoll_queue *queue = state != NULL ? object->queue : NULL;
     if (state != NULL) {
-        atoll_queue_object **at = chain_of(state, atoll_queue_id(object->queue));
+        atoll_queue_object **at = chain_of(state, atoll_queue_id(queue));
         while (*at != object) {
             at = &(*at)->next;
         }
         *at = object->next;
         state->queue_count--;
-        atoll_queue_release(object->queue);
+    }
+    /* What is called for them may ask for this id: it gets another object. */
+    if (object->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    if (queue != NULL) {
+        atoll_queue_release(queue);
     }
     type->tp_free(self);
     Py_DECREF(type);

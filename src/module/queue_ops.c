@@ -295,6 +295,12 @@ static PyObject *receive(atoll_state *state, atoll_queue *queue, const atoll_rec
     return obj;
 }
 
+/* Whether the current exception says that an item cannot be received, ever.  Else it is no fault of the item (Ctrl-C, no
+ * memory), which goes back to the front of the queue. */
+static bool item_is_bad(void) {
+    return PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError);
+}
+
 /* Takes one record (chunk == NULL), or as many as fit and are wanted.  0, or -1 with an exception. */
 static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll_chunk *chunk, size_t most,
                 size_t *count, double deadline) {
@@ -325,7 +331,9 @@ static PyObject *get_one(PyObject *self, double deadline) {
         return NULL;
     }
     PyObject *obj = receive(state, queue_of(self), &out.record);
-    atoll_record_release(&out.record);
+    if (obj != NULL || item_is_bad() || atoll_queue_return_one(queue_of(self), &out.record) < 0) {
+        atoll_record_release(&out.record);
+    }
     return obj;
 }
 
@@ -455,15 +463,14 @@ static PyObject *unpack(atoll_state *state, atoll_queue *queue, haul *all) {
         }
         chunk->at = 0;
     }
+    bool bad = PyErr_Occurred() && item_is_bad();
     PyObject *exc = PyErr_GetRaisedException();
     size_t done = list != NULL ? (size_t)PyList_GET_SIZE(list) : 0;
-    bool item_is_bad = exc != NULL && PyErr_GivenExceptionMatches(exc, PyExc_Exception) &&
-                       !PyErr_GivenExceptionMatches(exc, PyExc_MemoryError);
-    if (exc != NULL && !item_is_bad) {
+    if (exc != NULL && !bad) {
         done = 0; /* all go back */
-    } else if (item_is_bad && done == 0) {
+    } else if (bad && done == 0) {
         done = 1; /* it is consumed */
-    } else if (item_is_bad) {
+    } else if (bad) {
         Py_CLEAR(exc);
     }
     release_done(all, done);
