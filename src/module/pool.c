@@ -213,7 +213,11 @@ static atoll_task *encode_task(atoll_pool_object *self, atoll_state *state, PyOb
         PyErr_NoMemory();
         return NULL;
     }
-    uint64_t number = atoll_function_number(state->codec, callable);
+    uint64_t number;
+    if (atoll_function_number(state->codec, callable, &number) < 0) {
+        atoll_task_release(task);
+        return NULL;
+    }
     if (number != 0) {
         task->function = full_function(self, state, number, callable);
         if (task->function == NULL) {

@@ -75,11 +75,13 @@ typedef struct {
 int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out);
 void atoll_call_args_clear(atoll_call_args *args);
 
-/* The process-unique number (never 0) of a function obj that the receiver may cache whole: no closure,
- * no defaults that could differ, globals as when it was numbered.  0 when obj is no such function
- * (the caller then encodes it in full).  Never sets an exception, runs no Python code on the
- * fast path (number already known). */
-uint64_t atoll_function_number(atoll_codec *codec, PyObject *obj);
+/* The process-unique number of a function obj that the receiver may cache whole: no closure,
+ * no defaults that could differ, globals as when it was numbered.  *number is 0 when obj is no such function
+ * (the caller then encodes it in full).  Runs no Python code on the fast path (number already known).  0, or -1 with an
+ * exception: Ctrl-C, while it waited for somebody to import the function's module. */
+int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
+/* Gives up what was kept for interpreters, or namespaces, that are gone.  0, or -1 with an exception. */
+int atoll_spaces_sweep(atoll_codec *codec);
 /* A borrowed reference to the function cached here under number, or NULL (no exception): send it in full. */
 PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number);
 /* Keeps func (a decoded copy) under number for later. 0, or -1 with an exception. */

@@ -3,7 +3,7 @@
  *   T_FUNCTION
  *   u8     crossing (stateless, main, module)
  *   u64    identity, 0 for none
- *   u64    home: the interpreter whose __main__ it belongs to
+ *   u64    space: which namespace, if a __main__ it belongs to (codec_space.c)
  *   value  code
  *   value  module name of the globals, or file of the __main__, or None
  *   value  origin of that module, or None
@@ -14,10 +14,11 @@
  * The function exists over there before anything that may refer back to it is read: recursion through globals, cells
  * and defaults needs no more than the memo.
  *
- * Functions of a __main__ get, in each receiver, one globals dict per sending interpreter ("hidden": it is
- * no module), whose __name__ is '<fake __main__>'.  What a function names is added to it unless it is there already: a
- * receiver keeps its own state between calls.  Functions and classes are the exception: one
- * that was defined anew takes the place of the old.  Sent home, a function finds itself by its identity.
+ * Functions of a __main__ get, in each receiver, a globals dict that stands for theirs.  What a function names is
+ * added to it unless it is there already: a receiver keeps its own state between calls.  Functions, classes and modules
+ * are the exception: one that was defined anew takes the place of the old.  Sent home, a function finds itself by its
+ * identity; where it does not exist any more, it is made again and has its old globals, and nothing that is bound there is
+ * touched.
  */
 #include "py/codec_internal.h"
 
@@ -86,44 +87,6 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
     return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_MODULE : CROSS_MAIN;
 }
 
-/* ---- hidden globals ---- */
-
-static PyObject *main_dict(void) {
-    PyObject *module = PyImport_AddModule("__main__"); /* borrowed */
-    return module != NULL ? PyModule_GetDict(module) : NULL;
-}
-
-PyObject *atoll_hidden_globals(atoll_codec *codec, int64_t home) {
-    if (home == codec->interp_id) {
-        return main_dict();
-    }
-    PyObject *key = PyLong_FromLongLong(home);
-    PyObject *dict = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
-    if (dict == NULL && key != NULL && !PyErr_Occurred()) {
-        PyObject *fresh = PyDict_New();
-        if (fresh != NULL && PyDict_SetItem(fresh, codec->names[N_NAME], codec->names[N_FAKE_MAIN]) == 0 &&
-            PyDict_SetItem(fresh, codec->names[N_BUILTINS], PyEval_GetBuiltins()) == 0 &&
-            PyDict_SetItem(codec->hidden, key, fresh) == 0) {
-            dict = fresh;
-        }
-        Py_XDECREF(fresh);
-    }
-    Py_XDECREF(key);
-    return dict;
-}
-
-int64_t atoll_globals_home(atoll_codec *codec, PyObject *globals) {
-    Py_ssize_t pos = 0;
-    PyObject *key;
-    PyObject *value;
-    while (PyDict_Next(codec->hidden, &pos, &key, &value)) {
-        if (value == globals) {
-            return PyLong_AsLongLong(key);
-        }
-    }
-    return codec->interp_id;
-}
-
 /* ---- sending ---- */
 
 static bool is_own_name(PyObject *name) {
@@ -137,10 +100,6 @@ static bool is_own_name(PyObject *name) {
     return false;
 }
 
-static bool is_definition(PyObject *obj) {
-    return PyFunction_Check(obj) || PyType_Check(obj) || PyModule_Check(obj) || PyCFunction_Check(obj);
-}
-
 /* The globals that func names; with `definitions`, only those that are definitions. */
 static int encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions) {
     PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
@@ -150,9 +109,9 @@ static int encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defin
     PyObject *name;
     while (rc == 0 && (name = PyIter_Next(it)) != NULL) {
         PyObject *value = is_own_name(name) ? NULL : PyDict_GetItemWithError(func->func_globals, name);
-        if (value != NULL && (!definitions || is_definition(value))) {
+        if (value != NULL && (!definitions || atoll_is_definition(value))) {
             rc = PyDict_SetItem(found, name, value);
-            enc->impure |= !is_definition(value);
+            enc->impure |= !atoll_is_definition(value);
         }
         Py_DECREF(name);
     }
@@ -271,8 +230,9 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
 static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
     atoll_codec *codec = enc->codec;
     enc->impure |= !atoll_watch_globals(codec, func->func_globals);
-    uint64_t identity = atoll_function_identity(codec, func, way);
-    if (identity != 0 && atoll_weak_put(codec->function_refs, identity, (PyObject *)func) < 0) {
+    uint64_t identity;
+    uint64_t space = way == CROSS_MAIN ? atoll_space_of(codec, func->func_globals) : 0;
+    if ((space == 0 && way == CROSS_MAIN) || atoll_function_identity(codec, func, way, &identity) < 0) {
         return -1;
     }
     PyObject *where;
@@ -282,8 +242,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     }
     int rc = -1;
     if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 && atoll_put_tag(enc, (uint8_t)way) == 0 &&
-        atoll_put_u64_checked(enc, identity) == 0 &&
-        atoll_put_u64_checked(enc, (uint64_t)atoll_globals_home(codec, func->func_globals)) == 0 &&
+        atoll_put_u64_checked(enc, identity) == 0 && atoll_put_u64_checked(enc, space) == 0 &&
         atoll_encode_shared(enc, func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
         rc = atoll_memo_add(enc, (PyObject *)func);
@@ -321,19 +280,22 @@ int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
 
 /* ---- receiving ---- */
 
-static PyObject *decode_globals_dict(atoll_decoder *dec, atoll_crossing way, int64_t home, PyObject *where,
-                                     PyObject *origin) {
+/* native: they are the ones that the function had, or this interpreter's own. */
+static PyObject *decode_globals_dict(atoll_decoder *dec, atoll_crossing way, uint64_t space, PyObject *where,
+                                     PyObject *origin, bool *native) {
     atoll_codec *codec = dec->codec;
+    *native = true;
     if (way == CROSS_STATELESS) {
-        return Py_XNewRef(main_dict());
+        PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
+        return main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
     }
     if (way == CROSS_MAIN) {
-        PyObject *dict = atoll_hidden_globals(codec, home);
-        if (dict != NULL && home != codec->interp_id && PyUnicode_CheckExact(where) &&
+        PyObject *dict = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, native) : NULL;
+        if (dict != NULL && !*native && PyUnicode_CheckExact(where) &&
             PyDict_SetDefault(dict, codec->names[N_FILE], where) == NULL) {
-            return NULL;
+            Py_CLEAR(dict);
         }
-        return Py_XNewRef(dict);
+        return dict;
     }
     if (!PyUnicode_CheckExact(where) || (origin != Py_None && !PyUnicode_CheckExact(origin))) {
         return atoll_malformed("a module name that is not a str");
@@ -412,21 +374,29 @@ static int same_definition(PyObject *a, PyObject *b) {
     return PyObject_RichCompareBool(f->func_code, g->func_code, Py_EQ);
 }
 
+/* What becomes of the globals that come with a function. */
+typedef enum {
+    BIND_NONE, /* read and dropped: the function is at home and knows them */
+    BIND_NEW,  /* names that are not bound */
+    BIND_ALL,  /* and definitions that were made anew */
+} binding;
+
 /* Binds a name that a received function uses; see the essay. */
-static int bind_global(PyObject *globals, PyObject *name, PyObject *value) {
+static int bind_global(PyObject *globals, PyObject *name, PyObject *value, binding how) {
     PyObject *bound = PyDict_GetItemWithError(globals, name);
     if (bound == NULL) {
         return PyErr_Occurred() ? -1 : PyDict_SetItem(globals, name, value);
     }
-    if (!is_definition(bound) || !is_definition(value)) {
+    if (how == BIND_NEW || !atoll_is_definition(bound) || !atoll_is_definition(value)) {
         return 0;
     }
+    Py_INCREF(bound);
     int same = same_definition(bound, value);
+    Py_DECREF(bound);
     return same < 0 ? -1 : same ? 0 : PyDict_SetItem(globals, name, value);
 }
 
-/* globals NULL: reads and drops. */
-static int decode_globals(atoll_decoder *dec, PyObject *globals) {
+static int decode_globals(atoll_decoder *dec, PyObject *globals, binding how) {
     Py_ssize_t n = atoll_get_count(dec, 2);
     int rc = n < 0 ? -1 : 0;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
@@ -437,9 +407,9 @@ static int decode_globals(atoll_decoder *dec, PyObject *globals) {
         } else if (!PyUnicode_CheckExact(name)) {
             atoll_malformed("a global's name is not a str");
             rc = -1;
-        } else if (globals != NULL) {
+        } else if (how != BIND_NONE) {
             PyUnicode_InternInPlace(&name);
-            rc = bind_global(globals, name, value);
+            rc = bind_global(globals, name, value, how);
         }
         Py_XDECREF(name);
         Py_XDECREF(value);
@@ -467,7 +437,7 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     atoll_codec *codec = dec->codec;
     atoll_crossing way = (atoll_crossing)atoll_get_u8(&dec->rd);
     uint64_t identity = atoll_get_u64(&dec->rd);
-    int64_t home = (int64_t)atoll_get_u64(&dec->rd);
+    uint64_t space = atoll_get_u64(&dec->rd);
     if (dec->rd.failed || (way != CROSS_STATELESS && way != CROSS_MAIN && way != CROSS_MODULE)) {
         return atoll_malformed("an unknown kind of function");
     }
@@ -477,6 +447,7 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     PyObject *globals = NULL;
     PyObject *func = NULL;
     bool known = false;
+    bool native = false;
     if (origin == NULL) {
         goto done;
     }
@@ -494,16 +465,21 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     if (PyErr_Occurred()) {
         goto done;
     }
-    if (known) {
-        globals = Py_NewRef(((PyFunctionObject *)func)->func_globals);
+    globals = decode_globals_dict(dec, way, space, where, origin, &native);
+    if (globals == NULL) {
+        Py_CLEAR(func);
+    } else if (known) {
+        Py_SETREF(globals, Py_NewRef(PyFunction_GET_GLOBALS(func)));
     } else {
-        globals = decode_globals_dict(dec, way, home, where, origin);
-        func = globals != NULL ? PyFunction_New(code, globals) : NULL;
+        func = PyFunction_New(code, globals);
     }
     if (func == NULL || atoll_remember(dec, func) < 0 ||
         decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
         (!known && identity != 0 && atoll_function_adopt(codec, (PyFunctionObject *)func, identity) < 0) ||
-        decode_globals(dec, known && home == codec->interp_id ? NULL : globals) < 0) {
+        decode_globals(dec, globals,
+                       !native ? BIND_ALL
+                       : known ? BIND_NONE
+                               : BIND_NEW) < 0) {
         Py_CLEAR(func);
     }
 done:

@@ -191,11 +191,13 @@ struct atoll_codec {
     PyObject *byvalue;        /* module atoll._byvalue */
     PyObject *buffer_type;    /* exports a block */
     PyObject *origins;       /* dict: module name -> (weak reference to the module, its file, what is sent) */
-    PyObject *hidden;        /* dict: (interpreter id) -> globals of its __main__'s functions here */
+    PyObject *hidden;        /* dict: space -> the dict that stands for it here (codec_space.c) */
+    uint64_t deaths;         /* of spaces, when hidden was last looked through */
     PyObject *class_refs;    /* dict: number -> weak reference to a class */
     PyObject *class_numbers; /* dict: id(class) -> (weak reference, number) */
     PyObject *class_bytes;   /* dict: number -> (epochs, bytes): what was last written for the class */
-    PyObject *function_refs; /* dict: identity -> weak reference to a function of ours that was sent */
+    PyObject *function_refs; /* dict: identity -> weak reference to a function */
+    PyObject *function_ids;  /* dict: id(function) -> (weak reference, identity, what it was then) */
     atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
     PyObject *names[32];             /* interned strings, see N_* */
 };
@@ -535,20 +537,39 @@ uint64_t atoll_definitions_epoch(void);
 /* Makes changes of these globals, or of this class, count; false where that cannot be. */
 bool atoll_watch_globals(atoll_codec *codec, PyObject *globals);
 bool atoll_watch_class(atoll_codec *codec, PyObject *cls);
-/* The identity of a function that crosses by value: the same wherever it goes; 0 when it has none. */
-uint64_t atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing);
+/* The identity of a function that crosses by value: the same wherever it goes; 0 when it has none.  0, or -1 with an
+ * exception. */
+int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing,
+                            uint64_t *identity);
 /* Gives a received function the identity it was sent with. */
 int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity);
+
+/* A function, class or module: code that uses a global which is one wants the present one. */
+bool atoll_is_definition(PyObject *obj);
+/* Drops cached functions whose globals are among these: a dict, address -> globals. */
+int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts);
 
 /* Weak maps from a number to an object: refs is a dict of int -> weak reference.  get: new reference, or
  * NULL, maybe with an exception. */
 PyObject *atoll_weak_get(PyObject *refs, uint64_t number);
 int atoll_weak_put(PyObject *refs, uint64_t number, PyObject *obj);
+/* Stores an entry, a weak reference or a tuple that begins with one, under an int. */
+int atoll_weak_store(PyObject *map, PyObject *key, PyObject *entry);
 
-/* The globals that functions of interpreter home's __main__ have here: borrowed, or NULL with an exception. */
-PyObject *atoll_hidden_globals(atoll_codec *codec, int64_t home);
-/* The interpreter whose __main__ these globals are or stand for. */
-int64_t atoll_globals_home(atoll_codec *codec, PyObject *globals);
+/* ---- namespaces (codec_space.c) ---- */
+
+void atoll_spaces_start(void);
+void atoll_spaces_forget(atoll_codec *codec);
+/* Whether this dict is watched and in the table. */
+bool atoll_space_known(PyObject *dict);
+/* Enters a watched dict, or gives it its number.  -1 when out of memory, without an exception. */
+int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool native);
+/* A watched dict goes away.  Runs no code. */
+void atoll_space_gone(PyObject *dict);
+/* The number of these globals; 0 with an exception. */
+uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals);
+/* The dict that has this number here; native: it is the original.  New reference. */
+PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native);
 
 /* Called once when the codec is made and once when it is cleared. */
 int atoll_numbers_start(atoll_codec *codec);

@@ -1,19 +1,22 @@
 /* Numbers for functions, so that the second call of a function sends eight bytes.
  *
- * Each code object carries, as its "extra", a record of the function it was last numbered for.  Two numbers:
+ * Two numbers:
  *
  *   identity  names the function itself, wherever it goes: a function that comes back is recognised, and one that
- *             is sent again is not made again;
- *   number    names the function together with the globals it saw: what a receiver may call under
- *             this number needs no new globals.
+ *             is sent again is not made again.  A weak map has it, by function;
+ *   number    names what the function does, with the globals it saw: what a receiver may call under this number needs no
+ *             new globals.  Functions of the same code, defaults and globals have the same (a lambda in a loop).
  *
- * A record speaks for a function when the function has the record's globals dict, the record's defaults, and
- * no closure, keyword defaults or attributes.  Defaults are held, and so must be plain immutable
- * values (anything else could lead back to the code: an uncollectable cycle); the globals dict is only compared.
+ * Both are for functions with no closure, keyword defaults or attributes, and with defaults that are plain immutable
+ * values; else everything is sent in full.  The numbers are kept with the code object, as its "extra": a short list of
+ * records, each for one globals dict and one tuple of defaults.  A record owns what it compares, but for the globals dict:
+ * that it is another one at the same address is seen by the epoch.
  *
  * Globals are watched (PyDict_Watch).  When a watched dict gets or loses a name, or a name changes from or to a
- * function or class, or a dict goes away, the process-wide epoch moves on, and records of
- * the old epoch are examined anew.  Other changes of values do not matter: a receiver keeps its own values.
+ * definition (a function, class or module), or a dict goes away, the process-wide epoch moves on, and records of
+ * the old epoch are examined anew.  Other changes of values do not matter: a receiver keeps its own values.  They are many,
+ * so that they must cost next to nothing: a filter says of nearly every name that it is bound to no definition in that
+ * dict.  The watcher is called in the middle of CPython's own work on the dict: it runs no Python code.
  *
  * The receiver's side, `functions`, is a set-associative table with a fixed number of entries: whatever
  * is pushed out is sent in full when it is next needed.
@@ -22,15 +25,22 @@
 
 #include <stdatomic.h>
 
-typedef struct {
+typedef struct function_record {
+    struct function_record *next;
     uint64_t number; /* 0 where it is not known that this function may be cached */
-    uint64_t identity;
     uint64_t epoch;
     PyObject *globals;  /* compared only */
     PyObject *defaults; /* owned, or NULL */
-    PyObject *qualname; /* compared only */
+    PyObject *qualname; /* owned */
     atoll_crossing crossing;
 } function_record;
+
+/* What a code object has: most recently made first. */
+typedef struct {
+    function_record *first;
+} record_list;
+
+enum { RECORDS_KEPT = 8 };
 
 static _Atomic(uint64_t) next_number = 1;
 static _Atomic(uint64_t) globals_epoch = 1;
@@ -40,26 +50,114 @@ uint64_t atoll_next_number(void) { return atomic_fetch_add_explicit(&next_number
 
 static uint64_t current_epoch(void) { return atomic_load_explicit(&globals_epoch, memory_order_acquire); }
 
-static void free_record(void *ptr) {
-    function_record *r = ptr;
-    if (r != NULL) {
+static void free_records(function_record *r) {
+    while (r != NULL) {
+        function_record *next = r->next;
         Py_XDECREF(r->defaults);
+        Py_XDECREF(r->qualname);
         PyMem_RawFree(r);
+        r = next;
     }
 }
 
-static bool is_definition(PyObject *obj) {
-    return obj != NULL && (PyFunction_Check(obj) || PyType_Check(obj) || PyCFunction_Check(obj));
+static void free_list(void *ptr) {
+    record_list *list = ptr;
+    if (list != NULL) {
+        free_records(list->first);
+        PyMem_RawFree(list);
+    }
+}
+
+/* ---- what is watched ---- */
+
+bool atoll_is_definition(PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyList_Type ||
+        type == &PyDict_Type || type == &PyTuple_Type || obj == Py_None) {
+        return false; /* which subclass of what they are takes longer to find out */
+    }
+    return PyFunction_Check(obj) || PyType_Check(obj) || PyCFunction_Check(obj) || PyModule_Check(obj);
+}
+
+/* The filter: a name that is bound to a definition in a watched dict has two bits set.  Bits are never cleared. */
+enum { FILTER_BITS = 1 << 16 };
+static _Atomic(uint64_t) filter[FILTER_BITS / 64];
+
+/* name is an exact str that is a key: its hash is known. */
+static uint32_t bits_of(PyObject *dict, PyObject *name) {
+    uint64_t hash = (uint64_t)PyObject_Hash(name) ^ (uint64_t)(uintptr_t)dict;
+    return (uint32_t)(hash * UINT64_C(0x9E3779B97F4A7C15) >> 32);
+}
+
+static bool get_bit(uint32_t bit) {
+    return (atomic_load_explicit(&filter[bit / 64], memory_order_relaxed) >> (bit % 64) & 1) != 0;
+}
+
+static void set_bit(uint32_t bit) {
+    atomic_fetch_or_explicit(&filter[bit / 64], UINT64_C(1) << (bit % 64), memory_order_relaxed);
+}
+
+static void note_definition(PyObject *dict, PyObject *name) {
+    uint32_t bits = bits_of(dict, name);
+    set_bit(bits % FILTER_BITS);
+    set_bit(bits / FILTER_BITS);
+}
+
+/* The definitions in `from`, which are, or are about to be, in dict. */
+static void note_definitions(PyObject *dict, PyObject *from) {
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    while (PyDict_Next(from, &pos, &key, &value)) {
+        if (PyUnicode_CheckExact(key) && atoll_is_definition(value)) {
+            note_definition(dict, key);
+        }
+    }
+}
+
+/* Whether dict[name] is a definition.  No lookup: the dict may have keys that run Python code when they are compared. */
+static bool holds_definition(PyObject *dict, PyObject *name) {
+    uint32_t bits = bits_of(dict, name);
+    if (!get_bit(bits % FILTER_BITS) || !get_bit(bits / FILTER_BITS)) {
+        return false;
+    }
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    while (PyDict_Next(dict, &pos, &key, &value)) {
+        if (key == name || (PyUnicode_CheckExact(key) && PyUnicode_Compare(key, name) == 0)) {
+            return atoll_is_definition(value);
+        }
+    }
+    return false;
 }
 
 static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
-    if (event == PyDict_EVENT_MODIFIED && !is_definition(value)) {
-        PyObject *exc = PyErr_GetRaisedException();
-        bool matters = is_definition(PyDict_GetItemWithError(dict, key));
-        PyErr_SetRaisedException(exc);
-        if (!matters) {
+    switch (event) {
+    case PyDict_EVENT_MODIFIED:
+    case PyDict_EVENT_ADDED:
+        if (!PyUnicode_CheckExact(key)) {
+            return 0; /* no name that code could use */
+        }
+        if (atoll_is_definition(value)) {
+            note_definition(dict, key);
+        } else if (event == PyDict_EVENT_MODIFIED && !holds_definition(dict, key)) {
             return 0;
         }
+        break;
+    case PyDict_EVENT_DELETED:
+        if (!PyUnicode_CheckExact(key)) {
+            return 0;
+        }
+        break;
+    case PyDict_EVENT_CLONED:
+        note_definitions(dict, key);
+        break;
+    case PyDict_EVENT_CLEARED:
+        break;
+    case PyDict_EVENT_DEALLOCATED:
+        atoll_space_gone(dict);
+        break;
     }
     atomic_fetch_add_explicit(&globals_epoch, 1, memory_order_acq_rel);
     return 0;
@@ -77,11 +175,18 @@ uint64_t atoll_definitions_epoch(void) {
 }
 
 bool atoll_watch_globals(atoll_codec *codec, PyObject *globals) {
-    if (codec->dict_watcher >= 0 && PyDict_Watch(codec->dict_watcher, globals) == 0) {
+    if (codec->dict_watcher < 0) {
+        return false;
+    }
+    if (atoll_space_known(globals)) {
         return true;
     }
-    PyErr_Clear();
-    return false;
+    if (PyDict_Watch(codec->dict_watcher, globals) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    note_definitions(globals, globals);
+    return atoll_space_add(codec, globals, 0, true) == 0;
 }
 
 bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
@@ -95,7 +200,8 @@ bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
 }
 
 int atoll_numbers_start(atoll_codec *codec) {
-    codec->code_extra = PyUnstable_Eval_RequestCodeExtraIndex(free_record);
+    atoll_spaces_start();
+    codec->code_extra = PyUnstable_Eval_RequestCodeExtraIndex(free_list);
     codec->dict_watcher = PyDict_AddWatcher(on_change);
     codec->type_watcher = PyType_AddWatcher(on_class_change);
     if (codec->dict_watcher < 0 || codec->type_watcher < 0) {
@@ -113,9 +219,12 @@ void atoll_numbers_stop(atoll_codec *codec) {
         PyErr_Clear();
     }
     codec->type_watcher = -1;
+    atoll_spaces_forget(codec);
 }
 
-static function_record *record_of(atoll_codec *codec, PyFunctionObject *func) {
+/* ---- numbers ---- */
+
+static record_list *records_of(atoll_codec *codec, PyFunctionObject *func) {
     void *extra = NULL;
     if (codec->code_extra < 0 || PyUnstable_Code_GetExtra(func->func_code, codec->code_extra, &extra) < 0) {
         PyErr_Clear();
@@ -124,23 +233,20 @@ static function_record *record_of(atoll_codec *codec, PyFunctionObject *func) {
     return extra;
 }
 
-/* Does the record speak for this function?  All but the epoch. */
-static inline bool speaks_for(const function_record *r, const PyFunctionObject *func) {
-    return r->globals == func->func_globals && r->defaults == func->func_defaults &&
-           r->qualname == func->func_qualname && func->func_closure == NULL &&
-           func->func_kwdefaults == NULL &&
-           (func->func_dict == NULL || PyDict_GET_SIZE(func->func_dict) == 0);
-}
-
 static bool is_plain_value(PyObject *obj) {
     PyTypeObject *type = Py_TYPE(obj);
     return obj == Py_None || obj == Py_Ellipsis || type == &PyBool_Type || type == &PyLong_Type ||
            type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyBytes_Type;
 }
 
-static bool may_be_recorded(const PyFunctionObject *func) {
-    if (func->func_closure != NULL || func->func_kwdefaults != NULL ||
-        (func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0)) {
+static inline bool is_bare(const PyFunctionObject *func) {
+    return func->func_closure == NULL && func->func_kwdefaults == NULL &&
+           (func->func_dict == NULL || PyDict_GET_SIZE(func->func_dict) == 0);
+}
+
+/* Only such a function may have a number or an identity. */
+static bool may_be_numbered(const PyFunctionObject *func) {
+    if (!is_bare(func)) {
         return false;
     }
     for (Py_ssize_t i = 0; func->func_defaults != NULL && i < PyTuple_GET_SIZE(func->func_defaults); i++) {
@@ -151,148 +257,140 @@ static bool may_be_recorded(const PyFunctionObject *func) {
     return true;
 }
 
-/* A record that speaks for func, made or renewed where there is none; NULL (no exception) where there can be none. */
-static function_record *record_for(atoll_codec *codec, PyFunctionObject *func) {
-    function_record *r = record_of(codec, func);
-    if (r != NULL && speaks_for(r, func)) {
-        return r;
-    }
-    if (codec->code_extra < 0 || codec->dict_watcher < 0 || !may_be_recorded(func) ||
-        PyDict_Watch(codec->dict_watcher, func->func_globals) < 0) {
-        PyErr_Clear();
-        return NULL;
-    }
-    bool fresh = r == NULL;
-    if (fresh && (r = PyMem_RawCalloc(1, sizeof *r)) == NULL) {
-        return NULL;
-    }
-    r->number = 0;
-    r->identity = 0;
-    r->epoch = 0;
-    r->globals = func->func_globals;
-    r->qualname = func->func_qualname;
-    r->crossing = CROSS_NOT;
-    PyObject *old = r->defaults;
-    r->defaults = Py_XNewRef(func->func_defaults);
-    Py_XDECREF(old);
-    if (fresh && PyUnstable_Code_SetExtra(func->func_code, codec->code_extra, r) < 0) {
-        PyErr_Clear();
-        free_record(r);
-        return NULL;
+/* The record that speaks for func, or NULL.  It says nothing of the epoch. */
+static inline function_record *find_record(const record_list *list, const PyFunctionObject *func) {
+    function_record *r = list != NULL && is_bare(func) ? list->first : NULL;
+    while (r != NULL && (r->globals != func->func_globals || r->defaults != func->func_defaults ||
+                         r->qualname != func->func_qualname)) {
+        r = r->next;
     }
     return r;
 }
 
-/* Forgetting what an earlier epoch said: the globals may be another dict at the same address. */
-static void renew(atoll_codec *codec, function_record *r, PyFunctionObject *func, uint64_t epoch) {
-    atoll_crossing before = r->crossing;
-    atoll_crossing now = atoll_function_crossing(codec, func);
-    if (now == CROSS_ERROR) {
-        PyErr_Clear();
-        now = CROSS_NOT;
+/* A new record for func, whose globals are watched; NULL (no exception) when there is no memory. */
+static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
+    record_list *list = records_of(codec, func);
+    if (list == NULL) {
+        list = PyMem_RawCalloc(1, sizeof *list);
+        if (list == NULL || PyUnstable_Code_SetExtra(func->func_code, codec->code_extra, list) < 0) {
+            PyErr_Clear();
+            free_list(list);
+            return NULL;
+        }
     }
-    r->crossing = now;
-    r->epoch = epoch;
-    (void)PyDict_Watch(codec->dict_watcher, func->func_globals);
-    if (now == CROSS_NOT || now == CROSS_MODULE) {
-        r->number = 0;
-    } else if (r->number == 0 || now != before || now == CROSS_MAIN) {
-        r->number = atoll_next_number();
+    function_record *r = PyMem_RawCalloc(1, sizeof *r);
+    if (r == NULL) {
+        return NULL;
     }
+    r->globals = func->func_globals;
+    r->defaults = Py_XNewRef(func->func_defaults);
+    r->qualname = Py_NewRef(func->func_qualname);
+    r->crossing = CROSS_NOT;
+    r->next = list->first;
+    list->first = r;
+    for (int i = 1; i < RECORDS_KEPT && r != NULL; i++) {
+        r = r->next;
+    }
+    if (r != NULL) {
+        free_records(r->next);
+        r->next = NULL;
+    }
+    return list->first;
 }
 
-uint64_t atoll_function_number(atoll_codec *codec, PyObject *obj) {
+int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
+    *number = 0;
     if (!PyFunction_Check(obj)) {
         return 0;
     }
     PyFunctionObject *func = (PyFunctionObject *)obj;
     uint64_t epoch = current_epoch();
-    function_record *r = record_of(codec, func);
-    if (r != NULL && r->epoch == epoch && speaks_for(r, func)) {
-        return r->number;
+    function_record *r = find_record(records_of(codec, func), func);
+    if (r != NULL && r->epoch == epoch) {
+        *number = r->number;
+        return 0;
     }
-    PyObject *exc = PyErr_GetRaisedException();
-    r = record_for(codec, func);
-    if (r != NULL && r->epoch != epoch) {
-        renew(codec, r, func, epoch);
-        r = record_of(codec, func); /* looking up its path may have run code */
+    if (codec->code_extra < 0 || !may_be_numbered(func) || !atoll_watch_globals(codec, func->func_globals)) {
+        return 0;
     }
-    PyErr_SetRaisedException(exc);
-    return r != NULL && speaks_for(r, func) ? r->number : 0;
+    /* Looking up its path may run code, which may do anything: only afterwards is the record looked at. */
+    PyObject *code = Py_NewRef(func->func_code);
+    atoll_crossing now = atoll_function_crossing(codec, func);
+    bool same = code == func->func_code && may_be_numbered(func);
+    Py_DECREF(code);
+    if (now == CROSS_ERROR || !same) {
+        return now == CROSS_ERROR ? -1 : 0;
+    }
+    r = find_record(records_of(codec, func), func);
+    if (r == NULL && (r = add_record(codec, func)) == NULL) {
+        return 0;
+    }
+    if (now == CROSS_NOT || now == CROSS_MODULE) {
+        r->number = 0;
+    } else if (r->number == 0 || now != r->crossing || now == CROSS_MAIN) {
+        r->number = atoll_next_number();
+    }
+    r->crossing = now;
+    r->epoch = epoch;
+    *number = r->number;
+    return 0;
 }
 
-uint64_t atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing) {
-    if (crossing != CROSS_STATELESS && crossing != CROSS_MAIN) {
-        return 0;
+/* ---- identities ---- */
+
+enum { ID_REF, ID_NUMBER, ID_CODE, ID_DEFAULTS, ID_QUALNAME, ID_PARTS };
+
+/* What is known of func, if it still is what it was: borrowed, or NULL, maybe with an exception. */
+static PyObject *known_identity(atoll_codec *codec, PyFunctionObject *func, PyObject *key) {
+    PyObject *entry = PyDict_GetItemWithError(codec->function_ids, key);
+    if (entry == NULL) {
+        return NULL;
     }
-    function_record *r = record_for(codec, func);
-    if (r == NULL) {
-        return 0;
-    }
-    if (r->identity == 0) {
-        r->identity = atoll_next_number();
-    }
-    return r->identity;
+    PyObject *ref = PyWeakref_NewRef((PyObject *)func, NULL); /* as long as func lives it is the same one */
+    Py_XDECREF(ref);
+    PyObject *defaults = func->func_defaults != NULL ? func->func_defaults : Py_None;
+    bool same = ref == PyTuple_GET_ITEM(entry, ID_REF) &&
+                func->func_code == PyTuple_GET_ITEM(entry, ID_CODE) &&
+                defaults == PyTuple_GET_ITEM(entry, ID_DEFAULTS) &&
+                func->func_qualname == PyTuple_GET_ITEM(entry, ID_QUALNAME);
+    return same ? entry : NULL;
 }
 
 int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity) {
-    function_record *r = record_for(codec, func);
-    if (r != NULL) {
-        r->identity = identity;
-    }
-    return atoll_weak_put(codec->function_refs, identity, (PyObject *)func);
-}
-
-/* ---- weak maps ---- */
-
-static PyObject *weak_target(PyObject *ref) {
-    PyObject *obj = PyObject_CallNoArgs(ref);
-    if (obj == Py_None) {
-        Py_DECREF(obj);
-        return NULL;
-    }
-    return obj;
-}
-
-PyObject *atoll_weak_get(PyObject *refs, uint64_t number) {
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *ref = key != NULL ? PyDict_GetItemWithError(refs, key) : NULL;
-    Py_XDECREF(key);
-    return ref != NULL ? weak_target(ref) : NULL;
-}
-
-/* Drops dead entries, so that the map stays within twice what is alive. */
-static int sweep(PyObject *refs) {
-    PyObject *items = PyDict_Items(refs);
-    if (items == NULL) {
-        return -1;
-    }
-    int rc = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items) && rc == 0; i++) {
-        PyObject *pair = PyList_GET_ITEM(items, i);
-        PyObject *obj = weak_target(PyTuple_GET_ITEM(pair, 1));
-        if (obj == NULL && !PyErr_Occurred()) {
-            rc = PyDict_DelItem(refs, PyTuple_GET_ITEM(pair, 0));
-        } else if (obj == NULL) {
-            rc = -1;
-        }
-        Py_XDECREF(obj);
-    }
-    Py_DECREF(items);
-    return rc;
-}
-
-int atoll_weak_put(PyObject *refs, uint64_t number, PyObject *obj) {
-    Py_ssize_t size = PyDict_GET_SIZE(refs);
-    if (size >= 256 && (size & (size - 1)) == 0 && sweep(refs) < 0) {
-        return -1;
-    }
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *ref = key != NULL ? PyWeakref_NewRef(obj, NULL) : NULL;
-    int rc = ref != NULL ? PyDict_SetItem(refs, key, ref) : -1;
-    Py_XDECREF(key);
+    PyObject *key = PyLong_FromVoidPtr(func);
+    PyObject *number = PyLong_FromUnsignedLongLong(identity);
+    PyObject *ref = PyWeakref_NewRef((PyObject *)func, NULL);
+    PyObject *defaults = func->func_defaults != NULL ? func->func_defaults : Py_None;
+    PyObject *entry =
+        key != NULL && number != NULL && ref != NULL
+            ? PyTuple_Pack(ID_PARTS, ref, number, func->func_code, defaults, func->func_qualname)
+            : NULL;
+    int rc = entry != NULL ? atoll_weak_store(codec->function_ids, key, entry) : -1;
+    Py_XDECREF(entry);
     Py_XDECREF(ref);
-    return rc;
+    Py_XDECREF(number);
+    Py_XDECREF(key);
+    return rc < 0 ? -1 : atoll_weak_put(codec->function_refs, identity, (PyObject *)func);
+}
+
+int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing,
+                            uint64_t *identity) {
+    *identity = 0;
+    if ((crossing != CROSS_STATELESS && crossing != CROSS_MAIN) || !may_be_numbered(func)) {
+        return 0;
+    }
+    PyObject *key = PyLong_FromVoidPtr(func);
+    PyObject *entry = key != NULL ? known_identity(codec, func, key) : NULL;
+    Py_XDECREF(key);
+    if (entry != NULL) {
+        *identity = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, ID_NUMBER));
+        return 0;
+    }
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    *identity = atoll_next_number();
+    return atoll_function_adopt(codec, func, *identity);
 }
 
 /* ---- the receiver's functions ---- */
@@ -330,4 +428,24 @@ int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func) {
     set[0] = (atoll_function_entry){number, Py_NewRef(func)};
     Py_XDECREF(oldest);
     return 0;
+}
+
+int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts) {
+    PyObject *out = PyList_New(0); /* they go when the table is as it should be */
+    int rc = out != NULL ? 0 : -1;
+    for (size_t i = 0; rc == 0 && codec->functions != NULL && i < ATOLL_FUNCTION_CACHE; i++) {
+        atoll_function_entry *entry = &codec->functions[i];
+        if (entry->func == NULL || !PyFunction_Check(entry->func)) {
+            continue;
+        }
+        PyObject *address = PyLong_FromVoidPtr(PyFunction_GET_GLOBALS(entry->func));
+        rc = address != NULL ? PyDict_Contains(dicts, address) : -1;
+        Py_XDECREF(address);
+        if (rc > 0 && (rc = PyList_Append(out, entry->func)) == 0) {
+            entry->number = 0;
+            Py_CLEAR(entry->func); /* not the last reference */
+        }
+    }
+    Py_XDECREF(out);
+    return rc < 0 ? -1 : 0;
 }

@@ -60,9 +60,10 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->class_numbers = PyDict_New();
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
+    codec->function_ids = PyDict_New();
     if (codec->origins == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
         codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL ||
-        atoll_numbers_start(codec) < 0) {
+        codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -89,7 +90,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) \
     DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) \
-    DO(class_numbers) DO(class_bytes) DO(function_refs)
+    DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
 
 int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg) {

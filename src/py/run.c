@@ -262,7 +262,10 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
         PyErr_Format(PyExc_TypeError, "expected a callable, got %R", callable);
         return NULL;
     }
-    call_target target = {.number = atoll_function_number(from->codec, callable)};
+    call_target target = {0};
+    if (atoll_function_number(from->codec, callable, &target.number) < 0) {
+        return NULL;
+    }
     atoll_session s;
     atoll_session_open(&s, entry);
     PyObject *result = NULL;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import os
 import pickle
 import signal
 import subprocess
@@ -210,7 +209,7 @@ class TestNoExceptionIsLost:
                     while not stop.is_set() and not waits_for_import(main):
                         pass
                     if not stop.is_set():
-                        os.kill(os.getpid(), signal.SIGINT)
+                        signal.pthread_kill(main.ident, signal.SIGINT)
 
                 other = threading.Thread(target=interrupt)
                 other.start()

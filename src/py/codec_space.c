@@ -1,0 +1,216 @@
+/* Namespaces: the globals dicts of functions that cross by value.
+ *
+ * Functions of a __main__ (or of what calls itself so: exec() with a dict of its own) cross with the globals that they
+ * name.  Those that share a dict at home share one in each receiver, and no others do.  So each such dict has a
+ * process-unique number, its "space", which functions carry.  In the interpreter that the dict belongs to (it is native
+ * there) the number leads to the dict itself; elsewhere, to a dict that stands for it, whose __name__ is '<fake __main__>'
+ * and which is no module's.
+ *
+ * One table of the process has all of them by address, with every other dict that is watched: a dict is taken out
+ * when it goes away, which its watcher tells, or with its interpreter's codec.  So a dict that is found by an interpreter that
+ * has its GIL is alive.
+ *
+ * A dict that stands for another is kept (codec->hidden) as long as that one exists: functions that come one by one,
+ * and die in between, find their state.  What stood for dicts that are gone is given up when functions cross the next
+ * time, or an interpreter is closed; with it, the receiver's cached functions that have it.
+ *
+ * Locks: `lock`, for a few instructions; leaf.
+ */
+#include "py/codec_internal.h"
+
+#include "port/port.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+typedef struct space {
+    struct space *next;
+    PyObject *dict;  /* not owned */
+    uint64_t number; /* 0: only watched */
+    int64_t interp;  /* whose dict it is */
+    bool native;
+} space;
+
+enum { BUCKETS = 1024 };
+
+static atoll_mutex lock = ATOLL_MUTEX_INIT;
+static space *buckets[BUCKETS];
+/* How many numbered native dicts are gone. */
+static _Atomic(uint64_t) deaths;
+
+static void after_fork(void) { atoll_mutex_init(&lock); }
+
+void atoll_spaces_start(void) {
+    static bool done;
+    atoll_mutex_lock(&lock);
+    if (!done) {
+        atoll_at_fork_child(after_fork);
+        done = true;
+    }
+    atoll_mutex_unlock(&lock);
+}
+
+static space **bucket_of(PyObject *dict) { return &buckets[atoll_memo_hash(dict) % BUCKETS]; }
+
+static space *find_locked(PyObject *dict) {
+    space *s = *bucket_of(dict);
+    while (s != NULL && s->dict != dict) {
+        s = s->next;
+    }
+    return s;
+}
+
+/* The dict of this number in this interpreter, or, with interp < 0, its native dict anywhere. */
+static space *find_number_locked(uint64_t number, int64_t interp) {
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (space *s = buckets[i]; s != NULL; s = s->next) {
+            if (s->number == number && (interp < 0 ? s->native : s->interp == interp)) {
+                return s;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool atoll_space_known(PyObject *dict) {
+    atoll_mutex_lock(&lock);
+    bool known = find_locked(dict) != NULL;
+    atoll_mutex_unlock(&lock);
+    return known;
+}
+
+int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool native) {
+    space *fresh = malloc(sizeof *fresh);
+    if (fresh == NULL) {
+        return -1;
+    }
+    atoll_mutex_lock(&lock);
+    space *s = find_locked(dict);
+    if (s == NULL) {
+        s = fresh;
+        fresh = NULL;
+        s->next = *bucket_of(dict);
+        *bucket_of(dict) = s;
+    }
+    *s = (space){
+        .next = s->next, .dict = dict, .number = number, .interp = codec->interp_id, .native = native};
+    atoll_mutex_unlock(&lock);
+    free(fresh);
+    return 0;
+}
+
+/* Takes out what is of this dict, or, with dict NULL, of this interpreter. */
+static void take_out(space **link, PyObject *dict, int64_t interp) {
+    space *out = NULL;
+    atoll_mutex_lock(&lock);
+    while (*link != NULL) {
+        space *s = *link;
+        if (dict != NULL ? s->dict != dict : s->interp != interp) {
+            link = &s->next;
+            continue;
+        }
+        *link = s->next;
+        s->next = out;
+        out = s;
+        if (s->native && s->number != 0) {
+            atomic_fetch_add(&deaths, 1);
+        }
+    }
+    atoll_mutex_unlock(&lock);
+    while (out != NULL) {
+        space *next = out->next;
+        free(out);
+        out = next;
+    }
+}
+
+void atoll_space_gone(PyObject *dict) { take_out(bucket_of(dict), dict, 0); }
+
+void atoll_spaces_forget(atoll_codec *codec) {
+    for (size_t i = 0; i < BUCKETS; i++) {
+        take_out(&buckets[i], NULL, codec->interp_id);
+    }
+}
+
+uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals) {
+    atoll_mutex_lock(&lock);
+    space *s = find_locked(globals);
+    uint64_t number = s != NULL ? s->number : 0;
+    atoll_mutex_unlock(&lock);
+    if (number == 0) {
+        number = atoll_next_number();
+        /* One that cannot be watched gets a number for this once: its address may come to be another's. */
+        if (atoll_watch_globals(codec, globals) && atoll_space_add(codec, globals, number, true) < 0) {
+            PyErr_NoMemory();
+            return 0;
+        }
+    }
+    return number;
+}
+
+static PyObject *make_hidden(atoll_codec *codec, uint64_t number) {
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *dict = key != NULL ? PyDict_New() : NULL;
+    int rc = -1;
+    if (dict != NULL && PyDict_SetItem(dict, codec->names[N_NAME], codec->names[N_FAKE_MAIN]) == 0 &&
+        PyDict_SetItem(dict, codec->names[N_BUILTINS], PyEval_GetBuiltins()) == 0) {
+        rc = PyDict_SetItem(codec->hidden, key, dict);
+    }
+    if (rc == 0 && atoll_watch_globals(codec, dict) && atoll_space_add(codec, dict, number, false) < 0) {
+        PyErr_NoMemory();
+        rc = -1;
+    }
+    Py_XDECREF(key);
+    if (rc < 0) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native) {
+    atoll_mutex_lock(&lock);
+    space *s = number != 0 ? find_number_locked(number, codec->interp_id) : NULL;
+    PyObject *dict = s != NULL ? Py_NewRef(s->dict) : NULL;
+    *native = s != NULL && s->native;
+    atoll_mutex_unlock(&lock);
+    if (dict == NULL) { /* it may be there, and not be watched */
+        PyObject *key = PyLong_FromUnsignedLongLong(number);
+        dict = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->hidden, key)) : NULL;
+        Py_XDECREF(key);
+    }
+    return dict != NULL || PyErr_Occurred() ? dict : make_hidden(codec, number);
+}
+
+static bool is_alive(uint64_t number) {
+    atoll_mutex_lock(&lock);
+    bool alive = find_number_locked(number, -1) != NULL;
+    atoll_mutex_unlock(&lock);
+    return alive;
+}
+
+int atoll_spaces_sweep(atoll_codec *codec) {
+    uint64_t now = atomic_load(&deaths);
+    if (codec->hidden == NULL || codec->deaths == now) {
+        return 0;
+    }
+    codec->deaths = now;
+    PyObject *items = PyDict_Items(codec->hidden);
+    PyObject *gone = items != NULL ? PyDict_New() : NULL; /* what goes, when nothing is looked at any more */
+    int rc = gone != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
+        PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
+        PyObject *dict = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+        if (!is_alive(PyLong_AsUnsignedLongLong(key))) {
+            PyObject *address = PyLong_FromVoidPtr(dict);
+            rc = address != NULL ? PyDict_SetItem(gone, address, dict) : -1;
+            rc = rc == 0 ? PyDict_DelItem(codec->hidden, key) : -1;
+            Py_XDECREF(address);
+        }
+    }
+    if (rc == 0 && PyDict_GET_SIZE(gone) != 0) {
+        rc = atoll_functions_give_up(codec, gone);
+    }
+    Py_XDECREF(items);
+    Py_XDECREF(gone);
+    return rc;
+}

@@ -1,0 +1,235 @@
+"""Which function is which, whose globals it has, and what is given up with whom: each test is a script of its own."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from helpers import run_python
+
+PRELUDE = """
+import gc, os, sys, types
+sys.modules["cloudpickle"] = None
+import atoll
+from helpers import identity
+interp = atoll.create()
+interp.exec(f"import sys; sys.path.insert(0, {str(sys.path[-1])!r})")
+call = interp.call
+
+def back(x): return call(identity, x)
+
+def namespace(source, **names):
+    names["__name__"] = "__main__"
+    exec(source, names)
+    return names
+
+def stand_ins():
+    import gc
+    return sum(type(o) is dict and o.get("__name__") == "<fake __main__>" for o in gc.get_objects())
+"""
+
+SCRIPTS = {
+    "functions of one code are different functions": """
+        def make(default=None):
+            def f(x=default): return x
+            return f
+        a, b = make(), make()
+        def look(table, members, listed):
+            return len(table), len(members), listed[0] is listed[1], listed[0] is listed[2]
+        assert call(look, {a: 1, b: 2}, {a, b}, [a, b, a]) == (2, 2, False, True)
+        x, y, z = back([a, b, a])
+        assert x is a and y is b and z is a
+        table = back({a: 1, b: 2})
+        assert table[a] == 1 and table[b] == 2
+        lambdas = [lambda x: x for _ in range(5)]
+        assert back(lambdas) == lambdas and len(set(call(identity, lambdas))) == 5
+        many = [make(i) for i in range(30)]
+        for _ in range(3):
+            assert [call(f) for f in many] == list(range(30))
+            assert back(many) == many
+    """,
+    "a function whose code is replaced": """
+        K = 1
+        def f(): return ("old", K)
+        def new(): return ("new", K)
+        keep = lambda f: globals().setdefault("kept", []).append(f)
+        assert call(f)[0] == "old"
+        call(keep, f)
+        f.__code__ = new.__code__
+        assert call(f)[0] == "new"
+        assert call(lambda g: g(), f)[0] == "new"
+        f.__defaults__ = ()
+        assert back(f) is f
+    """,
+    "namespaces are apart": """
+        source = "def f(): return X, helper()\\ndef helper(): return X * 10\\ndef g(): global X; X += 1"
+        one, two = namespace(source, X=1), namespace(source, X=2)
+        def both(f, g): return f(), g()
+        for _ in range(2):
+            assert call(both, one["f"], two["f"]) == ((1, 10), (2, 20))
+        call(one["g"])
+        assert call(both, one["f"], two["f"]) == ((2, 20), (2, 20))  # state stays, and stays apart
+        X = 5
+        def f(): return X
+        assert call(f) == 5
+        assert call(both, one["f"], f) == ((2, 20), 5)
+        assert back(one["f"]) is one["f"] and back(f) is f
+        exec("def helper(): return 'new'", one)
+        assert call(both, one["f"], two["f"]) == ((2, "new"), (2, 20))
+    """,
+    "a function that comes home finds its own namespace": """
+        one = namespace("def f(): return X\\ndef outer():\\n def inner(): return X\\n return inner", X=1)
+        X = 2
+        f = call(one["outer"])
+        assert f.__globals__ is one and f() == 1
+        one["X"] = 3
+        assert f() == 3
+    """,
+    "what comes home overwrites nothing": """
+        def helper(): return "first"
+        def make():
+            def cb(): return helper()
+            return cb
+        def other(): return helper()
+        K = [1]
+        keep = lambda *fs: globals().update(kept=fs)
+        give = lambda: globals()["kept"]
+        cb = make()
+        call(keep, cb, other)
+        del cb, other, make
+        def helper(): return "second"
+        cb, other = call(give)
+        assert helper() == cb() == other() == "second"
+        assert cb.__globals__ is other.__globals__ is globals()
+        del helper, cb, other
+        cb, other = call(give)
+        assert helper() == cb() == "first"  # nothing was bound to that name any more
+    """,
+    "a result of a future overwrites nothing": """
+        def helper(): return "first"
+        def job(x):
+            def cb(): return helper()
+            return cb
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            future = pool.submit(job, 1)
+            pool.submit(abs, 1).result()
+            def helper(): return "second"
+            def job(x): return None
+            assert future.result()() == helper() == "second"
+    """,
+    "a module that is bound anew": """
+        import json as m
+        def f(): return m.__name__
+        assert call(f) == call(f) == "json"
+        import pickle as m
+        assert call(f) == "pickle"
+        m = "text"
+        def g(): return m
+        assert call(g) in ("text", sys.modules["pickle"])
+    """,
+    "a module of the same name from another file": """
+        import importlib.util, tempfile
+        folder = tempfile.mkdtemp()
+        def load(text):
+            path = os.path.join(tempfile.mkdtemp(dir=folder), "plug.py")
+            with open(path, "w") as file:
+                file.write(f"class C:\\n    text = {text!r}\\ndef f(): return C.text\\n")
+            spec = importlib.util.spec_from_file_location("plug", path)
+            module = sys.modules["plug"] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+        for text in ("one", "two"):
+            module = load(text)
+            with atoll.create() as fresh:
+                assert fresh.call(getattr, module.C(), "text") == text
+                assert fresh.call(module.f) == text
+        module.__file__ = load("three").__file__  # reloaded from there
+        sys.modules["plug"] = module
+        with atoll.create() as fresh:
+            assert fresh.call(getattr, module.C(), "text") == "three"
+    """,
+    "namespaces that are gone are given up": """
+        def once():
+            with atoll.create() as other:
+                other.exec("big = [0] * 100000\\ndef f(): return len(big)\\ndef g(): return f()")
+                g = other.call(eval, "g")
+                assert g() == 100000
+        once()
+        gc.collect()
+        before = stand_ins()
+        for _ in range(20):
+            once()
+        gc.collect()
+        assert stand_ins() <= before + 1
+        del once
+
+        def there(f): return f()
+        for i in range(30):
+            space = namespace("def f(): return g()\\ndef g(): return X", X=i)
+            assert call(there, space["f"]) == i
+            assert call(space["f"]) == i
+        del space
+        gc.collect()
+        call(there, lambda: stand_ins())  # which crosses with its globals: what is gone is noticed
+        call(gc.collect)
+        assert call(stand_ins) <= 3
+    """,
+    "globals with keys that run code": """
+        space = namespace("x = 1\\ndef f(): return x")
+        call(space["f"])
+        compared = 0
+        class Key:
+            def __init__(self, n): self.n = n
+            def __hash__(self): return hash("x")
+            def __eq__(self, other):
+                global compared
+                compared += 1
+                return isinstance(other, Key) and other.n == self.n
+        def use(table):
+            global compared
+            compared = 0
+            table[Key(1)] = "old"
+            table[Key(1)] = "new"
+            table["x"] = len
+            table["x"] = 1
+            del table[Key(1)]
+            return compared
+        assert use(dict(space)) == use(space)  # CPython compares, the watcher does not
+        space["x"] = 2
+        assert space["f"]() == 2
+    """,
+    "code that is replaced while its path is looked up": """
+        def make(source):
+            space = {"__name__": "odd", "x": 1}
+            exec(source, space)
+            return space["f"]
+        f = make("def f(): return x")
+        f.__module__ = "odd"
+        armed = True
+        class Odd:
+            def __getattr__(self, name):
+                global armed
+                if name == "f" and armed:
+                    armed = False
+                    f.__code__ = make("def f(): return x + 1").__code__
+                    gc.collect()
+                raise AttributeError(name)
+        sys.modules["odd"] = Odd()
+        for _ in range(2):
+            try:
+                call(f)
+                raise AssertionError("sent")
+            except atoll.NotShareableError:
+                pass
+    """,
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script(name):
+    source = PRELUDE + textwrap.dedent(SCRIPTS[name]) + "\ninterp.close()\nprint('done')\n"
+    ended = run_python(source, "-X", "dev")
+    assert ended.stdout == "done\n", ended.stderr
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
