@@ -70,6 +70,7 @@ def run_path(path: str, kind: str = "enable") -> str:
 
 
 STATE, MIDDLE, PLAIN = "libextstate-1a2b3c4d.so", "libextmiddle-5e6f7a8b.so.1", "libextplain-9c0d1e2f.so.2"
+INHERITS = "libextinherits-2b3c4d5e.so"
 THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
 BESIDE = run_path("$ORIGIN")
 IN_LIBS = run_path(f"$ORIGIN/{LIBS}")
@@ -81,6 +82,7 @@ LIBRARIES = [
     library("lib_state.c", STATE),
     library("lib_middle.c", MIDDLE, BESIDE, needs=(STATE,)),
     library("lib_plain.c", PLAIN),
+    library("lib_middle.c", INHERITS, needs=(STATE,)),
     library("lib_throw.cc", THROW),
     # Not where the extension that needs it looks for it.
     Target("lib_missing.c", f"elsewhere/{MISSING}", (f"-Wl,-soname,{MISSING}",)),
@@ -161,6 +163,14 @@ EXTENSIONS = [
         *HELPED_MIDDLE,
         run_path(UP_IN_LIBS),
         needs=(MIDDLE, STATE),
+    ),
+    extension(
+        "ext_helped.c",
+        "extpkg/_inherits",
+        "-DNAME=_inherits",
+        *HELPED_MIDDLE,
+        run_path(UP_IN_LIBS, "disable"),
+        needs=(INHERITS, STATE),
     ),
 ]
 LAYOUTS = [

@@ -56,6 +56,7 @@ ISOLATED = [
     "ext_tss",
     "ext_unique",
     "ext_worker",
+    "extpkg._inherits",
     "extpkg._middle",
     "extpkg._rpath",
     "extpkg._runpath",

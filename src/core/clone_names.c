@@ -70,6 +70,52 @@ static const char *const later_callers[] = {
     "libQt5*", "libQt6*", "libgobject-2*", "libglib-2*", "libgtk-*", "libgit2*", "libcuda*", NULL,
 };
 
+/* They come with packages and still are for the process: linear algebra, whose threads and buffers are one pool for all
+ * and which keeps nothing that it is given; schedulers, allocators, drivers and windows. */
+static const char *const process_wide_libraries[] = {
+    "libopenblas*",
+    "libscipy_openblas*",
+    "libblas*",
+    "liblapack*",
+    "libcblas*",
+    "libblis*",
+    "libflexiblas*",
+    "libatlas*",
+    "libmkl_*",
+    "libarmpl*",
+    "libnvpl*",
+    "libtbb*",
+    "libhwloc*",
+    "libnuma*",
+    "libjemalloc*",
+    "libtcmalloc*",
+    "libmimalloc*",
+    "libmpi*",
+    "libopen-pal*",
+    "libopen-rte*",
+    "libOpenCL*",
+    "libGL*",
+    "libEGL*",
+    "libOpenGL*",
+    "libdrm*",
+    "libX*",
+    "libxcb*",
+    "libwayland*",
+    "libvulkan*",
+    "libamd*",
+    "libroc*",
+    "libhsa*",
+    "libhip*",
+    "librccl*",
+    "libMIOpen*",
+    "libsycl*",
+    "libze_*",
+    "libcusparseLt*",
+    "libcudss*",
+    "libnv*",
+    NULL,
+};
+
 static bool matches(const char *const *patterns, const char *name) {
     for (; *patterns != NULL; patterns++) {
         size_t length = strlen(*patterns);
@@ -85,6 +131,11 @@ bool atoll_name_is_system(const char *name) { return matches(system_libraries, a
 
 bool atoll_name_wants_clone(const char *name) {
     return matches(cloned_libraries, atoll_name_last_part(name));
+}
+
+bool atoll_name_is_process_wide(const char *name) {
+    const char *last = atoll_name_last_part(name);
+    return matches(process_wide_libraries, last) || matches(system_libraries, last);
 }
 
 bool atoll_name_calls_back(const char *name) { return matches(later_callers, atoll_name_last_part(name)); }

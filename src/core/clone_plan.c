@@ -1,11 +1,26 @@
 /* Planning: which files are cloned for an extension (clones.h).
  *
  * A library is found where the dynamic linker would find it: under its name among those that are loaded already, then
- * in the directories of the file that needs it.  What is found is needed by its path from then on, so that the clone,
- * which lies elsewhere, needs the same file.
+ * in the directories of the file that needs it (a DT_RPATH is good for what that needs in turn, unless it has a DT_RUNPATH).
+ * What is found is needed by its path from then on, so that the clone, which lies elsewhere, needs the same file.
  *
- * That a library needs no clone is a fact about the file and those that it needs.  It is remembered by path and
- * file identity, so that a large library is read once in a process and not once for each extension that needs it.
+ * A library is cloned when one of these holds:
+ *
+ *   it calls Python, or is known to keep state for one interpreter (clone_names.c)
+ *   it comes with the package         it lies below the directory that the extension is imported from, or in one of
+ *                                     the name NAME.libs, as wheels have them: made for the extension, and as likely to keep what it was given (a callback, an object whose
+ *                                     class is in the extension).  But not one that is known to be for the process, has
+ *                                     a part in the static block of thread-local storage, of which a process has few,
+ *                                     or asks never to be unloaded
+ *   it needs one that is cloned       or its own would be the original's
+ *
+ * What a library that is for the process needs itself is left to that as well, unless it calls Python.
+ *
+ * First all files are looked at, each once, although they may need each other in a circle; then the rules are applied
+ * until nothing changes; then what is left needs no clone.
+ *
+ * That a library needs no clone is a fact about the file and those that it needs.  It is remembered by its file
+ * identity, so that a large library is read once in a process and not once for each extension that needs it.
  */
 #include "core/clones.h"
 
@@ -15,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OUT_OF_MEMORY = -1, PLAIN = -2, FAILED = -3 }; /* instead of a node's place */
+enum { NONE = -1, UNREADABLE = -2, FAILED = -3 }; /* instead of a node's place */
 
 /* ---- what is known of files ---- */
 
@@ -23,25 +38,26 @@ typedef struct plain_file {
     struct plain_file *next;
     atoll_file_id id;
     bool calls_back;
+    bool packaged; /* even where it comes with a package */
 } plain_file;
 
 static atoll_mutex plain_lock = ATOLL_MUTEX_INIT;
 static plain_file *plain_files;
 
-static const plain_file *find_plain(const atoll_file_id *id) {
+static const plain_file *find_plain(const atoll_file_id *id, bool packaged) {
     atoll_mutex_lock(&plain_lock);
     const plain_file *known = plain_files;
-    while (known != NULL && !atoll_file_same(&known->id, id)) {
+    while (known != NULL && (!atoll_file_same(&known->id, id) || (packaged && !known->packaged))) {
         known = known->next;
     }
     atoll_mutex_unlock(&plain_lock);
     return known; /* never freed */
 }
 
-static void remember_plain(const atoll_file_id *id, bool calls_back) {
+static void remember_plain(const atoll_file_id *id, bool packaged, bool calls_back) {
     plain_file *known = malloc(sizeof *known);
     if (known != NULL) {
-        *known = (plain_file){.id = *id, .calls_back = calls_back};
+        *known = (plain_file){.id = *id, .calls_back = calls_back, .packaged = packaged};
         atoll_mutex_lock(&plain_lock);
         known->next = plain_files;
         plain_files = known;
@@ -136,8 +152,35 @@ static char *find_loaded(const char *name) {
     return path;
 }
 
-/* Where the library is that `elf` needs under this name; malloc, or NULL: nowhere, or nobody knows. */
-static char *find_library(const atoll_elf *elf, const char *name) {
+/* The chain of files that need each other, from the one that is looked at to the one that was asked for. */
+typedef struct visit {
+    const struct visit *outer;
+    size_t node;
+} visit;
+
+/* The lists of DT_RPATH that are good for what the node needs, in their order; malloc, or NULL: none, or out of memory. */
+static char *rpath_of(const atoll_clone_plan *plan, const visit *self) {
+    char *all = NULL;
+    for (const visit *v = self; v != NULL; v = v->outer) {
+        const atoll_elf *elf = &plan->nodes[v->node].elf;
+        if (elf->rpath == NULL || elf->runpath != NULL) {
+            continue;
+        }
+        char *own = atoll_clone_search_path(elf->rpath, elf->path);
+        char *more = NULL;
+        if (own != NULL && own[0] != '\0' &&
+            asprintf(&more, "%s%s%s", all != NULL ? all : "", all != NULL ? ":" : "", own) >= 0) {
+            free(all);
+            all = more;
+        }
+        free(own);
+    }
+    return all;
+}
+
+/* Where the library is that the node needs under this name; malloc, or NULL: nowhere, or nobody knows. */
+static char *find_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
+    const atoll_elf *elf = &plan->nodes[self->node].elf;
     if (strchr(name, '/') != NULL) {
         char *path = expand(name, strlen(name), elf->path);
         char *found = path != NULL ? atoll_dl_find(path, NULL, NULL) : NULL;
@@ -148,16 +191,45 @@ static char *find_library(const atoll_elf *elf, const char *name) {
     if (found != NULL) {
         return found;
     }
-    const char *list = elf->runpath != NULL ? elf->runpath : elf->rpath;
-    found = find_in_odd_directories(list, elf->path, name);
-    char *directories = found == NULL && list != NULL ? atoll_clone_search_path(list, elf->path) : NULL;
-    if (found == NULL) {
-        bool given = directories != NULL && directories[0] != '\0';
-        found = atoll_dl_find(name, given && elf->runpath == NULL ? directories : NULL,
-                              given && elf->runpath != NULL ? directories : NULL);
+    found = find_in_odd_directories(elf->runpath != NULL ? elf->runpath : elf->rpath, elf->path, name);
+    if (found != NULL) {
+        return found;
     }
-    free(directories);
+    char *runpath = elf->runpath != NULL ? atoll_clone_search_path(elf->runpath, elf->path) : NULL;
+    char *rpath = elf->runpath == NULL ? rpath_of(plan, self) : NULL;
+    found = atoll_dl_find(name, rpath, runpath != NULL && runpath[0] != '\0' ? runpath : NULL);
+    free(rpath);
+    free(runpath);
     return found;
+}
+
+/* Whether the file is in a directory such as wheels have for the libraries that they bring. */
+static bool is_in_libs(const char *file) {
+    static const char ending[] = ".libs";
+    const char *slash = strrchr(file, '/');
+    size_t length = slash != NULL ? (size_t)(slash - file) : 0;
+    return length > sizeof ending && memcmp(slash - (sizeof ending - 1), ending, sizeof ending - 1) == 0;
+}
+
+/* Whether the file comes with the package of what is loaded: lies below the root, whatever `..` is in its path, or among
+ * a wheel's libraries. */
+static bool is_packaged(const atoll_clones *set, const char *file) {
+    size_t length = set->root != NULL ? strlen(set->root) : 0;
+    if (is_in_libs(file)) {
+        return true;
+    }
+    if (length == 0 || strncmp(file, set->root, length) != 0 || file[length] != '/') {
+        return false;
+    }
+    long depth = 0;
+    for (const char *part = file + length; *part != '\0' && depth >= 0;) {
+        part += strspn(part, "/");
+        size_t size = strcspn(part, "/");
+        bool up = size == 2 && strncmp(part, "..", 2) == 0;
+        depth += up ? -1 : size > 0 && !(size == 1 && *part == '.');
+        part += size;
+    }
+    return depth > 0;
 }
 
 /* ---- the plan ---- */
@@ -202,29 +274,14 @@ static void free_node(atoll_clone_node *node) {
     }
 }
 
-static long add_node(atoll_clone_plan *plan, const atoll_clone_node *node) {
-    if (plan->count == plan->room) {
-        size_t room = plan->room * 2 + 8;
-        atoll_clone_node *nodes = realloc(plan->nodes, room * sizeof *nodes);
-        if (nodes == NULL) {
-            return OUT_OF_MEMORY;
-        }
-        plan->nodes = nodes;
-        plan->room = room;
-    }
-    plan->nodes[plan->count] = *node;
-    return (long)plan->count++;
-}
-
+/* The place of a file, or -1. */
 static long find_node(const atoll_clone_plan *plan, const atoll_file_id *id) {
     for (size_t i = 0; i < plan->count; i++) {
-        const atoll_clone_node *node = &plan->nodes[i];
-        const atoll_file_id *own = node->existing != NULL ? &node->existing->id : atoll_elf_id(&node->elf);
-        if (atoll_file_same(own, id)) {
+        if (atoll_file_same(&plan->nodes[i].id, id)) {
             return (long)i;
         }
     }
-    return PLAIN;
+    return -1;
 }
 
 atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id) {
@@ -236,124 +293,231 @@ atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id)
     return NULL;
 }
 
-/* The chain of files that are being looked at: what needs itself is not looked at again. */
-typedef struct visit {
-    const struct visit *outer;
-    const atoll_file_id *id;
-} visit;
-
-static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library,
-                       bool *calls_back);
-
-/* Looks at one library that the node needs; its place, PLAIN or FAILED. */
-static long visit_needed(atoll_clone_plan *plan, atoll_clone_node *node, size_t i, const visit *self,
-                         bool *calls_back) {
-    const char *name = node->elf.needed[i];
-    *calls_back |= atoll_name_calls_back(name);
-    char *path = find_library(&node->elf, name);
-    if (path == NULL) {
-        return PLAIN; /* the dynamic linker will say that it is missing, unless it knows better */
-    }
-    long place = atoll_name_is_system(name) ? PLAIN : visit_file(plan, path, self, true, calls_back);
-    if (place == PLAIN) {
-        node->needed[i] = path; /* to be pinned; one of the system's goes on being needed by its name */
-        return PLAIN;
-    }
-    free(path);
-    return place;
-}
-
-static long visit_open(atoll_clone_plan *plan, atoll_clone_node *node, const visit *self, bool *calls_back) {
-    size_t n = node->elf.nneeded;
-    node->needed = calloc(n + 1, sizeof *node->needed);
-    node->children = calloc(n + 1, sizeof *node->children);
-    if (node->needed == NULL || node->children == NULL) {
-        return out_of_memory(plan);
-    }
-    bool wanted = !node->library || node->elf.imports_python || atoll_name_wants_clone(node->file);
-    for (size_t i = 0; i < n; i++) {
-        node->children[i] = visit_needed(plan, node, i, self, calls_back);
-        if (node->children[i] == FAILED) {
-            return FAILED;
-        }
-        wanted |= node->children[i] >= 0;
-    }
-    if (!wanted) {
-        return PLAIN;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (node->needed[i] != NULL && pin_later(plan, node->needed[i]) != 0) {
+/* A new node, which takes over what `node` has; FAILED with its own parts freed. */
+static long add_node(atoll_clone_plan *plan, atoll_clone_node *node) {
+    if (plan->count == plan->room) {
+        size_t room = plan->room * 2 + 8;
+        atoll_clone_node *nodes = realloc(plan->nodes, room * sizeof *nodes);
+        if (nodes == NULL) {
+            free_node(node);
             return out_of_memory(plan);
         }
-        if (node->needed[i] != NULL && atoll_name_is_system(node->elf.needed[i])) {
-            free(node->needed[i]);
-            node->needed[i] = NULL;
+        plan->nodes = nodes;
+        plan->room = room;
+    }
+    plan->nodes[plan->count] = *node;
+    return (long)plan->count++;
+}
+
+static long cannot_read(atoll_clone_plan *plan, const char *file, const char *why) {
+    (void)snprintf(plan->why->text, sizeof plan->why->text, "%s: %s", file, why);
+    return UNREADABLE;
+}
+
+static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library);
+
+/* Looks at what the node needs.  0 or FAILED. */
+static long visit_needed(atoll_clone_plan *plan, const visit *self) {
+    size_t n = plan->nodes[self->node].elf.nneeded;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = plan->nodes[self->node].elf.needed[i];
+        plan->nodes[self->node].calls_back |= atoll_name_calls_back(name);
+        char *path = find_library(plan, self, name);
+        if (path == NULL) {
+            continue; /* the dynamic linker will say that it is missing, unless it knows better */
+        }
+        long place = atoll_name_is_system(name) ? NONE : visit_file(plan, path, self, true);
+        atoll_clone_node *node = &plan->nodes[self->node]; /* after that: nodes may have moved */
+        node->needed[i] = path;
+        node->children[i] = place >= 0 ? place : NONE;
+        if (place == FAILED) {
+            return FAILED;
         }
     }
-    long place = add_node(plan, node);
-    return place >= 0 ? place : out_of_memory(plan);
+    return 0;
 }
 
-static void cannot_read(atoll_clone_plan *plan, const char *file, const char *why) {
-    (void)snprintf(plan->why->text, sizeof plan->why->text, "%s: %s", file, why);
-}
-
-static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library,
-                       bool *calls_back) {
-    atoll_file_id id;
-    if (atoll_file_identify(file, &id) != 0) {
+/* The place of a file that may or may not be cloned; UNREADABLE (a library: then it is the dynamic linker's matter) or
+ * FAILED, with why. */
+static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library) {
+    atoll_clone_node node = {.library = library};
+    if (atoll_file_identify(file, &node.id) != 0) {
         char text[300];
         (void)snprintf(text, sizeof text, "cannot open shared object file: %s", strerror(errno));
-        cannot_read(plan, file, text);
-        return library ? PLAIN : FAILED;
+        return cannot_read(plan, file, text);
     }
-    long place = find_node(plan, &id);
+    long place = find_node(plan, &node.id);
     if (place >= 0) {
         return place;
     }
-    atoll_clone_node node = {.library = library, .existing = atoll_clones_find(plan->set, &id)};
+    node.existing = atoll_clones_find(plan->set, &node.id);
     if (node.existing != NULL) {
-        place = add_node(plan, &node);
-        return place >= 0 ? place : out_of_memory(plan);
+        node.wanted = true;
+        node.strong = !node.existing->packaged;
+        return add_node(plan, &node);
     }
-    const plain_file *plain = library ? find_plain(&id) : NULL;
-    for (const visit *seen = outer; seen != NULL && plain == NULL; seen = seen->outer) {
-        if (atoll_file_same(seen->id, &id)) {
-            return PLAIN;
-        }
-    }
+    node.packaged = library && is_packaged(plan->set, file);
+    const plain_file *plain = library ? find_plain(&node.id, node.packaged) : NULL;
     if (plain != NULL) {
-        *calls_back |= plain->calls_back;
-        return PLAIN;
+        node.known = true;
+        node.calls_back = plain->calls_back;
+        return add_node(plan, &node);
     }
     atoll_elf_error error;
     if (atoll_elf_open(&node.elf, file, &error) != 0) {
-        cannot_read(plan, file, error.text);
-        return library ? PLAIN : FAILED;
+        return cannot_read(plan, file, error.text);
     }
-    const visit self = {outer, &id};
-    bool below = atoll_name_calls_back(file);
+    node.calls_back = atoll_name_calls_back(file);
+    node.strong = !library || node.elf.imports_python || atoll_name_wants_clone(file);
+    node.anchored = node.calls_back || node.elf.stays || atoll_name_is_process_wide(file);
     node.file = strdup(file);
-    place = node.file != NULL ? visit_open(plan, &node, &self, &below) : out_of_memory(plan);
-    if (place < 0) {
+    node.needed = calloc(node.elf.nneeded + 1, sizeof *node.needed);
+    node.children = malloc((node.elf.nneeded + 1) * sizeof *node.children);
+    if (node.file == NULL || node.needed == NULL || node.children == NULL) {
         free_node(&node);
+        return out_of_memory(plan);
     }
-    if (place == PLAIN) {
-        remember_plain(&id, below);
+    for (size_t i = 0; i <= node.elf.nneeded; i++) {
+        node.children[i] = NONE;
     }
-    *calls_back |= below;
+    place = add_node(plan, &node);
+    if (place == FAILED) {
+        return FAILED;
+    }
+    const visit self = {outer, (size_t)place};
+    if (visit_needed(plan, &self) == FAILED) {
+        return FAILED;
+    }
+    plan->nodes[place].order = ++plan->visited;
     return place;
+}
+
+/* One rule for a node and one that it needs; true when that changed something. */
+typedef bool rule(atoll_clone_node *node, atoll_clone_node *child);
+
+static bool set(bool *flag, bool value) {
+    bool changed = value && !*flag;
+    *flag |= value;
+    return changed;
+}
+
+/* Whoever needs what calls Python, or calls back, is like that itself. */
+static bool is_strong(atoll_clone_node *node, atoll_clone_node *child) {
+    bool changed = set(&node->strong, child->strong);
+    return set(&node->calls_back, child->calls_back) || changed;
+}
+
+static bool is_anchored(atoll_clone_node *node, atoll_clone_node *child) {
+    return set(&child->anchored, node->anchored && !node->strong && !child->strong);
+}
+
+static bool is_wanted(atoll_clone_node *node, atoll_clone_node *child) {
+    return set(&node->wanted, child->wanted && (!node->anchored || node->strong));
+}
+
+static void apply(atoll_clone_plan *plan, rule *each) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < plan->count; i++) {
+            atoll_clone_node *node = &plan->nodes[i];
+            for (size_t k = 0; k < node->elf.nneeded; k++) {
+                if (node->children[k] >= 0) {
+                    changed |= each(node, &plan->nodes[node->children[k]]);
+                }
+            }
+        }
+    }
+}
+
+static void decide(atoll_clone_plan *plan) {
+    apply(plan, is_strong);
+    apply(plan, is_anchored);
+    for (size_t i = 0; i < plan->count; i++) {
+        atoll_clone_node *node = &plan->nodes[i];
+        node->wanted |= node->strong || (node->packaged && !node->known && !node->anchored);
+    }
+    apply(plan, is_wanted);
+}
+
+/* What is needed but not cloned is pinned, and needed by its path; one of the system's goes on being needed by its name.
+ * 0 or -1 with why. */
+static int settle_needs(atoll_clone_plan *plan, atoll_clone_node *node) {
+    for (size_t i = 0; i < node->elf.nneeded; i++) {
+        if (node->needed[i] == NULL) {
+            continue;
+        }
+        bool cloned = node->children[i] >= 0 && plan->nodes[node->children[i]].wanted;
+        if (!cloned && pin_later(plan, node->needed[i]) != 0) {
+            (void)out_of_memory(plan);
+            return -1;
+        }
+        if (cloned || atoll_name_is_system(node->elf.needed[i])) {
+            free(node->needed[i]);
+            node->needed[i] = NULL;
+        }
+        node->children[i] = cloned ? node->children[i] : NONE;
+    }
+    return 0;
+}
+
+static int by_order(const void *one, const void *other) {
+    const atoll_clone_node *a = one, *b = other;
+    return a->order < b->order ? -1 : a->order > b->order;
+}
+
+/* Leaves what is cloned, dependencies first.  0 or -1 with why. */
+static int select_wanted(atoll_clone_plan *plan) {
+    size_t *places = calloc(plan->count + 1, sizeof *places);
+    if (places == NULL) {
+        (void)out_of_memory(plan);
+        return -1;
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        atoll_clone_node *node = &plan->nodes[i];
+        if (!node->wanted) {
+            if (!node->known) {
+                remember_plain(&node->id, node->packaged, node->calls_back);
+            }
+            free_node(node);
+            continue;
+        }
+        node->was = i;
+        plan->nodes[count++] = *node;
+    }
+    plan->count = count;
+    qsort(plan->nodes, count, sizeof *plan->nodes, by_order);
+    for (size_t i = 0; i < count; i++) {
+        places[plan->nodes[i].was] = i;
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < plan->nodes[i].elf.nneeded; k++) {
+            long *child = &plan->nodes[i].children[k];
+            *child = *child >= 0 ? (long)places[*child] : NONE;
+        }
+    }
+    free(places);
+    return 0;
 }
 
 int atoll_clone_plan_make(atoll_clone_plan *plan, const atoll_clones *set, const char *file, bool library,
                           atoll_clone_error *why) {
     *plan = (atoll_clone_plan){.set = set, .why = why};
     why->text[0] = '\0';
-    long place = visit_file(plan, file, NULL, library, &plan->calls_back);
-    if (place == PLAIN) {
-        return 1;
+    long place = visit_file(plan, file, NULL, library);
+    if (place < 0) {
+        return place == UNREADABLE && library ? 1 : -1;
     }
-    return place >= 0 ? 0 : -1;
+    why->text[0] = '\0'; /* of libraries that could not be read */
+    decide(plan);
+    plan->calls_back = plan->nodes[place].calls_back;
+    bool wanted = plan->nodes[place].wanted;
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->nodes[i].wanted && settle_needs(plan, &plan->nodes[i]) != 0) {
+            return -1;
+        }
+    }
+    return select_wanted(plan) != 0 ? -1 : wanted ? 0 : 1;
 }
 
 void atoll_clone_plan_free(atoll_clone_plan *plan) {

@@ -156,8 +156,9 @@ static int no_memory(loading *l) {
     return -1;
 }
 
-static int write_clone(loading *l, size_t i) {
-    atoll_clone_node *node = &l->plan.nodes[i];
+/* An empty file; all have one before any is written, as they may need each other in a circle. */
+static int make_clone(loading *l, size_t i) {
+    const atoll_clone_node *node = &l->plan.nodes[i];
     atoll_clone *clone = calloc(1, sizeof *clone);
     if (clone == NULL) {
         return no_memory(l);
@@ -165,6 +166,7 @@ static int write_clone(loading *l, size_t i) {
     l->made[i] = clone;
     clone->fd = -1;
     clone->library = node->library;
+    clone->packaged = !node->strong;
     clone->id = *atoll_elf_id(&node->elf);
     clone->file = strdup(node->file);
     clone->name = make_name(l->set, l->made, l->plan.count, node->file);
@@ -177,6 +179,12 @@ static int write_clone(loading *l, size_t i) {
         (void)snprintf(text, sizeof text, "no file for its clone can be made: %s", strerror(errno));
         return fail(l->why, node->file, text);
     }
+    return 0;
+}
+
+static int write_clone(loading *l, size_t i) {
+    atoll_clone_node *node = &l->plan.nodes[i];
+    atoll_clone *clone = l->made[i];
     atoll_elf_rename *renames = calloc(node->elf.nneeded + 1, sizeof *renames);
     const char *list = node->elf.runpath != NULL ? node->elf.runpath : node->elf.rpath;
     char *search_path = list != NULL ? atoll_clone_search_path(list, node->file) : NULL;
@@ -337,7 +345,10 @@ static int load_planned(loading *l) {
     }
     int rc = load_shim(l->set, &l->scratch, l->why);
     for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
-        rc = l->plan.nodes[i].existing == NULL ? write_clone(l, i) : 0;
+        rc = l->plan.nodes[i].existing == NULL ? make_clone(l, i) : 0;
+    }
+    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
+        rc = l->made[i] != NULL ? write_clone(l, i) : 0;
     }
     if (rc == 0 && reserve(l) == 0) {
         rc = open_all(l);

@@ -3,8 +3,9 @@
  * Loading an extension goes through these steps; the first three touch nothing but files.
  *
  *   plan      (clone_plan.c) reads the extension and what it needs, and decides which libraries are cloned with it: those
- *             that call Python, those known to keep state for one interpreter (clone_names.c), and those that need
- *             another one that is cloned.  Which libraries need no clone is remembered for the whole process.
+ *             that call Python, those known to keep state for one interpreter (clone_names.c), those that come with the
+ *             package, and those that need another one that is cloned.  Which libraries need no clone is remembered
+ *             for the whole process.
  *   write     the clones, into a directory that exists only meanwhile, or into memory
  *   pin       what is not cloned but needed is loaded for itself and for good: for itself, so that nothing of it is
  *             bound to one interpreter's clone; for good, because threads and exit functions may point into it
@@ -42,6 +43,7 @@ typedef struct {
     uint64_t bytes; /* that it does not share with the original */
     int fd;         /* of a file in memory, or -1 */
     bool library;   /* not an extension module */
+    bool packaged;  /* cloned only because it comes with a package */
 } atoll_clone;
 
 typedef struct {
@@ -50,7 +52,8 @@ typedef struct {
     const atoll_shim *shim;
     /* Before a clone is unloaded, with the memory it is in: whether Python knows nothing in it any more. */
     bool (*forget)(uintptr_t low, uintptr_t high);
-    bool whole; /* for debuggers: whole files, which stay until the set ends */
+    bool whole;       /* for debuggers: whole files, which stay until the set ends */
+    const char *root; /* while something is loaded: the directory that it is imported from, or NULL */
     atoll_natives *natives;
 
     char *shim_path; /* NULL until the first clone is made */
@@ -110,17 +113,27 @@ static inline const char *atoll_name_last_part(const char *path) {
 bool atoll_name_is_system(const char *name);   /* of the C and C++ libraries and their like: never cloned */
 bool atoll_name_wants_clone(const char *name); /* without calling Python */
 bool atoll_name_calls_back(const char *name);  /* later, or on threads of its own */
+bool atoll_name_is_process_wide(const char *name); /* not cloned because it comes with a package */
 
 /* ---- clone_plan.c ---- */
 
-/* A file that will be cloned. */
+/* A file that is looked at, and then one that will be cloned. */
 typedef struct {
+    atoll_file_id id;
     atoll_elf elf;         /* open */
     atoll_clone *existing; /* the set has it already: nothing else is set but needed by others */
     char **needed;         /* for each entry of elf.needed: a path (owned) to need instead, or NULL */
     long *children;        /* for each: the place of the node that is needed, or -1 */
     char *file;            /* owned */
     bool library;
+    bool packaged;   /* it comes with the package */
+    bool known;      /* to need no clone: nothing else is set but calls_back */
+    bool calls_back; /* it, or what it needs */
+    bool strong;     /* has to be cloned, wherever it comes from */
+    bool anchored;   /* does not, as it is the process's */
+    bool wanted;     /* will be cloned */
+    size_t order;    /* dependencies before what needs them, where they do not need each other */
+    size_t was;      /* its place before that of all others were left out */
 } atoll_clone_node;
 
 typedef struct {
@@ -128,6 +141,7 @@ typedef struct {
     atoll_clone_node *nodes; /* dependencies before what needs them: the last is the one asked for */
     size_t count;
     size_t room;
+    size_t visited;
     char **pinned; /* paths of what has to be pinned before */
     size_t npinned;
     size_t pinned_room;

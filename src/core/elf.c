@@ -308,7 +308,9 @@ static int read_flags(atoll_elf *elf, atoll_elf_error *why) {
     if ((flags & DF_TEXTREL) != 0 || atoll_elf_get(t, DT_TEXTREL, &value)) {
         elf->needs_whole = true;
     }
+    elf->stays = (flags & DF_STATIC_TLS) != 0;
     (void)atoll_elf_get(t, DT_FLAGS_1, &flags);
+    elf->stays |= (flags & DF_1_NODELETE) != 0;
     if ((flags & DF_1_PIE) != 0) {
         return atoll_elf_fail(why, "it is a program, not a library");
     }

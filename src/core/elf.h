@@ -50,6 +50,9 @@ typedef struct {
                             count) */
     bool
         needs_whole; /* code runs or is changed during relocation (IFUNC, text relocations): no holes possible */
+    bool
+        stays; /* a second copy is not to be had, or not to be unloaded: part of the static block of thread-local
+                    storage, or marked so */
     struct atoll_elf_tables *tables; /* elf_internal.h */
 } atoll_elf;
 

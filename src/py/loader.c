@@ -308,9 +308,14 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
 static atoll_init_result load_clone(context c, const atoll_module_info *info, PyObject *spec,
                                     atoll_init_source source, PyObject **module) {
     atoll_clone_error why;
+    char *root = atoll_module_import_root(info);
     lock_loading(c.loader);
+    const char *before = c.loader->clones.root; /* a constructor may import */
+    c.loader->clones.root = root;
     atoll_clone *clone = atoll_clones_load(&c.loader->clones, info->file, &why);
+    c.loader->clones.root = before;
     unlock_loading(c.loader);
+    free(root);
     if (clone == NULL) {
         (void)import_error(info, why.text);
         return ATOLL_INIT_FAILED;

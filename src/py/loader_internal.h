@@ -36,6 +36,8 @@ typedef struct {
 
 /* Fills in what follows from `name`.  0 or -1 with an exception; the caller owns `bytes` in any case. */
 int atoll_module_info_encode(atoll_module_info *info);
+/* The directory that the module is imported from, with its package: an entry of sys.path.  malloc, or NULL: none. */
+char *atoll_module_import_root(const atoll_module_info *info);
 
 /* Which library a module is initialised from. */
 typedef enum {

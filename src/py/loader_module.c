@@ -13,6 +13,7 @@
  */
 #include "py/loader_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef PyObject *(*init_function)(void);
@@ -20,6 +21,21 @@ typedef PyObject *(*init_function)(void);
 bool atoll_module_declared(PyObject *module) {
     const PyModuleDef *definition = PyModule_Check(module) ? PyModule_GetDef(module) : NULL;
     return definition != NULL && atoll_definition_declares(definition);
+}
+
+char *atoll_module_import_root(const atoll_module_info *info) {
+    char *root = strdup(info->file);
+    const char *dot = info->full;
+    for (char *slash; root != NULL && dot != NULL && (slash = strrchr(root, '/')) != NULL;) {
+        *slash = '\0';
+        dot = strchr(dot, '.');
+        dot = dot != NULL ? dot + 1 : NULL;
+    }
+    if (dot != NULL) {
+        free(root);
+        root = NULL;
+    }
+    return root;
 }
 
 int atoll_module_info_encode(atoll_module_info *info) {

@@ -194,6 +194,54 @@ TEST(clones_plan_knows_who_calls_back) {
     CHECK(atoll_clones_unload(&set));
 }
 
+/* What comes with the package is cloned: below the directory that is imported from, or among a wheel's own libraries. */
+TEST(clones_plan_of_a_package) {
+    static const struct {
+        const char *root;
+        size_t count;
+    } cases[] = {
+        {ATOLL_TEST_LIBS, 3},
+        {ATOLL_TEST_LIBS "/../lib", 2},
+        {ATOLL_TEST_LIBS "/li", 2},
+        {ATOLL_TEST_LIBS "/x", 2},
+        {"", 2},
+        {NULL, 2},
+        {ATOLL_TEST_LIBS, 3}, /* that it needs no clone elsewhere is remembered by now */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        atoll_clones set;
+        REQUIRE(open_set(&set, 1));
+        set.root = cases[i].root;
+        atoll_clone_error why;
+        atoll_clone_plan plan;
+        CHECK_INT(atoll_clone_plan_make(&plan, &set, LIB("lib_uses_python"), false, &why), 0);
+        CHECK_UINT(plan.count, cases[i].count);
+        CHECK_STR(base_name(plan.nodes[plan.count - 1].file), "lib_uses_python.so");
+        atoll_clone_plan_free(&plan);
+        CHECK(atoll_clones_unload(&set));
+    }
+}
+
+/* Two libraries that need each other are both cloned when one of them has to be, whichever comes first. */
+TEST(clones_of_a_circle) {
+    for (int turn = 0; turn < 2; turn++) {
+        for (int owner = 1; owner <= 3; owner++) {
+            atoll_clones set;
+            atoll_clone *clone = NULL;
+            atoll_clone_error why;
+            REQUIRE(open_set(&set, owner));
+            const char *file = turn == 0 ? LIB("lib_circle_b") : LIB("lib_circle_a");
+            CHECK_INT(atoll_clones_load_library(&set, file, &clone, &why), 1);
+            REQUIRE(clone != NULL);
+            CHECK_UINT(set.count, 2);
+            CHECK_INT(call_int(clone->handle, "circle_a_next"), 101);
+            CHECK_INT(call_int(clone->handle, "circle_a_next"), 202);
+            CHECK_INT(call_int(clone->handle, "circle_b_initialized"), owner);
+            CHECK(atoll_clones_unload(&set));
+        }
+    }
+}
+
 TEST(clones_plan_fails) {
     atoll_clones set;
     REQUIRE(open_set(&set, 1));

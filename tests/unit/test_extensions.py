@@ -109,16 +109,16 @@ class TestListed:
         assert listed["extpkg._runpath"].file == str(corpus / "extpkg" / f"_runpath{SUFFIX}")
 
     def test_libraries(self, make, corpus):
-        """One copy of each library that holds Python state, or needs one that does; none of those that do not."""
+        """One copy of each library that comes with the package."""
         interp = make()
         for module in ["_runpath", "_rpath", "_middle"]:
             interp.call(ext_use.call, f"extpkg.{module}", "bump")
         listed = interp.call(ext_use.extensions)
         libraries = [one for one in listed if one.module is None]
-        assert sorted(os.path.basename(one.file) for one in libraries) == sorted([STATE, MIDDLE])
+        assert sorted(os.path.basename(one.file) for one in libraries) == sorted([STATE, MIDDLE, PLAIN])
         assert {one.how for one in libraries} == {"isolated"}
         assert all(os.path.samefile(os.path.dirname(one.file), corpus / LIBS) for one in libraries)
-        assert len({one.clone for one in listed}) == 5
+        assert len({one.clone for one in listed}) == 6
 
     def test_failed_import_is_not_listed(self, make, corpus):
         interp = make()
@@ -147,14 +147,15 @@ class TestLibraries:
             assert lists[-1] == modules
             assert {interp.call(ext_use.call, module, "built_in") for module in modules} == {interp.id}
 
-    def test_state_is_separate_and_the_rest_shared(self, make):
+    def test_all_are_separate(self, make):
+        """What comes with the package is private, whether it holds Python state or not."""
         interps = [make(), make()]
         states, plains = zip(
             *(interp.call(ext_use.call, "extpkg._runpath", "lib_addresses") for interp in interps),
             strict=True,
         )
         assert len(set(states)) == 2
-        assert len(set(plains)) == 1, f"{PLAIN} holds no Python state"
+        assert len(set(plains)) == 2
 
     def test_the_middle_is_private(self, make):
         """A library without Python state that needs one with it."""
@@ -163,6 +164,13 @@ class TestLibraries:
             *(interp.call(ext_use.call, "extpkg._middle", "lib_addresses") for interp in interps), strict=True
         )
         assert len(set(middles)) == 2
+
+    def test_found_through_the_extension(self, make):
+        """A library without a search path finds what it needs through the RPATH of the extension that needs it."""
+        for interp in [make(), make()]:
+            assert interp.call(ext_use.call, "extpkg._inherits", "lib_bump") == 1001
+            assert interp.call(ext_use.call, "extpkg._inherits", "append", "x") == ["x"]
+            assert interp.call(ext_use.call, "extpkg._inherits", "built_in") == interp.id
 
     def test_capsule(self, make):
         """A table of functions that one extension offers another leads to this interpreter's copy."""
