@@ -72,6 +72,39 @@ static inline void atoll_thread_state_unbind(PyThreadState *tstate) {
  * have in the interpreter that made them in another one.  Who uses its C API has the address of one of them. */
 #define ATOLL_DATETIME_IS_PRIVATE (PY_VERSION_HEX < 0x030E0000)
 
+/* Of a built-in _datetime there is no file to clone.  3.12 keeps its types and other objects in static variables:
+ * builtin_datetime.c.  In 3.13 they belong to whichever interpreter imported it first and are freed by the one that ends last:
+ * that must be main in both cases.  Since 3.14 CPython itself makes them in main first. */
+#define ATOLL_DATETIME_IS_STATIC (PY_VERSION_HEX < 0x030D0000)
+#define ATOLL_DATETIME_NEEDS_MAIN (PY_VERSION_HEX < 0x030E0000)
+
+/* 3.12 runs the init function of a built-in module with single-phase initialisation in any interpreter, unless main has
+ * imported it before; newer versions run it in main. */
+#define ATOLL_BUILTINS_NEED_MAIN (PY_VERSION_HEX < 0x030D0000)
+
+#if ATOLL_DATETIME_IS_STATIC
+/* The table of CPython's own static types in each interpreter's state: static_types.c proves where it is, how long it is, and
+ * that the slots are these.  Bit 1 of a type's flags says that it is in the table; its index plus one is then where other types
+ * have their subclasses.  A table of a few things that are often called follows. */
+typedef struct {
+    PyTypeObject *type;
+    int readying;
+    int ready;
+    PyObject *dict;
+    PyObject *subclasses;
+    PyObject *weak_references;
+} atoll_static_slot;
+
+#define ATOLL_STATIC_SLOTS 200
+#define ATOLL_STATIC_FLAG (1UL << 1)
+#define ATOLL_LIST_APPEND_AFTER 2 /* words after the table */
+#define ATOLL_GETATTRIBUTE_AFTER 3
+/* Version tags up to this one are given to types that all interpreters share. */
+#define ATOLL_SHARED_VERSION_TAGS ((1U << 16) - 1)
+/* Makes an object one that is never freed.  Nobody else may count its references meanwhile. */
+#define atoll_make_immortal(op) ((void)((op)->ob_refcnt = _Py_IMMORTAL_REFCNT))
+#endif
+
 /* 3.15 has a second way to initialise a module, PyModExport_NAME() (PEP 793), and gave slots new numbers; extensions for
  * the limited API of older versions go on using the old ones. */
 #define ATOLL_OLD_MULTIPLE_INTERPRETERS 3

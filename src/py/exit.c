@@ -7,6 +7,7 @@
  * the process ends.  Exit handlers registered before Atoll was imported do not run then, and
  * the exit status is 1 after an uncaught exception, else 0: the one given to sys.exit() is not to be had.
  */
+#include "py/builtin_datetime.h"
 #include "py/lifecycle_internal.h"
 #include "py/worker.h"
 
@@ -141,6 +142,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     if (end_all(main_state, is_zombie) != 0) {
         end_process();
     }
+    atoll_datetime_let_go();
     atoll_compat_before_finalize();
     return 0;
 }

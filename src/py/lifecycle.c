@@ -19,6 +19,7 @@
  * Thread states: every function is called attached to `from`'s interpreter and returns so.  exit.c has the end of
  * the process, lookup.c the questions.
  */
+#include "py/builtin_datetime.h"
 #include "py/lifecycle_internal.h"
 #include "py/loader.h"
 #include "py/parsers.h"
@@ -209,12 +210,17 @@ static int ensure_main(atoll_state *from) {
         }
     }
     int rc = 0;
-    if (entry->state == NULL) {
+    if (entry->state == from) {
+        atoll_datetime_hold();
+    } else if (entry->state == NULL || !atoll_datetime_is_settled()) {
         atoll_session s;
         atoll_session_open(&s, entry);
         rc = atoll_session_enter(&s, from);
         if (rc == 0) {
             char *why = bootstrap_state() == NULL ? atoll_interp_exception_text() : NULL;
+            if (why == NULL) {
+                atoll_datetime_hold();
+            }
             atoll_session_leave(&s);
             if (why != NULL) {
                 PyErr_Format(from->error, "Atoll cannot be loaded in the main interpreter: %s", why);
