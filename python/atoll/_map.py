@@ -1,14 +1,27 @@
 """InterpreterPoolExecutor.map(): results in order, in chunks that measure themselves.
 
-A chunk is one task: a list of items for which the worker calls the function one after the other.  The first chunks are
-single items.  What they took says how long the next are: CHUNK_SECONDS, so that neither the cost of a task nor the
-wait for one matters; at most GROWTH times the last, because the first call of a function is slow and says little.
+A chunk is one task: a list of items for which the worker calls the function one after the other.  Map is made of three
+things.  The *source* is what items are taken from.  The *sizer* says how many make a chunk: the first chunks are single
+items, what they took says how long the next are.  The *window* is what is on its way, in order; it bounds memory
+whatever the iterables yield.
 
-How far ahead.  At most `window` chunks are on their way, which bounds memory whatever the iterables yield.  Who asks
-for a result sends the next chunk first.  Until somebody asks, a sequence is sent in the background, chunk by
-chunk as they end, because map() promises to begin at once; any other iterable is left alone then, since
-taking items from it runs code that expects to run in its own thread.  shutdown() sends what is left of a sequence, and
-of an iterable whose results nobody has asked for.
+What is taken when.  map() takes what has a length at once, as concurrent.futures does: what the caller does with a list
+afterwards changes nothing.  An iterator is read lazily, always in a thread of the caller's: a window of chunks by
+map() itself, then one chunk for each that is asked for, also when the pool has been shut meanwhile (its workers are
+started again for that).  With a buffersize all is read lazily.  An error of an iterator is raised where its next item
+would have been.
+
+What is done without being asked.  Items with a length are sent in the background, chunk by chunk as they end, until
+somebody asks for a result, and the rest when the pool is shut, because map() promises the calls.  It promises those of
+an iterator too, but that might be endless: when results go that nobody asked for, or the process ends, at most UNASKED
+more of its items are sent, and a RuntimeWarning says when there were more.
+
+A worker that has worked at a chunk for 10 ms hands back what is left of it, in parts that stand in the queue before
+everything else: the future of the chunk then has the futures of its parts.
+
+Threads may share the iterator.  `_taking` is held by the one that waits for the next chunk; `_sending` guards source,
+sizer and window, while items are taken and encoded, and is taken after it.  Ctrl-C may come anywhere: a chunk leaves
+the window when it is seen that the base has been given its results, not before.
 """
 
 from __future__ import annotations
@@ -16,21 +29,25 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
+from concurrent.futures._base import CancelledError
 
 from . import _atoll
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ._pool import Future, InterpreterPoolExecutor
 
 CHUNK_SECONDS = 0.002
+CHUNK_BYTES = 1 << 20
 GROWTH = 16
 MOST_ITEMS = 20_000
+UNASKED = 100_000
 
 
 def check_sizes(chunksize: int | None, buffersize: int | None) -> None:
@@ -43,6 +60,174 @@ def check_sizes(chunksize: int | None, buffersize: int | None) -> None:
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:
         raise ValueError("buffersize must be None or > 0")
+
+
+# ---- what items are taken from ----
+
+
+def snapshot(iterable: Iterable[Any]) -> Any:
+    """Return the items of what has a length, as they are now; None for what has none, or is its own iterator."""
+    if type(iterable) in (tuple, range, str, bytes, frozenset):
+        return iterable  # it cannot change
+    if type(iterable) is list:
+        return iterable.copy()
+    try:
+        len(iterable)  # type: ignore[arg-type]
+    except Exception:  # many things have a __len__ that does not always answer: tqdm(generator)
+        return None
+    iterator = iter(iterable)
+    return None if iterator is iterable else list(iterator)
+
+
+class Source:
+    """The items, each what one call gets. Not for several threads at once."""
+
+    def __init__(self, iterables: tuple[Iterable[Any], ...], *, lazy: bool = False) -> None:
+        taken = [None if lazy else snapshot(iterable) for iterable in iterables]
+        lengths = [len(items) for items in taken if items is not None]
+        parts = [
+            iterable if items is None else items for iterable, items in zip(iterables, taken, strict=True)
+        ]
+        # `total`: how many there are, unless an iterator ends before.  `settled`: there is none, no code of the
+        # caller's runs when items are taken.
+        self.total: int | None = min(lengths, default=None)
+        self.settled = len(lengths) == len(iterables)
+        self.star = len(parts) != 1
+        self._items = zip(*parts, strict=False) if self.star else iter(parts[0])
+        self._kept: list[Any] = []
+        self.ended = False
+        self.error: Exception | None = None  # why it has ended
+
+    def take(self, count: int) -> list[Any]:
+        """Return the next items: fewer than `count` at the end. What is no Exception (Ctrl-C) loses none of them."""
+        items = self._kept
+        try:
+            if not self.ended:
+                items.extend(itertools.islice(self._items, count - len(items)))
+        except Exception as error:
+            self.error = error
+        self._kept = []
+        self.ended = len(items) < count
+        return items
+
+    def give_back(self, items: list[Any]) -> None:
+        """Have items taken again."""
+        self._kept = items
+        self.ended = False
+
+
+# ---- how many make a chunk ----
+
+
+class Sizer:
+    """Chooses the sizes of chunks from what others took."""
+
+    def __init__(self, *, fixed: int | None, most: int, workers: int, total: int | None) -> None:
+        self.fixed = fixed is not None
+        self.size = min(fixed or 1, most)
+        self._most = most
+        self._workers = workers
+        self._total = total
+        self.count = 0  # items that were sent
+        self._bytes = 0.0  # of an item
+
+    def next(self, room: int | None = None) -> int:
+        """Return how many items to send, at most `room`."""
+        size = self.size
+        if not self.fixed:
+            if self._total is not None:
+                # The last chunks get smaller, so that all workers end at the same time.
+                size = min(size, (self._total - self.count) // (2 * self._workers))
+            if self._bytes * size > CHUNK_BYTES:
+                size = int(CHUNK_BYTES / self._bytes)
+            size = max(1, size)
+        return size if room is None else min(size, room)
+
+    def sent(self, count: int, nbytes: int) -> None:
+        """Take note of a chunk that was sent, and of its size in bytes."""
+        self.count += count
+        self._bytes = nbytes / count
+
+    def learn(self, seconds: float, count: int) -> None:
+        """Take note of how long so many items took."""
+        if not self.fixed and count:
+            best = int(CHUNK_SECONDS * count / max(seconds, 1e-7))
+            self.size = max(1, min(best, self.size * GROWTH, self._most))
+
+    def hurry(self) -> None:
+        """Choose larger chunks without knowing more: nobody waits for the first."""
+        if not self.fixed:
+            self.size = min(self.size * 2, self._most)
+
+
+# ---- what is on its way ----
+
+
+class Window:
+    """The futures of chunks, oldest first, and how many items they have that were not given out."""
+
+    def __init__(self, chunks: int, items: int | None) -> None:
+        self._chunks = chunks
+        self._items = items
+        self._ahead = 0
+        self._futures: deque[Future] = deque()
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def is_full(self) -> bool:
+        """Return whether nothing is to be sent until a result has been asked for."""
+        if self._items is not None and self._ahead >= self._items:
+            return True
+        return len(self._futures) >= self._chunks
+
+    def room(self) -> int | None:
+        """Return how many items may be sent; None: any number."""
+        return None if self._items is None else max(self._items - self._ahead, 0)
+
+    def add(self, future: Future, count: int) -> None:
+        """Add a chunk that was sent."""
+        self._futures.append(future)
+        self._ahead += count
+
+    def newest(self) -> Future:
+        """Return the chunk that was sent last."""
+        return self._futures[-1]
+
+    def all(self) -> list[Future]:
+        """Return all chunks."""
+        return list(self._futures)
+
+    def oldest(self) -> Future:
+        """Return the chunk that was sent first."""
+        return self._futures[0]
+
+    def divided(self) -> None:
+        """Put the parts of the oldest chunk, if it has any, in its place."""
+        self._futures.extendleft(reversed(self._futures.popleft()._parts))
+
+    def given(self, count: int) -> None:
+        """Take note that results were given out."""
+        self._ahead -= count
+
+    def cancel(self) -> None:
+        """Cancel what has not begun."""
+        for future in self._futures:
+            cancel(future)
+
+    def clear(self) -> None:
+        """Forget all chunks."""
+        self._futures.clear()
+
+
+def cancel(future: Future) -> None:
+    """Cancel a chunk, or what is left of it."""
+    if not future.cancel():
+        for part in future._parts:
+            cancel(part)
+
+
+# ---- the iterators ----
 
 
 def each(
@@ -105,179 +290,217 @@ class Map(_atoll._Results):
     ) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._pool = executor._pool
-        # Without a buffersize everything counts as submitted, so the executor stays until it is.
-        self._executor = executor if buffersize is None else None
-        self._executor_ref = weakref.ref(executor)
         self._fn = fn
-        self._star = len(iterables) != 1
-        self._items = zip(*iterables, strict=False) if self._star else iter(iterables[0])
-        lengths = [
-            len(iterable)  # type: ignore[arg-type]
-            for iterable in iterables
-            if hasattr(iterable, "__len__")
-        ]
-        self.total: int | None = min(lengths, default=None)
-        self._is_sequence = len(lengths) == len(iterables) and bool(iterables)
-        self._buffer = buffersize
+        self._lazy = buffersize is not None
+        self._source = Source(iterables, lazy=self._lazy)
         most = MOST_ITEMS if executor._most_items is None else executor._most_items
-        self._most = min(most, buffersize or most)
-        self._fixed = chunksize is not None
-        self._size = min(chunksize or 1, self._most)
-        if executor._one_by_one:
-            self._fixed, self._size = True, 1
-        self._window = 2 * executor._max_workers + 2
-        self._workers = executor._max_workers
-        self._chunks: deque[tuple[Future, int]] = deque()
-        self._ahead = 0  # items that were sent and not yielded
-        self._sent = 0
-        self._exhausted = False
-        self._started = False
-        self._given = 0  # results of the chunk that is being given out
-        self._error: BaseException | None = None  # to be raised after them
-        self._lock = threading.RLock()  # who takes items
+        self._sizer = Sizer(
+            fixed=1 if executor._one_by_one else chunksize,
+            most=min(most, buffersize or most),
+            workers=executor._max_workers,
+            total=self._source.total,
+        )
+        self._window = Window(2 * executor._max_workers + 2, buffersize)
+        # Without a buffersize everything counts as submitted, so the executor stays until it is.
+        self._executor = None if self._lazy else executor
+        self._asked = False  # somebody has asked for a result
+        self._promised = not self._lazy  # what is not asked for is to be done all the same
+        self._sending = threading.RLock()
+        self._taking = threading.RLock()
+
+    @property
+    def _size(self) -> int:
+        return self._sizer.size
 
     # ---- sending ----
 
-    def _send(self) -> bool:
+    def _send(self, *, late: bool = True) -> bool:
         """Send one chunk, if there are items left and there is room for them."""
-        size = self._size
-        if not self._fixed and self.total is not None:
-            # The last chunks get smaller, so that all workers end at the same time.
-            size = max(1, min(size, (self.total - self._sent) // (2 * self._workers)))
-        if self._buffer is not None:
-            size = min(size, self._buffer - self._ahead)
-            if size <= 0:
-                return False
-        items = list(itertools.islice(self._items, size))
-        if len(items) < size:
-            self._exhausted = True
+        size = self._sizer.next(self._window.room())
+        if size <= 0 or self._source.ended:
+            return False
+        items = self._source.take(size)
         if not items:
             return False
-        future = self._pool.submit_chunk(self._fn, items, self._star)
-        self._chunks.append((future, len(items)))
-        self._ahead += len(items)
-        self._sent += len(items)
+        try:
+            future = self._submit(items, late)
+        except BaseException:
+            self._source.give_back(items)
+            raise
+        if future._is_refused and len(items) > 1:  # what comes before the item that cannot be sent can be
+            for item in items:
+                future = self._submit([item], late)
+                self._window.add(future, 1)
+                if future._is_refused:
+                    break
+        else:
+            self._sizer.sent(len(items), future._bytes)
+            self._window.add(future, len(items))
         return True
 
-    def _fill(self) -> None:
-        while not self._exhausted and len(self._chunks) < self._window and self._send():
+    def _submit(self, items: list[Any], late: bool) -> Future:
+        return self._pool.submit_chunk(self._fn, items, self._source.star, not self._sizer.fixed, late)
+
+    def _fill(self, *, late: bool = True) -> None:
+        while not self._window.is_full() and self._send(late=late):
             pass
 
-    def _learn(self, seconds: float, count: int) -> None:
-        """Choose the next size by what a chunk took."""
-        if self._fixed:
-            return
-        best = int(CHUNK_SECONDS * count / max(seconds, 1e-7))
-        self._size = max(1, min(best, self._size * GROWTH, self._most))
-
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Send the first chunks; see to it that the others follow."""
-        with self._lock:
-            self._fill()
-            if self._is_sequence and self._buffer is None and not self._exhausted:
-                for future, _ in list(self._chunks):
+        with self._sending:
+            try:
+                self._fill(late=False)
+            except BaseException:
+                self._end()
+                raise
+            if self._source.settled and not self._lazy and not self._source.ended:
+                for future in self._window.all():
                     future.add_done_callback(self._in_background)  # type: ignore[arg-type]
 
     def _in_background(self, future: Future) -> None:
         """A chunk has ended and nobody has asked for a result yet: send the next."""
-        with self._lock:
-            if self._started or self._exhausted or future.cancelled():
+        with self._sending:
+            if self._asked or self._source.ended or future.cancelled():
                 return
-            self._learn(future._seconds, 1 if not self._chunks else self._count_of(future))
+            self._sizer.learn(future._seconds, future._count)
             try:
                 if self._send():
-                    self._chunks[-1][0].add_done_callback(self._in_background)  # type: ignore[arg-type]
-            except RuntimeError:
-                self._exhausted = True  # shut down
+                    self._window.newest().add_done_callback(self._in_background)  # type: ignore[arg-type]
+            except Exception as error:
+                self._end(error)
 
-    def _count_of(self, future: Future) -> int:
-        # The one that has just ended is near the end of what was sent.
-        for other, count in reversed(self._chunks):
-            if other is future:
-                return count
-        return 1
+    def _end(self, error: Exception | None = None) -> None:
+        """Send nothing more; an error is raised where the next result would have been."""
+        self._promised = False
+        self._source.ended = True
+        self._source.error = self._source.error or error
 
-    def finish(self) -> None:
-        """Send what is left, before the pool is shut."""
-        with self._lock:
-            if self._buffer is None and (self._is_sequence or not self._started):
-                while not self._exhausted and self._send():
-                    pass
+    def _finish(self, most: int | None = None) -> bool:
+        """Send what is left, at most so many items. Return whether that was all."""
+        with self._sending:
+            begun = self._sizer.count
+            while self._send():
+                if len(self._window) % 16 == 0:
+                    self._sizer.hurry()
+                if most is not None and self._sizer.count - begun >= most:
+                    return False
+            self._promised = False
+            return True
 
-    def abandon(self) -> None:
+    def _at_shutdown(self) -> None:
+        """The pool is about to be shut: send what map() has promised, if that runs no code of the caller's."""
+        if self._promised and self._source.settled:
+            self._finish()
+
+    def _keep_promise(self) -> None:
+        """Nobody will ask for results: send what map() has promised."""
+        if not self._promised or self._asked:
+            return
+        if not self._finish(None if self._source.settled else UNASKED):
+            self._end()
+            warnings.warn(
+                f"nobody has asked for the results of map(): it has taken {self._sizer.count:,} items of an iterator "
+                "that has more, and takes no more of them",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        if self._source.error is not None:
+            raise self._source.error
+
+    def _forget_unasked(self) -> None:
+        """An exception leaves the pool: an iterator is read no more unless somebody asks for results."""
+        if not self._source.settled:
+            self._promised = False
+
+    def _abandon(self) -> None:
         """Send nothing more; cancel what was sent and has not begun."""
-        with self._lock:
-            self._exhausted = True
-            for future, _ in self._chunks:
-                future.cancel()
+        with self._sending:
+            self._end(None if self._source.ended else CancelledError())
+            self._window.cancel()
 
     # ---- receiving ----
 
-    def _more(self) -> list[Any] | None:
-        """Return the results of the next chunk; None when there are no more.
+    def _more(self) -> bool:
+        """Give out the results of the next chunk; return whether there are any.
 
-        All of the chunk before were taken. Raises what a call raised, TimeoutError, CancelledError.
+        Raises what a call raised, what the iterator raised, TimeoutError, CancelledError.
         """
-        self._ahead -= self._given
-        self._given = 0
-        while True:
-            if self._error is not None:
-                error, self._error = self._error, None
-                self.abandon()
-                self._chunks.clear()
-                try:
-                    raise error
-                finally:
-                    del error
-            with self._lock:
-                self._started = True
-                if self._buffer is None:
-                    self._fill()
-                elif self._executor_ref() is not None:
-                    self._ahead -= 1  # one is about to be yielded
-                    self._fill()
-                    self._ahead += 1
-                if not self._chunks:
-                    self._executor = None
-                    return None
-                future, count = self._chunks.popleft()
-            values = self._receive(future, count)
+        with self._taking:
+            if self._has_some():
+                return True  # another thread was faster
+            future = self._next()
+            if future is None:
+                return False
+            values, error = self._receive(future)
             if values:
-                self._given = len(values)
-                return values
+                self._give(values)
+                return True
+            return self._raise(error)
 
-    def _receive(self, future: Future, count: int) -> list[Any]:
-        """Wait for a chunk and return its results, before an error if there is one."""
-        timeout = None if self._deadline is None else self._deadline - time.monotonic()
-        values: list[Any] | None
+    def _raise(self, error: BaseException | None) -> NoReturn:
+        """Raise the error of a call, of the source or of the pool; nothing comes after it."""
+        self._give_up()
         try:
-            values, error = future._outcome(None if timeout is None else max(timeout, 0.0))
-        except BaseException:
-            future.cancel()
-            self.abandon()
-            self._chunks.clear()
+            raise error or RuntimeError("a chunk of map() without results")
+        finally:
+            del error
+
+    def _next(self) -> Future | None:
+        """Send more; return the chunk that is to be waited for."""
+        error: BaseException | None = None
+        with self._sending:
+            self._asked = True
+            last = self._last()
+            if last is not None and self._window and self._window.oldest()._result is last:
+                error = self._window.oldest()._exception
+                self._window.given(len(last))
+                self._window.divided()
+            if error is None:
+                self._window.given(1)  # one is about to be
+                try:
+                    self._fill()
+                except Exception as failure:  # the pool is broken
+                    self._end(failure)
+                finally:
+                    self._window.given(-1)
+                if self._window:
+                    return self._window.oldest()
+                self._executor = None
+                error = self._source.error
+        if error is None:
+            return None
+        return self._raise(error)
+
+    def _receive(self, future: Future) -> tuple[list[Any] | None, BaseException | None]:
+        """Wait for a chunk and return its results, and the error that comes after them."""
+        timeout = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+        try:
+            values, error = future._outcome(timeout)
+        except Exception:
+            cancel(future)
+            self._give_up()
             raise
-        self._learn(future._seconds, count)
-        self._error = error
-        if values is None:
-            values = []
-        self._ahead -= count - len(values)
-        return values
+        if values:
+            self._sizer.learn(future._seconds, len(values))
+        return values, error
+
+    def _give_up(self) -> None:
+        """Send and give out nothing more, as an iterator that has raised."""
+        self._abandon()
+        self._source.error = None
+        self._executor = None
+        self._window.clear()
 
     def close(self) -> None:
         """Ask for no more results: what has not begun is cancelled."""
-        self._forget()
-        self.abandon()
-        self._chunks.clear()
+        self._give()
+        self._give_up()
 
     def __del__(self) -> None:
-        """Forget the results.  map() has promised the calls, unless somebody has begun to take results."""
-        if not hasattr(self, "_lock"):
+        """Forget the results; what was promised is done."""
+        if not hasattr(self, "_taking"):
             return
-        if self._started:
-            self.abandon()
+        if self._asked:
+            self._abandon()
         else:
-            try:
-                self.finish()
-            except RuntimeError:
-                pass  # shut down
+            self._keep_promise()

@@ -178,6 +178,7 @@ def _at_exit() -> None:
     pools = list(_pools)
     try:
         for executor in list(_executors):
+            executor._keep_promises()
             executor.shutdown(wait=False)
         for pool in pools:
             pool.shut()
@@ -357,8 +358,8 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         if is_ours and isinstance(self._pool, _atoll._Pool):
             results = mapping = Map(self, fn, iterables, timeout, chunksize, buffersize)
             self._maps.add(mapping)
-            mapping.begin()
-            total = mapping.total
+            mapping._begin()
+            total = mapping._source.total
         else:
             results, total = each(self, fn, iterables, timeout, buffersize)
         if progress:
@@ -386,9 +387,9 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
     def _shut(self, pool: _atoll._Pool, wait: bool, cancel_futures: bool) -> None:
         for mapping in list(self._maps):
             if cancel_futures:
-                mapping.abandon()
+                mapping._abandon()
             else:
-                mapping.finish()
+                mapping._at_shutdown()
         pool.shut()
         if cancel_futures:
             pool.drain()
@@ -398,6 +399,14 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             _join(pool)
             if pool.broken:
                 _broken(pool)
+
+    def _keep_promises(self) -> None:
+        """At the end of the process: send what map() has promised and nobody has asked for."""
+        for mapping in list(self._maps):
+            try:
+                mapping._keep_promise()
+            except Exception:
+                LOGGER.exception("An iterator that was given to map() has raised:")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -412,10 +421,12 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             or (asyncio is not None and issubclass(kind, asyncio.CancelledError))
         ):
             for mapping in list(self._maps):
-                mapping.abandon()
+                mapping._abandon()
             _interrupt(self._pool)
             self.shutdown(wait=False)
         else:
+            for mapping in list(self._maps) if kind is not None else ():
+                mapping._forget_unasked()
             self.shutdown(wait=True)
         return False
 
@@ -436,7 +447,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
 
     def _end_by_force(self, *, now: bool) -> None:
         for mapping in list(self._maps):
-            mapping.abandon()
+            mapping._abandon()
         self._pool.kill(now)
 
     def __del__(self) -> None:

@@ -139,9 +139,9 @@ atoll_wait_result atoll_pool_await(atoll_pool *pool, atoll_waiters *list, _Atomi
 
 /* ---- the queue ---- */
 
-atoll_pool_result atoll_pool_submit(atoll_pool *pool, atoll_task *task) {
+static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomic(bool) *refused) {
     atoll_lock_take(&pool->lock);
-    if (atomic_load_explicit(&pool->shut, memory_order_relaxed) || atomic_load(&pool->broken)) {
+    if (atomic_load_explicit(refused, memory_order_relaxed) || atomic_load(&pool->broken)) {
         bool broken = atomic_load(&pool->broken);
         atoll_lock_give(&pool->lock);
         return broken ? ATOLL_POOL_BROKEN : ATOLL_POOL_SHUT;
@@ -162,6 +162,44 @@ atoll_pool_result atoll_pool_submit(atoll_pool *pool, atoll_task *task) {
         return ATOLL_POOL_NO_THREAD;
     }
     return ATOLL_POOL_OK;
+}
+
+atoll_pool_result atoll_pool_submit(atoll_pool *pool, atoll_task *task) {
+    return submit(pool, task, &pool->shut);
+}
+
+atoll_pool_result atoll_pool_submit_late(atoll_pool *pool, atoll_task *task) {
+    return submit(pool, task, &pool->stopped);
+}
+
+bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
+    atoll_pool *pool = task->pool;
+    atoll_lock_take(&pool->lock);
+    if (atomic_load(&pool->stopped) || atomic_load(&pool->broken) ||
+        atoll_task_now(task) != ATOLL_TASK_RUNNING) {
+        atoll_lock_give(&pool->lock);
+        return false;
+    }
+    task->parts = parts;
+    task->nparts = nparts;
+    for (uint32_t i = nparts; i > 0; i--) {
+        atoll_task *part = parts[i - 1];
+        atoll_task_retain(part);
+        part->next = pool->first;
+        pool->first = part;
+        if (pool->last == NULL) {
+            pool->last = part;
+        }
+    }
+    atomic_fetch_add(&pool->open, nparts);
+    atomic_fetch_add(&pool->queued, nparts);
+    atoll_lock_give(&pool->lock);
+    if (atomic_load(&pool->sleeping) != 0) {
+        atoll_pool_wake(pool, &pool->idle, &pool->sleeping, &pool->work_spin, nparts);
+    }
+    for (uint32_t i = 1; i < nparts && atoll_pool_staff(pool) == 0; i++) {
+    }
+    return true;
 }
 
 static void wake_all(atoll_pool *pool) {

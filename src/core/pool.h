@@ -84,13 +84,18 @@ typedef struct atoll_task {
     atoll_message call;
     atoll_message result;
     atoll_message error;
-    void *owner;           /* of the submitting interpreter: only its threads touch it */
-    float seconds;         /* how long it ran */
-    uint32_t items;        /* how many calls: 1, or the length of the chunk */
-    uint32_t done;         /* of a chunk that raised: how many calls returned */
-    uint8_t kind;          /* atoll_call_kind */
-    uint8_t outcome;       /* atoll_outcome, when DONE */
-    bool late;             /* it was interrupted because its time was over */
+    void *owner;   /* of the submitting interpreter: only its threads touch it */
+    float seconds; /* how long it ran */
+    uint32_t
+        items; /* how many calls: 1, or the length of the chunk; when it was divided, of its first part */
+    uint32_t nparts;
+    struct atoll_task *
+        *parts;      /* of a chunk that was divided: what is left of it, in order, each with a reference */
+    bool divisible;  /* a worker may divide it */
+    size_t bytes;    /* of a chunk: what its call holds on to */
+    uint8_t kind;    /* atoll_call_kind */
+    uint8_t outcome; /* atoll_outcome, when DONE */
+    bool late;       /* it was interrupted because its time was over */
     atoll_waiters waiters; /* under the pool's lock */
 } atoll_task;
 
@@ -179,6 +184,11 @@ typedef enum { ATOLL_POOL_OK, ATOLL_POOL_SHUT, ATOLL_POOL_BROKEN, ATOLL_POOL_NO_
 /* Queues a task; the queue takes a reference of its own.  NO_THREAD: it was taken back, there is no worker and none
  * could be started. */
 atoll_pool_result atoll_pool_submit(atoll_pool *pool, atoll_task *task);
+/* The same for what was promised before the pool was shut: it is done all the same, if nobody has ended it by force. */
+atoll_pool_result atoll_pool_submit_late(atoll_pool *pool, atoll_task *task);
+/* Of a worker: queues parts of the task that it runs before all others, and gives them to the task, references too.
+ * False: it cannot be, and nothing was done. */
+bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts);
 /* No more tasks.  The workers end when the queue is empty. */
 void atoll_pool_shut(atoll_pool *pool);
 /* Takes everything off the queue and cancels it.  The tasks, linked by `next`, each with a reference. */

@@ -26,6 +26,10 @@ void atoll_task_release(atoll_task *task) {
     if (task->function != NULL) {
         atoll_function_release(task->function);
     }
+    for (uint32_t i = 0; i < task->nparts; i++) {
+        atoll_task_release(task->parts[i]);
+    }
+    free(task->parts);
     atoll_pool_release(task->pool);
     free(task);
 }

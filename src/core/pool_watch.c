@@ -85,7 +85,11 @@ static void watch(void *raw) {
             continue;
         }
         if (atomic_load(&pool->shut) && atomic_load(&pool->live) == 0) {
-            break;
+            atomic_store(&pool->watching, false);
+            /* A worker that was started meanwhile has found it watching. */
+            if (atomic_load(&pool->live) == 0 || atomic_exchange(&pool->watching, true)) {
+                break;
+            }
         }
         (void)atoll_word_wait(&pool->watch_word, word, next);
     }

@@ -18,7 +18,7 @@
  *
  * The condition is never taken by C code, and no lock of the core's is held while Python runs.
  */
-#include "module/pool.h"
+#include "module/future.h"
 
 #include "py/blocking.h"
 #include "py/run.h"
@@ -26,27 +26,33 @@
 #include <math.h>
 #include <structmember.h>
 
-typedef enum { NATIVE, PENDING, RUNNING, CANCELLED, NOTIFIED, FINISHED } future_status;
-
-static const char *const status_words[] = {
-    "", "PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"};
-
-typedef struct {
-    PyObject_HEAD
-    atoll_pool_object *pool; /* NULL for one that never had a task */
-    atoll_task *task;        /* a reference; NULL when it is resolved */
-    PyObject *result;
-    PyObject *exception;
-    PyObject *condition; /* heavy */
-    PyObject *waiters;
-    PyObject *callbacks;
-    float seconds;
-    uint8_t status; /* NATIVE: what the task says */
-} future_object;
-
 static future_object *cast(PyObject *self) { return (future_object *)self; }
 
 /* ---- resolving ---- */
+
+/* Notes what else the outcome of a task says; makes futures of its parts.  0 or -1. */
+static int look_at(future_object *self, const atoll_task *task) {
+    self->seconds = task->seconds;
+    self->count = task->items;
+    if (task->nparts == 0 || self->parts != NULL) {
+        return 0;
+    }
+    PyObject *parts = PyList_New(task->nparts);
+    for (uint32_t i = 0; parts != NULL && i < task->nparts; i++) {
+        atoll_task_retain(task->parts[i]);
+        PyObject *part = atoll_future_new(self->pool, task->parts[i]);
+        if (part == NULL) {
+            Py_CLEAR(parts);
+            break;
+        }
+        PyList_SET_ITEM(parts, i, part);
+    }
+    if (parts == NULL) {
+        return -1;
+    }
+    Py_XSETREF(self->parts, parts);
+    return 0;
+}
 
 /* Light, and the task is over: takes its outcome.  Runs Python code, after which it may have become anything. */
 static void resolve(future_object *self) {
@@ -60,10 +66,12 @@ static void resolve(future_object *self) {
     bool cancelled = atoll_task_now(task) == ATOLL_TASK_CANCELLED;
     if (!cancelled) {
         atoll_future_decode(self->pool, task, &value, &exc);
+        if (look_at(self, task) < 0) {
+            Py_XSETREF(exc, PyErr_GetRaisedException());
+        }
     }
     if (self->status == NATIVE) {
         self->status = cancelled ? NOTIFIED : FINISHED;
-        self->seconds = task->seconds;
         self->result = value;
         self->exception = exc;
         value = exc = NULL;
@@ -75,8 +83,7 @@ static void resolve(future_object *self) {
     atoll_task_release(task);
 }
 
-/* The status now: a light one is resolved first. */
-static future_status status_of(future_object *self) {
+future_status atoll_future_status(future_object *self) {
     if (self->status == NATIVE && self->condition == NULL && atoll_task_is_over(self->task)) {
         resolve(self);
     }
@@ -89,14 +96,14 @@ static future_status status_of(future_object *self) {
 
 /* ---- becoming heavy ---- */
 
-static int become_heavy(future_object *self) {
+int atoll_future_become_heavy(future_object *self) {
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *condition = threading != NULL ? PyObject_CallMethod(threading, "Condition", NULL) : NULL;
     Py_XDECREF(threading);
     if (condition == NULL) {
         return -1;
     }
-    (void)status_of(self);
+    (void)atoll_future_status(self);
     while (self->condition == NULL) {
         atoll_task *task = self->task;
         if (self->status == NATIVE) {
@@ -148,7 +155,9 @@ void atoll_future_deliver(atoll_task *task) {
         PyObject *value;
         PyObject *exc;
         atoll_future_decode(self->pool, task, &value, &exc);
-        self->seconds = task->seconds;
+        if (look_at(self, task) < 0) {
+            Py_XSETREF(exc, PyErr_GetRaisedException());
+        }
         if (exc != NULL && value != NULL) {
             Py_XSETREF(self->result, Py_NewRef(value));
         }
@@ -244,7 +253,7 @@ static PyObject *timeout_of(const char *name, PyObject *const *args, Py_ssize_t 
 
 /* Ready to be looked at: 1; 0: the base's method is to be called; -1 with an exception. */
 static int wait_until_done(future_object *self, PyObject *timeout) {
-    if (status_of(self) < CANCELLED) {
+    if (atoll_future_status(self) < CANCELLED) {
         if (self->condition != NULL || self->status != NATIVE) {
             return 0;
         }
@@ -259,7 +268,7 @@ static int wait_until_done(future_object *self, PyObject *timeout) {
         if (self->condition != NULL) {
             return 0;
         }
-        (void)status_of(self);
+        (void)atoll_future_status(self);
     }
     if (self->status == CANCELLED || self->status == NOTIFIED) {
         atoll_state *state = atoll_pool_state(self->pool);
@@ -344,7 +353,7 @@ static PyObject *future_cancel(PyObject *op, PyObject *Py_UNUSED(ignored)) {
         Py_DECREF(self);
         atoll_task_release(task);
     } else {
-        (void)status_of(self);
+        (void)atoll_future_status(self);
     }
     Py_RETURN_TRUE;
 }
@@ -362,95 +371,19 @@ static PyObject *future_interrupt(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *future_done(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    return PyBool_FromLong(status_of(cast(op)) >= CANCELLED);
+    return PyBool_FromLong(atoll_future_status(cast(op)) >= CANCELLED);
 }
 
 static PyObject *future_running(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    return PyBool_FromLong(status_of(cast(op)) == RUNNING);
+    return PyBool_FromLong(atoll_future_status(cast(op)) == RUNNING);
 }
 
 static PyObject *future_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    future_status status = status_of(cast(op));
+    future_status status = atoll_future_status(cast(op));
     return PyBool_FromLong(status == CANCELLED || status == NOTIFIED);
 }
 
-/* ---- attributes, as concurrent.futures.Future has them ---- */
-
-static PyObject *get_state(PyObject *op, void *Py_UNUSED(closure)) {
-    return PyUnicode_InternFromString(status_words[status_of(cast(op))]);
-}
-
-static int set_state(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
-    future_object *self = cast(op);
-    for (int status = PENDING; value != NULL && PyUnicode_Check(value) && status <= FINISHED; status++) {
-        if (PyUnicode_CompareWithASCIIString(value, status_words[status]) == 0) {
-            self->status = (uint8_t)status;
-            if (self->task != NULL) {
-                atoll_task *task = self->task;
-                self->task = NULL;
-                atoll_task_release(task);
-            }
-            return 0;
-        }
-    }
-    PyErr_SetString(PyExc_ValueError, "not a state of a future");
-    return -1;
-}
-
-static PyObject *get_condition(PyObject *op, void *Py_UNUSED(closure)) {
-    future_object *self = cast(op);
-    if (self->condition == NULL && become_heavy(self) < 0) {
-        return NULL;
-    }
-    return Py_NewRef(self->condition);
-}
-
-static PyObject *list_at(PyObject **slot) {
-    if (*slot == NULL) {
-        *slot = PyList_New(0);
-    }
-    return Py_XNewRef(*slot);
-}
-
-static PyObject *get_waiters(PyObject *op, void *Py_UNUSED(closure)) { return list_at(&cast(op)->waiters); }
-
-static PyObject *get_callbacks(PyObject *op, void *Py_UNUSED(closure)) {
-    return list_at(&cast(op)->callbacks);
-}
-
-static PyObject *get_seconds(PyObject *op, void *Py_UNUSED(closure)) {
-    return PyFloat_FromDouble((double)cast(op)->seconds);
-}
-
-static PyObject *get_result(PyObject *op, void *Py_UNUSED(closure)) {
-    (void)status_of(cast(op));
-    return Py_NewRef(cast(op)->result != NULL ? cast(op)->result : Py_None);
-}
-
-static PyObject *get_exception(PyObject *op, void *Py_UNUSED(closure)) {
-    (void)status_of(cast(op));
-    return Py_NewRef(cast(op)->exception != NULL ? cast(op)->exception : Py_None);
-}
-
-static int set_slot(PyObject **slot, PyObject *value) {
-    Py_XSETREF(*slot, value == Py_None ? NULL : Py_XNewRef(value));
-    return 0;
-}
-
-static int set_result(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
-    return set_slot(&cast(op)->result, value);
-}
-
-static int set_exception(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
-    return set_slot(&cast(op)->exception, value);
-}
-
-static PyGetSetDef future_getset[] = {
-    {"_state", get_state, set_state, NULL, NULL},    {"_condition", get_condition, NULL, NULL, NULL},
-    {"_waiters", get_waiters, NULL, NULL, NULL},     {"_done_callbacks", get_callbacks, NULL, NULL, NULL},
-    {"_result", get_result, set_result, NULL, NULL}, {"_exception", get_exception, set_exception, NULL, NULL},
-    {"_seconds", get_seconds, NULL, NULL, NULL},     {NULL, NULL, NULL, NULL, NULL},
-};
+/* ---- the type ---- */
 
 static PyMethodDef future_methods[] = {
     {"result", (PyCFunction)(void (*)(void))future_result, METH_FASTCALL | METH_KEYWORDS, result_doc},
@@ -486,6 +419,8 @@ PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task) {
         return NULL;
     }
     cast(op)->task = task;
+    cast(op)->bytes = task->bytes;
+    cast(op)->count = task->kind == ATOLL_CALL_ONE ? 1 : 0; /* of a chunk: known at its end */
     return op;
 }
 
@@ -509,6 +444,7 @@ static int future_traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(self->exception);
     Py_VISIT(self->condition);
     Py_VISIT(self->waiters);
+    Py_VISIT(self->parts);
     Py_VISIT(self->callbacks);
     return 0;
 }
@@ -518,6 +454,7 @@ static int future_clear(PyObject *op) {
     Py_CLEAR(self->result);
     Py_CLEAR(self->exception);
     Py_CLEAR(self->waiters);
+    Py_CLEAR(self->parts);
     Py_CLEAR(self->callbacks);
     return 0;
 }
@@ -544,7 +481,7 @@ static PyType_Slot future_slots[] = {
     {Py_tp_traverse, future_traverse},
     {Py_tp_clear, future_clear},
     {Py_tp_methods, future_methods},
-    {Py_tp_getset, future_getset},
+    {Py_tp_getset, atoll_future_getset},
     {0, NULL},
 };
 

@@ -10,7 +10,9 @@
  */
 #include "module/pool.h"
 
+#include "core/block.h"
 #include "py/blocking.h"
+#include "py/export.h"
 #include "py/process.h"
 #include "py/run.h"
 #include "py/worker.h"
@@ -235,10 +237,10 @@ static atoll_task *encode_task(atoll_pool_object *self, atoll_state *state, PyOb
 }
 
 /* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
-static PyObject *queue_task(atoll_pool_object *self, atoll_state *state, atoll_task *task) {
+static PyObject *queue_task(atoll_pool_object *self, atoll_state *state, atoll_task *task, bool late) {
     PyObject *broken;
     PyObject *exc;
-    switch (atoll_pool_submit(self->pool, task)) {
+    switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
     case ATOLL_POOL_OK:
         return atoll_future_new(self, task);
     case ATOLL_POOL_SHUT:
@@ -297,18 +299,32 @@ static PyObject *pool_submit(PyObject *op, PyObject *const *args, Py_ssize_t nar
         return NULL;
     }
     atoll_task *task = encode_task(self, state, args[0], args + 1, nargs - 1, kwnames);
-    return task != NULL ? queue_task(self, state, task) : refuse(self);
+    return task != NULL ? queue_task(self, state, task, false) : refuse(self);
 }
 
-/* _submit_chunk(callable, items, star): a future of the list of results. */
+/* How many bytes a message holds on to, those that are lent included. */
+static size_t weight_of(const atoll_message *message) {
+    size_t sum = message->body.len;
+    for (uint32_t i = 0; i < message->nhandles; i++) {
+        const atoll_handle *handle = &message->handles[i];
+        if (handle->cls == &atoll_export_class) {
+            sum += (size_t)((const atoll_export *)handle->ptr)->buffer.len;
+        } else if (handle->cls == &atoll_block_class) {
+            sum += ((const atoll_block *)handle->ptr)->size;
+        }
+    }
+    return sum;
+}
+
+/* submit_chunk(callable, items, star, divide, late): a future of the list of results. */
 static PyObject *pool_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
     atoll_pool_object *self = cast(op);
     atoll_state *state = usable(self);
     if (state == NULL) {
         return NULL;
     }
-    if (nargs != 3 || !PyList_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "submit_chunk() takes a callable, a list and a bool");
+    if (nargs != 5 || !PyList_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "submit_chunk() takes a callable, a list and three bools");
         return NULL;
     }
     atoll_task *task = encode_task(self, state, args[0], args + 1, 1, NULL);
@@ -317,7 +333,9 @@ static PyObject *pool_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize
     }
     task->kind = args[2] == Py_True ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
     task->items = (uint32_t)PyList_GET_SIZE(args[1]);
-    return queue_task(self, state, task);
+    task->divisible = args[3] == Py_True;
+    task->bytes = weight_of(&task->call);
+    return queue_task(self, state, task, args[4] == Py_True);
 }
 
 /* ---- the end ---- */

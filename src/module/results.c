@@ -3,7 +3,8 @@
  * Which chunk is next, and waiting for it, is Python's business (atoll._map), once for a chunk; what is done for each item is
  * done here.  An item that was given out is held no longer.
  *
- * The list is nobody else's: _more() hands it over.
+ * The list is nobody else's: _more() hands it over with _give().  Several threads may ask: whoever finds nothing asks
+ * _more(), which lets one at a time ask for the next chunk and sends the others back to look again.
  */
 #include "module/pool.h"
 
@@ -15,27 +16,21 @@ typedef struct {
 
 static results_object *cast(PyObject *self) { return (results_object *)self; }
 
-/* Asks for the next chunk: 1, or 0 when there is none, with or without an exception. */
+/* Asks for the next chunk: 1 when it is worth looking again, 0 when there is none, with or without an exception. */
 static int fetch(results_object *self) {
-    PyObject *values = PyObject_CallMethod((PyObject *)self, "_more", NULL);
-    if (values == NULL) {
-        return 0;
-    }
-    if (!PyList_CheckExact(values)) {
-        if (values != Py_None) {
-            PyErr_SetString(PyExc_TypeError, "_more() returns a list or None");
-        }
-        Py_DECREF(values);
-        return 0;
-    }
-    Py_XSETREF(self->values, values);
-    self->next = 0;
-    return 1;
+    PyObject *more = PyObject_CallMethod((PyObject *)self, "_more", NULL);
+    int rc = more != NULL && PyObject_IsTrue(more) > 0;
+    Py_XDECREF(more);
+    return rc;
+}
+
+static bool has_some(const results_object *self) {
+    return self->values != NULL && self->next < PyList_GET_SIZE(self->values);
 }
 
 static PyObject *results_next(PyObject *op) {
     results_object *self = cast(op);
-    while (self->values == NULL || self->next >= PyList_GET_SIZE(self->values)) {
+    while (!has_some(self)) {
         if (!fetch(self)) {
             return NULL;
         }
@@ -45,11 +40,31 @@ static PyObject *results_next(PyObject *op) {
     return value;
 }
 
-PyDoc_STRVAR(forget_doc, "_forget($self, /)\n--\n\nGive out nothing more of the chunk.");
+PyDoc_STRVAR(give_doc,
+             "_give($self, values=None, /)\n--\n\nGive out these results, and nothing of those before.");
 
-static PyObject *results_forget(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    Py_CLEAR(cast(op)->values);
+static PyObject *results_give(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
+    results_object *self = cast(op);
+    if (nargs > 1 || (nargs == 1 && !PyList_CheckExact(args[0]))) {
+        PyErr_SetString(PyExc_TypeError, "_give() takes a list");
+        return NULL;
+    }
+    self->next = 0;
+    Py_XSETREF(self->values, nargs == 1 ? Py_NewRef(args[0]) : NULL);
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(has_some_doc,
+             "_has_some($self, /)\n--\n\nReturn whether there are results that were not given out.");
+
+static PyObject *results_has_some(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return PyBool_FromLong(has_some(cast(op)));
+}
+
+PyDoc_STRVAR(last_doc, "_last($self, /)\n--\n\nReturn the list that _give() was called with last, or None.");
+
+static PyObject *results_last(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    return Py_NewRef(cast(op)->values != NULL ? cast(op)->values : Py_None);
 }
 
 static int results_traverse(PyObject *op, visitproc visit, void *arg) {
@@ -72,7 +87,9 @@ static void results_dealloc(PyObject *op) {
 }
 
 static PyMethodDef results_methods[] = {
-    {"_forget", results_forget, METH_NOARGS, forget_doc},
+    {"_give", (PyCFunction)(void (*)(void))results_give, METH_FASTCALL, give_doc},
+    {"_last", results_last, METH_NOARGS, last_doc},
+    {"_has_some", results_has_some, METH_NOARGS, has_some_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -60,6 +60,8 @@ static inline void atoll_cpu_relax(void) {
 
 /* Seconds on the monotonic clock. */
 double atoll_clock(void);
+/* The same, a few milliseconds late at most, for a fraction of the cost. */
+double atoll_clock_coarse(void);
 void atoll_sleep(double seconds);
 /* Gives up the processor to another runnable thread. */
 void atoll_yield(void);

@@ -35,6 +35,7 @@ typedef struct {
     atoll_entry *entry;
     unsigned long ident; /* of the thread, as CPython has it */
     bool left_exception; /* with the interpreter's GIL: an asynchronous exception may be on its way */
+    uint32_t calls;      /* so far */
 } place;
 
 static _Thread_local atoll_worker *this_worker;
@@ -132,6 +133,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     double began = atoll_clock();
     atoll_task_remains remains;
     atoll_outcome outcome = atoll_task_run(where->entry, task, &result, &error, &remains);
+    where->calls += task->items; /* those of a chunk that was divided are fewer now */
     bool mine = atoll_worker_claim(worker, task);
     forget_interrupt(where);
     if (!mine) {
@@ -164,7 +166,6 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
 static bool work(atoll_worker *worker, place *where) {
     atoll_pool *pool = worker->pool;
     atoll_message spare = {0};
-    uint32_t count = 0;
     bool go_on = false;
     for (;;) {
         atoll_task *task = atoll_worker_try_take(worker);
@@ -176,14 +177,13 @@ static bool work(atoll_worker *worker, place *where) {
                 break;
             }
         }
-        count += task->items;
         if (!serve(worker, where, task, &spare, false) || atoll_interp_exiting()) {
             break;
         }
         if (atomic_load_explicit(&where->entry->jobs, memory_order_relaxed) != NULL) {
             atoll_session_housekeeping(where->entry);
         }
-        if (pool->max_tasks != 0 && count >= pool->max_tasks) {
+        if (pool->max_tasks != 0 && where->calls >= pool->max_tasks) {
             go_on = true;
             break;
         }

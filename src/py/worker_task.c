@@ -6,7 +6,13 @@
  */
 #include "py/worker.h"
 
+#include "port/port.h"
 #include "py/run.h"
+
+#include <stdlib.h>
+
+#define LARGE_CHUNK 256
+#define CHUNK_SECONDS 0.010 /* so long a worker works at a chunk that may be divided */
 
 /* Encodes an exception; of a chunk, in a pair with the results so far. */
 static int encode_raised(atoll_state *state, PyObject *exc, PyObject *so_far, atoll_message *result) {
@@ -79,10 +85,73 @@ static PyObject *callable_of(atoll_state *state, const atoll_function *function)
     return func;
 }
 
-/* Calls callable with each item of a list.  The results; shorter than `items` when one raised, with the exception set.
- * NULL: out of memory. */
-static PyObject *call_each(atoll_state *state, PyObject *callable, PyObject *items, bool star) {
+/* A task for some items of a list; NULL with an exception. */
+static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObject *callable, PyObject *items,
+                            Py_ssize_t from, Py_ssize_t to) {
+    atoll_task *part = atoll_task_new(whole->pool);
+    PyObject *some = part != NULL ? PyList_GetSlice(items, from, to) : PyErr_NoMemory();
+    int rc = -1;
+    if (some != NULL) {
+        part->kind = whole->kind;
+        part->divisible = true;
+        part->items = (uint32_t)(to - from);
+        part->function = whole->function;
+        if (part->function != NULL) {
+            atoll_function_retain(part->function);
+        }
+        rc = atoll_encode_call(state->codec, &part->call, part->function != NULL ? NULL : callable, &some, 1,
+                               NULL);
+        Py_DECREF(some);
+    }
+    if (rc < 0 && part != NULL) {
+        atoll_task_release(part);
+    }
+    return rc < 0 ? NULL : part;
+}
+
+/* Hands back the items of a task from `from` on, in parts, two for each worker that the pool may have.  False: they stay
+ * here, possibly with an exception. */
+static bool divide(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *items,
+                   Py_ssize_t from) {
+    Py_ssize_t left = PyList_GET_SIZE(items) - from;
+    Py_ssize_t most = 2 * (Py_ssize_t)task->pool->max_workers;
+    uint32_t nparts = (uint32_t)(left < most ? left : most);
+    atoll_task **parts = calloc(nparts, sizeof *parts);
+    uint32_t made = 0;
+    for (; parts != NULL && made < nparts; made++) {
+        Py_ssize_t begin = from + left * made / nparts;
+        parts[made] = new_part(state, task, callable, items, begin, from + left * (made + 1) / nparts);
+        if (parts[made] == NULL) {
+            break;
+        }
+    }
+    if (parts != NULL && made == nparts && atoll_pool_divide(task, parts, nparts)) {
+        task->items = (uint32_t)from;
+        return true;
+    }
+    while (made > 0) {
+        atoll_task_release(parts[--made]);
+    }
+    free(parts);
+    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear(); /* cannot be sent from here: so be it */
+    }
+    return false;
+}
+
+/* Calls callable with each item of a list.  The results; shorter than `items` when one raised, with the exception set, or
+ * when what is left was handed back.  NULL: out of memory. */
+static PyObject *call_each(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *items) {
+    bool star = task->kind == ATOLL_CALL_EACH_STAR;
     PyObject *results = PyList_New(0);
+    /* Of a large chunk, whose items are thought to be cheap, the clock is looked at after every fourth. */
+    Py_ssize_t step = PyList_GET_SIZE(items) >= LARGE_CHUNK ? 4 : 1;
+    Py_ssize_t look = PY_SSIZE_T_MAX;
+    double until = 0;
+    if (task->divisible && task->pool->max_workers > 1) {
+        look = 0;
+        until = atoll_clock_coarse() + CHUNK_SECONDS;
+    }
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(items); i++) {
         PyObject *item = PyList_GET_ITEM(items, i);
         PyObject *value;
@@ -104,6 +173,16 @@ static PyObject *call_each(atoll_state *state, PyObject *callable, PyObject *ite
             break;
         }
         Py_DECREF(value);
+        if (i >= look && i + 1 < PyList_GET_SIZE(items)) {
+            look = i + step;
+            if (atoll_clock_coarse() <= until) {
+                continue;
+            }
+            if (divide(state, task, callable, items, i + 1) || PyErr_Occurred()) {
+                break;
+            }
+            look = PY_SSIZE_T_MAX;
+        }
     }
     return results;
 }
@@ -127,13 +206,13 @@ static void keep_sendable(atoll_state *state, PyObject *results, atoll_message *
     PyErr_SetRaisedException(exc);
 }
 
-static atoll_outcome run_chunk(atoll_state *state, PyObject *callable, PyObject *items, bool star,
+static atoll_outcome run_chunk(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *items,
                                atoll_message *result, atoll_message *error) {
     if (!PyList_CheckExact(items)) {
         PyErr_SetString(PyExc_SystemError, "a chunk is a list");
         return capture(state, NULL, result, error);
     }
-    PyObject *results = call_each(state, callable, items, star);
+    PyObject *results = call_each(state, task, callable, items);
     atoll_outcome outcome = ATOLL_OUT_RESULT;
     if (PyErr_Occurred()) {
         outcome = capture(state, results, result, error);
@@ -161,8 +240,8 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
     }
     atoll_outcome outcome = ATOLL_OUT_RESULT;
     if (task->kind != ATOLL_CALL_ONE) {
-        outcome = run_chunk(state, callable, args->nargs == 1 ? args->stack[0] : Py_None,
-                            task->kind == ATOLL_CALL_EACH_STAR, result, error);
+        outcome =
+            run_chunk(state, task, callable, args->nargs == 1 ? args->stack[0] : Py_None, result, error);
     } else {
         PyObject *value = NULL;
         if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, args, &value)) {

@@ -121,9 +121,9 @@ def test_begins_at_once(pool):
 def test_a_sequence_is_worked_off_without_being_asked(pool):
     results = pool.map(identity, range(200))
     deadline = time.monotonic() + PATIENCE
-    while results._sent < 200 and time.monotonic() < deadline:
+    while results._sizer.count < 200 and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert results._sent == 200
+    assert results._sizer.count == 200
     assert list(results) == list(range(200))
 
 

@@ -100,6 +100,12 @@ double atoll_clock(void) {
     return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
+double atoll_clock_coarse(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
 void atoll_sleep(double seconds) {
     struct timespec ts = to_timespec(seconds);
     while (nanosleep(&ts, &ts) < 0 && errno == EINTR) {

@@ -1,0 +1,345 @@
+"""map(): when items are taken, whose thread does it, what is done that nobody asks for, and errors in their place."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+import atoll
+from atoll._map import cancel
+from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
+
+
+@pytest.fixture
+def pool():
+    with atoll.InterpreterPoolExecutor(2) as pool:
+        yield pool
+
+
+def queue_put(queue, number):
+    queue.put(number)
+
+
+def dear_from(first, number):
+    """Take 4 ms from a number on."""
+    import time
+
+    until = time.perf_counter() + 0.004 * (number >= first)
+    while time.perf_counter() < until:
+        pass
+    return number
+
+
+def where(first, number):
+    import atoll
+
+    dear_from(first, number)
+    return atoll.get_current().id
+
+
+def bare(source):
+    return run_python(f"import atoll, itertools\nPool = atoll.InterpreterPoolExecutor\n{source}")
+
+
+class TestTaken:
+    def test_list_is_cleared(self, pool):
+        batch = list(range(5000))
+        results = pool.map(identity, batch)
+        batch.clear()
+        assert list(results) == list(range(5000))
+
+    def test_list_is_sorted(self, pool):
+        numbers = list(range(5000))
+        results = pool.map(identity, numbers)
+        numbers.reverse()
+        assert list(results) == list(range(5000))
+
+    def test_dict_grows(self, pool):
+        keys = dict.fromkeys(range(5000))
+        results = pool.map(identity, keys)
+        keys["later"] = 1
+        assert list(results) == list(range(5000))
+
+    def test_sized_wrapper(self, pool):
+        class Rows:
+            threads: set[str] = set()
+
+            def __len__(self):
+                return 3000
+
+            def __iter__(self):
+                for row in range(3000):
+                    self.threads.add(threading.current_thread().name)
+                    yield row
+
+        assert list(pool.map(identity, Rows())) == list(range(3000))
+        assert Rows.threads == {threading.current_thread().name}
+
+    def test_length_that_refuses(self, pool):
+        class Rows:
+            def __len__(self):
+                raise TypeError("object of type 'generator' has no len()")
+
+            def __iter__(self):
+                return iter(range(3000))
+
+        assert list(pool.map(identity, Rows())) == list(range(3000))
+
+    def test_error_of_what_is_taken_at_once(self, pool):
+        class Broken:
+            def __len__(self):
+                return 3000
+
+            def __iter__(self):
+                yield 1
+                raise OSError("disk")
+
+        with pytest.raises(OSError, match="disk"):
+            pool.map(identity, Broken())
+
+    def test_iterators_are_read_where_results_are_asked_for(self, pool):
+        threads = set()
+
+        def items():
+            for number in range(500):
+                threads.add(threading.current_thread().name)
+                yield number
+
+        assert list(pool.map(identity, items())) == list(range(500))
+        assert threads == {threading.current_thread().name}
+
+
+class TestErrors:
+    def test_in_its_place(self, pool):
+        def items():
+            yield from range(700)
+            raise LookupError("broke")
+
+        got = []
+        with pytest.raises(LookupError, match="broke"):
+            for number in pool.map(identity, items()):
+                got.append(number)
+        assert got == list(range(700))
+
+    def test_runtime_error_is_no_end(self, pool):
+        def items():
+            yield from range(10)
+            raise RuntimeError("dictionary changed size during iteration")
+
+        results = pool.map(identity, items())
+        with pytest.raises(RuntimeError, match="dictionary"):
+            list(results)
+        assert list(results) == []
+
+    def test_the_pool_is_shut_all_the_same(self):
+        def items():
+            yield from range(3)
+            raise LookupError("broke")
+
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            results = pool.map(identity, items())
+        with pytest.raises(RuntimeError):
+            pool.submit(identity, 1)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(LookupError):
+            next(results)
+        pool.shutdown()
+
+    def test_item_that_cannot_be_sent(self, pool):
+        results = pool.map(identity, [1, 2, threading.Lock(), 4], chunksize=4)
+        assert [next(results), next(results)] == [1, 2]
+        with pytest.raises(TypeError, match="lock"):
+            next(results)
+        assert list(results) == []
+
+
+class TestAfterwards:
+    @pytest.mark.parametrize("asked", [0, 1, 100])
+    @pytest.mark.parametrize("options", [{}, {"chunksize": 7}, {"buffersize": 9}])
+    def test_generator(self, asked, options):
+        with atoll.InterpreterPoolExecutor(2) as pool:
+            results = pool.map(identity, (n for n in range(3000)), **options)
+            got = list(itertools.islice(results, asked))
+        assert got + list(results) == list(range(3000))
+        pool.shutdown()
+
+    def test_limits_hold_afterwards(self):
+        with atoll.InterpreterPoolExecutor(1, task_timeout=0.2) as pool:
+            results = pool.map(eval, iter(["1"] * 40 + ["[0 for _ in iter(int, 1)]"]))
+            assert next(results) == 1
+        with pytest.raises(TimeoutError):
+            for result in results:
+                assert result == 1
+        pool.shutdown()
+
+    def test_not_after_force(self):
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            results = pool.map(identity, itertools.count())
+            assert next(results) == 0
+            pool.kill_workers()
+        with pytest.raises((RuntimeError, atoll._pool.CancelledError)):
+            list(results)
+
+    def test_endless_and_unasked(self):
+        def numbers():
+            number = 0
+            while True:
+                yield number
+                number += 1
+
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            results = pool.map(identity, numbers())
+        assert list(itertools.islice(results, 500)) == list(range(500))
+        results.close()
+        pool.shutdown()
+
+
+class TestUnasked:
+    @pytest.mark.parametrize("make", [list, iter, lambda numbers: (n for n in numbers)])
+    def test_is_done(self, make):
+        queue = atoll.create_queue()
+        with atoll.InterpreterPoolExecutor(2) as pool:
+            pool.map(queue_put, itertools.repeat(queue, 500), make(range(500)))
+        assert queue.qsize() == 500
+
+    def test_held_until_after_the_pool(self):
+        queue = atoll.create_queue()
+        with atoll.InterpreterPoolExecutor(2) as pool:
+            results = pool.map(queue_put, itertools.repeat(queue), iter(range(500)))
+        del results
+        pool.shutdown()
+        assert queue.qsize() == 500
+
+    def test_endless(self):
+        with atoll.InterpreterPoolExecutor(2) as pool:
+            with pytest.warns(RuntimeWarning, match="items of an iterator that has more"):
+                pool.map(identity, itertools.count())
+
+    def test_at_the_end_of_the_process(self):
+        done = bare("""
+import os
+def tell(n): os.write(1, b"x")
+pool = Pool(2); results = pool.map(tell, (n for n in range(50)))
+""")
+        check_ended(done, 0, "x" * 50, clean=True)
+
+    @pytest.mark.parametrize("hold", ["", "results = "])
+    def test_endless_at_the_end_of_the_process(self, hold):
+        done = bare(f"pool = Pool(2); {hold}pool.map(abs, itertools.count()); print('end', flush=True)")
+        check_ended(done, 0, "end\n")
+        assert "RuntimeWarning: nobody has asked" in done.stderr
+
+    def test_error_at_the_end_of_the_process(self):
+        done = bare("""
+def items():
+    yield from range(100)
+    raise LookupError("broke")
+pool = Pool(2); results = pool.map(abs, items()); print("end", flush=True)
+""")
+        check_ended(done, 0, "end\n")
+        assert "LookupError: broke" in done.stderr
+
+    def test_exception_in_the_body(self):
+        done = bare("""
+with Pool(2) as pool:
+    results = pool.map(abs, itertools.count())
+    raise ValueError("configuration")
+""")
+        check_ended(done, 1, "")
+        assert "ValueError: configuration" in done.stderr
+        assert "RuntimeWarning" not in done.stderr
+
+
+class TestThreads:
+    @pytest.mark.parametrize("options", [{}, {"chunksize": 10}, {"buffersize": 20}])
+    @pytest.mark.parametrize("make", [range, lambda n: iter(range(n))], ids=["range", "iterator"])
+    def test_share_one(self, pool, make, options):
+        results = pool.map(identity, make(20_000), **options)
+        threads = [Thread(lambda: list(results)) for _ in range(4)]
+        got = [thread.result() for thread in threads]
+        assert sorted(itertools.chain(*got)) == list(range(20_000))
+        assert all(part == sorted(part) for part in got)
+
+
+class TestDivided:
+    @pytest.mark.parametrize("make", [range, lambda n: iter(range(n))], ids=["range", "iterator"])
+    def test_order(self, pool, make):
+        numbers = pool.map(dear_from, itertools.repeat(3000), make(3060))
+        assert list(numbers) == list(range(3060))
+
+    def test_both_workers_share_a_chunk(self, pool):
+        future = pool._pool.submit_chunk(where, [(0, n) for n in range(40)], True, True, False)
+        places, futures = set(), [future]
+        count = 0
+        while futures:
+            future = futures.pop(0)
+            values, error = future._outcome(PATIENCE)
+            assert error is None
+            assert len(values) == future._count
+            count += len(values)
+            places.update(values)
+            futures += future._parts
+        assert count == 40
+        assert len(places) == 2
+
+    def test_not_with_a_chunksize(self, pool):
+        future = pool._pool.submit_chunk(where, [(0, n) for n in range(10)], True, False, False)
+        assert len(future._outcome(PATIENCE)[0]) == 10
+        assert future._parts == []
+
+    def test_error_in_a_part(self, pool):
+        results = pool.map(fail_at, itertools.repeat(12), iter(range(60)))
+        got = []
+        with pytest.raises(ZeroDivisionError):
+            for number in results:
+                got.append(number)
+        assert got == list(range(12))
+
+    def test_new_interpreters_count_what_was_done(self):
+        with atoll.InterpreterPoolExecutor(2, max_tasks_per_child=5) as pool:
+            assert list(pool.map(dear_from, itertools.repeat(0), range(30))) == list(range(30))
+
+    def test_abandoned(self, pool):
+        with Pipe() as inside:
+            future = pool._pool.submit_chunk(
+                tell_and_work, [(inside.writer, n) for n in range(4000)], True, True, False
+            )
+            inside.wait()
+            while not future.done():
+                pass
+            cancel(future)
+            assert any(part.cancelled() for part in future._parts)
+
+
+def fail_at(number, item):
+    return dear_from(0, item) if item != number else 1 // 0
+
+
+def tell_and_work(descriptor, number):
+    import os
+
+    if number == 0:
+        os.write(descriptor, b"!")
+    return dear_from(0, number)
+
+
+class TestInterrupted:
+    def test_a_wait_can_be_asked_again(self):
+        done = bare("""
+import os, signal, threading, time
+def slow(n):
+    time.sleep(0.6)
+    return n
+pool = Pool(1)
+pool.submit(abs, 1).result()
+results = pool.map(slow, [1, 2])
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    print(next(results))
+except KeyboardInterrupt:
+    print("interrupted")
+print(list(results))
+""")
+        check_ended(done, 0, "interrupted\n[1, 2]\n")
