@@ -94,6 +94,7 @@ EXTENSIONS = [
             "ext_borrows.c",
             "ext_capsule.c",
             "ext_capsule_user.c",
+            "ext_clib.c",
             "ext_create.c",
             "ext_declares.c",
             "ext_exit.c",

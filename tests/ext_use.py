@@ -28,6 +28,7 @@ ISOLATED = [
     "ext_capsule",
     "ext_capsule_user",
     "ext_constructors",
+    "ext_clib",
     "ext_create",
     "ext_end_one",
     "ext_end_two",

@@ -155,6 +155,7 @@ bool atoll_clones_unload(atoll_clones *set) {
         }
         free(set->shim_path);
     }
+    pthread_mutex_destroy(&set->lock);
     atoll_natives_release(set->natives);
     return true;
 }

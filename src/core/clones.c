@@ -16,6 +16,7 @@ int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, c
                       bool whole) {
     *set =
         (atoll_clones){.owner = owner, .shim_file = shim_file, .shim = shim, .whole = whole, .shim_fd = -1};
+    atoll_mutex_init(&set->lock);
     set->natives = atoll_natives_new();
     return set->natives != NULL ? 0 : -1;
 }
@@ -195,8 +196,12 @@ static int write_clone(loading *l, size_t i) {
             renames[n++] = (atoll_elf_rename){node->elf.needed[k], to};
         }
     }
-    /* What is hooked in stays, as there is no way to take it back. */
-    l->plan.calls_back |= atoll_elf_imports(&node->elf, "PySys_AddAuditHook");
+    /* What is hooked in stays, as there is no way to take it back; the C library then calls it later. */
+    static const char *const hooks[] = {"PySys_AddAuditHook", "timer_create", "mq_notify",
+                                        "register_printf_specifier", "register_printf_function"};
+    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+        l->plan.calls_back |= atoll_elf_imports(&node->elf, hooks[i]);
+    }
     bool threads = atoll_elf_imports(&node->elf, "pthread_create") ||
                    atoll_elf_imports(&node->elf, ATOLL_SHIM_STD_THREAD);
     const atoll_elf_edit edit = {
@@ -316,23 +321,56 @@ static int reserve(loading *l) {
     atoll_clones *set = l->set;
     if (set->count + l->plan.count > set->room) {
         size_t room = (set->count + l->plan.count) * 2;
+        atoll_mutex_lock(&set->lock);
         atoll_clone **items = realloc(set->items, room * sizeof *items);
+        set->items = items != NULL ? items : set->items;
+        set->room = items != NULL ? room : set->room;
+        atoll_mutex_unlock(&set->lock);
         if (items == NULL) {
             return no_memory(l);
         }
-        set->items = items;
-        set->room = room;
     }
     return 0;
 }
 
 static void adopt(loading *l) {
+    atoll_mutex_lock(&l->set->lock);
     for (size_t i = 0; i < l->plan.count; i++) {
         if (l->made[i] != NULL) {
             l->set->items[l->set->count++] = l->made[i];
         }
     }
+    atoll_mutex_unlock(&l->set->lock);
     l->set->calls_back |= l->plan.calls_back;
+}
+
+const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address) {
+    const atoll_clone *found = NULL;
+    atoll_mutex_lock(&set->lock);
+    for (size_t i = 0; i < set->count && found == NULL; i++) {
+        bool is_in = (uintptr_t)address >= set->items[i]->low && (uintptr_t)address < set->items[i]->high;
+        found = is_in ? set->items[i] : NULL;
+    }
+    atoll_mutex_unlock(&set->lock);
+    return found;
+}
+
+static void *handle_of(atoll_clones *set, size_t i) {
+    atoll_mutex_lock(&set->lock);
+    void *handle = i < set->count ? set->items[i]->handle : NULL;
+    atoll_mutex_unlock(&set->lock);
+    return handle;
+}
+
+/* The dynamic linker is asked with no lock held: it may be running a constructor that asks for the list. */
+void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol) {
+    const atoll_clone *clone = atoll_clones_at(set, code);
+    void *handle =
+        clone != NULL ? clone->handle : handle_of(set, 0); /* called through code that is no clone's */
+    for (size_t i = 1; handle != NULL && atoll_dl_symbol(handle, symbol) == NULL; i++) {
+        handle = handle_of(set, i);
+    }
+    return handle;
 }
 
 static int load_planned(loading *l) {

@@ -61,6 +61,7 @@ typedef struct {
     int shim_fd;
     atoll_scratch scratch; /* where whole files stay */
     bool have_scratch;
+    atoll_mutex lock;    /* guards the list against who looks at it while something is loaded; a leaf */
     atoll_clone **items; /* in the order of loading */
     size_t count;
     size_t room;
@@ -80,6 +81,11 @@ atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, atoll_clone_
 /* The same for a library, if it is one of those that are cloned.  1, or 0 when it is not, or -1 with why. */
 int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone **clone,
                               atoll_clone_error *why);
+
+/* The clone that has this address, or NULL.  Any thread may ask that runs code of a clone. */
+const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address);
+/* The handle of a clone that was loaded with a library that has this symbol: if possible the one whose code this is. */
+void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol);
 
 /* ---- clone_unload.c ---- */
 

@@ -154,17 +154,13 @@ static void state_run(std_state *self) {
 
 static void (*const state_functions[])(std_state *) = {state_destroy, state_delete, state_run};
 
-void atoll_natives_std_thread(atoll_natives *natives, void *thread, void **state, void (*depend)(void)) {
-    /* The clone that calls has it among its dependencies. */
-    void *library = atoll_dl_loaded("libstdc++.so.6");
+void atoll_natives_std_thread(atoll_natives *natives, void *scope, void *thread, void **state,
+                              void (*depend)(void)) {
     void (*start)(void *, void **, void (*)(void)) = NULL;
-    if (library != NULL) {
-        void *found = atoll_dl_symbol(library, ATOLL_SHIM_STD_THREAD);
-        memcpy(&start, &found, sizeof start);
-        atoll_dl_close(library);
-    }
+    void *found = atoll_dl_symbol(scope, ATOLL_SHIM_STD_THREAD);
+    memcpy(&start, &found, sizeof start);
     if (start == NULL) {
-        abort(); /* std::thread of another C++ library, under the same name: nothing can start it */
+        abort(); /* cannot be: a clone that needs it is loaded with the library that has it */
     }
     counted_thread *counted = count_thread(natives);
     wrapped_state *wrapped = counted != NULL ? malloc(sizeof *wrapped) : NULL;

@@ -47,8 +47,10 @@ void atoll_natives_release(atoll_natives *natives);
 /* As pthread_create(). */
 int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg);
-/* As libstdc++'s function of that purpose: takes over *state, a std::thread::_State. */
-void atoll_natives_std_thread(atoll_natives *natives, void *thread, void **state, void (*depend)(void));
+/* As libstdc++'s function of that purpose: takes over *state, a std::thread::_State.  `scope` is the handle of what was
+ * loaded with it, which may be a wheel's own; NULL: what everybody sees. */
+void atoll_natives_std_thread(atoll_natives *natives, void *scope, void *thread, void **state,
+                              void (*depend)(void));
 
 /* As __cxa_thread_atexit(): destroy(object) when this thread ends.  0, or -1 when out of memory. */
 int atoll_natives_at_thread_end(atoll_natives *natives, void (*destroy)(void *), void *object);

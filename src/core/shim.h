@@ -26,8 +26,9 @@
         "_Py_IsFinalizing", "PyModule_Create2", "PyModule_FromDefAndSpec2", "PyModule_FromSlotsAndSpec",     \
         "PyOS_ReadlineFunctionPointer", "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete",      \
         "PyThread_tss_free", "pthread_create", "pthread_key_create", "pthread_key_delete",                   \
-        "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "secure_getenv",       \
-        ATOLL_SHIM_STD_THREAD
+        "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1",   \
+        "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create", "tss_create", "tss_delete",               \
+        "secure_getenv", ATOLL_SHIM_STD_THREAD
 
 /* And those by which a library that starts threads finds out how many it should: see core/natives.h. */
 #define ATOLL_SHIM_PROCESSORS                                                                                \
@@ -57,10 +58,12 @@ typedef struct {
     void (*tss_free)(void *owner, void *key);
     int (*thread_create)(void *owner, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg);
-    void (*std_thread_start)(void *owner, void *thread, void **state, void (*depend)(void));
+    void (*std_thread_start)(void *owner, const void *caller, void *thread, void **state,
+                             void (*depend)(void));
     int (*key_create)(void *owner, pthread_key_t *key, void (*destroy)(void *));
     int (*key_delete)(void *owner, pthread_key_t key);
     int (*at_thread_end)(void *owner, void (*destroy)(void *), void *object);
+    const char *(*original)(void *owner, const void *address); /* of the clone that it is in, or NULL */
     long (*processors)(void *owner); /* how many a library of this interpreter should use, at least 1 */
 } atoll_shim;
 

@@ -367,8 +367,16 @@ static int thread_create(void *owner, pthread_t *thread, const pthread_attr_t *a
     return atoll_natives_thread(((atoll_foreign *)owner)->natives, thread, attributes, run, arg);
 }
 
-static void std_thread_start(void *owner, void *thread, void **state, void (*depend)(void)) {
-    atoll_natives_std_thread(((atoll_foreign *)owner)->natives, thread, state, depend);
+static void std_thread_start(void *owner, const void *caller, void *thread, void **state,
+                             void (*depend)(void)) {
+    atoll_foreign *f = owner;
+    void *scope = atoll_clones_scope(f->clones, caller, ATOLL_SHIM_STD_THREAD);
+    atoll_natives_std_thread(f->natives, scope, thread, state, depend);
+}
+
+static const char *original(void *owner, const void *address) {
+    const atoll_clone *clone = atoll_clones_at(((atoll_foreign *)owner)->clones, address);
+    return clone != NULL ? clone->file : NULL;
 }
 
 static int key_create(void *owner, pthread_key_t *key, void (*destroy)(void *)) {
@@ -399,7 +407,7 @@ static long processors(void *Py_UNUSED(owner)) {
 
 /* ---- */
 
-void atoll_foreign_init(atoll_foreign *f, atoll_natives *natives) {
+void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones) {
     *f = (atoll_foreign){
         .shim = {f,
                  ensure,
@@ -422,9 +430,11 @@ void atoll_foreign_init(atoll_foreign *f, atoll_natives *natives) {
                  key_create,
                  key_delete,
                  at_thread_end,
+                 original,
                  processors},
         .interp = PyInterpreterState_Get(),
-        .natives = natives,
+        .clones = clones,
+        .natives = clones->natives,
     };
     atoll_mutex_init(&f->lock);
     atoll_cond_init(&f->changed);

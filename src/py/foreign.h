@@ -2,7 +2,7 @@
 #ifndef ATOLL_PY_FOREIGN_H
 #define ATOLL_PY_FOREIGN_H
 
-#include "core/natives.h"
+#include "core/clones.h"
 #include "core/shim.h"
 #include "py/compat.h"
 #include "py/declare.h"
@@ -17,7 +17,8 @@ typedef enum {
 typedef struct {
     atoll_shim shim; /* what the shim calls; its owner is this struct */
     PyInterpreterState *interp;
-    atoll_natives *natives;
+    atoll_clones *clones;
+    atoll_natives *natives; /* theirs */
     _Atomic(int) phase;
     _Atomic(long) inside; /* threads that have a thread state here, or are about to ask for one */
     _Atomic(pthread_t) closer;
@@ -30,7 +31,7 @@ typedef struct {
 } atoll_foreign;
 
 /* For the interpreter that is attached. */
-void atoll_foreign_init(atoll_foreign *foreign, atoll_natives *natives);
+void atoll_foreign_init(atoll_foreign *foreign, atoll_clones *clones);
 void atoll_foreign_free(atoll_foreign *foreign);
 
 /* Keeps foreign threads out and waits, with the GIL given back, until those that are inside have left.  false: one is

@@ -5,8 +5,14 @@
  */
 #include "core/shim.h"
 
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <threads.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -150,6 +156,96 @@ EXPORT int atoll_on_exit(void (*function)(int status, void *arg), void *arg) {
 EXPORT void atoll_shim_finish(void);
 EXPORT void atoll_shim_finish(void) { __cxa_finalize((void *)&shim); }
 
+/* C's threads are the system's under other names. */
+typedef struct {
+    thrd_start_t run;
+    void *arg;
+} thrd_call;
+
+static void *run_thrd(void *raw) {
+    thrd_call call = *(thrd_call *)raw;
+    free(raw);
+    return (void *)(intptr_t)call.run(call.arg);
+}
+
+EXPORT int atoll_thrd_create(thrd_t *thread, thrd_start_t run, void *arg);
+EXPORT int atoll_thrd_create(thrd_t *thread, thrd_start_t run, void *arg) {
+    _Static_assert(sizeof(thrd_t) == sizeof(pthread_t), "a thread of C's is one of the system's");
+    thrd_call *call = malloc(sizeof *call);
+    if (call == NULL) {
+        return thrd_nomem;
+    }
+    *call = (thrd_call){run, arg};
+    pthread_t made;
+    int rc = shim->thread_create(shim->owner, &made, NULL, run_thrd, call);
+    if (rc != 0) {
+        free(call);
+        return rc == ENOMEM ? thrd_nomem : thrd_error;
+    }
+    *thread = (thrd_t)made;
+    return thrd_success;
+}
+
+EXPORT int atoll_tss_create(tss_t *key, tss_dtor_t destroy);
+EXPORT int atoll_tss_create(tss_t *key, tss_dtor_t destroy) {
+    pthread_key_t made;
+    if (shim->key_create(shim->owner, &made, destroy) != 0) {
+        return thrd_error;
+    }
+    *key = made;
+    return thrd_success;
+}
+
+EXPORT void atoll_tss_delete(tss_t key);
+EXPORT void atoll_tss_delete(tss_t key) { (void)shim->key_delete(shim->owner, key); }
+
+/* A library finds what lies beside it by the path that it was loaded from: the original's. */
+EXPORT int atoll_dladdr(const void *address, Dl_info *info);
+EXPORT int atoll_dladdr(const void *address, Dl_info *info) {
+    int rc = dladdr(address, info);
+    const char *path = rc != 0 ? shim->original(shim->owner, address) : NULL;
+    if (path != NULL) {
+        info->dli_fname = path;
+    }
+    return rc;
+}
+
+EXPORT int atoll_dladdr1(const void *address, Dl_info *info, void **extra, int flags);
+EXPORT int atoll_dladdr1(const void *address, Dl_info *info, void **extra, int flags) {
+    int rc = dladdr1(address, info, extra, flags);
+    const char *path = rc != 0 ? shim->original(shim->owner, address) : NULL;
+    if (path != NULL) {
+        info->dli_fname = path;
+    }
+    return rc;
+}
+
+/* What the C library would keep a pointer to, in memory of a clone that will be gone: the environment's strings, and
+ * the buffers of streams. */
+EXPORT int atoll_putenv(char *text);
+EXPORT int atoll_putenv(char *text) {
+    char *copy = strdup(text);
+    int rc = copy != NULL ? putenv(copy) : -1;
+    if (rc != 0 || strchr(text, '=') == NULL) {
+        free(copy); /* else it is the environment's */
+    }
+    return rc;
+}
+
+EXPORT int atoll_setvbuf(FILE *stream, char *buffer, int mode, size_t size);
+EXPORT int atoll_setvbuf(FILE *stream, char *buffer, int mode, size_t size) {
+    bool goes = buffer != NULL && shim->original(shim->owner, buffer) != NULL;
+    return setvbuf(stream, goes ? NULL : buffer, mode, size);
+}
+
+EXPORT void atoll_setbuffer(FILE *stream, char *buffer, size_t size);
+EXPORT void atoll_setbuffer(FILE *stream, char *buffer, size_t size) {
+    (void)atoll_setvbuf(stream, buffer, buffer != NULL ? _IOFBF : _IONBF, size);
+}
+
+EXPORT void atoll_setbuf(FILE *stream, char *buffer);
+EXPORT void atoll_setbuf(FILE *stream, char *buffer) { atoll_setbuffer(stream, buffer, BUFSIZ); }
+
 /* Settings that the user has not made.  The allocator in Arrow starts a thread that never ends, for work that the threads
  * which allocate do as well; with it no clone of Arrow could ever be unloaded. */
 EXPORT char *atoll_secure_getenv(const char *name);
@@ -163,7 +259,7 @@ EXPORT char *atoll_secure_getenv(const char *name) {
 EXPORT void start_std_thread(void *thread, void **state,
                              void (*depend)(void)) __asm__("atoll_" ATOLL_SHIM_STD_THREAD);
 EXPORT void start_std_thread(void *thread, void **state, void (*depend)(void)) {
-    shim->std_thread_start(shim->owner, thread, state, depend);
+    shim->std_thread_start(shim->owner, __builtin_return_address(0), thread, state, depend);
 }
 
 EXPORT unsigned std_concurrency(void) __asm__("atoll_" ATOLL_SHIM_STD_CONCURRENCY);

@@ -164,7 +164,7 @@ TEST(natives_count_a_std_thread) {
     REQUIRE(job.natives != NULL);
     pthread_t thread = 0; /* all that a std::thread is */
     void *state = &job;
-    atoll_natives_std_thread(job.natives, &thread, &state, depend);
+    atoll_natives_std_thread(job.natives, library, &thread, &state, depend);
     CHECK(state == NULL);
     REQUIRE(pthread_join(thread, NULL) == 0);
     CHECK_INT(job.counted_in_run, 1);

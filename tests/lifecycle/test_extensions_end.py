@@ -103,3 +103,47 @@ os.write(1, b"joined\\n")
     assert steps(told) == steps(
         mine.replace("value there", "value GONE").replace("other's there", "other's GONE")
     )
+
+
+def test_what_the_c_library_keeps(corpus, tmp_path):
+    """The environment, and what a stream is to write at the end, are good when the interpreter is gone."""
+    text = tmp_path / "text"
+    done = run_python(
+        f"""
+import atoll, ctypes, ext_use
+for _ in range(3):
+    interp = atoll.create()
+    interp.exec("import ext_use, ext_clib; ext_clib.give({str(text)!r})")
+    assert interp.call(ext_use.call, "ext_clib", "thread") == (2, 40)
+    interp.close()
+    assert not atoll.kept_extensions()
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+print(getenv(b"EXT_CLIB"))
+"""
+    )
+    check_ended(done, 0, "b'literal'\n", clean=True)
+    assert text.read_text() == "text"
+
+
+def test_a_thread_of_c_is_counted(corpus):
+    source = """
+import atoll, ext_use
+interp = atoll.create()
+interp.exec("import ext_use, ext_clib; ext_clib.begin()")
+interp.close()
+print({kept.reason for kept in atoll.kept_extensions()})
+"""
+    done = run_python(source)
+    check_ended(done, 0, clean=True)
+    assert "threads" in done.stdout
+
+
+def test_a_library_knows_where_its_original_is(corpus):
+    source = """
+import atoll, ext_use
+interp = atoll.create()
+interp.exec("import ext_use, ext_clib; assert ext_clib.path() == ext_clib.__file__, ext_clib.path()")
+interp.close()
+"""
+    check_ended(run_python(source), 0, clean=True)
