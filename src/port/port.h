@@ -73,6 +73,16 @@ void atoll_yield(void);
 /* The bytes of stack that a thread gets when nobody says how many: RLIMIT_STACK's when the process began, 2 MiB when that was
  * unlimited. */
 size_t atoll_thread_stack_default(void);
+/* The end of the calling thread's stack: who finds himself in [low, low + margin) must go no deeper.  Nothing (margin 0)
+ * where it cannot be had. */
+typedef struct {
+    uintptr_t low;
+    size_t margin;
+} atoll_stack_end;
+atoll_stack_end atoll_thread_stack_end(void);
+static inline bool atoll_stack_is_short(const atoll_stack_end *end) {
+    return (uintptr_t)__builtin_frame_address(0) - end->low < end->margin;
+}
 /* Starts a detached thread with all signals blocked (signals belong to Python's main thread) and at least ATOLL_STACK_LEAST
  * and `stack` bytes of stack, where so much address space is to be had. 0 or -1. */
 int atoll_thread_start(void (*run)(void *), void *arg, size_t stack);

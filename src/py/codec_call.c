@@ -52,7 +52,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->root = root;
     enc->pinned = false;
     enc->late = 0;
-    enc->depth = 0;
+    enc->depth.levels = 0;
     enc->classes = NULL;
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
@@ -189,7 +189,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     codec->stack = NULL;
     codec->stack_cap = 0;
     dec->nmemo = 0;
-    dec->depth = 0;
+    dec->depth.levels = 0;
     dec->pinned = false;
 }
 

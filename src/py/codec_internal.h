@@ -21,6 +21,7 @@
 #define ATOLL_PY_CODEC_INTERNAL_H
 
 #include "py/codec.h"
+#include "py/codec_depth.h"
 
 enum {
     ATOLL_MEMO = 0x80,
@@ -233,23 +234,6 @@ enum {
     N_COUNT,
 };
 
-/* CPython's recursion check costs as much as a small container: the outermost levels go without. */
-enum { ATOLL_FREE_LEVELS = 8 };
-
-static inline int atoll_enter(unsigned *depth, const char *where) {
-    if (++*depth > ATOLL_FREE_LEVELS && Py_EnterRecursiveCall(where)) {
-        --*depth;
-        return -1;
-    }
-    return 0;
-}
-
-static inline void atoll_leave(unsigned *depth) {
-    if ((*depth)-- > ATOLL_FREE_LEVELS) {
-        Py_LeaveRecursiveCall();
-    }
-}
-
 /* ---- the encoder ---- */
 
 /* Where an encoder is: linked on the C stack, read only to name an offending object or to pin. */
@@ -291,7 +275,7 @@ struct atoll_encoder {
     atoll_frame *top;
     const char *root;
     bool pinned;
-    unsigned depth;
+    atoll_depth depth;
     unsigned late; /* how many objects that are entered after their contents are being written: while
                     * there are any, every container is entered, or a cycle through them would not end */
     struct atoll_class_frame *classes; /* classes being written, innermost first */
@@ -445,7 +429,7 @@ struct atoll_decoder {
     PyObject **memo; /* borrowed references until pinned */
     size_t nmemo;
     size_t memo_cap;
-    unsigned depth;
+    atoll_depth depth;
     bool pinned;
 };
 

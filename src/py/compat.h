@@ -175,6 +175,31 @@ static inline void atoll_compat_before_finalize(void) {
 static inline void atoll_compat_before_finalize(void) {}
 #endif
 
+/* Before 3.14 a thread state counts the C calls that may still be nested; 3.14 looks at the stack itself.  Thread states that
+ * are used on top of each other, on one stack, have to share what is left. */
+#if PY_VERSION_HEX < 0x030E0000
+static inline int atoll_share_c_calls(PyThreadState *inner, const PyThreadState *outer) {
+    int before = inner->c_recursion_remaining;
+    if (outer->c_recursion_remaining < before) {
+        inner->c_recursion_remaining = outer->c_recursion_remaining;
+    }
+    return before;
+}
+static inline void atoll_unshare_c_calls(PyThreadState *inner, int before) {
+    inner->c_recursion_remaining = before;
+}
+#else
+static inline int atoll_share_c_calls(PyThreadState *inner, const PyThreadState *outer) {
+    (void)inner;
+    (void)outer;
+    return 0;
+}
+static inline void atoll_unshare_c_calls(PyThreadState *inner, int before) {
+    (void)inner;
+    (void)before;
+}
+#endif
+
 /* Before 3.13 an interpreter's first thread state cannot be made again once it was deleted, and it is what
  * PyThreadState_New() makes when there is no other: there always has to be one. */
 #define ATOLL_FIRST_THREAD_STATE_ONCE (PY_VERSION_HEX < 0x030D0000)

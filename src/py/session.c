@@ -33,7 +33,8 @@
  * thread's stack, suspended, reuses the thread state it is suspended in (main -> X -> main runs
  * on main's own thread state, so threading.local and context variables are those the user sees
  * there); frames simply stack up on it and unwind in reverse order.  Each interpreter guards the C stack
- * with a recursion limit that counts its own frames only, so the depth of the stack has a bound of its own.
+ * with a recursion limit that counts its own frames only, so the depth of the stack has a bound of its own, and what is left
+ * of the stack is shared: in bytes, and, where CPython counts C calls, by handing the count on.
  *
  * Locks: entry->lock only, never while a GIL is awaited.  The thread-local table needs none.
  */
@@ -393,6 +394,11 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
         return -1;
     }
     s->depth = table->top != NULL ? table->top->depth + 1 : 1;
+    atoll_stack_end end = atoll_thread_stack_end();
+    if (atoll_stack_is_short(&end)) {
+        PyErr_SetString(PyExc_RecursionError, "the stack is used up by calls into other interpreters");
+        return -1;
+    }
     if (s->depth > MAX_DEPTH) {
         PyErr_Format(PyExc_RecursionError, "more than %d calls into other interpreters inside of each other",
                      MAX_DEPTH);
@@ -423,6 +429,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     s->from = PyThreadState_Get();
     table->top = s;
     if (tstate != NULL && tstate != s->from) {
+        s->c_calls = atoll_share_c_calls(tstate, s->from);
         (void)PyThreadState_Swap(tstate);
     }
     if (table->is_main) {
@@ -440,7 +447,9 @@ void atoll_session_leave(atoll_session *s) {
     if (table->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }
-    if (PyThreadState_Get() != s->from) {
+    PyThreadState *inside = PyThreadState_Get();
+    if (inside != s->from) {
+        atoll_unshare_c_calls(inside, s->c_calls);
         (void)PyThreadState_Swap(s->from);
     }
     table->top = s->prev;

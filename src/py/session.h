@@ -9,6 +9,7 @@ typedef struct atoll_session {
     atoll_entry *entry;
     unsigned depth;                  /* how many sessions of this OS thread are open, this one included */
     PyThreadState *from;             /* what was attached before, and will be again */
+    int c_calls;                     /* what the thread state inside may nest, when nothing is below it */
     PyInterpreterState *from_interp; /* its interpreter */
     atoll_entry *from_entry;         /* and that one's entry */
     PyObject *interrupt;             /* outermost only: what a signal handler raised there meanwhile */

@@ -52,12 +52,14 @@ static int handle_signals(void *Py_UNUSED(arg)) {
     if (root->from_interp != PyInterpreterState_Main()) {
         return 0;
     }
+    int c_calls = atoll_share_c_calls(root->from, PyThreadState_Get());
     PyThreadState *here = PyThreadState_Swap(root->from);
     bool raised = PyErr_CheckSignals() < 0;
     if (raised) {
         /* Replaces one that the code inside has caught. */
         Py_XSETREF(root->interrupt, PyErr_GetRaisedException());
     }
+    atoll_unshare_c_calls(root->from, c_calls);
     (void)PyThreadState_Swap(here);
     if (!raised) {
         return 0;

@@ -188,6 +188,26 @@ int atoll_thread_number(void) { return (int)syscall(SYS_gettid); }
 
 int atoll_thread_main_number(void) { return (int)getpid(); }
 
+atoll_stack_end atoll_thread_stack_end(void) {
+    static _Thread_local struct {
+        atoll_stack_end end;
+        bool known;
+    } mine;
+    pthread_attr_t attr;
+    if (!mine.known && pthread_getattr_np(pthread_self(), &attr) == 0) {
+        void *low = NULL;
+        size_t size = 0;
+        if (pthread_attr_getstack(&attr, &low, &size) == 0) {
+            /* Room for Python code that runs at the end of a deep structure, but not most of a small stack. */
+            size_t margin = (size_t)256 * 1024;
+            mine.end = (atoll_stack_end){(uintptr_t)low, size / 4 < margin ? size / 4 : margin};
+        }
+        pthread_attr_destroy(&attr);
+    }
+    mine.known = true;
+    return mine.end;
+}
+
 bool atoll_thread_is_main(void) { return syscall(SYS_gettid) == (long)getpid(); }
 
 static pthread_key_t exit_key;

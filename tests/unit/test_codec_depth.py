@@ -1,0 +1,114 @@
+"""Deep structures: the stack of a thread is shared by all that is nested on it, in whichever interpreters."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import atoll
+from codec_samples import Plain
+from helpers import run_python
+
+DEPTHS = [10, 1_000, 9_900, 100_000]
+
+
+class Reduced:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __reduce__(self):
+        return Reduced, (self.inner,)
+
+
+def in_a_list(inner):
+    return [inner]
+
+
+def in_an_instance(inner):
+    return Plain(inner=inner)
+
+
+WRAPS = {"list": in_a_list, "instance": in_an_instance, "reduction": Reduced}
+
+
+def wrap(obj, how, depth):
+    for _ in range(depth):
+        obj = WRAPS[how](obj)
+    return obj
+
+
+def unwrap(obj):
+    """Take a deep structure apart: CPython 3.13 frees deep lists by recursion, however small the stack is."""
+    while isinstance(obj, (list, Plain, Reduced)):
+        obj = obj.pop() if isinstance(obj, list) else obj.__dict__.pop("inner")
+
+
+class Visits:
+    """Sends something deep to another interpreter, while it is sent itself."""
+
+    def __init__(self, interp, how, depth):
+        self.visit = lambda: interp.call(there, how, depth)
+
+    def __reduce__(self):
+        self.visit()
+        return int, ()
+
+
+def there(how, depth):
+    """Send, and describe, something deep in an interpreter."""
+    deep = wrap(None, how, depth)
+    try:
+        atoll.create_queue().put(deep)
+        repr(wrap(None, "list", depth))
+    finally:
+        unwrap(deep)
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("how", WRAPS)
+def test_two_interpreters_on_one_stack(how, depth):
+    ended = run_python(f"""
+        import os
+        import atoll
+        from helpers import new
+        from test_codec_depth import Visits, wrap
+        interp = new()
+        interp.exec("import sys; sys.path[:0] = {__import__("sys").path!r}")
+        deep = wrap(Visits(interp, {how!r}, {depth}), {how!r}, {depth})
+        try:
+            atoll.create_queue().put(deep)
+        except (RecursionError, atoll.NotShareableError, atoll.ExecutionFailed) as error:
+            assert {depth} >= 1000, error
+        print("done", flush=True)
+        os._exit(0)
+    """)  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
+
+
+@pytest.mark.parametrize("kib", [256, 1024])
+@pytest.mark.parametrize("how", WRAPS)
+def test_small_stacks(how, kib):
+    """A thread with a small stack gets an error, in good time."""
+    errors = []
+
+    def send():
+        queue = atoll.create_queue()
+        for depth in DEPTHS:
+            deep = wrap(None, how, depth)
+            try:
+                queue.put(deep)
+                unwrap(queue.get())
+            except RecursionError as error:
+                errors.append(str(error))
+            finally:
+                unwrap(deep)
+
+    before = threading.stack_size(kib * 1024)
+    try:
+        thread = threading.Thread(target=send)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert errors
