@@ -90,10 +90,8 @@ class Queue:
 
 class _Future:
     _state: str
-    @property
-    def _condition(self) -> threading.Condition: ...
-    @property
-    def _waiters(self) -> list[Any]: ...
+    _condition: threading.Condition
+    _waiters: list[Any]
     @property
     def _done_callbacks(self) -> list[Any]: ...
     _result: Any

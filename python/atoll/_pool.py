@@ -36,7 +36,7 @@ REPEAT = 0.1  # it is interrupted again so often: code may catch it and go on
 __all__ = ["BrokenInterpreterPool", "CancelledError", "Future", "InterpreterPoolExecutor"]
 
 
-class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg, override]
+class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg]
     """A concurrent.futures.Future of a call in another interpreter.
 
     Executors make it; it cannot be made otherwise.
@@ -84,12 +84,25 @@ def _start(pool: _atoll._Pool) -> None:
 # ---- calls in one interpreter ----
 
 _guests: weakref.WeakKeyDictionary[_atoll.Interpreter, _atoll._Pool] = weakref.WeakKeyDictionary()
+_guests_lock = threading.RLock()  # one interpreter has one of them: what is submitted runs in order
 
 
 def _submit_to(interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     """``Interpreter.submit``: a pool with one worker, which works in that interpreter."""
-    pool = _guests.get(interp)
-    if pool is None:
+    while True:
+        try:
+            return _guest_of(interp).submit(fn, *args, **kwargs)
+        except RuntimeError:
+            if interp in _guests:
+                raise
+        # close() has come in between: the next pool says that the interpreter is closed
+
+
+def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
+    with _guests_lock:
+        pool = _guests.get(interp)
+        if pool is not None:
+            return pool
         pool = _atoll._Pool(
             max_workers=1,
             name=f"atoll-{interp.id}",
@@ -104,7 +117,7 @@ def _submit_to(interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any
         _guests[interp] = pool
         weakref.finalize(interp, pool.shut).atexit = False
         _note(pool)
-    return pool.submit(fn, *args, **kwargs)
+        return pool
 
 
 async def _call_async(
@@ -166,11 +179,21 @@ def _interrupt(*pools: _atoll._Pool) -> None:
             pool.interrupt()
 
 
-def _interrupt_guest(interp: _atoll.Interpreter) -> None:
-    """Interrupt what was submitted to an interpreter."""
-    pool = _guests.get(interp)
-    if pool is not None:
+def _end_guest(interp: _atoll.Interpreter, interrupted: bool) -> None:
+    """An interpreter is about to be closed: finish what was submitted to it, or after Ctrl-C interrupt it."""
+    with _guests_lock:
+        pool = _guests.pop(interp, None)
+    if pool is None:
+        return
+    if interrupted:
         _interrupt(pool)
+        return
+    try:
+        pool.shut()
+        _join(pool)
+    except KeyboardInterrupt:
+        _interrupt(pool)
+        raise
 
 
 def _at_exit() -> None:

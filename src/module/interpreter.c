@@ -222,16 +222,28 @@ static PyObject *interpreter_is_running(PyObject *self, PyObject *Py_UNUSED(igno
     return running < 0 ? NULL : PyBool_FromLong(running);
 }
 
-PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
-                        "Finalize and destroy the interpreter (PEP 734).\n\n"
-                        "Joins the threads that threading started in it and runs its exit handlers.\n"
-                        "Raises InterpreterError when it is running, current, main or not made by Atoll,\n"
-                        "or has a thread that threading did not start; InterpreterNotFoundError when it is\n"
-                        "closed already.");
+PyDoc_STRVAR(close_doc,
+             "close($self, /)\n--\n\n"
+             "Finalize and destroy the interpreter (PEP 734).\n\n"
+             "Finishes what was submitted to it, joins the threads that threading started in it and\n"
+             "runs its exit handlers.\n"
+             "Raises InterpreterError when it is running, current, main or not made by Atoll,\n"
+             "or has a thread that threading did not start; InterpreterNotFoundError when it is\n"
+             "closed already.");
+
+/* What was submitted to the interpreter is finished, or interrupted.  0, or -1 with an exception. */
+static int end_guest(atoll_state *state, PyObject *self, bool interrupted) {
+    PyObject *end = state->pool_names[ATOLL_P_END_GUEST]; /* nobody submits before atoll._pool is there */
+    PyObject *done = end != NULL
+                         ? PyObject_CallFunctionObjArgs(end, self, interrupted ? Py_True : Py_False, NULL)
+                         : Py_NewRef(Py_None);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
 
 static PyObject *interpreter_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = state_of(self);
-    if (state == NULL) {
+    if (state == NULL || end_guest(state, self, false) < 0) {
         return NULL;
     }
     atoll_entry *entry = entry_to(state, self, "close");
@@ -250,14 +262,8 @@ static PyObject *interpreter_exit(PyObject *self, PyObject *args) {
     }
     PyObject *kind = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
     bool interrupted = PyErr_GivenExceptionMatches(kind, PyExc_KeyboardInterrupt) != 0;
-    /* Nobody submits before atoll._pool is there. */
-    PyObject *interrupt = interrupted ? state->pool_names[ATOLL_P_INTERRUPT_GUEST] : NULL;
-    if (interrupt != NULL) {
-        PyObject *done = PyObject_CallOneArg(interrupt, self);
-        if (done == NULL) {
-            return NULL;
-        }
-        Py_DECREF(done);
+    if (end_guest(state, self, interrupted) < 0) {
+        return NULL;
     }
     PyObject *done = interpreter_close(self, NULL);
     if (done == NULL && interrupted && PyErr_ExceptionMatches(state->error)) {

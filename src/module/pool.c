@@ -25,9 +25,8 @@
 
 /* ---- atoll._pool ---- */
 
-static const char *const names[ATOLL_P_NAMES] = {"Future",      "_BaseFuture",     "CancelledError",
-                                                 "_broken",     "_start",          "_submit_to",
-                                                 "_call_async", "_interrupt_guest"};
+static const char *const names[ATOLL_P_NAMES] = {"Future", "_BaseFuture", "CancelledError", "_broken",
+                                                 "_start", "_submit_to",  "_call_async",    "_end_guest"};
 
 PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name) {
     if (state->pool_names[name] == NULL) {

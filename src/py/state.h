@@ -43,7 +43,7 @@ typedef enum {
     ATOLL_P_START,
     ATOLL_P_SUBMIT_TO,
     ATOLL_P_CALL_ASYNC,
-    ATOLL_P_INTERRUPT_GUEST,
+    ATOLL_P_END_GUEST,
     ATOLL_P_NAMES
 } atoll_pool_name;
 

@@ -102,6 +102,16 @@ long long atoll_stray_thread(atoll_entry *entry, PyThreadState *mine, double pat
 
 static PyObject *do_nothing(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)) { Py_RETURN_NONE; }
 
+/* On 3.13 an object that belongs to each thread that threading did not start tells threading when that has gone.  Of the
+ * thread that ends the interpreter it would do so when 3.13.0's threading has lost all its names. */
+static void forget_dummies(PyObject *threading) {
+    PyObject *watch = PyObject_GetAttrString(threading, "_DeleteDummyThreadOnDel");
+    if (watch == NULL || PyObject_DelAttrString(watch, "__del__") < 0) {
+        PyErr_Clear(); /* not in this version */
+    }
+    Py_XDECREF(watch);
+}
+
 /* Joins the attached interpreter's threads, as Py_EndInterpreter would.  Done before it, because that runs with
  * the lifecycle lock held, which those threads may want; and only once, because threading's shutdown is not
  * made to run twice in every version. */
@@ -121,6 +131,7 @@ void atoll_join_threads(void) {
         PyErr_WriteUnraisable(threading);
     }
     Py_XDECREF(instead);
+    forget_dummies(threading);
     Py_DECREF(threading);
 }
 

@@ -69,6 +69,18 @@ for number in range(5):
 """
         check_ended(run_python(PREPARE + source, *options), 0, "0 1 2 3 4 ", clean=True)
 
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "with atoll.InterpreterPoolExecutor(1) as pool: print(pool.submit(log).result())",
+            "i = atoll.create(); print(i.submit(log).result()); i.close()",
+            "with atoll.create() as i: thread = i.call_in_thread(log); thread.join(); print(True)",
+        ],
+    )
+    def test_a_worker_that_threading_has_seen(self, source):
+        prepare = "def log():\n    import threading\n    return threading.current_thread().is_alive()\n"
+        check_ended(run_python(PREPARE + prepare + source), 0, "True\n", clean=True)
+
     @MODES
     def test_status_is_kept(self, options):
         source = "pool = atoll.InterpreterPoolExecutor(1); pool.submit(spin, 0.05); sys.exit(3)"

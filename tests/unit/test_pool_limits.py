@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 import atoll
 import atoll._atoll
-from helpers import PATIENCE, Pipe, current_id, identity, ids, signal_and_wait
+from helpers import PATIENCE, Pipe, Thread, current_id, identity, ids, signal_and_wait
 
 
 def spin(seconds):
@@ -232,6 +233,26 @@ class TestAsyncio:
         asyncio.run(main())
 
 
+def put_later(queue, number):
+    import time
+
+    time.sleep(0.02)
+    queue.put(number)
+    return number
+
+
+def visit():
+    """Return how many calls were inside at once, at most."""
+    import sys
+    import time
+
+    sys.inside = getattr(sys, "inside", 0) + 1
+    sys.most = max(getattr(sys, "most", 0), sys.inside)
+    time.sleep(0.005)
+    sys.inside -= 1
+    return sys.most
+
+
 class TestSubmitToOne:
     def test_result(self):
         with atoll.create() as interp:
@@ -255,6 +276,31 @@ class TestSubmitToOne:
         assert interp.submit(identity, 1).result(PATIENCE) == 1
         interp.close()
         assert isinstance(interp.submit(identity, 1).exception(PATIENCE), atoll.InterpreterError)
+
+    @pytest.mark.parametrize("end", ["close", "__exit__"])
+    def test_close_finishes_what_was_submitted(self, end):
+        queue = atoll.create_queue()
+        interp = atoll.create()
+        futures = [interp.submit(put_later, queue, n) for n in range(5)]
+        interp.close() if end == "close" else interp.__exit__(None, None, None)
+        assert [future.result(PATIENCE) for future in futures] == list(range(5))
+        assert queue.qsize() == 5
+
+    def test_one_at_a_time_whoever_submits_first(self):
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(20):
+                with atoll.create() as interp:
+                    together = threading.Barrier(4)
+
+                    def go(interp=interp, together=together):
+                        together.wait()
+                        return interp.submit(visit).result(PATIENCE)
+
+                    assert [thread.result() for thread in [Thread(go) for _ in range(4)]] == [1] * 4
+        finally:
+            sys.setswitchinterval(interval)
 
     def test_dropped_with_work_left(self):
         before = ids()
