@@ -6,7 +6,6 @@ The loader calls apply() for a new module, before its code runs, in interpreters
 import atexit
 import builtins
 import functools
-import signal
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -89,25 +88,6 @@ def _tracemalloc(module: ModuleType) -> None:
 
 
 # ------------------------------------------------------------------------------------------------
-# uvloop: asks for signals in the thread that it takes for the main one. They go to the main interpreter, so it
-# is told that it has them, and gets none.
-# ------------------------------------------------------------------------------------------------
-
-
-def _uvloop(_module: ModuleType) -> None:
-    original = signal.set_wakeup_fd
-
-    @functools.wraps(original)
-    def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
-        try:
-            return original(fd, warn_on_full_buffer=warn_on_full_buffer)
-        except ValueError:  # not the main interpreter
-            return -1
-
-    signal.set_wakeup_fd = set_wakeup_fd
-
-
-# ------------------------------------------------------------------------------------------------
 # numexpr: its threads wait for work for ever, unless it is told to have one.
 # ------------------------------------------------------------------------------------------------
 
@@ -116,11 +96,44 @@ def _numexpr(module: ModuleType) -> None:
     atexit.register(lambda: module._set_num_threads(1))
 
 
+# ------------------------------------------------------------------------------------------------
+# threading on CPython 3.12: it takes the thread that imports it for the main thread. Where that is another one than the
+# process's, code that asks would set signal handlers there, and fail.
+# ------------------------------------------------------------------------------------------------
+
+
+def correct_main_thread(main_ident: int) -> None:
+    """Say that the main thread is the one with this ident, on another one that has just imported threading."""
+    import threading
+
+    main: Any = threading.main_thread()
+    active = threading._active  # type: ignore[attr-defined]
+    del active[main.ident]
+    main._ident = main_ident
+    active[main_ident] = main
+    # The lock that is released when the importing thread ends: nobody waits for that, and it looks held as the main
+    # thread's does.
+    threading._shutdown_locks.discard(main._tstate_lock)  # type: ignore[attr-defined]
+    main._tstate_lock = threading.Lock()
+    main._tstate_lock.acquire()
+
+
+# ------------------------------------------------------------------------------------------------
+# signal: the process has one set of handlers, which are main's.
+# ------------------------------------------------------------------------------------------------
+
+
+def _signal(module: ModuleType) -> None:
+    from . import _signals
+
+    _signals.apply(module)
+
+
 _QUIRKS = {
+    "_signal": _signal,
     "_tracemalloc": _tracemalloc,
     "faulthandler": _faulthandler,
     "numexpr.interpreter": _numexpr,
-    "uvloop.loop": _uvloop,
 }
 
 

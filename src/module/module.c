@@ -396,7 +396,7 @@ static int module_exec(PyObject *module) {
         atoll_pool_add(state, module) < 0) {
         return -1;
     }
-    if (init_entry(state) < 0) {
+    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_signal_methods) < 0) {
         return -1;
     }
     if (state->interp == PyInterpreterState_Main() && register_exit(module) < 0) {

@@ -50,6 +50,9 @@ PyObject *atoll_queue_reduce(PyObject *self, PyObject *ignored); /* Queue.__redu
 /* unbounditems as the core has it: `otherwise` for NULL.  0 with an exception for what is none. */
 uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise);
 
+/* signals.c */
+extern PyMethodDef atoll_signal_methods[];
+
 /* queue_ops.c */
 extern PyMethodDef atoll_queue_ops[];
 PyObject *atoll_queue_next(PyObject *self);

@@ -15,6 +15,7 @@
 
 #include "py/lifecycle.h"
 #include "py/session.h"
+#include "py/signals.h"
 #include "py/worker.h"
 
 #include <math.h>

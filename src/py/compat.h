@@ -128,6 +128,9 @@ typedef struct {
     PyObject *handler;
 } atoll_signal_record;
 
+/* Before 3.13 threading takes the thread that imports it first in an interpreter for its main thread: see mainthread.c. */
+#define ATOLL_MAIN_THREAD_IS_WHO_IMPORTS (PY_VERSION_HEX < 0x030D0000)
+
 /* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are
  * CPython's: 0 unknown, 1 runtime, 2 legacy C API, 3 C API, 4 cross-interpreter C API, 5 _interpreters. */
 #if PY_VERSION_HEX >= 0x030D0000

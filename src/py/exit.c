@@ -53,6 +53,9 @@ static int end_all(atoll_state *state, bool (*want)(const atoll_entry *)) {
             ended = atomic_exchange(&entry->zombie, false) &&
                     atoll_interp_end(entry, 0, &stray) == ATOLL_END_DONE;
         }
+        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            PyErr_WriteUnraisable(NULL);
+        }
         PyErr_Clear();
         left += !ended;
         atoll_entry_release(entry);

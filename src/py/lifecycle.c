@@ -22,8 +22,10 @@
 #include "py/builtin_datetime.h"
 #include "py/lifecycle_internal.h"
 #include "py/loader.h"
+#include "py/mainthread.h"
 #include "py/parsers.h"
 #include "py/process.h"
+#include "py/signals.h"
 #include "py/stragglers.h"
 #include "py/tripped.h"
 #include "py/worker.h"
@@ -136,6 +138,7 @@ static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_bluepri
         return NULL;
     }
     (void)atoll_entry_begin_close(entry);
+    atoll_main_thread_prepare();
     atoll_state *state = bootstrap_state();
     const atoll_stale stale = {.path = true};
     if (state == NULL || atoll_interp_prepare(state, print, &stale) < 0) {
@@ -365,18 +368,26 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long
     atoll_thread_states_drop(entry, mine);
     /* These may wait for foreign threads, which must get in for that. */
     atoll_loader_reopen(entry->loader);
+    atoll_session winding; /* the main thread handles signals meanwhile */
+    bool inside = atoll_session_begin_wind_down(&winding, entry, here);
     atoll_join_threads();
     atoll_run_exit_functions();
     (void)atoll_loader_shut(entry->loader); /* who is still inside after that is a thread that is left */
     atoll_loader_ending(entry->loader);
     bool alone = atoll_stop_daemons(entry, mine);
     PyErr_Clear();
+    if (inside) {
+        atoll_session_end_wind_down(&winding);
+    }
     /* A thread that is left makes ending fatal, and views of its memory do not end with it: keep the interpreter. */
     if (!alone || (atomic_load(&entry->exports) != 0 && !atoll_interp_exiting())) {
         atomic_store(&entry->zombie, true);
         (void)atoll_thread_state_keep(entry,
                                       mine); /* drop() forgot it; without memory the next end makes another */
         (void)PyThreadState_Swap(here);
+        if (inside) {
+            (void)atoll_session_interrupted(&winding);
+        }
         return ATOLL_END_ZOMBIE;
     }
     atoll_lifecycle_lock();
@@ -387,6 +398,9 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long
     atoll_loader_ended(loader, entry->id);
     if (here != NULL) {
         (void)PyThreadState_Swap(here);
+    }
+    if (inside) {
+        (void)atoll_session_interrupted(&winding);
     }
     return ATOLL_END_DONE;
 }
@@ -459,20 +473,28 @@ static int close_interp(atoll_state *from, atoll_entry *entry, double patience) 
     case ATOLL_END_ZOMBIE:
         break;
     }
-    atoll_interp_sweep(from); /* of what only its objects used */
-    return 0;
+    atoll_interp_sweep(from);         /* of what only its objects used */
+    return PyErr_Occurred() ? -1 : 0; /* Ctrl-C, while it was waited for its threads */
 }
 
 int atoll_interp_close(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, PATIENCE); }
 
 int atoll_interp_close_now(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, 0); }
 
+/* Ctrl-C where no exception can be raised: once more, for whoever comes next. */
+static void put_off(void) {
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_SetInterrupt();
+    }
+    PyErr_Clear();
+}
+
 void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry) {
     atoll_entry_retain(entry);
     if (atoll_entry_remove_user(entry) && atoll_entry_is_open(entry)) {
         PyObject *exc = PyErr_GetRaisedException();
         if (entry->interp == from->interp || atoll_interp_close_now(from, entry) < 0) {
-            PyErr_Clear();
+            put_off();
             atoll_interp_sweep_later();
         }
         PyErr_SetRaisedException(exc);
@@ -499,7 +521,7 @@ void atoll_interp_sweep(atoll_state *from) {
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_unused)) != NULL;) {
         below = entry->id;
         if (entry->interp == from->interp || atoll_interp_close_now(from, entry) < 0) {
-            PyErr_Clear();
+            put_off();
             atoll_interp_sweep_later(); /* still running: the next sweep tries again */
         }
         atoll_entry_release(entry);
@@ -510,8 +532,8 @@ void atoll_interp_sweep(atoll_state *from) {
         /* Whoever resets the mark ends it; atoll_interp_end marks it again if views are left. */
         if (atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry, 0, &stray) >= ATOLL_END_STRAY) {
             atomic_store(&entry->zombie, true);
-            PyErr_Clear();
         }
+        put_off();
         atoll_entry_release(entry);
     }
     PyErr_SetRaisedException(exc);

@@ -34,7 +34,7 @@ static const char *const admitted[] = {"_suggestions", "faulthandler",
 };
 
 /* Modules that atoll._quirks changes once they are made, built in or not. */
-static const char *const quirky[] = {"faulthandler", "_tracemalloc", "uvloop.loop", "numexpr.interpreter"};
+static const char *const quirky[] = {"faulthandler", "_tracemalloc", "numexpr.interpreter", "_signal"};
 
 static bool is_among(PyObject *name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++) {
@@ -50,6 +50,11 @@ int atoll_quirks_apply(PyObject *name, PyObject *module) {
         return 0;
     }
     PyObject *quirks = PyImport_ImportModule("atoll._quirks");
+    if (quirks == NULL && PyErr_ExceptionMatches(PyExc_ImportError) &&
+        PyUnicode_CompareWithASCIIString(name, "_signal") == 0) {
+        PyErr_Clear(); /* not on this sys.path: then it refuses, as CPython's does */
+        return 0;
+    }
     PyObject *done = quirks != NULL ? PyObject_CallMethod(quirks, "apply", "OO", name, module) : NULL;
     Py_XDECREF(quirks);
     Py_XDECREF(done);

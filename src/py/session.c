@@ -39,6 +39,7 @@
  * Locks: entry->lock only, never while a GIL is awaited.  The thread-local table needs none.
  */
 #include "py/session.h"
+#include "py/signals.h"
 
 #include <stdlib.h>
 
@@ -56,6 +57,7 @@ typedef struct {
 } thread_table;
 
 static _Thread_local thread_table *this_thread;
+static unsigned long main_ident;
 
 static void thread_ended(void *raw) {
     thread_table *table = raw;
@@ -102,6 +104,7 @@ int atoll_session_init(void) {
         rc = atoll_thread_exit_init(thread_ended);
         if (rc == 0) {
             atoll_at_fork_child(after_fork);
+            main_ident = atoll_thread_is_main() ? PyThread_get_thread_ident() : 0;
             done = true;
         }
     }
@@ -359,6 +362,8 @@ void atoll_session_housekeeping(atoll_entry *entry) {
     }
 }
 
+unsigned long atoll_session_main_ident(void) { return main_ident; }
+
 atoll_message atoll_spare_take(void) {
     thread_table *table = this_thread;
     atoll_message msg = {0};
@@ -459,6 +464,26 @@ void atoll_session_leave(atoll_session *s) {
     }
 }
 
+bool atoll_session_begin_wind_down(atoll_session *s, atoll_entry *entry, PyThreadState *here) {
+    thread_table *table = this_thread;
+    if (here == NULL || table == NULL || !table->is_main) {
+        return false;
+    }
+    *s = (atoll_session){.prev = table->top, .entry = entry, .from = here};
+    s->depth = s->prev != NULL ? s->prev->depth + 1 : 1;
+    s->from_interp = PyThreadState_GetInterpreter(here);
+    table->top = s;
+    s->winding = atoll_signals_wind_down(entry);
+    atoll_signals_watch(entry);
+    return true;
+}
+
+void atoll_session_end_wind_down(atoll_session *s) {
+    atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
+    (void)atoll_signals_wind_down(s->winding);
+    this_thread->top = s->prev;
+}
+
 void atoll_session_close(atoll_session *s) {
     Py_CLEAR(s->interrupt); /* caught by the code inside */
     atoll_spare_give(&s->out);
@@ -467,23 +492,26 @@ void atoll_session_close(atoll_session *s) {
 
 atoll_session *atoll_session_current(void) { return this_thread != NULL ? this_thread->top : NULL; }
 
+/* A handler raised further out than s was opened: the KeyboardInterrupt goes on unwinding towards there. */
+static bool is_unwinding(const atoll_session *s) {
+    for (const atoll_session *outer = s->prev; outer != NULL; outer = outer->prev) {
+        if (outer->interrupt != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool atoll_session_interrupted(atoll_session *s) {
-    if (s->prev != NULL) {
-        /* The exception waits in the outermost session; the KeyboardInterrupt goes on unwinding towards it. */
-        atoll_session *root = s->prev;
-        while (root->prev != NULL) {
-            root = root->prev;
-        }
-        if (root->interrupt == NULL) {
-            return false;
-        }
+    if (s->interrupt != NULL) {
+        PyErr_SetRaisedException(s->interrupt);
+        s->interrupt = NULL;
+        return true;
+    }
+    /* A handler that was set inside has dealt with Ctrl-C, by a KeyboardInterrupt in the end. */
+    if (s->interrupted || is_unwinding(s)) {
         PyErr_SetNone(PyExc_KeyboardInterrupt);
         return true;
     }
-    if (s->interrupt == NULL) {
-        return false;
-    }
-    PyErr_SetRaisedException(s->interrupt);
-    s->interrupt = NULL;
-    return true;
+    return false;
 }

@@ -12,7 +12,10 @@ typedef struct atoll_session {
     int c_calls;                     /* what the thread state inside may nest, when nothing is below it */
     PyInterpreterState *from_interp; /* its interpreter */
     atoll_entry *from_entry;         /* and that one's entry */
-    PyObject *interrupt;             /* outermost only: what a signal handler raised there meanwhile */
+    PyObject *interrupt;             /* what a signal handler raised meanwhile where this was opened */
+    uint64_t noted;                  /* signals that a handler there is to be called for: one bit for each */
+    bool interrupted;                /* one of them was Ctrl-C */
+    atoll_entry *winding;            /* what the main thread wound down before this */
     atoll_message out;               /* for the way in */
     atoll_message back;              /* for the way out */
 } atoll_session;
@@ -34,6 +37,11 @@ int atoll_session_enter(atoll_session *s, atoll_state *from);
 void atoll_session_leave(atoll_session *s);
 /* Releases the messages. The session must be left. */
 void atoll_session_close(atoll_session *s);
+/* The same for the thread that winds an interpreter down, whose gate is shut, and is attached to it: `here` is what it was
+ * attached to before.  False: there is nothing to do, on any thread but the main one and without `here`. */
+bool atoll_session_begin_wind_down(atoll_session *s, atoll_entry *entry, PyThreadState *here);
+/* Before it is ended for good. */
+void atoll_session_end_wind_down(atoll_session *s);
 /* After leave(): if a signal handler raised while the session ran, sets that exception here.
  * true when an exception is now set. */
 bool atoll_session_interrupted(atoll_session *s);
@@ -53,21 +61,14 @@ void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep);
 /* True when tstate is one of the cached ones. */
 bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate);
 
+/* The ident, as CPython has it, of the process's main thread; 0: it did not import Atoll. */
+unsigned long atoll_session_main_ident(void);
+
 /* Runs what other interpreters handed to this one, and deletes thread states of OS threads that are gone.
  * entry's interpreter is attached. */
 void atoll_session_housekeeping(atoll_entry *entry);
 
 /* The innermost session of this OS thread, or NULL. */
 atoll_session *atoll_session_current(void);
-
-/* signals.c: lets Python-level signal handlers run while the process's main thread is inside a session.
- * Called on that thread only; entry is where it is now, NULL when it is not in a session. */
-void atoll_signals_watch(atoll_entry *entry);
-/* Returns when the watcher holds no pointer to an entry that is no longer watched. */
-void atoll_signals_forget(void);
-void atoll_signals_after_fork(void);
-/* Runs the handlers of signals that have arrived, when this is the thread for it, wherever it is.  0, or -1 with an
- * exception in the attached interpreter. */
-int atoll_signals_check(void);
 
 #endif

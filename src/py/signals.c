@@ -11,6 +11,10 @@
  * unwinds the code of the interpreter, at whose end the kept exception is raised in its place.  Code that
  * catches the KeyboardInterrupt has dealt with it, as in a single interpreter.
  *
+ * Interpreters have handlers of their own.  For a signal that was set in one (atoll/_signals.py) main's handler notes it in the
+ * innermost session of that interpreter; back from main, what was set is called there.  What it raises is raised there: at
+ * once where the thread is, and further out, as with main's, when a KeyboardInterrupt has unwound what is inside.
+ *
  * Where it is known whether a signal waits for its handler (tripped.c), nothing is asked before that.
  *
  * A system call that blocks (time.sleep, a read, a lock) never gets to the eval loop: when a signal makes it return,
@@ -28,8 +32,12 @@
  * Locks: `lock` guards everything but the two atomics.  An entry is looked at only with it held, and a
  * close passes through it (atoll_signals_forget) before the entry can be freed.
  */
+#include "py/signals.h"
+
 #include "py/session.h"
 #include "py/tripped.h"
+
+#include <signal.h>
 
 #define TICK 0.05
 #define PATIENCE 20
@@ -39,10 +47,75 @@ static atoll_cond wake;
 static bool started;
 static _Atomic(bool) asleep = true;
 static _Atomic(atoll_entry *) watched;
+static atoll_entry *
+    winding; /* one that may be entered although its gate is shut: the main thread ends it, not yet for good */
+
+bool atoll_signals_note(int64_t id, int number) {
+    if (!atoll_thread_is_main() || number < 1 || number > 64) {
+        return false;
+    }
+    for (atoll_session *s = atoll_session_current(); s != NULL; s = s->prev) {
+        if (s->entry->id == id) {
+            s->noted |= UINT64_C(1) << (number - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Attached to the session's interpreter: calls the handlers there.  0, or -1 with an exception. */
+static int call_noted(atoll_session *s) {
+    PyObject *module = PyImport_ImportModule("atoll._signals");
+    int rc = module != NULL ? 0 : -1;
+    while (rc == 0 && s->noted != 0) {
+        int number = __builtin_ctzll(s->noted) + 1;
+        s->noted &= s->noted - 1;
+        s->interrupted |= number == SIGINT;
+        PyObject *handler = PyObject_CallMethod(module, "handler_of", "i", number);
+        PyObject *frame = (PyObject *)PyEval_GetFrame(); /* borrowed */
+        PyObject *done = NULL;
+        if (handler != NULL) { /* from here: it sees no frame of Atoll's */
+            done = handler == Py_None
+                       ? Py_NewRef(Py_None)
+                       : PyObject_CallFunction(handler, "iO", number, frame != NULL ? frame : Py_None);
+        }
+        rc = done != NULL ? 0 : -1;
+        Py_XDECREF(done);
+        Py_XDECREF(handler);
+    }
+    Py_XDECREF(module);
+    return rc;
+}
+
+/* Attached to the innermost session's interpreter: handlers that were set in interpreters are called there.  What one raises
+ * further out is kept by the session that was opened there.  0, or -1 with an exception in the innermost. */
+static int call_all_noted(atoll_session *top) {
+    PyThreadState *here = PyThreadState_Get();
+    PyThreadState *there = here; /* the thread state that this thread has in s's interpreter */
+    atoll_session *inner = NULL; /* what was opened from s */
+    int rc = 0;
+    for (atoll_session *s = top; s != NULL; inner = s, there = s->from, s = s->prev) {
+        if (s->noted == 0) {
+            continue;
+        }
+        (void)PyThreadState_Swap(there);
+        bool raised = call_noted(s) < 0;
+        if (raised && inner != NULL) {
+            Py_XSETREF(inner->interrupt, PyErr_GetRaisedException());
+        }
+        (void)PyThreadState_Swap(here);
+        if (raised && inner != NULL && rc == 0) {
+            PyErr_SetNone(PyExc_KeyboardInterrupt);
+        }
+        rc = raised ? -1 : rc;
+    }
+    return rc;
+}
 
 /* Runs on any thread of the interpreter the main thread was in; its thread state is attached. */
 static int handle_signals(void *Py_UNUSED(arg)) {
-    atoll_session *root = atoll_session_current();
+    atoll_session *top = atoll_session_current();
+    atoll_session *root = top;
     if (root == NULL || !atoll_thread_is_main()) {
         return 0; /* another thread of that interpreter was faster, or the session is over: the next tick asks again */
     }
@@ -61,6 +134,9 @@ static int handle_signals(void *Py_UNUSED(arg)) {
     }
     atoll_unshare_c_calls(root->from, c_calls);
     (void)PyThreadState_Swap(here);
+    if (call_all_noted(top) < 0) {
+        return -1;
+    }
     if (!raised) {
         return 0;
     }
@@ -116,9 +192,12 @@ static void watch(void *Py_UNUSED(arg)) {
             if (waiting == 0 && atoll_tripped_is_known()) {
                 continue;
             }
-            if (atoll_entry_guard(entry)) {
+            bool guarded = atoll_entry_guard(entry);
+            if (guarded || entry == winding) {
                 /* A full list means that it will look at its pending calls anyway. */
                 (void)atoll_add_pending_call(entry->interp, handle_signals, NULL);
+            }
+            if (guarded) {
                 atoll_entry_unguard(entry);
             }
             if (waiting > 1) {
@@ -148,6 +227,14 @@ void atoll_signals_watch(atoll_entry *entry) {
     atoll_mutex_unlock(&lock);
 }
 
+atoll_entry *atoll_signals_wind_down(atoll_entry *entry) {
+    atoll_mutex_lock(&lock);
+    atoll_entry *before = winding;
+    winding = entry;
+    atoll_mutex_unlock(&lock);
+    return before;
+}
+
 void atoll_signals_forget(void) {
     atoll_mutex_lock(&lock);
     atoll_mutex_unlock(&lock);
@@ -155,6 +242,7 @@ void atoll_signals_forget(void) {
 
 void atoll_signals_after_fork(void) {
     atoll_mutex_init(&lock);
+    winding = NULL;
     atoll_redirect_after_fork();
     started = false;
     atomic_store(&asleep, true);

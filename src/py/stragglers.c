@@ -122,7 +122,9 @@ void atoll_join_threads(void) {
         return;
     }
     PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
-    if (done == NULL) {
+    if (done == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear(); /* Ctrl-C: whoever ends the interpreter hears of it */
+    } else if (done == NULL) {
         PyErr_WriteUnraisable(threading);
     }
     Py_XDECREF(done);

@@ -19,7 +19,6 @@
  *
  * Only x86-64 lets a program set the flag for itself.
  */
-#define _GNU_SOURCE
 #include "port/port.h"
 
 #if defined(__x86_64__)

@@ -1,0 +1,209 @@
+"""The signal module in an interpreter that has the process's main thread.
+
+A process has one set of signal handlers, and CPython calls those written in Python in the main interpreter only. So
+what sets one in another interpreter has the main interpreter do it, with a handler that only notes the signal for that
+interpreter. The thread is inside it at that time, or else calls it; there what was set is called, on the main thread,
+between two bytecodes, and what it raises is raised there. ``src/py/signals.c`` has the other half.
+
+As in a single interpreter only the process's main thread may set a handler.
+
+What getsignal() returns is never an object of another interpreter: a handler of the main interpreter's own is a
+MainHandler, which calls it.
+
+The functions named ``in_main_...`` run in the main interpreter, all others in the one that uses signal.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from types import FrameType, ModuleType
+
+from . import _atoll
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, TypeVar
+
+    _P = ParamSpec("_P")
+    _T = TypeVar("_T")
+
+SIGINT = 2
+COUNT = 65  # as CPython has it: numbers below that
+DEFAULT, IGNORE = 0, 1  # signal.SIG_DFL, SIG_IGN
+
+# ------------------------------------------------------------------------------------------------
+# In main
+# ------------------------------------------------------------------------------------------------
+
+_own: dict[int, Any] = {}  # main's handlers, before an interpreter set another one
+_set_here: dict[int, Any] = {}  # what was set for interpreters
+
+
+class _Forward:
+    """A handler, in main, of a signal that another interpreter handles."""
+
+    def __init__(self, owner: int) -> None:
+        self.owner = owner
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if _atoll._note_signal(self.owner, number):
+            return  # the thread is inside: it is called when it goes on there
+        try:
+            _atoll.Interpreter(self.owner).call(call_handler, number)
+        except _atoll.InterpreterNotFoundError:
+            import _signal  # type: ignore[import-not-found]
+
+            in_main_set(number, "main", 0)
+            _signal.raise_signal(number)
+
+
+def in_main_set(number: int, what: str, owner: int) -> tuple[str, str] | None:
+    """Set the handler of a signal; return the name and text of what that raised."""
+    import _signal
+
+    try:
+        now = _signal.getsignal(number)
+        if number not in _set_here or _set_here[number] is not now:
+            _own[number] = now
+        handler: Any = {
+            "default": DEFAULT,
+            "ignore": IGNORE,
+            "interrupt": _signal.default_int_handler,
+            "main": _own.get(number),
+            "here": _Forward(owner),
+        }[what]
+        if handler is not None:
+            _signal.signal(number, handler)
+            _set_here[number] = handler
+    except (OSError, ValueError) as error:
+        return type(error).__name__, str(error)
+    return None
+
+
+def in_main_call(number: int) -> None:
+    """Call the handler that main had before."""
+    handler = _own.get(number)
+    if callable(handler):
+        handler(number, None)
+
+
+def in_main_set_wakeup_fd(fd: int, warn: bool) -> tuple[str | None, int | str]:
+    """Call signal.set_wakeup_fd(); return the name of what it raised or None, and its text or the result."""
+    import _signal
+
+    try:
+        return None, _signal.set_wakeup_fd(fd, warn_on_full_buffer=warn)
+    except (OSError, TypeError, ValueError) as error:
+        return type(error).__name__, str(error)
+
+
+# ------------------------------------------------------------------------------------------------
+# In the interpreter
+# ------------------------------------------------------------------------------------------------
+
+_handlers: dict[int, Any] = {}  # that were set here
+
+
+class MainHandler:
+    """A handler of the main interpreter's, as another interpreter has it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        _atoll.get_main().call(in_main_call, self.number)
+
+    def __repr__(self) -> str:
+        return f"<handler of signal {self.number} in the main interpreter>"
+
+
+def handler_of(number: int) -> Any:
+    """Return what was set for a signal, None for what is not there any more."""
+    return _handlers.get(number)
+
+
+def call_handler(number: int) -> None:
+    """Call what was set for a signal, from main."""
+    handler = _handlers.get(number)
+    if handler is not None:
+        handler(number, None)
+
+
+def _number_of(signalnum: object) -> int:
+    number = operator.index(signalnum)  # type: ignore[arg-type]
+    if not 0 < number < COUNT:
+        raise ValueError("signal number out of range")
+    return number
+
+
+def _require_main_thread(message: str) -> None:
+    if not _atoll._on_main_thread():
+        raise ValueError(message)
+
+
+def _raise(error: tuple[str | None, object] | None) -> None:
+    if error is not None and error[0] is not None:
+        raise {"OSError": OSError, "TypeError": TypeError, "ValueError": ValueError}[error[0]](error[1])
+
+
+def apply(module: ModuleType) -> None:
+    """Give ``_signal``, whose own functions refuse, functions that do it in the main interpreter."""
+    interrupt = module.default_int_handler
+    mains: dict[int, MainHandler] = {}
+
+    def named(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        original = getattr(module, function.__name__)
+        function.__doc__ = original.__doc__
+        function.__module__ = "_signal"
+        function.__qualname__ = function.__name__
+        setattr(module, function.__name__, function)
+        return function
+
+    @named
+    def getsignal(signalnum: object, /) -> Any:
+        number = _number_of(signalnum)
+        disposition = _atoll._signal_disposition(number)
+        if disposition != 2:
+            return disposition
+        if number in _handlers:
+            return _handlers[number]
+        return interrupt if number == SIGINT else mains.setdefault(number, MainHandler(number))
+
+    @named
+    def signal(signalnum: object, handler: Any, /) -> Any:
+        _require_main_thread("signal only works in main thread of the main interpreter")
+        number = _number_of(signalnum)
+        if handler is interrupt and number == SIGINT:
+            what = "interrupt"
+        elif isinstance(handler, MainHandler):
+            what = "main"
+        elif callable(handler):
+            what = "here"
+        elif isinstance(handler, int) and handler in (DEFAULT, IGNORE):
+            what = "default" if handler == DEFAULT else "ignore"
+        else:
+            raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
+        _atoll._check_signals()
+        before = getsignal(number)
+        if what == "here":
+            _handlers[number] = handler
+        _raise(_atoll.get_main().call(in_main_set, number, what, _atoll.get_current().id))
+        if what != "here":
+            _handlers.pop(number, None)
+        return before
+
+    @named
+    def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+        _require_main_thread("set_wakeup_fd only works in main thread of the main interpreter")
+        result = _atoll.get_main().call(in_main_set_wakeup_fd, operator.index(fd), bool(warn_on_full_buffer))
+        _raise(result)
+        return int(result[1])
+
+    # CPython looks for signals soon after these; here the watcher would, up to a twentieth of a second later.
+    owners = (module, sys.modules.get("os"), sys.modules.get("posix"))
+    for name in ("raise_signal", "pause", "pthread_kill", "kill"):
+        for owner in owners:
+            if hasattr(owner, name):
+                setattr(owner, name, _atoll._then_check_signals(name, getattr(owner, name)))

@@ -1,0 +1,21 @@
+/* Signals while the process's main thread is inside another interpreter: signals.c says how. */
+#ifndef ATOLL_PY_SIGNALS_H
+#define ATOLL_PY_SIGNALS_H
+
+#include "py/state.h"
+
+/* On the main thread: entry is where it is now, NULL when it is not in a session. */
+void atoll_signals_watch(atoll_entry *entry);
+/* Returns when the watcher holds no pointer to an entry that is no longer watched. */
+void atoll_signals_forget(void);
+void atoll_signals_after_fork(void);
+/* On the main thread: entry is where it winds an interpreter down, whose gate is shut already; NULL when that is over.  Returns
+ * what it was before. */
+atoll_entry *atoll_signals_wind_down(atoll_entry *entry);
+/* Runs the handlers of signals that have arrived, when this is the thread for it, wherever it is.  0, or -1 with an
+ * exception in the attached interpreter. */
+int atoll_signals_check(void);
+/* Attached to main, by a handler: a signal is for the interpreter with this id.  False: the main thread is not inside it. */
+bool atoll_signals_note(int64_t id, int number);
+
+#endif
