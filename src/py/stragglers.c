@@ -31,25 +31,19 @@ static PyObject *loaded_module(const char *name) {
     return module;
 }
 
-/* The threads that threading knows, as a list of their idents; NULL with an exception. */
+/* The threads that threading knows, as a list of their idents; NULL with an exception.  As it keeps them, not as
+ * threading.enumerate() tells: debuggers hide their own threads there. */
 static PyObject *known_threads(void) {
-    PyObject *idents = PyList_New(0);
     PyObject *threading = loaded_module("threading");
-    if (idents == NULL || threading == NULL) {
-        return idents;
+    PyObject *active = threading != NULL ? PyObject_GetAttrString(threading, "_active") : NULL;
+    PyObject *idents = active != NULL && PyDict_Check(active) ? PyDict_Keys(active) : NULL;
+    if (threading == NULL) {
+        idents = PyList_New(0);
+    } else if (idents == NULL && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_TypeError, "threading._active is not a dict");
     }
-    PyObject *threads = PyObject_CallMethod(threading, "enumerate", NULL);
-    int rc = threads != NULL ? 0 : -1;
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(threads); i++) {
-        PyObject *ident = PyObject_GetAttrString(PyList_GET_ITEM(threads, i), "ident");
-        rc = ident != NULL ? PyList_Append(idents, ident) : -1;
-        Py_XDECREF(ident);
-    }
-    Py_XDECREF(threads);
-    Py_DECREF(threading);
-    if (rc < 0) {
-        Py_CLEAR(idents);
-    }
+    Py_XDECREF(active);
+    Py_XDECREF(threading);
     return idents;
 }
 

@@ -282,3 +282,20 @@ interp.close()
 print("end")
 """)
     check_ended(done, 0, "True\nTrue\nend\n", clean=True)
+
+
+def test_hidden_threads():
+    """A debugger takes its own daemon threads out of threading.enumerate(): they are known all the same."""
+    source = """
+        import atoll
+        interp = atoll.create()
+        interp.exec('''
+        import atoll, threading
+        queue = atoll.create_queue()
+        threading.Thread(target=queue.get, daemon=True).start()
+        threading.enumerate = lambda: [threading.current_thread()]
+        ''')
+        interp.close()
+        print("closed")
+        """
+    check_ended(run_python(source), 0, "closed\n", clean=True)

@@ -16,7 +16,7 @@ its own __main__, sys.argv, sys.path[0] and exit status. It runs on the process'
 """
 _EPILOG = """\
 Everything after SCRIPT or MODULE belongs to it. What no interpreter but the main one can do, it cannot do either:
-install signal handlers, os.fork().
+os.fork().
 """
 _MODES = ("isolate", "strict", "shared")
 

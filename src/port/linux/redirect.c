@@ -138,7 +138,12 @@ static bool can_ask(void) {
     return now.sa_handler == SIG_DFL && sigaction(SIGURG, &ours, NULL) == 0;
 }
 
-static void ask(void) { (void)syscall(SYS_tgkill, getpid(), thread, SIGURG); }
+/* A thread that is gone has no flag. */
+static void ask(void) {
+    if (syscall(SYS_tgkill, getpid(), thread, SIGURG) < 0) {
+        atomic_store(&state, OVER);
+    }
+}
 
 /* Until the thread has no trap flag any more. */
 static void watch_over(bool (*go_on)(void)) {
