@@ -84,7 +84,48 @@ static char *make_name(const atoll_clones *set, atoll_clone *const *others, size
     }
 }
 
-static int load_shim(atoll_clones *set, atoll_scratch *scratch, atoll_clone_error *why) {
+/* ---- writing ---- */
+
+/* One load: what is made is the set's only when all of it has come to its end. */
+typedef struct {
+    atoll_clones *set;
+    atoll_clone_plan plan;
+    atoll_scratch scratch;
+    atoll_clone **made;      /* for each node: new, or NULL where the set has it */
+    atoll_elf_clone *clones; /* for each node */
+    bool whole;
+    bool no_room; /* the failure is this place's: another one may do */
+    atoll_clone_error *why;
+} loading;
+
+void atoll_clone_free(atoll_clone *clone) {
+    if (clone->fd >= 0) {
+        atoll_file_close(clone->fd);
+    }
+    free(clone->file);
+    free(clone->path);
+    free(clone->name);
+    free(clone);
+}
+
+/* Whether the dynamic linker could not map a file or read it, so that it says nothing against what is in it. */
+static bool cannot_map(const atoll_clone_error *why) {
+    return strstr(why->text, "failed to map segment") != NULL ||
+           strstr(why->text, "cannot read file data") != NULL;
+}
+
+static const atoll_clone *clone_of(const loading *l, long node) {
+    return l->made[node] != NULL ? l->made[node] : l->plan.nodes[node].existing;
+}
+
+static int no_memory(loading *l) {
+    (void)snprintf(l->why->text, sizeof l->why->text, "out of memory");
+    return -1;
+}
+
+static int load_shim(loading *l) {
+    atoll_clones *set = l->set;
+    atoll_clone_error *why = l->why;
     char name[64];
     atoll_file_id id;
     if (set->shim_handle != NULL) {
@@ -96,15 +137,17 @@ static int load_shim(atoll_clones *set, atoll_scratch *scratch, atoll_clone_erro
         return fail(why, set->shim_file, strerror(errno));
     }
     int fd = -1;
-    char *path = atoll_scratch_file(scratch, name, &fd);
+    char *path = atoll_scratch_file(&l->scratch, name, &fd);
     int rc = path != NULL ? atoll_file_copy(from, fd, id.size) : -1;
     int failed = errno;
     atoll_file_close(from);
-    fd = fd >= 0 ? settle(scratch, fd) : -1;
+    fd = fd >= 0 ? settle(&l->scratch, fd) : -1;
     if (rc != 0) {
+        l->no_room = true;
         (void)fail(why, set->shim_file, strerror(failed));
     } else {
         set->shim_handle = atoll_dl_open(path, 0, why->text, sizeof why->text);
+        l->no_room |= set->shim_handle == NULL && cannot_map(why);
     }
     if (set->shim_handle == NULL) {
         free(path);
@@ -123,38 +166,6 @@ static int load_shim(atoll_clones *set, atoll_scratch *scratch, atoll_clone_erro
     memcpy(&bind, &symbol, sizeof bind);
     bind(set->shim);
     return 0;
-}
-
-/* ---- writing ---- */
-
-/* One load: what is made is the set's only when all of it has come to its end. */
-typedef struct {
-    atoll_clones *set;
-    atoll_clone_plan plan;
-    atoll_scratch scratch;
-    atoll_clone **made;      /* for each node: new, or NULL where the set has it */
-    atoll_elf_clone *clones; /* for each node */
-    bool whole;
-    atoll_clone_error *why;
-} loading;
-
-void atoll_clone_free(atoll_clone *clone) {
-    if (clone->fd >= 0) {
-        atoll_file_close(clone->fd);
-    }
-    free(clone->file);
-    free(clone->path);
-    free(clone->name);
-    free(clone);
-}
-
-static const atoll_clone *clone_of(const loading *l, long node) {
-    return l->made[node] != NULL ? l->made[node] : l->plan.nodes[node].existing;
-}
-
-static int no_memory(loading *l) {
-    (void)snprintf(l->why->text, sizeof l->why->text, "out of memory");
-    return -1;
 }
 
 /* An empty file; all have one before any is written, as they may need each other in a circle. */
@@ -177,6 +188,7 @@ static int make_clone(loading *l, size_t i) {
     clone->path = atoll_scratch_file(&l->scratch, clone->name, &clone->fd);
     if (clone->path == NULL) {
         char text[200];
+        l->no_room = true;
         (void)snprintf(text, sizeof text, "no file for its clone can be made: %s", strerror(errno));
         return fail(l->why, node->file, text);
     }
@@ -217,6 +229,7 @@ static int write_clone(loading *l, size_t i) {
     atoll_elf_error error;
     int rc = renames == NULL || (list != NULL && search_path == NULL) ? no_memory(l) : 0;
     if (rc == 0 && atoll_elf_write_clone(&node->elf, clone->fd, &edit, &l->clones[i], &error) != 0) {
+        l->no_room |= error.no_room;
         rc = fail(l->why, node->file, error.text);
     }
     clone->bytes = l->clones[i].bytes;
@@ -302,6 +315,7 @@ static int open_all(loading *l) {
     wanted->handle =
         atoll_dl_open(wanted->path, is_global(l) ? ATOLL_DL_DEEPBIND : 0, l->why->text, sizeof l->why->text);
     if (wanted->handle == NULL) {
+        l->no_room |= cannot_map(l->why);
         name_originals(l);
         return -1;
     }
@@ -373,6 +387,35 @@ void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol
     return handle;
 }
 
+static int write_and_open(loading *l) {
+    int rc = load_shim(l);
+    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
+        rc = l->plan.nodes[i].existing == NULL ? make_clone(l, i) : 0;
+    }
+    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
+        rc = l->made[i] != NULL ? write_clone(l, i) : 0;
+    }
+    return rc == 0 && reserve(l) == 0 ? open_all(l) : -1;
+}
+
+/* Nothing of what was written is loaded: forgets it, and goes on to the next place.  False: there is none. */
+static bool move_on(loading *l) {
+    for (size_t i = 0; i < l->plan.count; i++) {
+        if (l->made[i] != NULL) {
+            atoll_clone_free(l->made[i]);
+            l->made[i] = NULL;
+        }
+        free(l->clones[i].dirty);
+        l->clones[i] = (atoll_elf_clone){0};
+    }
+    bool moved = atoll_scratch_move(&l->scratch, atomic_fetch_add(&scratch_serial, 1)) == 0;
+    l->no_room = !moved;
+    if (l->set->have_scratch) {
+        l->set->scratch = l->scratch;
+    }
+    return moved;
+}
+
 static int load_planned(loading *l) {
     if (open_scratch(l->set, &l->scratch) != 0) {
         return fail(l->why, "no place for clones", strerror(errno));
@@ -381,17 +424,14 @@ static int load_planned(loading *l) {
     for (size_t i = 0; i < l->plan.count; i++) {
         l->whole |= l->plan.nodes[i].existing == NULL && l->plan.nodes[i].elf.needs_whole;
     }
-    int rc = load_shim(l->set, &l->scratch, l->why);
-    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
-        rc = l->plan.nodes[i].existing == NULL ? make_clone(l, i) : 0;
+    int rc = write_and_open(l);
+    while (rc != 0 && l->no_room && move_on(l)) {
+        rc = write_and_open(l);
     }
-    for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
-        rc = l->made[i] != NULL ? write_clone(l, i) : 0;
-    }
-    if (rc == 0 && reserve(l) == 0) {
-        rc = open_all(l);
-    } else {
-        rc = -1;
+    if (rc != 0 && l->no_room) {
+        size_t length = strlen(l->why->text);
+        (void)snprintf(l->why->text + length, sizeof l->why->text - length,
+                       " (nor in any other place: ATOLL_CLONE_DIR may name a directory that has room)");
     }
     for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
         rc = l->made[i] != NULL ? share(l, i) : 0;

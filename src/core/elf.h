@@ -33,6 +33,7 @@
 /* Why something failed: a sentence without the file's name, for an exception. */
 typedef struct {
     char text[400];
+    bool no_room; /* a clone's file could not be written where it is */
 } atoll_elf_error;
 
 /* A shared object, mapped read-only. */

@@ -224,6 +224,7 @@ static void report_constructors(atoll_elf_job *job) {
 
 static int put_out(atoll_elf_job *job, const void *bytes, uint64_t size, uint64_t offset) {
     if (atoll_file_write(job->fd, bytes, size, offset) != 0) {
+        job->why->no_room = true;
         return atoll_elf_fail(job->why, "its clone cannot be written: %s", strerror(errno));
     }
     return 0;
@@ -252,6 +253,7 @@ static int write_whole(atoll_elf_job *job) {
     int failed = errno;
     atoll_file_close(from);
     job->clone->bytes += job->elf->size;
+    job->why->no_room = rc != 0;
     return rc == 0 ? 0 : atoll_elf_fail(job->why, "it cannot be copied: %s", strerror(failed));
 }
 
@@ -384,6 +386,7 @@ int atoll_elf_write_clone(const atoll_elf *elf, int fd, const atoll_elf_edit *ed
                           atoll_elf_error *why) {
     *clone = (atoll_elf_clone){.whole = edit->whole || elf->needs_whole};
     why->text[0] = '\0';
+    why->no_room = false;
     atoll_elf_job job = {.elf = elf, .edit = edit, .clone = clone, .why = why, .fd = fd};
     int rc = plan(&job);
     if (rc == 0) {

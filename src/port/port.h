@@ -140,9 +140,12 @@ void atoll_file_punch(int fd, uint64_t offset, uint64_t size);
  * system that lets code be executed, or memory (memfd) where there is none. */
 typedef struct {
     char *directory; /* NULL: memory */
+    unsigned place;  /* which of those that are tried in turn; memory is the last */
 } atoll_scratch;
 /* 0 or -1 (errno).  `serial` makes its name unique in this process, for ever. */
 int atoll_scratch_open(atoll_scratch *scratch, unsigned serial);
+/* This place does not take what it was opened for (it is full, say): removes it and opens the next one.  -1: there is none. */
+int atoll_scratch_move(atoll_scratch *scratch, unsigned serial);
 /* A new file in it, open for reading and writing; its path (malloc), to be given to the dynamic linker, or
  * NULL (errno).  A file in memory lives, and its path stays unique, as long as *fd is open. */
 char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd);

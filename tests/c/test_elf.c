@@ -121,7 +121,7 @@ static uint8_t *table(Elf64_Sxword tag) { return at_address(entry(tag)->d_un.d_p
 
 /* Opens the bytes as a file; the file is gone when the elf is closed. */
 static int open_bytes(atoll_elf *elf, atoll_elf_error *why) {
-    atoll_scratch memory = {NULL};
+    atoll_scratch memory = {0};
     int fd;
     char *path = atoll_scratch_file(&memory, "changed", &fd);
     int rc = -1;
@@ -394,7 +394,7 @@ static void try_to_clone(unsigned *opened, unsigned *written) {
         .prefix = "own_",
         .provider = "/provider",
     };
-    atoll_scratch memory = {NULL};
+    atoll_scratch memory = {0};
     atoll_elf elf;
     atoll_elf_error why = {""};
     atoll_elf_clone clone;

@@ -1,7 +1,8 @@
 /* Places for files that are loaded and then removed (port.h).
  *
  * A directory is tried by doing what it is for: a page of a file in it is mapped executable.  That catches what a
- * mount's flags do not tell.  The result is remembered for each directory, so that it is done once.
+ * mount's flags do not tell.  The result is remembered for each directory, so that it is done once.  Whether there is room
+ * is known only when a file has been written: then its owner moves on to the next place.
  */
 #include "port/port.h"
 
@@ -73,10 +74,10 @@ static int create(const char *path) {
     return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRWXU);
 }
 
-/* Tries a new directory of ours. */
-static bool try_execution(const char *directory) {
+/* Tries a new directory of ours.  1, 0, or -1: no file can be made there, now at least. */
+static int try_execution(const char *directory) {
     char *path = join(directory, "test");
-    bool good = false;
+    int good = -1;
     int fd = path != NULL ? create(path) : -1;
     if (fd >= 0) {
         good = can_execute(fd);
@@ -107,9 +108,11 @@ static char *make_in(const char *parent, unsigned serial) {
         return NULL;
     }
     if (remembered(parent) < 0) {
-        bool good = try_execution(path);
-        remember(parent, good);
-        if (!good) {
+        int good = try_execution(path);
+        if (good >= 0) {
+            remember(parent, good);
+        }
+        if (good <= 0) {
             (void)rmdir(path);
             free(path);
             return NULL;
@@ -118,20 +121,38 @@ static char *make_in(const char *parent, unsigned serial) {
     return path;
 }
 
-int atoll_scratch_open(atoll_scratch *scratch, unsigned serial) {
+#define PLACES 7 /* directories; memory is one more */
+
+/* The first place from `first` on that will do. */
+static void open_from(atoll_scratch *scratch, unsigned first, unsigned serial) {
     const char *wanted = getenv("ATOLL_CLONE_DIR");
     const char *home = getenv("HOME");
     char *cache = home != NULL && home[0] != '\0' ? join(home, ".cache") : NULL;
     /* Memory first: a file that lives for a millisecond has no business on a disk. */
-    const char *parents[] = {wanted,     "/dev/shm", getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp",
-                             "/var/tmp", cache};
-    scratch->directory = NULL;
+    const char *parents[PLACES] = {
+        wanted, "/dev/shm", getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp", "/var/tmp", cache,
+    };
     bool in_memory = wanted != NULL && strcmp(wanted, "memory") == 0;
-    for (size_t i = 0; !in_memory && scratch->directory == NULL && i < sizeof parents / sizeof *parents;
-         i++) {
-        scratch->directory = make_in(parents[i], serial);
+    *scratch = (atoll_scratch){.place = in_memory ? PLACES : first};
+    while (scratch->place < PLACES &&
+           (scratch->directory = make_in(parents[scratch->place], serial)) == NULL) {
+        scratch->place++;
     }
     free(cache);
+}
+
+int atoll_scratch_open(atoll_scratch *scratch, unsigned serial) {
+    open_from(scratch, 0, serial);
+    return 0;
+}
+
+int atoll_scratch_move(atoll_scratch *scratch, unsigned serial) {
+    unsigned next = scratch->place + 1;
+    atoll_scratch_close(scratch);
+    if (next > PLACES) {
+        return -1;
+    }
+    open_from(scratch, next, serial);
     return 0;
 }
 
