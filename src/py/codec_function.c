@@ -160,6 +160,25 @@ static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool
     return dict;
 }
 
+/* The dict itself is the function's own; what it holds may be changed in place. */
+static int encode_kwdefaults(atoll_encoder *enc, PyFunctionObject *func) {
+    PyObject *dict = func->func_kwdefaults;
+    int rc = dict != NULL && PyDict_CheckExact(dict) ? atoll_try_ref(enc, dict) : 0;
+    if (dict == NULL || !PyDict_CheckExact(dict) || rc != 0) {
+        return rc != 0 ? (rc < 0 ? -1 : 0) : encode_part(enc, func, "__kwdefaults__", dict);
+    }
+    atoll_frame fr;
+    atoll_push(enc, &fr, (PyObject *)func, AT_WORD);
+    fr.word = "__kwdefaults__";
+    Py_INCREF(dict);
+    rc = atoll_memo_add(enc, dict) < 0 || atoll_put_tag(enc, T_DICT | ATOLL_MEMO) < 0
+             ? -1
+             : atoll_encode_dict_body(enc, dict, AT_KEY);
+    Py_DECREF(dict);
+    atoll_pop(enc, &fr);
+    return rc;
+}
+
 static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
     PyObject *dict =
         func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0 ? func->func_dict : NULL;
@@ -168,19 +187,28 @@ static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossi
         encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
         encode_part(enc, func, "__module__", func->func_module) < 0 ||
         encode_part(enc, func, "__doc__", func->func_doc) < 0 ||
-        encode_part(enc, func, "__dict__", dict) < 0 ||
-        encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
-        encode_part(enc, func, "__kwdefaults__", func->func_kwdefaults) < 0) {
+        encode_part(enc, func, "__dict__", dict) < 0) {
         return -1; /* and exempt is of no more use */
     }
     enc->exempt--;
+    /* Defaults may be changed in place, whatever the function is a part of. */
+    unsigned exempt = enc->exempt;
+    enc->exempt = 0;
+    int rc = encode_part(enc, func, "__defaults__", func->func_defaults);
+    if (rc == 0) {
+        rc = encode_kwdefaults(enc, func);
+    }
+    enc->exempt = exempt;
+    if (rc < 0) {
+        return -1;
+    }
     bool lazy;
     PyObject *annotations = annotations_of(enc, func, &lazy);
     if (annotations == NULL) {
         return -1;
     }
     enc->exempt++;
-    int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
+    rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
     enc->exempt--;
     Py_DECREF(annotations);
     if (rc < 0) {

@@ -104,6 +104,7 @@ typedef struct {
     PyTypeObject *type; /* borrowed; means nothing when version differs */
     unsigned int version;
     atoll_kind kind;
+    uint64_t epoch; /* of copyreg's table */
 } atoll_type_info;
 
 /* ---- the pointer memo (codec_memo.c) ---- */
@@ -182,6 +183,8 @@ struct atoll_codec {
     Py_ssize_t code_extra; /* index for PyUnstable_Code_SetExtra, or -1 */
     int dict_watcher;      /* or -1 */
     int type_watcher;      /* or -1 */
+    int table_watcher;     /* of copyreg's table, or -1 */
+    int function_watcher;  /* once a class was kept, or -1 */
 
     /* Looked up when first needed; NULL until then. */
     PyObject *copyreg;        /* module copyreg */
@@ -521,6 +524,10 @@ uint64_t atoll_definitions_epoch(void);
 /* Makes changes of these globals, or of this class, count; false where that cannot be. */
 bool atoll_watch_globals(atoll_codec *codec, PyObject *globals);
 bool atoll_watch_class(atoll_codec *codec, PyObject *cls);
+/* Watches copyreg's table; without a watcher nothing that depends on it is kept. */
+void atoll_watch_table(atoll_codec *codec, PyObject *table);
+/* Changes when a watched table does. */
+uint64_t atoll_tables_epoch(void);
 /* The identity of a function that crosses by value: the same wherever it goes; 0 when it has none.  0, or -1 with an
  * exception. */
 int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing,

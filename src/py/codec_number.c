@@ -45,6 +45,7 @@ enum { RECORDS_KEPT = 8 };
 static _Atomic(uint64_t) next_number = 1;
 static _Atomic(uint64_t) globals_epoch = 1;
 static _Atomic(uint64_t) classes_epoch = 1;
+static _Atomic(uint64_t) tables_epoch = 1;
 
 uint64_t atoll_next_number(void) { return atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed); }
 
@@ -189,9 +190,45 @@ bool atoll_watch_globals(atoll_codec *codec, PyObject *globals) {
     return atoll_space_add(codec, globals, 0, true) == 0;
 }
 
+static int on_table_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
+    (void)event;
+    (void)dict;
+    (void)key;
+    (void)value;
+    atomic_fetch_add_explicit(&tables_epoch, 1, memory_order_acq_rel);
+    return 0;
+}
+
+uint64_t atoll_tables_epoch(void) { return atomic_load_explicit(&tables_epoch, memory_order_acquire); }
+
+void atoll_watch_table(atoll_codec *codec, PyObject *table) {
+    if (codec->table_watcher < 0) {
+        codec->table_watcher = PyDict_AddWatcher(on_table_change);
+    }
+    if (codec->table_watcher < 0 || PyDict_Watch(codec->table_watcher, table) < 0) {
+        PyErr_Clear();
+        codec->table_watcher = -1;
+    }
+}
+
+/* What a class's methods do is part of it. */
+static int on_function_change(PyFunction_WatchEvent event, PyFunctionObject *func, PyObject *value) {
+    (void)func;
+    (void)value;
+    if (event == PyFunction_EVENT_MODIFY_CODE || event == PyFunction_EVENT_MODIFY_DEFAULTS ||
+        event == PyFunction_EVENT_MODIFY_KWDEFAULTS) {
+        atomic_fetch_add_explicit(&classes_epoch, 1, memory_order_acq_rel);
+    }
+    return 0;
+}
+
 bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
+    if (codec->function_watcher < 0) {
+        codec->function_watcher = PyFunction_AddWatcher(on_function_change);
+    }
     /* A class without a version tag changes in silence. */
-    if (codec->type_watcher >= 0 && PyType_Watch(codec->type_watcher, cls) == 0 &&
+    if (codec->function_watcher >= 0 && codec->type_watcher >= 0 &&
+        PyType_Watch(codec->type_watcher, cls) == 0 &&
         PyUnstable_Type_AssignVersionTag((PyTypeObject *)cls)) {
         return true;
     }
@@ -219,6 +256,14 @@ void atoll_numbers_stop(atoll_codec *codec) {
         PyErr_Clear();
     }
     codec->type_watcher = -1;
+    if (codec->table_watcher >= 0 && PyDict_ClearWatcher(codec->table_watcher) < 0) {
+        PyErr_Clear();
+    }
+    codec->table_watcher = -1;
+    if (codec->function_watcher >= 0 && PyFunction_ClearWatcher(codec->function_watcher) < 0) {
+        PyErr_Clear();
+    }
+    codec->function_watcher = -1;
     atoll_spaces_forget(codec);
 }
 

@@ -48,6 +48,8 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->code_extra = -1;
     codec->dict_watcher = -1;
     codec->type_watcher = -1;
+    codec->table_watcher = -1;
+    codec->function_watcher = -1;
     for (int i = 0; i < N_COUNT; i++) {
         codec->names[i] = PyUnicode_InternFromString(name_texts[i]);
         if (codec->names[i] == NULL) {
@@ -158,6 +160,7 @@ int atoll_codec_need_copyreg(atoll_codec *codec) {
         Py_XDECREF(newobj_ex);
         return -1;
     }
+    atoll_watch_table(codec, codec->dispatch_table);
     codec->newobj_ex = newobj_ex;
     return newobj_ex != NULL ? 0 : -1;
 }
@@ -388,9 +391,12 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type) {
     atoll_codec *codec = enc->codec;
     atoll_type_info *info = &codec->types[atoll_memo_hash(type) % ATOLL_TYPE_CACHE];
-    if (info->type == type && info->version == type->tp_version_tag && info->version != 0) {
+    /* The class's version says nothing of what was registered with copyreg since: that table is watched, or looked at. */
+    bool current = codec->table_watcher >= 0 && info->epoch == atoll_tables_epoch();
+    if (info->type == type && info->version == type->tp_version_tag && info->version != 0 && current) {
         return info;
     }
+    uint64_t epoch = atoll_tables_epoch();
     atoll_kind kind;
     if (classify(codec, type, &kind) < 0) {
         return NULL;
@@ -398,5 +404,6 @@ atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type) {
     info->type = type;
     info->version = PyUnstable_Type_AssignVersionTag(type) ? type->tp_version_tag : 0;
     info->kind = kind;
+    info->epoch = epoch;
     return info;
 }

@@ -175,6 +175,46 @@ SCRIPTS = {
         call(gc.collect)
         assert call(stand_ins) <= 3
     """,
+    "a class whose methods are changed": """
+        class C:
+            def f(self, k=1): return "old", k
+            def g(self, seen=[]): return list(seen)
+            def h(self, *, k=1, seen={}): return k, dict(seen)
+        def run(c): return c.f(), c.g(), c.h()
+        def new(self, k=9): return "new", k
+        def fresh():
+            with atoll.create() as other:
+                return other.call(run, C())
+        def check():
+            assert fresh() == fresh() == run(C()), (fresh(), run(C()))
+        check()
+        C.f.__code__ = new.__code__
+        check()
+        C.f.__defaults__ = (2,)
+        check()
+        C.g.__defaults__[0].append("x")
+        check()
+        C.h.__kwdefaults__["seen"]["y"] = 1
+        check()
+        C.h.__kwdefaults__ = {"k": 5, "seen": {}}
+        check()
+    """,
+    "rules that are registered later": """
+        import copyreg
+        from codec_samples import Plain
+        made = [0]
+        def build(number): return Plain(built=number)
+        def reduce(obj):
+            made[0] += 1
+            return build, (obj.number,)
+        assert call(lambda p: p.number, Plain(number=1)) == 1
+        copyreg.pickle(Plain, reduce)
+        assert call(lambda p: p.built, Plain(number=2)) == 2 and made == [1]
+        del copyreg.dispatch_table[Plain]
+        copyreg.dispatch_table[int] = None  # as many as before
+        assert call(lambda p: p.number, Plain(number=3)) == 3 and made == [1]
+        del copyreg.dispatch_table[int]
+    """,
     "globals with keys that run code": """
         space = namespace("x = 1\\ndef f(): return x")
         call(space["f"])
