@@ -48,7 +48,11 @@ static int sweep_numbers(atoll_codec *codec) {
         PyObject *cls =
             atoll_weak_get(codec->class_refs, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(pair, 1)));
         if (cls == NULL) {
-            rc = PyErr_Occurred() ? -1 : PyDict_DelItem(codec->class_numbers, PyTuple_GET_ITEM(pair, 0));
+            /* Giving a class back may have run code that swept before. */
+            PyObject *key = PyTuple_GET_ITEM(pair, 0);
+            bool there = !PyErr_Occurred() &&
+                         PyDict_GetItemWithError(codec->class_numbers, key) == PyTuple_GET_ITEM(pair, 1);
+            rc = there ? PyDict_DelItem(codec->class_numbers, key) : PyErr_Occurred() ? -1 : 0;
         }
         Py_XDECREF(cls);
     }
