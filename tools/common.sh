@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Oldest to newest; the first thing to edit when a new CPython is supported.
 SUPPORTED_PYTHONS=(3.12 3.13 3.14 3.15)
+# Others of a version that CI tests on as well: Debian 13's own, which has modules built in that most builds have as files.
+PYTHON_VARIANTS=(3.13-debian)
 # The order in which a single interpreter is chosen for `make run`, lint and so on.
 PREFERRED_PYTHONS=(3.14 3.15 3.13 3.12)
 

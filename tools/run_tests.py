@@ -1,11 +1,11 @@
 """Run test suites on each supported Python and add up what they say.
 
-    run_tests.py [--suites pytest c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
+    run_tests.py [--suites pytest builtin c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
 
-Each suite runs as its own process: pytest and conformance once for each Python, in the environment that
-tools/env makes, the others once. A suite that crashes, hangs or cannot be built counts as one failure.
-A Python that cannot be had is named in the summary; it is a failure when it was asked for with ``--py``
-or when ``CI`` is set, where all of them must be covered.
+Each suite runs as its own process: pytest, builtin and conformance once for each Python, in the environment that
+tools/env makes, the others once. builtin are some of pytest's tests in a Python with all modules built in.
+A suite that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the
+summary; it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
 
 The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
 failed and something passed.
@@ -24,16 +24,21 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = subprocess.run(
-    ["tools/pythons", "versions"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-).stdout.split()
+VERSIONS, VARIANTS = (
+    subprocess.run(
+        ["tools/pythons", what], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    for what in ("versions", "variants")
+)
 ONCE = {
     "lint": ["tools/lint"],
     "c": ["tools/ctests", "plain"],
     "asan": ["tools/ctests", "asan"],
     "tsan": ["tools/ctests", "tsan"],
 }
-SUITES = [*ONCE, "pytest", "conformance"]
+SUITES = [*ONCE, "pytest", "builtin", "conformance"]
+# What is also tested in a Python that has all modules built in.
+BUILTIN_TESTS = ["tests/lifecycle/test_quirks.py", "tests/unit/test_call.py", "tests/unit/test_codec.py"]
 # For one suite on one Python; only a hang that the suite itself does not notice lasts so long.
 SUITE_SECONDS = 1800
 
@@ -131,7 +136,9 @@ def has_test_suite(python: Path) -> bool:
 
 def run_on(version: str, suites: list[str], required: bool, arguments: list[str]) -> list[Row]:
     """Run the suites that need a Python on this one."""
-    names = [name for name in ("pytest", "conformance") if name in suites]
+    names = [name for name in ("pytest", "builtin", "conformance") if name in suites]
+    if version in VARIANTS:  # which is what it is for
+        names = [name for name in names if name == "pytest"]
     # concurrent.interpreters, and with it CPython's tests of it, came with 3.14.
     if "conformance" in names and version in {"3.12", "3.13"}:
         names.remove("conformance")
@@ -148,6 +155,10 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
     for name in names:
         if name == "pytest":
             rows.append(run_suite(f"pytest {version}", [str(python), "-m", "pytest", "-q", *arguments]))
+        elif name == "builtin":
+            host = [str(python), "tests/builtin_host.py", "all"]
+            tests = [str(python), "-m", "pytest", "-q", *BUILTIN_TESTS, *arguments]
+            rows.append(run_suite(f"builtin {version}", [*host, *tests]))
         elif not has_test_suite(python):
             note = "this Python came without CPython's tests"
             rows.append(Row(f"conformance {version}", failed=int(required), note=note))
@@ -176,7 +187,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=["c", "pytest", "conformance"])
-    parser.add_argument("--py", nargs="*", choices=VERSIONS, default=[], help="default: all that can be had")
+    pythons = [*VERSIONS, *VARIANTS]
+    parser.add_argument("--py", nargs="*", choices=pythons, default=[], help="default: all that can be had")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args()
     # What a shell starts in the background ignores SIGINT, which the programs that tests interrupt would inherit.
@@ -184,8 +196,8 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = [run_suite(name, ONCE[name]) for name in options.suites if name in ONCE]
     required = bool(options.py) or bool(os.environ.get("CI"))
-    versions = options.py or VERSIONS
-    if {"pytest", "conformance"} & set(options.suites):
+    versions = options.py or pythons
+    if {"pytest", "builtin", "conformance"} & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
     for version in versions:

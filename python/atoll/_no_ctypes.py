@@ -35,6 +35,9 @@ class _DataType(type):
 class _ArrayType(_DataType):
     """The type of arrays' types."""
 
+    _type_: Any
+    _length_: int
+
 
 class _CData(metaclass=_DataType):
     """What all objects of ctypes are."""
@@ -144,7 +147,11 @@ def make(reason: str) -> ModuleType:
     _reason = reason
     module = ModuleType("_ctypes", reason)
     members: dict[str, Any] = dict.fromkeys(_FUNCTIONS.split(), _refuse)
-    members |= _NUMBERS | {"__version__": "1.1.0", "_pointer_type_cache": _pointer_type_cache}
+    members |= _NUMBERS | {
+        "_reason": reason,
+        "__version__": "1.1.0",
+        "_pointer_type_cache": _pointer_type_cache,
+    }
     for one in (Structure, Union, Array, _Pointer, _SimpleCData, CFuncPtr, ArgumentError, _CData):
         one.__module__ = "_ctypes"
         members[one.__name__] = one

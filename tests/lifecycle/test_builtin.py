@@ -270,6 +270,25 @@ refused(NotImplementedError, ctypes.addressof, None)
         check_ended(done, 0, "", clean=True)
 
 
+@pytest.mark.parametrize("name", ["ctypes", "curses"])
+def test_check(name):
+    """`atoll check` says what cannot be had, and why."""
+    done = run_built_in(
+        "all",
+        f"""
+import runpy, sys
+sys.argv = ["atoll", "check", "--json", {name!r}]
+runpy.run_module("atoll", run_name="__main__")
+""",
+    )
+    if name == "curses":
+        check_ended(done, 1, clean=True)
+        assert "_curses is built into this Python" in done.stdout and "in the main interpreter" in done.stdout
+    else:
+        check_ended(done, 0, clean=True)
+        assert ("_ctypes is built into this Python" in done.stdout) == (VERSION < (3, 13))
+
+
 def test_decimal():
     """Where its C version is refused, its Python version does."""
     done = run_built_in(

@@ -180,6 +180,9 @@ interp.close()
         check_ended(done, 0, "(False, 1)\n(True, 3) True\nTrue\n(False, 3)\n", clean=True)
 
 
+@pytest.mark.skipif(
+    "readline" in sys.builtin_module_names, reason="one that is built in cannot be had: see test_builtin.py"
+)
 class TestReadline:
     """One line of input belongs to main, whoever else has imported readline."""
 

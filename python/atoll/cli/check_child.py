@@ -72,10 +72,18 @@ def import_module(name: str) -> dict[str, str | None] | None:
 
 
 def list_extensions() -> list[tuple[str | None, str, str, int]]:
-    """Return (module, file, how, bytes) of each extension module."""
+    """Return (module, file, how, bytes) of each extension module; if it is "absent", the file is the reason."""
+    import sys
+
     import atoll
 
-    return [(one.module, one.file, one.how, one.bytes) for one in atoll.loaded_extensions()]
+    found: list[tuple[str | None, str, str, int]] = [
+        (one.module, one.file, one.how, one.bytes) for one in atoll.loaded_extensions()
+    ]
+    reason = getattr(sys.modules.get("_ctypes"), "_reason", None)
+    if reason is not None:
+        found.append(("_ctypes", reason, "absent", 0))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------

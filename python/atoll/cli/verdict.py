@@ -127,6 +127,8 @@ def _add_extensions(verdict: Verdict, run: Run) -> None:
             name = module or os.path.basename(file)
             (verdict.own if os.path.realpath(file) in own else verdict.others).append(name)
             verdict.cloned_bytes += size
+        elif how == "absent":
+            verdict.notes.append(f"ctypes is imported, and fails when it is used: {file}")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -146,6 +148,8 @@ def _explain(verdict: Verdict, run: Run, modules: list[str], children: Children)
     assert failure is not None
     name = failure.name
     if name is not None and {name, name.rpartition(".")[2]} & set(sys.builtin_module_names):
+        if "is built into this Python" in failure.text:
+            return []  # it says the rest as well
         return [
             f"{name} is built into this Python's executable, so there is no file of it to clone."
             " It works with a Python that has it as a file of its own."
