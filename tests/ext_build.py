@@ -72,6 +72,7 @@ def run_path(path: str, kind: str = "enable") -> str:
 STATE, MIDDLE, PLAIN = "libextstate-1a2b3c4d.so", "libextmiddle-5e6f7a8b.so.1", "libextplain-9c0d1e2f.so.2"
 INHERITS = "libextinherits-2b3c4d5e.so"
 THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
+KEEPER = "libextkeeper-4f5a6b7c.so"
 BESIDE = run_path("$ORIGIN")
 IN_LIBS = run_path(f"$ORIGIN/{LIBS}")
 UP_IN_LIBS = f"$ORIGIN/../{LIBS}"
@@ -81,6 +82,7 @@ HELPED_MIDDLE = ("-DLIB_BUMP=lib_middle_bump", "-DLIB_OTHER_ADDRESS=lib_middle_a
 LIBRARIES = [
     library("lib_state.c", STATE),
     library("lib_middle.c", MIDDLE, BESIDE, needs=(STATE,)),
+    library("lib_keeper.c", KEEPER),
     library("lib_plain.c", PLAIN),
     library("lib_middle.c", INHERITS, needs=(STATE,)),
     library("lib_throw.cc", THROW),
@@ -91,6 +93,7 @@ EXTENSIONS = [
     *(
         extension(source)
         for source in [
+            "ext_allocators.c",
             "ext_borrows.c",
             "ext_capsule.c",
             "ext_capsule_user.c",
@@ -103,6 +106,7 @@ EXTENSIONS = [
             "ext_from_spec.c",
             "ext_global.c",
             "ext_ifunc.c",
+            "ext_keeps.c",
             "ext_keys.c",
             "ext_late.c",
             "ext_main_only.c",

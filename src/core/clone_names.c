@@ -116,6 +116,23 @@ static const char *const process_wide_libraries[] = {
     NULL,
 };
 
+/* What they are given they keep no longer than the object of theirs that it was given to, which ends with its owner's module:
+ * nothing in their static memory leads to it.  The arithmetic is one for the process; the others are what the
+ * standard library's own modules are made of, and many more.  Found by reading: a library that nobody has read is not here. */
+static const char *const forgetful_libraries[] = {
+    "libopenblas*", "libscipy_openblas*",
+    "libblas*",     "libcblas*",
+    "liblapack*",   "libmkl_*",
+    "libz.so*",     "libz-*",
+    "libbz2*",      "liblzma*",
+    "libzstd*",     "liblz4*",
+    "libexpat*",    "libcrypto*",
+    "libssl*",      "libffi*",
+    "libmpdec*",    "libsqlite3*",
+    "libuuid*",     "libcrypt.so*",
+    "libcrypt-*",   NULL,
+};
+
 static bool matches(const char *const *patterns, const char *name) {
     for (; *patterns != NULL; patterns++) {
         size_t length = strlen(*patterns);
@@ -136,6 +153,10 @@ bool atoll_name_wants_clone(const char *name) {
 bool atoll_name_is_process_wide(const char *name) {
     const char *last = atoll_name_last_part(name);
     return matches(process_wide_libraries, last) || matches(system_libraries, last);
+}
+
+bool atoll_name_keeps_nothing(const char *name) {
+    return atoll_name_is_system(name) || matches(forgetful_libraries, atoll_name_last_part(name));
 }
 
 bool atoll_name_calls_back(const char *name) { return matches(later_callers, atoll_name_last_part(name)); }

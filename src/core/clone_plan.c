@@ -443,10 +443,11 @@ static void decide(atoll_clone_plan *plan) {
  * 0 or -1 with why. */
 static int settle_needs(atoll_clone_plan *plan, atoll_clone_node *node) {
     for (size_t i = 0; i < node->elf.nneeded; i++) {
+        bool cloned = node->children[i] >= 0 && plan->nodes[node->children[i]].wanted;
+        plan->uses_plain |= !cloned && !atoll_name_keeps_nothing(node->elf.needed[i]);
         if (node->needed[i] == NULL) {
             continue;
         }
-        bool cloned = node->children[i] >= 0 && plan->nodes[node->children[i]].wanted;
         if (!cloned && pin_later(plan, node->needed[i]) != 0) {
             (void)out_of_memory(plan);
             return -1;

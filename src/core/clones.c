@@ -356,6 +356,7 @@ static void adopt(loading *l) {
     }
     atoll_mutex_unlock(&l->set->lock);
     l->set->calls_back |= l->plan.calls_back;
+    l->set->uses_plain |= l->plan.uses_plain;
 }
 
 const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address) {

@@ -66,6 +66,7 @@ typedef struct {
     size_t count;
     size_t room;
     bool calls_back; /* something that one of them needs is known to do so later */
+    bool uses_plain; /* one of them needs a library that is not cloned and may keep what it is given */
 } atoll_clones;
 
 /* `shim_file` and `shim` are borrowed; `forget` is the caller's to set.  0, or -1: out of memory. */
@@ -120,6 +121,7 @@ bool atoll_name_is_system(const char *name);   /* of the C and C++ libraries and
 bool atoll_name_wants_clone(const char *name); /* without calling Python */
 bool atoll_name_calls_back(const char *name);  /* later, or on threads of its own */
 bool atoll_name_is_process_wide(const char *name); /* not cloned because it comes with a package */
+bool atoll_name_keeps_nothing(const char *name);   /* of what it is given: is_system, and others */
 
 /* ---- clone_plan.c ---- */
 
@@ -152,6 +154,7 @@ typedef struct {
     size_t npinned;
     size_t pinned_room;
     bool calls_back;
+    bool uses_plain;
     atoll_clone_error *why;
 } atoll_clone_plan;
 

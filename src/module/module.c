@@ -7,8 +7,10 @@
 #include "module/module.h"
 #include "module/pool.h"
 #include "py/arena.h"
+#include "py/blocks.h"
 #include "py/interned.h"
 #include "py/run.h"
+#include "py/tracing.h"
 #include "py/worker.h"
 
 static char module_name[] = "atoll._atoll";
@@ -309,6 +311,11 @@ static PyObject *module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored)) 
     Py_RETURN_NONE;
 }
 
+/* (how many blocks have been taken back, why none is any more or None), for tests. */
+static PyObject *module_blocks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return Py_BuildValue("Kz", (unsigned long long)atoll_blocks_taken_back(), atoll_blocks_doubted());
+}
+
 static PyMethodDef module_methods[] = {
     {"create", (PyCFunction)(void (*)(void))module_create, METH_VARARGS | METH_KEYWORDS, create_doc},
     {"list_all", module_list_all, METH_NOARGS, list_all_doc},
@@ -323,6 +330,7 @@ static PyMethodDef module_methods[] = {
     {"_list_queues", module_list_queues, METH_NOARGS, NULL},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},
+    {"_blocks", module_blocks, METH_NOARGS, NULL},
     {"_loaded_extensions", module_loaded_extensions, METH_NOARGS, NULL},
     {"_kept_extensions", module_kept_extensions, METH_NOARGS, NULL},
     {"_set_installed", module_set_installed, METH_O, NULL},
@@ -338,7 +346,9 @@ static void remember_file(PyObject *module) {
     const char *path = origin != NULL && PyUnicode_Check(origin) ? PyUnicode_AsUTF8(origin) : NULL;
     if (path != NULL) {
         module_file = strdup(path);
-        atoll_loader_set_home(path);
+    }
+    if (path != NULL && module_file != NULL) {
+        atoll_loader_set_home(module_file);
     }
     Py_XDECREF(origin);
     Py_XDECREF(spec);
@@ -380,6 +390,9 @@ static int module_exec(PyObject *module) {
     }
     if (state->interp == PyInterpreterState_Main()) {
         atoll_interned_init();
+        if (atoll_tracing_init() < 0) {
+            return -1;
+        }
     }
     atoll_arena_init();
     atoll_lifecycle_init(atoll_state_ensure);

@@ -122,7 +122,9 @@ static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
         atoll_mutex_lock(&lock);
         note_locked(ptr, size, owner);
         atoll_mutex_unlock(&lock);
-        atoll_blocks_expect_map(owner);
+        if (size == ATOLL_ARENA_SIZE) { /* the stacks of frames are on no map */
+            atoll_blocks_expect_map(owner, ptr);
+        }
     }
     return ptr;
 }
@@ -140,6 +142,19 @@ static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
     }
 }
 
+Py_ssize_t atoll_span_add(atoll_span **spans, Py_ssize_t count, size_t *room, atoll_span span) {
+    if ((size_t)count == *room) {
+        *room = *room * 2 + 8;
+        atoll_span *more = realloc(*spans, *room * sizeof *more);
+        if (more == NULL) {
+            return -1;
+        }
+        *spans = more;
+    }
+    (*spans)[count] = span;
+    return count + 1;
+}
+
 Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas) {
     Py_ssize_t count = 0;
     size_t room = 0;
@@ -147,23 +162,19 @@ Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas) {
     atoll_mutex_lock(&lock);
     for (size_t i = 0; i < CHAINS && count >= 0; i++) {
         for (const used_arena *arena = used[i]; arena != NULL; arena = arena->next) {
-            if (arena->owner != owner) {
-                continue;
+            if (arena->owner == owner && count >= 0) {
+                count = atoll_span_add(arenas, count, &room, (atoll_span){arena->ptr, arena->size});
             }
-            if ((size_t)count == room) {
-                room = room * 2 + 8;
-                atoll_span *more = realloc(*arenas, room * sizeof *more);
-                if (more == NULL) {
-                    count = -1;
-                    break;
-                }
-                *arenas = more;
-            }
-            (*arenas)[count++] = (atoll_span){arena->ptr, arena->size};
         }
     }
     atoll_mutex_unlock(&lock);
     return count;
+}
+
+bool atoll_arenas_seen(void) {
+    PyObjectArenaAllocator now;
+    PyObject_GetArenaAllocator(&now);
+    return now.alloc == take_arena && now.free == return_arena;
 }
 
 void atoll_arenas_reclaim(int64_t owner) {
@@ -177,6 +188,9 @@ void atoll_arenas_reclaim(int64_t owner) {
                 continue;
             }
             *link = arena->next;
+            if (atoll_blocks_debugging()) {
+                memset(arena->ptr, 0xDB, arena->size);
+            }
             if (keep_locked(arena->ptr, arena->size)) {
                 free(arena);
             } else {

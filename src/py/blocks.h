@@ -2,21 +2,37 @@
 #ifndef ATOLL_PY_BLOCKS_H
 #define ATOLL_PY_BLOCKS_H
 
-#include "py/compat.h"
+#include "py/arena.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
-/* Wraps the process's allocators, once, in versions where that is possible (compat.h).  A thread state must be attached. */
+/* Wraps the process's allocators, once.  A thread state must be attached. */
 void atoll_blocks_init(void);
 
-/* The arena allocator has just given out an arena for an interpreter: what CPython allocates next on this thread, if it is
- * a node of its map of arenas, is that interpreter's. */
-void atoll_blocks_expect_map(int64_t owner);
+/* Looks whether the wrappers are still where they were put.  No thread state needed. */
+void atoll_blocks_check(void);
 
-/* Frees what an interpreter that is gone has left, under the same condition as atoll_arenas_reclaim(). */
-void atoll_blocks_reclaim(int64_t owner);
+/* Nothing is taken back from now on; `why` is a sentence that lasts. */
+void atoll_blocks_doubt(const char *why);
+/* That sentence; NULL: there is no doubt. */
+const char *atoll_blocks_doubted(void);
 
-/* Whether it has left any, besides nodes of the map. */
-bool atoll_blocks_any_left(int64_t owner);
+/* The arena allocator has just given this arena, of ATOLL_ARENA_SIZE, to an interpreter: what CPython allocates next on
+ * this thread are the nodes of its map of arenas that it lacks. */
+void atoll_blocks_expect_map(int64_t owner, const void *arena);
+
+/* The blocks that an interpreter that is gone has left, besides nodes of the map: an array (malloc) and its length; -1 when
+ * out of memory. */
+Py_ssize_t atoll_blocks_left(int64_t owner, atoll_span **blocks);
+
+/* An interpreter is gone: frees what it has left, when that may be taken back (leftovers.h), and forgets it in any case. */
+void atoll_blocks_end(int64_t owner, bool take_back);
+
+/* How many blocks and arenas have been taken back, for tests. */
+uint64_t atoll_blocks_taken_back(void);
+
+/* ATOLL_DEBUG_BLOCKS */
+bool atoll_blocks_debugging(void);
 
 #endif

@@ -212,6 +212,11 @@ static inline void atoll_unshare_c_calls(PyThreadState *inner, int before) {
  * hold objects of whichever interpreter came first: leftovers.c looks. */
 #define ATOLL_ARENAS_ARE_PRIVATE (PY_VERSION_HEX >= 0x030E0000)
 
+/* Whether tracemalloc relies on the one GIL of the process; whether it is at work: there is nothing at address 0, and it says
+ * so with -2 when it is not. */
+#define ATOLL_TRACES_ONE_GIL (PY_VERSION_HEX < 0x030F0000)
+#define atoll_is_tracing() (PyTraceMalloc_Untrack(0x41746F6C, 0) != -2)
+
 /* Whether the allocator of raw memory stays what it was set to.  3.12 puts the default one in its place for a moment whenever
  * an interpreter is made, while other threads allocate: what wraps it then misses some of what they do.  (For the same
  * reason debug hooks, as -X dev installs them, see damage where there is none and end the process.) */
@@ -234,6 +239,14 @@ typedef struct {
     unsigned next_offset;
     unsigned last_offset;
 } atoll_pool_header;
+
+/* How builds with a radix tree of arenas map them: below the root are inner nodes, for 2^49 addresses each, and below those
+ * leaves, for 2^34; both are allocated when they are needed first.  blocks.c looks whether it is so. */
+#define ATOLL_ARENA_SIZE 1048576
+#define ATOLL_MAP_INNER_SIZE 262144
+#define ATOLL_MAP_INNER_SHIFT 49
+#define ATOLL_MAP_LEAF_SIZE 131072
+#define ATOLL_MAP_LEAF_SHIFT 34
 
 /* 3.12 interns its static strings when they are first used, in a table that all interpreters share: see interned.c. */
 #define ATOLL_INTERNS_STATIC_STRINGS_LATE (PY_VERSION_HEX < 0x030D0000)

@@ -11,7 +11,6 @@
 
 struct atoll_declared {
     struct atoll_declared *next;
-    const PyModuleDef *definition;
     PyModuleDef_Slot slots[];
 };
 
@@ -28,13 +27,6 @@ bool atoll_definition_declares(const PyModuleDef *definition) {
         }
     }
     return false;
-}
-
-bool atoll_definition_was_made(const atoll_declared *list, const PyModuleDef *definition) {
-    while (list != NULL && list->definition != definition) {
-        list = list->next;
-    }
-    return list != NULL;
 }
 
 int atoll_definition_make(atoll_declared **list, PyModuleDef *definition) {
@@ -58,7 +50,6 @@ int atoll_definition_make(atoll_declared **list, PyModuleDef *definition) {
     }
     made->slots[kept] = (PyModuleDef_Slot){.slot = Py_mod_multiple_interpreters,
                                            .value = Py_MOD_PER_INTERPRETER_GIL_SUPPORTED};
-    made->definition = definition;
     made->next = *list;
     *list = made;
     definition->m_slots = made->slots;

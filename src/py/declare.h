@@ -12,8 +12,6 @@ typedef struct atoll_declared atoll_declared;
 bool atoll_slot_is_multiple_interpreters(int slot);
 /* Whether the definition declares support, by itself or because it was made to. */
 bool atoll_definition_declares(const PyModuleDef *definition);
-/* Whether it was made to. */
-bool atoll_definition_was_made(const atoll_declared *list, const PyModuleDef *definition);
 /* Makes it declare support, unless it does.  0, or -1 with MemoryError. */
 int atoll_definition_make(atoll_declared **list, PyModuleDef *definition);
 /* The definitions are gone, or nobody will look at them any more. */

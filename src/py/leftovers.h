@@ -6,14 +6,15 @@
 
 #include <stdbool.h>
 
-/* Which of its extension modules may have kept objects in static variables. */
+/* Which of its extension modules and libraries may have kept objects. */
 typedef enum {
-    ATOLL_KEEPERS_NONE,     /* it had none but those that declare support for several interpreters */
+    ATOLL_KEEPERS_NONE,     /* it had none but those that are known to keep nothing */
     ATOLL_KEEPERS_UNLOADED, /* its clones, which are unloaded */
     ATOLL_KEEPERS_LOADED    /* any: they are loaded still */
 } atoll_keepers;
 
-/* The interpreter is gone.  Takes its memory back if nobody can know of its objects.  No thread state needed. */
+/* The interpreter is gone.  Takes its memory back if nobody can know of its objects; once for each interpreter, before which
+ * its blocks are noted.  No thread state needed. */
 void atoll_leftovers_free(int64_t owner, atoll_keepers keepers);
 
 #endif

@@ -19,6 +19,7 @@
  * Thread states: every function is called attached to `from`'s interpreter and returns so.  exit.c has the end of
  * the process, lookup.c the questions.
  */
+#include "py/blocks.h"
 #include "py/builtin_datetime.h"
 #include "py/lifecycle_internal.h"
 #include "py/loader.h"
@@ -27,6 +28,7 @@
 #include "py/process.h"
 #include "py/signals.h"
 #include "py/stragglers.h"
+#include "py/tracing.h"
 #include "py/tripped.h"
 #include "py/worker.h"
 
@@ -173,6 +175,10 @@ static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *pr
     };
     PyThreadState *tstate = NULL;
     *why = NULL;
+    if (atoll_tracing_refuses()) {
+        *why = strdup(atoll_tracing_refusal);
+        return NULL;
+    }
     PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
     if (PyStatus_Exception(status) || tstate == NULL) {
         (void)PyThreadState_Swap(here);
@@ -239,6 +245,10 @@ static int ensure_main(atoll_state *from) {
 
 int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print) {
     *print = (atoll_blueprint){.extensions = extensions};
+    if (atoll_tracing_refuses()) {
+        PyErr_SetString(from->error, atoll_tracing_refusal);
+        return -1;
+    }
     if (ensure_main(from) < 0) {
         return -1;
     }
@@ -246,6 +256,7 @@ int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_b
     if (from->interp == PyInterpreterState_Main()) {
         atoll_tripped_init();
     }
+    atoll_blocks_init();
     PyObject *sys_path = PySys_GetObject("path"); /* borrowed */
     if (sys_path == NULL || !PyList_Check(sys_path)) {
         PyErr_SetString(PyExc_RuntimeError, "sys.path is not a list");

@@ -3,19 +3,25 @@
  * The import system stays as it is: finders, specs and loaders are CPython's.  Only the function under the loader,
  * _imp.create_dynamic(), is another one in an interpreter that Atoll makes.  For each module it decides:
  *
- *   the module declares support    it is initialised from its file
+ *   'isolate': Atoll's own, and what the standard library declares    it is initialised from its file
  *   'isolate': any other           it is initialised from a private clone of its file (core/clones.h, loader_module.c)
- *   'shared': any other            CPython's own function, which is told not to mind
+ *   'shared', 'strict'             CPython's own function, which 'shared' tells not to mind
  *
+ * A module that declares support for a GIL per interpreter may be used by all of them at once.  That does not say that nothing
+ * of it, which stays mapped, leads to objects of an interpreter that is gone: a table in C++ memory, a
+ * name kept in a static variable.  For CPython these objects live on, in memory that is lost.  Atoll takes memory back, so it has
+ * to know, and of a clone it knows, because the clone goes as well.  Only the standard library's own modules are known to keep
+ * nothing, by reading.
+ *
+ * Of those, too, some are cloned: what calls PyGILState_Ensure() means the main interpreter when it does so on a thread that C
+ * has started (a callback of ctypes), and what has the C API of datetime has addresses in a clone where that is one.
  * Whether a module declares support is known for certain only from what its init function returns, which must not be called
- * in a library that is not to be loaded.  So first its file is searched for the slot.  A file without it cannot declare
- * support (unless it writes its slots while it runs: then the clone is left aside, and the file remembered as one
- * that declares).  A file with it is loaded, and the real slots are looked at; what merely looked so is cloned after all.
- * A module that has another one's function table is cloned whatever it declares (loader_module.c).
- * The verdict about a file is the process's, found again by the file's identity, so that asking costs one system call.
+ * in a library that is not to be loaded.  So first its file is searched for the slot.  A file with it is loaded, and the
+ * real slots are looked at; what merely looked so is cloned after all.
+ * (loader_verdict.c)
  *
- * CPython's own function is used for 'shared' alone.  It makes a thread state in the main interpreter for every module
- * and takes main's GIL, which takes long when main is busy, and when the process has many mappings.
+ * CPython's own function makes a thread state in the main interpreter for every module and takes main's GIL, which
+ * takes long when main is busy, and when the process has many mappings.
  *
  * Libraries that hold Python state may also be opened with ctypes; _ctypes.dlopen() gets the same treatment.
  *
@@ -24,7 +30,7 @@
  * unloaded after that, and for ever when some stay mapped.
  *
  * Locks: `loading`, held while clones are made and loaded, because constructors may run Python.  It is recursive, as such
- * code may import, and waited for with the GIL given back.  `verdicts_lock` is a leaf.
+ * code may import, and waited for with the GIL given back.
  */
 #include "py/loader_internal.h"
 
@@ -41,6 +47,7 @@ static const char *const mode_words[] = {"isolate", "strict", "shared"};
 static char *shim_file; /* set once, by the first import of Atoll */
 
 void atoll_loader_set_home(const char *library) {
+    atoll_file_set_own(library);
     const char *slash = strrchr(library, '/');
     size_t length = slash != NULL ? (size_t)(slash - library) + 1 : 0;
     char *file = shim_file == NULL ? malloc(length + sizeof ATOLL_SHIM_FILE) : NULL;
@@ -85,68 +92,6 @@ int atoll_extensions_from(PyObject *value, atoll_extensions *mode) {
         return -1;
     }
     return 0;
-}
-
-/* ---- verdicts about files ---- */
-
-typedef enum {
-    UNKNOWN,
-    DECLARES_NOT,
-    MAY_DECLARE,
-    MUST_CLONE /* whatever it declares */
-} declaration;
-
-typedef struct verdict {
-    struct verdict *next;
-    atoll_file_id id;
-    declaration what;
-} verdict;
-
-static atoll_mutex verdicts_lock = ATOLL_MUTEX_INIT;
-static verdict *verdicts;
-
-static declaration known_verdict(const atoll_file_id *id) {
-    declaration known = UNKNOWN;
-    atoll_mutex_lock(&verdicts_lock);
-    for (const verdict *v = verdicts; v != NULL; v = v->next) {
-        if (atoll_file_same(&v->id, id)) {
-            known = v->what;
-            break;
-        }
-    }
-    atoll_mutex_unlock(&verdicts_lock);
-    return known;
-}
-
-/* The newest verdict counts. */
-static void add_verdict(const atoll_file_id *id, declaration what) {
-    verdict *v = malloc(sizeof *v);
-    if (v != NULL) {
-        *v = (verdict){.id = *id, .what = what};
-        atoll_mutex_lock(&verdicts_lock);
-        v->next = verdicts;
-        verdicts = v;
-        atoll_mutex_unlock(&verdicts_lock);
-    }
-}
-
-/* What the file says.  About one that cannot be read it says nothing: the clone's loader says why. */
-static declaration look_at(const atoll_module_info *info) {
-    atoll_file_id id;
-    if (atoll_file_identify(info->file, &id) != 0) {
-        return DECLARES_NOT;
-    }
-    declaration what = known_verdict(&id);
-    atoll_elf elf;
-    atoll_elf_error why;
-    if (what == UNKNOWN && atoll_elf_open(&elf, info->file, &why) == 0) {
-        what = !atoll_file_may_declare(&elf, info) ? DECLARES_NOT
-               : atoll_file_must_clone(&elf)       ? MUST_CLONE
-                                                   : MAY_DECLARE;
-        atoll_elf_close(&elf);
-        add_verdict(&id, what);
-    }
-    return what;
 }
 
 /* ---- the loader's list ---- */
@@ -296,7 +241,10 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
         PyErr_NoMemory();
         return ATOLL_INIT_FAILED;
     }
-    void *library = atoll_dl_open_as(beside != NULL ? beside : info->file, flags, why, sizeof why);
+    const char *file = atoll_file_own(info->file) != NULL ? atoll_file_own(info->file)
+                       : beside != NULL                   ? beside
+                                                          : info->file;
+    void *library = atoll_dl_open_as(file, flags, why, sizeof why);
     free(beside);
     if (library == NULL) {
         (void)import_error(info, why);
@@ -306,7 +254,7 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
 }
 
 static atoll_init_result load_clone(context c, const atoll_module_info *info, PyObject *spec,
-                                    atoll_init_source source, PyObject **module) {
+                                    PyObject **module, bool *is_cloned) {
     atoll_clone_error why;
     char *root = atoll_module_import_root(info);
     lock_loading(c.loader);
@@ -316,29 +264,48 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
     c.loader->clones.root = before;
     unlock_loading(c.loader);
     free(root);
+    *is_cloned = clone != NULL;
     if (clone == NULL) {
         (void)import_error(info, why.text);
         return ATOLL_INIT_FAILED;
     }
     atoll_init_result result =
-        atoll_module_init(c.loader, info, spec, clone->handle, source, c.singles, module);
-    if (result == ATOLL_INIT_OTHER) {
-        add_verdict(&clone->id, MAY_DECLARE);
-    } else if (result == ATOLL_INIT_DONE && note_module(c.loader, info, "isolated", clone) < 0) {
+        atoll_module_init(c.loader, info, spec, clone->handle, ATOLL_FROM_CLONE, c.singles, module);
+    if (result == ATOLL_INIT_DONE && note_module(c.loader, info, "isolated", clone) < 0) {
         Py_CLEAR(*module);
         result = ATOLL_INIT_FAILED;
     }
     return result;
 }
 
-static PyObject *load_shared(context c, const atoll_module_info *info, PyObject *args) {
-    PyObject *module = PyObject_Call(c.original, args, NULL);
-    if (module == NULL || atoll_module_declared(module)) {
-        return module;
+/* An exception says why it could not be cloned (static thread-local storage has run out, the C library is another).  A
+ * module that declares support can do without, and what it knows of the interpreter's objects it knows for good. */
+static atoll_init_result load_uncloned(context c, const atoll_module_info *info, PyObject *spec,
+                                       PyObject **module) {
+    PyObject *exc = PyErr_GetRaisedException();
+    c.loader->knows = true;
+    atoll_init_result result = load_original(c, info, spec, module);
+    if (result == ATOLL_INIT_OTHER) {
+        PyErr_SetRaisedException(exc);
+        return ATOLL_INIT_FAILED;
     }
+    Py_XDECREF(exc);
+    return result;
+}
+
+/* Whether a module that is loaded as it is did not declare support. */
+static bool is_shared(const atoll_module_info *info, PyObject *module) {
     /* What was made from slots has no definition to look at. */
     bool has_none = PyModule_Check(module) && PyModule_GetDef(module) == NULL;
-    if (!(has_none && look_at(info) >= MAY_DECLARE) && note_module(c.loader, info, "shared", NULL) < 0) {
+    return !atoll_module_declared(module) && !(has_none && atoll_module_may_declare(info));
+}
+
+/* As CPython does it. */
+static PyObject *load_usual(context c, const atoll_module_info *info, PyObject *args) {
+    c.loader->knows |= !atoll_module_is_standard(info) && atoll_file_own(info->file) == NULL;
+    PyObject *module = PyObject_Call(c.original, args, NULL);
+    if (module != NULL && c.loader->mode == ATOLL_EXTENSIONS_SHARED && is_shared(info, module) &&
+        note_module(c.loader, info, "shared", NULL) < 0) {
         Py_CLEAR(module);
     }
     return module;
@@ -346,8 +313,8 @@ static PyObject *load_shared(context c, const atoll_module_info *info, PyObject 
 
 static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, PyObject *args) {
     PyObject *module;
-    if (c.loader->mode == ATOLL_EXTENSIONS_SHARED) {
-        return load_shared(c, info, args);
+    if (c.loader->mode != ATOLL_EXTENSIONS_ISOLATE) {
+        return load_usual(c, info, args);
     }
     int again = atoll_module_again(info, c.singles, &module);
     if (again != 0) {
@@ -356,17 +323,16 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
     if (PySys_Audit("import", "OOOOO", info->name, info->origin, Py_None, Py_None, Py_None) < 0) {
         return NULL;
     }
-    declaration what = look_at(info);
     atoll_init_result result = ATOLL_INIT_OTHER;
-    if (what == MAY_DECLARE) {
+    if (atoll_module_from_file(info)) {
         result = load_original(c, info, spec, &module);
-    }
-    if (result == ATOLL_INIT_OTHER) { /* after the original this one takes anything, so that it ends here */
-        bool any = what == MUST_CLONE || what == MAY_DECLARE;
-        result = load_clone(c, info, spec, any ? ATOLL_FROM_CLONE_ANY : ATOLL_FROM_CLONE, &module);
     }
     if (result == ATOLL_INIT_OTHER) {
-        result = load_original(c, info, spec, &module);
+        bool is_cloned;
+        result = load_clone(c, info, spec, &module, &is_cloned);
+        if (!is_cloned && atoll_module_may_declare(info)) {
+            result = load_uncloned(c, info, spec, &module);
+        }
     }
     return result == ATOLL_INIT_DONE ? module : NULL;
 }
@@ -383,6 +349,7 @@ static PyObject *ctypes_open(PyObject *self, PyObject *args) {
         return PyObject_Call(c.original, args, NULL); /* which has an error for what is no name */
     }
     atoll_clone *clone = NULL;
+    bool keeps_nothing = atoll_name_keeps_nothing(PyBytes_AS_STRING(path));
     if (strchr(PyBytes_AS_STRING(path), '/') != NULL) {
         atoll_clone_error why;
         lock_loading(c.loader);
@@ -395,7 +362,8 @@ static PyObject *ctypes_open(PyObject *self, PyObject *args) {
         }
     }
     Py_DECREF(path);
-    if (clone == NULL) {
+    if (clone == NULL) { /* it may be given objects, and functions that lead to some */
+        c.loader->knows |= !keeps_nothing;
         return PyObject_Call(c.original, args, NULL);
     }
     if (PySys_Audit("ctypes.dlopen", "O", name) < 0) {
@@ -500,7 +468,7 @@ static int hook(atoll_loader *loader) {
     PyObject *capsule = imp != NULL ? PyCapsule_New(loader, NULL, NULL) : NULL;
     PyObject *singles = capsule != NULL ? PyDict_New() : NULL;
     int rc = singles != NULL ? replace(imp, "create_dynamic", &create_dynamic_def, capsule, singles) : -1;
-    if (rc == 0) {
+    if (rc == 0 && loader->mode != ATOLL_EXTENSIONS_STRICT) {
         rc = replace(imp, "create_builtin", &create_builtin_def, capsule, singles);
     }
     if (rc == 0 && loader->mode == ATOLL_EXTENSIONS_SHARED) {
@@ -515,12 +483,7 @@ static int hook(atoll_loader *loader) {
 }
 
 atoll_loader *atoll_loader_install(atoll_extensions mode) {
-    if (mode == ATOLL_EXTENSIONS_ISOLATE || !ATOLL_ARENAS_ARE_PRIVATE) {
-        atoll_blocks_init();
-    }
-    if (mode == ATOLL_EXTENSIONS_STRICT) {
-        return NULL;
-    }
+    atoll_blocks_check();
     atoll_loader *loader = shim_file != NULL ? calloc(1, sizeof *loader) : NULL;
     if (loader == NULL) {
         PyErr_NoMemory();
@@ -567,16 +530,17 @@ void atoll_loader_ending(atoll_loader *loader) {
 }
 
 void atoll_loader_ended(atoll_loader *loader, int64_t id) {
-    atoll_keepers keepers = ATOLL_KEEPERS_LOADED;
-    if (loader != NULL) {
-        if (loader->mode == ATOLL_EXTENSIONS_ISOLATE) {
-            keepers = loader->clones.shim_path != NULL ? ATOLL_KEEPERS_UNLOADED : ATOLL_KEEPERS_NONE;
-        }
-        atoll_foreign_ended(&loader->foreign);
-        if (!atoll_clones_unload(&loader->clones)) {
-            return; /* what is kept knows its objects */
-        }
+    if (loader == NULL) { /* it could not be made */
+        return;
+    }
+    atoll_keepers keepers = loader->knows || loader->clones.uses_plain ? ATOLL_KEEPERS_LOADED
+                            : loader->clones.shim_path != NULL         ? ATOLL_KEEPERS_UNLOADED
+                                                                       : ATOLL_KEEPERS_NONE;
+    atoll_foreign_ended(&loader->foreign);
+    if (atoll_clones_unload(&loader->clones)) {
         free_loader(loader);
+    } else { /* what is kept knows its objects */
+        keepers = ATOLL_KEEPERS_LOADED;
     }
     atoll_leftovers_free(id, keepers);
 }

@@ -20,6 +20,7 @@ struct atoll_loader {
     atoll_loaded *modules; /* changed with the interpreter's GIL held */
     size_t count;
     size_t room;
+    bool knows; /* what stays mapped after the interpreter may know objects of it */
 };
 
 /* What a spec says about an extension module. */
@@ -42,8 +43,7 @@ char *atoll_module_import_root(const atoll_module_info *info);
 /* Which library a module is initialised from. */
 typedef enum {
     ATOLL_FROM_ORIGINAL, /* only a module that declares support for a GIL per interpreter */
-    ATOLL_FROM_CLONE,    /* only one that does not */
-    ATOLL_FROM_CLONE_ANY
+    ATOLL_FROM_CLONE
 } atoll_init_source;
 
 typedef enum { ATOLL_INIT_DONE, ATOLL_INIT_FAILED, ATOLL_INIT_OTHER } atoll_init_result;
@@ -57,12 +57,24 @@ atoll_init_result atoll_module_init(atoll_loader *loader, const atoll_module_inf
 /* The same for a module with single-phase initialisation that was loaded here before: 1 with *module, 0 when it was
  * not, -1 with an exception. */
 int atoll_module_again(const atoll_module_info *info, PyObject *singles, PyObject **module);
+/* Whether a module is one of the standard library's own. */
+bool atoll_module_is_standard(const atoll_module_info *info);
 /* Whether a module that CPython has made from a definition declared support. */
 bool atoll_module_declared(PyObject *module);
 /* Whether a file might declare it: whether its data have what looks like that slot, and it can have slots. */
 bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info);
-/* Whether it has to be cloned although it does. */
+/* Whether one of the standard library's has to be cloned although it does. */
 bool atoll_file_must_clone(const atoll_elf *elf);
+
+/* ---- loader_verdict.c ---- */
+
+/* Atoll's own library; the string is kept. */
+void atoll_file_set_own(const char *library);
+/* The path that it was loaded from when this file is it, else NULL. */
+const char *atoll_file_own(const char *file);
+/* Whether a module is to be initialised from its file; else it is from a clone. */
+bool atoll_module_from_file(const atoll_module_info *info);
+bool atoll_module_may_declare(const atoll_module_info *info);
 
 /* ---- loader_builtin.c ---- */
 

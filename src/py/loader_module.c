@@ -62,24 +62,18 @@ static PyObject *function_name(const atoll_module_info *info, const char *prefix
     return PyBytes_FromFormat("%s%s_%s", prefix, info->ascii ? "" : "U", info->encoded);
 }
 
-/* What declares support all the same has to be cloned when it keeps the address of another module's functions in a static
- * variable, and that module may be a clone: numpy's table of functions, Cython's way between its modules, and the C
- * API of datetime. */
-static const char *const tables_of_others[] = {
-    "_ARRAY_API",
-    "__pyx_capi__",
-#if ATOLL_DATETIME_IS_PRIVATE
-    "datetime.datetime_CAPI",
-#endif
-};
+/* By the directory that is theirs alone; sys.stdlib_module_names lacks some of them. */
+bool atoll_module_is_standard(const atoll_module_info *info) {
+    static const char home[] = "/lib-dynload";
+    const size_t length = sizeof home - 1;
+    const char *end = strrchr(info->file, '/');
+    return end != NULL && (size_t)(end - info->file) >= length && memcmp(end - length, home, length) == 0 &&
+           strchr(info->full, '.') == NULL;
+}
 
 bool atoll_file_must_clone(const atoll_elf *elf) {
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(tables_of_others); i++) {
-        if (atoll_elf_mentions(elf, tables_of_others[i])) {
-            return true;
-        }
-    }
-    return false;
+    return atoll_elf_imports(elf, "PyGILState_Ensure") || atoll_elf_imports(elf, "Py_AddPendingCall") ||
+           (ATOLL_DATETIME_IS_PRIVATE && atoll_elf_mentions(elf, "datetime.datetime_CAPI"));
 }
 
 bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info) {
@@ -104,17 +98,12 @@ bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info)
 
 static atoll_init_result init_definition(atoll_loader *loader, PyModuleDef *definition, PyObject *spec,
                                          atoll_init_source source, PyObject **module) {
-    bool declares = atoll_definition_declares(definition);
     if (source == ATOLL_FROM_ORIGINAL) {
-        if (!declares) {
+        if (!atoll_definition_declares(definition)) {
             return ATOLL_INIT_OTHER;
         }
         *module = PyModule_FromDefAndSpec(definition, spec);
     } else {
-        if (declares && source == ATOLL_FROM_CLONE &&
-            !atoll_definition_was_made(loader->foreign.declared, definition)) {
-            return ATOLL_INIT_OTHER;
-        }
         *module = atoll_foreign_module_from(&loader->foreign, definition, spec, PYTHON_API_VERSION);
     }
     return *module != NULL ? ATOLL_INIT_DONE : ATOLL_INIT_FAILED;
@@ -260,7 +249,7 @@ static atoll_init_result init_export(const atoll_module_info *info, PyObject *sp
                      info->name);
         return ATOLL_INIT_FAILED;
     }
-    if (atoll_slots_declare(slots) != (source == ATOLL_FROM_ORIGINAL) && source != ATOLL_FROM_CLONE_ANY) {
+    if (source == ATOLL_FROM_ORIGINAL && !atoll_slots_declare(slots)) {
         return ATOLL_INIT_OTHER;
     }
     *module = atoll_module_from_slots(slots, spec);

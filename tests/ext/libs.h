@@ -22,6 +22,9 @@ LIB_EXPORT void *lib_middle_address(void);
 LIB_EXPORT long lib_plain_double(long value);
 LIB_EXPORT void *lib_plain_address(void);
 
+LIB_EXPORT void lib_keeper_keep(void *what);
+LIB_EXPORT void *lib_keeper_last(void);
+
 LIB_EXPORT void lib_missing(void);
 
 #ifdef __cplusplus

@@ -348,7 +348,7 @@ def test_string_in_a_static_variable():
     """One that a module keeps which is not cloned outlives its interpreter: so does the memory it is in."""
     done = run_script("""
 def remember(name):
-    with ext_use.create() as interp:
+    with ext_use.create(extensions="strict") as interp:
         interp.exec("import json; many = [str(i) * 3 for i in range(20_000)]")
         return interp.call(ext_use.call, "ext_declares", "remember", name)
 print(remember("the_name_that_is_kept"))

@@ -5,6 +5,7 @@ The main interpreter of this process imports none of them; tests/lifecycle/test_
 
 from __future__ import annotations
 
+import importlib
 import os
 
 import pytest
@@ -50,31 +51,49 @@ def test_all_at_once(make):
         together(2, lambda number: interps[number].call(ext_use.use, module))
 
 
-class TestDeclared:
-    """Modules that declare support for a GIL per interpreter are not copied."""
+def module_states(names):
+    """Import modules; return how each was loaded."""
+    import importlib
 
-    def test_shared(self, make):
+    import atoll
+
+    for name in names:
+        importlib.import_module(name)
+    return {one.module: one.how for one in atoll.loaded_extensions()}
+
+
+class TestDeclared:
+    """Modules that declare support for a GIL per interpreter."""
+
+    @pytest.mark.parametrize("module", ["ext_declares", pytest.param("ext_export_declares", marks=NEEDS_315)])
+    def test_isolated(self, make, module):
+        """They are copied as all others, so that nothing of them outlives the interpreter."""
         interps = [make() for _ in range(3)]
-        assert len({interp.call(ext_use.call, "ext_declares", "address") for interp in interps}) == 1
-        counts = [interp.call(ext_use.call, "ext_declares", "bump") for interp in interps]
-        assert counts == list(range(counts[0], counts[0] + 3))
-        assert [interp.call(ext_use.call, "ext_declares", "owner") for interp in interps] == [
+        assert len({interp.call(ext_use.call, module, "address") for interp in interps}) == 3
+        assert [interp.call(ext_use.call, module, "bump") for interp in interps] == [1, 1, 1]
+        assert [interp.call(ext_use.call, module, "owner") for interp in interps] == [
             interp.id for interp in interps
         ]
-
-    def test_listed(self, make):
-        interp = make()
-        interp.call(ext_use.call, "ext_declares", "bump")
-        [one] = interp.call(ext_use.extensions)
-        assert (one.module, one.how, one.clone, one.bytes) == ("ext_declares", "usual", None, 0)
-        assert os.path.basename(one.file) == f"ext_declares{SUFFIX}"
-
-    @NEEDS_315
-    def test_shared_by_export(self, make):
-        interps = [make() for _ in range(3)]
-        assert len({interp.call(ext_use.call, "ext_export_declares", "address") for interp in interps}) == 1
         [one] = interps[0].call(ext_use.extensions)
-        assert (one.module, one.how, one.clone, one.bytes) == ("ext_export_declares", "usual", None, 0)
+        assert (one.module, one.how) == (module, "isolated")
+        assert os.path.basename(one.file) == f"{module}{SUFFIX}"
+
+    @pytest.mark.parametrize("options", [{"extensions": "strict"}, {"extensions": "shared"}], ids=str)
+    def test_not_isolated(self, make, options):
+        interps = [make(**options) for _ in range(3)]
+        assert len({interp.call(ext_use.call, "ext_declares", "address") for interp in interps}) == 1
+        [one] = interps[0].call(ext_use.extensions)
+        assert (one.module, one.how, one.clone, one.bytes) == ("ext_declares", "usual", None, 0)
+
+    def test_standard_library(self, make):
+        """The standard library's are used by all interpreters, but for those that would enter the main one."""
+        names = ["_queue", "_lsprof", "_bz2", "_multiprocessing", "_ctypes"]
+        files = [name for name in names if hasattr(importlib.import_module(name), "__file__")]
+        states = make().call(module_states, files)
+        found = {name: states[name] for name in files}
+        assert found.pop("_ctypes", "isolated") == "isolated"
+        if VERSION >= (3, 13):
+            assert set(found.values()) <= {"usual"}
 
 
 class TestListed:
