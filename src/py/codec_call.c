@@ -53,6 +53,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->pinned = false;
     enc->late = 0;
     enc->depth.levels = 0;
+    enc->depth.known = false;
     enc->classes = NULL;
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
@@ -190,6 +191,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     codec->stack_cap = 0;
     dec->nmemo = 0;
     dec->depth.levels = 0;
+    dec->depth.known = false;
     dec->pinned = false;
 }
 

@@ -11,16 +11,18 @@
  * whatever runs, or waits, on the same thread in whichever interpreter. */
 typedef struct {
     unsigned levels;
-    atoll_stack_end end; /* from the second level on */
+    bool known;          /* from the first time that there was a second level on */
+    atoll_stack_end end; /* once it is known */
 } atoll_depth;
 
 enum { ATOLL_FREE_LEVELS = 8 };
 
 static inline int atoll_enter(atoll_depth *depth, const char *where) {
-    if (depth->levels == 1) {
+    if (depth->levels != 0 && !depth->known) {
         depth->end = atoll_thread_stack_end();
+        depth->known = true;
     }
-    if (depth->levels != 0 && atoll_stack_is_short(&depth->end)) {
+    if (depth->levels != 0 && __builtin_expect(atoll_stack_is_short(&depth->end), 0)) {
         PyErr_Format(PyExc_RecursionError, "the stack is used up%s", where);
         return -1;
     }
