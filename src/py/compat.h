@@ -54,9 +54,10 @@ static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)
 
 /* PyThreadState_Delete() takes a thread state that some thread's PyGILState_Ensure() would find for the calling
  * thread's, and makes that one forget its own.  So before another thread's is deleted, it has to be known to none.
- * Declared, but not documented. */
+ * Declared, but not documented; that the bit is set in this thread's own shows that it is the one. */
 static inline void atoll_thread_state_unbind(PyThreadState *tstate) {
-    if (PyGILState_GetThisThreadState() != tstate) {
+    const PyThreadState *here = PyGILState_GetThisThreadState();
+    if (here != NULL && here != tstate && here->_status.bound_gilstate) {
         tstate->_status.bound_gilstate = 0;
     }
 }
