@@ -1,12 +1,15 @@
 """Describes an exception as text, in the interpreter where it was raised.
 
-Called by the C library when code run by ``exec()`` or ``call()`` fails.
+Called by the C library when code run by ``exec()`` or ``call()`` fails.  What was typed into a notebook, a doctest or
+the interactive interpreter is in no file: only the interpreter that sent it has its lines, and fills them in.
 """
 
 import linecache
+import re
+import sys
 import traceback
 from collections.abc import Iterator
-from types import CodeType, TracebackType
+from types import CodeType, SimpleNamespace, TracebackType
 
 from ._atoll import ExecutionFailed
 
@@ -50,6 +53,57 @@ def _is_all_of(script: CodeType, exc: BaseException) -> bool:
     )
 
 
+# Of a frame without a source line: co_filename, the line's number, co_name, co_qualname, co_firstlineno.
+_Missing = tuple[str, int, str, str, int]
+
+_FRAME = re.compile(r'([ |]*)  File "(.*)", line (\d+), in (.*)')
+
+
+def _missing(exc: BaseException) -> tuple[_Missing, ...]:
+    found: dict[_Missing, None] = {}
+    for tb in _tracebacks(exc, set()):
+        code = tb.tb_frame.f_code
+        if not linecache.getline(code.co_filename, tb.tb_lineno, tb.tb_frame.f_globals):
+            place = (code.co_filename, tb.tb_lineno, code.co_name, code.co_qualname, code.co_firstlineno)
+            found[place] = None
+    return tuple(found)
+
+
+def _line(place: _Missing) -> str:
+    filename, number, name, qualname, first = place
+    # Any code that exec() runs may be called <string>; and modules are not sent.
+    line = linecache.getline(filename, number) if filename != "<string>" else ""
+    if line or name == "<module>":
+        return line
+    # A module of an archive: its loader has the text.
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == filename:
+            return linecache.getline(filename, number, vars(module))
+    # From 3.14 on what was typed, or given with -c, is found by its code.
+    if hasattr(linecache, "_make_key"):
+        code = SimpleNamespace(co_filename=filename, co_name=name, co_qualname=qualname, co_firstlineno=first)
+        return str(linecache._getline_from_code(code, number))
+    return ""
+
+
+def fill_in(display: str, missing: tuple[_Missing, ...]) -> str:
+    """Return a traceback with the source lines of the frames *missing* that are known here."""
+    known = {}
+    for place in missing:
+        line = _line(place).strip()
+        if line:
+            known[place[0], str(place[1]), place[2]] = line
+    lines = display.split("\n") if known else []
+    filled = []
+    for i, line in enumerate(lines):
+        filled.append(line)
+        frame = _FRAME.fullmatch(line)
+        source = known.get(frame.group(2, 3, 4)) if frame else None  # type: ignore[arg-type]
+        if frame and source and not (i + 1 < len(lines) and lines[i + 1].startswith(frame[1] + "    ")):
+            filled.append(f"{frame[1]}    {source}")
+    return "\n".join(filled) if known else display
+
+
 def _shortened(text: str) -> str:
     left_out = len(text) - _HEAD - _TAIL
     return f"{text[:_HEAD]}\n[... {left_out} characters ...]\n{text[-_TAIL:]}" if left_out > 0 else text
@@ -65,8 +119,10 @@ def _message(exc: BaseException) -> str:
 
 def describe(
     exc: BaseException, script: CodeType | None, source: str | None
-) -> tuple[str, str, str | None, str, str, str]:
-    """Return ``(name, qualname, module, msg, formatted, errdisplay)`` of an exception.
+) -> tuple[str, str, str | None, str, str, str, tuple[_Missing, ...]]:
+    """Return ``(name, qualname, module, msg, formatted, errdisplay, missing)`` of an exception.
+
+    *missing* says of which frames the source is not known here, for ``fill_in()``.
 
     *script* and *source* are the code that ``exec()`` was running and its text, for the source lines of
     the traceback; None when it was not a script.  Never raises for anything an exception's own methods do.
@@ -85,8 +141,10 @@ def describe(
         if shown and source is not None:
             linecache.cache[_SCRIPT] = (len(source), None, source.splitlines(True), _SCRIPT)
         display = "".join(traceback.TracebackException.from_exception(exc).format())
+        missing = _missing(exc)
     except Exception:
         display = formatted
+        missing = ()
     finally:
         if shown:
             linecache.cache.pop(_SCRIPT, None)
@@ -97,4 +155,5 @@ def describe(
         message,
         formatted,
         _shortened(display.removesuffix("\n")),
+        missing,
     )

@@ -1,12 +1,13 @@
 /* Exceptions as text.
  *
  * An exception cannot leave its interpreter, so its description does: six strings, made there by
- * atoll._excinfo with the traceback module, written as a tuple.  Whatever goes wrong while
+ * atoll._excinfo with the traceback module, written as a tuple, and the places of those source lines that are not known there,
+ * which whoever raises it fills in.  Whatever goes wrong while
  * describing (the module cannot be imported, __str__ raises, memory is short) costs detail, never the report.
  */
 #include "py/run.h"
 
-/* (name, qualname, module, msg, formatted, errdisplay) made by Python code; NULL with an exception. */
+/* (name, qualname, module, msg, formatted, errdisplay, missing) made by Python code; NULL with an exception. */
 static PyObject *describe(PyObject *exc, PyObject *script, const char *source, Py_ssize_t source_len) {
     PyObject *helper = PyImport_ImportModule("atoll._excinfo");
     PyObject *text =
@@ -45,7 +46,7 @@ static PyObject *describe_plainly(atoll_state *state, PyObject *exc) {
     const char *name = dot != NULL ? dot + 1 : type->tp_name;
     PyObject *line = msg != NULL ? PyUnicode_FromFormat("%s: %U", type->tp_name, msg) : NULL;
     PyObject *tuple =
-        line != NULL ? Py_BuildValue("sszOOO", name, name, dot == NULL ? "builtins" : NULL, msg, line, line)
+        line != NULL ? Py_BuildValue("sszOOO()", name, name, dot == NULL ? "builtins" : NULL, msg, line, line)
                      : NULL;
     Py_XDECREF(line);
     Py_XDECREF(msg);
@@ -79,12 +80,26 @@ static PyObject *make_namespace(atoll_state *state, PyObject *fields) {
     return ns;
 }
 
+/* errdisplay with what this interpreter knows of the source: a new reference. */
+static PyObject *display_of(PyObject *tuple) {
+    PyObject *display = PyTuple_GET_ITEM(tuple, 5);
+    PyObject *missing = PyTuple_GET_ITEM(tuple, 6);
+    PyObject *filled = NULL;
+    if (PyUnicode_Check(display) && PyTuple_Check(missing) && PyTuple_GET_SIZE(missing) != 0) {
+        PyObject *helper = PyImport_ImportModule("atoll._excinfo");
+        filled = helper != NULL ? PyObject_CallMethod(helper, "fill_in", "OO", display, missing) : NULL;
+        Py_XDECREF(helper);
+        PyErr_Clear(); /* it is the worse for a few lines */
+    }
+    return filled != NULL ? filled : Py_NewRef(display);
+}
+
 void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg) {
     PyObject *tuple = msg->body.len != 0 ? atoll_decode(state->codec, msg) : NULL;
-    if (tuple == NULL || !PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 6) {
+    if (tuple == NULL || !PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 7) {
         Py_XDECREF(tuple);
         PyErr_Clear();
-        tuple = Py_BuildValue("sszOOO", "Exception", "Exception", "builtins", Py_None, Py_None, Py_None);
+        tuple = Py_BuildValue("sszOOO()", "Exception", "Exception", "builtins", Py_None, Py_None, Py_None);
         if (tuple == NULL) {
             return;
         }
@@ -95,8 +110,8 @@ void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg) {
     PyObject *info = NULL;
     if (type != NULL) {
         info = make_namespace(
-            state, Py_BuildValue("{sNsOsOsO}", "type", type, "msg", PyTuple_GET_ITEM(tuple, 3), "formatted",
-                                 PyTuple_GET_ITEM(tuple, 4), "errdisplay", PyTuple_GET_ITEM(tuple, 5)));
+            state, Py_BuildValue("{sNsOsOsN}", "type", type, "msg", PyTuple_GET_ITEM(tuple, 3), "formatted",
+                                 PyTuple_GET_ITEM(tuple, 4), "errdisplay", display_of(tuple)));
     }
     Py_DECREF(tuple);
     if (info != NULL) {
