@@ -21,6 +21,7 @@
 
 #include "port/port.h"
 #include "py/blocks.h"
+#include "py/site.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -106,6 +107,7 @@ static void forget_pools(char *start, size_t size) {
 
 static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
     int64_t owner = current_interpreter();
+    atoll_site_on_arena();
     kept_arena *arena = NULL;
     atoll_mutex_lock(&lock);
     if (size == arena_size && kept != NULL) {

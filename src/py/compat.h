@@ -42,6 +42,45 @@ static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)
     return _PyEval_AddPendingCall(interp, func, arg, 0);
 }
 
+/* The configuration of the attached interpreter: its own copy of PyConfig, which is public.  site.c proves that it is that. */
+PyAPI_FUNC(const PyConfig *) _Py_GetConfig(void);
+#define atoll_config _Py_GetConfig
+
+/* Since 3.15 imports may be lazy by option; CPython turns that on only after it has imported site.  The mode that was on, a new
+ * reference, or NULL without an exception: there is nothing to resume. */
+#if PY_VERSION_HEX >= 0x030F0000
+static inline PyObject *atoll_lazy_imports_pause(void) {
+    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *mode = sys != NULL ? PyObject_CallMethod(sys, "get_lazy_imports", NULL) : NULL;
+    if (mode != NULL && PyUnicode_Check(mode) && PyUnicode_CompareWithASCIIString(mode, "normal") == 0) {
+        Py_CLEAR(mode);
+    }
+    PyObject *done = mode != NULL ? PyObject_CallMethod(sys, "set_lazy_imports", "s", "normal") : NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(sys);
+    PyErr_Clear();
+    return mode;
+}
+
+/* Takes mode over.  Keeps an exception; 0, or -1 with one. */
+static inline int atoll_lazy_imports_resume(PyObject *mode) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *sys = mode != NULL ? PyImport_ImportModule("sys") : NULL;
+    PyObject *done = sys != NULL ? PyObject_CallMethod(sys, "set_lazy_imports", "O", mode) : NULL;
+    int rc = mode == NULL || done != NULL ? 0 : -1;
+    Py_XDECREF(done);
+    Py_XDECREF(sys);
+    Py_XDECREF(mode);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+    return rc;
+}
+#else
+static inline PyObject *atoll_lazy_imports_pause(void) { return NULL; }
+static inline int atoll_lazy_imports_resume(PyObject *Py_UNUSED(mode)) { return 0; }
+#endif
+
 /* A dict with room for this many keys, which spares growing it step by step.  Declared, but not documented. */
 #define atoll_dict_presized _PyDict_NewPresized
 

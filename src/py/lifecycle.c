@@ -27,6 +27,7 @@
 #include "py/parsers.h"
 #include "py/process.h"
 #include "py/signals.h"
+#include "py/site.h"
 #include "py/stragglers.h"
 #include "py/tracing.h"
 #include "py/tripped.h"
@@ -132,7 +133,7 @@ char *atoll_interp_exception_text(void) {
 
 /* Attached to a new interpreter: its entry, open, or NULL with *why (malloc). */
 static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_blueprint *print,
-                                      atoll_loader *loader, char **why) {
+                                      atoll_loader *loader, const atoll_site *site, char **why) {
     PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
     if (entry == NULL) {
@@ -141,9 +142,10 @@ static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_bluepri
     }
     (void)atoll_entry_begin_close(entry);
     atoll_main_thread_prepare();
-    atoll_state *state = bootstrap_state();
     const atoll_stale stale = {.path = true};
-    if (state == NULL || atoll_interp_prepare(state, print, &stale) < 0) {
+    /* Before site: what that runs may import Atoll. */
+    atoll_state *state = bootstrap_state();
+    if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0) {
         *why = atoll_interp_exception_text();
     } else if (atoll_thread_state_keep(entry, tstate) < 0) {
         *why = strdup("out of memory");
@@ -174,24 +176,27 @@ static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *pr
         .gil = PyInterpreterConfig_OWN_GIL,
     };
     PyThreadState *tstate = NULL;
+    atoll_site site;
     *why = NULL;
     if (atoll_tracing_refuses()) {
         *why = strdup(atoll_tracing_refusal);
         return NULL;
     }
+    atoll_site_begin(&site, here != NULL ? PyThreadState_GetInterpreter(here) : NULL);
     PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
+    atoll_site_end(&site);
     if (PyStatus_Exception(status) || tstate == NULL) {
         (void)PyThreadState_Swap(here);
         *why = strdup(status.err_msg != NULL ? status.err_msg : "unknown reason");
         return NULL;
     }
-    /* First, so that whatever is imported finds it. */
+    /* First, so that whatever site imports finds it. */
     atoll_loader *loader = atoll_loader_install(print->extensions);
     atoll_entry *entry = NULL;
     if (PyErr_Occurred()) {
         *why = atoll_interp_exception_text();
     } else {
-        entry = adopt_interpreter(tstate, print, loader, why);
+        entry = adopt_interpreter(tstate, print, loader, &site, why);
     }
     if (entry == NULL) {
         int64_t id = PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate));
@@ -253,6 +258,7 @@ int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_b
         return -1;
     }
     atoll_parsers_init();
+    atoll_site_prove();
     if (from->interp == PyInterpreterState_Main()) {
         atoll_tripped_init();
     }
