@@ -223,13 +223,19 @@ def which_module(obj: object, name: str) -> str:
 
 
 def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
-    """A reduction for an instance of a class of dataclasses or _pydatetime; None for the usual one.
+    """A reduction for a context, a context variable, or an instance of a class of dataclasses or _pydatetime.
+
+    None stands for the usual one.
 
     The sentinels of dataclasses are compared by identity, and its fields hold mapping proxies.  The timezone of
     _pydatetime reduces to a state that datetime's own does not take.
     """
     import dataclasses
 
+    if type(obj).__module__ == "_contextvars":
+        from . import _variables
+
+        return _variables.reduce(obj)
     if type(obj).__module__ == "_pydatetime":
         if type(obj).__name__ == "timezone":
             return type(obj), obj.__getinitargs__()  # type: ignore[attr-defined]

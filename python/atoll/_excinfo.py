@@ -82,7 +82,8 @@ def _line(place: _Missing) -> str:
     # From 3.14 on what was typed, or given with -c, is found by its code.
     if hasattr(linecache, "_make_key"):
         code = SimpleNamespace(co_filename=filename, co_name=name, co_qualname=qualname, co_firstlineno=first)
-        return str(linecache._getline_from_code(code, number))
+        line_of = getattr(linecache, "_getline_from_code")  # noqa: B009 - typeshed does not know it
+        return str(line_of(code, number))
     return ""
 
 

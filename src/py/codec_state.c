@@ -357,6 +357,10 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         *kind = KIND_CLASS;
         return 0;
     }
+    if (type == &PyContext_Type || type == &PyContextVar_Type) {
+        *kind = KIND_SPECIAL;
+        return 0;
+    }
     PyObject *module =
         (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? find_in_type(type, codec->names[N_MODULE]) : NULL;
     if (module != NULL && PyUnicode_CheckExact(module) &&
