@@ -5,8 +5,9 @@
  * get any GIL it needs, and it is recursive, because a destructor that runs while an interpreter
  * ends may drop the last Interpreter object of another.
  *
- * create   lock; Py_NewInterpreterFromConfig; entry with a shut gate; bootstrap of atoll._atoll; open the gate;
- *          swap back; unlock.  On failure the half-made interpreter is ended before the caller hears of it.
+ * create   detach; lock; Py_NewInterpreterFromConfig; entry with a shut gate; loader; bootstrap of atoll._atoll; site;
+ *          open the gate; unlock; attach.  On failure the half-made interpreter is ended as any other before the caller
+ *          hears of it.
  * close    shut the gate (refused while a session is inside); attach; refuse and reopen when threads
  *          are left that nobody would join; delete all cached thread states; join threads and run exit functions,
  *          while foreign threads may still enter; keep those out; stop daemon threads; lock;
@@ -131,41 +132,40 @@ char *atoll_interp_exception_text(void) {
     return copy;
 }
 
-/* Attached to a new interpreter: its entry, open, or NULL with *why (malloc). */
-static atoll_entry *adopt_interpreter(PyThreadState *tstate, const atoll_blueprint *print,
-                                      atoll_loader *loader, const atoll_site *site, char **why) {
-    PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
-    atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
-    if (entry == NULL) {
-        *why = strdup("out of memory");
-        return NULL;
-    }
-    (void)atoll_entry_begin_close(entry);
-    atoll_main_thread_prepare();
+/* Attached to a new interpreter: makes it ready, and opens its gate.  False, with *why (malloc). */
+static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const atoll_site *site, char **why) {
     const atoll_stale stale = {.path = true};
-    /* Before site: what that runs may import Atoll. */
-    atoll_state *state = bootstrap_state();
+    atoll_main_thread_prepare();
+    /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
+    entry->loader = atoll_loader_install(print->extensions);
+    atoll_state *state = PyErr_Occurred() ? NULL : bootstrap_state();
     if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0) {
         *why = atoll_interp_exception_text();
-    } else if (atoll_thread_state_keep(entry, tstate) < 0) {
-        *why = strdup("out of memory");
-    } else {
-        size_t before;
-        (void)atoll_process_stack_raise(&before);
-        entry->loader = loader;
-        atoll_entry_add_user(entry);
-        if (!print->hidden) {
-            atoll_entry_reopen(entry);
-        }
-        return entry;
+        return false;
     }
-    atoll_registry_remove(entry);
-    atoll_entry_release(entry);
-    return NULL;
+    size_t before;
+    (void)atoll_process_stack_raise(&before);
+    atoll_entry_add_user(entry);
+    if (!print->hidden) {
+        atoll_entry_reopen(entry);
+    }
+    return true;
 }
 
-/* Attached to `here`, or to nothing (NULL), and so again afterwards.  NULL with *why (malloc, or NULL: out of memory). */
-static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *print, char **why) {
+/* One that could not be made ready, its gate shut.  Code has run in it, which may have started threads: it ends as any other,
+ * and is tried again later when it cannot end now. */
+static void end_failed(atoll_entry *entry) {
+    long long stray = 0;
+    if (atoll_interp_end(entry, PATIENCE, &stray) >= ATOLL_END_STRAY) {
+        atomic_store(&entry->zombie, true);
+        atoll_interp_sweep_later();
+    }
+    atoll_entry_release(entry);
+}
+
+/* No thread state is attached, nor afterwards: with one of main's attached, 3.13 and newer do not survive an audit hook that
+ * refuses.  NULL with *why (malloc, or NULL: out of memory). */
+static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
     const PyInterpreterConfig config = {
         .use_main_obmalloc = 0,
         .allow_fork = 0,
@@ -182,29 +182,31 @@ static atoll_entry *create_locked(PyThreadState *here, const atoll_blueprint *pr
         *why = strdup(atoll_tracing_refusal);
         return NULL;
     }
-    atoll_site_begin(&site, here != NULL ? PyThreadState_GetInterpreter(here) : NULL);
+    atoll_site_begin(&site);
     PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
     atoll_site_end(&site);
     if (PyStatus_Exception(status) || tstate == NULL) {
-        (void)PyThreadState_Swap(here);
+        (void)PyThreadState_Swap(NULL);
         *why = strdup(status.err_msg != NULL ? status.err_msg : "unknown reason");
         return NULL;
     }
-    /* First, so that whatever site imports finds it. */
-    atoll_loader *loader = atoll_loader_install(print->extensions);
-    atoll_entry *entry = NULL;
-    if (PyErr_Occurred()) {
-        *why = atoll_interp_exception_text();
-    } else {
-        entry = adopt_interpreter(tstate, print, loader, &site, why);
+    PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
+    atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
+    if (entry == NULL || atoll_thread_state_keep(entry, tstate) < 0) {
+        if (entry != NULL) {
+            atoll_registry_remove(entry);
+            atoll_entry_release(entry);
+        }
+        Py_EndInterpreter(tstate); /* nothing has run in it */
+        return NULL;
     }
-    if (entry == NULL) {
-        int64_t id = PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate));
-        atoll_loader_ending(loader);
-        Py_EndInterpreter(tstate);
-        atoll_loader_ended(loader, id);
+    (void)atoll_entry_begin_close(entry);
+    bool ready = settle_in(entry, print, &site, why);
+    (void)PyThreadState_Swap(NULL);
+    if (!ready) {
+        end_failed(entry);
+        return NULL;
     }
-    (void)PyThreadState_Swap(here);
     return entry;
 }
 
@@ -297,10 +299,26 @@ static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blue
     return rc;
 }
 
+/* CPython asks audit hooks only where a thread state is attached, which for create_locked() none is. */
+static int audit_creation(atoll_state *from) {
+    if (PySys_Audit("cpython.PyInterpreterState_New", NULL) == 0) {
+        return 0;
+    }
+    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyObject *refusal = PyErr_GetRaisedException();
+        PyErr_Format(from->error, "interpreter creation failed: an audit hook refuses it: %s: %S",
+                     Py_TYPE(refusal)->tp_name, refusal);
+        PyObject *exc = PyErr_GetRaisedException();
+        PyException_SetCause(exc, refusal); /* takes it */
+        PyErr_SetRaisedException(exc);
+    }
+    return -1;
+}
+
 atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions) {
     atoll_interp_sweep(from);
     atoll_blueprint print;
-    if (atoll_blueprint_init(from, extensions, &print) < 0) {
+    if (audit_creation(from) < 0 || atoll_blueprint_init(from, extensions, &print) < 0) {
         return NULL;
     }
     atoll_stale stale;
@@ -315,18 +333,16 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions)
         atoll_blueprint_clear(&print);
         return NULL;
     }
-    atoll_lifecycle_lock();
-    if (atoll_interp_exiting()) {
+    char *why = NULL;
+    PyThreadState *here = PyEval_SaveThread();
+    entry = atoll_interp_create_detached(&print, &why);
+    PyEval_RestoreThread(here);
+    if (entry == NULL && why != NULL && strcmp(why, at_exit) == 0) {
         PyErr_SetString(from->error, at_exit);
-    } else {
-        char *why;
-        entry = create_locked(PyThreadState_Get(), &print, &why);
-        if (entry == NULL) {
-            PyErr_Format(from->error, "interpreter creation failed: %s", why != NULL ? why : "out of memory");
-            free(why);
-        }
+    } else if (entry == NULL) {
+        PyErr_Format(from->error, "interpreter creation failed: %s", why != NULL ? why : "out of memory");
     }
-    atoll_lifecycle_unlock();
+    free(why);
     atoll_blueprint_clear(&print);
     return entry;
 }
@@ -337,7 +353,7 @@ atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **w
     if (atoll_interp_exiting()) {
         *why = strdup(at_exit);
     } else {
-        entry = create_locked(NULL, print, why);
+        entry = create_locked(print, why);
     }
     atoll_lifecycle_unlock();
     return entry;

@@ -48,8 +48,8 @@ void atoll_site_prove(void) {
     atomic_store(&proven, right);
 }
 
-void atoll_site_begin(atoll_site *site, PyInterpreterState *here) {
-    *site = (atoll_site){.outer = making, .here = here};
+void atoll_site_begin(atoll_site *site) {
+    *site = (atoll_site){.outer = making};
     making = site;
 }
 
@@ -60,8 +60,7 @@ void atoll_site_on_arena(void) {
     if (site == NULL || site->seen || !atomic_load(&proven)) {
         return;
     }
-    PyThreadState *tstate = atoll_thread_state_attached();
-    if (tstate == NULL || PyThreadState_GetInterpreter(tstate) == site->here) {
+    if (atoll_thread_state_attached() == NULL) {
         return;
     }
     site->seen = true;

@@ -9,15 +9,14 @@
 /* One interpreter's making, on the thread that makes it. */
 typedef struct atoll_site {
     struct atoll_site *outer;
-    PyInterpreterState *here; /* attached before, or NULL */
-    bool seen;                /* the new interpreter has begun to run */
-    bool deferred;            /* it does not import site by itself */
+    bool seen;     /* the new interpreter has begun to run */
+    bool deferred; /* it does not import site by itself */
 } atoll_site;
 
 /* Attached, before the first: finds out whether it can be done. */
 void atoll_site_prove(void);
-/* Around Py_NewInterpreterFromConfig(). */
-void atoll_site_begin(atoll_site *site, PyInterpreterState *here);
+/* Around Py_NewInterpreterFromConfig(), with no thread state attached before. */
+void atoll_site_begin(atoll_site *site);
 void atoll_site_end(const atoll_site *site);
 /* An interpreter takes an arena: called on its thread, attached or not. */
 void atoll_site_on_arena(void);

@@ -1,0 +1,88 @@
+"""create() that fails: why is said, nothing is left, and the next one works."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from helpers import check_ended, run_python
+
+# In an interpreter only, when the variable is set.
+CUSTOM = """
+import os, sys, threading, time
+what = os.environ.get("FAIL", "")
+if "daemon" in what:
+    threading.Thread(target=time.sleep, args=(3,), daemon=True).start()
+if "thread" in what:
+    threading.Thread(target=time.sleep, args=(0.2,)).start()
+if "exit" in what:
+    raise SystemExit(3)
+if "interrupt" in what:
+    raise KeyboardInterrupt("there")
+"""
+
+USE = """
+import atoll, os, threading
+os.environ["FAIL"] = {what!r}
+for _ in range(3):
+    try:
+        atoll.create()
+    except atoll.InterpreterError as error:
+        assert {expected!r} in str(error), error
+    else:
+        raise SystemExit("no error")
+    with atoll.InterpreterPoolExecutor(1) as pool:
+        error = pool.submit(int).exception()
+        assert type(error).__name__ == "BrokenInterpreterPool", repr(error)
+del os.environ["FAIL"]
+with atoll.create() as interp:
+    assert interp.call(len, "abc") == 3
+assert [i.id for i in atoll.list_all()] == [0], atoll.list_all()
+print("right")
+"""
+
+
+@pytest.mark.parametrize(
+    "what, expected",
+    [
+        ("exit", "SystemExit: 3"),
+        ("interrupt", "KeyboardInterrupt: there"),
+        ("thread exit", "SystemExit: 3"),
+        ("daemon exit", "SystemExit: 3"),
+    ],
+)
+def test_sitecustomize_that_raises(tmp_path, what, expected):
+    (tmp_path / "sitecustomize.py").write_text(CUSTOM)
+    source = USE.format(what=what, expected=expected)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = run_python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + source, environment=environment
+    )
+    check_ended(done, 0, "right\n")
+    assert "Fatal" not in done.stderr
+
+
+def test_an_audit_hook_that_refuses():
+    done = run_python("""
+import sys, atoll
+refusing = True
+def hook(event, args):
+    if refusing and event == "cpython.PyInterpreterState_New":
+        raise RuntimeError("no interpreters, please")
+sys.addaudithook(hook)
+for _ in range(3):
+    try:
+        atoll.create()
+    except atoll.InterpreterError as error:
+        assert "no interpreters, please" in str(error)
+        assert type(error.__cause__) is RuntimeError
+    else:
+        raise SystemExit("no error")
+refusing = False
+with atoll.create() as interp:
+    assert interp.call(len, "abc") == 3
+print("right")
+""")
+    check_ended(done, 0, "right\n", clean=True)
