@@ -131,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static memory_file file;
     static const char *const symbols[] = {"leaf_next", "provided", "malloc", "PyLong_FromLong", NULL};
     atoll_elf elf;
-    atoll_elf_error why = {""};
+    atoll_elf_error why = {.text = ""};
     reset(&file);
     require(atoll_file_write(file.fd, data, size, 0) == 0, "an input cannot be written");
     if (atoll_elf_open(&elf, file.path, &why) != 0) {

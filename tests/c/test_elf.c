@@ -140,7 +140,7 @@ static int open_bytes(atoll_elf *elf, atoll_elf_error *why) {
 
 static void check_refused(int line, const char *text) {
     atoll_elf elf;
-    atoll_elf_error why = {""};
+    atoll_elf_error why = {.text = ""};
     if (open_bytes(&elf, &why) == 0) {
         test_failed(__FILE__, line, "the library was accepted");
         atoll_elf_close(&elf);
@@ -291,7 +291,7 @@ static void add_versions(unsigned records, unsigned versions) {
 
 TEST(elf_refuses_endless_versions) {
     atoll_elf elf;
-    atoll_elf_error why = {""};
+    atoll_elf_error why = {.text = ""};
     REFUSED(add_versions(1000, 1000), "version needs have no end");
     REQUIRE(read_user());
     add_versions(100, 100);
@@ -306,7 +306,7 @@ TEST(elf_refuses_endless_versions) {
 #define ACCEPTED(change, condition)                                                                          \
     do {                                                                                                     \
         atoll_elf elf;                                                                                       \
-        atoll_elf_error why = {""};                                                                          \
+        atoll_elf_error why = {.text = ""};                                                                          \
         REQUIRE(read_user());                                                                                \
         change;                                                                                              \
         if (open_bytes(&elf, &why) == 0) {                                                                   \
@@ -396,7 +396,7 @@ static void try_to_clone(unsigned *opened, unsigned *written) {
     };
     atoll_scratch memory = {0};
     atoll_elf elf;
-    atoll_elf_error why = {""};
+    atoll_elf_error why = {.text = ""};
     atoll_elf_clone clone;
     int fd;
     if (open_bytes(&elf, &why) != 0) {
