@@ -306,7 +306,7 @@ TEST(elf_refuses_endless_versions) {
 #define ACCEPTED(change, condition)                                                                          \
     do {                                                                                                     \
         atoll_elf elf;                                                                                       \
-        atoll_elf_error why = {.text = ""};                                                                          \
+        atoll_elf_error why = {.text = ""};                                                                  \
         REQUIRE(read_user());                                                                                \
         change;                                                                                              \
         if (open_bytes(&elf, &why) == 0) {                                                                   \
