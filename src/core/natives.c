@@ -28,7 +28,7 @@ static pthread_key_t object_key; /* of threads that have thread_local objects */
 static bool have_keys;
 
 static void thread_ends(void *raw);
-static void objects_end(void *raw);
+static void objects_end(void *value);
 
 static void make_keys(void) {
     have_keys =

@@ -234,7 +234,8 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
         return -1;
     }
     if (way == CROSS_MODULE && rc == 0) {
-        return atoll_encoder_refuse(enc, "the module of its globals is gone");
+        (void)atoll_encoder_refuse(enc, "the module of its globals is gone");
+        return -1;
     }
     PyObject *text = NULL;
     if (way != CROSS_STATELESS) {

@@ -46,7 +46,7 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
     PyObject *module = name != NULL ? atoll_module_by_name(name) : NULL;
     PyObject *found = module != NULL ? look_up(module, qualname) : NULL;
     int rc = 0;
-    if (found == obj) {
+    if (found != NULL && found == obj) {
         rc = put_path(enc, T_GLOBAL, module, name, qualname) < 0 || atoll_memo_add(enc, obj) < 0 ? -1 : 1;
     } else if (found == NULL && PyErr_Occurred()) {
         rc = atoll_passes_through(enc->codec) ? -1 : 0;

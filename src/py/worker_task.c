@@ -89,7 +89,11 @@ static PyObject *callable_of(atoll_state *state, const atoll_function *function)
 static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObject *callable, PyObject *items,
                             Py_ssize_t from, Py_ssize_t to) {
     atoll_task *part = atoll_task_new(whole->pool);
-    PyObject *some = part != NULL ? PyList_GetSlice(items, from, to) : PyErr_NoMemory();
+    if (part == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    PyObject *some = PyList_GetSlice(items, from, to);
     int rc = -1;
     if (some != NULL) {
         part->kind = whole->kind;
@@ -103,10 +107,11 @@ static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObjec
                                NULL);
         Py_DECREF(some);
     }
-    if (rc < 0 && part != NULL) {
+    if (rc < 0) {
         atoll_task_release(part);
+        return NULL;
     }
-    return rc < 0 ? NULL : part;
+    return part;
 }
 
 /* Hands back the items of a task from `from` on, in parts, two for each worker that the pool may have.  False: they stay

@@ -224,11 +224,13 @@ EXPORT int atoll_dladdr1(const void *address, Dl_info *info, void **extra, int f
  * the buffers of streams. */
 EXPORT int atoll_putenv(char *text);
 EXPORT int atoll_putenv(char *text) {
-    char *copy = strdup(text);
-    int rc = copy != NULL ? putenv(copy) : -1;
-    if (rc != 0 || strchr(text, '=') == NULL) {
-        free(copy); /* else it is the environment's */
+    const char *equals = strchr(text, '=');
+    if (equals == NULL) {
+        return unsetenv(text);
     }
+    char *name = strndup(text, (size_t)(equals - text));
+    int rc = name != NULL ? setenv(name, equals + 1, 1) : -1; /* which copies */
+    free(name);
     return rc;
 }
 

@@ -173,7 +173,7 @@ TEST(clones_plan_without_python) {
 
 TEST(clones_plan_knows_who_calls_back) {
     atoll_clones set;
-    atoll_scratch scratch = {NULL};
+    atoll_scratch scratch = {.directory = NULL};
     REQUIRE(open_set(&set, 1));
     size_t size;
     uint8_t *bytes = file_read(LIB("lib_leaf"), &size);
@@ -382,7 +382,7 @@ TEST(clones_load_and_unload_in_memory) { check_load(true); }
 TEST(clones_have_names_of_their_own) {
     atoll_clones set;
     atoll_clone_error why;
-    atoll_scratch scratch = {NULL};
+    atoll_scratch scratch = {.directory = NULL};
     REQUIRE(open_set(&set, 3));
     size_t size;
     uint8_t *bytes = file_read(LIB("lib_leaf"), &size);
@@ -408,7 +408,7 @@ TEST(clones_have_names_of_their_own) {
 TEST(clones_of_a_long_name) {
     atoll_clones set;
     atoll_clone_error why;
-    atoll_scratch scratch = {NULL};
+    atoll_scratch scratch = {.directory = NULL};
     REQUIRE(open_set(&set, 3));
     size_t size;
     uint8_t *bytes = file_read(LIB("lib_leaf"), &size);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static atoll_scratch scratch_of(unsigned serial) {
-    atoll_scratch scratch = {NULL};
+    atoll_scratch scratch = {.directory = NULL};
     CHECK_INT(atoll_scratch_open(&scratch, serial), 0);
     return scratch;
 }
@@ -100,7 +100,7 @@ static void check_copied(int from, int to, const uint8_t *bytes, size_t size) {
 /* To the same file system and to another: the system has different calls for them. */
 TEST(file_copy_copies_as_much_as_was_said) {
     atoll_scratch scratch = scratch_of(0);
-    atoll_scratch memory = {NULL};
+    atoll_scratch memory = {.directory = NULL};
     size_t size;
     int fds[3];
     atoll_file_id id;
@@ -146,7 +146,7 @@ TEST(map_of_an_empty_file_is_none) {
 TEST(map_over_replaces_only_its_pages) {
     size_t page = atoll_page_size();
     CHECK_UINT(page & (page - 1), 0);
-    atoll_scratch memory = {NULL};
+    atoll_scratch memory = {.directory = NULL};
     int fd;
     char *path = atoll_scratch_file(&memory, "pages", &fd);
     REQUIRE(path != NULL);
@@ -235,7 +235,7 @@ TEST(scratch_is_where_the_user_wants_it) {
 }
 
 TEST(scratch_in_memory_has_paths) {
-    atoll_scratch memory = {NULL};
+    atoll_scratch memory = {.directory = NULL};
     atoll_file_id id;
     int fds[2];
     char *paths[2];

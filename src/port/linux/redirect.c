@@ -169,10 +169,11 @@ static void watch_over(bool (*go_on)(void)) {
 
 bool atoll_redirect(int which, const atoll_redirection *redirection, bool (*go_on)(void)) {
     bool done = false;
+    bool traced = is_traced();
     atoll_mutex_lock(&lock);
     struct sigaction ours = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
     (void)sigfillset(&ours.sa_mask);
-    if (!is_traced() && can_ask() && sigaction(SIGTRAP, &ours, &trap_before) == 0) {
+    if (!traced && can_ask() && sigaction(SIGTRAP, &ours, &trap_before) == 0) {
         thread = which;
         wanted = *redirection;
         redirected = false;
