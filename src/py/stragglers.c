@@ -106,6 +106,22 @@ static void forget_dummies(PyObject *threading) {
     Py_XDECREF(watch);
 }
 
+/* Says that threading's main thread has ended, as its shutdown does in the main interpreter: debuggers have a thread that waits
+ * for that.  3.12 does it everywhere. */
+static void end_main_thread(PyObject *threading) {
+    static const char *const handles[] = {"_os_thread_handle", "_handle"}; /* of 3.14 and newer, of 3.13 */
+    PyObject *main_thread = PyObject_GetAttrString(threading, "_main_thread");
+    for (size_t i = 0; main_thread != NULL && i < Py_ARRAY_LENGTH(handles); i++) {
+        PyObject *handle = PyObject_GetAttrString(main_thread, handles[i]);
+        PyObject *done = handle != NULL ? PyObject_CallMethod(handle, "_set_done", NULL) : NULL;
+        Py_XDECREF(done);
+        Py_XDECREF(handle);
+        PyErr_Clear();
+    }
+    Py_XDECREF(main_thread);
+    PyErr_Clear();
+}
+
 /* Joins the attached interpreter's threads, as Py_EndInterpreter would.  Done before it, because that runs with
  * the lifecycle lock held, which those threads may want; and only once, because threading's shutdown is not
  * made to run twice in every version. */
@@ -115,6 +131,7 @@ void atoll_join_threads(void) {
     if (threading == NULL) {
         return;
     }
+    end_main_thread(threading);
     PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
     if (done == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyErr_Clear(); /* Ctrl-C: whoever ends the interpreter hears of it */

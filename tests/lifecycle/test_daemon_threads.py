@@ -299,3 +299,21 @@ def test_hidden_threads():
         print("closed")
         """
     check_ended(run_python(source), 0, "closed\n", clean=True)
+
+
+def test_waits_for_the_main_thread():
+    """A thread that is no daemon and ends when the main thread has: a debugger has one."""
+    source = """
+        import atoll
+        interp = atoll.create()
+        interp.exec('''
+        import threading, time
+        def wait():
+            while threading.main_thread().is_alive():
+                time.sleep(0.01)
+        threading.Thread(target=wait).start()
+        ''')
+        interp.close()
+        print("closed")
+        """
+    check_ended(run_python(source), 0, "closed\n", clean=True)
