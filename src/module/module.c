@@ -8,6 +8,7 @@
 #include "module/pool.h"
 #include "py/arena.h"
 #include "py/blocks.h"
+#include "py/frames.h"
 #include "py/interned.h"
 #include "py/run.h"
 #include "py/tracing.h"
@@ -393,6 +394,9 @@ static int module_exec(PyObject *module) {
         if (atoll_tracing_init() < 0) {
             return -1;
         }
+    }
+    if (atoll_frames_init() < 0) {
+        return -1;
     }
     atoll_arena_init();
     atoll_lifecycle_init(atoll_state_ensure);

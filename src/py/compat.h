@@ -291,6 +291,12 @@ typedef struct {
 /* 3.12 interns its static strings when they are first used, in a table that all interpreters share: see interned.c. */
 #define ATOLL_INTERNS_STATIC_STRINGS_LATE (PY_VERSION_HEX < 0x030D0000)
 
+/* Before 3.14 sys._current_frames() and _current_exceptions() walk the threads of all interpreters: see frames.c. */
+#define ATOLL_FRAMES_OF_ALL (PY_VERSION_HEX < 0x030E0000)
+
+/* What a thread handles, one in the other: tstate->exc_info.  Declared, but not documented. */
+typedef _PyErr_StackItem atoll_exception_item;
+
 /* Whether an object is never freed: counting its references has no effect.  Declared, but not documented. */
 #define atoll_is_immortal(op) _Py_IsImmortal(op)
 
