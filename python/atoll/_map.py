@@ -27,6 +27,7 @@ the window when it is seen that the base has been given its results, not before.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 import warnings
@@ -48,6 +49,20 @@ CHUNK_BYTES = 1 << 20
 GROWTH = 16
 MOST_ITEMS = 20_000
 UNASKED = 100_000
+
+
+_maps: weakref.WeakSet[Map] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child: threads that are not there may have the locks, and what was promised is the parent's to do."""
+    for mapping in list(_maps):
+        mapping._promised = False
+        mapping._sending = threading.RLock()
+        mapping._taking = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def check_sizes(chunksize: int | None, buffersize: int | None) -> None:
@@ -307,6 +322,7 @@ class Map(_atoll._Results):
         self._promised = not self._lazy  # what is not asked for is to be done all the same
         self._sending = threading.RLock()
         self._taking = threading.RLock()
+        _maps.add(self)
 
     @property
     def _size(self) -> int:

@@ -57,11 +57,16 @@ class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg]
 
 
 class BrokenInterpreterPool(BrokenThreadPool):
-    """The pool has no workers: an initializer raised, no interpreter could be made, or they were terminated."""
+    """The pool has no workers: an initializer raised, no interpreter could be made, or they were terminated.
+
+    Also what a pool raises in a forked child when it was made before the fork, and what its futures of then raise.
+    """
 
 
 def _broken(pool: _atoll._Pool) -> BrokenInterpreterPool:
     """Return the exception for calls of a broken pool; log the reason once."""
+    if pool.is_foreign:
+        return BrokenInterpreterPool("the pool belongs to the parent process: make another one after a fork")
     if pool.killed:
         return BrokenInterpreterPool("the workers of the pool were terminated, it is not usable anymore")
     if pool not in _reported:
@@ -87,6 +92,15 @@ _guests: weakref.WeakKeyDictionary[_atoll.Interpreter, _atoll._Pool] = weakref.W
 _guests_lock = threading.RLock()  # one interpreter has one of them: what is submitted runs in order
 
 
+def _after_fork() -> None:
+    """In a child: a thread that is not there may have the lock."""
+    global _guests_lock
+    _guests_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _submit_to(interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     """``Interpreter.submit``: a pool with one worker, which works in that interpreter."""
     while True:
@@ -101,7 +115,7 @@ def _submit_to(interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any
 def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
     with _guests_lock:
         pool = _guests.get(interp)
-        if pool is not None:
+        if pool is not None and not pool.is_foreign:
             return pool
         pool = _atoll._Pool(
             max_workers=1,
@@ -399,7 +413,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             cancel_futures: whether to cancel what has not begun.
         """
         pool: _atoll._Pool | None = getattr(self, "_pool", None)
-        if pool is None:  # __init__ failed
+        if pool is None or pool.is_foreign:  # __init__ failed; or what it had is the parent process's
             return
         try:
             self._shut(pool, wait, cancel_futures)
@@ -438,6 +452,8 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
 
         In a coroutine Ctrl-C arrives as CancelledError, as does any other cancellation.
         """
+        if self._pool.is_foreign:
+            return False
         asyncio = sys.modules.get("asyncio")
         if kind is not None and (
             issubclass(kind, KeyboardInterrupt)

@@ -104,6 +104,8 @@ def in_main_set_wakeup_fd(fd: int, warn: bool) -> tuple[str | None, int | str]:
 # ------------------------------------------------------------------------------------------------
 
 _handlers: dict[int, Any] = {}  # that were set here
+_replaced: list[tuple[ModuleType, str, Any]] = []  # what apply() has replaced
+_kept: list[object] = []  # in a forked child: objects of another interpreter, which must not be freed here
 
 
 class MainHandler:
@@ -158,7 +160,7 @@ def apply(module: ModuleType) -> None:
         function.__doc__ = original.__doc__
         function.__module__ = "_signal"
         function.__qualname__ = function.__name__
-        setattr(module, function.__name__, function)
+        _replace(module, function.__name__, function)
         return function
 
     @named
@@ -205,5 +207,30 @@ def apply(module: ModuleType) -> None:
     owners = (module, sys.modules.get("os"), sys.modules.get("posix"))
     for name in ("raise_signal", "pause", "pthread_kill", "kill"):
         for owner in owners:
-            if hasattr(owner, name):
-                setattr(owner, name, _atoll._then_check_signals(name, getattr(owner, name)))
+            if owner is not None and hasattr(owner, name):
+                _replace(owner, name, _atoll._then_check_signals(name, getattr(owner, name)))
+
+
+def _replace(module: ModuleType, name: str, function: Any) -> None:
+    _replaced.append((module, name, getattr(module, name)))
+    setattr(module, name, function)
+
+
+def in_child() -> None:
+    """Undo apply(): in a forked child this is the main interpreter.
+
+    What was set here stays set; handlers of the parent's main interpreter become those that a new process has.
+    """
+    import _signal
+
+    while _replaced:
+        module, name, original = _replaced.pop()
+        setattr(module, name, original)
+    _signal.set_wakeup_fd(-1)
+    for number in _signal.valid_signals():
+        handler = _signal.getsignal(number)
+        if callable(handler):
+            _kept.append(handler)
+            default = _signal.default_int_handler if number == SIGINT else DEFAULT
+            is_own = type(handler).__name__ == _Forward.__name__
+            _signal.signal(number, _handlers.get(number, default) if is_own else default)

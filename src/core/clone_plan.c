@@ -44,6 +44,8 @@ typedef struct plain_file {
 static atoll_mutex plain_lock = ATOLL_MUTEX_INIT;
 static plain_file *plain_files;
 
+void atoll_plain_files_fork(atoll_fork_moment when) { atoll_mutex_fork(&plain_lock, when); }
+
 static const plain_file *find_plain(const atoll_file_id *id, bool packaged) {
     atoll_mutex_lock(&plain_lock);
     const plain_file *known = plain_files;

@@ -158,6 +158,9 @@ typedef struct {
     atoll_clone_error *why;
 } atoll_clone_plan;
 
+/* Holds the lock of what is known of plain libraries while the process is forked. */
+void atoll_plain_files_fork(atoll_fork_moment when);
+
 /* 0; 1 when a library needs no clone; -1 with why.  The plan is to be freed in any case. */
 int atoll_clone_plan_make(atoll_clone_plan *plan, const atoll_clones *set, const char *file, bool library,
                           atoll_clone_error *why);

@@ -32,6 +32,16 @@ static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static place places[PLACES];
 static size_t last_taken;
 
+void atoll_natives_fork(atoll_natives *natives, atoll_fork_moment when) {
+    if (natives != NULL && when == ATOLL_FORK_BEFORE) {
+        atoll_mutex_fork(&natives->lock, when);
+    }
+    atoll_mutex_fork(&lock, when);
+    if (natives != NULL && when != ATOLL_FORK_BEFORE) {
+        atoll_mutex_fork(&natives->lock, when);
+    }
+}
+
 static void key_ends(size_t number, void *value) {
     place *p = &places[number];
     atomic_fetch_add(&p->running, 1);

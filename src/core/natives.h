@@ -44,6 +44,9 @@ typedef struct {
 atoll_natives *atoll_natives_new(void);
 void atoll_natives_release(atoll_natives *natives);
 
+/* Holds the lock of the table of keys while the process is forked, and that of these natives (or NULL). */
+void atoll_natives_fork(atoll_natives *natives, atoll_fork_moment when);
+
 /* As pthread_create(). */
 int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg);

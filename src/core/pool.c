@@ -23,15 +23,11 @@ static void after_fork_child(void) {
     forks++;
 }
 
+static void prepare_fork(void) { atoll_at_fork(before_fork, after_fork_parent, after_fork_child); }
+
 void atoll_pools_init(void) {
-    static atoll_mutex once = ATOLL_MUTEX_INIT;
-    static bool done;
-    atoll_mutex_lock(&once);
-    if (!done) {
-        atoll_at_fork(before_fork, after_fork_parent, after_fork_child);
-        done = true;
-    }
-    atoll_mutex_unlock(&once);
+    static atoll_once once = ATOLL_ONCE_INIT;
+    atoll_once_run(&once, prepare_fork);
 }
 
 bool atoll_pool_is_foreign(const atoll_pool *pool) { return pool->forks != forks; }

@@ -196,13 +196,30 @@ atoll_job *atoll_entry_take_jobs(atoll_entry *entry) {
     return oldest;
 }
 
-void atoll_registry_after_fork(void) {
-    /* The threads that held these locks do not exist here; the entries of interpreters that CPython
-     * does not carry into the child stay allocated, shut for good. */
-    atoll_mutex_init(&registry_lock);
+void atoll_registry_fork(atoll_fork_moment when) {
+    if (when == ATOLL_FORK_BEFORE) {
+        atoll_mutex_fork(&registry_lock, when);
+    }
     for (atoll_entry *entry = registry_head; entry != NULL; entry = entry->next) {
-        atoll_mutex_init(&entry->lock);
+        atoll_mutex_fork(&entry->lock, when);
+    }
+    if (when != ATOLL_FORK_BEFORE) {
+        atoll_mutex_fork(&registry_lock, when);
+    }
+}
+
+void atoll_registry_keep_only(const void *interp) {
+    for (atoll_entry *entry = registry_head; entry != NULL; entry = entry->next) {
+        bool kept = entry->interp == interp;
         entry->waits = NULL;
-        atomic_store(&entry->gate, entry->owned ? GATE_CLOSING : 0);
+        entry->cached = NULL;
+        atomic_store(&entry->orphans, 0);
+        atomic_store(&entry->runners, 0);
+        atomic_store(&entry->zombie, false);
+        atomic_store(&entry->stopping, false);
+        atomic_store(&entry->gate, kept ? 0 : GATE_CLOSING); /* sessions of other threads are not here */
+        if (kept) {
+            entry->owned = false; /* it ends with the process */
+        }
     }
 }

@@ -54,7 +54,8 @@ typedef struct atoll_entry {
     void *state;  /* the extension module's state there; set once, before others can see it */
     void *
         loader; /* of its extension modules (py/loader.h), or NULL; set once, before others can see the entry */
-    bool owned; /* made by Atoll, so that Atoll may run code in it and close it */
+    bool owned;    /* made by Atoll, so that Atoll may run code in it and close it */
+    bool may_fork; /* set once, before others can see the entry */
     _Atomic(uint64_t) gate;
     _Atomic(uint32_t) refs;
     _Atomic(uint32_t) users;
@@ -117,7 +118,10 @@ void atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
 /* All jobs handed over so far, oldest first; the caller runs them. */
 atoll_job *atoll_entry_take_jobs(atoll_entry *entry);
 
-/* In a forked child only the forking thread and the main interpreter are left. */
-void atoll_registry_after_fork(void);
+/* Holds every lock of the registry and of its entries while the process is forked. */
+void atoll_registry_fork(atoll_fork_moment when);
+/* In a forked child, after that: only this interpreter is left, and of its threads the one that calls.  Entries of others stay
+ * allocated, shut for good; no entry has thread states or waits any more, and jobs of those that are gone are not run. */
+void atoll_registry_keep_only(const void *interp);
 
 #endif

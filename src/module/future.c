@@ -16,6 +16,10 @@
  *   become heavy                                 once                  after it
  *   cancel                  task decides         task decides          task decides
  *
+ * In a forked child nobody runs tasks of before, and nobody delivers: there a heavy future is resolved as a light one is, when
+ * somebody asks, and one whose task was not over then fails with BrokenInterpreterPool.  Its callbacks are not
+ * called, because they are the parent's; its condition is a new one, because a thread that is gone may have the old one.
+ *
  * The condition is never taken by C code, and no lock of the core's is held while Python runs.
  */
 #include "module/future.h"
@@ -29,6 +33,28 @@
 static future_object *cast(PyObject *self) { return (future_object *)self; }
 
 /* ---- resolving ---- */
+
+static void forget_owner(atoll_task *task) {
+    PyObject *owner = task->owner;
+    task->owner = NULL;
+    Py_XDECREF(owner);
+}
+
+/* In a forked child, and the task was not over then: it never will be.  Runs Python code. */
+static void sever(future_object *self) {
+    PyObject *exc = atoll_pool_broken(self->pool);
+    exc = exc != NULL ? exc : PyErr_GetRaisedException();
+    atoll_task *task = self->task;
+    if (self->status != NATIVE) {
+        Py_DECREF(exc);
+        return;
+    }
+    self->status = FINISHED;
+    self->exception = exc;
+    self->task = NULL;
+    forget_owner(task);
+    atoll_task_release(task);
+}
 
 /* Notes what else the outcome of a task says; makes futures of its parts.  0 or -1. */
 static int look_at(future_object *self, const atoll_task *task) {
@@ -76,6 +102,7 @@ static void resolve(future_object *self) {
         self->exception = exc;
         value = exc = NULL;
         self->task = NULL;
+        forget_owner(task); /* of a heavy one, in a forked child */
         atoll_task_release(task);
     }
     Py_XDECREF(value);
@@ -83,9 +110,15 @@ static void resolve(future_object *self) {
     atoll_task_release(task);
 }
 
+/* Any is resolved in a forked child, where none is told. */
 future_status atoll_future_status(future_object *self) {
-    if (self->status == NATIVE && self->condition == NULL && atoll_task_is_over(self->task)) {
-        resolve(self);
+    bool foreign = self->status == NATIVE && atoll_pool_is_foreign(self->pool->pool);
+    if (self->status == NATIVE && (self->condition == NULL || foreign)) {
+        if (atoll_task_is_over(self->task)) {
+            resolve(self);
+        } else if (foreign) {
+            sever(self);
+        }
     }
     if (self->status != NATIVE) {
         return self->status;
@@ -138,12 +171,6 @@ static PyObject *call_base(future_object *self, const char *name, PyObject *arg)
     PyObject *result = method != NULL ? PyObject_Vectorcall(method, stack, arg != NULL ? 2 : 1, NULL) : NULL;
     Py_XDECREF(method);
     return result;
-}
-
-static void forget_owner(atoll_task *task) {
-    PyObject *owner = task->owner;
-    task->owner = NULL;
-    Py_XDECREF(owner);
 }
 
 void atoll_future_deliver(atoll_task *task) {
@@ -203,10 +230,6 @@ static int wait_for(future_object *self, PyObject *timeout) {
     }
     atoll_state *state = atoll_pool_state(self->pool);
     if (state == NULL) {
-        return -1;
-    }
-    if (atoll_pool_is_foreign(task->pool)) {
-        PyErr_SetString(PyExc_RuntimeError, "the pool of this future belongs to the parent process");
         return -1;
     }
     atoll_blocking b;
@@ -334,6 +357,9 @@ PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
 
 static PyObject *future_cancel(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     future_object *self = cast(op);
+    if (atoll_pool_is_foreign(self->pool->pool)) {
+        (void)atoll_future_status(self);
+    }
     if (self->status != NATIVE) {
         return call_base(self, "cancel", NULL);
     }

@@ -20,6 +20,7 @@ typedef struct {
     uint32_t count; /* of a chunk: how many calls */
     float seconds;
     uint8_t status; /* NATIVE: what the task says */
+    bool renewed;   /* in a forked child: its condition is one of this process */
 } future_object;
 
 /* The status now: a light one whose task is over is resolved first. */

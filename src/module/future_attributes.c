@@ -31,6 +31,12 @@ static int set_state(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
 
 static PyObject *get_condition(PyObject *op, void *Py_UNUSED(closure)) {
     future_object *self = cast(op);
+    if (!self->renewed && atoll_pool_is_foreign(self->pool->pool)) {
+        self->renewed = true;
+        Py_CLEAR(self->condition); /* a thread that is not there may have it */
+        Py_CLEAR(self->waiters);
+        Py_CLEAR(self->callbacks);
+    }
     if (self->condition == NULL && atoll_future_become_heavy(self) < 0) {
         return NULL;
     }

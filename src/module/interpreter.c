@@ -366,7 +366,7 @@ static PyObject *interpreter_call(PyObject *self, PyObject *const *args, Py_ssiz
         return NULL;
     }
     atoll_entry *entry = object->entry;
-    if (entry == NULL || (!entry->owned && entry->id != 0)) {
+    if (entry == NULL || (!entry->owned && entry->interp != PyInterpreterState_Main())) {
         entry = entry_to(state, self, "make a call in");
         if (entry == NULL) {
             return NULL;

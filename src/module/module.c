@@ -9,8 +9,10 @@
 #include "py/arena.h"
 #include "py/blocks.h"
 #include "py/frames.h"
+#include "py/fork.h"
 #include "py/interned.h"
 #include "py/run.h"
+#include "py/runtime_list.h"
 #include "py/tracing.h"
 #include "py/worker.h"
 
@@ -80,25 +82,28 @@ static atoll_state *live_state(PyObject *module) {
 
 PyDoc_STRVAR(
     create_doc,
-    "create($module, /, *, extensions=None)\n--\n\n"
+    "create($module, /, *, extensions=None, fork=False)\n--\n\n"
     "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
     "Its sys.path is a copy of the caller's. extensions says how it loads extension modules that do not\n"
     "declare support for a GIL per interpreter: 'isolate', from a private clone of their file;\n"
     "'strict', not at all, which is CPython's rule (ImportError); 'shared', as if they did. None: what\n"
-    "the environment variable ATOLL_EXTENSIONS says, else 'isolate'.\n\n"
+    "the environment variable ATOLL_EXTENSIONS says, else 'isolate'. fork: whether code in it may call\n"
+    "os.fork() and os.exec*(); in the child it is the main interpreter, and the only one.\n\n"
     "Raises InterpreterError when the interpreter cannot be made, TypeError for extensions that is no\n"
     "str, ValueError for another word, also in the environment.");
 
 static PyObject *module_create(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"extensions", NULL};
+    static char *keywords[] = {"extensions", "fork", NULL};
     atoll_state *state = live_state(module);
     PyObject *extensions = NULL;
+    int may_fork = 0;
     atoll_extensions mode;
-    if (state == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:create", keywords, &extensions) ||
+    if (state == NULL ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|$Op:create", keywords, &extensions, &may_fork) ||
         atoll_extensions_from(extensions, &mode) < 0) {
         return NULL;
     }
-    atoll_entry *entry = atoll_interp_create(state, mode);
+    atoll_entry *entry = atoll_interp_create(state, mode, may_fork != 0);
     if (entry == NULL) {
         return NULL;
     }
@@ -304,6 +309,18 @@ static PyObject *module_set_installed(PyObject *Py_UNUSED(module), PyObject *fla
     Py_RETURN_NONE;
 }
 
+/* The tests': where CPython's list of interpreters begins, and where CPython says that it does; 0: not known. */
+static PyObject *module_list_place(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return Py_BuildValue("nn", (Py_ssize_t)atoll_runtime_list_place(),
+                         (Py_ssize_t)atoll_runtime_published_head());
+}
+
+/* Likewise: from now on this process behaves as if the list could not be found. */
+static PyObject *module_list_hide(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    atoll_runtime_list_hide();
+    Py_RETURN_NONE;
+}
+
 static PyObject *module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = live_state(module);
     if (state == NULL || atoll_interp_exit(state) < 0) {
@@ -336,6 +353,8 @@ static PyMethodDef module_methods[] = {
     {"_kept_extensions", module_kept_extensions, METH_NOARGS, NULL},
     {"_set_installed", module_set_installed, METH_O, NULL},
     {"_at_exit", module_at_exit, METH_NOARGS, NULL},
+    {"_list_place", module_list_place, METH_NOARGS, NULL},
+    {"_list_hide", module_list_hide, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -398,6 +417,7 @@ static int module_exec(PyObject *module) {
     if (atoll_frames_init() < 0) {
         return -1;
     }
+    atoll_fork_init();
     atoll_arena_init();
     atoll_lifecycle_init(atoll_state_ensure);
     PyObject *main_module = PyImport_AddModule("__main__");       /* borrowed */

@@ -85,6 +85,11 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
             return -1;
         }
         settings->guest = ((atoll_interpreter *)guest)->entry;
+        if (!atoll_entry_is_open(settings->guest)) {
+            (void)atoll_raise_not_found(state, settings->guest->id);
+            settings->guest = NULL;
+            return -1;
+        }
         atoll_entry_add_user(settings->guest);
     }
     if (initializer == Py_None) {
@@ -235,10 +240,21 @@ static atoll_task *encode_task(atoll_pool_object *self, atoll_state *state, PyOb
     return task;
 }
 
+PyObject *atoll_pool_broken(atoll_pool_object *self) {
+    atoll_state *state = atoll_pool_state(self);
+    PyObject *broken = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BROKEN) : NULL;
+    return broken != NULL ? PyObject_CallOneArg(broken, (PyObject *)self) : NULL;
+}
+
+static void raise_broken(atoll_pool_object *self) {
+    PyObject *exc = atoll_pool_broken(self);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+}
+
 /* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
-static PyObject *queue_task(atoll_pool_object *self, atoll_state *state, atoll_task *task, bool late) {
-    PyObject *broken;
-    PyObject *exc;
+static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late) {
     switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
     case ATOLL_POOL_OK:
         return atoll_future_new(self, task);
@@ -249,11 +265,7 @@ static PyObject *queue_task(atoll_pool_object *self, atoll_state *state, atoll_t
         PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
         break;
     case ATOLL_POOL_BROKEN:
-        broken = atoll_pool_name_get(state, ATOLL_P_BROKEN);
-        exc = broken != NULL ? PyObject_CallOneArg(broken, (PyObject *)self) : NULL;
-        if (exc != NULL) {
-            PyErr_SetRaisedException(exc);
-        }
+        raise_broken(self);
         break;
     }
     atoll_task_release(task);
@@ -271,8 +283,7 @@ static PyObject *refuse(atoll_pool_object *self) {
 static atoll_state *usable(atoll_pool_object *self) {
     atoll_state *state = atoll_pool_state(self);
     if (state != NULL && atoll_pool_is_foreign(self->pool)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the pool belongs to the parent process: make another after a fork");
+        raise_broken(self);
         return NULL;
     }
     return state;
@@ -298,7 +309,7 @@ static PyObject *pool_submit(PyObject *op, PyObject *const *args, Py_ssize_t nar
         return NULL;
     }
     atoll_task *task = encode_task(self, state, args[0], args + 1, nargs - 1, kwnames);
-    return task != NULL ? queue_task(self, state, task, false) : refuse(self);
+    return task != NULL ? queue_task(self, task, false) : refuse(self);
 }
 
 /* How many bytes a message holds on to, those that are lent included. */
@@ -334,7 +345,7 @@ static PyObject *pool_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize
     task->items = (uint32_t)PyList_GET_SIZE(args[1]);
     task->divisible = args[3] == Py_True;
     task->bytes = weight_of(&task->call);
-    return queue_task(self, state, task, args[4] == Py_True);
+    return queue_task(self, task, args[4] == Py_True);
 }
 
 /* ---- the end ---- */
@@ -462,7 +473,12 @@ static PyObject *pool_why(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *get_broken(PyObject *op, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(atomic_load(&cast(op)->pool->broken));
+    const atoll_pool *pool = cast(op)->pool;
+    return PyBool_FromLong(atoll_pool_is_foreign(pool) || atomic_load(&pool->broken));
+}
+
+static PyObject *get_is_foreign(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(atoll_pool_is_foreign(cast(op)->pool));
 }
 
 static PyObject *get_killed(PyObject *op, void *Py_UNUSED(closure)) {
@@ -497,7 +513,9 @@ static PyObject *get_delivers(PyObject *op, void *Py_UNUSED(closure)) {
 }
 
 static PyGetSetDef pool_getset[] = {
-    {"broken", get_broken, NULL, "Whether no worker could be made ready.", NULL},
+    {"broken", get_broken, NULL, "Whether no worker could be made ready, or the process was forked.", NULL},
+    {"is_foreign", get_is_foreign, NULL, "Whether it belongs to the process that this one was forked from.",
+     NULL},
     {"killed", get_killed, NULL, "Whether kill() was called.", NULL},
     {"is_shut", get_is_shut, NULL, "Whether shut() was called.", NULL},
     {"workers", get_workers, NULL, "How many workers there are.", NULL},

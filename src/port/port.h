@@ -97,10 +97,26 @@ bool atoll_thread_is_main(void);
 int atoll_thread_exit_init(void (*destroy)(void *));
 void atoll_thread_at_exit(void *value);
 
-/* Runs in a forked child, before anything else of Atoll's. */
-void atoll_at_fork_child(void (*run)(void));
 /* Runs `take` before a fork and `give` after it, in the parent and in the child. */
 void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_child)(void));
+
+/* The same as one function for each part that has a lock. */
+typedef enum { ATOLL_FORK_BEFORE, ATOLL_FORK_PARENT, ATOLL_FORK_CHILD } atoll_fork_moment;
+/* Takes a leaf before the fork, so that what it guards is whole in the child, which gets a new one. */
+static inline void atoll_mutex_fork(atoll_mutex *m, atoll_fork_moment when) {
+    if (when == ATOLL_FORK_BEFORE) {
+        atoll_mutex_lock(m);
+    } else if (when == ATOLL_FORK_PARENT) {
+        atoll_mutex_unlock(m);
+    } else {
+        atoll_mutex_init(m);
+    }
+}
+
+/* Runs init() once in the process, whichever thread comes first, also in a child that was forked meanwhile. */
+typedef pthread_once_t atoll_once;
+#define ATOLL_ONCE_INIT PTHREAD_ONCE_INIT
+static inline void atoll_once_run(atoll_once *once, void (*init)(void)) { pthread_once(once, init); }
 
 /* ---- shared libraries and the files they are loaded from ---- */
 
@@ -142,6 +158,8 @@ typedef struct {
     char *directory; /* NULL: memory */
     unsigned place;  /* which of those that are tried in turn; memory is the last */
 } atoll_scratch;
+/* Holds the lock of what is known of directories while the process is forked. */
+void atoll_scratch_fork(atoll_fork_moment when);
 /* 0 or -1 (errno).  `serial` makes its name unique in this process, for ever. */
 int atoll_scratch_open(atoll_scratch *scratch, unsigned serial);
 /* This place does not take what it was opened for (it is full, say): removes it and opens the next one.  -1: there is none. */
@@ -151,6 +169,9 @@ int atoll_scratch_move(atoll_scratch *scratch, unsigned serial);
 char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd);
 /* Removes the directory and what is in it.  What is loaded stays loaded. */
 void atoll_scratch_close(atoll_scratch *scratch);
+
+/* Keeps threads out of the dynamic linker while the process is forked; waits for those that are inside, but not for long. */
+void atoll_dl_fork(atoll_fork_moment when);
 
 /* The dynamic linker.  Errors: a text of its own, in `why`. */
 typedef enum { ATOLL_DL_DEEPBIND = 1, ATOLL_DL_PIN = 2 } atoll_dl_flags; /* own symbols first; never unload */
@@ -195,6 +216,8 @@ void atoll_redirect_after_fork(void);
 int atoll_thread_number(void);
 int atoll_thread_main_number(void);
 
+/* Writes a text to the process's standard error and ends it at once, as a signal handler may. */
+_Noreturn void atoll_process_abandon(const char *text, int status);
 /* Ends the process at once: no exit handlers, no destructors. */
 _Noreturn void atoll_process_exit(int status);
 

@@ -210,7 +210,7 @@ void atoll_arenas_reclaim(int64_t owner) {
     }
 }
 
-static void after_fork(void) { atoll_mutex_init(&lock); }
+void atoll_arenas_fork(atoll_fork_moment when) { atoll_mutex_fork(&lock, when); }
 
 void atoll_arena_init(void) {
     static _Atomic(bool) done;
@@ -219,5 +219,4 @@ void atoll_arena_init(void) {
     }
     PyObject_GetArenaAllocator(&before);
     PyObject_SetArenaAllocator(&(PyObjectArenaAllocator){NULL, take_arena, return_arena});
-    atoll_at_fork_child(after_fork);
 }

@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_ARENA_H
 #define ATOLL_PY_ARENA_H
 
+#include "port/port.h"
 #include "py/compat.h"
 
 #include <stdbool.h>
@@ -25,5 +26,8 @@ Py_ssize_t atoll_span_add(atoll_span **spans, Py_ssize_t count, size_t *room, at
 
 /* The arenas that an interpreter that is gone has left: an array (malloc) and its length; -1 when out of memory. */
 Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas);
+
+/* Holds the lock while the process is forked. */
+void atoll_arenas_fork(atoll_fork_moment when);
 
 #endif

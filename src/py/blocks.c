@@ -523,11 +523,21 @@ WRAP(memory_domain)
 
 /* ---- */
 
-static void after_fork(void) {
+static atoll_once shards_once = ATOLL_ONCE_INIT;
+
+static void init_shards(void) {
     for (size_t i = 0; i < SHARDS; i++) {
         atoll_mutex_init(&shards[i].lock);
     }
     atoll_mutex_init(&maps_lock);
+}
+
+void atoll_blocks_fork(atoll_fork_moment when) {
+    atoll_once_run(&shards_once, init_shards);
+    for (size_t i = 0; i < SHARDS; i++) {
+        atoll_mutex_fork(&shards[i].lock, when);
+    }
+    atoll_mutex_fork(&maps_lock, when);
 }
 
 /* The context stays the one of the allocator below: another thread that allocates while CPython's table changes sees
@@ -537,7 +547,7 @@ void atoll_blocks_init(void) {
     if (atomic_exchange(&done, true)) {
         return;
     }
-    after_fork();
+    atoll_once_run(&shards_once, init_shards);
     const char *debug = getenv("ATOLL_DEBUG_BLOCKS");
     debugging = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
@@ -559,5 +569,4 @@ void atoll_blocks_init(void) {
                            &(PyMemAllocatorEx){memory_domain.ctx, memory_domain_malloc, memory_domain_calloc,
                                                memory_domain_realloc, memory_domain.free});
     }
-    atoll_at_fork_child(after_fork);
 }

@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_BLOCKS_H
 #define ATOLL_PY_BLOCKS_H
 
+#include "port/port.h"
 #include "py/arena.h"
 
 #include <stdbool.h>
@@ -34,5 +35,8 @@ uint64_t atoll_blocks_taken_back(void);
 
 /* ATOLL_DEBUG_BLOCKS */
 bool atoll_blocks_debugging(void);
+
+/* Holds the lock while the process is forked. */
+void atoll_blocks_fork(atoll_fork_moment when);
 
 #endif

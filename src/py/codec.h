@@ -9,6 +9,7 @@
 #include "py/compat.h" /* first: Python.h wants to be */
 
 #include "core/message.h"
+#include "port/port.h"
 
 typedef struct atoll_codec atoll_codec;
 typedef struct atoll_encoder atoll_encoder;
@@ -80,6 +81,8 @@ void atoll_call_args_clear(atoll_call_args *args);
  * (the caller then encodes it in full).  Runs no Python code on the fast path (number already known).  0, or -1 with an
  * exception: Ctrl-C, while it waited for somebody to import the function's module. */
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
+/* Holds the lock of the table of namespaces while the process is forked. */
+void atoll_spaces_fork(atoll_fork_moment when);
 /* Gives up what was kept for interpreters, or namespaces, that are gone.  0, or -1 with an exception. */
 int atoll_spaces_sweep(atoll_codec *codec);
 /* A borrowed reference to the function cached here under number, or NULL (no exception): send it in full. */

@@ -549,7 +549,6 @@ int atoll_weak_store(PyObject *map, PyObject *key, PyObject *entry);
 
 /* ---- namespaces (codec_space.c) ---- */
 
-void atoll_spaces_start(void);
 void atoll_spaces_forget(atoll_codec *codec);
 /* Whether this dict is watched and in the table. */
 bool atoll_space_known(PyObject *dict);

@@ -237,7 +237,6 @@ bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
 }
 
 int atoll_numbers_start(atoll_codec *codec) {
-    atoll_spaces_start();
     codec->code_extra = PyUnstable_Eval_RequestCodeExtraIndex(free_list);
     codec->dict_watcher = PyDict_AddWatcher(on_change);
     codec->type_watcher = PyType_AddWatcher(on_class_change);

@@ -38,17 +38,7 @@ static space *buckets[BUCKETS];
 /* How many numbered native dicts are gone. */
 static _Atomic(uint64_t) deaths;
 
-static void after_fork(void) { atoll_mutex_init(&lock); }
-
-void atoll_spaces_start(void) {
-    static bool done;
-    atoll_mutex_lock(&lock);
-    if (!done) {
-        atoll_at_fork_child(after_fork);
-        done = true;
-    }
-    atoll_mutex_unlock(&lock);
-}
+void atoll_spaces_fork(atoll_fork_moment when) { atoll_mutex_fork(&lock, when); }
 
 static space **bucket_of(PyObject *dict) { return &buckets[atoll_memo_hash(dict) % BUCKETS]; }
 

@@ -159,6 +159,20 @@ typedef struct {
  * where the list begins is in the runtime's state, of which only the name and the size are to be had. */
 PyAPI_DATA(char) _PyRuntime[];
 #define atoll_runtime _PyRuntime
+
+/* Since 3.13 the runtime's state begins with a description of itself, for debuggers: words of 8 bytes, among them the size
+ * of it all and where the list of interpreters begins.  That offset; 0 where there is no such thing. */
+static inline size_t atoll_runtime_published_head(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    uint64_t words[6]; /* cookie, version, whether threads are free, size, (another offset), the list */
+    memcpy(words, atoll_runtime, sizeof words);
+    if (memcmp(words, "xdebugpy", 8) == 0 && words[1] >> 16 == PY_VERSION_HEX >> 16 && words[2] == 0 &&
+        words[5] % sizeof(void *) == 0 && words[5] + 2 * sizeof(void *) <= words[3]) {
+        return (size_t)words[5];
+    }
+#endif
+    return 0;
+}
 typedef struct _PyArg_Parser atoll_arg_parser;
 #define atoll_parse_arguments _PyArg_ParseTupleAndKeywordsFast
 

@@ -15,8 +15,15 @@
 #define EXIT_POLL 0.005
 
 static _Atomic(bool) exiting;
+static pthread_t exiter; /* the thread that ends the process, before that is set */
 
 bool atoll_interp_exiting(void) { return atomic_load_explicit(&exiting, memory_order_acquire); }
+
+void atoll_interp_exit_forked(void) {
+    if (!pthread_equal(exiter, pthread_self())) {
+        atomic_store(&exiting, false);
+    }
+}
 
 static int raise_system_exit(void *Py_UNUSED(arg)) {
     PyErr_SetNone(PyExc_SystemExit);
@@ -99,7 +106,7 @@ static void warn_of_open(void) {
     Py_XDECREF(ids);
 }
 
-static void flush_streams(void) {
+void atoll_flush_streams(void) {
     for (int i = 0; i < 2; i++) {
         PyObject *stream = PySys_GetObject(i == 0 ? "stdout" : "stderr"); /* borrowed */
         PyObject *done =
@@ -111,7 +118,7 @@ static void flush_streams(void) {
 }
 
 _Noreturn static void end_process(void) {
-    flush_streams();
+    atoll_flush_streams();
     atoll_process_exit(PySys_GetObject("last_exc") != NULL || PySys_GetObject("last_value") != NULL);
 }
 
@@ -123,6 +130,9 @@ static bool all_ended(atoll_state *state) {
 
 int atoll_interp_exit(atoll_state *main_state) {
     atoll_interp_sweep(main_state);
+    if (!atoll_interp_exiting()) {
+        exiter = pthread_self();
+    }
     if (atomic_exchange(&exiting, true)) {
         return 0;
     }

@@ -78,6 +78,16 @@ static entrance pop(void) {
     return top;
 }
 
+/* How many of this thread's entrances have a thread state that was made here. */
+static size_t made_here(const atoll_foreign *f) {
+    size_t count = 0;
+    for (size_t i = 0; i < entrances.depth; i++) {
+        const entrance *e = i < FEW ? &entrances.few[i] : &entrances.many[i - FEW];
+        count += e->made && PyThreadState_GetInterpreter(e->own) == f->interp;
+    }
+    return count;
+}
+
 /* ---- the door ---- */
 
 static void leave(atoll_foreign *f) {
@@ -174,6 +184,17 @@ void atoll_foreign_ended(atoll_foreign *f) {
         f->exits[--f->nexits]();
     }
 }
+
+void atoll_foreign_fork(atoll_foreign *f, atoll_fork_moment when) {
+    atoll_mutex_fork(&f->lock, when);
+    if (when == ATOLL_FORK_CHILD) {
+        atoll_cond_init(&f->changed);
+        atomic_store(&f->phase, ATOLL_FOREIGN_OPEN);
+        atomic_store(&f->inside, (long)made_here(f));
+    }
+}
+
+void atoll_foreign_count(int count) { atomic_store(&interpreters, count); }
 
 /* ---- PyGILState ---- */
 

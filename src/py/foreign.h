@@ -43,6 +43,11 @@ void atoll_foreign_ending(atoll_foreign *foreign);
 /* It is gone: calls what Py_AtExit() was given.  No thread state is attached. */
 void atoll_foreign_ended(atoll_foreign *foreign);
 
+/* Holds its lock while the process is forked; in the child it is the only one, and only the calling thread is left. */
+void atoll_foreign_fork(atoll_foreign *foreign, atoll_fork_moment when);
+/* In a forked child: how many interpreters have clones, or could. */
+void atoll_foreign_count(int interpreters);
+
 /* PyModule_FromDefAndSpec2() for a definition in a clone: whether it declares support does not matter. */
 PyObject *atoll_foreign_module_from(atoll_foreign *foreign, PyModuleDef *definition, PyObject *spec,
                                     int version);

@@ -27,6 +27,7 @@
 #include "py/mainthread.h"
 #include "py/parsers.h"
 #include "py/process.h"
+#include "py/runtime_list.h"
 #include "py/signals.h"
 #include "py/site.h"
 #include "py/stragglers.h"
@@ -92,6 +93,18 @@ void atoll_lifecycle_unlock(void) {
     atoll_mutex_unlock(&lifecycle.lock);
 }
 
+/* Awaited for long, so a fork takes only what guards it. */
+void atoll_lifecycle_fork(atoll_fork_moment when) {
+    atoll_mutex_fork(&lifecycle.lock, when);
+    if (when == ATOLL_FORK_CHILD) {
+        lifecycle.cond_ready = false;
+        if (lifecycle.held && !pthread_equal(lifecycle.owner, pthread_self())) {
+            lifecycle.held = false;
+            lifecycle.depth = 0;
+        }
+    }
+}
+
 /* ---- creation ---- */
 
 static int set_path(atoll_state *state, const atoll_message *path) {
@@ -132,6 +145,13 @@ char *atoll_interp_exception_text(void) {
     return copy;
 }
 
+/* Attached to an interpreter that may fork: what it does in a child, where it is the main one. */
+static int prepare_fork(void) {
+    PyObject *module = PyImport_ImportModule("atoll._child");
+    Py_XDECREF(module);
+    return module != NULL ? 0 : -1;
+}
+
 /* Attached to a new interpreter: makes it ready, and opens its gate.  False, with *why (malloc). */
 static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const atoll_site *site, char **why) {
     const atoll_stale stale = {.path = true};
@@ -139,12 +159,14 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
     entry->loader = atoll_loader_install(print->extensions);
     atoll_state *state = PyErr_Occurred() ? NULL : bootstrap_state();
-    if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0) {
+    if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0 ||
+        (print->fork && prepare_fork() < 0)) {
         *why = atoll_interp_exception_text();
         return false;
     }
     size_t before;
     (void)atoll_process_stack_raise(&before);
+    entry->may_fork = print->fork;
     atoll_entry_add_user(entry);
     if (!print->hidden) {
         atoll_entry_reopen(entry);
@@ -168,8 +190,8 @@ static void end_failed(atoll_entry *entry) {
 static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
     const PyInterpreterConfig config = {
         .use_main_obmalloc = 0,
-        .allow_fork = 0,
-        .allow_exec = 0,
+        .allow_fork = print->fork,
+        .allow_exec = print->fork,
         .allow_threads = 1,
         .allow_daemon_threads = 1, /* libraries start them: see stragglers.c */
         .check_multi_interp_extensions = 1,
@@ -190,6 +212,7 @@ static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
         *why = strdup(status.err_msg != NULL ? status.err_msg : "unknown reason");
         return NULL;
     }
+    (void)atoll_runtime_list_find(); /* which some versions allow only now that there are two */
     PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
     if (entry == NULL || atoll_thread_state_keep(entry, tstate) < 0) {
@@ -212,14 +235,15 @@ static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
 
 /* Exit handlers run in main: it must know Atoll, whoever creates the first interpreter. */
 static int ensure_main(atoll_state *from) {
-    atoll_entry *entry = atoll_registry_find(0);
+    PyInterpreterState *interp = PyInterpreterState_Main();
+    int64_t id = PyInterpreterState_GetID(interp); /* not 0 in a child that another interpreter forked */
+    atoll_entry *entry = atoll_registry_find(id);
     if (entry == NULL) {
-        PyInterpreterState *interp = PyInterpreterState_Main();
         if (from->interp == interp) {
             PyErr_SetString(from->error, "the main interpreter is being finalized");
             return -1;
         }
-        entry = atoll_registry_add(0, interp, false);
+        entry = atoll_registry_add(id, interp, false);
         if (entry == NULL) {
             PyErr_NoMemory();
             return -1;
@@ -315,14 +339,15 @@ static int audit_creation(atoll_state *from) {
     return -1;
 }
 
-atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions) {
+atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions, bool may_fork) {
     atoll_interp_sweep(from);
     atoll_blueprint print;
     if (audit_creation(from) < 0 || atoll_blueprint_init(from, extensions, &print) < 0) {
         return NULL;
     }
+    print.fork = may_fork; /* no spare may */
     atoll_stale stale;
-    atoll_entry *entry = atoll_interp_exiting() ? NULL : atoll_spares_take(&print, &stale);
+    atoll_entry *entry = atoll_interp_exiting() || may_fork ? NULL : atoll_spares_take(&print, &stale);
     if (entry != NULL && (!atoll_is_stale(&stale) || prepare_spare(from, entry, &print, &stale) == 0)) {
         atoll_blueprint_clear(&print);
         return entry;

@@ -10,13 +10,14 @@ typedef atoll_state *(*atoll_bootstrap)(void);
 void atoll_lifecycle_init(atoll_bootstrap bootstrap);
 
 /* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
-atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions);
+atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions, bool may_fork);
 
 /* What creating an interpreter takes from the one that asks for it; a lasting copy. */
 typedef struct {
     atoll_message path; /* its sys.path */
     atoll_extensions extensions;
     bool hidden; /* its gate stays shut: nobody finds it */
+    bool fork;   /* it may fork the process, and replace it */
 } atoll_blueprint;
 /* 0, or -1 with an exception: also when the main interpreter cannot be prepared. */
 int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print);
@@ -56,6 +57,11 @@ int atoll_interp_exit(atoll_state *main_state);
 
 /* Whether that has begun. */
 bool atoll_interp_exiting(void);
+/* In a forked child: it has begun only if the thread that forked was the one that ends the process. */
+void atoll_interp_exit_forked(void);
+
+/* Flushes sys.stdout and sys.stderr of the attached interpreter, and C's streams.  Leaves no exception. */
+void atoll_flush_streams(void);
 
 struct atoll_session;
 /* Called inside a session of a thread that is about to return: never returns when the process is ending and the

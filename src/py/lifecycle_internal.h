@@ -10,6 +10,7 @@
 void atoll_lifecycle_lock(void);
 void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
 void atoll_lifecycle_unlock(void);
+void atoll_lifecycle_fork(atoll_fork_moment when);
 
 typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_STRAY, ATOLL_END_FAILED } atoll_end_result;
 

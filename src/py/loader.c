@@ -256,6 +256,12 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
 static atoll_init_result load_clone(context c, const atoll_module_info *info, PyObject *spec,
                                     PyObject **module, bool *is_cloned) {
     atoll_clone_error why;
+    if (c.loader->halfway) {
+        (void)import_error(info,
+                           "no extension module can be isolated in this forked child: another thread was "
+                           "loading one at that moment");
+        return ATOLL_INIT_FAILED;
+    }
     char *root = atoll_module_import_root(info);
     lock_loading(c.loader);
     const char *before = c.loader->clones.root; /* a constructor may import */
@@ -350,7 +356,7 @@ static PyObject *ctypes_open(PyObject *self, PyObject *args) {
     }
     atoll_clone *clone = NULL;
     bool keeps_nothing = atoll_name_keeps_nothing(PyBytes_AS_STRING(path));
-    if (strchr(PyBytes_AS_STRING(path), '/') != NULL) {
+    if (strchr(PyBytes_AS_STRING(path), '/') != NULL && !c.loader->halfway) {
         atoll_clone_error why;
         lock_loading(c.loader);
         int rc = atoll_clones_load_library(&c.loader->clones, PyBytes_AS_STRING(path), &clone, &why);
@@ -489,11 +495,7 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
         PyErr_NoMemory();
         return NULL;
     }
-    pthread_mutexattr_t recursive;
-    pthread_mutexattr_init(&recursive);
-    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
-    pthread_mutex_init(&loader->loading, &recursive);
-    pthread_mutexattr_destroy(&recursive);
+    atoll_loader_init_lock(loader);
     loader->mode = mode;
     const char *debug = getenv("ATOLL_DEBUG_CLONES");
     bool whole = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;

@@ -30,6 +30,11 @@ PyObject *atoll_loader_list(atoll_loader *loader);
 /* A list of (file, clone, bytes, why) of what is mapped for interpreters that are gone. */
 PyObject *atoll_loader_list_kept(void);
 
+/* loader_fork.c: holds the locks of loaders while the process is forked: those of all, and those of the attached interpreter's
+ * own if that may fork.  In the child, after that, only this interpreter is left. */
+void atoll_loaders_fork(atoll_fork_moment when);
+void atoll_loaders_keep_only(const PyInterpreterState *interp);
+
 /* The end of its interpreter, in this order; NULL is no loader.  The first two and ending need its thread state. */
 bool atoll_loader_shut(atoll_loader *loader); /* false: a foreign thread is inside and stays there */
 void atoll_loader_reopen(atoll_loader *loader);

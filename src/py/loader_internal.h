@@ -15,6 +15,7 @@ typedef struct {
 struct atoll_loader {
     atoll_extensions mode;
     pthread_mutex_t loading; /* recursive; see loader.c */
+    bool halfway;            /* in a forked child: a thread that is not there was loading clones */
     atoll_clones clones;
     atoll_foreign foreign;
     atoll_loaded *modules; /* changed with the interpreter's GIL held */
@@ -22,6 +23,10 @@ struct atoll_loader {
     size_t room;
     bool knows; /* what stays mapped after the interpreter may know objects of it */
 };
+
+void atoll_loader_init_lock(atoll_loader *loader);
+/* Holds the lock of the verdicts while the process is forked. */
+void atoll_verdicts_fork(atoll_fork_moment when);
 
 /* What a spec says about an extension module. */
 typedef struct {

@@ -32,6 +32,8 @@ typedef struct verdict {
 static atoll_mutex verdicts_lock = ATOLL_MUTEX_INIT;
 static verdict *verdicts;
 
+void atoll_verdicts_fork(atoll_fork_moment when) { atoll_mutex_fork(&verdicts_lock, when); }
+
 static origin known_verdict(const atoll_file_id *id) {
     origin known = UNKNOWN;
     atoll_mutex_lock(&verdicts_lock);

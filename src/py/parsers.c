@@ -25,7 +25,10 @@
 
 static const char *const keywords[] = {"none", NULL};
 static atoll_arg_parser own[TRIES];
-static _Atomic(atoll_arg_parser *) *list; /* where it begins, or NULL */
+static _Atomic(atoll_arg_parser *) *list;            /* where it begins, or NULL */
+static atoll_mutex one_at_a_time = ATOLL_MUTEX_INIT; /* a leaf */
+
+void atoll_parsers_fork(atoll_fork_moment when) { atoll_mutex_fork(&one_at_a_time, when); }
 
 static _Atomic(atoll_arg_parser *) *find(const atoll_arg_parser *first) {
     size_t size = atoll_dl_symbol_size(atoll_runtime);
@@ -79,7 +82,6 @@ static bool unlink_all(uintptr_t low, uintptr_t high) {
 }
 
 bool atoll_parsers_forget(uintptr_t low, uintptr_t high) {
-    static atoll_mutex one_at_a_time = ATOLL_MUTEX_INIT; /* a leaf */
     if (list == NULL) {
         return false;
     }

@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_PARSERS_H
 #define ATOLL_PY_PARSERS_H
 
+#include "port/port.h"
 #include "py/compat.h"
 
 #include <stdbool.h>
@@ -12,5 +13,8 @@ void atoll_parsers_init(void);
 /* Takes what lies in this memory, which nobody uses any more, off the list.  false: the list was not found, so that the memory
  * must stay.  No thread state is needed. */
 bool atoll_parsers_forget(uintptr_t low, uintptr_t high);
+
+/* Holds the lock while the process is forked. */
+void atoll_parsers_fork(atoll_fork_moment when);
 
 #endif

@@ -19,6 +19,7 @@
  */
 #include "py/run.h"
 
+#include "py/child.h"
 #include "py/lifecycle.h"
 
 typedef enum {
@@ -68,6 +69,13 @@ static bool busy_from_outside(atoll_entry *entry) {
 
 static void raise_busy(atoll_state *from, const atoll_entry *entry) {
     PyErr_Format(from->error, "interpreter already running (id %lld)", (long long)entry->id);
+}
+
+/* What was run is over, with an exception set if it raised: does not return in a child that was forked in it. */
+static void check_forked(const atoll_session *s, bool raised) {
+    if (atoll_session_is_cut(s)) {
+        atoll_child_ends(raised);
+    }
 }
 
 /* The attached interpreter's state; NULL (no exception) when it cannot be had. */
@@ -191,6 +199,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
             result = PyObject_Vectorcall(callable, args.stack,
                                          (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
         }
+        check_forked(s, result == NULL);
         atoll_call_args_clear(&args);
     }
     if (result == NULL) {
@@ -307,6 +316,7 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
     Py_INCREF(script);
     bool marked = atoll_run_begin(entry);
     PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
+    check_forked(s, result == NULL);
     outcome out = result == NULL ? capture(state, s, script, key) : OUT_OK;
     Py_XDECREF(result);
     Py_DECREF(script);

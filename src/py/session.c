@@ -41,6 +41,8 @@
 #include "py/session.h"
 #include "py/signals.h"
 
+#include "py/child.h"
+
 #include <stdlib.h>
 
 #define MAX_DEPTH 1000
@@ -52,7 +54,8 @@ typedef struct {
     size_t cap; /* power of two or 0 */
     size_t used;
     atoll_session *top;
-    atoll_message spare[2]; /* empty messages with storage */
+    const atoll_session *cut; /* was the innermost when the process was forked */
+    atoll_message spare[2];   /* empty messages with storage */
     bool is_main;
 } thread_table;
 
@@ -61,6 +64,9 @@ static unsigned long main_ident;
 
 static void thread_ended(void *raw) {
     thread_table *table = raw;
+    if (table->is_main) {
+        atoll_signals_end();
+    }
     for (size_t i = 0; i < table->cap; i++) {
         atoll_cached *node = table->slots[i];
         if (node == NULL) {
@@ -87,30 +93,40 @@ static void thread_ended(void *raw) {
     this_thread = NULL;
 }
 
-static void after_fork(void) {
-    atoll_registry_after_fork();
-    atoll_signals_after_fork();
-    if (this_thread != NULL) {
-        this_thread->is_main = atoll_thread_is_main();
-    }
+static int init_result;
+
+static void init_thread_exit(void) {
+    init_result = atoll_thread_exit_init(thread_ended);
+    main_ident = atoll_thread_is_main() ? PyThread_get_thread_ident() : 0;
 }
 
 int atoll_session_init(void) {
-    static atoll_mutex once = ATOLL_MUTEX_INIT;
-    static bool done;
-    int rc = 0;
-    atoll_mutex_lock(&once);
-    if (!done) {
-        rc = atoll_thread_exit_init(thread_ended);
-        if (rc == 0) {
-            atoll_at_fork_child(after_fork);
-            main_ident = atoll_thread_is_main() ? PyThread_get_thread_ident() : 0;
-            done = true;
+    static atoll_once once = ATOLL_ONCE_INIT;
+    atoll_once_run(&once, init_thread_exit);
+    return init_result;
+}
+
+void atoll_session_keep_only(const PyInterpreterState *interp) {
+    main_ident = PyThread_get_thread_ident();
+    thread_table *table = this_thread;
+    PyThreadState *current = atoll_thread_state_attached();
+    for (size_t i = 0; table != NULL && i < table->cap; i++) {
+        atoll_cached *node = table->slots[i];
+        if (node != NULL && node->entry->interp == interp && node->tstate == current) {
+            node->next = NULL;
+            node->entry->cached = node;
+        } else if (node != NULL) {
+            node->tstate = NULL; /* CPython deletes it, or it is gone with its interpreter */
         }
     }
-    atoll_mutex_unlock(&once);
-    return rc;
+    if (table != NULL) {
+        table->cut = table->top;
+        table->top = NULL;
+        table->is_main = atoll_thread_is_main();
+    }
 }
+
+bool atoll_session_is_cut(const atoll_session *s) { return this_thread != NULL && this_thread->cut == s; }
 
 static thread_table *table_get(void) {
     thread_table *table = this_thread;
@@ -449,6 +465,9 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
 
 void atoll_session_leave(atoll_session *s) {
     thread_table *table = this_thread;
+    if (s == table->cut) {
+        atoll_child_ends(false);
+    }
     if (table->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }

@@ -22,6 +22,12 @@ typedef struct atoll_session {
 
 int atoll_session_init(void); /* once per process */
 
+/* In a forked child, where this interpreter is the only one: cuts off the sessions that this thread was inside of, and forgets
+ * all thread states but the one that is attached. */
+void atoll_session_keep_only(const PyInterpreterState *interp);
+/* Whether this one was the innermost at that time: where it was opened nobody is left to go back to (py/child.h). */
+bool atoll_session_is_cut(const atoll_session *s);
+
 /* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
  * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */
 atoll_message atoll_spare_take(void);

@@ -45,6 +45,7 @@
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static atoll_cond wake;
 static bool started;
+static bool over; /* the main thread has ended, and the process is to end with its last thread */
 static _Atomic(bool) asleep = true;
 static _Atomic(atoll_entry *) watched;
 static atoll_entry *
@@ -170,15 +171,15 @@ static void interrupt_call(void) {
 
 static void watch(void *Py_UNUSED(arg)) {
     atoll_mutex_lock(&lock);
-    for (;;) {
+    while (!over) {
         atomic_store(&asleep, true);
-        while (atomic_load(&asleep) && atomic_load(&watched) == NULL) {
+        while (!over && atomic_load(&asleep) && atomic_load(&watched) == NULL) {
             atoll_cond_wait(&wake, &lock);
         }
         atomic_store(&asleep, false);
         int idle = 0;
         int waiting = 0; /* for how many ticks a signal has */
-        while (idle < PATIENCE) {
+        while (!over && idle < PATIENCE) {
             atoll_mutex_unlock(&lock);
             atoll_sleep(TICK);
             atoll_mutex_lock(&lock);
@@ -207,6 +208,7 @@ static void watch(void *Py_UNUSED(arg)) {
             }
         }
     }
+    atoll_mutex_unlock(&lock);
 }
 
 void atoll_signals_watch(atoll_entry *entry) {
@@ -240,10 +242,22 @@ void atoll_signals_forget(void) {
     atoll_mutex_unlock(&lock);
 }
 
-void atoll_signals_after_fork(void) {
-    atoll_mutex_init(&lock);
-    winding = NULL;
-    atoll_redirect_after_fork();
-    started = false;
-    atomic_store(&asleep, true);
+void atoll_signals_end(void) {
+    atoll_mutex_lock(&lock);
+    over = true;
+    if (started) {
+        atoll_cond_broadcast(&wake);
+    }
+    atoll_mutex_unlock(&lock);
+}
+
+void atoll_signals_fork(atoll_fork_moment when) {
+    atoll_mutex_fork(&lock, when);
+    if (when == ATOLL_FORK_CHILD) {
+        atoll_redirect_after_fork();
+        winding = NULL;
+        started = over = false;
+        atomic_store(&asleep, true);
+        atomic_store(&watched, NULL);
+    }
 }

@@ -8,7 +8,9 @@
 void atoll_signals_watch(atoll_entry *entry);
 /* Returns when the watcher holds no pointer to an entry that is no longer watched. */
 void atoll_signals_forget(void);
-void atoll_signals_after_fork(void);
+/* The process's main thread ends before the process: in a child that another thread has forked, say.  The watcher, too. */
+void atoll_signals_end(void);
+void atoll_signals_fork(atoll_fork_moment when);
 /* On the main thread: entry is where it winds an interpreter down, whose gate is shut already; NULL when that is over.  Returns
  * what it was before. */
 atoll_entry *atoll_signals_wind_down(atoll_entry *entry);

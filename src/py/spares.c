@@ -39,14 +39,16 @@ static uint32_t wanted;
 static atoll_blueprint print; /* of those to come */
 static bool started;          /* the thread */
 static bool making;
-static bool fork_prepared;
+static bool changed_ready;
 static double last_taken; /* on the monotonic clock */
 
-static void after_fork(void) {
-    atoll_mutex_init(&lock);
-    ready = NULL;
-    ready_count = wanted = 0;
-    started = making = false;
+void atoll_spares_fork(atoll_fork_moment when) {
+    atoll_mutex_fork(&lock, when);
+    if (when == ATOLL_FORK_CHILD) {
+        ready = NULL;
+        ready_count = wanted = 0;
+        started = making = changed_ready = false;
+    }
 }
 
 static int copy_message(atoll_message *to, const atoll_message *from) {
@@ -164,10 +166,9 @@ static void keep_ready(void *Py_UNUSED(arg)) {
 
 int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like) {
     atoll_mutex_lock(&lock);
-    if (!fork_prepared) {
+    if (!changed_ready) {
         atoll_cond_init(&changed);
-        atoll_at_fork_child(after_fork);
-        fork_prepared = true;
+        changed_ready = true;
     }
     atoll_blueprint_clear(&print);
     print = *like;

@@ -7,12 +7,20 @@
 #include "py/worker.h"
 
 #include "port/port.h"
+#include "py/child.h"
 #include "py/run.h"
 
 #include <stdlib.h>
 
 #define LARGE_CHUNK 256
 #define CHUNK_SECONDS 0.010 /* so long a worker works at a chunk that may be divided */
+
+/* What was called is over: does not return in a child that was forked in it, where there is no pool. */
+static void check_forked(const atoll_task *task) {
+    if (atoll_pool_is_foreign(task->pool)) {
+        atoll_child_ends(PyErr_Occurred() != NULL);
+    }
+}
 
 /* Encodes an exception; of a chunk, in a pair with the results so far. */
 static int encode_raised(atoll_state *state, PyObject *exc, PyObject *so_far, atoll_message *result) {
@@ -218,6 +226,7 @@ static atoll_outcome run_chunk(atoll_state *state, atoll_task *task, PyObject *c
         return capture(state, NULL, result, error);
     }
     PyObject *results = call_each(state, task, callable, items);
+    check_forked(task);
     atoll_outcome outcome = ATOLL_OUT_RESULT;
     if (PyErr_Occurred()) {
         outcome = capture(state, results, result, error);
@@ -253,6 +262,7 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
             value = PyObject_Vectorcall(callable, args->stack,
                                         (size_t)args->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args->kwnames);
         }
+        check_forked(task);
         remains->value = value;
         if (value == NULL) {
             outcome = capture(state, NULL, result, error);
@@ -274,6 +284,9 @@ atoll_outcome atoll_task_run(atoll_entry *entry, atoll_task *task, atoll_message
     }
     bool marked = atoll_run_begin(entry);
     atoll_outcome outcome = run(state, task, result, error, remains);
+    if (atoll_pool_is_foreign(task->pool)) { /* forked somewhere else than in the call itself */
+        atoll_child_ends(false);
+    }
     atoll_run_end(entry, marked);
     return outcome;
 }

@@ -1,4 +1,4 @@
-"""The end of a process that has pools, forks with pools, and Ctrl-C.
+"""The end of a process that has pools, and Ctrl-C.
 
 Each case runs in a child process, which must end by itself with the right exit status, without a crash.
 """
@@ -171,33 +171,3 @@ print("waiting", flush=True)
             child.communicate(timeout=60)
         assert child.returncode is not None
         assert child.returncode >= 0 or child.returncode == -signal.SIGINT
-
-
-class TestFork:
-    def test_child(self):
-        """In a forked child, the parent's pool refuses, and nothing hangs."""
-        source = """
-import warnings
-warnings.simplefilter("ignore")
-pool = atoll.InterpreterPoolExecutor(1)
-done = pool.submit(pow, 2, 3)
-done.result()
-pool.shutdown()  # CPython may crash in a child that is forked beside other interpreters
-pool = atoll.InterpreterPoolExecutor(1)
-child = os.fork()
-if child == 0:
-    assert done.result() == 8
-    try:
-        pool.submit(pow, 2, 3)
-    except RuntimeError as error:
-        assert "parent" in str(error), error
-    else:
-        os._exit(1)
-    pool.shutdown()
-    os._exit(0)
-status = os.waitpid(child, 0)[1]
-assert pool.submit(pow, 2, 4).result() == 16
-pool.shutdown()
-print(status)
-"""
-        check_ended(run_python(PREPARE + source), 0, "0\n", clean=True)

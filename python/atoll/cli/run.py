@@ -15,8 +15,7 @@ Run a script, or a module as a script, in a fresh interpreter, as `python SCRIPT
 its own __main__, sys.argv, sys.path[0] and exit status. It runs on the process's main thread, so Ctrl-C reaches it.
 """
 _EPILOG = """\
-Everything after SCRIPT or MODULE belongs to it. What no interpreter but the main one can do, it cannot do either:
-os.fork().
+Everything after SCRIPT or MODULE belongs to it.
 """
 _MODES = ("isolate", "strict", "shared")
 
@@ -76,7 +75,7 @@ def main(options: argparse.Namespace, arguments: list[str]) -> int:
             return 2
     # The new interpreter has no sys.path[0]; this one's is that of `python -m atoll`, the current directory.
     path = sys.path[:] if sys.flags.safe_path else sys.path[1:]
-    interp = atoll.create(extensions=options.extensions)
+    interp = atoll.create(extensions=options.extensions, fork=True)
     status = interp.call(run_there.run, options.script, options.module, arguments, path)
     try:
         interp.close()

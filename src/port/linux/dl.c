@@ -3,6 +3,11 @@
  * What glibc has no call for is read from the dynamic sections of the libraries that are loaded: the list of a
  * library's dependencies.  That is done in dl_iterate_phdr(), whose lock keeps libraries from being unloaded
  * meanwhile.  No lock of Atoll's is held while the dynamic linker runs, because it runs constructors.
+ *
+ * Forks.  In a forked child the dynamic linker is as another thread left it: what it was changing is half changed, and the lock
+ * of dl_iterate_phdr() stays taken.  So threads count themselves while they are inside, and a fork waits until
+ * nobody is: others wait outside meanwhile, but a thread that is inside already may go on to call it from a
+ * constructor.  A constructor may take long, or wait for what the forking thread has; so the fork waits for a moment only.
  */
 #include "port/port.h"
 
@@ -11,6 +16,51 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define FORK_PATIENCE 1.0 /* seconds */
+#define FORK_LOOK 0.0002  /* it looks so often */
+
+static _Atomic(uint32_t) inside;  /* threads in the dynamic linker, or about to look whether they may */
+static _Atomic(uint32_t) forking; /* 1: a thread is going to fork */
+static _Thread_local unsigned nested;
+
+static void enter(void) {
+    if (nested++ != 0) {
+        return;
+    }
+    for (;;) {
+        atomic_fetch_add(&inside, 1);
+        if (atomic_load(&forking) == 0) {
+            return;
+        }
+        atomic_fetch_sub(&inside, 1);
+        (void)atoll_word_wait(&forking, 1, 1e18);
+    }
+}
+
+static void leave(void) {
+    if (--nested == 0) {
+        atomic_fetch_sub(&inside, 1);
+    }
+}
+
+void atoll_dl_fork(atoll_fork_moment when) {
+    uint32_t own = nested != 0;
+    if (when == ATOLL_FORK_BEFORE) {
+        atomic_store(&forking, 1);
+        for (double until = atoll_clock() + FORK_PATIENCE;
+             atomic_load(&inside) > own && atoll_clock() < until;) {
+            atoll_sleep(FORK_LOOK);
+        }
+        return;
+    }
+    atomic_store(&forking, 0);
+    if (when == ATOLL_FORK_PARENT) {
+        atoll_word_wake(&forking, INT32_MAX);
+    } else {
+        atomic_store(&inside, own);
+    }
+}
 
 static int program_argc;
 static char *no_arguments[] = {NULL};
@@ -40,7 +90,9 @@ void *atoll_dl_open(const char *path, int flags, char *why, size_t why_size) {
 }
 
 void *atoll_dl_open_as(const char *path, int native_flags, char *why, size_t why_size) {
+    enter();
     void *handle = dlopen(path, native_flags);
+    leave();
     if (handle == NULL) {
         const char *text = dlerror();
         (void)snprintf(why, why_size, "%s", text != NULL ? text : "the dynamic linker does not say why");
@@ -48,7 +100,11 @@ void *atoll_dl_open_as(const char *path, int native_flags, char *why, size_t why
     return handle;
 }
 
-void atoll_dl_close(void *handle) { (void)dlclose(handle); }
+void atoll_dl_close(void *handle) {
+    enter();
+    (void)dlclose(handle);
+    leave();
+}
 
 void *atoll_dl_symbol(void *handle, const char *name) { return dlsym(handle, name); }
 
@@ -64,7 +120,12 @@ size_t atoll_dl_symbol_size(const void *address) {
     return 0;
 }
 
-void *atoll_dl_loaded(const char *name) { return dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD); }
+void *atoll_dl_loaded(const char *name) {
+    enter();
+    void *handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
+    leave();
+    return handle;
+}
 
 uintptr_t atoll_dl_base(void *handle, const char **path) {
     struct link_map *map = NULL;
@@ -98,5 +159,8 @@ static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
 }
 
 bool atoll_dl_any_data(bool (*look)(const void *start, size_t size, void *context), void *context) {
-    return dl_iterate_phdr(look_at_data, &(data_search){look, context}) != 0;
+    enter();
+    bool found = dl_iterate_phdr(look_at_data, &(data_search){look, context}) != 0;
+    leave();
+    return found;
 }

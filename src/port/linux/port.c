@@ -218,13 +218,16 @@ int atoll_thread_exit_init(void (*destroy)(void *)) {
 
 void atoll_thread_at_exit(void *value) { pthread_setspecific(exit_key, value); }
 
-void atoll_at_fork_child(void (*run)(void)) { pthread_atfork(NULL, NULL, run); }
-
 void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_child)(void)) {
     pthread_atfork(take, give_parent, give_child);
 }
 
 _Noreturn void atoll_process_exit(int status) { _exit(status); }
+
+_Noreturn void atoll_process_abandon(const char *text, int status) {
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    _exit(written >= 0 ? status : status + 1);
+}
 
 void atoll_signal_handlers(uintptr_t handlers[ATOLL_SIGNALS]) {
     for (int number = 0; number < ATOLL_SIGNALS; number++) {

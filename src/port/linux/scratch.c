@@ -30,6 +30,8 @@ static struct {
 } verdicts[REMEMBERED];
 static size_t nverdicts;
 
+void atoll_scratch_fork(atoll_fork_moment when) { atoll_mutex_fork(&verdicts_lock, when); }
+
 /* 1, 0, or -1: not tried yet. */
 static int remembered(const char *directory) {
     int verdict = -1;
