@@ -131,7 +131,10 @@ void atoll_join_threads(void) {
     if (threading == NULL) {
         return;
     }
-    end_main_thread(threading);
+    if (PyInterpreterState_Get() !=
+        PyInterpreterState_Main()) { /* there _shutdown() does it, and nothing after that */
+        end_main_thread(threading);
+    }
     PyObject *done = PyObject_CallMethod(threading, "_shutdown", NULL);
     if (done == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyErr_Clear(); /* Ctrl-C: whoever ends the interpreter hears of it */
