@@ -11,6 +11,12 @@
  * PyInterpreterState_Main() return, and when they were changed, these two have to return what was written; otherwise all
  * is put back.  In a forked child nobody else reads or writes them at that time, so this is a proof.
  *
+ * One more word has the main interpreter: PyGILState_Ensure() attaches a thread that has no thread state to what it points to,
+ * and so does much of CPython (tracemalloc).  Where another interpreter becomes the main one, it has to be
+ * changed, too, or such a thread would wait for a GIL that nobody gives back.  No function returns it in every version.
+ * But the main interpreter's state is part of the runtime's, and in front of that no other word but these three points to it: if
+ * there is exactly one besides the two, it is that one.  Else it is left alone.
+ *
  * No thread state is needed, nothing is allocated and no lock is taken, as in a signal handler.
  */
 #include "py/runtime_list.h"
@@ -76,6 +82,28 @@ void atoll_runtime_list_hide(void) {
 
 size_t atoll_runtime_list_place(void) { return atomic_load(&place); }
 
+/* What threads without a thread state are attached to: another interpreter instead of the one that was main. */
+static void redirect_gil_state(const PyInterpreterState *was, PyInterpreterState *now) {
+    uintptr_t begin = (uintptr_t)atoll_runtime;
+    uintptr_t inside = (uintptr_t)was;
+    if (inside <= begin || inside >= begin + atomic_load(&size)) {
+        return;
+    }
+    reference *found = NULL;
+    for (size_t at = 0; at + sizeof(reference) <= inside - begin; at += sizeof(reference)) {
+        reference *word = links_at(at);
+        if (atomic_load_explicit(word, memory_order_relaxed) == was) {
+            if (found != NULL) {
+                return;
+            }
+            found = word;
+        }
+    }
+    if (found != NULL) {
+        atomic_store(found, now);
+    }
+}
+
 bool atoll_runtime_list_keep_only(PyInterpreterState *interp) {
     PyInterpreterState *head = PyInterpreterState_Head();
     PyInterpreterState *oldest = PyInterpreterState_Main();
@@ -89,6 +117,9 @@ bool atoll_runtime_list_keep_only(PyInterpreterState *interp) {
     atomic_store(&links[0], interp);
     atomic_store(&links[1], interp);
     if (PyInterpreterState_Head() == interp && PyInterpreterState_Main() == interp) {
+        if (interp != oldest) {
+            redirect_gil_state(oldest, interp);
+        }
         return true;
     }
     atomic_store(&links[0], head);

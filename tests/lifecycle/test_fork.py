@@ -416,6 +416,26 @@ with atoll.create(fork=True) as one:
 """)
         check_ended(done, 0, "(1, [1, 2])\n")
 
+    def test_while_main_is_busy(self):
+        """Nothing in the child waits for the GIL of the main interpreter, which nobody gives back there."""
+        done = run("""
+def task():
+    import os, signal
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        use()
+        os._exit(4)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.setswitchinterval(100)
+with atoll.create(fork=True) as one:
+    future = one.submit(task)
+    while not future.done():
+        pass
+    print(future.result())
+""")
+        check_ended(done, 0, "4\n")
+
     def test_extensions(self, corpus):
         """Clones of before and new ones in the child."""
         done = run(f"""
