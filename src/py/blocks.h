@@ -2,7 +2,6 @@
 #ifndef ATOLL_PY_BLOCKS_H
 #define ATOLL_PY_BLOCKS_H
 
-#include "port/port.h"
 #include "py/arena.h"
 
 #include <stdbool.h>

@@ -43,9 +43,6 @@
  */
 #include "py/fork.h"
 
-#include "core/clones.h"
-#include "core/registry.h"
-#include "port/port.h"
 #include "py/arena.h"
 #include "py/blocks.h"
 #include "py/lifecycle_internal.h"

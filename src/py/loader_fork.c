@@ -5,9 +5,10 @@
  * forking thread has, so it is taken only if it is free; if it is not, the list of its clones may be half changed, and
  * the child loads no more of them.
  */
+#include "py/loader_internal.h"
+
 #include "core/natives.h"
 #include "core/registry.h"
-#include "py/loader_internal.h"
 
 /* Of the process that is being forked; the thread that forks has the locks. */
 static atoll_loader *mine;

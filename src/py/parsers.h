@@ -2,8 +2,9 @@
 #ifndef ATOLL_PY_PARSERS_H
 #define ATOLL_PY_PARSERS_H
 
+#include "py/compat.h" /* first: Python.h wants to be */
+
 #include "port/port.h"
-#include "py/compat.h"
 
 #include <stdbool.h>
 
