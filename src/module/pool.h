@@ -19,7 +19,7 @@ typedef struct {
 } atoll_pool_object;
 
 /* The exception for what is asked of a pool that is broken: a new reference, or NULL with an exception. */
-PyObject *atoll_pool_broken(atoll_pool_object *pool);
+PyObject *atoll_pool_broken(atoll_pool_object *self);
 /* The state behind a pool; NULL with an exception when its module was cleared. */
 atoll_state *atoll_pool_state(atoll_pool_object *pool);
 /* A future for a task, whose reference it takes over, also on failure. */

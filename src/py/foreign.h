@@ -46,7 +46,7 @@ void atoll_foreign_ended(atoll_foreign *foreign);
 /* Holds its lock while the process is forked; in the child it is the only one, and only the calling thread is left. */
 void atoll_foreign_fork(atoll_foreign *foreign, atoll_fork_moment when);
 /* In a forked child: how many interpreters have clones, or could. */
-void atoll_foreign_count(int interpreters);
+void atoll_foreign_count(int count);
 
 /* PyModule_FromDefAndSpec2() for a definition in a clone: whether it declares support does not matter. */
 PyObject *atoll_foreign_module_from(atoll_foreign *foreign, PyModuleDef *definition, PyObject *spec,

@@ -334,7 +334,7 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
         result = load_original(c, info, spec, &module);
     }
     if (result == ATOLL_INIT_OTHER) {
-        bool is_cloned;
+        bool is_cloned = false;
         result = load_clone(c, info, spec, &module, &is_cloned);
         if (!is_cloned && atoll_module_may_declare(info)) {
             result = load_uncloned(c, info, spec, &module);
