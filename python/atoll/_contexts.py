@@ -8,6 +8,7 @@ does the work, with the contexts that it makes.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor, thread
 
 from . import _atoll
@@ -79,11 +80,17 @@ class ContextPool:
         make: Any = _Workers
         self._inner = make(max_workers, name, initializer, initargs, prepare=prepare)
         self._inner.BROKEN = executor.BROKEN
+        self._process = os.getpid()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule a call."""
         future: Future[Any] = self._inner.submit(fn, *args, **kwargs)
         return future
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its threads are those of the process that this one was forked from."""
+        return os.getpid() != self._process
 
     @property
     def is_shut(self) -> bool:
