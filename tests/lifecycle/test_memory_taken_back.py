@@ -90,8 +90,12 @@ print(ext_keeps.meet(int))
 """)
         check_ended(done, 0, "Type0\n", clean=True)
 
-    def test_library_that_was_given_an_object(self):
-        done = run_script("""
+    def test_library_that_was_given_an_object(self, tmp_path):
+        """A plain one: it lies where nothing is imported from, or it would be cloned."""
+        prefix = f"import shutil\nLIBRARY = shutil.copy(LIBRARY, {str(tmp_path)!r})\n"
+        done = run_script(
+            prefix
+            + """
 def give():
     import ctypes
     given = {"key": ["value"] * 500}
@@ -112,7 +116,8 @@ library = ctypes.PyDLL(LIBRARY)
 library.lib_keeper_last.restype = ctypes.c_void_p
 words = (ctypes.c_size_t * 3).from_address(library.lib_keeper_last())
 print(words[1] == id(dict), words[2])
-""")
+"""
+        )
         check_ended(done, 0, "True 1\n", clean=True)
 
 

@@ -148,7 +148,7 @@ class TestCall:
                 ping(interp.id, other.id, 10**6)
         finally:
             sys.setrecursionlimit(before)
-        assert "RecursionError" in caught.exconly() and "1000 calls" in caught.exconly()
+        assert "RecursionError" in caught.exconly()
         assert interp.call(current_id) == interp.id
 
     def test_recursion_limit_is_the_interpreters_own(self, interp):
