@@ -3,16 +3,19 @@
     run_tests.py [--suites pytest builtin c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
 
 Each suite runs as its own process: pytest, builtin and conformance once for each Python, in the environment that
-tools/env makes, the others once. builtin are some of pytest's tests in a Python with all modules built in.
-A suite that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the
-summary; it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
+tools/env makes, as many Pythons at once as there are processors, the others once. builtin are some of pytest's
+tests in a Python with all modules built in. A suite that crashes, hangs or cannot be built counts as one failure.
+A Python that cannot be had is named in the summary; it is a failure when it was asked for with ``--py`` or when
+``CI`` is set, where all of them must be covered.
 
 The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
 failed and something passed.
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
+import itertools
 import os
 import re
 import shlex
@@ -69,8 +72,8 @@ def read_counts(line: str) -> dict[str, int] | None:
     return counts
 
 
-def run_suite(name: str, command: list[str]) -> Row:
-    """Run one suite, passing on its output line by line, and count what its closing line says."""
+def run_suite(name: str, command: list[str], mark: str = "") -> Row:
+    """Run one suite, passing on its output line by line, marked, and count what its closing line says."""
     row = Row(name)
     print(f"\n=== {name}: {shlex.join(command)}", flush=True)
     begun = time.monotonic()
@@ -96,7 +99,7 @@ def run_suite(name: str, command: list[str]) -> Row:
     closing = None
     try:
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(mark + line, end="", flush=True)
             if line.strip():
                 # Only the last line counts: a crash after a summary of something else shows none.
                 closing = read_counts(line)
@@ -134,8 +137,8 @@ def has_test_suite(python: Path) -> bool:
     return subprocess.run([python, "-c", source], capture_output=True, check=False).returncode == 0
 
 
-def run_on(version: str, suites: list[str], required: bool, arguments: list[str]) -> list[Row]:
-    """Run the suites that need a Python on this one."""
+def run_on(version: str, suites: list[str], required: bool, arguments: list[str], mark: str) -> list[Row]:
+    """Run the suites that need a Python on this one, and mark their output."""
     names = [name for name in ("pytest", "builtin", "conformance") if name in suites]
     if version in VARIANTS:  # which is what it is for
         names = [name for name in names if name == "pytest"]
@@ -154,16 +157,16 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
     rows = []
     for name in names:
         if name == "pytest":
-            rows.append(run_suite(f"pytest {version}", [str(python), "-m", "pytest", "-q", *arguments]))
+            rows.append(run_suite(f"pytest {version}", [str(python), "-m", "pytest", "-q", *arguments], mark))
         elif name == "builtin":
             host = [str(python), "tests/builtin_host.py", "all"]
             tests = [str(python), "-m", "pytest", "-q", *BUILTIN_TESTS, *arguments]
-            rows.append(run_suite(f"builtin {version}", [*host, *tests]))
+            rows.append(run_suite(f"builtin {version}", [*host, *tests], mark))
         elif not has_test_suite(python):
             note = "this Python came without CPython's tests"
             rows.append(Row(f"conformance {version}", failed=int(required), note=note))
         else:
-            rows.append(run_suite(f"conformance {version}", [str(python), "tools/conformance.py"]))
+            rows.append(run_suite(f"conformance {version}", [str(python), "tools/conformance.py"], mark))
     return rows
 
 
@@ -200,8 +203,21 @@ def main() -> int:
     if {"pytest", "builtin", "conformance"} & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
-    for version in versions:
-        rows += run_on(version, options.suites, required, options.arguments)
+    # Nothing in the tests depends on how fast they are, and much of them waits for child processes.
+    jobs = min(len(os.sched_getaffinity(0)), len(versions))
+    with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
+        rows += itertools.chain.from_iterable(
+            threads.map(
+                lambda version: run_on(
+                    version,
+                    options.suites,
+                    required,
+                    options.arguments,
+                    f"{version}| " if jobs > 1 else "",
+                ),
+                versions,
+            )
+        )
     return print_summary(rows)
 
 
