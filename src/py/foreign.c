@@ -179,7 +179,7 @@ void atoll_foreign_ending(atoll_foreign *f) {
 
 void atoll_foreign_ended(atoll_foreign *f) {
     set_phase(f, ATOLL_FOREIGN_ENDED);
-    atomic_fetch_sub(&interpreters, 1);
+    atomic_fetch_sub(&interpreters, f->has_clones ? 1 : 0);
     while (f->nexits > 0) { /* nobody adds any more */
         f->exits[--f->nexits]();
     }
@@ -428,7 +428,7 @@ static long processors(void *Py_UNUSED(owner)) {
 
 /* ---- */
 
-void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones) {
+void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones) {
     *f = (atoll_foreign){
         .shim = {f,
                  ensure,
@@ -455,11 +455,12 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones) {
                  processors},
         .interp = PyInterpreterState_Get(),
         .clones = clones,
+        .has_clones = has_clones,
         .natives = clones->natives,
     };
     atoll_mutex_init(&f->lock);
     atoll_cond_init(&f->changed);
-    atomic_fetch_add(&interpreters, 1);
+    atomic_fetch_add(&interpreters, has_clones ? 1 : 0);
 }
 
 void atoll_foreign_free(atoll_foreign *f) {

@@ -18,6 +18,7 @@ typedef struct {
     atoll_shim shim; /* what the shim calls; its owner is this struct */
     PyInterpreterState *interp;
     atoll_clones *clones;
+    bool has_clones;        /* or could have: it counts among those that share the processors */
     atoll_natives *natives; /* theirs */
     _Atomic(int) phase;
     _Atomic(long) inside; /* threads that have a thread state here, or are about to ask for one */
@@ -30,8 +31,8 @@ typedef struct {
     atoll_declared *declared;
 } atoll_foreign;
 
-/* For the interpreter that is attached. */
-void atoll_foreign_init(atoll_foreign *foreign, atoll_clones *clones);
+/* For the interpreter that is attached; whether it loads clones. */
+void atoll_foreign_init(atoll_foreign *foreign, atoll_clones *clones, bool has_clones);
 void atoll_foreign_free(atoll_foreign *foreign);
 
 /* Keeps foreign threads out and waits, with the GIL given back, until those that are inside have left.  false: one is

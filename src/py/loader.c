@@ -507,7 +507,7 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
         return NULL;
     }
     loader->clones.forget = atoll_parsers_forget;
-    atoll_foreign_init(&loader->foreign, &loader->clones);
+    atoll_foreign_init(&loader->foreign, &loader->clones, mode != ATOLL_EXTENSIONS_STRICT);
     if (hook(loader) < 0) {
         /* Not freed: a function may have been made that has it.  The interpreter is not going to be used. */
         return NULL;

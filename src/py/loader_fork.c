@@ -57,5 +57,5 @@ void atoll_loaders_fork(atoll_fork_moment when) {
 }
 
 void atoll_loaders_keep_only(const PyInterpreterState *interp) {
-    atoll_foreign_count(mine != NULL && mine->foreign.interp == interp);
+    atoll_foreign_count(mine != NULL && mine->foreign.interp == interp && mine->foreign.has_clones);
 }

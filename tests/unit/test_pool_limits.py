@@ -275,7 +275,8 @@ class TestSubmitToOne:
         interp = atoll.create()
         assert interp.submit(identity, 1).result(PATIENCE) == 1
         interp.close()
-        assert isinstance(interp.submit(identity, 1).exception(PATIENCE), atoll.InterpreterError)
+        with pytest.raises(atoll.InterpreterNotFoundError):
+            interp.submit(identity, 1)
 
     @pytest.mark.parametrize("end", ["close", "__exit__"])
     def test_close_finishes_what_was_submitted(self, end):
