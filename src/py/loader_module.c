@@ -82,14 +82,15 @@ bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info)
     bool found = multi && (atoll_elf_has_pair(elf, ATOLL_OLD_MULTIPLE_INTERPRETERS, UINT64_MAX, supported) ||
                            atoll_elf_has_pair(elf, ATOLL_NEW_MULTIPLE_INTERPRETERS, UINT64_MAX, supported));
 #if ATOLL_HAS_MODULE_EXPORT
+    PyObject *exc = PyErr_GetRaisedException(); /* why it could not be cloned */
     PyObject *name = function_name(info, "PyModExport");
     if (name != NULL && atoll_elf_defines(elf, PyBytes_AS_STRING(name))) {
         /* A slot's number has 16 bits, and flags behind them. */
         found |=
             atoll_elf_has_pair(elf, Py_mod_multiple_interpreters, UINT64_C(0xffffffff0000ffff), supported);
     }
-    PyErr_Clear();
     Py_XDECREF(name);
+    PyErr_SetRaisedException(exc); /* instead of one of the name's */
 #endif
     return found;
 }

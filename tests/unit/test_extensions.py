@@ -70,10 +70,10 @@ class TestDeclared:
         """They are copied as all others, so that nothing of them outlives the interpreter."""
         interps = [make() for _ in range(3)]
         assert len({interp.call(ext_use.call, module, "address") for interp in interps}) == 3
-        assert [interp.call(ext_use.call, module, "bump") for interp in interps] == [1, 1, 1]
-        assert [interp.call(ext_use.call, module, "owner") for interp in interps] == [
-            interp.id for interp in interps
-        ]
+        if module == "ext_declares":  # the other one has no such functions
+            assert [interp.call(ext_use.call, module, "bump") for interp in interps] == [1, 1, 1]
+            owners = [interp.call(ext_use.call, module, "owner") for interp in interps]
+            assert owners == [interp.id for interp in interps]
         [one] = interps[0].call(ext_use.extensions)
         assert (one.module, one.how) == (module, "isolated")
         assert os.path.basename(one.file) == f"{module}{SUFFIX}"
