@@ -6,8 +6,8 @@
  * exclude each other: with the one, the other is refused.
  *
  * Tracing is switched on by Python code, by -X tracemalloc or by PYTHONTRACEMALLOC.  The latter two come before Atoll does.
- * Code is stopped where it begins: the function `start` of _tracemalloc in the main interpreter is replaced, also
- * where `tracemalloc` has got it by then.  Between the look at the list of interpreters and the start, another thread may create one, which
+ * Code is stopped where it begins: the functions `start` and `stop` of _tracemalloc in the main interpreter are replaced, also
+ * where `tracemalloc` has got them by then.  Between the look at the list of interpreters and the start, another thread may create one, which
  * looks whether tracing is on; it is the GIL of main that both need, but for a pool's workers, which look twice.
  * (In an interpreter start() is never allowed: atoll._quirks.)
  */
@@ -20,7 +20,19 @@ const char atoll_tracing_refusal[] =
     "process that has "
     "several (call tracemalloc.stop(); run without -X tracemalloc and PYTHONTRACEMALLOC)";
 
-bool atoll_tracing_refuses(void) { return ATOLL_TRACES_ONE_GIL && atoll_is_tracing(); }
+/* What is known.  CPython is asked by threads with a thread state only: on any other it would wait for the main
+ * interpreter's GIL to answer, which workers must not, and in a forked child's that may never be given back. */
+static _Atomic(bool) is_at_work;
+
+bool atoll_tracing_refuses(void) {
+    if (!ATOLL_TRACES_ONE_GIL) {
+        return false;
+    }
+    if (atoll_thread_state_attached() != NULL) {
+        atomic_store(&is_at_work, atoll_is_tracing());
+    }
+    return atomic_load(&is_at_work);
+}
 
 static bool is_owned(const atoll_entry *entry) { return entry->owned; }
 
@@ -34,32 +46,53 @@ static PyObject *start(PyObject *original, PyObject *args) {
                         "process that has several (close them, shut down pools, call atoll.prewarm(0))");
         return NULL;
     }
-    return PyObject_Call(original, args, NULL);
+    PyObject *result = PyObject_Call(original, args, NULL);
+    (void)atoll_tracing_refuses(); /* it is known now */
+    return result;
 }
 
-static PyMethodDef start_def = {"start", start, METH_VARARGS,
-                                "start($module, nframe=1, /)\n--\n\n"
-                                "Start tracing Python memory allocations."};
+static PyObject *stop(PyObject *original, PyObject *Py_UNUSED(unused)) {
+    PyObject *result = PyObject_CallNoArgs(original);
+    (void)atoll_tracing_refuses();
+    return result;
+}
+
+static PyMethodDef guards[] = {
+    {"start", start, METH_VARARGS,
+     "start($module, nframe=1, /)\n--\n\nStart tracing Python memory allocations."},
+    {"stop", stop, METH_NOARGS, "stop($module, /)\n--\n\nStop tracing Python memory allocations."},
+};
+
+/* Puts one in the place of the module's function, also where `tracemalloc` has got that by now.  0, or -1. */
+static int guard(PyObject *low, PyMethodDef *definition) {
+    PyObject *original = PyObject_GetAttrString(low, definition->ml_name);
+    bool is_first = original != NULL && !(PyCFunction_Check(original) &&
+                                          PyCFunction_GetFunction(original) == definition->ml_meth);
+    PyObject *guarded = is_first ? PyCFunction_New(definition, original) : NULL;
+    int rc = original == NULL || (is_first && guarded == NULL) ? -1 : 0;
+    PyObject *high =
+        guarded != NULL ? PyDict_GetItemString(PyImport_GetModuleDict(), "tracemalloc") : NULL; /* borrowed */
+    if (guarded != NULL) {
+        rc = PyObject_SetAttrString(low, definition->ml_name, guarded);
+    }
+    if (rc == 0 && high != NULL) {
+        rc = PyObject_SetAttrString(high, definition->ml_name, guarded);
+    }
+    Py_XDECREF(guarded);
+    Py_XDECREF(original);
+    return rc;
+}
 
 int atoll_tracing_init(void) {
     if (!ATOLL_TRACES_ONE_GIL) {
         return 0;
     }
     PyObject *low = PyImport_ImportModule("_tracemalloc");
-    PyObject *original = low != NULL ? PyObject_GetAttrString(low, "start") : NULL;
-    bool is_first =
-        original != NULL && !(PyCFunction_Check(original) && PyCFunction_GetFunction(original) == start);
-    PyObject *guarded = is_first ? PyCFunction_New(&start_def, original) : NULL;
-    int rc = guarded != NULL                 ? PyObject_SetAttrString(low, "start", guarded)
-             : original != NULL && !is_first ? 0
-                                             : -1;
-    PyObject *high =
-        guarded != NULL ? PyDict_GetItemString(PyImport_GetModuleDict(), "tracemalloc") : NULL; /* borrowed */
-    if (rc == 0 && high != NULL) {
-        rc = PyObject_SetAttrString(high, "start", guarded);
+    int rc = low != NULL ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < Py_ARRAY_LENGTH(guards); i++) {
+        rc = guard(low, &guards[i]);
     }
-    Py_XDECREF(guarded);
-    Py_XDECREF(original);
     Py_XDECREF(low);
+    (void)atoll_tracing_refuses();
     return rc;
 }
