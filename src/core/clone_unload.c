@@ -18,7 +18,8 @@
  * In a process the threads are still there while destructors run, and may use what has been destroyed; that lasts for
  * an instant, but here it would last.  So as long as a thread that a clone has started is alive, nothing of the above
  * is done: all stay mapped, and are counted, as they do when code in them may be called later: by a library that is
- * known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the end of the
+ * known to call back, as a signal handler, by a hook of Python's (threads that are known to end when they are told to are told
+ * so before: clone_threads.c).  Their destructors then run at the end of the
  * process.  What destructors do is looked at once more before anything is unmapped.
  *
  * All or nothing: a clone that stays may have been given anything by any other one.
@@ -128,6 +129,9 @@ bool atoll_clones_unload(atoll_clones *set) {
     if (set->have_scratch) {
         atoll_scratch_close(&set->scratch);
         set->have_scratch = false;
+    }
+    if (!set->calls_back) {
+        atoll_clones_end_threads(set);
     }
     const char *why = set->calls_back ? "a library that they use may call back" : reason_to_keep(set);
     for (size_t i = 0; why == NULL && i < set->count; i++) {

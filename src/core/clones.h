@@ -94,6 +94,11 @@ void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol
  * stays mapped, so the set and the shim's functions have to stay as well. */
 bool atoll_clones_unload(atoll_clones *set);
 
+/* ---- clone_threads.c ---- */
+
+/* Before that: lets libraries end their threads that are known to do so when they are told to. */
+void atoll_clones_end_threads(atoll_clones *set);
+
 /* A clone that is mapped for an interpreter that is gone; never freed. */
 typedef struct atoll_kept_clone {
     struct atoll_kept_clone *next;

@@ -271,6 +271,31 @@ print(atoll.kept_extensions())
 """)
         check_ended(done, 0, "[]\n", clean=True)
 
+    def test_pool_that_is_told_to_end(self):
+        """Arrow's threads wait for more to do until a destructor ends them."""
+        done = run_script("""
+interp = ext_use.create()
+interp.call(ext_use.call, "ext_arrow_pool", "start")
+interp.call(ext_use.wait_for, "ext_arrow_pool", "idle", 2)
+interp.close()
+print(atoll.kept_extensions())
+""")
+        check_ended(done, 0, "[]\n", clean=True)
+
+    def test_pool_that_is_told_to_end_and_does_not(self):
+        """What runs in it never ends: neither does the close wait for ever, nor is code unmapped."""
+        done = run_script("""
+reader, writer = os.pipe()
+interp = ext_use.create()
+interp.call(ext_use.call, "ext_arrow_pool", "occupy", reader)
+interp.call(ext_use.wait_for, "ext_arrow_pool", "idle", 1)
+interp.close()
+print(["threads" in one.reason for one in atoll.kept_extensions()])
+os.close(writer)
+ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+""")
+        check_ended(done, 0, "[True]\n", clean=True)
+
 
 class TestKeys:
     """PyThread_tss_create()"""
