@@ -52,13 +52,11 @@ static int end_all(atoll_state *state, bool (*want)(const atoll_entry *)) {
     atoll_entry *entry;
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, want)) != NULL;) {
         below = entry->id;
-        long long stray = 0;
         bool ended;
         if (atoll_entry_is_open(entry)) {
-            ended = atoll_interp_close_now(state, entry) == 0;
+            ended = atoll_interp_close(state, entry) == 0;
         } else {
-            ended = atomic_exchange(&entry->zombie, false) &&
-                    atoll_interp_end(entry, 0, &stray) == ATOLL_END_DONE;
+            ended = atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry) == ATOLL_END_DONE;
         }
         if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             PyErr_WriteUnraisable(NULL);

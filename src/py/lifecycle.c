@@ -8,8 +8,8 @@
  * create   detach; lock; Py_NewInterpreterFromConfig; entry with a shut gate; loader; bootstrap of atoll._atoll; site;
  *          open the gate; unlock; attach.  On failure the half-made interpreter is ended as any other before the caller
  *          hears of it.
- * close    shut the gate (refused while a session is inside); attach; refuse and reopen when threads
- *          are left that nobody would join; delete all cached thread states; join threads and run exit functions,
+ * close    shut the gate (refused while a session is inside); attach; refuse and reopen when a foreign thread
+ *          is still inside; delete all cached thread states; join threads and run exit functions,
  *          while foreign threads may still enter; keep those out; stop daemon threads; lock;
  *          Py_EndInterpreter; unlock; swap back; forget the entry.
  * zombie   an interpreter whose objects' memory is still seen from elsewhere (memoryview) is closed for
@@ -38,8 +38,6 @@
 #include "core/queue.h"
 
 #include <stdlib.h>
-
-#define PATIENCE 0.5 /* seconds in which a thread has to become known to threading, or be gone */
 
 static struct {
     atoll_mutex lock;
@@ -177,8 +175,7 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
 /* One that could not be made ready, its gate shut.  Code has run in it, which may have started threads: it ends as any other,
  * and is tried again later when it cannot end now. */
 static void end_failed(atoll_entry *entry) {
-    long long stray = 0;
-    if (atoll_interp_end(entry, PATIENCE, &stray) >= ATOLL_END_STRAY) {
+    if (atoll_interp_end(entry) >= ATOLL_END_BUSY) {
         atomic_store(&entry->zombie, true);
         atoll_interp_sweep_later();
     }
@@ -402,7 +399,7 @@ static void end_locked(atoll_entry *entry, PyThreadState *mine) {
     atoll_registry_remove(entry);
 }
 
-atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long *stray) {
+atoll_end_result atoll_interp_end(atoll_entry *entry) {
     PyThreadState *here = atoll_thread_state_attached();
     PyThreadState *mine = atoll_thread_state(entry);
     if (mine == NULL) {
@@ -414,13 +411,10 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long
     atoll_queues_unbind(entry->id); /* what its items lend from it comes back */
     (void)PyThreadState_Swap(mine);
     atoll_session_housekeeping(entry);
-    bool empty = atoll_loader_shut(entry->loader);
-    *stray = atoll_stray_thread(entry, mine, patience);
-    if (*stray != 0 || !empty) {
-        PyErr_Clear();
+    if (!atoll_loader_shut(entry->loader)) {
         atoll_loader_reopen(entry->loader);
         (void)PyThreadState_Swap(here);
-        return ATOLL_END_STRAY;
+        return ATOLL_END_BUSY;
     }
     /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
     atoll_thread_states_drop(entry, mine);
@@ -464,13 +458,12 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long
 }
 
 bool atoll_interp_end_detached(atoll_entry *entry) {
-    long long stray = 0;
-    atoll_end_result result = ATOLL_END_STRAY;
+    atoll_end_result result = ATOLL_END_BUSY;
     bool shut = atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN;
     if (shut) {
-        result = atoll_interp_end(entry, 0, &stray);
+        result = atoll_interp_end(entry);
     }
-    if (result == ATOLL_END_STRAY || result == ATOLL_END_FAILED) {
+    if (result == ATOLL_END_BUSY || result == ATOLL_END_FAILED) {
         if (shut) {
             atoll_entry_reopen(entry);
         }
@@ -481,7 +474,7 @@ bool atoll_interp_end_detached(atoll_entry *entry) {
     return result == ATOLL_END_DONE;
 }
 
-static int close_interp(atoll_state *from, atoll_entry *entry, double patience) {
+int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
     long long id = (long long)entry->id;
     if (!entry->owned) {
         PyErr_Format(from->error, "cannot close unrecognized interpreter %lld", id);
@@ -509,20 +502,11 @@ static int close_interp(atoll_state *from, atoll_entry *entry, double patience) 
     case ATOLL_CLOSE_BEGUN:
         break;
     }
-    long long stray = 0;
-    switch (atoll_interp_end(entry, patience, &stray)) {
-    case ATOLL_END_STRAY:
+    switch (atoll_interp_end(entry)) {
+    case ATOLL_END_BUSY:
         atoll_entry_reopen(entry);
-        if (stray > 0) {
-            PyErr_Format(from->error,
-                         "cannot close interpreter %lld: thread %lld still runs in it and was not started by "
-                         "threading",
-                         id, stray);
-        } else { /* before it has an ident, or inside of Py_AddPendingCall() */
-            PyErr_Format(from->error,
-                         "cannot close interpreter %lld: a thread of an extension module is still inside",
-                         id);
-        }
+        PyErr_Format(from->error,
+                     "cannot close interpreter %lld: a thread of an extension module is still inside", id);
         return -1;
     case ATOLL_END_FAILED:
         atoll_entry_reopen(entry);
@@ -534,10 +518,6 @@ static int close_interp(atoll_state *from, atoll_entry *entry, double patience) 
     atoll_interp_sweep(from);         /* of what only its objects used */
     return PyErr_Occurred() ? -1 : 0; /* Ctrl-C, while it was waited for its threads */
 }
-
-int atoll_interp_close(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, PATIENCE); }
-
-int atoll_interp_close_now(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, 0); }
 
 /* Ctrl-C where no exception can be raised: once more, for whoever comes next. */
 static void put_off(void) {
@@ -551,7 +531,7 @@ void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry) {
     atoll_entry_retain(entry);
     if (atoll_entry_remove_user(entry) && atoll_entry_is_open(entry)) {
         PyObject *exc = PyErr_GetRaisedException();
-        if (entry->interp == from->interp || atoll_interp_close_now(from, entry) < 0) {
+        if (entry->interp == from->interp || atoll_interp_close(from, entry) < 0) {
             put_off();
             atoll_interp_sweep_later();
         }
@@ -578,7 +558,7 @@ void atoll_interp_sweep(atoll_state *from) {
     atoll_entry *entry;
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_unused)) != NULL;) {
         below = entry->id;
-        if (entry->interp == from->interp || atoll_interp_close_now(from, entry) < 0) {
+        if (entry->interp == from->interp || atoll_interp_close(from, entry) < 0) {
             put_off();
             atoll_interp_sweep_later(); /* still running: the next sweep tries again */
         }
@@ -586,9 +566,8 @@ void atoll_interp_sweep(atoll_state *from) {
     }
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_dead_zombie)) != NULL;) {
         below = entry->id;
-        long long stray = 0;
         /* Whoever resets the mark ends it; atoll_interp_end marks it again if views are left. */
-        if (atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry, 0, &stray) >= ATOLL_END_STRAY) {
+        if (atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry) >= ATOLL_END_BUSY) {
             atomic_store(&entry->zombie, true);
         }
         put_off();

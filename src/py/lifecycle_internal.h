@@ -12,13 +12,10 @@ void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
 void atoll_lifecycle_unlock(void);
 void atoll_lifecycle_fork(atoll_fork_moment when);
 
-typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_STRAY, ATOLL_END_FAILED } atoll_end_result;
+typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_BUSY, ATOLL_END_FAILED } atoll_end_result;
 
-/* The gate is shut.  Attaches, checks, ends, comes back to where it was, which may be without a thread state; patience as for
- * atoll_stray_thread().  STRAY (with the ident of the thread) and FAILED (with an exception): nothing was done, the gate may be opened again. */
-atoll_end_result atoll_interp_end(atoll_entry *entry, double patience, long long *stray);
-
-/* As atoll_interp_close(), for who tries again later: without patience with threads that begin or end. */
-int atoll_interp_close_now(atoll_state *from, atoll_entry *entry);
+/* The gate is shut.  Attaches, checks, ends, comes back to where it was, which may be without a thread state.  BUSY (a foreign
+ * thread is inside) and FAILED (with an exception): nothing was done, the gate may be opened again. */
+atoll_end_result atoll_interp_end(atoll_entry *entry);
 
 #endif

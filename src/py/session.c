@@ -272,16 +272,6 @@ PyThreadState *atoll_thread_state(atoll_entry *entry) {
     return tstate;
 }
 
-bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate) {
-    atoll_mutex_lock(&entry->lock);
-    atoll_cached *node = entry->cached;
-    while (node != NULL && node->tstate != tstate) {
-        node = node->next;
-    }
-    atoll_mutex_unlock(&entry->lock);
-    return node != NULL;
-}
-
 /* Gives an interpreter a thread state that no OS thread has: the next session there, or its end, deletes it.  A NULL
  * from CPython (out of memory) is passed over: then the interpreter is of no use, which the next attempt finds. */
 static void leave_placeholder(atoll_entry *entry) {

@@ -5,11 +5,12 @@
  *
  *   cached ones of Atoll's sessions    deleted before (session.c)
  *   of threads that a library started  kept out before (foreign.c)
- *   that threading knows               joined, or, when they are daemons, interrupted: SystemExit is raised in them, and
+ *   that threading joins               joined
+ *   all others                         daemons, and what _thread or C has started, which the end of a process treats as such:
+ *                                      interrupted.  SystemExit is raised in them, and
  *                                      what waits in Atoll is woken.  One that does not end within a
  *                                      moment, because it is inside a system call say, keeps its interpreter's
  *                                      memory: the interpreter is closed for everybody, and ended later or never
- *   that nobody knows                  the close is refused: they were started with _thread or in C
  *
  * No lock is held: the threads need the GIL to end, and perhaps the lifecycle lock.
  */
@@ -29,69 +30,6 @@ static PyObject *loaded_module(const char *name) {
     Py_XDECREF(key);
     PyErr_Clear();
     return module;
-}
-
-/* The threads that threading knows, as a list of their idents; NULL with an exception.  As it keeps them, not as
- * threading.enumerate() tells: debuggers hide their own threads there. */
-static PyObject *known_threads(void) {
-    PyObject *threading = loaded_module("threading");
-    PyObject *active = threading != NULL ? PyObject_GetAttrString(threading, "_active") : NULL;
-    PyObject *idents = active != NULL && PyDict_Check(active) ? PyDict_Keys(active) : NULL;
-    if (threading == NULL) {
-        idents = PyList_New(0);
-    } else if (idents == NULL && !PyErr_Occurred()) {
-        PyErr_SetString(PyExc_TypeError, "threading._active is not a dict");
-    }
-    Py_XDECREF(active);
-    Py_XDECREF(threading);
-    return idents;
-}
-
-static bool is_among(PyObject *idents, unsigned long thread) {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(idents); i++) {
-        PyObject *ident = PyList_GET_ITEM(idents, i);
-        if (PyLong_Check(ident) && PyLong_AsUnsignedLong(ident) == thread) {
-            return true;
-        }
-        PyErr_Clear();
-    }
-    return false;
-}
-
-/* A thread state that is nobody's, or NULL.  Runs no Python code: with the GIL given back, a thread that ends would take its
- * thread state out of the list while that is walked. */
-static PyThreadState *find_stray(atoll_entry *entry, PyThreadState *mine, PyObject *idents) {
-    PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp);
-    while (t != NULL &&
-           (t == mine || atoll_thread_state_is_cached(entry, t) || is_among(idents, t->thread_id))) {
-        t = PyThreadState_Next(t);
-    }
-    return t;
-}
-
-long long atoll_stray_thread(atoll_entry *entry, PyThreadState *mine, double patience) {
-    unsigned long last = 0;
-    for (double deadline = atoll_clock() + patience;;) {
-        PyObject *idents = known_threads();
-        if (idents == NULL) {
-            return -1;
-        }
-        PyThreadState *stray = find_stray(entry, mine, idents);
-        Py_DECREF(idents); /* of integers: that runs no code */
-        if (stray == NULL) {
-            return 0;
-        }
-        if (stray->thread_id != last) {
-            last = stray->thread_id;
-            deadline = atoll_clock() + patience;
-        }
-        if (atoll_clock() >= deadline) {
-            return last != 0 ? (long long)last : -1; /* 0: one that has not begun to run */
-        }
-        (void)PyEval_SaveThread();
-        atoll_sleep(POLL);
-        PyEval_RestoreThread(mine);
-    }
 }
 
 static PyObject *do_nothing(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)) { Py_RETURN_NONE; }

@@ -9,9 +9,6 @@
 
 /* All of them: entry's interpreter is attached through `mine`, its gate shut. */
 
-/* The ident of a thread that threading does not know, 0 when there is none, -1 when that cannot be told.  A thread that
- * begins or ends is not known either, so each gets `patience` seconds; the GIL is given back meanwhile. */
-long long atoll_stray_thread(atoll_entry *entry, PyThreadState *mine, double patience);
 /* Waits for threading's threads that are not daemons, once and for all. */
 void atoll_join_threads(void);
 /* Calls what was given to atexit, and forgets it. */

@@ -262,27 +262,61 @@ print("end")
     assert "Error" not in done.stderr, done.stderr
 
 
-def test_not_known_to_threading():
-    """A thread of _thread's is nobody's to end: the close is refused, as often as it is tried, until it is gone."""
-    done = run_python("""
-import atoll, os
+# Threads that threading does not know, as the end of a process takes them: for daemons.
+UNKNOWN = """
+import atoll, os, time
 reader, writer = os.pipe()
-interp = atoll.create()
-interp.exec(f'''
-import _thread, os
-_thread.start_new_thread(lambda: os.read({reader}, 1), ())
-''')
-for _ in range(2):
-    try:
-        interp.close()
-    except atoll.InterpreterError as error:
-        print("was not started by threading" in str(error))
-assert interp.call(len, "abc") == 3
+def loop():
+    import time
+    while True:
+        time.sleep(0.001)
+def start(function, *args):
+    import _thread
+    _thread.start_new_thread(function, args)
+"""
+
+
+def test_not_known_to_threading():
+    """One of _thread's is interrupted; one that does not hear of it keeps nothing but the interpreter's memory."""
+    done = run_python(
+        UNKNOWN
+        + """
+for function, *args in [(loop,), (os.read, reader, 1)]:
+    interp = atoll.create()
+    interp.call(start, function, *args)
+    interp.close()
+    assert atoll.list_all() == [atoll.get_main()]
 os.write(writer, b"!")
-interp.close()
+while len(os.listdir("/proc/self/task")) > 2:  # this one, and the one that watches for signals
+    time.sleep(0.001)
+atoll.create().close()
 print("end")
-""")
-    check_ended(done, 0, "True\nTrue\nend\n", clean=True)
+"""
+    )
+    check_ended(done, 0, "end\n", clean=True)
+
+
+def test_not_known_to_threading_in_a_worker():
+    """A worker that is replaced, or whose pool is shut down, takes such threads with it."""
+    done = run_python(
+        UNKNOWN
+        + """
+with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=1) as pool:
+    for _ in range(3):
+        pool.submit(start, loop).result()
+while atoll.list_all() != [atoll.get_main()]:
+    time.sleep(0.001)
+print("end")
+"""
+    )
+    check_ended(done, 0, "end\n", clean=True)
+
+
+def test_not_known_to_threading_at_exit():
+    """An interpreter that is left open with such a thread does not keep the process."""
+    done = run_python(UNKNOWN + 'interp = atoll.create()\ninterp.call(start, loop)\nprint("end")')
+    check_ended(done, 0, "end\n")
+    assert "still inside" not in done.stderr
 
 
 def test_hidden_threads():
