@@ -45,18 +45,42 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """Load InterpreterPoolExecutor, or the module that it is also in."""
+        """Load InterpreterPoolExecutor, or a module of the package."""
         if name == "InterpreterPoolExecutor":
             global InterpreterPoolExecutor
             from ._pool import InterpreterPoolExecutor
 
             return InterpreterPoolExecutor
-        if name == "futures":
+        if name in _MODULES:
             import importlib
 
-            return importlib.import_module("atoll.futures")
+            return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+    def __dir__():
+        """Return the public names, those that are not loaded yet as well."""
+        return sorted({*__all__, *_MODULES, *(name for name in globals() if name.startswith("__"))})
+
+
+del TYPE_CHECKING
+
+for _function in (
+    create,
+    create_queue,
+    get_current,
+    get_main,
+    install,
+    is_shareable,
+    kept_extensions,
+    list_all,
+    loaded_extensions,
+    prewarm,
+    select,
+):
+    _function.__module__ = __name__
+del _function
+
+_MODULES = ("futures", "interpreters")
 
 __version__ = "0.1.0.dev0"
 

@@ -40,6 +40,7 @@ else:
         and ``bytes`` how much of it is the interpreter's own and not shared with the original, else 0.
         """
 
+        __module__ = "atoll"
         __slots__ = ()
 
     class KeptExtension(namedtuple("KeptExtension", ("file", "clone", "bytes", "reason"))):
@@ -49,6 +50,7 @@ else:
         and ``reason`` says what made it unsafe to unload.
         """
 
+        __module__ = "atoll"
         __slots__ = ()
 
 

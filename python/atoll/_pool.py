@@ -19,6 +19,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from types import MethodType
 
 from . import _atoll, _install
+from ._callbacks import Teller, invoke
 from ._map import Map, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -55,6 +56,11 @@ class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg]
             self.interrupt()
         return cancelled
 
+    def _invoke_callbacks(self) -> None:
+        """Call them here, or have them called where they may wait for other futures."""
+        if not invoke(self, self._done_callbacks):
+            super()._invoke_callbacks()  # type: ignore[misc]
+
 
 class BrokenInterpreterPool(BrokenThreadPool):
     """The pool has no workers: an initializer raised, no interpreter could be made, or they were terminated.
@@ -69,21 +75,32 @@ def _broken(pool: _atoll._Pool) -> BrokenInterpreterPool:
         return BrokenInterpreterPool("the pool belongs to the parent process: make another one after a fork")
     if pool.killed:
         return BrokenInterpreterPool("the workers of the pool were terminated, it is not usable anymore")
+    why = pool.why()
+    if isinstance(why, _atoll.NotShareableError):
+        what = "An initializer cannot be sent to the workers"
+    elif isinstance(why, _atoll.ExecutionFailed):
+        what = "A thread initializer failed"
+    else:
+        what = "A worker could not be started"
     if pool not in _reported:
         _reported.add(pool)
-        LOGGER.critical("Exception in initializer:", exc_info=pool.why())
-    return BrokenInterpreterPool(
-        "A thread initializer failed, the thread pool is not usable anymore"
-    ).with_traceback(None)
+        LOGGER.critical("%s:", "Exception in initializer" if "initializer" in what else what, exc_info=why)
+    broken = BrokenInterpreterPool(f"{what}, the thread pool is not usable anymore")
+    broken.__cause__ = why
+    return broken
 
 
 def _start(pool: _atoll._Pool) -> None:
     """Start the thread that tells the futures of a pool that somebody watches."""
     if not pool.delivers:
         pool.delivers = True
-        thread = threading.Thread(target=pool.deliver, name="atoll-futures")
-        thread.start()
-        _deliverers[pool] = thread
+        teller = Teller(pool, pool.max_workers)
+        try:
+            teller.start()
+        except BaseException:
+            pool.delivers = False
+            raise
+        _tellers[pool] = teller
 
 
 # ---- calls in one interpreter ----
@@ -152,7 +169,7 @@ async def _call_async(
 # ---- the end of the interpreter ----
 
 _reported: weakref.WeakSet[_atoll._Pool] = weakref.WeakSet()
-_deliverers: weakref.WeakKeyDictionary[_atoll._Pool, threading.Thread] = weakref.WeakKeyDictionary()
+_tellers: weakref.WeakKeyDictionary[_atoll._Pool, Teller] = weakref.WeakKeyDictionary()
 _pools: set[_atoll._Pool] = set()  # that may have workers, also of executors that are gone
 _executors: weakref.WeakSet[InterpreterPoolExecutor] = weakref.WeakSet()
 
@@ -168,9 +185,9 @@ def _note(pool: _atoll._Pool) -> None:
 def _join(pool: _atoll._Pool) -> None:
     """Wait for the last worker, and for all futures to be told."""
     pool.join(None)
-    thread = _deliverers.get(pool)
-    if thread is not None and thread is not threading.current_thread():
-        thread.join()
+    teller = _tellers.get(pool)
+    if teller is not None:
+        teller.join()
     if pool.finished:
         _pools.discard(pool)
 
@@ -511,3 +528,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
 _submit = (
     InterpreterPoolExecutor.submit
 )  # map() goes around it as long as nobody has put another in its place
+
+# As tracebacks show them.
+InterpreterPoolExecutor.__module__ = "atoll"
+Future.__module__ = BrokenInterpreterPool.__module__ = "atoll.futures"

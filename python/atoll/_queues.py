@@ -100,11 +100,23 @@ class _Constant:
         return self._name
 
 
-_Constant.__module__ = __name__
+_Constant.__module__ = "atoll"  # pickle finds the constants there
 
 UNBOUND = _Constant("UNBOUND")
 UNBOUND_ERROR = _Constant("UNBOUND_ERROR")
 UNBOUND_REMOVE = _Constant("UNBOUND_REMOVE")
+
+
+for _public in (
+    QueueError,
+    QueueNotFoundError,
+    QueueEmpty,
+    QueueFull,
+    QueueShutDown,
+    ItemInterpreterDestroyed,
+):
+    _public.__module__ = "atoll"  # as tracebacks show it
+del _public
 
 
 def list_all() -> list[Queue]:

@@ -203,7 +203,7 @@ static atoll_entry *entry_to(atoll_state *state, PyObject *self, const char *wha
     if (exists == 0) {
         atoll_raise_not_found(state, object->id);
     } else if (exists > 0) {
-        PyErr_Format(state->error, "cannot %s unrecognized interpreter %lld", what, (long long)object->id);
+        atoll_raise_unrecognized(state, what, object->id);
     }
     return NULL;
 }

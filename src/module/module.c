@@ -26,6 +26,13 @@ PyObject *atoll_raise_not_found(atoll_state *state, int64_t id) {
     return NULL;
 }
 
+void atoll_raise_unrecognized(atoll_state *state, const char *what, int64_t id) {
+    bool is_main = id == PyInterpreterState_GetID(PyInterpreterState_Main());
+    PyErr_Format(state->error, "cannot %s unrecognized interpreter %lld: %s", what, (long long)id,
+                 is_main ? "it is the main one, where only call() and call_in_thread() work"
+                         : "Atoll did not make it");
+}
+
 atoll_state *atoll_state_of(PyInterpreterState *interp) {
     atoll_entry *entry = atoll_registry_find(PyInterpreterState_GetID(interp));
     atoll_state *state = entry != NULL ? entry->state : NULL;
@@ -219,11 +226,11 @@ static PyObject *module_decode(PyObject *module, PyObject *data) {
 
 PyDoc_STRVAR(
     create_queue_doc,
-    "create_queue($module, /, maxsize=0, *, unbounditems=UNBOUND)\n--\n\n"
+    "create_queue($module, /, maxsize=0, *, unbounditems=None)\n--\n\n"
     "Return a new queue (PEP 734).\n\n"
     "It holds at most maxsize items, or any number when maxsize is not positive. unbounditems says what\n"
     "becomes of an item when the interpreter that put it ends: it is replaced by UNBOUND, makes get()\n"
-    "raise ItemInterpreterDestroyed (UNBOUND_ERROR), or is removed (UNBOUND_REMOVE). When it is not given,\n"
+    "raise ItemInterpreterDestroyed (UNBOUND_ERROR), or is removed (UNBOUND_REMOVE). None: as UNBOUND, but\n"
     "what the workers of a pool have put stays as it is.");
 
 static PyObject *module_create_queue(PyObject *module, PyObject *args, PyObject *kwargs) {

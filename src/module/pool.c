@@ -489,6 +489,10 @@ static PyObject *get_is_shut(PyObject *op, void *Py_UNUSED(closure)) {
     return PyBool_FromLong(atomic_load(&cast(op)->pool->shut));
 }
 
+static PyObject *get_max_workers(PyObject *op, void *Py_UNUSED(closure)) {
+    return PyLong_FromUnsignedLong(cast(op)->pool->max_workers);
+}
+
 static PyObject *get_workers(PyObject *op, void *Py_UNUSED(closure)) {
     return PyLong_FromUnsignedLong(atomic_load(&cast(op)->pool->workers));
 }
@@ -518,6 +522,7 @@ static PyGetSetDef pool_getset[] = {
      NULL},
     {"killed", get_killed, NULL, "Whether kill() was called.", NULL},
     {"is_shut", get_is_shut, NULL, "Whether shut() was called.", NULL},
+    {"max_workers", get_max_workers, NULL, "How many workers there may be.", NULL},
     {"workers", get_workers, NULL, "How many workers there are.", NULL},
     {"finished", get_finished, NULL, "Whether it is shut and no worker is left.", NULL},
     {"open", get_open, NULL, "How many calls have not ended.", NULL},

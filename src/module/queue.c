@@ -207,8 +207,8 @@ PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n$O:create_queue", keywords, &maxsize, &items)) {
         return NULL;
     }
-    uint8_t unbound = items != NULL ? atoll_queue_unbound_of(state, items, 0) : 0;
-    if (unbound == 0 && items != NULL) {
+    uint8_t unbound = 0;
+    if (items != NULL && items != Py_None && (unbound = atoll_queue_unbound_of(state, items, 0)) == 0) {
         return NULL;
     }
     atoll_queue *queue = atoll_queue_new(maxsize, unbound);

@@ -162,7 +162,10 @@ int atoll_refuse_type(atoll_encoder *enc, PyObject *obj) {
         }
         Py_XDECREF(qualname);
     } else if (type != NULL) {
-        what = PyUnicode_FromFormat("%U is not shareable", type);
+        what = PyUnicode_FromFormat(PyCoro_CheckExact(obj)
+                                        ? "%U is not shareable: run it where it is, with asyncio.run()"
+                                        : "%U is not shareable",
+                                    type);
     }
     raise_not_shareable(enc, what, cause);
     Py_XDECREF(type);

@@ -477,7 +477,7 @@ bool atoll_interp_end_detached(atoll_entry *entry) {
 int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
     long long id = (long long)entry->id;
     if (!entry->owned) {
-        PyErr_Format(from->error, "cannot close unrecognized interpreter %lld", id);
+        atoll_raise_unrecognized(from, "close", id);
         return -1;
     }
     if (!atoll_entry_is_open(entry)) {

@@ -99,6 +99,16 @@ static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, c
     return interrupted ? OUT_INTERRUPTED : OUT_RAISED;
 }
 
+void atoll_run_close_coroutine(PyObject *value) {
+    if (PyCoro_CheckExact(value) && Py_REFCNT(value) == 1) {
+        PyObject *done = PyObject_CallMethod(value, "close", NULL);
+        if (done == NULL) {
+            PyErr_WriteUnraisable(value);
+        }
+        Py_XDECREF(done);
+    }
+}
+
 /* Moves a NotShareableError of the target into s->back as text; anything else as an exception. */
 static outcome capture_refusal(atoll_state *state, atoll_session *s) {
     if (!PyErr_ExceptionMatches(state->not_shareable)) {
@@ -207,6 +217,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     } else {
         if (atoll_encode(state->codec, &s->back, result, "result") < 0) {
             out = capture_refusal(state, s);
+            atoll_run_close_coroutine(result);
         }
         Py_DECREF(result);
     }
@@ -393,7 +404,8 @@ static void raise_not_shareable(atoll_state *from, PyObject *path, PyObject *val
             return;
         }
     }
-    PyErr_Format(from->not_shareable, "%U: %s is not shareable", path, Py_TYPE(value)->tp_name);
+    PyErr_Format(from->not_shareable, "%U: %s is not shareable by prepare_main(); call() takes more", path,
+                 Py_TYPE(value)->tp_name);
 }
 
 static int check_bindings(atoll_state *from, PyObject *values) {

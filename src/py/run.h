@@ -20,6 +20,10 @@ int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *valu
 bool atoll_run_begin(atoll_entry *entry);
 void atoll_run_end(atoll_entry *entry, bool marked);
 
+/* A result that cannot cross: a coroutine that nobody else has is closed, so that it does not warn that it was not awaited.  No
+ * exception may be set. */
+void atoll_run_close_coroutine(PyObject *value);
+
 /* script.c: what exec() runs, compiled and cached. */
 typedef struct {
     PyObject *holder; /* keeps text alive; a reference */

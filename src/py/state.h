@@ -83,4 +83,7 @@ atoll_state *atoll_state_ensure(void);
 /* Raises InterpreterNotFoundError for id; returns NULL. */
 PyObject *atoll_raise_not_found(atoll_state *state, int64_t id);
 
+/* Raises InterpreterError: Atoll did not make that interpreter, so it cannot do `what` there. */
+void atoll_raise_unrecognized(atoll_state *state, const char *what, int64_t id);
+
 #endif

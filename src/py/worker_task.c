@@ -268,6 +268,7 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
             outcome = capture(state, NULL, result, error);
         } else if (atoll_encode_whole(state->codec, result, value, "result") < 0) {
             outcome = capture_refusal(state, NULL, result, error);
+            atoll_run_close_coroutine(value);
         }
     }
     Py_XDECREF(callable);

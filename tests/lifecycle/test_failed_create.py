@@ -36,6 +36,8 @@ for _ in range(3):
     with atoll.InterpreterPoolExecutor(1) as pool:
         error = pool.submit(int).exception()
         assert type(error).__name__ == "BrokenInterpreterPool", repr(error)
+        assert "could not be started" in str(error), error
+        assert {expected!r} in str(error.__cause__), repr(error.__cause__)
 del os.environ["FAIL"]
 with atoll.create() as interp:
     assert interp.call(len, "abc") == 3

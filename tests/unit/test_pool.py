@@ -419,16 +419,6 @@ class TestInitializer:
         assert "lock" in caplog.text
 
 
-class TestNames:
-    def test_where_it_is(self):
-        assert atoll.futures.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
-        assert "InterpreterPoolExecutor" in atoll.__all__
-
-    def test_unknown_name(self):
-        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-            _ = atoll.nothing
-
-
 def signal_and_spin(inside):
     import os
     import time

@@ -1,0 +1,142 @@
+"""add_done_callback(): what callbacks may do, and where they are called."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import threading
+import weakref
+
+import pytest
+
+import atoll
+from helpers import PATIENCE, Pipe, fail, identity, signal_and_wait
+
+
+@pytest.fixture
+def pool():
+    with atoll.InterpreterPoolExecutor(2) as pool:
+        yield pool
+
+
+def outcome_of(submit, callback):
+    """Return what a callback returns for a call that has ended, wherever it is called."""
+    outcome = concurrent.futures.Future()
+
+    def call(future):
+        try:
+            outcome.set_result(callback(future))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    submit(identity, 0).add_done_callback(call)
+    return outcome.result(PATIENCE)
+
+
+class TestWaiting:
+    """Each waits for futures that have to be told while the callback runs."""
+
+    def test_wait(self, pool):
+        def callback(_):
+            futures = [pool.submit(identity, n) for n in range(4)]
+            done, _ = concurrent.futures.wait(futures, PATIENCE)
+            return sorted(future.result() for future in done)
+
+        assert outcome_of(pool.submit, callback) == [0, 1, 2, 3]
+
+    def test_as_completed(self, pool):
+        def callback(_):
+            futures = [pool.submit(identity, n) for n in range(4)]
+            return sorted(f.result() for f in concurrent.futures.as_completed(futures, PATIENCE))
+
+        assert outcome_of(pool.submit, callback) == [0, 1, 2, 3]
+
+    def test_results_and_map(self, pool):
+        def callback(_):
+            watched = pool.submit(identity, 1)
+            watched.add_done_callback(identity)
+            return watched.result(PATIENCE), watched.exception(PATIENCE), list(pool.map(identity, range(50)))
+
+        assert outcome_of(pool.submit, callback) == (1, None, list(range(50)))
+
+    def test_another_callback(self, pool):
+        def callback(_):
+            told = threading.Event()
+            pool.submit(identity, 1).add_done_callback(lambda _: told.set())
+            return told.wait(PATIENCE)
+
+        assert outcome_of(pool.submit, callback)
+
+    def test_asyncio(self, pool):
+        async def several():
+            loop = asyncio.get_running_loop()
+            return await asyncio.gather(*(loop.run_in_executor(pool, identity, n) for n in range(4)))
+
+        assert outcome_of(pool.submit, lambda _: asyncio.run(several())) == [0, 1, 2, 3]
+
+    def test_of_an_interpreter(self):
+        with atoll.create() as interp:
+
+            def callback(_):
+                futures = [interp.submit(identity, n) for n in range(4)]
+                return [future.result() for future in concurrent.futures.as_completed(futures, PATIENCE)]
+
+            assert sorted(outcome_of(interp.submit, callback)) == [0, 1, 2, 3]
+
+
+class TestEnd:
+    def test_shutdown(self):
+        pool = atoll.InterpreterPoolExecutor(1)
+        assert outcome_of(pool.submit, lambda _: pool.shutdown()) is None
+        pool.shutdown()
+
+    def test_close(self):
+        interp = atoll.create()
+        assert outcome_of(interp.submit, lambda _: interp.close()) is None
+        with pytest.raises(atoll.InterpreterNotFoundError):
+            interp.close()
+
+    def test_all_are_called_before_the_pool_has_ended(self):
+        told = []
+        with Pipe() as inside, Pipe() as leave:
+            with atoll.InterpreterPoolExecutor(2) as pool:
+                running = pool.submit(signal_and_wait, inside.writer, leave.reader)
+                inside.wait()
+                for future in [running, *(pool.submit(identity, n) for n in range(50))]:
+                    future.add_done_callback(told.append)
+                leave.signal()
+            assert len(told) == 51
+        assert [thread.name for thread in threading.enumerate() if "atoll" in thread.name] == []
+
+    def test_nothing_is_kept(self):
+        class Thing:
+            def told(self, _):
+                pass
+
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            thing = Thing()
+            future = pool.submit(identity, 1)
+            future.add_done_callback(thing.told)
+            pool.submit(identity, 2).add_done_callback(identity)
+        gone = [weakref.ref(pool._pool), weakref.ref(future), weakref.ref(thing)]
+        del pool, future, thing
+        gc.collect()
+        assert [reference() for reference in gone] == [None, None, None]
+
+
+class TestExceptions:
+    @pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
+    def test_others_are_called_all_the_same(self, kind, caplog):
+        told = []
+        with atoll.InterpreterPoolExecutor(1) as pool, Pipe() as inside, Pipe() as leave:
+            first = pool.submit(signal_and_wait, inside.writer, leave.reader)
+            inside.wait()
+            first.add_done_callback(lambda _: fail(kind, "in a callback"))
+            first.add_done_callback(told.append)
+            second = pool.submit(identity, 2)
+            second.add_done_callback(told.append)
+            leave.signal()
+        assert told == [first, second]
+        assert "exception calling callback" in caplog.text
+        assert "in a callback" in caplog.text
