@@ -108,7 +108,7 @@ atoll_wait_result atoll_pool_await(atoll_pool *pool, atoll_waiters *list, _Atomi
         return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
     }
     atoll_lock_take(&pool->lock);
-    waiter->returning = false;
+    waiter->turn = 0;
     atoll_waiters_add(list, waiter);
     if (count != NULL) {
         atomic_fetch_add(count, 1);

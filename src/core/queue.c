@@ -54,11 +54,7 @@ static void set_end(atoll_chunk *chunk, uint32_t at) {
     memcpy(chunk->data + at, &end, sizeof end);
 }
 
-void atoll_queue_release(atoll_queue *queue) {
-    if (atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) != 1) {
-        return;
-    }
-    atoll_queue_delist(queue);
+static void destroy(atoll_queue *queue) {
     if (queue->tail != NULL) {
         set_end(queue->tail, queue->tail_at);
     }
@@ -70,6 +66,30 @@ void atoll_queue_release(atoll_queue *queue) {
         }
     }
     free(queue);
+}
+
+/* What a queue holds may be the last reference to another queue, and so on: a thread that is releasing one only notes the others,
+ * for queues of any number take no more stack than one. */
+static _Thread_local bool is_destroying;
+static _Thread_local atoll_queue *to_destroy; /* linked by `next`, as they are on no other list */
+
+void atoll_queue_release(atoll_queue *queue) {
+    if (atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    atoll_queue_delist(queue);
+    queue->next = to_destroy;
+    to_destroy = queue;
+    if (is_destroying) {
+        return;
+    }
+    is_destroying = true;
+    while (to_destroy != NULL) {
+        atoll_queue *next = to_destroy;
+        to_destroy = next->next;
+        destroy(next);
+    }
+    is_destroying = false;
 }
 
 static void handle_retain(void *ptr) { atoll_queue_retain(ptr); }
@@ -389,7 +409,6 @@ atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, at
         }
         atoll_lock_give(&queue->wait_lock);
     }
-    waiter->returning = true;
     if (atoll_waiter_is_granted(waiter)) {
         return ATOLL_WAIT_OK; /* before a time-out or a signal: it has to be used */
     }
@@ -523,7 +542,7 @@ void atoll_queue_unlock_all(atoll_queue *queue, bool forked) {
         queue->watches = NULL;
         uint32_t events = (queue->event[0] >= 0) + (queue->event[1] >= 0);
         for (int side = 0; side < 2; side++) {
-            queue->waiters[side] = (atoll_waiters){0};
+            queue->waiters[side].first = queue->waiters[side].last = NULL;
             atomic_store(&queue->attention[side], events);
             if (queue->event[side] >= 0) {
                 atoll_event_renew(queue->event[side]);

@@ -44,8 +44,18 @@ void atoll_waiter_reset(atoll_waiter *waiter) {
 void atoll_waiters_add(atoll_waiters *list, atoll_waiter *waiter) {
     atoll_waiter_reset(waiter);
     waiter->linked = true;
-    atoll_waiter *before = waiter->returning ? NULL : list->last;
-    atoll_waiter *after = waiter->returning ? list->first : NULL;
+    if (waiter->turn == 0) {
+        waiter->turn = ++list->turns;
+    }
+    atoll_waiter *before = list->last;
+    atoll_waiter *after = NULL;
+    if (before != NULL && before->turn > waiter->turn) { /* it has been here: its place is near the front */
+        after = list->first;
+        while (after->turn < waiter->turn) {
+            after = after->next;
+        }
+        before = after->prev;
+    }
     waiter->prev = before;
     waiter->next = after;
     *(before != NULL ? &before->next : &list->first) = waiter;

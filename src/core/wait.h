@@ -2,7 +2,8 @@
  *
  * The waiter lives on the stack of the thread that waits.  Whoever has something to wait for keeps its waiters in a
  * list, in the order of their coming, under a lock of its own.  One that is woken is taken off the list by its
- * waker; one that gives up takes itself off.
+ * waker; one that gives up takes itself off.  Who was woken in vain, because somebody else was faster, or by a signal, and waits
+ * again, is no newcomer.
  *
  *   operation x operation   grant              interrupt             block (the waiter's own thread)
  *   grant                   once: under the    both arrive: granted  returns; the waiter may be gone before the
@@ -30,13 +31,14 @@ typedef struct atoll_waiter {
     _Atomic(uint32_t) state;   /* a grant is the last that its waker does with the waiter */
     _Atomic(bool) interrupted; /* to be looked at and reset by its thread */
     bool linked;               /* in its list, under the list's lock */
-    bool returning;            /* it was woken in vain: goes to the front of its list */
+    uint64_t turn;             /* 0: it has not been in its list yet; who comes back has the place he had */
     bool spun;                 /* in vain: sleep now */
 } atoll_waiter;
 
 typedef struct {
-    atoll_waiter *first;
+    atoll_waiter *first; /* by their turns */
     atoll_waiter *last;
+    uint64_t turns; /* given out */
 } atoll_waiters;
 
 /* Belongs to what is waited for. */

@@ -282,3 +282,45 @@ TEST(queue_through_itself) {
     atoll_record_release(&out.record);
     CHECK(atoll_queue_find(id) == NULL);
 }
+
+/* A queue whose only item is another queue, and so on: as many as would use up the stack if each released the next. */
+TEST(queue_chain_is_released) {
+    enum { QUEUES = 200000 };
+    atoll_queue *queue = atoll_queue_new(0, ATOLL_UNBOUND_KEEP);
+    for (int i = 0; i < QUEUES; i++) {
+        atoll_queue *outer = atoll_queue_new(0, ATOLL_UNBOUND_KEEP);
+        atoll_batch batch = {0};
+        size_t start = atoll_batch_begin(&batch);
+        (void)atoll_message_attach(&batch.msg, &atoll_queue_class, queue); /* takes the reference over */
+        CHECK_INT(atoll_batch_end(&batch, start, 1, ATOLL_UNBOUND_KEEP), 0);
+        CHECK_INT(atoll_queue_put(outer, &batch), ATOLL_QUEUE_OK);
+        atoll_message_clear(&batch.msg);
+        queue = outer;
+    }
+    int64_t last = atoll_queue_id(queue);
+    atoll_queue_release(queue);
+    for (int64_t id = last - QUEUES; id <= last; id++) {
+        CHECK(atoll_queue_find(id) == NULL);
+    }
+}
+
+/* Who comes back, whatever it was woken by, has the place that it had. */
+TEST(waiters_keep_their_places) {
+    atoll_waiters list = {0};
+    atoll_waiter w[4] = {0};
+    for (int i = 0; i < 3; i++) {
+        atoll_waiters_add(&list, &w[i]);
+    }
+    atoll_waiters_remove(&list, &w[1]); /* interrupted, both */
+    atoll_waiters_remove(&list, &w[0]);
+    atoll_waiters_add(&list, &w[3]);
+    atoll_waiters_add(&list, &w[1]);
+    atoll_waiters_add(&list, &w[0]);
+    for (int i = 0; i < 4; i++) {
+        CHECK(list.first == &w[i]);
+        atoll_waiters_remove(&list, &w[i]);
+    }
+    CHECK(list.first == NULL && list.last == NULL);
+    atoll_waiters_add(&list, &w[2]);
+    CHECK(list.first == &w[2] && list.last == &w[2]);
+}
