@@ -35,14 +35,6 @@ static _Atomic(atoll_kept_clone *) kept_clones;
 
 const atoll_kept_clone *atoll_clones_kept(void) { return atomic_load(&kept_clones); }
 
-static bool is_mapped(const char *path) {
-    void *handle = atoll_dl_loaded(path);
-    if (handle != NULL) {
-        atoll_dl_close(handle);
-    }
-    return handle != NULL;
-}
-
 /* Takes the clone's strings over. */
 static void add_kept(atoll_clone *clone, const char *why) {
     atoll_kept_clone *kept = malloc(sizeof *kept);
@@ -111,11 +103,10 @@ static bool unmap(atoll_clones *set) {
     bool gone = true;
     for (size_t i = 0; i < set->count; i++) {
         atoll_clone *clone = set->items[i];
-        if (!is_mapped(clone->path)) {
+        if (!atoll_dl_is_loaded(clone->path)) {
             atoll_clone_free(clone);
             continue;
         }
-        /* Its file in memory stays open, too: the path must not become another file's. */
         add_kept(clone, "the dynamic linker keeps it loaded");
         gone = false;
     }
@@ -154,9 +145,6 @@ bool atoll_clones_unload(atoll_clones *set) {
     }
     if (set->shim_handle != NULL) {
         atoll_dl_close(set->shim_handle);
-        if (set->shim_fd >= 0) {
-            atoll_file_close(set->shim_fd);
-        }
         free(set->shim_path);
     }
     pthread_mutex_destroy(&set->lock);

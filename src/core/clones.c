@@ -14,8 +14,7 @@ static _Atomic(unsigned) scratch_serial;
 
 int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
                       bool whole) {
-    *set =
-        (atoll_clones){.owner = owner, .shim_file = shim_file, .shim = shim, .whole = whole, .shim_fd = -1};
+    *set = (atoll_clones){.owner = owner, .shim_file = shim_file, .shim = shim, .whole = whole};
     atoll_mutex_init(&set->lock);
     set->natives = atoll_natives_new();
     return set->natives != NULL ? 0 : -1;
@@ -46,15 +45,6 @@ static void close_scratch(const atoll_clones *set, atoll_scratch *scratch) {
     if (!set->have_scratch) {
         atoll_scratch_close(scratch);
     }
-}
-
-/* A file in a directory needs its descriptor no more once it is written; one in memory does as long as it is loaded. */
-static int settle(const atoll_scratch *scratch, int fd) {
-    if (scratch->directory != NULL) {
-        atoll_file_close(fd);
-        return -1;
-    }
-    return fd;
 }
 
 /* The stem of the original's name, the interpreter, and a number where that has been used: unique in the process. */
@@ -141,7 +131,6 @@ static int load_shim(loading *l) {
     int rc = path != NULL ? atoll_file_copy(from, fd, id.size) : -1;
     int failed = errno;
     atoll_file_close(from);
-    fd = fd >= 0 ? settle(&l->scratch, fd) : -1;
     if (rc != 0) {
         l->no_room = true;
         (void)fail(why, set->shim_file, strerror(failed));
@@ -149,15 +138,14 @@ static int load_shim(loading *l) {
         set->shim_handle = atoll_dl_open(path, 0, why->text, sizeof why->text);
         l->no_room |= set->shim_handle == NULL && cannot_map(why);
     }
+    if (fd >= 0) {
+        atoll_file_close(fd);
+    }
     if (set->shim_handle == NULL) {
         free(path);
-        if (fd >= 0) {
-            atoll_file_close(fd);
-        }
         return -1;
     }
     set->shim_path = path;
-    set->shim_fd = fd;
     void (*bind)(const atoll_shim *) = NULL;
     void *symbol = atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_BIND);
     if (symbol == NULL) {
@@ -446,7 +434,8 @@ static int load_planned(loading *l) {
             if (rc == 0) {
                 atoll_elf_trim(&l->plan.nodes[i].elf, l->made[i]->base, &l->clones[i], l->made[i]->fd);
             }
-            l->made[i]->fd = settle(&l->scratch, l->made[i]->fd);
+            atoll_file_close(l->made[i]->fd);
+            l->made[i]->fd = -1;
         }
     }
     close_scratch(l->set, &l->scratch);

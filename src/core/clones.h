@@ -41,7 +41,7 @@ typedef struct {
     uintptr_t high;
     atoll_elf_destructors destructors;
     uint64_t bytes; /* that it does not share with the original */
-    int fd;         /* of a file in memory, or -1 */
+    int fd;         /* while it is being loaded, or -1 */
     bool library;   /* not an extension module */
     bool packaged;  /* cloned only because it comes with a package */
 } atoll_clone;
@@ -58,7 +58,6 @@ typedef struct {
 
     char *shim_path; /* NULL until the first clone is made */
     void *shim_handle;
-    int shim_fd;
     atoll_scratch scratch; /* where whole files stay */
     bool have_scratch;
     atoll_mutex lock;    /* guards the list against who looks at it while something is loaded; a leaf */
@@ -111,7 +110,7 @@ typedef struct atoll_kept_clone {
 /* The list of all of them, the newest first. */
 const atoll_kept_clone *atoll_clones_kept(void);
 
-/* Frees the struct, and closes the file in memory. */
+/* Frees the struct, and closes the file. */
 void atoll_clone_free(atoll_clone *clone);
 
 /* ---- clone_names.c ---- */

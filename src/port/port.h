@@ -165,7 +165,7 @@ int atoll_scratch_open(atoll_scratch *scratch, unsigned serial);
 /* This place does not take what it was opened for (it is full, say): removes it and opens the next one.  -1: there is none. */
 int atoll_scratch_move(atoll_scratch *scratch, unsigned serial);
 /* A new file in it, open for reading and writing; its path (malloc), to be given to the dynamic linker, or
- * NULL (errno).  A file in memory lives, and its path stays unique, as long as *fd is open. */
+ * NULL (errno).  A file in memory can be opened as long as *fd is open; no other file ever has its path. */
 char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd);
 /* Removes the directory and what is in it.  What is loaded stays loaded. */
 void atoll_scratch_close(atoll_scratch *scratch);
@@ -184,11 +184,13 @@ void *atoll_dl_symbol(void *handle, const char *name);
 size_t atoll_dl_symbol_size(const void *address);
 /* A handle of a library that is loaded under this name or path (to be closed); NULL: none is. */
 void *atoll_dl_loaded(const char *name);
+/* Whether a library is loaded from this very path; no file is looked at. */
+bool atoll_dl_is_loaded(const char *path);
 /* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
 uintptr_t atoll_dl_base(void *handle, const char **path);
 /* The path of the library that would be loaded for a NEEDED name: looked for in `rpath` (unless there is a
  * `runpath`; both are lists with colons, $ORIGIN already expanded, may be NULL, and are those of the library that needs
- * it), LD_LIBRARY_PATH, `runpath`, the system's cache and the default directories, as the dynamic linker does.
+ * it), LD_LIBRARY_PATH as it was at the start, `runpath`, the system's cache and the default directories, as the dynamic linker does.
  * malloc, or NULL when there is none.  That it may already be loaded under that name is not looked at. */
 char *atoll_dl_find(const char *name, const char *rpath, const char *runpath);
 /* Whether look(start, size, context) is true for any writable segment of what is loaded, the program included.  Nothing is

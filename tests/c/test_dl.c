@@ -189,24 +189,6 @@ static void check_found(int line, const char *name, const char *rpath, const cha
 
 #define FOUND(name, rpath, runpath, expected) check_found(__LINE__, name, rpath, runpath, expected)
 
-static char *saved_path;
-
-static void set_library_path(const char *value) {
-    const char *old = getenv("LD_LIBRARY_PATH");
-    saved_path = old != NULL ? strdup(old) : NULL;
-    (void)setenv("LD_LIBRARY_PATH", value, 1);
-}
-
-static void reset_library_path(void) {
-    if (saved_path != NULL) {
-        (void)setenv("LD_LIBRARY_PATH", saved_path, 1);
-    } else {
-        (void)unsetenv("LD_LIBRARY_PATH");
-    }
-    free(saved_path);
-    saved_path = NULL;
-}
-
 TEST(dl_finds_by_lists_of_directories) {
     FOUND("lib_leaf.so", NULL, NULL, NULL);
     FOUND("lib_leaf.so", "", "", NULL);
@@ -229,9 +211,6 @@ TEST(dl_finds_in_the_current_directory) {
     FOUND("lib_leaf.so", "/nowhere", NULL, NULL);
     FOUND("lib_leaf.so", "", NULL, NULL); /* no list, other than one of an empty part */
     FOUND("lib_leaf.so", NULL, "", NULL);
-    set_library_path("");
-    FOUND("lib_leaf.so", NULL, NULL, NULL);
-    reset_library_path();
     CHECK_INT(chdir(before), 0);
 }
 
@@ -248,9 +227,6 @@ TEST(dl_finds_where_the_program_says) {
     FOUND("lib_program.so", NULL, NULL, of_program);
     FOUND("lib_program.so", place.directory, NULL, path);
     FOUND("lib_program.so", NULL, place.directory, path); /* no DT_RPATH counts beside DT_RUNPATH */
-    set_library_path(place.directory);
-    FOUND("lib_program.so", NULL, NULL, of_program); /* before LD_LIBRARY_PATH */
-    reset_library_path();
     char why[400] = "";
     void *handle = atoll_dl_open("lib_program.so", 0, why, sizeof why);
     REQUIRE(handle != NULL);
@@ -275,15 +251,6 @@ TEST(dl_finds_in_the_order_of_the_dynamic_linker) {
     char *first = file_make(&places[0], "lib_leaf.so", bytes, size);
     char *second = file_make(&places[1], "lib_leaf.so", bytes, size);
     REQUIRE(first != NULL && second != NULL);
-    set_library_path(places[0].directory);
-    FOUND("lib_leaf.so", NULL, NULL, first);
-    FOUND("lib_leaf.so", places[1].directory, NULL, second); /* before LD_LIBRARY_PATH */
-    FOUND("lib_leaf.so", NULL, places[1].directory, first);  /* behind it */
-    reset_library_path();
-    set_library_path("/nowhere;/nowhere:");
-    FOUND("lib_leaf.so", NULL, places[1].directory, second);
-    reset_library_path();
-
     /* Not a library: looked for elsewhere. */
     char list[8192];
     (void)snprintf(list, sizeof list, "%s:%s", places[0].directory, places[1].directory);
@@ -306,4 +273,50 @@ TEST(dl_finds_in_the_order_of_the_dynamic_linker) {
     free(bytes);
     atoll_scratch_close(&places[0]);
     atoll_scratch_close(&places[1]);
+}
+
+/* A process of its own, that was started with LD_LIBRARY_PATH: a directory, one that does not exist, the current one. */
+static void check_library_path(const char *directory) {
+    char first[4096], own[4096];
+    (void)snprintf(first, sizeof first, "%s/lib_leaf.so", directory);
+    (void)snprintf(own, sizeof own, "%s/lib_program.so", directory);
+    for (int changed = 0; changed < 2; changed++) {
+        FOUND("lib_leaf.so", NULL, NULL, first);
+        FOUND("lib_leaf.so", ATOLL_TEST_LIBS, NULL, LIB("lib_leaf")); /* before it */
+        FOUND("lib_leaf.so", NULL, ATOLL_TEST_LIBS, first);           /* behind it */
+        char *found = atoll_dl_find("lib_program.so", NULL, NULL);    /* the program's own DT_RPATH */
+        CHECK(found != NULL && strcmp(found, own) != 0);
+        free(found);
+        REQUIRE(chdir(ATOLL_TEST_LIBS) == 0);
+        FOUND("lib_holder.so", NULL, NULL, "./lib_holder.so");
+        /* For the processes that it starts itself: the dynamic linker has read it. */
+        (void)setenv("LD_LIBRARY_PATH", ATOLL_TEST_LIBS, 1);
+    }
+}
+
+TEST(dl_finds_by_the_library_path_of_the_start) {
+    const char *directory = getenv("ATOLL_TEST_LIBRARY_PATH");
+    if (directory != NULL) {
+        check_library_path(directory);
+        return;
+    }
+    atoll_scratch place;
+    size_t size;
+    uint8_t *bytes = file_read(LIB("lib_leaf"), &size);
+    REQUIRE(bytes != NULL && atoll_scratch_open(&place, 0) == 0 && place.directory != NULL);
+    char *leaf = file_make(&place, "lib_leaf.so", bytes, size);
+    char *program = file_make(&place, "lib_program.so", bytes, size);
+    char exe[4096], command[16384];
+    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    REQUIRE(leaf != NULL && program != NULL && length > 0);
+    exe[length] = '\0';
+    (void)snprintf(command, sizeof command,
+                   "ATOLL_TEST_LIBRARY_PATH='%s' LD_LIBRARY_PATH='%s;/nowhere::' '%s' "
+                   "dl_finds_by_the_library_path_of_the_start >&2",
+                   place.directory, place.directory, exe);
+    CHECK_INT(system(command), 0); /* NOLINT(bugprone-command-processor,cert-env33-c): the tests' own words */
+    free(leaf);
+    free(program);
+    free(bytes);
+    atoll_scratch_close(&place);
 }

@@ -252,9 +252,15 @@ TEST(scratch_in_memory_has_paths) {
         CHECK_UINT(id.size, (uint64_t)i + 1);
         atoll_file_close(fd);
     }
-    for (int i = 0; i < 2; i++) {
-        atoll_file_close(fds[i]);
-        free(paths[i]);
-    }
+    atoll_file_close(fds[1]);
+    int again;
+    char *other = atoll_scratch_file(&memory, "same", &again); /* with that number */
+    CHECK_INT(again, fds[1]);
+    CHECK(other != NULL && strcmp(other, paths[1]) != 0);
+    free(other);
+    atoll_file_close(again);
+    atoll_file_close(fds[0]);
+    free(paths[0]);
+    free(paths[1]);
     CHECK(atoll_scratch_file(&memory, "a/b", &fds[0]) == NULL && errno == EINVAL);
 }

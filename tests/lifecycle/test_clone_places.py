@@ -177,12 +177,29 @@ def test_no_place_takes_any(failing):
 def test_only_memory_takes_any(failing):
     """No directory takes a file."""
     source = USE.replace(
-        'not [path for path in where if path.startswith(place + "/")]', "set(map(os.path.dirname, where))"
-    )
-    source = source.replace(
-        "set(map(os.path.dirname, where)), where",
-        'set(map(os.path.dirname, where)) == {"/proc/self/fd"}, where',
+        'not [path for path in where if path.startswith(place + "/")]',
+        '{os.path.dirname(os.path.normpath(path)) for path in where} == {"/proc/self/fd"}',
     )
     source = source.replace("os.listdir(place)", "os.listdir('/dev/shm')")
     source = source.replace('"atoll-")', 'f"atoll-{os.getpid()}-")')
     check_ended(run(failing, source, Path("/"), "create", errno.ENOSPC), 0, "right\n", clean=True)
+
+
+def test_in_memory_no_descriptor_is_needed():
+    """Whoever closes all that there are, as daemons do, closes no clone's; numbers come again, paths do not."""
+    source = """
+import atoll, ext_use, os
+first, second = ext_use.create(), ext_use.create()
+before = len(os.listdir("/proc/self/fd"))
+assert first.call(ext_use.call, "ext_single", "bump") == 1
+assert len(os.listdir("/proc/self/fd")) == before
+os.closerange(3, 200)
+assert second.call(ext_use.call, "ext_single", "bump") == 1
+assert first.call(ext_use.call, "ext_single", "bump") == 2
+paths = [clone.clone for interp in (first, second) for clone in interp.call(ext_use.extensions)]
+assert len(set(paths)) == len(paths) and len(set(map(os.path.normpath, paths))) < len(paths), paths
+first.close()
+second.close()
+print(atoll.kept_extensions())
+"""
+    check_ended(run_python(source, environment={"ATOLL_CLONE_DIR": "memory"}), 0, "[]\n", clean=True)

@@ -127,6 +127,18 @@ void *atoll_dl_loaded(const char *name) {
     return handle;
 }
 
+static int has_path(struct dl_phdr_info *info, size_t size, void *path) {
+    (void)size;
+    return info->dlpi_name != NULL && strcmp(info->dlpi_name, path) == 0;
+}
+
+bool atoll_dl_is_loaded(const char *path) {
+    enter();
+    bool found = dl_iterate_phdr(has_path, (void *)(uintptr_t)path) != 0;
+    leave();
+    return found;
+}
+
 uintptr_t atoll_dl_base(void *handle, const char **path) {
     struct link_map *map = NULL;
     if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL) {

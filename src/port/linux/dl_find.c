@@ -2,6 +2,10 @@
  *
  * The order is ld.so's.  Directories for special processors ("glibc-hwcaps") are not looked into: the same
  * library is also there for every processor.
+ *
+ * LD_LIBRARY_PATH is that of the start: the dynamic linker has read it once, and a program that changes its environment means
+ * the processes that it will start.  What the kernel gave the process it still tells, whatever has become of the environment;
+ * it is read when Atoll is loaded, as a program may write its name over it later.
  */
 #include "port/port.h"
 
@@ -12,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -229,8 +234,32 @@ static char *program_rpath(void) {
     return rpath != NULL && strings != NULL ? expand_origin(strings + rpath->d_un.d_val) : NULL;
 }
 
+static char *library_path; /* LD_LIBRARY_PATH, or NULL */
+
+__attribute__((constructor)) static void remember_library_path(void) {
+    static const char name[] = "LD_LIBRARY_PATH=";
+    const char *now = getenv("LD_LIBRARY_PATH");
+    FILE *file = fopen("/proc/self/environ", "re");
+    char *entry = NULL;
+    size_t room = 0;
+    if (getauxval(AT_SECURE) != 0) { /* it does not count */
+        now = NULL;
+    } else if (file != NULL) {
+        now = NULL;
+        while (now == NULL && getdelim(&entry, &room, '\0', file) > 0) {
+            now = strncmp(entry, name, sizeof name - 1) == 0 ? entry + sizeof name - 1 : NULL;
+        }
+    }
+    library_path = now != NULL ? expand_origin(now) : NULL;
+    free(entry);
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+}
+
 #else
 
+static const char *const library_path;
 static char *find_in_cache(const char *name) { return NULL; }
 static char *program_rpath(void) { return NULL; }
 static char *find_in_defaults(const char *name) {
@@ -252,7 +281,7 @@ char *atoll_dl_find(const char *name, const char *rpath, const char *runpath) {
             free(list);
         }
     }
-    path = path != NULL ? path : find_in_list(getenv("LD_LIBRARY_PATH"), ":;", name);
+    path = path != NULL ? path : find_in_list(library_path, ":;", name);
     path = path != NULL ? path : find_in_list(runpath, ":", name);
     path = path != NULL ? path : find_in_cache(name);
     return path != NULL ? path : find_in_defaults(name);

@@ -3,18 +3,23 @@
  * A directory is tried by doing what it is for: a page of a file in it is mapped executable.  That catches what a
  * mount's flags do not tell.  The result is remembered for each directory, so that it is done once.  Whether there is room
  * is known only when a file has been written: then its owner moves on to the next place.
+ *
+ * A file in memory is loaded through its descriptor, which is closed after that: the dynamic linker then knows what it has loaded
+ * by a path with a number that will be another file's.  It compares paths as text, so each file gets one that no
+ * other one has had: "." and "/" in an order that spells a number.
  */
 #include "port/port.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MFD_EXEC
@@ -164,6 +169,27 @@ static int create_in_memory(const char *name) {
     return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
 }
 
+/* malloc, or NULL: out of memory, or there is no /proc here. */
+static char *path_in_memory(int fd) {
+    static _Atomic(unsigned) serial;
+    char spelled[3 * 8 * sizeof(unsigned) + 1];
+    size_t length = 0;
+    for (unsigned bits = atomic_fetch_add(&serial, 1); bits != 0; bits >>= 1) {
+        const char *digit = (bits & 1) != 0 ? ".//" : "./";
+        memcpy(spelled + length, digit, strlen(digit));
+        length += strlen(digit);
+    }
+    char *path = NULL;
+    if (asprintf(&path, "/proc/self/fd/%.*s%d", (int)length, spelled, fd) < 0) {
+        return NULL;
+    }
+    if (access(path, R_OK) != 0) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
 char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
     char *path = NULL;
     *fd = -1;
@@ -176,13 +202,7 @@ char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
         *fd = path != NULL ? create(path) : -1;
     } else {
         *fd = create_in_memory(name);
-        if (*fd >= 0 && asprintf(&path, "/proc/self/fd/%d", *fd) < 0) {
-            path = NULL;
-        }
-        if (path != NULL && access(path, R_OK) != 0) { /* no /proc here */
-            free(path);
-            path = NULL;
-        }
+        path = *fd >= 0 ? path_in_memory(*fd) : NULL;
     }
     if (path == NULL || *fd < 0) {
         int failed = errno;
@@ -197,20 +217,44 @@ char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
     return path;
 }
 
+/* What the system says of a directory; the C library's own functions want memory, and there may be none. */
+typedef struct {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+} directory_entry;
+
+/* Removes the files of a directory that has no other content. */
+static void remove_files(int directory) {
+    union {
+        directory_entry first;
+        char bytes[4096];
+    } buffer;
+    bool removed = true;
+    while (removed && lseek(directory, 0, SEEK_SET) == 0) { /* until nothing is found any more */
+        removed = false;
+        long filled;
+        while ((filled = syscall(SYS_getdents64, directory, &buffer, sizeof buffer)) > 0) {
+            for (long at = 0; at < filled;) {
+                const directory_entry *entry = (const void *)(buffer.bytes + at);
+                bool own = strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0;
+                removed |= own && unlinkat(directory, entry->name, 0) == 0;
+                at += entry->length;
+            }
+        }
+    }
+}
+
 void atoll_scratch_close(atoll_scratch *scratch) {
     if (scratch->directory == NULL) {
         return;
     }
-    DIR *directory = opendir(scratch->directory);
-    if (directory != NULL) {
-        const struct dirent *entry;
-        int fd = dirfd(directory);
-        while (fd >= 0 && (entry = readdir(directory)) != NULL) {
-            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-                (void)unlinkat(fd, entry->d_name, 0);
-            }
-        }
-        (void)closedir(directory);
+    int directory = open(scratch->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory >= 0) {
+        remove_files(directory);
+        (void)close(directory);
     }
     (void)rmdir(scratch->directory);
     free(scratch->directory);
