@@ -22,6 +22,7 @@
  */
 #include "py/blocks.h"
 #include "py/builtin_datetime.h"
+#include "py/builtin_types.h"
 #include "py/lifecycle_internal.h"
 #include "py/loader.h"
 #include "py/mainthread.h"
@@ -153,9 +154,10 @@ static int prepare_fork(void) {
 /* Attached to a new interpreter: makes it ready, and opens its gate.  False, with *why (malloc). */
 static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const atoll_site *site, char **why) {
     const atoll_stale stale = {.path = true};
+    bool usual = atoll_builtin_types_settle() == 0; /* before classes are made */
     atoll_main_thread_prepare();
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
-    entry->loader = atoll_loader_install(print->extensions);
+    entry->loader = usual ? atoll_loader_install(print->extensions) : NULL;
     atoll_state *state = PyErr_Occurred() ? NULL : bootstrap_state();
     if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0 ||
         (print->fork && prepare_fork() < 0)) {
@@ -230,6 +232,12 @@ static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
     return entry;
 }
 
+/* Attached to main: what other interpreters take from it.  0, or -1 with an exception. */
+static int learn_from_main(void) {
+    atoll_datetime_hold();
+    return atoll_builtin_types_note();
+}
+
 /* Exit handlers run in main: it must know Atoll, whoever creates the first interpreter. */
 static int ensure_main(atoll_state *from) {
     PyInterpreterState *interp = PyInterpreterState_Main();
@@ -248,16 +256,14 @@ static int ensure_main(atoll_state *from) {
     }
     int rc = 0;
     if (entry->state == from) {
-        atoll_datetime_hold();
-    } else if (entry->state == NULL || !atoll_datetime_is_settled()) {
+        rc = learn_from_main();
+    } else if (entry->state == NULL || !atoll_datetime_is_settled() || !atoll_builtin_types_noted()) {
         atoll_session s;
         atoll_session_open(&s, entry);
         rc = atoll_session_enter(&s, from);
         if (rc == 0) {
-            char *why = bootstrap_state() == NULL ? atoll_interp_exception_text() : NULL;
-            if (why == NULL) {
-                atoll_datetime_hold();
-            }
+            bool ready = bootstrap_state() != NULL && learn_from_main() == 0;
+            char *why = ready ? NULL : atoll_interp_exception_text();
             atoll_session_leave(&s);
             if (why != NULL) {
                 PyErr_Format(from->error, "Atoll cannot be loaded in the main interpreter: %s", why);

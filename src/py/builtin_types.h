@@ -1,0 +1,16 @@
+/* The methods of CPython's own types in interpreters: see builtin_types.c. */
+#ifndef ATOLL_PY_BUILTIN_TYPES_H
+#define ATOLL_PY_BUILTIN_TYPES_H
+
+#include "py/compat.h"
+
+#include <stdbool.h>
+
+/* Attached to main, before the first interpreter is made: notes what main's types have, once.  0, or -1 with MemoryError. */
+int atoll_builtin_types_note(void);
+bool atoll_builtin_types_noted(void);
+/* Attached to a new interpreter, with the lifecycle lock held, before code of anybody else's runs there: its types have what main's
+ * have.  0, or -1 with an exception. */
+int atoll_builtin_types_settle(void);
+
+#endif

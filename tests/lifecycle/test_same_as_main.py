@@ -1,0 +1,110 @@
+"""What an interpreter has is what the main interpreter has: types, modules, functions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from helpers import check_ended, run_python
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Functions that Atoll replaces there.
+REPLACED = (
+    *("_ctypes: dl", "ctypes: _dlopen:", "_imp: create_", "_signal: ", "signal: "),
+    *("_tracemalloc: ", "tracemalloc: ", "faulthandler: ", "os: ", "posix: "),
+)
+
+
+def test_survey():
+    """All classes and modules of the standard library, with their attributes."""
+    done = subprocess.run(
+        [sys.executable, os.path.join(HERE, "survey.py")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(REPLACED)]
+    assert lines == []
+
+
+FORMATS = """
+import enum
+class Flag(enum.IntFlag):
+    X = 1
+class Color(int, enum.Enum):
+    A = 1
+class Text(str, enum.Enum):
+    T = "t"
+def show():
+    shown = [f"{one}|{one:3}|{one!r}|{one!s}" for one in (Flag.X, Color.A, Text.T)]
+    return shown, Flag.__str__ is int.__repr__, str.__str__ is object.__str__
+"""
+
+
+def test_types_of_every_interpreter():
+    """The first interpreter, which is compared with main, later ones, spares, and those of pools."""
+    done = run_python(
+        FORMATS
+        + """
+import atoll
+with atoll.create() as first, atoll.create() as second:
+    assert first.call(show) == second.call(show) == show(), (first.call(show), show())
+atoll.prewarm(1)
+with atoll.create() as spare, atoll.InterpreterPoolExecutor(1) as pool:
+    assert spare.call(show) == pool.submit(show).result() == show()
+print("same")
+"""
+    )
+    check_ended(done, 0, "same\n", clean=True)
+
+
+def test_token_missing():
+    """A constant that CPython enters in main only before 3.14."""
+    source = """
+import atoll, contextvars, pickle
+def look():
+    import contextvars
+    var = contextvars.ContextVar("var")
+    token = var.set(1)
+    return token.old_value is contextvars.Token.MISSING, repr(contextvars.Token.MISSING)
+for _ in range(3):
+    with atoll.create() as interp:
+        assert interp.call(look) == look() == (True, repr(contextvars.Token.MISSING))
+print("same")
+"""
+    check_ended(run_python(source), 0, "same\n", clean=True)
+
+
+def test_made_by_another_interpreter():
+    """Who creates the first interpreter need not be main: main's types are looked at all the same."""
+    source = """
+import atoll
+def child():
+    import atoll
+    with atoll.create() as other:
+        return other.call(show)
+with atoll.create() as interp:
+    assert interp.call(child) == show()
+print("same")
+"""
+    check_ended(run_python(FORMATS + source), 0, "same\n", clean=True)
+
+
+def test_main_is_not_changed():
+    """What is added or removed elsewhere stays as it was in main."""
+    source = """
+import atoll
+def look():
+    return {(cls.__name__, name) for cls in (int, str, OSError, ValueError, list) for name in vars(cls)}
+before = look()
+for _ in range(2):
+    with atoll.create() as interp:
+        assert interp.call(look) == before
+assert look() == before
+assert ValueError.__new__.__self__ is ValueError
+print("same")
+"""
+    check_ended(run_python(source), 0, "same\n", clean=True)
