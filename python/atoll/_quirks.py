@@ -97,28 +97,6 @@ def _numexpr(module: ModuleType) -> None:
 
 
 # ------------------------------------------------------------------------------------------------
-# threading on CPython 3.12: it takes the thread that imports it for the main thread. Where that is another one than the
-# process's, code that asks would set signal handlers there, and fail.
-# ------------------------------------------------------------------------------------------------
-
-
-def correct_main_thread(main_ident: int) -> None:
-    """Say that the main thread is the one with this ident, on another one that has just imported threading."""
-    import threading
-
-    main: Any = threading.main_thread()
-    active = threading._active  # type: ignore[attr-defined]
-    del active[main.ident]
-    main._ident = main_ident
-    active[main_ident] = main
-    # The lock that is released when the importing thread ends: nobody waits for that, and it looks held as the main
-    # thread's does.
-    threading._shutdown_locks.discard(main._tstate_lock)  # type: ignore[attr-defined]
-    main._tstate_lock = threading.Lock()
-    main._tstate_lock.acquire()
-
-
-# ------------------------------------------------------------------------------------------------
 # signal: the process has one set of handlers, which are main's.
 # ------------------------------------------------------------------------------------------------
 

@@ -134,7 +134,6 @@ typedef struct atoll_pool {
     double timeout;     /* seconds for a task, or INFINITY */
     const atoll_pool_ops *ops;
     unsigned forks; /* how many forks led to the process that made it */
-    char name[48];  /* of its threads */
     void *settings; /* of src/py, which frees it */
     void (*free_settings)(void *settings);
     struct atoll_pool *prev; /* list of all pools */

@@ -134,16 +134,18 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         return NULL;
     }
     atoll_pool_settings *settings = calloc(1, sizeof *settings);
-    atoll_pool *pool = settings != NULL ? atoll_pool_new((uint32_t)max_workers, &atoll_worker_ops) : NULL;
+    atoll_pool *pool = NULL;
+    if (settings != NULL && (settings->name = strdup(name)) != NULL) {
+        pool = atoll_pool_new((uint32_t)max_workers, &atoll_worker_ops);
+    }
     if (pool == NULL) {
-        free(settings);
+        atoll_pool_settings_free(settings);
         return PyErr_NoMemory();
     }
     pool->settings = settings;
     pool->free_settings = free_settings;
     pool->max_tasks = (uint32_t)max_tasks;
     pool->timeout = timeout > 0 ? timeout : INFINITY;
-    strncpy(pool->name, name, sizeof pool->name - 1);
     settings->spares = spares != 0;
     atoll_pool_object *self = NULL;
     if (read_settings(state, settings, initializer, initargs, extensions, guest) == 0) {

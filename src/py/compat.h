@@ -182,7 +182,7 @@ typedef struct {
     PyObject *handler;
 } atoll_signal_record;
 
-/* Before 3.13 threading takes the thread that imports it first in an interpreter for its main thread: see mainthread.c. */
+/* Before 3.13 threading takes the thread that imports it first in an interpreter for its main thread: see threading.c. */
 #define ATOLL_MAIN_THREAD_IS_WHO_IMPORTS (PY_VERSION_HEX < 0x030D0000)
 
 /* 3.13 began to record who made an interpreter and whether it is ready to be used.  The numbers are

@@ -25,13 +25,13 @@
 #include "py/builtin_types.h"
 #include "py/lifecycle_internal.h"
 #include "py/loader.h"
-#include "py/mainthread.h"
 #include "py/parsers.h"
 #include "py/process.h"
 #include "py/runtime_list.h"
 #include "py/signals.h"
 #include "py/site.h"
 #include "py/stragglers.h"
+#include "py/threading.h"
 #include "py/tracing.h"
 #include "py/tripped.h"
 #include "py/worker.h"
@@ -155,7 +155,9 @@ static int prepare_fork(void) {
 static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const atoll_site *site, char **why) {
     const atoll_stale stale = {.path = true};
     bool usual = atoll_builtin_types_settle() == 0; /* before classes are made */
-    atoll_main_thread_prepare();
+    if (usual) {
+        atoll_threading_prepare();
+    }
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
     entry->loader = usual ? atoll_loader_install(print->extensions) : NULL;
     atoll_state *state = PyErr_Occurred() ? NULL : bootstrap_state();

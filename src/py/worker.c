@@ -26,6 +26,7 @@
 
 #include "py/run.h"
 #include "py/session.h"
+#include "py/threading.h"
 
 #include <stdlib.h>
 
@@ -36,6 +37,7 @@ typedef struct {
     unsigned long ident; /* of the thread, as CPython has it */
     bool left_exception; /* with the interpreter's GIL: an asynchronous exception may be on its way */
     uint32_t calls;      /* so far */
+    bool introduced;     /* threading knows the thread there */
 } place;
 
 static _Thread_local atoll_worker *this_worker;
@@ -50,6 +52,7 @@ void atoll_pool_settings_free(atoll_pool_settings *settings) {
                 atoll_interp_sweep_later();
             }
         }
+        free(settings->name);
         free(settings);
     }
 }
@@ -115,6 +118,30 @@ static void interrupt(atoll_worker *worker) {
     atoll_entry_release(entry);
 }
 
+/* ---- threading ---- */
+
+/* Attached. */
+static void introduce(const atoll_worker *worker, place *where) {
+    if (where->introduced) {
+        return;
+    }
+    const atoll_pool_settings *settings = worker->pool->settings;
+    int rc = atoll_threading_adopt(settings->name, worker->number);
+    where->introduced = rc > 0;
+    if (rc < 0 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) { /* meant for the task */
+        where->left_exception = true;
+        (void)PyThreadState_SetAsyncExc(where->ident, PyExc_KeyboardInterrupt);
+    }
+    PyErr_Clear();
+}
+
+void atoll_worker_introduce(void) {
+    place *where = this_worker != NULL ? this_worker->place : NULL;
+    if (where != NULL && where->entry->interp == PyInterpreterState_Get()) {
+        introduce(this_worker, where);
+    }
+}
+
 /* ---- tasks ---- */
 
 /* Attached: what was to be interrupted has ended. */
@@ -177,6 +204,7 @@ static bool work(atoll_worker *worker, place *where) {
                 break;
             }
         }
+        introduce(worker, where);
         if (!serve(worker, where, task, &spare, false) || atoll_interp_exiting()) {
             break;
         }
@@ -279,8 +307,12 @@ static bool live_in_one(atoll_worker *worker) {
             free(why);
         }
         atoll_worker_set_place(worker, &where);
+        introduce(worker, &where);
         if (ready && (!settings->has_init || initialize(worker, &where, state) == 0)) {
             go_on = work(worker, &where);
+        }
+        if (where.introduced) {
+            atoll_threading_let_go(false);
         }
         atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
         (void)PyEval_SaveThread();
@@ -311,22 +343,37 @@ static void let_go_of_guest(atoll_pool_settings *settings) {
     atoll_entry_release(entry);
 }
 
+/* A guest goes: threading there forgets its thread, unless the interpreter has been closed. */
+static void take_leave(atoll_entry *entry) {
+    if (atoll_interp_exiting() || !atoll_entry_pin(entry)) {
+        return;
+    }
+    PyThreadState *tstate = atoll_thread_state(entry);
+    if (tstate != NULL) {
+        PyEval_RestoreThread(tstate);
+        atoll_threading_let_go(true);
+        (void)PyEval_SaveThread();
+    }
+    atoll_entry_unpin(entry);
+}
+
 /* A guest: the interpreter is somebody else's. */
 static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
     atoll_message spare = {0};
     atoll_task *task;
+    place where = {.entry = entry};
     while ((task = atoll_worker_take(worker)) != NULL) {
         bool go_on = true;
         PyThreadState *tstate = NULL;
         bool pinned = atoll_entry_pin(entry);
         if (pinned && (tstate = atoll_thread_state(entry)) != NULL) {
-            place where = {.entry = entry};
             PyEval_RestoreThread(tstate);
             where.ident = tstate->thread_id;
             if (atomic_load(&entry->jobs) != NULL) {
                 atoll_session_housekeeping(entry);
             }
             atoll_worker_set_place(worker, &where);
+            introduce(worker, &where);
             go_on = serve(worker, &where, task, &spare, true);
             atoll_worker_set_place(worker, NULL);
             (void)PyEval_SaveThread();
@@ -342,6 +389,9 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
         atoll_worker_end_task(worker, task); /* who hears of it may close the interpreter at once */
     }
     atoll_message_clear(&spare);
+    if (where.introduced) {
+        take_leave(entry);
+    }
     if (atomic_load(&worker->pool->shut) && atomic_load(&worker->pool->open) == 0) {
         let_go_of_guest(worker->pool->settings);
     }
@@ -351,8 +401,8 @@ static void run_thread(void *raw) {
     atoll_worker *worker = raw;
     atoll_pool_settings *settings = worker->pool->settings;
     this_worker = worker;
-    char name[sizeof worker->pool->name + 12];
-    snprintf(name, sizeof name, "%s_%u", worker->pool->name, worker->number);
+    char name[32]; /* the system keeps fewer bytes */
+    snprintf(name, sizeof name, "%.*s_%u", (int)sizeof name - 12, settings->name, worker->number);
     atoll_thread_name(name);
     atoll_pool_watch(worker->pool);
     if (settings->refused.body.len != 0) {

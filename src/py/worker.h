@@ -8,6 +8,7 @@
 /* What a pool's workers need; pool->settings. */
 typedef struct {
     atoll_blueprint print; /* of their interpreters */
+    char *name;            /* their names begin with it; UTF-8 */
     bool spares;           /* they may start from prewarmed ones */
     size_t stack;          /* bytes that threading.stack_size() asks for; 0: it does not */
     bool has_init;
@@ -31,6 +32,9 @@ int atoll_worker_check(void);
 /* On a worker's thread: whether interrupts are put off.  Those that come meanwhile are made again by whoever has a time limit
  * to keep. */
 void atoll_worker_set_deaf(bool deaf);
+
+/* On any thread, attached to an interpreter that has imported threading: a worker's that works there becomes known to it. */
+void atoll_worker_introduce(void);
 
 /* What a task leaves to be freed when its end has been told: freeing a large argument takes time. */
 typedef struct {
