@@ -146,9 +146,16 @@ def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
             guest=interp,
         )
         _guests[interp] = pool
-        weakref.finalize(interp, pool.shut).atexit = False
+        weakref.finalize(interp, _let_go, pool).atexit = False
         _note(pool)
         return pool
+
+
+def _let_go(pool: _atoll._Pool) -> None:
+    """Nobody submits any more: the interpreter is the last worker's, or nobody's when there was none."""
+    pool.shut()
+    if pool.finished:
+        _pools.discard(pool)
 
 
 async def _call_async(

@@ -18,6 +18,8 @@ atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned) {
     entry->interp = interp;
     entry->owned = owned;
     entry->listed = true;
+    atomic_init(&entry->gate, owned ? GATE_CLOSING : 0);
+    atomic_init(&entry->life, owned ? ATOLL_LIFE_SPARE : ATOLL_LIFE_OPEN);
     atomic_init(&entry->refs, 2); /* the caller's and the registry's */
     atoll_mutex_init(&entry->lock);
     atoll_mutex_lock(&registry_lock);
@@ -127,6 +129,10 @@ uint32_t atoll_entry_pins(const atoll_entry *entry) {
 }
 
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
+    int life = ATOLL_LIFE_SPARE;
+    if (atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_CLOSING)) {
+        return ATOLL_CLOSE_BEGUN;
+    }
     uint64_t gate = atomic_load(&entry->gate);
     do {
         if ((gate & GATE_CLOSING) != 0) {
@@ -136,6 +142,7 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
             return ATOLL_CLOSE_BUSY;
         }
     } while (!atomic_compare_exchange_weak(&entry->gate, &gate, gate | GATE_CLOSING));
+    atomic_store(&entry->life, ATOLL_LIFE_CLOSING);
     /* A refused pin or a guard may still be counted for an instant. */
     while (atomic_load(&entry->gate) != GATE_CLOSING) {
         atoll_yield();
@@ -143,7 +150,23 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
     return ATOLL_CLOSE_BEGUN;
 }
 
-void atoll_entry_reopen(atoll_entry *entry) { atomic_fetch_and(&entry->gate, ~GATE_CLOSING); }
+void atoll_entry_open(atoll_entry *entry) {
+    atomic_store(&entry->life, ATOLL_LIFE_OPEN);
+    atomic_fetch_and(&entry->gate, ~GATE_CLOSING);
+}
+
+atoll_life atoll_entry_life(const atoll_entry *entry) { return (atoll_life)atomic_load(&entry->life); }
+
+void atoll_entry_set_life(atoll_entry *entry, atoll_life life) {
+    int now = atomic_load(&entry->life);
+    while (now != ATOLL_LIFE_LEFT && !atomic_compare_exchange_weak(&entry->life, &now, (int)life)) {
+    }
+}
+
+bool atoll_entry_claim_zombie(atoll_entry *entry) {
+    int life = ATOLL_LIFE_ZOMBIE;
+    return atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_STOPPING);
+}
 
 void atoll_entry_add_wait(atoll_entry *entry, atoll_waiter *waiter) {
     atoll_mutex_lock(&entry->lock);
@@ -196,6 +219,15 @@ atoll_job *atoll_entry_take_jobs(atoll_entry *entry) {
     return oldest;
 }
 
+void atoll_entry_run_jobs(atoll_entry *entry, bool alive) {
+    atoll_job *job = atoll_entry_take_jobs(entry);
+    while (job != NULL) {
+        atoll_job *next = job->next;
+        job->run(job, alive);
+        job = next;
+    }
+}
+
 void atoll_registry_fork(atoll_fork_moment when) {
     if (when == ATOLL_FORK_BEFORE) {
         atoll_mutex_fork(&registry_lock, when);
@@ -215,9 +247,8 @@ void atoll_registry_keep_only(const void *interp) {
         entry->cached = NULL;
         atomic_store(&entry->orphans, 0);
         atomic_store(&entry->runners, 0);
-        atomic_store(&entry->zombie, false);
-        atomic_store(&entry->stopping, false);
         atomic_store(&entry->gate, kept ? 0 : GATE_CLOSING); /* sessions of other threads are not here */
+        atomic_store(&entry->life, kept ? ATOLL_LIFE_OPEN : ATOLL_LIFE_LEFT);
         if (kept) {
             entry->owned = false; /* it ends with the process */
         }

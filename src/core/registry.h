@@ -15,6 +15,19 @@
  * A session never waits for a close and a close never waits for a session: whoever is
  * second is refused.  Guards are held for a few instructions, so close spins for them.
  *
+ * What its life has come to is one atomic word, too.  The gate is open while that says open, and shut otherwise.
+ *
+ *     spare     made, not open yet: nobody finds it                  -> open, closing
+ *     open                                                           -> closing
+ *     closing   may it end?  It is as it was, if not                 -> winding, open
+ *     winding   it ends: its threads are joined, its exit functions run      -> stopping
+ *     stopping  what is left of its threads has to end               -> zombie, ended
+ *     zombie    a thread or memory that others see is left           -> stopping
+ *     ended     CPython has no such interpreter any more
+ *     left      the process ends without it (any but ended)
+ *
+ * Whoever makes it closing, or a zombie stopping, is the only one that goes on from there.
+ *
  * Two counts: `refs` keeps the struct (objects, messages, cached thread states, the
  * registry itself), `users` keeps the interpreter (Interpreter objects and messages
  * that carry one).  An owned interpreter without users is doomed: the next operation
@@ -37,8 +50,21 @@
  * handed to it by another.  Embedded in what is to be freed; run() frees it. */
 typedef struct atoll_job {
     struct atoll_job *next;
-    void (*run)(struct atoll_job *job); /* the owner's thread state is attached */
+    /* alive: the owner's thread state is attached.  Otherwise the owner has ended, or never gets to it: what it had is gone, and
+     * any thread state or none is attached. */
+    void (*run)(struct atoll_job *job, bool alive);
 } atoll_job;
+
+typedef enum {
+    ATOLL_LIFE_SPARE,
+    ATOLL_LIFE_OPEN,
+    ATOLL_LIFE_CLOSING,
+    ATOLL_LIFE_WINDING,
+    ATOLL_LIFE_STOPPING,
+    ATOLL_LIFE_ZOMBIE,
+    ATOLL_LIFE_ENDED,
+    ATOLL_LIFE_LEFT,
+} atoll_life;
 
 /* A thread state cached for one (OS thread, interpreter) pair: see py/session.c. */
 typedef struct atoll_cached {
@@ -57,13 +83,12 @@ typedef struct atoll_entry {
     bool owned;    /* made by Atoll, so that Atoll may run code in it and close it */
     bool may_fork; /* set once, before others can see the entry */
     _Atomic(uint64_t) gate;
+    _Atomic(int) life; /* an atoll_life */
     _Atomic(uint32_t) refs;
     _Atomic(uint32_t) users;
     _Atomic(uint32_t) runners; /* calls and execs inside, changed with that interpreter's GIL held */
     _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
     _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
-    _Atomic(bool) zombie;      /* closed for everyone, kept because of its exports */
-    _Atomic(bool) stopping;    /* the threads that are left have to end */
     _Atomic(atoll_job *) jobs;
     _Atomic(bool) drain_due; /* a pending call of that interpreter will run them */
     atoll_mutex lock;
@@ -73,10 +98,11 @@ typedef struct atoll_entry {
     struct atoll_entry *prev; /* registry list, under the registry's mutex */
     struct atoll_entry *next;
     bool listed;
-    bool pooled; /* a pool's worker uses it */
+    _Atomic(bool) pooled; /* a pool's worker uses it, or it was a spare: nobody left it open */
 } atoll_entry;
 
-/* A new entry, in the registry, with one reference for the caller; NULL when out of memory. */
+/* A new entry, in the registry, with one reference for the caller; NULL when out of memory.  One that is owned is a spare, any
+ * other open. */
 atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned);
 /* Takes the entry out of the list, so that it is not found again. */
 void atoll_registry_remove(atoll_entry *entry);
@@ -101,10 +127,16 @@ bool atoll_entry_is_open(const atoll_entry *entry);
 uint32_t atoll_entry_pins(const atoll_entry *entry);
 
 typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_close_result;
-/* Shuts the gate if no session is inside, and waits for guards to pass. */
+/* Of one that is open or a spare: it is closing, its gate shut, if no session is inside; guards have passed. */
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry);
-/* Undoes begin_close. */
-void atoll_entry_reopen(atoll_entry *entry);
+/* Opens a spare; undoes begin_close. */
+void atoll_entry_open(atoll_entry *entry);
+
+atoll_life atoll_entry_life(const atoll_entry *entry);
+/* For who has begun to close it, and for the end of the process: what was left stays so. */
+void atoll_entry_set_life(atoll_entry *entry, atoll_life life);
+/* True for one thread only: it was a zombie, and is stopping again. */
+bool atoll_entry_claim_zombie(atoll_entry *entry);
 
 /* The waits of an interpreter's threads.  A waiter is added before it waits and removed before it is gone. */
 void atoll_entry_add_wait(atoll_entry *entry, atoll_waiter *waiter);
@@ -117,6 +149,8 @@ void atoll_entry_interrupt_waits(atoll_entry *entry);
 void atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
 /* All jobs handed over so far, oldest first; the caller runs them. */
 atoll_job *atoll_entry_take_jobs(atoll_entry *entry);
+/* Takes and runs them. */
+void atoll_entry_run_jobs(atoll_entry *entry, bool alive);
 
 /* Holds every lock of the registry and of its entries while the process is forked. */
 void atoll_registry_fork(atoll_fork_moment when);

@@ -544,7 +544,7 @@ PyDoc_STRVAR(interpreter_doc,
              "Interpreter(id, /)\n--\n\n"
              "An isolated Python interpreter of this process (PEP 734).\n\n"
              "There is one object per interpreter in each interpreter. One that create() made is closed\n"
-             "when its last object, in any interpreter, is gone.\n"
+             "when its last object, in any interpreter, is gone and no thread of its own runs any more.\n"
              "Raises TypeError for an id that is not an int, InterpreterNotFoundError for an unknown one.");
 
 static PyType_Slot interpreter_slots[] = {

@@ -488,8 +488,9 @@ static int module_clear(PyObject *module) {
             }
         }
         state->entry = NULL;
-        atoll_entry_release(entry);
         atoll_queues_unbind(state->interp_id);
+        atoll_entry_run_jobs(entry, true); /* what finalizers have put into queues comes back */
+        atoll_entry_release(entry);
     }
     atoll_script_clear(state);
     if (state->codec != NULL) {

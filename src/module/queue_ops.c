@@ -110,7 +110,7 @@ static uint8_t unbound_for(atoll_state *state, const atoll_queue *queue, PyObjec
         return atoll_queue_unbound_of(state, items, 0);
     }
     uint8_t said = atoll_queue_unbound(queue);
-    return said != 0 ? said : state->entry->pooled ? ATOLL_UNBOUND_KEEP : ATOLL_UNBOUND_REPLACE;
+    return said != 0 ? said : atomic_load(&state->entry->pooled) ? ATOLL_UNBOUND_KEEP : ATOLL_UNBOUND_REPLACE;
 }
 
 /* Appends an object to a batch.  0, or -1 with an exception and the batch as it was. */

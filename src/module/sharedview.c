@@ -2,7 +2,8 @@
  *
  * Sending a memoryview makes an export (py/export.h).  What crosses is a handle to it and the view's geometry.  The
  * receiver wraps both in a SharedView, an object whose only ability is the buffer protocol, and gives the user a
- * memoryview of that.  Sending it on, or back, sends the same export again.
+ * memoryview of that.  Sending it on sends the same export again.  Where the memory comes home, the SharedView has a
+ * buffer of the object instead of a reference to the export: exports are what others see.
  *
  * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
  */
@@ -12,7 +13,8 @@
 
 typedef struct {
     PyObject_HEAD
-    atoll_export *export;
+    atoll_export *export; /* NULL: the memory is this interpreter's own, and `own` is a buffer of it */
+    Py_buffer own;
     char *data;
     Py_ssize_t len;
     Py_ssize_t itemsize;
@@ -38,10 +40,11 @@ static bool has_object_pointers(const char *format) {
 /* The export behind a memoryview that is not released, with a new reference; NULL with an exception. */
 static atoll_export *export_of(atoll_state *state, PyObject *view) {
     PyObject *base = PyMemoryView_GET_BASE(view);
-    if (base == NULL || !Py_IS_TYPE(base, state->shared_view_type)) {
+    atoll_export *export =
+        base != NULL && Py_IS_TYPE(base, state->shared_view_type) ? ((shared_view *)base)->export : NULL;
+    if (export == NULL) {
         return atoll_export_new(state, view);
     }
-    atoll_export *export = ((shared_view *)base)->export;
     atoll_export_retain(export);
     return export;
 }
@@ -133,6 +136,16 @@ static bool geometry_fits(const shared_view *v, const Py_buffer *whole, int64_t 
     return count == 0 || (first >= low && last <= high - v->itemsize);
 }
 
+/* Where the export's memory begins.  NULL with an exception. */
+static char *hold(shared_view *v, atoll_state *state, atoll_export *export) {
+    if (export->owner != state->entry) {
+        atoll_export_retain(export);
+        v->export = export;
+        return export->buffer.buf;
+    }
+    return PyObject_GetBuffer(export->buffer.obj, &v->own, PyBUF_FULL_RO) == 0 ? v->own.buf : NULL;
+}
+
 static PyObject *view_decode(atoll_decoder *dec) {
     atoll_state *state = atoll_state_of(PyInterpreterState_Get());
     atoll_reader *rd = atoll_decoder_reader(dec);
@@ -154,9 +167,12 @@ static PyObject *view_decode(atoll_decoder *dec) {
     if (v == NULL) {
         return NULL;
     }
-    atoll_export_retain(export);
-    v->export = export;
-    v->data = (char *)export->buffer.buf + offset;
+    char *start = hold(v, state, export);
+    if (start == NULL) {
+        Py_DECREF(v);
+        return NULL;
+    }
+    v->data = start + offset;
     v->len = len;
     v->itemsize = itemsize;
     v->readonly = readonly || export->buffer.readonly;
@@ -268,12 +284,14 @@ static void shared_view_dealloc(PyObject *self) {
     if (v->export != NULL) {
         atoll_export_release(v->export);
     }
+    PyBuffer_Release(&v->own); /* nothing where there is none */
     PyMem_Free(v->format);
     PyMem_Free(v->extents);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
+/* own.obj is not visited: 3.12 does not survive that a memoryview with exports is cleared. */
 static int shared_view_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     return 0;

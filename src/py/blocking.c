@@ -43,7 +43,7 @@ int atoll_deadline(PyObject *timeout, double *deadline) {
 
 /* True: this thread's wait is to raise SystemExit. */
 static bool is_over(const atoll_blocking *b) {
-    return b->entry->owned && (atoll_interp_exiting() || atomic_load(&b->entry->stopping));
+    return b->entry->owned && (atoll_interp_exiting() || atoll_entry_life(b->entry) >= ATOLL_LIFE_STOPPING);
 }
 
 static void detach(atoll_blocking *b) {

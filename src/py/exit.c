@@ -42,9 +42,11 @@ void atoll_interp_park_if_exiting(atoll_session *s) {
 static bool is_open(const atoll_entry *entry) { return atoll_entry_is_open(entry); }
 
 /* Pools end their own, and have been told to. */
-static bool is_left_open(const atoll_entry *entry) { return atoll_entry_is_open(entry) && !entry->pooled; }
+static bool is_left_open(const atoll_entry *entry) {
+    return atoll_entry_is_open(entry) && atomic_load(&entry->users) != 0 && !atomic_load(&entry->pooled);
+}
 
-static bool is_zombie(const atoll_entry *entry) { return atomic_load(&entry->zombie); }
+static bool is_zombie(const atoll_entry *entry) { return atoll_entry_life(entry) == ATOLL_LIFE_ZOMBIE; }
 
 /* Closes or ends every owned interpreter that want() selects and that has no session inside.  How many are left. */
 static int end_all(atoll_state *state, bool (*want)(const atoll_entry *)) {
@@ -52,12 +54,8 @@ static int end_all(atoll_state *state, bool (*want)(const atoll_entry *)) {
     atoll_entry *entry;
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, want)) != NULL;) {
         below = entry->id;
-        bool ended;
-        if (atoll_entry_is_open(entry)) {
-            ended = atoll_interp_close(state, entry) == 0;
-        } else {
-            ended = atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry) == ATOLL_END_DONE;
-        }
+        bool ended = atoll_entry_is_open(entry) ? atoll_interp_close_at_exit(state, entry) == 0
+                                                : atoll_interp_end_zombie(entry);
         if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             PyErr_WriteUnraisable(NULL);
         }

@@ -3,8 +3,12 @@
  * An export is a Py_buffer with a reference count that any thread may change.  The last reference may go in any thread,
  * but the buffer must be released by its owner: it is handed over as a job, which the owner's next session runs, or a
  * pending call when it is busy.  An interpreter with exports that are still seen elsewhere is not ended when it is
- * closed (lifecycle.c, "zombie"), so nothing ever dangles; the release that brings its exports to zero makes a
- * sweep due.
+ * closed (registry.h, "zombie"), so nothing ever dangles; the release that brings its exports to zero makes a
+ * sweep due.  Only others have references: what comes home is a view of the object itself (module/sharedview.c), so an
+ * interpreter is never kept by itself.
+ *
+ * An export that is made while its owner ends (a finalizer puts a view into a queue) may be seen when it has ended.  Then its
+ * buffer is never released and the interpreter's memory is not taken back.
  */
 #include "py/export.h"
 
@@ -14,11 +18,10 @@
 
 #include <stdlib.h>
 
-static void finish(atoll_job *job) {
+static void finish(atoll_job *job, bool alive) {
     atoll_export *export = (atoll_export *)job;
     atoll_entry *owner = export->owner;
-    /* Run after its interpreter ended (at exit only), there is nothing left to release. */
-    if (atoll_entry_is_open(owner) || PyInterpreterState_Get() == owner->interp) {
+    if (alive) {
         PyBuffer_Release(&export->buffer);
     }
     atomic_fetch_sub(&owner->exports, 1);
@@ -29,7 +32,7 @@ static void finish(atoll_job *job) {
 static int drain_jobs(void *raw) {
     atoll_entry *entry = raw;
     atomic_store(&entry->drain_due, false); /* what comes from here on needs another */
-    if (PyInterpreterState_Get() == entry->interp) {
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) == entry->id) {
         atoll_session_housekeeping(entry);
     }
     atoll_entry_release(entry);
@@ -45,8 +48,9 @@ void atoll_export_release(void *ptr) {
     }
     atoll_entry *owner = export->owner;
     PyThreadState *tstate = atoll_thread_state_attached();
-    if (export->is_bytes && tstate != NULL && PyThreadState_GetInterpreter(tstate) == owner->interp) {
-        finish(&export->job);
+    if (export->is_bytes && tstate != NULL &&
+        PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) == owner->id) {
+        finish(&export->job, true);
         return;
     }
     atoll_entry_retain(owner); /* for the pending call */
@@ -60,6 +64,9 @@ void atoll_export_release(void *ptr) {
             }
         }
         atoll_entry_unguard(owner);
+    } else if (atoll_entry_life(owner) >= ATOLL_LIFE_ENDED) {
+        atoll_entry_run_jobs(owner,
+                             false); /* who ended it took the list before this was on it, or takes it now */
     } else {
         atoll_interp_sweep_later();
     }

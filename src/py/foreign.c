@@ -151,14 +151,14 @@ static bool wait_until_empty(atoll_foreign *f, double deadline) {
     return empty;
 }
 
-bool atoll_foreign_shut(atoll_foreign *f) {
+bool atoll_foreign_shut(atoll_foreign *f, double patience) {
     atomic_store(&f->closer, pthread_self());
     set_phase(f, ATOLL_FOREIGN_SHUT);
     if (atomic_load(&f->inside) == 0) {
         return true;
     }
     PyThreadState *tstate = PyEval_SaveThread();
-    bool empty = wait_until_empty(f, atoll_clock() + GRACE);
+    bool empty = wait_until_empty(f, atoll_clock() + patience);
     PyEval_RestoreThread(tstate);
     return empty;
 }

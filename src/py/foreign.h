@@ -36,8 +36,8 @@ void atoll_foreign_init(atoll_foreign *foreign, atoll_clones *clones, bool has_c
 void atoll_foreign_free(atoll_foreign *foreign);
 
 /* Keeps foreign threads out and waits, with the GIL given back, until those that are inside have left.  false: one is
- * still inside after a while; reopen() then.  The interpreter's thread state is attached. */
-bool atoll_foreign_shut(atoll_foreign *foreign);
+ * still inside after so many seconds; reopen() then.  The interpreter's thread state is attached. */
+bool atoll_foreign_shut(atoll_foreign *foreign, double patience);
 void atoll_foreign_reopen(atoll_foreign *foreign);
 /* The interpreter is about to end for good.  Its thread state is attached. */
 void atoll_foreign_ending(atoll_foreign *foreign);

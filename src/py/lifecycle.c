@@ -1,24 +1,17 @@
-/* The life of an interpreter.
+/* How an interpreter is made.
  *
- * Creation and destruction are serialised by the lifecycle lock, process-wide, because CPython's are not safe
+ * What CPython does to make one and to free one is serialised by the lifecycle lock, process-wide, because that is not safe
  * against each other in every version.  It is awaited with the thread state detached, so that its holder can
- * get any GIL it needs, and it is recursive, because a destructor that runs while an interpreter
- * ends may drop the last Interpreter object of another.
+ * get any GIL it needs, and it is recursive.  No code of users runs with it held: what a new interpreter imports, and what
+ * one that ends runs last, may wait for other interpreters and threads that want it (ending.c).
  *
- * create   detach; lock; Py_NewInterpreterFromConfig; entry with a shut gate; loader; bootstrap of atoll._atoll; site;
- *          open the gate; unlock; attach.  On failure the half-made interpreter is ended as any other before the caller
- *          hears of it.
- * close    shut the gate (refused while a session is inside); attach; refuse and reopen when a foreign thread
- *          is still inside; delete all cached thread states; join threads and run exit functions,
- *          while foreign threads may still enter; keep those out; stop daemon threads; lock;
- *          Py_EndInterpreter; unlock; swap back; forget the entry.
- * zombie   an interpreter whose objects' memory is still seen from elsewhere (memoryview) is closed for
- *          everyone but ended only when the last view is gone: the memory belongs to its objects.
- * sweep    closes what could not be closed when its last user went: it was running, or the
- *          user was a message dropped by a thread without a thread state.
+ *   with it held      Py_NewInterpreterFromConfig; an entry: a spare, so nobody finds it
+ *   without           loader; bootstrap of atoll._atoll; site; then it is opened
  *
- * Thread states: every function is called attached to `from`'s interpreter and returns so.  exit.c has the end of
- * the process, lookup.c the questions.
+ * A half-made interpreter in which code has run ends as any other before the caller hears of its failure.
+ *
+ * Thread states: every function is called attached to `from`'s interpreter and returns so, but for the detached ones.
+ * ending.c has the way to the end, exit.c the end of the process, lookup.c the questions.
  */
 #include "py/blocks.h"
 #include "py/builtin_datetime.h"
@@ -28,15 +21,15 @@
 #include "py/parsers.h"
 #include "py/process.h"
 #include "py/runtime_list.h"
-#include "py/signals.h"
 #include "py/site.h"
+<<<<<<< HEAD
 #include "py/stragglers.h"
 #include "py/threading.h"
+=======
+>>>>>>> f6a085e (One atomic state says what an interpreter's life has come to, and there is one way to its end: no lock is held while finalizers run, a refused close() changes nothing, views of one's own keep nobody)
 #include "py/tracing.h"
 #include "py/tripped.h"
 #include "py/worker.h"
-
-#include "core/queue.h"
 
 #include <stdlib.h>
 
@@ -50,7 +43,6 @@ static struct {
 } lifecycle = {.lock = ATOLL_MUTEX_INIT};
 
 static atoll_bootstrap bootstrap_state;
-static _Atomic(bool) sweep_due;
 static _Atomic(bool) install_in_new;
 
 void atoll_lifecycle_init(atoll_bootstrap bootstrap) { bootstrap_state = bootstrap; }
@@ -58,8 +50,6 @@ void atoll_lifecycle_init(atoll_bootstrap bootstrap) { bootstrap_state = bootstr
 void atoll_interp_set_installed(bool value) { atomic_store(&install_in_new, value); }
 
 bool atoll_interp_installed(void) { return atomic_load(&install_in_new); }
-
-void atoll_interp_sweep_later(void) { atomic_store(&sweep_due, true); }
 
 void atoll_lifecycle_lock_detached(void) {
     pthread_t self = pthread_self();
@@ -171,24 +161,14 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     entry->may_fork = print->fork;
     atoll_entry_add_user(entry);
     if (!print->hidden) {
-        atoll_entry_reopen(entry);
+        atoll_entry_open(entry);
     }
     return true;
 }
 
-/* One that could not be made ready, its gate shut.  Code has run in it, which may have started threads: it ends as any other,
- * and is tried again later when it cannot end now. */
-static void end_failed(atoll_entry *entry) {
-    if (atoll_interp_end(entry) >= ATOLL_END_BUSY) {
-        atomic_store(&entry->zombie, true);
-        atoll_interp_sweep_later();
-    }
-    atoll_entry_release(entry);
-}
-
-/* No thread state is attached, nor afterwards: with one of main's attached, 3.13 and newer do not survive an audit hook that
- * refuses.  NULL with *why (malloc, or NULL: out of memory). */
-static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
+/* With the lifecycle lock held and no thread state attached: with one of main's attached, 3.13 and newer do not survive an audit
+ * hook that refuses.  The new interpreter is attached afterwards, unless it is NULL with *why (malloc, or NULL: out of memory). */
+static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, char **why) {
     const PyInterpreterConfig config = {
         .use_main_obmalloc = 0,
         .allow_fork = print->fork,
@@ -199,15 +179,13 @@ static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
         .gil = PyInterpreterConfig_OWN_GIL,
     };
     PyThreadState *tstate = NULL;
-    atoll_site site;
-    *why = NULL;
     if (atoll_tracing_refuses()) {
         *why = strdup(atoll_tracing_refusal);
         return NULL;
     }
-    atoll_site_begin(&site);
+    atoll_site_begin(site);
     PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
-    atoll_site_end(&site);
+    atoll_site_end(site);
     if (PyStatus_Exception(status) || tstate == NULL) {
         (void)PyThreadState_Swap(NULL);
         *why = strdup(status.err_msg != NULL ? status.err_msg : "unknown reason");
@@ -222,13 +200,6 @@ static atoll_entry *create_locked(const atoll_blueprint *print, char **why) {
             atoll_entry_release(entry);
         }
         Py_EndInterpreter(tstate); /* nothing has run in it */
-        return NULL;
-    }
-    (void)atoll_entry_begin_close(entry);
-    bool ready = settle_in(entry, print, &site, why);
-    (void)PyThreadState_Swap(NULL);
-    if (!ready) {
-        end_failed(entry);
         return NULL;
     }
     return entry;
@@ -328,7 +299,7 @@ static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blue
     return rc;
 }
 
-/* CPython asks audit hooks only where a thread state is attached, which for create_locked() none is. */
+/* CPython asks audit hooks only where a thread state is attached, which for make_locked() none is. */
 static int audit_creation(atoll_state *from) {
     if (PySys_Audit("cpython.PyInterpreterState_New", NULL) == 0) {
         return 0;
@@ -378,208 +349,24 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions,
 }
 
 atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why) {
-    atoll_lifecycle_lock_detached();
+    atoll_site site;
     atoll_entry *entry = NULL;
+    *why = NULL;
+    atoll_lifecycle_lock_detached();
     if (atoll_interp_exiting()) {
         *why = strdup(at_exit);
     } else {
-        entry = create_locked(print, why);
+        entry = make_locked(print, &site, why);
     }
     atoll_lifecycle_unlock();
+    if (entry == NULL) {
+        return NULL;
+    }
+    bool ready = settle_in(entry, print, &site, why);
+    (void)PyThreadState_Swap(NULL);
+    if (!ready) {
+        atoll_interp_end_failed(entry);
+        return NULL;
+    }
     return entry;
-}
-
-/* ---- closing ---- */
-
-/* The gate is shut and entry's interpreter attached through `mine`, with the lifecycle lock held.  Ends it; no thread
- * state is attached afterwards. */
-static void end_locked(atoll_entry *entry, PyThreadState *mine) {
-    atoll_session_housekeeping(entry);
-    atoll_thread_states_drop(entry, mine);
-    Py_EndInterpreter(mine);
-    atoll_job *job = atoll_entry_take_jobs(entry);
-    while (job != NULL) { /* handed over while it ended: what they would free is gone */
-        atoll_job *next = job->next;
-        job->run(job);
-        job = next;
-    }
-    atoll_signals_forget();
-    atoll_registry_remove(entry);
-}
-
-atoll_end_result atoll_interp_end(atoll_entry *entry) {
-    PyThreadState *here = atoll_thread_state_attached();
-    PyThreadState *mine = atoll_thread_state(entry);
-    if (mine == NULL) {
-        if (here != NULL) {
-            PyErr_NoMemory();
-        }
-        return ATOLL_END_FAILED;
-    }
-    atoll_queues_unbind(entry->id); /* what its items lend from it comes back */
-    (void)PyThreadState_Swap(mine);
-    atoll_session_housekeeping(entry);
-    if (!atoll_loader_shut(entry->loader)) {
-        atoll_loader_reopen(entry->loader);
-        (void)PyThreadState_Swap(here);
-        return ATOLL_END_BUSY;
-    }
-    /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
-    atoll_thread_states_drop(entry, mine);
-    /* These may wait for foreign threads, which must get in for that. */
-    atoll_loader_reopen(entry->loader);
-    atoll_session winding; /* the main thread handles signals meanwhile */
-    bool inside = atoll_session_begin_wind_down(&winding, entry, here);
-    atoll_join_threads();
-    atoll_run_exit_functions();
-    (void)atoll_loader_shut(entry->loader); /* who is still inside after that is a thread that is left */
-    atoll_loader_ending(entry->loader);
-    bool alone = atoll_stop_daemons(entry, mine);
-    PyErr_Clear();
-    if (inside) {
-        atoll_session_end_wind_down(&winding);
-    }
-    /* A thread that is left makes ending fatal, and views of its memory do not end with it: keep the interpreter. */
-    if (!alone || (atomic_load(&entry->exports) != 0 && !atoll_interp_exiting())) {
-        atomic_store(&entry->zombie, true);
-        (void)atoll_thread_state_keep(entry,
-                                      mine); /* drop() forgot it; without memory the next end makes another */
-        (void)PyThreadState_Swap(here);
-        if (inside) {
-            (void)atoll_session_interrupted(&winding);
-        }
-        return ATOLL_END_ZOMBIE;
-    }
-    atoll_lifecycle_lock();
-    end_locked(entry, mine);
-    atoll_lifecycle_unlock();
-    atoll_loader *loader = entry->loader;
-    entry->loader = NULL;
-    atoll_loader_ended(loader, entry->id);
-    if (here != NULL) {
-        (void)PyThreadState_Swap(here);
-    }
-    if (inside) {
-        (void)atoll_session_interrupted(&winding);
-    }
-    return ATOLL_END_DONE;
-}
-
-bool atoll_interp_end_detached(atoll_entry *entry) {
-    atoll_end_result result = ATOLL_END_BUSY;
-    bool shut = atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN;
-    if (shut) {
-        result = atoll_interp_end(entry);
-    }
-    if (result == ATOLL_END_BUSY || result == ATOLL_END_FAILED) {
-        if (shut) {
-            atoll_entry_reopen(entry);
-        }
-        atoll_interp_sweep_later(); /* somebody is inside: whoever can closes it when they have left */
-    }
-    (void)atoll_entry_remove_user(entry);
-    atoll_entry_release(entry);
-    return result == ATOLL_END_DONE;
-}
-
-int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
-    long long id = (long long)entry->id;
-    if (!entry->owned) {
-        atoll_raise_unrecognized(from, "close", id);
-        return -1;
-    }
-    if (!atoll_entry_is_open(entry)) {
-        atoll_raise_not_found(from, entry->id);
-        return -1;
-    }
-    if (entry->interp == from->interp) {
-        PyErr_Format(from->error, "cannot close the current interpreter (%lld)", id);
-        return -1;
-    }
-    if (atoll_interp_is_running(entry->interp)) {
-        PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
-        return -1;
-    }
-    switch (atoll_entry_begin_close(entry)) {
-    case ATOLL_CLOSE_GONE:
-        atoll_raise_not_found(from, entry->id);
-        return -1;
-    case ATOLL_CLOSE_BUSY:
-        PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
-        return -1;
-    case ATOLL_CLOSE_BEGUN:
-        break;
-    }
-    switch (atoll_interp_end(entry)) {
-    case ATOLL_END_BUSY:
-        atoll_entry_reopen(entry);
-        PyErr_Format(from->error,
-                     "cannot close interpreter %lld: a thread of an extension module is still inside", id);
-        return -1;
-    case ATOLL_END_FAILED:
-        atoll_entry_reopen(entry);
-        return -1;
-    case ATOLL_END_DONE:
-    case ATOLL_END_ZOMBIE:
-        break;
-    }
-    atoll_interp_sweep(from);         /* of what only its objects used */
-    return PyErr_Occurred() ? -1 : 0; /* Ctrl-C, while it was waited for its threads */
-}
-
-/* Ctrl-C where no exception can be raised: once more, for whoever comes next. */
-static void put_off(void) {
-    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_SetInterrupt();
-    }
-    PyErr_Clear();
-}
-
-void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry) {
-    atoll_entry_retain(entry);
-    if (atoll_entry_remove_user(entry) && atoll_entry_is_open(entry)) {
-        PyObject *exc = PyErr_GetRaisedException();
-        if (entry->interp == from->interp || atoll_interp_close(from, entry) < 0) {
-            put_off();
-            atoll_interp_sweep_later();
-        }
-        PyErr_SetRaisedException(exc);
-    }
-    atoll_entry_release(entry);
-}
-
-static bool is_unused(const atoll_entry *entry) {
-    return atomic_load(&entry->users) == 0 && atoll_entry_is_open(entry);
-}
-
-static bool is_dead_zombie(const atoll_entry *entry) {
-    return atomic_load(&entry->zombie) &&
-           (atomic_load(&entry->exports) == 0 || atomic_load(&entry->jobs) != NULL);
-}
-
-void atoll_interp_sweep(atoll_state *from) {
-    if (!atomic_load_explicit(&sweep_due, memory_order_relaxed) || atoll_interp_exiting()) {
-        return;
-    }
-    atomic_store(&sweep_due, false);
-    PyObject *exc = PyErr_GetRaisedException();
-    atoll_entry *entry;
-    for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_unused)) != NULL;) {
-        below = entry->id;
-        if (entry->interp == from->interp || atoll_interp_close(from, entry) < 0) {
-            put_off();
-            atoll_interp_sweep_later(); /* still running: the next sweep tries again */
-        }
-        atoll_entry_release(entry);
-    }
-    for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_dead_zombie)) != NULL;) {
-        below = entry->id;
-        /* Whoever resets the mark ends it; atoll_interp_end marks it again if views are left. */
-        if (atomic_exchange(&entry->zombie, false) && atoll_interp_end(entry) >= ATOLL_END_BUSY) {
-            atomic_store(&entry->zombie, true);
-        }
-        put_off();
-        atoll_entry_release(entry);
-    }
-    PyErr_SetRaisedException(exc);
 }

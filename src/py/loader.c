@@ -515,8 +515,8 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
     return loader;
 }
 
-bool atoll_loader_shut(atoll_loader *loader) {
-    return loader == NULL || atoll_foreign_shut(&loader->foreign);
+bool atoll_loader_shut(atoll_loader *loader, double patience) {
+    return loader == NULL || atoll_foreign_shut(&loader->foreign, patience);
 }
 
 void atoll_loader_reopen(atoll_loader *loader) {
@@ -531,7 +531,7 @@ void atoll_loader_ending(atoll_loader *loader) {
     }
 }
 
-void atoll_loader_ended(atoll_loader *loader, int64_t id) {
+void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
     if (loader == NULL) { /* it could not be made */
         return;
     }
@@ -544,5 +544,5 @@ void atoll_loader_ended(atoll_loader *loader, int64_t id) {
     } else { /* what is kept knows its objects */
         keepers = ATOLL_KEEPERS_LOADED;
     }
-    atoll_leftovers_free(id, keepers);
+    atoll_leftovers_free(id, unseen ? keepers : ATOLL_KEEPERS_LOADED);
 }

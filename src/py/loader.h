@@ -36,11 +36,12 @@ void atoll_loaders_fork(atoll_fork_moment when);
 void atoll_loaders_keep_only(const PyInterpreterState *interp);
 
 /* The end of its interpreter, in this order; NULL is no loader.  The first two and ending need its thread state. */
-bool atoll_loader_shut(atoll_loader *loader); /* false: a foreign thread is inside and stays there */
+/* false: a foreign thread is inside and stays there for so many seconds */
+bool atoll_loader_shut(atoll_loader *loader, double patience);
 void atoll_loader_reopen(atoll_loader *loader);
 void atoll_loader_ending(atoll_loader *loader);
 /* No thread state is attached; `id` was the interpreter's; the loader is no longer the caller's.  Takes back what is left of
- * the interpreter's memory. */
-void atoll_loader_ended(atoll_loader *loader, int64_t id);
+ * the interpreter's memory, if that is unseen: nobody has a view of it. */
+void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen);
 
 #endif

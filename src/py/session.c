@@ -272,6 +272,16 @@ PyThreadState *atoll_thread_state(atoll_entry *entry) {
     return tstate;
 }
 
+bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate) {
+    atoll_mutex_lock(&entry->lock);
+    atoll_cached *node = entry->cached;
+    while (node != NULL && node->tstate != tstate) {
+        node = node->next;
+    }
+    atoll_mutex_unlock(&entry->lock);
+    return node != NULL;
+}
+
 /* Gives an interpreter a thread state that no OS thread has: the next session there, or its end, deletes it.  A NULL
  * from CPython (out of memory) is passed over: then the interpreter is of no use, which the next attempt finds. */
 static void leave_placeholder(atoll_entry *entry) {
@@ -354,12 +364,7 @@ void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep) {
 }
 
 void atoll_session_housekeeping(atoll_entry *entry) {
-    atoll_job *job = atoll_entry_take_jobs(entry);
-    while (job != NULL) {
-        atoll_job *next = job->next;
-        job->run(job);
-        job = next;
-    }
+    atoll_entry_run_jobs(entry, true);
     if (atomic_load_explicit(&entry->orphans, memory_order_relaxed) != 0) {
         atoll_cached *node;
         while ((node = take_cached(entry, true)) != NULL) {

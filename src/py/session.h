@@ -64,6 +64,8 @@ void atoll_thread_state_discard(atoll_entry *entry);
 /* Deletes every cached thread state of entry but `keep`, which is forgotten, not deleted.
  * The interpreter's thread state `keep` is attached and the gate is shut. */
 void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep);
+/* True when tstate is one of the cached ones. */
+bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate);
 
 /* The ident, as CPython has it, of the process's main thread; 0: it did not import Atoll. */
 unsigned long atoll_session_main_ident(void);

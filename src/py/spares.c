@@ -86,10 +86,8 @@ static spare *make_one(const atoll_blueprint *like, bool installed) {
     return s;
 }
 
-/* Back to an open interpreter that nobody uses. */
 static void end_one(spare *s) {
-    s->entry->pooled = true; /* nobody left it open */
-    atoll_entry_reopen(s->entry);
+    atomic_store(&s->entry->pooled, true); /* nobody left it open */
     (void)atoll_interp_end_detached(s->entry);
     spare_free(s);
 }
@@ -220,7 +218,7 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) 
     stale->environment = s->process.environment != now.environment;
     stale->zone = s->process.zone != now.zone;
     spare_free(s);
-    atoll_entry_reopen(entry);
+    atoll_entry_open(entry);
     return entry;
 }
 

@@ -19,7 +19,6 @@
 #include "port/port.h"
 #include "py/session.h"
 
-#define GRACE 1.0           /* seconds that daemon threads get */
 #define POLL 0.001          /* they are looked for so often, */
 #define INTERRUPT_EACH 0.05 /* and interrupted again so often: code may catch SystemExit and go on */
 
@@ -30,6 +29,38 @@ static PyObject *loaded_module(const char *name) {
     Py_XDECREF(key);
     PyErr_Clear();
     return module;
+}
+
+/* Whether this is a thread that would be joined; true as well where that cannot be told.  No exception is left. */
+static bool is_joined(PyObject *thread) {
+    PyObject *daemon = PyObject_GetAttrString(thread, "daemon");
+    int is_daemon = daemon != NULL ? PyObject_IsTrue(daemon) : -1;
+    Py_XDECREF(daemon);
+    PyErr_Clear();
+    return is_daemon <= 0;
+}
+
+bool atoll_has_threads(atoll_entry *entry, PyThreadState *mine) {
+    PyObject *threading = loaded_module("threading");
+    PyObject *active = threading != NULL ? PyObject_GetAttrString(threading, "_active") : NULL;
+    PyObject *threads = active != NULL && PyDict_Check(active) ? PyDict_Copy(active) : NULL;
+    Py_XDECREF(active);
+    Py_XDECREF(threading);
+    PyErr_Clear();
+    bool found = false;
+    PyObject *ident, *thread;
+    for (Py_ssize_t at = 0; !found && threads != NULL && PyDict_Next(threads, &at, &ident, &thread);) {
+        /* Those of sessions are there, too: threading notes whoever asks for the current thread. */
+        unsigned long number = PyLong_Check(ident) ? PyLong_AsUnsignedLong(ident) : 0;
+        PyErr_Clear();
+        PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp);
+        while (t != NULL && (t == mine || t->thread_id != number || atoll_thread_state_is_cached(entry, t))) {
+            t = PyThreadState_Next(t);
+        }
+        found = t != NULL && is_joined(thread);
+    }
+    Py_XDECREF(threads);
+    return found;
 }
 
 static PyObject *do_nothing(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)) { Py_RETURN_NONE; }
@@ -101,6 +132,18 @@ void atoll_run_exit_functions(void) {
     Py_XDECREF(exits);
 }
 
+/* Whether threading has started a thread that has not begun to run: who started it waits for that, and would wait for ever for one
+ * that was interrupted before. */
+static bool is_one_starting(void) {
+    PyObject *threading = loaded_module("threading");
+    PyObject *limbo = threading != NULL ? PyObject_GetAttrString(threading, "_limbo") : NULL;
+    bool found = limbo != NULL && PyDict_Check(limbo) && PyDict_GET_SIZE(limbo) != 0;
+    Py_XDECREF(limbo);
+    Py_XDECREF(threading);
+    PyErr_Clear();
+    return found;
+}
+
 /* How many there are besides mine; interrupted when asked for. */
 static int others(atoll_entry *entry, PyThreadState *mine, bool interrupt) {
     enum { MOST = 64 }; /* more are interrupted when the first have ended */
@@ -121,17 +164,16 @@ static int others(atoll_entry *entry, PyThreadState *mine, bool interrupt) {
     return count;
 }
 
-bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine) {
-    double deadline = atoll_clock() + GRACE;
+bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience) {
+    double deadline = atoll_clock() + patience;
     double next = 0;
-    atomic_store(&entry->stopping, true);
     while (true) {
         double now = atoll_clock();
-        bool interrupt = now >= next;
+        bool interrupt = now >= next && (now > deadline - patience / 2 || !is_one_starting());
         if (others(entry, mine, interrupt) == 0) {
             return true;
         }
-        if (now > deadline) {
+        if (now >= deadline) {
             return false;
         }
         next = interrupt ? now + INTERRUPT_EACH : next;

@@ -13,7 +13,9 @@
 void atoll_join_threads(void);
 /* Calls what was given to atexit, and forgets it. */
 void atoll_run_exit_functions(void);
-/* Interrupts the others and waits a moment.  Whether all are gone. */
-bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine);
+/* Whether threads of threading's are left that are no daemons.  May run code. */
+bool atoll_has_threads(atoll_entry *entry, PyThreadState *mine);
+/* Interrupts the others and waits for so many seconds.  Whether all are gone. */
+bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience);
 
 #endif

@@ -273,7 +273,7 @@ static atoll_entry *find_place(atoll_worker *worker, atoll_stale *stale) {
             return NULL;
         }
     }
-    entry->pooled = true;
+    atomic_store(&entry->pooled, true);
     if (!atoll_entry_pin(entry)) { /* closed by somebody at once */
         break_with_text(worker->pool, "the worker's interpreter was closed");
         (void)atoll_entry_remove_user(entry);

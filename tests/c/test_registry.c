@@ -51,6 +51,9 @@ TEST(registry_newest_goes_down_by_id_and_skips_what_is_not_owned) {
 TEST(gate_refuses_the_second_comer) {
     atoll_entry *entry = atoll_registry_add(301, &marker, true);
     REQUIRE(entry != NULL);
+    CHECK(atoll_entry_life(entry) == ATOLL_LIFE_SPARE);
+    CHECK(!atoll_entry_pin(entry));
+    atoll_entry_open(entry);
     CHECK(atoll_entry_pin(entry));
     CHECK(atoll_entry_pin(entry));
     CHECK_UINT(atoll_entry_pins(entry), 2);
@@ -64,11 +67,32 @@ TEST(gate_refuses_the_second_comer) {
     CHECK(!atoll_entry_pin(entry));
     CHECK(!atoll_entry_guard(entry));
     CHECK(!atoll_entry_is_open(entry));
-    atoll_entry_reopen(entry);
+    atoll_entry_open(entry);
     CHECK(atoll_entry_pin(entry));
     atoll_entry_unpin(entry);
     atoll_registry_remove(entry);
     atoll_entry_release(entry);
+}
+
+TEST(a_life_goes_one_way) {
+    atoll_entry *entry = atoll_registry_add(351, &marker, true);
+    atoll_entry *other = atoll_registry_add(352, &marker, false);
+    REQUIRE(entry != NULL && other != NULL);
+    CHECK(atoll_entry_life(other) == ATOLL_LIFE_OPEN);
+    CHECK(atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN); /* of a spare */
+    CHECK(atoll_entry_begin_close(entry) == ATOLL_CLOSE_GONE);
+    CHECK(!atoll_entry_claim_zombie(entry));
+    atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE);
+    CHECK(atoll_entry_claim_zombie(entry));
+    CHECK(!atoll_entry_claim_zombie(entry)); /* one thread only */
+    CHECK(atoll_entry_life(entry) == ATOLL_LIFE_STOPPING);
+    atoll_entry_set_life(entry, ATOLL_LIFE_LEFT);
+    atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
+    CHECK(atoll_entry_life(entry) == ATOLL_LIFE_LEFT);
+    atoll_registry_remove(entry);
+    atoll_registry_remove(other);
+    atoll_entry_release(entry);
+    atoll_entry_release(other);
 }
 
 TEST(users_of_an_owned_interpreter_are_counted) {
@@ -122,7 +146,7 @@ static void *closing_thread(void *arg) {
             if (atomic_load(&inside) != 0) {
                 atomic_fetch_add(&violations, 1);
             }
-            atoll_entry_reopen(raced);
+            atoll_entry_open(raced);
         }
     }
     return NULL;
@@ -131,6 +155,7 @@ static void *closing_thread(void *arg) {
 TEST(gate_keeps_sessions_and_closes_apart) {
     raced = atoll_registry_add(501, &marker, true);
     REQUIRE(raced != NULL);
+    atoll_entry_open(raced);
     pthread_t threads[THREADS + 2];
     for (int i = 0; i < THREADS + 2; i++) {
         REQUIRE(pthread_create(&threads[i], NULL, i < THREADS ? session_thread : closing_thread, NULL) == 0);
@@ -156,7 +181,8 @@ static _Atomic(int) jobs_run;
 static int last_of[THREADS];
 static _Atomic(int) out_of_order;
 
-static void run_job(atoll_job *job) {
+static void run_job(atoll_job *job, bool alive) {
+    CHECK(alive);
     numbered_job *numbered = (numbered_job *)job;
     if (numbered->number <= last_of[numbered->thread]) {
         atomic_fetch_add(&out_of_order, 1);
@@ -183,7 +209,7 @@ static int drain(void) {
     atoll_job *job = atoll_entry_take_jobs(raced);
     while (job != NULL) {
         atoll_job *next = job->next;
-        job->run(job);
+        job->run(job, true);
         job = next;
         count++;
     }

@@ -70,27 +70,66 @@ atexit.register(lambda: os.write(1, b"%d %d\\\\n" % ext_foreign.wait()))
         done = run_script(self.FOREIGN.format(how=how))
         check_ended(done, 0, "done 100 wrong 0\nclosed\n", clean=True)
 
-    def test_they_go_on_when_the_close_is_refused(self):
-        """Who slept outside meanwhile comes in as if nothing had been."""
+    def test_a_close_that_is_refused_changes_nothing(self):
+        """Who slept outside meanwhile comes in as if nothing had been; what was put into queues stays."""
         done = run_script("""
 reader, writer = os.pipe()
 interp = ext_use.create()
+queue = atoll.create_queue()
+interp.call(lambda queue: (queue.put("item"), queue.put(b"r" * 100_000)), queue)
+interp.exec("import atexit; atexit.register(print, 'exit function', flush=True)")
 interp.call(ext_use.start_forever, 3)
-interp.exec(f"import _thread, os; _thread.start_new_thread(os.read, ({reader}, 1))")
-for _ in range(3):
+back, forth = os.pipe()
+interp.exec(f'''
+import ext_use, os
+begun = []
+def stay(number):
+    begun or begun.append(os.write({forth}, b"!"))
+    os.read({reader}, 1)
+ext_use.call("ext_foreign", "forever", stay)
+''')
+os.read(back, 1)
+for _ in range(2):
     try:
         interp.close()
     except atoll.InterpreterError as error:
-        print("still runs" in str(error))
+        print("still inside" in str(error), flush=True)
     assert interp.call(ext_use.foreign_run, 10, 2)[0] == (20, 0)
 before = interp.call(ext_use.get, "ext_use", "CALLS.count")
 ext_use.wait_until(lambda: interp.call(ext_use.get, "ext_use", "CALLS.count") > before + 10)
-os.write(writer, b"!")
+assert queue.get() == "item"
+os.close(writer)
 interp.call(ext_use.stop_forever)
 interp.close()
+assert queue.get() is atoll.UNBOUND
 print(atoll.kept_extensions())
 """)
-        check_ended(done, 0, "True\nTrue\nTrue\n[]\n", clean=True)
+        check_ended(done, 0, "True\nTrue\nexit function\n[]\n", clean=True)
+
+    def test_a_zombie_lets_them_in(self):
+        """A thread that does not end goes on calling clones, and waits for foreign threads in them."""
+        done = run_script("""
+reader, writer = os.pipe()
+back, forth = os.pipe()
+interp = ext_use.create()
+interp.exec(f'''
+import ext_use, os, threading
+def run():
+    while True:
+        try:
+            os.read({reader}, 1)
+            break
+        except SystemExit:
+            pass
+    ext_use.foreign_run(10, 2)
+    os.write({forth}, b"!")
+threading.Thread(target=run, daemon=True).start()
+''')
+interp.close()
+os.close(writer)
+print(os.read(back, 1))
+""")
+        check_ended(done, 0, "b'!'\n")
 
     @MODES
     def test_pending_calls_are_added_meanwhile(self, options):

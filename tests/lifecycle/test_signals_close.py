@@ -50,23 +50,6 @@ os.write(w, b"!")
     assert "Fatal" not in err
 
 
-def test_last_reference():
-    """No exception can be raised there: it is raised at once afterwards."""
-    source = """
-print("ready", flush=True)
-try:
-    del interp
-    while True:
-        pass
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-os.write(w, b"!")
-"""
-    process, out, err = interrupted(source)
-    assert (process.returncode, out) == (0, "interrupted\n"), err
-    assert "Fatal" not in err
-
-
 def test_at_exit():
     process, _, err = interrupted("""print("ready", flush=True)""")
     assert process.returncode in (0, 1), err

@@ -1,0 +1,249 @@
+"""The way of an interpreter to its end: what may happen on it, and what a refusal leaves as it was."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from helpers import check_ended, run_python
+
+
+class TestViews:
+    """Memory that is seen elsewhere keeps an interpreter; what it sees of its own does not."""
+
+    OWN = """
+        import atoll, os
+        r, w = os.pipe()
+        interp = atoll.create()
+        interp.prepare_main(w=w)
+        interp.exec('''
+        import atoll, os
+        class Last:
+            def __del__(self, write=os.write, w=w):
+                write(w, b"!")
+        last = Last()
+        queue = atoll.create_queue()
+        queue.put(memoryview(bytearray(100_000)))
+        view = queue.get()
+        ''')
+        """
+
+    def test_own_view_and_close(self):
+        source = """
+        interp.close()
+        os.set_blocking(r, False)
+        assert os.read(r, 1) == b"!"  # it has ended
+        print("right")
+        """
+        check_ended(run_python(self.OWN + source), out="right\n", clean=True)
+
+    def test_own_view_and_exit(self):
+        done = run_python(self.OWN + "print('right')")
+        check_ended(done, out="right\n")
+        assert "remaining interpreters" in done.stderr
+
+    @pytest.mark.parametrize("what", ["memoryview(bytearray(100_000))", "b'r' * 100_000", "b'r'"])
+    @pytest.mark.parametrize("where", ["queue", "own"])
+    def test_put_by_a_finalizer(self, what, where):
+        source = f"""
+        import atoll
+        queue = atoll.create_queue()
+        interp = atoll.create()
+        interp.exec("import atoll; own = atoll.create_queue()")
+        interp.call(lambda queue: setattr(__import__("__main__"), "queue", queue), queue)
+        interp.exec('''
+        class Last:
+            def __del__(self, queue={where}, memoryview=memoryview, bytearray=bytearray):
+                queue.put({what})
+        last = Last()
+        ''')
+        interp.close()
+        with atoll.create() as other:  # in what was that one's memory
+            other.exec("x = [bytes(99_990) for _ in range(50)]")
+        if {where!r} == "queue":
+            assert queue.get() is atoll.UNBOUND
+        print("right")
+        """
+        check_ended(run_python(source), out="right\n", clean=True)
+
+    def test_taken_while_its_owner_ends(self):
+        source = """
+        import atoll, os, threading
+        queue = atoll.create_queue()
+        r, w = os.pipe()
+        interp = atoll.create()
+        interp.call(lambda *names: vars(__import__("__main__")).update(queue=names[0], r=names[1]), queue, r)
+        interp.exec('''
+        import os
+        class Last:
+            def __del__(self, queue=queue, r=r, memoryview=memoryview, bytearray=bytearray, read=os.read):
+                queue.put(memoryview(bytearray(b"r" * 100_000)))
+                read(r, 1)
+        last = Last()
+        ''')
+        closer = threading.Thread(target=interp.close)
+        closer.start()
+        view = queue.get()
+        os.write(w, b"!")
+        closer.join()
+        with atoll.create() as other:
+            other.exec("x = [bytearray(100_000) for _ in range(50)]")
+            assert bytes(view) == b"r" * 100_000
+        del view
+        print("right")
+        """
+        check_ended(run_python(source), out="right\n", clean=True)
+
+
+def test_no_lock_is_held_while_finalizers_run():
+    """One waits for what only another create() and close() bring about."""
+    source = """
+        import atoll, os, threading
+        r, w = os.pipe()
+        interp = atoll.create()
+        interp.prepare_main(r=r)
+        interp.exec('''
+        import os
+        class Last:
+            def __del__(self, read=os.read, r=r):
+                read(r, 1)
+        last = Last()
+        ''')
+        closer = threading.Thread(target=interp.close)
+        closer.start()
+        atoll.create().close()
+        os.write(w, b"!")
+        closer.join()
+        print("right")
+        """
+    check_ended(run_python(source), out="right\n", clean=True)
+
+
+def test_no_lock_is_held_while_an_interpreter_starts(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif os.environ.get('READ'):\n    os.read(int(os.environ['READ']), 1)\n"
+    )
+    source = """
+        import atoll, os, threading
+        r, w = os.pipe()
+        os.environ["READ"] = str(r)
+        makers = [threading.Thread(target=lambda: atoll.create().close()) for _ in range(2)]
+        for maker in makers:
+            maker.start()
+        # Each reads one byte, and gives back the lock before: with it held the second would never begin.
+        done = []
+        atoll_is_free = threading.Thread(target=lambda: done.append(atoll.list_all()))
+        atoll_is_free.start()
+        atoll_is_free.join()
+        os.write(w, b"!!")
+        for maker in makers:
+            maker.join()
+        print("right")
+        """
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    check_ended(run_python(source, environment=environment), out="right\n", clean=True)
+
+
+def test_a_zombie_is_tried_again_with_a_look():
+    """The thread notes each time that it is interrupted: close() does that for a second, a sweep once."""
+    source = """
+        import atoll, os
+        r, w = os.pipe()
+        zombie = atoll.create()
+        zombie.prepare_main(w=w)
+        zombie.exec('''
+        import os, threading, time
+        def work():
+            while True:
+                time.sleep(0.001)
+        def run():
+            while True:
+                try:
+                    work()
+                except SystemExit:
+                    os.write(w, b".")
+        threading.Thread(target=run, daemon=True).start()
+        ''')
+        zombie.close()
+        first = len(os.read(r, 1000))
+        for _ in range(5):
+            queue = atoll.create_queue()
+            queue.put(atoll.create())
+            del queue
+            atoll.create().close()
+        os.write(w, b"x")
+        then = len(os.read(r, 1000)) - 1
+        assert first > 3 and then <= 10, (first, then)
+        print("right", flush=True)
+        os._exit(0)
+        """
+    check_ended(run_python(source), out="right\n", clean=True)
+
+
+def test_the_last_reference_waits_for_no_thread():
+    source = """
+        import atoll, gc, os
+        r, w = os.pipe()
+        for cycle in False, True:
+            interp = atoll.create()
+            number = interp.id
+            interp.prepare_main(r=r)
+            interp.exec("import os, threading; threading.Thread(target=os.read, args=(r, 1)).start()")
+            box = [interp]
+            if cycle:
+                box.append(box)
+            del interp, box
+            gc.collect()
+            assert number in [i.id for i in atoll.list_all()]
+            os.write(w, b"!")
+            while number in [i.id for i in atoll.list_all()]:
+                pass
+        print("right")
+        """
+    check_ended(run_python(source), out="right\n", clean=True)
+
+
+def test_unused_and_running_at_exit():
+    """Its thread is joined, as one of main's would be."""
+    source = """
+        import atoll, os, threading
+        r, w = os.pipe()
+        interp = atoll.create()
+        interp.prepare_main(r=r)
+        interp.exec('''
+        import os, threading
+        def run():
+            os.read(r, 1)
+            print("right", flush=True)
+        threading.Thread(target=run).start()
+        ''')
+        del interp
+        os.write(w, b"!")
+        """
+    check_ended(run_python(source), out="right\n", clean=True)
+
+
+def test_submit_without_a_thread():
+    """A pool that never had one gives back its interpreter."""
+    source = """
+        import atoll, atoll._pool, gc, resource  # no thread ran before, whose stack could be used again
+        interp = atoll.create()
+        assert interp.call(len, "abc") == 3
+        pages = int(open("/proc/self/statm").read().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
+        try:
+            interp.submit(len, "abc")
+        except RuntimeError as error:
+            message = str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert message == "can't start new thread"
+        del interp
+        gc.collect()
+        atoll.create().close()
+        assert [i.id for i in atoll.list_all()] == [0], atoll.list_all()
+        print("right")
+        """
+    check_ended(run_python(source), out="right\n", clean=True)
