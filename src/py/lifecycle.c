@@ -22,11 +22,7 @@
 #include "py/process.h"
 #include "py/runtime_list.h"
 #include "py/site.h"
-<<<<<<< HEAD
-#include "py/stragglers.h"
 #include "py/threading.h"
-=======
->>>>>>> f6a085e (One atomic state says what an interpreter's life has come to, and there is one way to its end: no lock is held while finalizers run, a refused close() changes nothing, views of one's own keep nobody)
 #include "py/tracing.h"
 #include "py/tripped.h"
 #include "py/worker.h"
