@@ -15,7 +15,6 @@ HEADER = "# Written by `make sources`: add a file to this directory, then run th
 # Directory of C files and the variable that names its list.
 LAYERS = {
     "src/port/linux": "port_sources",
-    "src/port/posix": "port_sources",
     "src/core": "core_sources",
     "src/py": "py_sources",
     "src/module": "module_sources",

@@ -185,7 +185,7 @@ class Window:
         self._chunks = chunks
         self._items = items
         self._ahead = 0
-        self._futures: deque[Future] = deque()
+        self._futures: deque[Future[Any]] = deque()
 
     def __len__(self) -> int:
         return len(self._futures)
@@ -200,20 +200,20 @@ class Window:
         """Return how many items may be sent; None: any number."""
         return None if self._items is None else max(self._items - self._ahead, 0)
 
-    def add(self, future: Future, count: int) -> None:
+    def add(self, future: Future[Any], count: int) -> None:
         """Add a chunk that was sent."""
         self._futures.append(future)
         self._ahead += count
 
-    def newest(self) -> Future:
+    def newest(self) -> Future[Any]:
         """Return the chunk that was sent last."""
         return self._futures[-1]
 
-    def all(self) -> list[Future]:
+    def all(self) -> list[Future[Any]]:
         """Return all chunks."""
         return list(self._futures)
 
-    def oldest(self) -> Future:
+    def oldest(self) -> Future[Any]:
         """Return the chunk that was sent first."""
         return self._futures[0]
 
@@ -235,7 +235,7 @@ class Window:
         self._futures.clear()
 
 
-def cancel(future: Future) -> None:
+def cancel(future: Future[Any]) -> None:
     """Cancel a chunk, or what is left of it."""
     if not future.cancel():
         for part in future._parts:
@@ -267,7 +267,7 @@ def _results_of(
     executor: weakref.ref[InterpreterPoolExecutor],
     fn: Callable[..., Any],
     items: Iterator[tuple[Any, ...]],
-    futures: deque[Future],
+    futures: deque[Future[Any]],
     deadline: float | None,
 ) -> Iterator[Any]:
     """Yield results; submit the next item before each, if there is one."""
@@ -283,7 +283,7 @@ def _results_of(
             future.cancel()
 
 
-def _take(future: Future, deadline: float | None) -> Any:
+def _take(future: Future[Any], deadline: float | None) -> Any:
     try:
         return future.result(None if deadline is None else deadline - time.monotonic())
     finally:
@@ -354,7 +354,7 @@ class Map(_atoll._Results):
             self._window.add(future, len(items))
         return True
 
-    def _submit(self, items: list[Any], late: bool) -> Future:
+    def _submit(self, items: list[Any], late: bool) -> Future[Any]:
         return self._pool.submit_chunk(self._fn, items, self._source.star, not self._sizer.fixed, late)
 
     def _fill(self, *, late: bool = True) -> None:
@@ -373,7 +373,7 @@ class Map(_atoll._Results):
                 for future in self._window.all():
                     future.add_done_callback(self._in_background)  # type: ignore[arg-type]
 
-    def _in_background(self, future: Future) -> None:
+    def _in_background(self, future: Future[Any]) -> None:
         """A chunk has ended and nobody has asked for a result yet: send the next."""
         with self._sending:
             if self._asked or self._source.ended or future.cancelled():
@@ -461,7 +461,7 @@ class Map(_atoll._Results):
         finally:
             del error
 
-    def _next(self) -> Future | None:
+    def _next(self) -> Future[Any] | None:
         """Send more; return the chunk that is to be waited for."""
         error: BaseException | None = None
         with self._sending:
@@ -487,7 +487,7 @@ class Map(_atoll._Results):
             return None
         return self._raise(error)
 
-    def _receive(self, future: Future) -> tuple[list[Any] | None, BaseException | None]:
+    def _receive(self, future: Future[Any]) -> tuple[list[Any] | None, BaseException | None]:
         """Wait for a chunk and return its results, and the error that comes after them."""
         timeout = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         try:

@@ -37,11 +37,16 @@ REPEAT = 0.1  # it is interrupted again so often: code may catch it and go on
 __all__ = ["BrokenInterpreterPool", "CancelledError", "Future", "InterpreterPoolExecutor"]
 
 
-class Future(_atoll._Future, _BaseFuture):  # type: ignore[type-arg]
+class Future(_atoll._Future, _BaseFuture["_T"]):
     """A concurrent.futures.Future of a call in another interpreter.
 
     Executors make it; it cannot be made otherwise.
     """
+
+    if TYPE_CHECKING:
+
+        def result(self, timeout: float | None = None) -> _T:
+            """Return the call's result, or raise its exception."""
 
     def cancel(self) -> bool:
         """Cancel the call if it has not begun; return whether it is cancelled.
@@ -118,7 +123,9 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _submit_to(interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+def _submit_to(
+    interp: _atoll.Interpreter, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Future[Any]:
     """``Interpreter.submit``: a pool with one worker, which works in that interpreter."""
     while True:
         try:
@@ -379,7 +386,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         _note(self._pool)
         _executors.add(self)
 
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future:
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Schedule fn(*args, **kwargs) and return its Future.
 
         What cannot be sent makes the future fail. Raises RuntimeError after shutdown(), BrokenInterpreterPool.

@@ -251,9 +251,31 @@ static PyObject *decode_enum(atoll_decoder *dec, uint8_t tag) {
 
 /* ---- reductions ---- */
 
+/* A class of exceptions has refused its own `args`, because its __init__ takes something else: made with that of the builtin class
+ * that it comes from.  Its attributes come as its state.  NULL with the exception when it was refused for another reason. */
+static PyObject *exception_as_it_was(PyTypeObject *type, PyObject *args) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return NULL;
+    }
+    PyErr_Clear();
+    const PyTypeObject *builtin = type;
+    while ((builtin->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
+        builtin = builtin->tp_base;
+    }
+    PyObject *obj = type->tp_new(type, args, NULL);
+    if (obj != NULL && PyObject_TypeCheck(obj, (PyTypeObject *)PyExc_BaseException) &&
+        builtin->tp_init(obj, args, NULL) < 0) {
+        Py_CLEAR(obj);
+    }
+    return obj;
+}
+
 static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args) {
     if (tag == T_REDUCE) {
-        return PyObject_Call(func, args, NULL);
+        PyObject *made = PyObject_Call(func, args, NULL);
+        return made != NULL || !PyExceptionClass_Check(func)
+                   ? made
+                   : exception_as_it_was((PyTypeObject *)func, args);
     }
     Py_ssize_t n = PyTuple_GET_SIZE(args);
     if (n < 1 || !PyType_Check(PyTuple_GET_ITEM(args, 0)) ||

@@ -452,3 +452,38 @@ def get_mark():
     import builtins
 
     return builtins.mark
+
+
+class Misfit(ValueError):
+    """Its __init__ takes something else than its args."""
+
+    def __init__(self, number, line, *, file=None):
+        super().__init__(f"line {number}: {line!r}")
+        self.number, self.line, self.file = number, line, file
+
+
+class MisfitFile(OSError):
+    def __init__(self, path, *, why):
+        super().__init__(2, why, path)
+        self.why = why
+
+
+def misfit(kind, args, kwargs):
+    raise kind(*args, **kwargs)
+
+
+class TestExceptionsWithAnInit:
+    @pytest.mark.parametrize(
+        "kind, args, kwargs",
+        [(Misfit, (1, "no"), {"file": "f"}), (MisfitFile, ("nowhere",), {"why": "gone"})],
+    )
+    def test_come_back(self, pool, kind, args, kwargs):
+        wanted = kind(*args, **kwargs)
+        for call in (
+            lambda: pool.submit(misfit, kind, args, kwargs).result(PATIENCE),
+            lambda: list(pool.map(misfit, [kind], [args], [kwargs])),
+        ):
+            with pytest.raises(kind) as caught:
+                call()
+            assert (str(caught.value), caught.value.args) == (str(wanted), wanted.args)
+            assert vars(caught.value) == vars(wanted)
