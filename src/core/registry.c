@@ -163,6 +163,11 @@ void atoll_entry_set_life(atoll_entry *entry, atoll_life life) {
     }
 }
 
+void atoll_entry_leave(atoll_entry *entry) {
+    atomic_fetch_or(&entry->gate, GATE_CLOSING);
+    atomic_store(&entry->life, ATOLL_LIFE_LEFT);
+}
+
 bool atoll_entry_claim_zombie(atoll_entry *entry) {
     int life = ATOLL_LIFE_ZOMBIE;
     return atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_STOPPING);

@@ -135,6 +135,8 @@ void atoll_entry_open(atoll_entry *entry);
 atoll_life atoll_entry_life(const atoll_entry *entry);
 /* For who has begun to close it, and for the end of the process: what was left stays so. */
 void atoll_entry_set_life(atoll_entry *entry, atoll_life life);
+/* The process ends without it: whatever is inside, nobody enters any more. */
+void atoll_entry_leave(atoll_entry *entry);
 /* True for one thread only: it was a zombie, and is stopping again. */
 bool atoll_entry_claim_zombie(atoll_entry *entry);
 

@@ -1,15 +1,29 @@
 /* The end of the process, from main's atexit.
  *
- * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs gets a SystemExit through a pending call and EXIT_GRACE
- * seconds.  A thread that comes back from a session after that begins is parked for ever if it would return to
- * main, as CPython does with daemon threads.  If something is still stuck (in a system call, say),
- * finalizing CPython would free memory that thread uses; instead the streams are flushed and
- * the process ends.  Exit handlers registered before Atoll was imported do not run then, and
- * the exit status is 1 after an uncaught exception, else 0: the one given to sys.exit() is not to be had.
+ * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs gets a SystemExit through a
+ * pending call and EXIT_GRACE seconds.  A thread that comes back from a session after that begins is parked for ever if it would
+ * return to main, as CPython does with daemon threads.
+ *
+ * What is left then is left behind: an interpreter in which a thread is stuck (in a system call, say), or whose memory main has
+ * views of.  It cannot be ended, as that would free memory in use; but main can, if CPython does not know of it any more.  So
+ *
+ *   nobody enters it any more          (registry.h, "left")
+ *   no thread in it goes on            a helper takes its GIL, and keeps it
+ *   it is taken off CPython's list     (runtime_list.c), which CPython would insist on being empty, or end
+ *
+ * and Python ends as ever: the exit functions that were registered before Atoll was imported run, views are good to the last,
+ * Py_FinalizeEx() returns to a host program, and the exit status is the program's own.
+ *
+ * Where that cannot be done - the GIL is not to be had, because code in C keeps it; the list is not known; an interpreter that
+ * others made is on it - the streams are flushed and the process ends at once.  The program's exit status is not to be had there,
+ * so it is 1: it has not ended well.
  */
 #include "py/builtin_datetime.h"
 #include "py/lifecycle_internal.h"
+#include "py/runtime_list.h"
 #include "py/worker.h"
+
+#include <stdlib.h>
 
 #define EXIT_GRACE 1.0
 #define EXIT_POLL 0.005
@@ -115,13 +129,94 @@ void atoll_flush_streams(void) {
 
 _Noreturn static void end_process(void) {
     atoll_flush_streams();
-    atoll_process_exit(PySys_GetObject("last_exc") != NULL || PySys_GetObject("last_value") != NULL);
+    atoll_process_exit(1);
 }
 
-/* Ends what can be ended now.  Threads of pools end their interpreters themselves. */
+/* ---- what is left behind ---- */
+
+static bool is_unfinished(const atoll_entry *entry) {
+    atoll_life life = atoll_entry_life(entry);
+    return life < ATOLL_LIFE_ENDED && life != ATOLL_LIFE_ZOMBIE;
+}
+
+static bool is_to_leave(const atoll_entry *entry) { return atoll_entry_life(entry) < ATOLL_LIFE_ENDED; }
+
+typedef struct {
+    PyInterpreterState *interp;
+    _Atomic(bool) has_gil;
+} keeper;
+
+static void keep_gil(void *raw) {
+    keeper *k = raw;
+    PyThreadState *tstate = PyThreadState_New(k->interp);
+    if (tstate != NULL) {
+        PyEval_RestoreThread(tstate);
+        atomic_store(&k->has_gil, true);
+    }
+    atoll_thread_park();
+}
+
+/* Attached to main: whether no thread of the interpreter goes on from here.  The helper's record stays allocated. */
+static bool freeze(const atoll_entry *entry) {
+    keeper *k = calloc(1, sizeof *k);
+    if (k == NULL) {
+        return false;
+    }
+    k->interp = entry->interp;
+    if (atoll_thread_start(keep_gil, k, 0) < 0) {
+        free(k);
+        return false;
+    }
+    PyThreadState *tstate = PyEval_SaveThread();
+    for (double deadline = atoll_clock() + EXIT_GRACE;
+         !atomic_load(&k->has_gil) && atoll_clock() < deadline;) {
+        atoll_sleep(EXIT_POLL / 5);
+    }
+    PyEval_RestoreThread(tstate);
+    return atomic_load(&k->has_gil);
+}
+
+/* Whether CPython has no interpreter but main and those that are left behind. */
+static bool knows_no_other(void) {
+    for (PyInterpreterState *interp = PyInterpreterState_Head(); interp != NULL;
+         interp = PyInterpreterState_Next(interp)) {
+        atoll_entry *entry = atoll_registry_find(PyInterpreterState_GetID(interp));
+        bool known = interp == PyInterpreterState_Main() ||
+                     (entry != NULL && entry->interp == interp && atoll_entry_life(entry) == ATOLL_LIFE_LEFT);
+        if (entry != NULL) {
+            atoll_entry_release(entry);
+        }
+        if (!known) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool leave_behind(void) {
+    bool all = true;
+    atoll_entry *entry;
+    for (int64_t below = INT64_MAX; all && (entry = atoll_registry_newest(below, is_to_leave)) != NULL;) {
+        below = entry->id;
+        atoll_entry_leave(entry);
+        all = freeze(entry);
+        atoll_entry_release(entry);
+    }
+    atoll_lifecycle_lock(); /* nobody makes or frees one */
+    all = all && knows_no_other() && atoll_runtime_list_keep_only(PyInterpreterState_Main());
+    atoll_lifecycle_unlock();
+    return all;
+}
+
+/* Ends what can be ended now.  Threads of pools end their interpreters themselves, and others may be about to close one. */
 static bool all_ended(atoll_state *state) {
     bool spares_ended = atoll_spares_end();
-    return end_all(state, is_open) == 0 && atoll_pools_threads() == 0 && spares_ended;
+    bool closed = end_all(state, is_open) == 0;
+    atoll_entry *entry = atoll_registry_newest(INT64_MAX, is_unfinished);
+    if (entry != NULL) {
+        atoll_entry_release(entry);
+    }
+    return closed && entry == NULL && atoll_pools_threads() == 0 && spares_ended;
 }
 
 int atoll_interp_exit(atoll_state *main_state) {
@@ -135,12 +230,9 @@ int atoll_interp_exit(atoll_state *main_state) {
     atoll_pools_stop();
     warn_of_open();
     double deadline = atoll_clock() + EXIT_GRACE;
-    for (int round = 0; !all_ended(main_state); round++) {
-        if (atoll_clock() > deadline) {
-            PySys_WriteStderr("atoll: a thread is still inside an interpreter at exit; "
-                              "the process ends without finalizing it\n");
-            end_process();
-        }
+    bool stuck = false;
+    for (int round = 0; !stuck && !all_ended(main_state); round++) {
+        stuck = atoll_clock() > deadline;
         if (round % 16 == 0) {
             interrupt_all();
         }
@@ -148,7 +240,11 @@ int atoll_interp_exit(atoll_state *main_state) {
         atoll_sleep(EXIT_POLL);
         PyEval_RestoreThread(tstate);
     }
-    if (end_all(main_state, is_zombie) != 0) {
+    if (stuck) {
+        PySys_WriteStderr("atoll: a thread is still inside an interpreter at exit; "
+                          "the process ends without finalizing it\n");
+    }
+    if ((end_all(main_state, is_zombie) != 0 || stuck) && !leave_behind()) {
         end_process();
     }
     atoll_datetime_let_go();

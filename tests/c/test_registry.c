@@ -86,7 +86,9 @@ TEST(a_life_goes_one_way) {
     CHECK(atoll_entry_claim_zombie(entry));
     CHECK(!atoll_entry_claim_zombie(entry)); /* one thread only */
     CHECK(atoll_entry_life(entry) == ATOLL_LIFE_STOPPING);
-    atoll_entry_set_life(entry, ATOLL_LIFE_LEFT);
+    atoll_entry_leave(entry);
+    atoll_entry_leave(other);
+    CHECK(!atoll_entry_pin(other));
     atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
     CHECK(atoll_entry_life(entry) == ATOLL_LIFE_LEFT);
     atoll_registry_remove(entry);

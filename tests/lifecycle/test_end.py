@@ -247,3 +247,48 @@ def test_submit_without_a_thread():
         print("right")
         """
     check_ended(run_python(source), out="right\n", clean=True)
+
+
+class TestLeftBehind:
+    """What cannot be ended at the end of the process does not keep that from ending as ever."""
+
+    SOURCE = """
+        import atexit, os, sys
+        atexit.register(lambda: print("last", bytes(view)[:3], flush=True))
+        import atoll, threading
+        owner = atoll.create()
+        view = owner.call(lambda: memoryview(bytearray(b"abc" * 50_000)))
+        r, w = os.pipe()
+        for code in {codes!r}:
+            interp = atoll.create()
+            interp.prepare_main(r=r, w=w)
+            code = f"import os; os.write(w, b'!')\\n{{code}}"
+            threading.Thread(target=interp.exec, args=(code,), daemon=True).start()
+            assert os.read(r, 1) == b"!"
+        """
+    STUCK = "os.read(os.pipe()[0], 1)"
+    SPINS = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+
+    @pytest.mark.parametrize("codes", [[], [STUCK], [SPINS], [STUCK, SPINS, STUCK]], ids=len)
+    @pytest.mark.parametrize("end, status", [("", 0), ("sys.exit(3)", 3), ("raise ValueError", 1)])
+    def test_status(self, codes, end, status):
+        done = run_python(self.SOURCE.format(codes=codes) + end)
+        check_ended(done, status, "last b'abc'\n")
+
+    def test_where_the_list_is_not_known(self):
+        """Then it ends at once, and not with success."""
+        source = "atoll._atoll._list_hide()"
+        check_ended(run_python(self.SOURCE.format(codes=[self.STUCK]) + source), 1, "")
+
+    def test_a_worker(self):
+        source = """
+        pool = atoll.InterpreterPoolExecutor(1)
+        pool.submit(os.read, os.pipe()[0], 1)
+        try:
+            pool.shutdown(wait=False)
+            pool.kill_workers()
+        finally:
+            sys.exit(3)
+        """
+        done = run_python(self.SOURCE.format(codes=[]) + source)
+        check_ended(done, 3, "last b'abc'\n")
