@@ -72,6 +72,7 @@ def run_path(path: str, kind: str = "enable") -> str:
 STATE, MIDDLE, PLAIN = "libextstate-1a2b3c4d.so", "libextmiddle-5e6f7a8b.so.1", "libextplain-9c0d1e2f.so.2"
 INHERITS = "libextinherits-2b3c4d5e.so"
 THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
+BARE = "libextbare-6a7b8c9d.so"
 KEEPER = "libextkeeper-4f5a6b7c.so"
 BESIDE = run_path("$ORIGIN")
 IN_LIBS = run_path(f"$ORIGIN/{LIBS}")
@@ -83,6 +84,7 @@ LIBRARIES = [
     library("lib_state.c", STATE),
     library("lib_middle.c", MIDDLE, BESIDE, needs=(STATE,)),
     library("lib_keeper.c", KEEPER),
+    library("lib_middle.c", BARE),  # is linked with nothing, and misses what it calls
     library("lib_plain.c", PLAIN),
     library("lib_middle.c", INHERITS, needs=(STATE,)),
     library("lib_throw.cc", THROW),
@@ -134,9 +136,11 @@ EXTENSIONS = [
     extension("ext_constructors.c", None, "-Wl,-init=ext_constructors_init"),
     extension("ext_end.cc", "ext_end_one", "-DNAME=one", "-DINIT_NAME=PyInit_ext_end_one"),
     extension("ext_end.cc", "ext_end_two", "-DNAME=two", "-DINIT_NAME=PyInit_ext_end_two"),
+    extension("ext_dl.c", None, IN_LIBS),
     extension("ext_export_declares.c"),
     extension("ext_pool.c", None, "-DPOOL", "-DINIT_NAME=PyInit_ext_pool"),
     extension("ext_pool.c", "ext_no_pool", "-DINIT_NAME=PyInit_ext_no_pool"),
+    extension("ext_helped.c", "ext_misses", "-DNAME=ext_misses", *HELPED),
     extension("ext_missing.c", None, IN_LIBS, needs=(MISSING,)),
     extension("ext_throw.cc", None, IN_LIBS, needs=(THROW,)),
     extension("ext_unique.cc", None, "-fvisibility=default"),

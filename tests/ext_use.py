@@ -31,6 +31,7 @@ ISOLATED = [
     "ext_constructors",
     "ext_clib",
     "ext_create",
+    "ext_dl",
     "ext_end_one",
     "ext_end_two",
     "ext_exit",

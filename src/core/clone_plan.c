@@ -12,7 +12,8 @@
  *                                     class is in the extension).  But not one that is known to be for the process, has
  *                                     a part in the static block of thread-local storage, of which a process has few,
  *                                     or asks never to be unloaded
- *   it needs one that is cloned       or its own would be the original's
+ *   it needs one that is cloned       or its own would be the original's; also when it is not linked with it, but finds its
+ *                                     symbols because it was opened for all (RTLD_GLOBAL)
  *
  * What a library that is for the process needs itself is left to that as well, unless it calls Python.
  *
@@ -141,8 +142,7 @@ static char *find_in_odd_directories(const char *list, const char *file, const c
     return found;
 }
 
-/* The path of a library that is loaded under this name, or NULL. */
-static char *find_loaded(const char *name) {
+char *atoll_clone_find_loaded(const char *name) {
     void *handle = atoll_dl_loaded(name);
     char *path = NULL;
     if (handle != NULL) {
@@ -180,8 +180,8 @@ static char *rpath_of(const atoll_clone_plan *plan, const visit *self) {
     return all;
 }
 
-/* Where the library is that the node needs under this name; malloc, or NULL: nowhere, or nobody knows. */
-static char *find_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
+/* Where a library of this name is that the node asks for, loaded or not; malloc, or NULL: nowhere, or nobody knows. */
+static char *search_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
     const atoll_elf *elf = &plan->nodes[self->node].elf;
     if (strchr(name, '/') != NULL) {
         char *path = expand(name, strlen(name), elf->path);
@@ -189,11 +189,7 @@ static char *find_library(const atoll_clone_plan *plan, const visit *self, const
         free(path);
         return found;
     }
-    char *found = find_loaded(name);
-    if (found != NULL) {
-        return found;
-    }
-    found = find_in_odd_directories(elf->runpath != NULL ? elf->runpath : elf->rpath, elf->path, name);
+    char *found = find_in_odd_directories(elf->runpath != NULL ? elf->runpath : elf->rpath, elf->path, name);
     if (found != NULL) {
         return found;
     }
@@ -202,6 +198,24 @@ static char *find_library(const atoll_clone_plan *plan, const visit *self, const
     found = atoll_dl_find(name, rpath, runpath != NULL && runpath[0] != '\0' ? runpath : NULL);
     free(rpath);
     free(runpath);
+    return found;
+}
+
+/* Where the library is that the node needs under this name, which one that is loaded may have. */
+static char *find_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
+    char *found = strchr(name, '/') == NULL ? atoll_clone_find_loaded(name) : NULL;
+    return found != NULL ? found : search_library(plan, self, name);
+}
+
+char *atoll_clone_find_library(const char *file, const char *name) {
+    atoll_clone_node node = {0};
+    atoll_clone_plan plan = {.nodes = &node, .count = 1};
+    atoll_elf_error error;
+    if (file == NULL || atoll_elf_open(&node.elf, file, &error) != 0) {
+        return atoll_dl_find(name, NULL, NULL);
+    }
+    char *found = search_library(&plan, &(const visit){NULL, 0}, name);
+    atoll_elf_close(&node.elf);
     return found;
 }
 
@@ -295,6 +309,18 @@ atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id)
     return NULL;
 }
 
+/* Whether a symbol is one of the set's clones'. */
+static bool is_of_clone(const char *symbol, void *context) {
+    atoll_clones *set = context;
+    for (size_t i = 0; i < set->count; i++) {
+        const void *found = set->items[i]->global ? atoll_dl_symbol(set->items[i]->handle, symbol) : NULL;
+        if (found != NULL && atoll_clones_at(set, found) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A new node, which takes over what `node` has; FAILED with its own parts freed. */
 static long add_node(atoll_clone_plan *plan, atoll_clone_node *node) {
     if (plan->count == plan->room) {
@@ -359,7 +385,8 @@ static long visit_file(atoll_clone_plan *plan, const char *file, const visit *ou
         return add_node(plan, &node);
     }
     node.packaged = library && is_packaged(plan->set, file);
-    const plain_file *plain = library ? find_plain(&node.id, node.packaged) : NULL;
+    bool has_globals = atoll_clones_have_globals(plan->set);
+    const plain_file *plain = library && !has_globals ? find_plain(&node.id, node.packaged) : NULL;
     if (plain != NULL) {
         node.known = true;
         node.calls_back = plain->calls_back;
@@ -370,7 +397,8 @@ static long visit_file(atoll_clone_plan *plan, const char *file, const visit *ou
         return cannot_read(plan, file, error.text);
     }
     node.calls_back = atoll_name_calls_back(file);
-    node.strong = !library || node.elf.imports_python || atoll_name_wants_clone(file);
+    node.strong = !library || node.elf.imports_python || atoll_name_wants_clone(file) ||
+                  (has_globals && atoll_elf_any_import(&node.elf, is_of_clone, plan->set));
     node.anchored = node.calls_back || node.elf.stays || atoll_name_is_process_wide(file);
     node.file = strdup(file);
     node.needed = calloc(node.elf.nneeded + 1, sizeof *node.needed);
@@ -479,7 +507,7 @@ static int select_wanted(atoll_clone_plan *plan) {
     for (size_t i = 0; i < plan->count; i++) {
         atoll_clone_node *node = &plan->nodes[i];
         if (!node->wanted) {
-            if (!node->known) {
+            if (!node->known && !atoll_clones_have_globals(plan->set)) {
                 remember_plain(&node->id, node->packaged, node->calls_back);
             }
             free_node(node);
@@ -503,7 +531,7 @@ static int select_wanted(atoll_clone_plan *plan) {
     return 0;
 }
 
-int atoll_clone_plan_make(atoll_clone_plan *plan, const atoll_clones *set, const char *file, bool library,
+int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char *file, bool library,
                           atoll_clone_error *why) {
     *plan = (atoll_clone_plan){.set = set, .why = why};
     why->text[0] = '\0';

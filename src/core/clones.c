@@ -83,6 +83,7 @@ typedef struct {
     atoll_scratch scratch;
     atoll_clone **made;      /* for each node: new, or NULL where the set has it */
     atoll_elf_clone *clones; /* for each node */
+    int flags;               /* atoll_dl_flags */
     bool whole;
     bool no_room; /* the failure is this place's: another one may do */
     atoll_clone_error *why;
@@ -93,6 +94,8 @@ void atoll_clone_free(atoll_clone *clone) {
         atoll_file_close(clone->fd);
     }
     free(clone->file);
+    free(clone->soname);
+    free(clone->symbol);
     free(clone->path);
     free(clone->name);
     free(clone);
@@ -169,8 +172,12 @@ static int make_clone(loading *l, size_t i) {
     clone->packaged = !node->strong;
     clone->id = *atoll_elf_id(&node->elf);
     clone->file = strdup(node->file);
+    clone->soname = node->elf.soname != NULL ? strdup(node->elf.soname) : NULL;
+    const char *symbol = atoll_elf_any_export(&node->elf);
+    clone->symbol = symbol != NULL ? strdup(symbol) : NULL;
     clone->name = make_name(l->set, l->made, l->plan.count, node->file);
-    if (clone->file == NULL || clone->name == NULL) {
+    if (clone->file == NULL || clone->name == NULL || (node->elf.soname != NULL && clone->soname == NULL) ||
+        (symbol != NULL && clone->symbol == NULL)) {
         return no_memory(l);
     }
     clone->path = atoll_scratch_file(&l->scratch, clone->name, &clone->fd);
@@ -183,10 +190,26 @@ static int make_clone(loading *l, size_t i) {
     return 0;
 }
 
+/* The paths of those whose symbols what is loaded now has to find: NULL-terminated; NULL: out of memory. */
+static const char **paths_of_globals(const atoll_clones *set) {
+    const char **paths = malloc((set->count + 1) * sizeof *paths);
+    size_t n = 0;
+    for (size_t i = 0; paths != NULL && i < set->count; i++) {
+        if (set->items[i]->global) {
+            paths[n++] = set->items[i]->path;
+        }
+    }
+    if (paths != NULL) {
+        paths[n] = NULL;
+    }
+    return paths;
+}
+
 static int write_clone(loading *l, size_t i) {
     atoll_clone_node *node = &l->plan.nodes[i];
     atoll_clone *clone = l->made[i];
     atoll_elf_rename *renames = calloc(node->elf.nneeded + 1, sizeof *renames);
+    const char **globals = i == l->plan.count - 1 ? paths_of_globals(l->set) : NULL;
     const char *list = node->elf.runpath != NULL ? node->elf.runpath : node->elf.rpath;
     char *search_path = list != NULL ? atoll_clone_search_path(list, node->file) : NULL;
     size_t n = 0;
@@ -209,19 +232,23 @@ static int write_clone(loading *l, size_t i) {
         .search_path = search_path,
         .needed = renames,
         .nneeded = n,
+        .also_needed = globals,
         .symbols = threads ? renamed_with_threads : renamed_always,
         .prefix = ATOLL_SHIM_PREFIX,
         .provider = l->set->shim_path,
         .whole = l->whole,
     };
     atoll_elf_error error;
-    int rc = renames == NULL || (list != NULL && search_path == NULL) ? no_memory(l) : 0;
+    bool lacking = renames == NULL || (list != NULL && search_path == NULL) ||
+                   (globals == NULL && i == l->plan.count - 1);
+    int rc = lacking ? no_memory(l) : 0;
     if (rc == 0 && atoll_elf_write_clone(&node->elf, clone->fd, &edit, &l->clones[i], &error) != 0) {
         l->no_room |= error.no_room;
         rc = fail(l->why, node->file, error.text);
     }
     clone->bytes = l->clones[i].bytes;
     free(renames);
+    free((void *)globals);
     free(search_path);
     return rc;
 }
@@ -255,15 +282,19 @@ static void name_originals(const loading *l) {
     }
 }
 
-/* Whether libraries that everybody sees have the symbols of one that is going to be loaded. */
+/* Whether libraries that everybody in the process sees have the symbols of one that is going to be loaded, or of one that it has to
+ * find. */
 static bool is_global(const loading *l) {
-    for (size_t i = 0; i < l->plan.count; i++) {
+    bool found = false;
+    for (size_t i = 0; i < l->plan.count && !found; i++) {
         const char *name = l->made[i] != NULL ? atoll_elf_any_export(&l->plan.nodes[i].elf) : NULL;
-        if (name != NULL && atoll_dl_symbol(NULL, name) != NULL) {
-            return true;
-        }
+        found = name != NULL && atoll_dl_symbol(NULL, name) != NULL;
     }
-    return false;
+    for (size_t i = 0; i < l->set->count && !found; i++) {
+        const atoll_clone *other = l->set->items[i];
+        found = other->global && other->symbol != NULL && atoll_dl_symbol(NULL, other->symbol) != NULL;
+    }
+    return found;
 }
 
 static int share(loading *l, size_t i) {
@@ -301,7 +332,8 @@ static int open_all(loading *l) {
         return no_memory(l);
     }
     wanted->handle =
-        atoll_dl_open(wanted->path, is_global(l) ? ATOLL_DL_DEEPBIND : 0, l->why->text, sizeof l->why->text);
+        atoll_dl_open(wanted->path, is_global(l) ? ATOLL_DL_DEEPBIND : l->flags & ATOLL_DL_DEEPBIND,
+                      l->why->text, sizeof l->why->text);
     if (wanted->handle == NULL) {
         l->no_room |= cannot_map(l->why);
         name_originals(l);
@@ -356,6 +388,35 @@ const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address) {
     }
     atoll_mutex_unlock(&set->lock);
     return found;
+}
+
+const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle) {
+    const atoll_clone *found = NULL;
+    atoll_mutex_lock(&set->lock);
+    for (size_t i = 0; i < set->count && found == NULL && handle != NULL; i++) {
+        found = set->items[i]->handle == handle ? set->items[i] : NULL;
+    }
+    atoll_mutex_unlock(&set->lock);
+    return found;
+}
+
+atoll_clone *atoll_clones_named(const atoll_clones *set, const char *name) {
+    bool path = strchr(name, '/') != NULL;
+    for (size_t i = 0; i < set->count; i++) {
+        const char *has = path ? set->items[i]->file : set->items[i]->soname;
+        if (has != NULL && strcmp(has, name) == 0) {
+            return set->items[i];
+        }
+    }
+    return NULL;
+}
+
+bool atoll_clones_have_globals(const atoll_clones *set) {
+    bool have = false;
+    for (size_t i = 0; i < set->count && !have; i++) {
+        have = set->items[i]->global;
+    }
+    return have;
 }
 
 static void *handle_of(atoll_clones *set, size_t i) {
@@ -475,21 +536,42 @@ static atoll_clone *load_plan(atoll_clones *set, loading *l) {
     return clone;
 }
 
-atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, atoll_clone_error *why) {
-    loading l = {.why = why};
+/* What the flags ask for beside loading it. */
+static void set_flags(atoll_clones *set, atoll_clone *clone, int flags) {
+    if (clone != NULL && (flags & ATOLL_DL_GLOBAL) != 0) {
+        atoll_mutex_lock(&set->lock);
+        clone->global = true;
+        atoll_mutex_unlock(&set->lock);
+    }
+}
+
+atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, int flags, atoll_clone_error *why) {
+    loading l = {.why = why, .flags = flags};
     atoll_clone *clone = NULL;
     if (atoll_clone_plan_make(&l.plan, set, file, false, why) == 0) {
         clone = load_plan(set, &l);
     }
     atoll_clone_plan_free(&l.plan);
+    set_flags(set, clone, flags);
     return clone;
 }
 
-int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone **clone,
+int atoll_clones_load_library(atoll_clones *set, const char *file, int flags, atoll_clone **clone,
                               atoll_clone_error *why) {
-    loading l = {.why = why};
+    *clone = atoll_clones_named(set, file);
+    if (*clone != NULL) {
+        set_flags(set, *clone, flags);
+        return 1;
+    }
+    loading l = {.why = why, .flags = flags};
     int rc = atoll_clone_plan_make(&l.plan, set, file, true, why);
-    *clone = rc == 0 ? load_plan(set, &l) : NULL;
+    bool loaded = rc == 0 && l.plan.nodes[l.plan.count - 1].existing != NULL;
+    if (rc == 0 && ((flags & ATOLL_DL_LOADED) == 0 || loaded)) {
+        *clone = load_plan(set, &l);
+        set_flags(set, *clone, flags);
+    } else if (rc == 1) {
+        set->calls_back |= l.plan.calls_back;
+    }
     atoll_clone_plan_free(&l.plan);
     return rc == 0 && *clone != NULL ? 1 : rc == 1 ? 0 : -1;
 }

@@ -32,6 +32,8 @@
 
 typedef struct {
     char *file;       /* the original */
+    char *soname;     /* the original's, or NULL */
+    char *symbol;     /* one that it exports, or NULL */
     char *path;       /* what it was loaded from */
     char *name;       /* the last part of that, or what a file in memory is called: unique in the process */
     atoll_file_id id; /* the original's */
@@ -44,6 +46,7 @@ typedef struct {
     int fd;         /* while it is being loaded, or -1 */
     bool library;   /* not an extension module */
     bool packaged;  /* cloned only because it comes with a package */
+    bool global;    /* opened so that what is loaded later finds its symbols */
 } atoll_clone;
 
 typedef struct {
@@ -76,11 +79,18 @@ typedef struct {
     char text[2048]; /* a sentence, as the dynamic linker would say it */
 } atoll_clone_error;
 
-/* The set's clone of an extension module's file; made and loaded when it has none yet.  NULL with why. */
-atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, atoll_clone_error *why);
-/* The same for a library, if it is one of those that are cloned.  1, or 0 when it is not, or -1 with why. */
-int atoll_clones_load_library(atoll_clones *set, const char *file, atoll_clone **clone,
+/* The set's clone of an extension module's file; made and loaded when it has none yet.  NULL with why.  `flags` are
+ * those of atoll_dl_flags that mean something for a clone: all but PIN. */
+atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, int flags, atoll_clone_error *why);
+/* The same for a library, if it is one of those that are cloned.  1, or 0 when it is not, or -1 with why, of
+ * which there is no text when it is only not loaded (ATOLL_DL_LOADED). */
+int atoll_clones_load_library(atoll_clones *set, const char *file, int flags, atoll_clone **clone,
                               atoll_clone_error *why);
+
+/* The clone of what the dynamic linker would know as loaded under this name: a SONAME, or a path; NULL: none. */
+atoll_clone *atoll_clones_named(const atoll_clones *set, const char *name);
+/* The clone that has this handle, or NULL. */
+const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle);
 
 /* The clone that has this address, or NULL.  Any thread may ask that runs code of a clone. */
 const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address);
@@ -149,7 +159,7 @@ typedef struct {
 } atoll_clone_node;
 
 typedef struct {
-    const atoll_clones *set;
+    atoll_clones *set;
     atoll_clone_node *nodes; /* dependencies before what needs them: the last is the one asked for */
     size_t count;
     size_t room;
@@ -166,10 +176,16 @@ typedef struct {
 void atoll_plain_files_fork(atoll_fork_moment when);
 
 /* 0; 1 when a library needs no clone; -1 with why.  The plan is to be freed in any case. */
-int atoll_clone_plan_make(atoll_clone_plan *plan, const atoll_clones *set, const char *file, bool library,
+int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char *file, bool library,
                           atoll_clone_error *why);
 void atoll_clone_plan_free(atoll_clone_plan *plan);
 atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id);
+bool atoll_clones_have_globals(const atoll_clones *set);
+/* The path of a library that is loaded under this name, in whichever interpreter; malloc or NULL. */
+char *atoll_clone_find_loaded(const char *name);
+/* The path of the library that would be loaded if code of this file asked for it by a name that nothing is loaded under, or
+ * by a path with `$ORIGIN`.  NULL as a file: code of none.  malloc, or NULL when there is none. */
+char *atoll_clone_find_library(const char *file, const char *name);
 /* `$ORIGIN` in a list of directories replaced by the file's directory; directories that cannot be in a list left out.
  * malloc, or NULL when out of memory. */
 char *atoll_clone_search_path(const char *list, const char *file);

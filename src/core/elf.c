@@ -434,6 +434,16 @@ bool atoll_elf_defines(const atoll_elf *elf, const char *symbol) {
     return false;
 }
 
+bool atoll_elf_any_import(const atoll_elf *elf, bool (*is)(const char *name, void *context), void *context) {
+    for (size_t i = 1; i < elf->tables->nsymbols; i++) {
+        Elf64_Sym s = atoll_elf_symbol(elf, i);
+        if (atoll_elf_is_import(&s) && is(atoll_elf_string(elf, s.st_name), context)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *atoll_elf_any_export(const atoll_elf *elf) {
     for (size_t i = 1; i < elf->tables->nsymbols; i++) {
         Elf64_Sym s = atoll_elf_symbol(elf, i);

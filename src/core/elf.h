@@ -67,6 +67,9 @@ bool atoll_elf_defines(const atoll_elf *elf, const char *symbol);
 /* The first symbol that it defines, of any kind with a value, and exports; NULL: none. */
 const char *atoll_elf_any_export(const atoll_elf *elf);
 
+/* Whether is(name, context) is true for any of its undefined symbols. */
+bool atoll_elf_any_import(const atoll_elf *elf, bool (*is)(const char *name, void *context), void *context);
+
 /* Which file it was opened from. */
 const atoll_file_id *atoll_elf_id(const atoll_elf *elf);
 /* Whether its writable data, as it is in the file, has two 64-bit numbers in a row of which the first, as far as `mask`
@@ -87,6 +90,7 @@ typedef struct {
     const char *search_path;        /* replaces RPATH or RUNPATH, whichever there is (`$ORIGIN` expanded) */
     const atoll_elf_rename *needed; /* NEEDED entries that change; version needs (vn_file) follow */
     size_t nneeded;
+    const char *const *also_needed; /* paths of more, which come before: NULL-terminated, or NULL */
     const char *const
         *symbols;         /* undefined symbols that are renamed, NULL-terminated; they lose their version */
     const char *prefix;   /* put before their names */

@@ -77,6 +77,9 @@ static int plan(atoll_elf_job *job) {
 
     job->dynamic = atoll_elf_align((t->header.e_phnum + 1) * sizeof(Elf64_Phdr), 16);
     job->dynamic_room = t->ndynamic + 5; /* a name, a provider, two for destructors, the end */
+    for (const char *const *more = job->edit->also_needed; more != NULL && *more != NULL; more++) {
+        job->dynamic_room++;
+    }
     job->destructors = job->dynamic + job->dynamic_room * sizeof(Elf64_Dyn);
     job->text = job->destructors + (t->fini_count + 1) * sizeof(uint64_t);
     uint64_t distance = job->addr + job->text - t->strings_addr;
@@ -187,6 +190,9 @@ static void put_entry(dynamic_section *section, const Elf64_Dyn *entry) {
 static int build_dynamic(atoll_elf_job *job, Elf64_Dyn *entries) {
     const struct atoll_elf_tables *t = job->elf->tables;
     dynamic_section section = {.job = job, .entries = entries};
+    for (const char *const *more = job->edit->also_needed; more != NULL && *more != NULL; more++) {
+        put_string(&section, DT_NEEDED, *more);
+    }
     for (size_t i = 0; i < t->ndynamic; i++) {
         put_entry(&section, &t->dynamic[i]);
     }

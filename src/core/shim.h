@@ -27,8 +27,8 @@
         "PyOS_ReadlineFunctionPointer", "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete",      \
         "PyThread_tss_free", "pthread_create", "pthread_key_create", "pthread_key_delete",                   \
         "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1",   \
-        "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create", "tss_create", "tss_delete",               \
-        "secure_getenv", ATOLL_SHIM_STD_THREAD
+        "dlopen", "dlclose", "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf",          \
+        "setbuffer", "thrd_create", "tss_create", "tss_delete", "secure_getenv", ATOLL_SHIM_STD_THREAD
 
 /* And those by which a library that starts threads finds out how many it should: see core/natives.h. */
 #define ATOLL_SHIM_PROCESSORS                                                                                \
@@ -64,7 +64,11 @@ typedef struct {
     int (*key_delete)(void *owner, pthread_key_t key);
     int (*at_thread_end)(void *owner, void (*destroy)(void *), void *object);
     const char *(*original)(void *owner, const void *address); /* of the clone that it is in, or NULL */
-    long (*processors)(void *owner); /* how many a library of this interpreter should use, at least 1 */
+    /* As dlopen(), for code at `caller`. */
+    void *(*library_open)(void *owner, const void *caller, const char *file, int mode);
+    const char *(*library_of)(void *owner, const void *handle); /* the original's file, NULL: no clone's */
+    char *(*library_error)(void *owner); /* why library_open() failed on this thread, once; or NULL */
+    long (*processors)(void *owner);     /* how many a library of this interpreter should use, at least 1 */
 } atoll_shim;
 
 #endif

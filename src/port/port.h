@@ -174,7 +174,16 @@ void atoll_scratch_close(atoll_scratch *scratch);
 void atoll_dl_fork(atoll_fork_moment when);
 
 /* The dynamic linker.  Errors: a text of its own, in `why`. */
-typedef enum { ATOLL_DL_DEEPBIND = 1, ATOLL_DL_PIN = 2 } atoll_dl_flags; /* own symbols first; never unload */
+typedef enum {
+    ATOLL_DL_DEEPBIND = 1, /* own symbols first */
+    ATOLL_DL_PIN = 2,      /* never unload */
+    ATOLL_DL_GLOBAL = 4,   /* what is loaded later finds its symbols; not for atoll_dl_open() */
+    ATOLL_DL_LOADED = 8,   /* only if it is loaded already; not for atoll_dl_open() */
+} atoll_dl_flags;
+/* The system's own flags, as far as they are among these. */
+int atoll_dl_flags_of(int native_flags);
+/* The system's flags, with the one that has everything bound at once. */
+int atoll_dl_mode_now(int native_flags);
 void *atoll_dl_open(const char *path, int flags, char *why, size_t why_size);
 /* The same with the system's own flags. */
 void *atoll_dl_open_as(const char *path, int native_flags, char *why, size_t why_size);

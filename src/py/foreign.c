@@ -452,7 +452,7 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
                  key_delete,
                  at_thread_end,
                  original,
-                 processors},
+                 .processors = processors},
         .interp = PyInterpreterState_Get(),
         .clones = clones,
         .has_clones = has_clones,

@@ -23,7 +23,7 @@
  * CPython's own function makes a thread state in the main interpreter for every module and takes main's GIL, which
  * takes long when main is busy, and when the process has many mappings.
  *
- * Libraries that hold Python state may also be opened with ctypes; _ctypes.dlopen() gets the same treatment.
+ * Libraries may also be opened with ctypes, and by C code: loader_library.c.
  *
  * Ownership.  The function's `self` is a tuple of the interpreter's: (capsule with the loader, CPython's function, a dict of
  * what loader_module.c remembers).  The loader itself is the entry's; it outlives the interpreter, because clones are
@@ -183,17 +183,6 @@ PyObject *atoll_loader_list_kept(void) {
 
 /* ---- loading ---- */
 
-/* Attached; waits detached. */
-static void lock_loading(atoll_loader *loader) {
-    if (pthread_mutex_trylock(&loader->loading) != 0) {
-        PyThreadState *tstate = PyEval_SaveThread();
-        pthread_mutex_lock(&loader->loading);
-        PyEval_RestoreThread(tstate);
-    }
-}
-
-static void unlock_loading(atoll_loader *loader) { pthread_mutex_unlock(&loader->loading); }
-
 /* The loader and the rest of the function's self. */
 typedef struct {
     atoll_loader *loader;
@@ -224,6 +213,13 @@ static int open_flags(void) {
     return (int)value; /* -1 with an exception, or when sys has been emptied */
 }
 
+static atoll_init_result lost_flags(void) {
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_RuntimeError, "sys.getdlopenflags is lost");
+    }
+    return ATOLL_INIT_FAILED;
+}
+
 /* From its file, for good, as CPython does it; but without a look at the main interpreter. */
 static atoll_init_result load_original(context c, const atoll_module_info *info, PyObject *spec,
                                        PyObject **module) {
@@ -231,10 +227,7 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
     char *beside = NULL;
     int flags = open_flags();
     if (flags < 0) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_RuntimeError, "sys.getdlopenflags is lost");
-        }
-        return ATOLL_INIT_FAILED;
+        return lost_flags();
     }
     /* What is not a path the dynamic linker would look for elsewhere. */
     if (strchr(info->file, '/') == NULL && asprintf(&beside, "./%s", info->file) < 0) {
@@ -262,13 +255,17 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
                            "loading one at that moment");
         return ATOLL_INIT_FAILED;
     }
+    int flags = open_flags();
+    if (flags < 0) {
+        return lost_flags();
+    }
     char *root = atoll_module_import_root(info);
-    lock_loading(c.loader);
+    atoll_loader_lock(c.loader);
     const char *before = c.loader->clones.root; /* a constructor may import */
     c.loader->clones.root = root;
-    atoll_clone *clone = atoll_clones_load(&c.loader->clones, info->file, &why);
+    atoll_clone *clone = atoll_clones_load(&c.loader->clones, info->file, atoll_dl_flags_of(flags), &why);
     c.loader->clones.root = before;
-    unlock_loading(c.loader);
+    atoll_loader_unlock(c.loader);
     free(root);
     *is_cloned = clone != NULL;
     if (clone == NULL) {
@@ -345,56 +342,9 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
 
 /* ---- ctypes ---- */
 
-/* _ctypes.dlopen(name, flags): of a library that is cloned, this interpreter's clone. */
-static PyObject *ctypes_open(PyObject *self, PyObject *args) {
-    context c = context_of(self);
-    PyObject *name = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
-    PyObject *path = NULL;
-    if (name == Py_None || !PyUnicode_FSConverter(name, &path)) {
-        PyErr_Clear();
-        return PyObject_Call(c.original, args, NULL); /* which has an error for what is no name */
-    }
-    atoll_clone *clone = NULL;
-    bool keeps_nothing = atoll_name_keeps_nothing(PyBytes_AS_STRING(path));
-    if (strchr(PyBytes_AS_STRING(path), '/') != NULL && !c.loader->halfway) {
-        atoll_clone_error why;
-        lock_loading(c.loader);
-        int rc = atoll_clones_load_library(&c.loader->clones, PyBytes_AS_STRING(path), &clone, &why);
-        unlock_loading(c.loader);
-        if (rc < 0) {
-            PyErr_SetString(PyExc_OSError, why.text);
-            Py_DECREF(path);
-            return NULL;
-        }
-    }
-    Py_DECREF(path);
-    if (clone == NULL) { /* it may be given objects, and functions that lead to some */
-        c.loader->knows |= !keeps_nothing;
-        return PyObject_Call(c.original, args, NULL);
-    }
-    if (PySys_Audit("ctypes.dlopen", "O", name) < 0) {
-        return NULL;
-    }
-    return PyLong_FromVoidPtr(
-        clone->handle); /* what the dynamic linker would return again; never closed by ctypes */
-}
+static PyMethodDef ctypes_close_def = {"dlclose", atoll_ctypes_close, METH_VARARGS, "dlclose a library"};
 
-/* _ctypes.dlclose(handle): a clone is the set's to close, and may be in use by others. */
-static PyObject *ctypes_close(PyObject *self, PyObject *args) {
-    context c = context_of(self);
-    void *handle = PyTuple_GET_SIZE(args) == 1 ? PyLong_AsVoidPtr(PyTuple_GET_ITEM(args, 0)) : NULL;
-    PyErr_Clear(); /* the original has an error for what is no handle */
-    for (size_t i = 0; handle != NULL && i < c.loader->clones.count; i++) {
-        if (c.loader->clones.items[i]->handle == handle) {
-            Py_RETURN_NONE;
-        }
-    }
-    return PyObject_Call(c.original, args, NULL);
-}
-
-static PyMethodDef ctypes_close_def = {"dlclose", ctypes_close, METH_VARARGS, "dlclose a library"};
-
-static PyMethodDef ctypes_open_def = {"dlopen", ctypes_open, METH_VARARGS,
+static PyMethodDef ctypes_open_def = {"dlopen", atoll_ctypes_open, METH_VARARGS,
                                       "dlopen(name, flag={RTLD_GLOBAL|RTLD_LOCAL}) open a shared library"};
 
 /* A new function whose self is the context with another original; replaces object.name.  0 or -1 with an exception. */
@@ -508,6 +458,7 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
     }
     loader->clones.forget = atoll_parsers_forget;
     atoll_foreign_init(&loader->foreign, &loader->clones, mode != ATOLL_EXTENSIONS_STRICT);
+    atoll_loader_offer_libraries(loader);
     if (hook(loader) < 0) {
         /* Not freed: a function may have been made that has it.  The interpreter is not going to be used. */
         return NULL;

@@ -21,7 +21,7 @@ struct atoll_loader {
     atoll_loaded *modules; /* changed with the interpreter's GIL held */
     size_t count;
     size_t room;
-    bool knows; /* what stays mapped after the interpreter may know objects of it */
+    _Atomic(bool) knows; /* what stays mapped after the interpreter may know objects of it */
 };
 
 void atoll_loader_init_lock(atoll_loader *loader);
@@ -80,6 +80,17 @@ const char *atoll_file_own(const char *file);
 /* Whether a module is to be initialised from its file; else it is from a clone. */
 bool atoll_module_from_file(const atoll_module_info *info);
 bool atoll_module_may_declare(const atoll_module_info *info);
+
+/* ---- loader_library.c ---- */
+
+/* Takes and gives `loading`; waits with the GIL given back. */
+void atoll_loader_lock(atoll_loader *loader);
+void atoll_loader_unlock(atoll_loader *loader);
+/* Sets what the shim calls for dlopen() and its kin. */
+void atoll_loader_offer_libraries(atoll_loader *loader);
+/* _ctypes.dlopen() and dlclose(); self as in loader.c. */
+PyObject *atoll_ctypes_open(PyObject *self, PyObject *args);
+PyObject *atoll_ctypes_close(PyObject *self, PyObject *args);
 
 /* ---- loader_builtin.c ---- */
 

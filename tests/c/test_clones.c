@@ -231,7 +231,7 @@ TEST(clones_of_a_circle) {
             atoll_clone_error why;
             REQUIRE(open_set(&set, owner));
             const char *file = turn == 0 ? LIB("lib_circle_b") : LIB("lib_circle_a");
-            CHECK_INT(atoll_clones_load_library(&set, file, &clone, &why), 1);
+            CHECK_INT(atoll_clones_load_library(&set, file, 0, &clone, &why), 1);
             REQUIRE(clone != NULL);
             CHECK_UINT(set.count, 2);
             CHECK_INT(call_int(clone->handle, "circle_a_next"), 101);
@@ -303,7 +303,7 @@ static bool look_around(surroundings *s, bool memory) {
     /* What is loaded for good by the first clone, and descriptors of the C library's. */
     atoll_clones set;
     atoll_clone_error why;
-    if (!open_set(&set, 0) || atoll_clones_load(&set, LIB("lib_uses_python"), &why) == NULL) {
+    if (!open_set(&set, 0) || atoll_clones_load(&set, LIB("lib_uses_python"), 0, &why) == NULL) {
         test_failed(__FILE__, __LINE__, "%s", why.text);
         return false;
     }
@@ -340,7 +340,7 @@ static void check_load(bool memory) {
     int last = -1;
     for (int i = 0; i < 2; i++) {
         REQUIRE(open_set(&sets[i], i + 1));
-        clones[i] = atoll_clones_load(&sets[i], LIB("lib_uses_python"), &why);
+        clones[i] = atoll_clones_load(&sets[i], LIB("lib_uses_python"), 0, &why);
         CHECK_STR(clones[i] != NULL ? "" : why.text, "");
         REQUIRE(clones[i] != NULL);
         check_module(clones[i], i + 1, 1);
@@ -354,14 +354,14 @@ static void check_load(bool memory) {
         CHECK(clones[i]->bytes > 0);
     }
     for (int i = 0; i < 2; i++) {
-        CHECK(atoll_clones_load(&sets[i], LIB("lib_uses_python"), &why) == clones[i]);
+        CHECK(atoll_clones_load(&sets[i], LIB("lib_uses_python"), 0, &why) == clones[i]);
         check_module(clones[i], i + 1, 2);
         atoll_clone *library;
-        CHECK_INT(atoll_clones_load_library(&sets[i], LIB("lib_holder"), &library, &why), 1);
+        CHECK_INT(atoll_clones_load_library(&sets[i], LIB("lib_holder"), 0, &library, &why), 1);
         CHECK(library == sets[i].items[0]);
-        CHECK_INT(atoll_clones_load_library(&sets[i], LIB("lib_plain"), &library, &why), 0);
+        CHECK_INT(atoll_clones_load_library(&sets[i], LIB("lib_plain"), 0, &library, &why), 0);
         CHECK(library == NULL);
-        CHECK_INT(atoll_clones_load_library(&sets[i], ATOLL_TEST_LIBS "/absent.so", &library, &why), 0);
+        CHECK_INT(atoll_clones_load_library(&sets[i], ATOLL_TEST_LIBS "/absent.so", 0, &library, &why), 0);
         CHECK_UINT(sets[i].count, 2);
     }
     CHECK(count_mappings(".atoll1.so") > 0);
@@ -392,7 +392,7 @@ TEST(clones_have_names_of_their_own) {
     static const char *const expected[] = {"a.atoll3.so", "a.atoll3-2.so"};
     for (size_t i = 0; scratch.directory != NULL && i < 2; i++) {
         paths[i] = file_make(&scratch, names[i], bytes, size);
-        atoll_clone *clone = paths[i] != NULL ? atoll_clones_load(&set, paths[i], &why) : NULL;
+        atoll_clone *clone = paths[i] != NULL ? atoll_clones_load(&set, paths[i], 0, &why) : NULL;
         REQUIRE(clone != NULL);
         CHECK_STR(clone->name, expected[i]);
         CHECK_INT(call_int(clone->handle, "leaf_next"), 1);
@@ -418,7 +418,7 @@ TEST(clones_of_a_long_name) {
     name[sizeof name - 1] = '\0';
     char *path = scratch.directory != NULL ? file_make(&scratch, name, bytes, size) : NULL;
     if (path != NULL) {
-        atoll_clone *clone = atoll_clones_load(&set, path, &why);
+        atoll_clone *clone = atoll_clones_load(&set, path, 0, &why);
         CHECK(clone != NULL && strlen(clone->name) < 200);
         CHECK(clone == NULL || call_int(clone->handle, "leaf_next") == 1);
     }
@@ -436,7 +436,7 @@ static void check_failing_load(bool memory) {
     REQUIRE(open_set(&set, 4));
     for (int i = 0; i < 5; i++) {
         why.text[0] = '\0';
-        CHECK(atoll_clones_load(&set, LIB("lib_undefined"), &why) == NULL);
+        CHECK(atoll_clones_load(&set, LIB("lib_undefined"), 0, &why) == NULL);
         CHECK(strstr(why.text, "nowhere_to_be_found") != NULL);
         CHECK(strstr(why.text, LIB("lib_undefined")) != NULL); /* not the clone, which is gone */
         CHECK(strstr(why.text, ".atoll4") == NULL);
@@ -446,10 +446,10 @@ static void check_failing_load(bool memory) {
         CHECK_INT(count_entries(s.directory), s.entries);
     }
     /* The set can be used all the same. */
-    atoll_clone *clone = atoll_clones_load(&set, LIB("lib_uses_python"), &why);
+    atoll_clone *clone = atoll_clones_load(&set, LIB("lib_uses_python"), 0, &why);
     REQUIRE(clone != NULL);
     check_module(clone, 4, 1);
-    CHECK(atoll_clones_load(&set, LIB("lib_undefined"), &why) == NULL);
+    CHECK(atoll_clones_load(&set, LIB("lib_undefined"), 0, &why) == NULL);
     check_module(clone, 4, 2); /* the library that both need is still there */
     CHECK_UINT(set.count, 2);
     CHECK(atoll_clones_unload(&set));
@@ -466,14 +466,15 @@ TEST(clones_cannot_load_without_a_shim) {
     atoll_clone_error why;
     shims[5] = (atoll_shim){.owner = NULL};
     REQUIRE(atoll_clones_init(&set, 5, ATOLL_TEST_LIBS "/absent.so", &shims[5], false) == 0);
-    CHECK(atoll_clones_load(&set, LIB("lib_uses_python"), &why) == NULL);
+    CHECK(atoll_clones_load(&set, LIB("lib_uses_python"), 0, &why) == NULL);
     CHECK(strstr(why.text, "absent.so") != NULL);
     CHECK_UINT(set.count, 0);
     CHECK(atoll_clones_unload(&set));
     REQUIRE(atoll_clones_init(&set, 5, LIB("lib_leaf"), &shims[5], false) == 0);
-    CHECK(atoll_clones_load(&set, LIB("lib_uses_python"), &why) == NULL);
+    CHECK(atoll_clones_load(&set, LIB("lib_uses_python"), 0, &why) == NULL);
     CHECK(strstr(why.text, "lib_leaf.so") != NULL);
-    CHECK(atoll_clones_load(&set, LIB("lib_uses_python"), &why) == NULL); /* and not at the second attempt */
+    CHECK(atoll_clones_load(&set, LIB("lib_uses_python"), 0, &why) ==
+          NULL); /* and not at the second attempt */
     CHECK_UINT(set.count, 0);
     CHECK(atoll_clones_unload(&set));
 }
@@ -485,7 +486,7 @@ TEST(clones_stay_for_a_thread) {
     int ends[2];
     REQUIRE(open_set(&set, 6));
     REQUIRE(pipe(ends) == 0);
-    atoll_clone *clone = atoll_clones_load(&set, LIB("lib_uses_python"), &why);
+    atoll_clone *clone = atoll_clones_load(&set, LIB("lib_uses_python"), 0, &why);
     REQUIRE(clone != NULL);
     int (*start)(int) = (int (*)(int))(uintptr_t)atoll_dl_symbol(clone->handle, "module_start");
     REQUIRE(start != NULL && start(ends[0]) == 0);

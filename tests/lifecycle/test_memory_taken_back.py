@@ -120,6 +120,28 @@ print(words[1] == id(dict), words[2])
         )
         check_ended(done, 0, "True 1\n", clean=True)
 
+    def test_library_that_c_code_opened(self, tmp_path):
+        """The same without ctypes: what a clone opens with dlopen() may be given anything, too."""
+        done = run_script(f"""
+import shutil
+LIBRARY = shutil.copy(LIBRARY, {str(tmp_path)!r})
+def give(path):
+    import ext_dl, os
+    ext_dl.give(ext_dl.open(path, os.RTLD_NOW), {{"key": ["value"] * 500}})
+with ext_use.create() as interp:
+    interp.call(give, LIBRARY)
+for n in range(10):
+    with ext_use.create() as interp:
+        interp.call(leave)
+        interp.exec("more = [{{'other': [n]}} for n in range(50_000)]")
+import ctypes
+library = ctypes.PyDLL(LIBRARY)
+library.lib_keeper_last.restype = ctypes.c_void_p
+words = (ctypes.c_size_t * 3).from_address(library.lib_keeper_last())
+print(words[1] == id(dict), words[2])
+""")
+        check_ended(done, 0, "True 1\n", clean=True)
+
 
 class TestWhoFreed:
     def test_allocators_put_back(self):

@@ -1,0 +1,145 @@
+"""Libraries that code in an interpreter opens itself, with dlopen() in C or with ctypes: as in a process of its own.
+
+Each story is told by the main interpreter of one process, and by two interpreters of another one in turn, perhaps
+after its main interpreter: all have to tell the same.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from ext_build import BARE, KEEPER, LIBS, PLAIN, STATE
+from helpers import check_ended, run_python
+
+pytest_plugins = ["ext_fixtures"]
+
+BEGIN = """
+import ctypes, os, shutil, sys
+import ext_dl
+NOW, GLOBAL, NOLOAD = os.RTLD_NOW, os.RTLD_GLOBAL, os.RTLD_NOLOAD
+NAMES = {names!r}
+LIBS, OTHER = {libs!r}, {other!r}
+STATE, PLAIN, BARE, KEEPER = (LIBS + "/" + name for name in NAMES)
+"""
+
+STORIES = {
+    "a module's own file": """
+        ext_dl.set(5)
+        handle = ext_dl.open(ext_dl.__file__, NOW)
+        print(ext_dl.call(handle, "ext_dl_value"), ctypes.CDLL(ext_dl.__file__).ext_dl_value())
+        link = OTHER + "/link"
+        if not os.path.lexists(link):
+            os.symlink(ext_dl.__file__, link)
+        print(ext_dl.call(ext_dl.open(link, NOW), "ext_dl_value"), ctypes.CDLL(link).ext_dl_value())
+        os.chdir(os.path.dirname(ext_dl.__file__))
+        again = ext_dl.open("./" + os.path.basename(ext_dl.__file__), NOW | NOLOAD)
+        print(again == handle, ext_dl.close(handle), ext_dl.close(again), ext_dl.call(handle, "ext_dl_value"))
+    """,
+    "names": """
+        handle = ext_dl.open(ext_dl.__file__, NOW)
+        print(ext_dl.names(handle), ext_dl.names(handle))
+    """,
+    "a library": """
+        first = ext_dl.open(STATE, NOW)
+        print([ext_dl.call(first, "lib_state_bump") for _ in range(3)])
+        print(ctypes.CDLL(STATE).lib_state_bump(), ctypes.CDLL(STATE)._handle == first)
+        print(ext_dl.open(NAMES[0], NOW) == first, ctypes.CDLL(NAMES[0]).lib_state_bump())
+        import extpkg._runpath
+        print(extpkg._runpath.lib_bump())
+    """,
+    "not loaded": """
+        for open in (ext_dl.open, ctypes.CDLL):
+            for name in (STATE, NAMES[0], PLAIN, NAMES[1], KEEPER, "/nowhere/libno.so", "libno.so"):
+                try:
+                    print(open(name, NOW | NOLOAD))
+                except OSError as error:
+                    print("OSError", error)
+        handle = ext_dl.open(STATE, NOW)
+        print(ext_dl.open(STATE, NOW | NOLOAD) == handle, ctypes.CDLL(NAMES[0], NOW | NOLOAD)._handle == handle)
+    """,
+    "by the module's run path": """
+        handle = ext_dl.open(NAMES[0], NOW)
+        print(ext_dl.call(handle, "lib_state_bump"), ext_dl.open(STATE, NOW) == handle)
+        print(ext_dl.open("$ORIGIN/extpkg.libs/" + NAMES[0], NOW) == handle)
+        print(ext_dl.open("${ORIGIN}/extpkg.libs/../extpkg.libs/" + NAMES[0], NOW | NOLOAD) == handle)
+    """,
+    "errors": """
+        for name in ("/nowhere/libno.so", "libno.so", BARE):
+            for open in (ext_dl.open, ctypes.CDLL):
+                try:
+                    print(open(name, NOW))
+                except OSError as error:
+                    print("OSError", error)
+        print(ext_dl.open("", NOW) == ext_dl.open(None, NOW))
+    """,
+    "global, by ctypes": """
+        ctypes.CDLL(STATE, GLOBAL)
+        ctypes.CDLL(PLAIN)
+        ctypes.CDLL(PLAIN, GLOBAL)  # from now on
+        import ext_misses
+        print(ext_misses.lib_bump(), ctypes.CDLL(STATE).lib_state_bump())
+    """,
+    "not global": """
+        ctypes.CDLL(STATE)
+        ctypes.CDLL(PLAIN)
+        try:
+            import ext_misses
+        except ImportError as error:
+            print(error)
+    """,
+    "global, by C": """
+        state = ext_dl.open(STATE, NOW)
+        ext_dl.open(STATE, NOW | GLOBAL | NOLOAD)
+        ext_dl.open(PLAIN, NOW | GLOBAL)
+        import ext_misses
+        print(ext_misses.lib_bump(), ext_dl.call(state, "lib_state_bump"))
+    """,
+    "global, for a library that needs no copy otherwise": """
+        bare = OTHER + "/" + NAMES[2]
+        if not os.path.exists(bare):
+            shutil.copy(BARE, bare)
+        try:
+            ctypes.CDLL(bare)
+        except OSError as error:
+            print("OSError", error)
+        state = ctypes.CDLL(STATE, GLOBAL)
+        handle = ext_dl.open(bare, NOW)
+        print(ext_dl.call(handle, "lib_middle_bump"), ctypes.CDLL(bare).lib_middle_bump(), state.lib_state_bump())
+    """,
+    "global, by an import": """
+        flags = sys.getdlopenflags()
+        sys.setdlopenflags(flags | GLOBAL)
+        import extpkg._runpath
+        sys.setdlopenflags(flags)
+        import ext_misses
+        print(ext_misses.lib_bump(), extpkg._runpath.lib_bump())
+    """,
+}
+
+
+# A library that needs no copy is one for the process, and what main has loaded is bound to main's.
+ALONE = "global, for a library that needs no copy otherwise"
+CASES = [(name, before) for name in STORIES for before in (False, True) if not (before and name == ALONE)]
+
+
+@pytest.mark.parametrize(("name", "before"), CASES)
+def test_as_in_a_process_of_its_own(corpus, tmp_path, name, before):
+    names = [STATE, PLAIN, BARE, KEEPER]
+    begin = BEGIN.format(names=names, libs=str(corpus / LIBS), other=str(tmp_path))
+    story = begin + textwrap.dedent(STORIES[name])
+    alone = run_python(f"import ext_use\nexec({story!r})")
+    check_ended(alone, 0, clean=True)
+    together = run_python(f"""
+import atoll, ext_use
+if {before}:
+    exec({story!r})
+    sys.stdout.flush()
+for _ in range(2):
+    interp = ext_use.create()
+    interp.exec({story!r})
+    interp.close()
+print(atoll.kept_extensions())
+""")
+    check_ended(together, 0, alone.stdout * (2 + before) + "[]\n", clean=True)
