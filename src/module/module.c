@@ -328,11 +328,13 @@ static PyObject *module_list_hide(PyObject *Py_UNUSED(module), PyObject *Py_UNUS
     Py_RETURN_NONE;
 }
 
+/* Of interpreters that Atoll does not end. */
 static PyObject *module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = live_state(module);
-    if (state == NULL || atoll_interp_exit(state) < 0) {
+    if (state == NULL || (state->interp == PyInterpreterState_Main() && atoll_interp_exit(state) < 0)) {
         return NULL;
     }
+    atoll_state_let_go(state);
     Py_RETURN_NONE;
 }
 
@@ -405,7 +407,41 @@ static int init_entry(atoll_state *state) {
     return 0;
 }
 
+/* An interpreter has one module, however often it is imported: what it made before goes on working.  This is another object for it,
+ * whose names are the first one's; the import system takes the first.  What comes from atoll's Python files may have been
+ * imported anew as well: it is looked up again. */
+static int become_alias(PyObject *module, atoll_state *first) {
+    for (int i = 0; i < ATOLL_Q_NAMES; i++) {
+        Py_CLEAR(first->queue_names[i]);
+    }
+    for (int i = 0; i < ATOLL_P_NAMES; i++) {
+        Py_CLEAR(first->pool_names[i]);
+    }
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    if (PyDict_Update(PyModule_GetDict(module), PyModule_GetDict(first->module)) < 0) {
+        return -1;
+    }
+    return PyMapping_SetItemString(modules, module_name, first->module);
+}
+
+/* As long as its interpreter lives the first one does, also when sys.modules does not have it. */
+static void keep(atoll_state *state) {
+    state->kept = true;
+    Py_INCREF(state->module);
+}
+
+void atoll_state_let_go(atoll_state *state) {
+    if (state != NULL && state->kept) {
+        state->kept = false;
+        Py_DECREF(state->module);
+    }
+}
+
 static int module_exec(PyObject *module) {
+    atoll_state *first = atoll_state_of(PyInterpreterState_Get());
+    if (first != NULL) {
+        return become_alias(module, first);
+    }
     atoll_state *state = PyModule_GetState(module);
     state->module = module;
     state->interp = PyInterpreterState_Get();
@@ -443,12 +479,11 @@ static int module_exec(PyObject *module) {
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_signal_methods) < 0) {
         return -1;
     }
-    if (state->interp == PyInterpreterState_Main() && register_exit(module) < 0) {
+    if (!state->entry->owned && register_exit(module) < 0) {
         return -1;
     }
-    if (state->entry->state == NULL) {
-        state->entry->state = state;
-    }
+    state->entry->state = state;
+    keep(state);
     return 0;
 }
 

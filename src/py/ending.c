@@ -114,6 +114,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
         locked = true;
     }
     Py_XDECREF(capsule);
+    atoll_state_let_go(entry->state);
     Py_EndInterpreter(mine);
     atoll_signals_forget();
     atoll_registry_remove(entry);

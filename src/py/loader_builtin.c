@@ -5,6 +5,7 @@
  *   in the module        most of the standard library's: they declare support, and are made here without a look at main
  *   in the module, not   _suggestions; on 3.12 pyexpat, _elementtree and _lsprof, which have nothing in static variables but tables, and a
  *   declared             random number.  CPython's check is put off for them
+ *   in the interpreter   builtins, sys: CPython has a copy of each interpreter's, for when sys.modules has lost them
  *   in the process       faulthandler has one set of handlers: atoll._quirks has what changes them run in main
  *                        _tracemalloc traces the process: atoll._quirks lets an interpreter ask, not start
  *   in static types      _datetime, where main has to have it first: builtin_datetime.c
@@ -25,11 +26,9 @@
 #include "py/builtin_datetime.h"
 #include "py/loader_internal.h"
 
-static const char *const admitted[] = {"_suggestions", "faulthandler",
-                                       "_tracemalloc",
+static const char *const admitted[] = {"_suggestions", "faulthandler", "_tracemalloc", "builtins", "sys",
 #if ATOLL_DATETIME_IS_STATIC
-                                       "pyexpat",      "_elementtree",
-                                       "_lsprof"
+                                       "pyexpat",      "_elementtree", "_lsprof"
 #endif
 };
 

@@ -52,7 +52,8 @@ typedef struct atoll_state {
     PyInterpreterState *interp;
     atoll_entry *entry; /* a reference */
     atoll_codec *codec;
-    PyObject *module; /* borrowed: the module whose state this is */
+    PyObject *module; /* the module whose state this is: borrowed, unless it is kept */
+    bool kept;
     PyTypeObject *interpreter_type;
     PyTypeObject *shared_view_type;
     PyObject *error;                   /* InterpreterError */
@@ -79,6 +80,9 @@ atoll_state *atoll_state_of(PyInterpreterState *interp);
 
 /* Makes atoll._atoll exist in the current interpreter; its state, or NULL with an exception. */
 atoll_state *atoll_state_ensure(void);
+
+/* The attached interpreter is about to end: nothing keeps its module any more but what uses it. */
+void atoll_state_let_go(atoll_state *state);
 
 /* Raises InterpreterNotFoundError for id; returns NULL. */
 PyObject *atoll_raise_not_found(atoll_state *state, int64_t id);
