@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-builtin bench conformance pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
+.PHONY: help run test test-builtin bench conformance mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -36,6 +36,9 @@ bench: ## Atoll against the standard library, threads and processes, on 3.14 and
 
 conformance: ## CPython's own test_interpreters against Atoll, on 3.14 and 3.15
 	@$(RUN_TESTS) --suites conformance --py $(or $(PY),3.14 3.15)
+
+mutate: ## changes python/atoll in one place after the other: which tests notice (hours; ARGS=_map.py: one file)
+	@tools/mutate "$(or $(PY),$$(tools/pythons best))" $(ARGS)
 
 check-packages: ## popular packages in interpreters; on every version it writes the table of docs/extensions.md
 	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/check_packages.py --table $(WITH_PY) $(ARGS)

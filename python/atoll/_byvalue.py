@@ -152,7 +152,7 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
         cls = meta.__new__(meta, name, bases, namespace, boundary=boundary)
     else:
         cls = meta(name, bases, {"__module__": module, "__qualname__": qualname, **body})
-    cls.__qualname__ = qualname
+    type.__setattr__(cls, "__qualname__", qualname)  # its metaclass may forbid it
     return cls
 
 

@@ -22,6 +22,27 @@ def back(x): return call(identity, x)
 """
 
 SCRIPTS = {
+    "a metaclass that forbids changes": """
+        class Meta(type):
+            def __setattr__(cls, name, value): raise AttributeError("frozen")
+        class Frozen(metaclass=Meta):
+            number = 1
+            def get(self): return self.number
+        assert call(Frozen().get) == 1
+        assert back(Frozen) is Frozen
+        """,
+    "a module that came later": """
+        import importlib, os, tempfile
+        with tempfile.TemporaryDirectory() as folder:
+            sys.path.append(folder)
+            before = None
+            for name in ("byvalue_first", "byvalue_second"):
+                with open(os.path.join(folder, name + ".py"), "w") as file: file.write("def get(): return __name__\\n")
+                before = before or os.stat(folder)
+                os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))  # what importlib goes by
+                importlib.invalidate_caches()
+                assert call(importlib.import_module(name).get) == name
+        """,
     "recursion": """
         def fact(n): return 1 if n < 2 else n * fact(n - 1)
         def even(n): return n == 0 or odd(n - 1)

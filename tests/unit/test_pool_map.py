@@ -12,6 +12,7 @@ import weakref
 import pytest
 
 import atoll
+from atoll import _progress
 from helpers import PATIENCE, Pipe, fail, identity, signal_and_wait
 
 
@@ -215,7 +216,15 @@ def test_cancelled_by_shutdown():
 
 def test_progress(pool, capsys):
     assert list(pool.map(identity, range(50), progress=True)) == list(range(50))
-    assert "50" in capsys.readouterr().err
+    assert "50/50" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("total, expected", [(50, "3/50 (6%) "), (None, "3 ")])
+def test_progress_as_far_as_it_came(total, expected, capsys):
+    results = _progress._plain(iter(range(50)), total)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    results.close()
+    assert capsys.readouterr().err.startswith(expected)
 
 
 def test_broken_pool():
