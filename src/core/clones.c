@@ -326,6 +326,17 @@ static void construct(const loading *l, size_t i) {
     }
 }
 
+/* Says what can be done about a limit that a process on its own hardly meets. */
+static void explain(atoll_clone_error *why) {
+    size_t length = strlen(why->text);
+    if (strstr(why->text, "static TLS block") != NULL) {
+        (void)snprintf(
+            why->text + length, sizeof why->text - length,
+            " (each interpreter's copy takes some of it, and a process has little: more with "
+            "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=65536 in its environment at the start)");
+    }
+}
+
 static int open_all(loading *l) {
     atoll_clone *wanted = l->made[l->plan.count - 1];
     if (wanted == NULL) { /* it is never one that the set has */
@@ -337,6 +348,7 @@ static int open_all(loading *l) {
     if (wanted->handle == NULL) {
         l->no_room |= cannot_map(l->why);
         name_originals(l);
+        explain(l->why);
         return -1;
     }
     for (size_t i = 0; i + 1 < l->plan.count; i++) {

@@ -119,6 +119,25 @@ STORIES = {
 }
 
 
+def test_no_room_for_thread_local_variables(corpus):
+    """Variables that need room in a block of the process: the error says who takes it, and how to have more."""
+    script = """
+import atoll, ext_use
+interps = []
+try:
+    while len(interps) < 400:
+        interps.append(ext_use.create())
+        interps[-1].exec("import ext_tls_initial")
+    print("as many as one likes")
+except atoll.ExecutionFailed as error:
+    print("static TLS block" in str(error), "optional_static_tls" in str(error), "ext_tls_initial" in str(error))
+for interp in interps:
+    interp.close()
+"""
+    done = run_python(script, environment={"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=0"})
+    check_ended(done, 0, "True True True\n", clean=True)
+
+
 # A library that needs no copy is one for the process, and what main has loaded is bound to main's.
 ALONE = "global, for a library that needs no copy otherwise"
 CASES = [(name, before) for name in STORIES for before in (False, True) if not (before and name == ALONE)]
