@@ -22,13 +22,14 @@
 /* The symbols that every clone's shim provides. */
 #define ATOLL_SHIM_SYMBOLS                                                                                   \
     "PyGILState_Ensure", "PyGILState_Release", "PyGILState_Check", "PyGILState_GetThisThreadState",          \
-        "Py_AddPendingCall", "PyInterpreterState_Main", "Py_AtExit", "Py_IsInitialized", "Py_IsFinalizing",  \
-        "_Py_IsFinalizing", "PyModule_Create2", "PyModule_FromDefAndSpec2", "PyModule_FromSlotsAndSpec",     \
-        "PyOS_ReadlineFunctionPointer", "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete",      \
-        "PyThread_tss_free", "pthread_create", "pthread_key_create", "pthread_key_delete",                   \
-        "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1",   \
-        "dlopen", "dlclose", "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf",          \
-        "setbuffer", "thrd_create", "tss_create", "tss_delete", "secure_getenv", ATOLL_SHIM_STD_THREAD
+        "Py_AddPendingCall", "PyInterpreterState_Main", "PyInterpreterView_FromMain", "Py_AtExit",           \
+        "Py_IsInitialized", "Py_IsFinalizing", "_Py_IsFinalizing", "PyModule_Create2",                       \
+        "PyModule_FromDefAndSpec2", "PyModule_FromSlotsAndSpec", "PyOS_ReadlineFunctionPointer",             \
+        "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete", "PyThread_tss_free",                 \
+        "pthread_create", "pthread_key_create", "pthread_key_delete", "__cxa_thread_atexit",                 \
+        "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1", "dlopen", "dlclose",     \
+        "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create",   \
+        "tss_create", "tss_delete", "secure_getenv", ATOLL_SHIM_STD_THREAD
 
 /* And those by which a library that starts threads finds out how many it should: see core/natives.h. */
 #define ATOLL_SHIM_PROCESSORS                                                                                \
@@ -47,6 +48,7 @@ typedef struct {
     void *(*this_thread_state)(void *owner);
     int (*add_pending_call)(void *owner, int (*function)(void *), void *arg);
     void *(*main_interpreter)(void *owner);
+    void *(*main_view)(void *owner);
     int (*at_exit)(void *owner, void (*function)(void));
     int (*is_initialized)(void *owner);
     int (*is_finalizing)(void *owner);

@@ -151,8 +151,10 @@ typedef struct {
 #define ATOLL_NEW_MULTIPLE_INTERPRETERS 86
 #if PY_VERSION_HEX >= 0x030F0000
 #define ATOLL_HAS_MODULE_EXPORT 1
+#define ATOLL_HAS_INTERPRETER_VIEWS 1 /* and guards, for threads that are not Python's (PEP 788) */
 #else
 #define ATOLL_HAS_MODULE_EXPORT 0
+#define ATOLL_HAS_INTERPRETER_VIEWS 0
 #endif
 
 /* Parsers of arguments that are static variables are on a list of the process: see parsers.c.  Declared, but not documented;

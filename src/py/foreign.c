@@ -270,6 +270,22 @@ static int add_pending_call(void *owner, int (*function)(void *), void *arg) {
 
 static void *main_interpreter(void *owner) { return ((atoll_foreign *)owner)->interp; }
 
+/* Of PEP 788: for who is not attached, too. */
+static void *main_view(void *owner) {
+#if ATOLL_HAS_INTERPRETER_VIEWS
+    int state = ensure(owner);
+    PyInterpreterView *view = PyInterpreterView_FromCurrent();
+    if (view == NULL) {
+        PyErr_Clear(); /* CPython's sets none */
+    }
+    release(owner, state);
+    return view;
+#else
+    (void)owner;
+    return NULL; /* no clone has this function's name */
+#endif
+}
+
 static int add_exit(void *owner, void (*function)(void)) {
     atoll_foreign *f = owner;
     int rc = -1;
@@ -437,6 +453,7 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
                  this_thread_state,
                  add_pending_call,
                  main_interpreter,
+                 main_view,
                  add_exit,
                  is_initialized,
                  is_finalizing,

@@ -45,6 +45,9 @@ EXPORT int atoll_Py_AddPendingCall(int (*function)(void *), void *arg) {
 EXPORT void *atoll_PyInterpreterState_Main(void);
 EXPORT void *atoll_PyInterpreterState_Main(void) { return shim->main_interpreter(shim->owner); }
 
+EXPORT void *atoll_PyInterpreterView_FromMain(void);
+EXPORT void *atoll_PyInterpreterView_FromMain(void) { return shim->main_view(shim->owner); }
+
 EXPORT int atoll_Py_AtExit(void (*function)(void));
 EXPORT int atoll_Py_AtExit(void (*function)(void)) { return shim->at_exit(shim->owner, function); }
 
