@@ -5,13 +5,12 @@ The loader calls apply() for a new module, before its code runs, in interpreters
 
 import atexit
 import builtins
-import functools
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ._atoll import get_main
+from ._atoll import _facade, get_main
 
 # ------------------------------------------------------------------------------------------------
 # faulthandler: the process has one set of handlers, and the file that they write to is an object of whoever enabled
@@ -57,7 +56,6 @@ def _faulthandler(module: ModuleType) -> None:
     def in_main(name: str, place: int | None) -> Callable[..., Any]:
         original = getattr(module, name)
 
-        @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             if place is not None and len(args) > place:
                 args = (*args[:place], _descriptor(args[place]), *args[place + 1 :])
@@ -68,7 +66,7 @@ def _faulthandler(module: ModuleType) -> None:
                 raise getattr(builtins, failed)(result)
             return result
 
-        return call
+        return _facade(original, call)
 
     for name, place in _PLACE_OF_FILE.items():
         setattr(module, name, in_main(name, place))
@@ -84,7 +82,7 @@ def _tracemalloc(module: ModuleType) -> None:
         """Raise RuntimeError: tracing concerns the whole process."""
         raise RuntimeError("tracemalloc traces the whole process: start it in the main interpreter")
 
-    module.start = start  # type: ignore[attr-defined]
+    module.start = _facade(module.start, start)  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------------------

@@ -156,11 +156,8 @@ def apply(module: ModuleType) -> None:
     mains: dict[int, MainHandler] = {}
 
     def named(function: Callable[_P, _T]) -> Callable[_P, _T]:
-        original = getattr(module, function.__name__)
-        function.__doc__ = original.__doc__
-        function.__module__ = "_signal"
-        function.__qualname__ = function.__name__
-        _replace(module, function.__name__, function)
+        name = function.__name__
+        _replace(module, name, _atoll._facade(getattr(module, name), function))
         return function
 
     @named
@@ -204,11 +201,21 @@ def apply(module: ModuleType) -> None:
         return int(result[1])
 
     # CPython looks for signals soon after these; here the watcher would, up to a twentieth of a second later.
-    owners = (module, sys.modules.get("os"), sys.modules.get("posix"))
-    for name in ("raise_signal", "pause", "pthread_kill", "kill"):
-        for owner in owners:
-            if owner is not None and hasattr(owner, name):
-                _replace(owner, name, _atoll._then_check_signals(name, getattr(owner, name)))
+    import _thread
+    import posix
+
+    for owner, name in (
+        (module, "raise_signal"),
+        (module, "pause"),
+        (module, "pthread_kill"),
+        (posix, "kill"),
+        (_thread, "interrupt_main"),
+    ):
+        original = getattr(owner, name)
+        checking = _atoll._facade(original, _atoll._then_check_signals(original))
+        _replace(owner, name, checking)
+        if owner is posix and "os" in sys.modules:
+            _replace(sys.modules["os"], name, checking)
 
 
 def _replace(module: ModuleType, name: str, function: Any) -> None:

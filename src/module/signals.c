@@ -1,6 +1,7 @@
-/* What atoll._signals needs of src/py/signals.c. */
+/* What atoll._signals and atoll._quirks need of src/py/signals.c and facade.c. */
 #include "py/signals.h"
 #include "module/module.h"
+#include "py/facade.h"
 
 static PyObject *on_main_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     return PyBool_FromLong(atoll_thread_is_main());
@@ -38,37 +39,36 @@ static PyObject *signal_disposition(PyObject *Py_UNUSED(module), PyObject *arg) 
 static PyObject *call_and_check(PyObject *original, PyObject *const *args, Py_ssize_t nargs,
                                 PyObject *kwnames) {
     PyObject *result = PyObject_Vectorcall(original, args, (size_t)nargs, kwnames);
-    if (result != NULL && atoll_thread_is_main() && atoll_signals_check() < 0) {
+    if (!atoll_thread_is_main()) {
+        atoll_signals_poke();
+    } else if (result != NULL && atoll_signals_check() < 0) {
         Py_CLEAR(result);
     }
     return result;
 }
 
-#define CALL_AND_CHECK(name)                                                                                 \
-    {name, (PyCFunction)(void (*)(void))call_and_check, METH_FASTCALL | METH_KEYWORDS, NULL}
-static PyMethodDef checking[] = {CALL_AND_CHECK("kill"), CALL_AND_CHECK("pause"),
-                                 CALL_AND_CHECK("pthread_kill"), CALL_AND_CHECK("raise_signal")};
+/* _then_check_signals(function): a function that does that. */
+static PyObject *then_check_signals(PyObject *Py_UNUSED(module), PyObject *original) {
+    static PyMethodDef def = {"then_check_signals", (PyCFunction)(void (*)(void))call_and_check,
+                              METH_FASTCALL | METH_KEYWORDS, NULL};
+    return PyCFunction_New(&def, original);
+}
 
-/* _then_check_signals(name, function): the function of this name that does that. */
-static PyObject *then_check_signals(PyObject *Py_UNUSED(module), PyObject *args) {
-    const char *name;
+/* _facade(original, implementation): see facade.h. */
+static PyObject *facade(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *original;
-    if (!PyArg_ParseTuple(args, "sO:_then_check_signals", &name, &original)) {
+    PyObject *implementation;
+    if (!PyArg_ParseTuple(args, "OO:_facade", &original, &implementation)) {
         return NULL;
     }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(checking); i++) {
-        if (strcmp(checking[i].ml_name, name) == 0) {
-            return PyCFunction_New(&checking[i], original);
-        }
-    }
-    PyErr_Format(PyExc_ValueError, "no such function: %s", name);
-    return NULL;
+    return atoll_facade_new(original, implementation);
 }
 
 PyMethodDef atoll_signal_methods[] = {
     {"_on_main_thread", on_main_thread, METH_NOARGS, NULL},
     {"_check_signals", check_signals, METH_NOARGS, NULL},
-    {"_then_check_signals", then_check_signals, METH_VARARGS, NULL},
+    {"_then_check_signals", then_check_signals, METH_O, NULL},
+    {"_facade", facade, METH_VARARGS, NULL},
     {"_note_signal", note_signal, METH_VARARGS, NULL},
     {"_signal_disposition", signal_disposition, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -9,6 +9,8 @@
  */
 #include "py/frames.h"
 
+#include "py/facade.h"
+
 typedef PyObject *(*describe)(PyThreadState *tstate);
 
 static PyObject *frame_of(PyThreadState *tstate) { return (PyObject *)PyThreadState_GetFrame(tstate); }
@@ -60,27 +62,20 @@ static PyObject *current_exceptions(PyObject *Py_UNUSED(self), PyObject *Py_UNUS
     return PySys_Audit("sys._current_exceptions", NULL) == 0 ? each_thread(exception_of) : NULL;
 }
 
-static PyMethodDef methods[] = {
-    {"_current_frames", current_frames, METH_NOARGS,
-     "_current_frames($module, /)\n--\n\n"
-     "Return a dict mapping the identifier of each of this interpreter's threads to its topmost frame."},
-    {"_current_exceptions", current_exceptions, METH_NOARGS,
-     "_current_exceptions($module, /)\n--\n\n"
-     "Return a dict mapping the identifier of each of this interpreter's threads to the exception that it "
-     "handles, or None."},
-};
+static PyMethodDef methods[] = {{"_current_frames", current_frames, METH_NOARGS, NULL},
+                                {"_current_exceptions", current_exceptions, METH_NOARGS, NULL}};
 
 int atoll_frames_init(void) {
     if (!ATOLL_FRAMES_OF_ALL) {
         return 0;
     }
-    PyObject *name = PyUnicode_InternFromString("sys");
-    int rc = name != NULL ? 0 : -1;
+    PyObject *sys = PyImport_ImportModule("sys");
+    int rc = sys != NULL ? 0 : -1;
     for (size_t i = 0; rc == 0 && i < Py_ARRAY_LENGTH(methods); i++) {
-        PyObject *function = PyCFunction_NewEx(&methods[i], NULL, name);
-        rc = function != NULL ? PySys_SetObject(methods[i].ml_name, function) : -1;
+        PyObject *function = PyCFunction_New(&methods[i], NULL);
+        rc = function != NULL ? atoll_facade_put(sys, methods[i].ml_name, function) : -1;
         Py_XDECREF(function);
     }
-    Py_XDECREF(name);
+    Py_XDECREF(sys);
     return rc;
 }

@@ -36,6 +36,7 @@
 
 #include "port/port.h"
 #include "py/blocks.h"
+#include "py/facade.h"
 #include "py/leftovers.h"
 #include "py/parsers.h"
 
@@ -342,21 +343,18 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
 
 /* ---- ctypes ---- */
 
-static PyMethodDef ctypes_close_def = {"dlclose", atoll_ctypes_close, METH_VARARGS, "dlclose a library"};
+static PyMethodDef ctypes_close_def = {"dlclose", atoll_ctypes_close, METH_VARARGS, NULL};
 
-static PyMethodDef ctypes_open_def = {"dlopen", atoll_ctypes_open, METH_VARARGS,
-                                      "dlopen(name, flag={RTLD_GLOBAL|RTLD_LOCAL}) open a shared library"};
+static PyMethodDef ctypes_open_def = {"dlopen", atoll_ctypes_open, METH_VARARGS, NULL};
 
-/* A new function whose self is the context with another original; replaces object.name.  0 or -1 with an exception. */
+/* A function whose self is the context with another original takes the place of object.name.  0 or -1 with an exception. */
 static int replace(PyObject *object, const char *name, PyMethodDef *definition, PyObject *capsule,
                    PyObject *singles) {
     PyObject *original = PyObject_GetAttrString(object, name);
     PyObject *self = original != NULL ? PyTuple_Pack(3, capsule, original, singles) : NULL;
-    PyObject *module = self != NULL ? PyUnicode_FromString(PyModule_GetName(object)) : NULL;
-    PyObject *function = module != NULL ? PyCFunction_NewEx(definition, self, module) : NULL;
-    int rc = function != NULL ? PyObject_SetAttrString(object, name, function) : -1;
+    PyObject *function = self != NULL ? PyCFunction_New(definition, self) : NULL;
+    int rc = function != NULL ? atoll_facade_put(object, name, function) : -1;
     Py_XDECREF(function);
-    Py_XDECREF(module);
     Py_XDECREF(self);
     Py_XDECREF(original);
     return rc;
@@ -398,13 +396,9 @@ static PyObject *create_dynamic(PyObject *self, PyObject *args) {
     return module;
 }
 
-static PyMethodDef create_dynamic_def = {"create_dynamic", create_dynamic, METH_VARARGS,
-                                         "create_dynamic($module, spec, file=None, /)\n--\n\n"
-                                         "Create an extension module."};
+static PyMethodDef create_dynamic_def = {"create_dynamic", create_dynamic, METH_VARARGS, NULL};
 
-static PyMethodDef create_builtin_def = {"create_builtin", atoll_create_builtin, METH_VARARGS,
-                                         "create_builtin($module, spec, /)\n--\n\n"
-                                         "Create a built-in module."};
+static PyMethodDef create_builtin_def = {"create_builtin", atoll_create_builtin, METH_VARARGS, NULL};
 
 /* ---- the loader's life ---- */
 

@@ -41,12 +41,14 @@
 
 #define TICK 0.05
 #define PATIENCE 20
+#define HAND_OVERS 10000
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static atoll_cond wake;
 static bool started;
 static bool over; /* the main thread has ended, and the process is to end with its last thread */
 static _Atomic(bool) asleep = true;
+static _Atomic(int) handed_over; /* how often it may still be */
 static _Atomic(atoll_entry *) watched;
 static atoll_entry *
     winding; /* one that may be entered although its gate is shut: the main thread ends it, not yet for good */
@@ -145,8 +147,34 @@ static int handle_signals(void *Py_UNUSED(arg)) {
     return -1;
 }
 
+/* Whether a signal waits while the main thread is inside. */
+static bool is_due(void) { return atomic_load(&watched) != NULL && atoll_tripped(); }
+
 int atoll_signals_check(void) {
     return atoll_session_current() != NULL ? handle_signals(NULL) : PyErr_CheckSignals();
+}
+
+/* Another thread of the interpreter that comes by first leaves it to the main thread: some times, then to the watcher. */
+static int hand_over(void *Py_UNUSED(arg)) {
+    if (!atoll_thread_is_main() && is_due() && atomic_fetch_sub(&handed_over, 1) > 0) {
+        (void)atoll_add_pending_call(PyInterpreterState_Get(), hand_over, NULL);
+        return 0;
+    }
+    return handle_signals(NULL);
+}
+
+void atoll_signals_poke(void) {
+    if (!is_due()) {
+        return;
+    }
+    atomic_store(&handed_over, HAND_OVERS);
+    atoll_mutex_lock(&lock);
+    atoll_entry *entry = atomic_load(&watched);
+    if (entry != NULL && atoll_entry_guard(entry)) {
+        (void)atoll_add_pending_call(entry->interp, hand_over, NULL);
+        atoll_entry_unguard(entry);
+    }
+    atoll_mutex_unlock(&lock);
 }
 
 /* In place of PyErr_CheckSignals() and Py_MakePendingCalls(), whoever called them: attached, between two system calls. */
@@ -157,9 +185,6 @@ static int check_instead(void) {
 static int calls_instead(void) {
     return atoll_session_current() != NULL ? handle_signals(NULL) : Py_MakePendingCalls();
 }
-
-/* Whether a signal waits while the main thread is inside. */
-static bool is_due(void) { return atomic_load(&watched) != NULL && atoll_tripped(); }
 
 static void interrupt_call(void) {
     const atoll_redirection redirection = {

@@ -17,6 +17,9 @@ atoll_entry *atoll_signals_wind_down(atoll_entry *entry);
 /* Runs the handlers of signals that have arrived, when this is the thread for it, wherever it is.  0, or -1 with an
  * exception in the attached interpreter. */
 int atoll_signals_check(void);
+/* On another thread than the main one, which has just raised a signal: the main thread, if it is in another interpreter than
+ * main, is to deal with it before it goes on there. */
+void atoll_signals_poke(void);
 /* Attached to main, by a handler: a signal is for the interpreter with this id.  False: the main thread is not inside it. */
 bool atoll_signals_note(int64_t id, int number);
 

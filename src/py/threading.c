@@ -17,6 +17,7 @@
 #include "py/threading.h"
 
 #include "port/port.h"
+#include "py/facade.h"
 #include "py/session.h"
 #include "py/worker.h"
 
@@ -77,20 +78,14 @@ static PyObject *register_at_fork(PyObject *original, PyObject *args, PyObject *
 
 void atoll_threading_prepare(void) {
     static PyMethodDef def = {"register_at_fork", (PyCFunction)(void (*)(void))register_at_fork,
-                              METH_VARARGS | METH_KEYWORDS,
-                              "register_at_fork($module, /, *, before=<unrepresentable>,\n"
-                              "                 after_in_child=<unrepresentable>,\n"
-                              "                 after_in_parent=<unrepresentable>)\n--\n\n"
-                              "Register callables to be called when forking a new process."};
+                              METH_VARARGS | METH_KEYWORDS, NULL};
     PyObject *os = PyImport_ImportModule("os");
     PyObject *original = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
-    PyObject *module = original != NULL ? PyObject_GetAttrString(original, "__module__") : NULL;
-    PyObject *instead = module != NULL ? PyCFunction_NewEx(&def, original, module) : NULL;
+    PyObject *instead = original != NULL ? PyCFunction_New(&def, original) : NULL;
     if (instead != NULL) {
-        (void)PyObject_SetAttrString(os, "register_at_fork", instead);
+        (void)atoll_facade_put(os, "register_at_fork", instead);
     }
     Py_XDECREF(instead);
-    Py_XDECREF(module);
     Py_XDECREF(original);
     Py_XDECREF(os);
     PyErr_Clear();

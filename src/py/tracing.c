@@ -14,6 +14,7 @@
 #include "py/tracing.h"
 
 #include "core/registry.h"
+#include "py/facade.h"
 
 const char atoll_tracing_refusal[] =
     "no interpreter can be created while tracemalloc is tracing: before Python 3.15 it cannot trace a "
@@ -57,28 +58,21 @@ static PyObject *stop(PyObject *original, PyObject *Py_UNUSED(unused)) {
     return result;
 }
 
-static PyMethodDef guards[] = {
-    {"start", start, METH_VARARGS,
-     "start($module, nframe=1, /)\n--\n\nStart tracing Python memory allocations."},
-    {"stop", stop, METH_NOARGS, "stop($module, /)\n--\n\nStop tracing Python memory allocations."},
-};
+static PyMethodDef guards[] = {{"start", start, METH_VARARGS, NULL}, {"stop", stop, METH_NOARGS, NULL}};
 
 /* Puts one in the place of the module's function, also where `tracemalloc` has got that by now.  0, or -1. */
 static int guard(PyObject *low, PyMethodDef *definition) {
     PyObject *original = PyObject_GetAttrString(low, definition->ml_name);
-    bool is_first = original != NULL && !(PyCFunction_Check(original) &&
-                                          PyCFunction_GetFunction(original) == definition->ml_meth);
-    PyObject *guarded = is_first ? PyCFunction_New(definition, original) : NULL;
-    int rc = original == NULL || (is_first && guarded == NULL) ? -1 : 0;
+    PyObject *does = original != NULL ? PyCFunction_New(definition, original) : NULL;
+    PyObject *guarded = does != NULL ? atoll_facade_new(original, does) : NULL;
+    int rc = guarded != NULL ? PyObject_SetAttrString(low, definition->ml_name, guarded) : -1;
     PyObject *high =
-        guarded != NULL ? PyDict_GetItemString(PyImport_GetModuleDict(), "tracemalloc") : NULL; /* borrowed */
-    if (guarded != NULL) {
-        rc = PyObject_SetAttrString(low, definition->ml_name, guarded);
-    }
-    if (rc == 0 && high != NULL) {
+        rc == 0 ? PyDict_GetItemString(PyImport_GetModuleDict(), "tracemalloc") : NULL; /* borrowed */
+    if (high != NULL) {
         rc = PyObject_SetAttrString(high, definition->ml_name, guarded);
     }
     Py_XDECREF(guarded);
+    Py_XDECREF(does);
     Py_XDECREF(original);
     return rc;
 }

@@ -9,11 +9,6 @@ import sys
 from helpers import check_ended, run_python
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# Functions that Atoll replaces there.
-REPLACED = (
-    *("_ctypes: dl", "ctypes: _dlopen:", "_imp: create_", "_signal: ", "signal: "),
-    *("_tracemalloc: ", "tracemalloc: ", "faulthandler: ", "os: ", "posix: "),
-)
 
 
 def test_survey():
@@ -26,8 +21,8 @@ def test_survey():
         check=False,
     )
     assert not done.stderr, done.stderr
-    lines = [line for line in done.stdout.splitlines() if not line.startswith(REPLACED)]
-    assert lines == []
+    assert done.stdout.splitlines() == [""]
+    assert done.returncode == 0
 
 
 FORMATS = """
@@ -108,3 +103,71 @@ assert ValueError.__new__.__self__ is ValueError
 print("same")
 """
     check_ended(run_python(source), 0, "same\n", clean=True)
+
+
+REPLACED = """
+import ctypes, faulthandler, importlib, inspect, os, pickle, signal, sys, tracemalloc, types
+import _ctypes, _imp, _signal, _thread, _tracemalloc, posix
+names = {
+    _ctypes: "dlclose dlopen",
+    _imp: "create_builtin create_dynamic",
+    _signal: "getsignal pause pthread_kill raise_signal set_wakeup_fd signal",
+    _thread: "interrupt_main",
+    _tracemalloc: "start stop",
+    faulthandler: "cancel_dump_traceback_later disable dump_traceback_later enable is_enabled register unregister",
+    posix: "kill register_at_fork",
+    sys: "_current_exceptions _current_frames",
+}
+for module, several in names.items():
+    for name in several.split():
+        function = getattr(module, name)
+        assert type(function) is types.BuiltinFunctionType, function
+        assert function.__self__ is module, function
+        assert (function.__module__, function.__name__, function.__qualname__) == (module.__name__, name, name)
+        assert repr(function) == f"<built-in function {name}>"
+        assert pickle.loads(pickle.dumps(function)) is function
+assert os.kill is posix.kill and signal.pause is _signal.pause
+with open(os.devnull, "w") as file:
+    faulthandler.enable(file)
+    faulthandler.dump_traceback_later(1000, file=file, exit=False)
+    assert faulthandler.is_enabled()
+    faulthandler.cancel_dump_traceback_later()
+    faulthandler.disable()
+try:
+    faulthandler.dump_traceback_later(nonsense=1)
+except TypeError:
+    print("refused")
+"""
+AGAIN = """
+import sys
+for name in ("_signal", "faulthandler", "signal"):
+    del sys.modules[name]
+"""
+
+
+def test_replaced_functions():
+    """They are functions of C of their module, also once the module is imported again."""
+    source = f"""
+import atoll
+source = {REPLACED!r}
+again = {AGAIN!r}
+with atoll.create() as interp:
+    interp.exec("import os; os.dup2(2, 1)")
+    interp.exec(source)
+    interp.exec(again + source)
+"""
+    done = run_python(source)
+    assert (done.returncode, done.stderr) == (0, "refused\nrefused\n")
+
+
+def test_sent():
+    """One of main's that is sent means the interpreter's own."""
+    source = """
+import atoll, faulthandler, os, signal
+with atoll.create() as interp:
+    for function in (os.kill, faulthandler.enable, signal.raise_signal):
+        assert interp.call(repr, function) == repr(function)
+    interp.call(os.kill, os.getpid(), 0)
+print("sent")
+"""
+    check_ended(run_python(source), 0, "sent\n", clean=True)

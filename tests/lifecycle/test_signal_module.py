@@ -32,6 +32,42 @@ SCRIPTS = {
         signal.raise_signal(signal.SIGTERM)
         print(got)
         """,
+    "by another thread": """
+        signal.signal(signal.SIGTERM, stop)
+        for raising in (
+            lambda: signal.raise_signal(signal.SIGTERM),
+            lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM),
+        ):
+            thread = threading.Thread(target=raising)
+            try:
+                thread.start()
+                thread.join()
+            except Stop:
+                print("stopped")
+            thread.join()
+        """,
+    "interrupting main": """
+        import _thread
+        for interrupt in (_thread.interrupt_main, lambda: _thread.interrupt_main(signal.SIGINT)):
+            try:
+                interrupt()
+            except KeyboardInterrupt:
+                print("interrupted")
+            thread = threading.Thread(target=interrupt)
+            try:
+                thread.start()
+                thread.join()
+            except KeyboardInterrupt:
+                print("interrupted by a thread")
+            thread.join()
+        signal.signal(signal.SIGINT, handler)
+        _thread.interrupt_main()
+        print(got)
+        try:
+            _thread.interrupt_main(1000)
+        except ValueError as error:
+            print(error)
+        """,
     "raising": """
         signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, 0.3)
