@@ -65,21 +65,34 @@ def _annotations(cls: type) -> dict[str, Any]:
     """cls's own annotations: since 3.14 the function that computes them, where it can be sent."""
     if sys.version_info >= (3, 14):
         annotate = cls.__annotate__
-        if annotate is None:
-            return {}
+        if annotate is None:  # there are none, or they are strings (from __future__ import annotations)
+            own = dict(cls.__annotations__)
+            return {"__annotations__": own} if own else {}
         if annotate.__module__ in _MAIN_NAMES and not annotate.__closure__:
             return {"__annotate__": annotate}
-        try:
-            return {"__annotations__": dict(cls.__annotations__)}
-        except Exception:  # whatever evaluating them raises: they name what is not there
-            import annotationlib
+        return {"__annotations__": _values(cls)}
+    import inspect
 
-            return {"__annotations__": annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)}
-    else:
-        import inspect
+    own = inspect.get_annotations(cls)
+    return {"__annotations__": own} if own else {}
 
-        own = inspect.get_annotations(cls)
-        return {"__annotations__": own} if own else {}
+
+def _values(obj: Any) -> dict[str, Any]:
+    """The annotations of a class or function, computed now; as text where they name what is not there."""
+    try:
+        return dict(obj.__annotations__)
+    except Exception:  # whatever it is that evaluating them raises
+        return annotations_as_text(obj)
+
+
+def annotations_as_text(obj: Any) -> dict[str, Any]:
+    """The annotations of a class or function as they stand in the source."""
+    text: dict[str, Any] = {}  # before 3.14 they are not computed late: what is there was had
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        text = annotationlib.get_annotations(obj, format=annotationlib.Format.STRING)
+    return text
 
 
 def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
@@ -95,7 +108,7 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
     if _is_namedtuple(cls):
         kind = "namedtuple"
         fields: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
-        extra = (fields, dict(cls._field_defaults), cls.__doc__)  # type: ignore[attr-defined]
+        extra = (fields, dict(cls._field_defaults), cls.__doc__, _values(cls.__new__))  # type: ignore[attr-defined]
         attributes = {k: v for k, v in attributes.items() if k not in _NAMEDTUPLE_OWN and k not in fields}
     elif _is_enum(cls):
         kind = "enum"
@@ -120,22 +133,32 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
         if name in attributes:
             definition[name] = attributes.pop(name)
     bases = cls.__bases__
-    skeleton = (kind, type(cls), cls.__name__, cls.__qualname__, cls.__module__, bases, body, extra)
+    skeleton = (
+        kind, type(cls), cls.__name__, cls.__qualname__, cls.__module__, bases, body, extra, _is_bound(cls),
+    )  # fmt: skip
     return skeleton, definition, attributes
+
+
+def _is_bound(cls: type) -> bool:
+    """Whether ``__main__`` has cls under its own name: then pickle finds it here, and is to find it there."""
+    main = sys.modules.get("__main__")
+    return cls.__module__ == "__main__" and vars(main).get(cls.__qualname__) is cls
 
 
 def make_class(skeleton: tuple[Any, ...]) -> type:
     """The class of a skeleton, still without its other attributes."""
-    kind, meta, name, qualname, module, bases, body, extra = skeleton
+    kind, meta, name, qualname, module, bases, body, extra, _bound = skeleton
     cls: type
     if kind == "namedtuple":
         from collections import namedtuple
 
-        fields, defaults, doc = extra
+        fields, defaults, doc, annotations = extra
         given = [defaults[field] for field in fields if field in defaults]
         cls = namedtuple(name, fields, defaults=given)  # type: ignore[misc, no-redef]
         cls.__module__ = module
         cls.__doc__ = doc
+        if annotations:
+            cls.__new__.__annotations__ = annotations
     elif kind == "enum":
         members, boundary = extra
         if boundary is not None:
@@ -212,6 +235,33 @@ def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
     return module
 
 
+def dump_with_cloudpickle(obj: object) -> bytes | None:
+    """What cloudpickle makes of obj; None where there is no cloudpickle.
+
+    Raises:
+        TypeError: There is an open file in it, of which cloudpickle would send the contents.
+    """
+    import importlib
+
+    try:
+        base: Any = importlib.import_module(
+            "cloudpickle"
+        ).Pickler  # looked for each time: it may come to be there
+    except ImportError:
+        return None
+    import io
+
+    class Pickler(base):  # type: ignore[misc]
+        def reducer_override(self, obj: object) -> Any:
+            if isinstance(obj, io.IOBase) and not isinstance(obj, (io.StringIO, io.BytesIO)):
+                raise TypeError(f"an open file ({type(obj).__qualname__}) is not shareable")
+            return super().reducer_override(obj)
+
+    file = io.BytesIO()
+    Pickler(file).dump(obj)
+    return file.getvalue()
+
+
 def which_module(obj: object, name: str) -> str:
     """The name of an imported module that binds obj to name; '__main__' when there is none."""
     for module_name, module in list(sys.modules.items()):
@@ -249,6 +299,16 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
             if value is obj:
                 return rebuild_attribute, ("dataclasses", name)
     return None
+
+
+def reduce_method(method: types.MethodType) -> tuple[Any, ...]:
+    """A reduction for a method that getattr() does not find by its function's name."""
+    return rebuild_method, (method.__func__, method.__self__)
+
+
+def rebuild_method(function: Any, owner: object) -> types.MethodType:
+    """The method of a function and what it is bound to."""
+    return types.MethodType(function, owner)
 
 
 def rebuild_attribute(module: str, name: str) -> object:

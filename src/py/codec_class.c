@@ -12,65 +12,41 @@
  * got the class before, or because it is the class's home) skips it.  Inside, the class names itself by its number, and
  * so does whatever leads back to it.
  *
- * The sender keeps the bytes of a class as long as nothing in them can have changed: all that they hold are
- * definitions, constants and classes (anything mutable makes them "impure"), the globals and classes that they come
- * from are watched, and no class outside is named by number only.
+ * The sender keeps the bytes of a class as long as nothing in them can have changed (codec_kept.c).
  *
  * Numbers are kept in weak maps: number to class in every interpreter that has it, class to number in each
  * that sent or received it.
  */
 #include "py/codec_internal.h"
 
+enum { C_REF, C_NUMBER, C_RECEIVED };
+
 /* The number of cls, given to it now where it had none; 0 with an exception. */
 static uint64_t number_of(atoll_codec *codec, PyObject *cls) {
-    uint64_t address = (uint64_t)(uintptr_t)cls;
-    PyObject *key = PyLong_FromUnsignedLongLong(address);
-    PyObject *entry = key != NULL ? PyDict_GetItemWithError(codec->class_numbers, key) : NULL;
+    PyObject *key = PyLong_FromVoidPtr(cls);
+    PyObject *entry = key != NULL ? atoll_weak_entry(codec->class_numbers, key, cls) : NULL;
     Py_XDECREF(key);
     if (entry != NULL) {
-        uint64_t number = PyLong_AsUnsignedLongLong(entry);
-        PyObject *there = atoll_weak_get(codec->class_refs, number);
-        bool same = there == cls;
-        Py_XDECREF(there);
-        if (same || PyErr_Occurred()) {
-            return same ? number : 0;
-        }
+        return PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, C_NUMBER));
     }
     return PyErr_Occurred() ? 0 : atoll_next_number();
 }
 
-/* Drops the numbers of classes that are gone. */
-static int sweep_numbers(atoll_codec *codec) {
-    PyObject *items = PyDict_Items(codec->class_numbers);
-    int rc = items != NULL ? 0 : -1;
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
-        PyObject *pair = PyList_GET_ITEM(items, i);
-        PyObject *cls =
-            atoll_weak_get(codec->class_refs, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(pair, 1)));
-        if (cls == NULL) {
-            /* Giving a class back may have run code that swept before. */
-            PyObject *key = PyTuple_GET_ITEM(pair, 0);
-            bool there = !PyErr_Occurred() &&
-                         PyDict_GetItemWithError(codec->class_numbers, key) == PyTuple_GET_ITEM(pair, 1);
-            rc = there ? PyDict_DelItem(codec->class_numbers, key) : PyErr_Occurred() ? -1 : 0;
-        }
-        Py_XDECREF(cls);
-    }
-    Py_XDECREF(items);
-    return rc;
+static int give_number(atoll_codec *codec, PyObject *cls, uint64_t number, bool received) {
+    PyObject *key = PyLong_FromVoidPtr(cls);
+    PyObject *more[] = {PyLong_FromUnsignedLongLong(number), received ? Py_True : Py_False};
+    int rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_numbers, key, cls, more, 2) : -1;
+    Py_XDECREF(key);
+    Py_XDECREF(more[0]);
+    return rc < 0 ? -1 : atoll_weak_put(codec->class_refs, number, cls);
 }
 
-static int give_number(atoll_codec *codec, PyObject *cls, uint64_t number) {
-    Py_ssize_t size = PyDict_GET_SIZE(codec->class_numbers);
-    if (size >= 256 && (size & (size - 1)) == 0 && sweep_numbers(codec) < 0) {
-        return -1;
-    }
-    PyObject *key = PyLong_FromUnsignedLongLong((uint64_t)(uintptr_t)cls);
-    PyObject *value = PyLong_FromUnsignedLongLong(number);
-    int rc = key != NULL && value != NULL ? PyDict_SetItem(codec->class_numbers, key, value) : -1;
-    Py_XDECREF(key);
-    Py_XDECREF(value);
-    return rc < 0 ? -1 : atoll_weak_put(codec->class_refs, number, cls);
+/* Before the contents of a class are written: they may lead back to it. */
+static int ensure_number(atoll_codec *codec, PyObject *cls, uint64_t number) {
+    PyObject *there = atoll_weak_get(codec->class_refs, number);
+    int rc = there == cls ? 0 : PyErr_Occurred() ? -1 : give_number(codec, cls, number, false);
+    Py_XDECREF(there);
+    return rc;
 }
 
 /* ---- sending ---- */
@@ -101,82 +77,56 @@ static int encode_contents(atoll_encoder *enc, PyObject *cls) {
     return rc;
 }
 
-/* The bytes that were last written for the class, if nothing that they hold has changed: 1 when they were
- * written again. */
-static int write_kept(atoll_encoder *enc, uint64_t number) {
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *entry = key != NULL ? PyDict_GetItemWithError(enc->codec->class_bytes, key) : NULL;
-    Py_XDECREF(key);
-    if (entry == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    PyObject *bytes = PyTuple_GET_ITEM(entry, 1);
-    if (PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, 0)) != atoll_definitions_epoch()) {
-        return 0;
-    }
-    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
-    uint8_t *at = atoll_reserve(enc, size + 4);
-    if (at == NULL) {
+static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
+    int rc = atoll_encoder_begin_part(part, enc);
+    part->witnesses = NULL;
+    if (rc < 0) {
         return -1;
     }
-    atoll_store_u32(at, (uint32_t)size);
-    memcpy(at + 4, PyBytes_AS_STRING(bytes), size);
-    atoll_commit(enc, at + 4 + size);
-    return 1;
-}
-
-enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 16 };
-
-static int keep(atoll_codec *codec, uint64_t number, uint64_t epoch, const uint8_t *data, size_t size) {
-    if (size > KEPT_SIZE) {
-        return 0;
-    }
-    if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {
-        PyDict_Clear(codec->class_bytes);
-    }
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *entry = Py_BuildValue("(Ky#)", (unsigned long long)epoch, (const char *)data, (Py_ssize_t)size);
-    int rc = key != NULL && entry != NULL ? PyDict_SetItem(codec->class_bytes, key, entry) : -1;
-    Py_XDECREF(key);
-    Py_XDECREF(entry);
+    part->exempt = 0;
+    part->impure = !atoll_kept_watch_class(enc->codec, cls);
+    part->witnesses = PyList_New(0);
+    rc = part->witnesses != NULL && atoll_witness(part, cls) == 0 ? encode_contents(part, cls) : -1;
+    atoll_encoder_end_part(part);
     return rc;
 }
 
 static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     size_t size_at = enc->msg->body.len;
-    uint64_t epoch = atoll_definitions_epoch();
-    bool watched = atoll_watch_class(enc->codec, cls);
+    uint64_t epoch = atoll_definitions_epoch(enc->codec);
     uint8_t *at = atoll_reserve(enc, 4);
     if (at == NULL) {
         return -1;
     }
     atoll_commit(enc, at + 4);
-    atoll_encoder part;
-    if (atoll_encoder_begin_part(&part, enc) < 0) {
-        return -1;
-    }
     atoll_class_frame fr = {enc->classes, cls, number, enc->classes != NULL ? enc->classes->depth + 1 : 1};
-    part.classes = &fr;
-    part.lowest = fr.depth;
-    part.exempt = 0;
-    part.impure = !watched;
-    int rc = encode_contents(&part, cls);
-    atoll_encoder_end_part(&part);
-    if (rc < 0) {
-        return -1;
-    }
+    atoll_encoder part;
+    atoll_class_frame *outer = enc->classes;
+    unsigned lowest = enc->lowest;
+    enc->classes = &fr; /* the part has them from here */
+    enc->lowest = fr.depth;
+    int rc = write_part(enc, &part, cls);
+    enc->classes = outer;
+    enc->lowest = lowest;
     size_t size = enc->msg->body.len - size_at - 4;
-    if (size > UINT32_MAX) {
-        return atoll_encoder_refuse(enc, "a class of more than 4 GiB is not shareable");
+    if (rc == 0 && size > UINT32_MAX) {
+        rc = atoll_encoder_refuse(enc, "a class of more than 4 GiB is not shareable");
     }
-    uint8_t *start = enc->msg->body.data + size_at;
-    atoll_store_u32(start, (uint32_t)size);
-    enc->impure |= part.impure;
-    enc->lowest = part.lowest < enc->lowest ? part.lowest : enc->lowest;
-    if (!part.impure && part.lowest >= fr.depth && epoch == atoll_definitions_epoch()) {
-        return keep(enc->codec, number, epoch, start + 4, size);
+    if (rc == 0) {
+        uint8_t *start = enc->msg->body.data + size_at;
+        atoll_store_u32(start, (uint32_t)size);
+        enc->impure |= part.impure;
+        enc->lowest = part.lowest < enc->lowest ? part.lowest : enc->lowest;
+        if (!part.impure && part.lowest >= fr.depth && epoch == atoll_definitions_epoch(enc->codec)) {
+            rc = atoll_kept_store(enc->codec, cls, number, part.witnesses, start + 4, size);
+            rc = rc < 0 ? -1 : 0;
+        }
+        if (rc == 0) {
+            rc = atoll_witness_all(enc, part.witnesses);
+        }
     }
-    return 0;
+    Py_XDECREF(part.witnesses);
+    return rc;
 }
 
 static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
@@ -194,9 +144,9 @@ static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
         atoll_put_u64_checked(enc, number) < 0) {
         return -1;
     }
-    int rc = write_kept(enc, number);
+    int rc = atoll_kept_write(enc, cls, number);
     if (rc == 0) {
-        rc = give_number(enc->codec, cls, number) < 0 ? -1 : write_anew(enc, cls, number);
+        rc = ensure_number(enc->codec, cls, number) < 0 ? -1 : write_anew(enc, cls, number);
     }
     return rc < 0 ? -1 : atoll_memo_add(enc, cls);
 }
@@ -209,6 +159,13 @@ static int encode_singleton_type(atoll_encoder *enc, PyObject *cls, PyObject *in
         return -1;
     }
     return atoll_memo_add(enc, cls);
+}
+
+/* Whether a class statement made it, or a call of a metaclass, and no extension module: such a class can be made again. */
+static bool is_made_by_code(atoll_codec *codec, PyTypeObject *cls) {
+    return (cls->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 && (cls->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) == 0 &&
+           ((PyHeapTypeObject *)cls)->ht_module == NULL &&
+           cls->tp_dealloc == ((PyTypeObject *)codec->not_shareable)->tp_dealloc;
 }
 
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
@@ -229,13 +186,36 @@ int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
         }
         PyErr_Clear();
     }
-    bool mine = module != NULL && atoll_is_main_name(enc->codec, module) &&
-                (((PyTypeObject *)cls)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
+    bool mine = is_made_by_code(enc->codec, (PyTypeObject *)cls) ||
+                (module != NULL && atoll_is_main_name(enc->codec, module) &&
+                 (((PyTypeObject *)cls)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0);
     Py_XDECREF(module);
     return mine ? encode_by_value(enc, cls) : atoll_encode_fallback(enc, cls);
 }
 
 /* ---- receiving ---- */
+
+/* What the sender's __main__ has under the class's own name is found under it in the __main__ of an interpreter that was made
+ * for work, so that pickle, and the names in annotations, work as at home.  A name that is taken stays what it is, unless
+ * an older class that was received has it. */
+static int bind_in_main(atoll_codec *codec, PyObject *cls) {
+    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
+    PyObject *dict = main != NULL ? PyModule_GetDict(main) : NULL;
+    PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
+    PyObject *bound = name != NULL ? PyDict_GetItemWithError(dict, name) : NULL;
+    int rc = PyErr_Occurred() ? -1 : 0;
+    if (bound != NULL) {
+        PyObject *key = PyLong_FromVoidPtr(bound);
+        PyObject *entry = key != NULL ? atoll_weak_entry(codec->class_numbers, key, bound) : NULL;
+        Py_XDECREF(key);
+        rc = PyErr_Occurred() ? -1 : entry != NULL && PyTuple_GET_ITEM(entry, C_RECEIVED) == Py_True ? 0 : 1;
+    }
+    if (rc == 0) {
+        rc = PyDict_SetItem(dict, name, cls);
+    }
+    Py_XDECREF(name);
+    return rc < 0 ? -1 : 0;
+}
 
 static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
     atoll_codec *codec = dec->codec;
@@ -245,10 +225,17 @@ static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
         return NULL;
     }
     PyObject *cls = PyObject_CallMethod(byvalue, "make_class", "(O)", skeleton);
+    bool bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
+                 PyTuple_GET_ITEM(skeleton, PyTuple_GET_SIZE(skeleton) - 1) == Py_True;
     Py_DECREF(skeleton);
-    if (cls == NULL || !PyType_Check(cls) || give_number(codec, cls, number) < 0) {
+    if (cls != NULL && !PyType_Check(cls)) {
+        Py_CLEAR(cls);
+        atoll_malformed("a class that is not a class");
+    }
+    if (cls == NULL || give_number(codec, cls, number, true) < 0 ||
+        (bound && codec->interp_id != 0 && bind_in_main(codec, cls) < 0)) {
         Py_XDECREF(cls);
-        return atoll_malformed("a class that is not a class");
+        return NULL;
     }
     for (int i = 0; i < 2 && cls != NULL; i++) {
         PyObject *attributes = atoll_decode_value(dec);

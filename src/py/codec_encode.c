@@ -306,15 +306,7 @@ int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step) 
         if (PyUnicode_CheckExact(key)) {
             rc = encode_str(enc, key, Py_REFCNT(key) != 1);
             if (rc == 0) {
-                /* A frame's key is named in errors. */
-                bool hold = enc->pinned;
-                if (hold) {
-                    Py_INCREF(key);
-                }
                 rc = atoll_encode_value(enc, value);
-                if (hold) {
-                    Py_DECREF(key);
-                }
             }
         } else {
             Py_INCREF(key);
@@ -487,8 +479,20 @@ static const atoll_codec_hook *hook_of(atoll_codec *codec, PyTypeObject *type) {
     return NULL;
 }
 
+/* Where builtin data ends: Python code may run. */
+static int encode_outer(atoll_encoder *enc, PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    const atoll_codec_hook *hook = hook_of(enc->codec, type);
+    return hook != NULL           ? encode_hooked(enc, obj, hook)
+           : type == &PyCode_Type ? encode_code(enc, obj)
+                                  : atoll_encode_object(enc, obj);
+}
+
 static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     PyTypeObject *type = Py_TYPE(obj);
+    if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
+        goto object;
+    }
     if (type == &PySet_Type || type == &PyFrozenSet_Type) {
         enc->impure |= enc->exempt == 0 && type == &PySet_Type;
         return encode_set(enc, obj, shared);
@@ -506,6 +510,7 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     if (obj == Py_NotImplemented) {
         return atoll_put_tag(enc, T_NOT_IMPLEMENTED);
     }
+object:
     if (atoll_enter(&enc->depth, " while sending an object") < 0) {
         return -1;
     }
@@ -517,10 +522,8 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
     } else {
         rc = atoll_encoder_pin(enc);
         if (rc == 0) {
-            const atoll_codec_hook *hook = hook_of(enc->codec, type);
-            rc = hook != NULL           ? encode_hooked(enc, obj, hook)
-                 : type == &PyCode_Type ? encode_code(enc, obj)
-                                        : atoll_encode_object(enc, obj);
+            atoll_type_info *info = atoll_type_info_known(enc->codec, type);
+            rc = info != NULL ? atoll_encode_instance(enc, obj, info) : encode_outer(enc, obj);
         }
     }
     atoll_pop(enc, &fr);
@@ -568,10 +571,12 @@ static inline int encode(atoll_encoder *enc, PyObject *obj, bool shared) {
     if (!enc->pinned) {
         return encode_container(enc, obj, shared);
     }
-    /* Python code may drop what its container held. */
+    /* Python code may drop what its container held, and the key that its frame would name in an error. */
+    PyObject *key = enc->top != NULL ? Py_XNewRef(enc->top->key) : NULL;
     Py_INCREF(obj);
     int rc = encode_container(enc, obj, shared);
     Py_DECREF(obj);
+    Py_XDECREF(key);
     return rc;
 }
 

@@ -6,7 +6,7 @@
  *   u64    space: which namespace, if a __main__ it belongs to (codec_space.c)
  *   value  code
  *   value  module name of the globals, or file of the __main__, or None
- *   value  origin of that module, or None
+ *   value  origin of that module, or package of the __main__, or None
  *   -- the function gets its memo index here --
  *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, closure (a tuple of cells)
  *   count  of globals, then names and values
@@ -50,8 +50,10 @@ static int module_of_globals(atoll_codec *codec, PyObject *globals, PyObject **f
 /* 1, 0, or -1 with an exception that must reach the user. */
 static int has_path(atoll_codec *codec, PyFunctionObject *func) {
     PyObject *name = func->func_module;
-    if (name == NULL || !PyUnicode_CheckExact(name)) {
-        return 0;
+    Py_ssize_t length = PyUnicode_GET_LENGTH(func->func_qualname);
+    if (name == NULL || !PyUnicode_CheckExact(name) ||
+        PyUnicode_FindChar(func->func_qualname, '<', 0, length, 1) >= 0) {
+        return 0; /* a lambda, or what was made in a function */
     }
     /* A module's __getattr__ may give the function other names. */
     PyObject *qualname = Py_NewRef(func->func_qualname);
@@ -77,14 +79,15 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
         return CROSS_STATELESS;
     }
     PyObject *module = func->func_module;
-    if (module == NULL || !atoll_is_main_name(codec, module)) {
-        int rc = has_path(codec, func);
-        return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_PATH : CROSS_NOT;
+    bool of_main = module != NULL && atoll_is_main_name(codec, module);
+    int rc = of_main ? 0 : has_path(codec, func);
+    if (rc != 0) {
+        return rc < 0 ? CROSS_ERROR : CROSS_PATH;
     }
     PyObject *owner;
-    int rc = module_of_globals(codec, func->func_globals, &owner);
+    rc = module_of_globals(codec, func->func_globals, &owner);
     Py_XDECREF(owner);
-    return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_MODULE : CROSS_MAIN;
+    return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_MODULE : of_main ? CROSS_MAIN : CROSS_NOT;
 }
 
 /* ---- sending ---- */
@@ -130,6 +133,31 @@ static int encode_part(atoll_encoder *enc, PyFunctionObject *func, const char *w
     return atoll_encode_part(enc, (PyObject *)func, word, part != NULL ? part : Py_None);
 }
 
+/* Whether it looks names up in the namespace of the class whose methods it belongs to, which cannot cross. */
+static int needs_class(PyFunctionObject *annotate) {
+    PyObject *names = PyCode_GetFreevars((PyCodeObject *)annotate->func_code);
+    int found = names != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; found == 0 && i < PyTuple_GET_SIZE(names); i++) {
+        found = PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, i), "__classdict__") == 0;
+    }
+    Py_XDECREF(names);
+    return found;
+}
+
+/* Annotations that are there, or are computed now; as text where they name what is not there. */
+static PyObject *computed_annotations(atoll_codec *codec, PyFunctionObject *func) {
+    PyObject *dict = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATIONS]);
+    if (dict == NULL && !atoll_passes_through(codec)) {
+        PyErr_Clear();
+        PyObject *byvalue = atoll_codec_byvalue(codec);
+        dict = byvalue != NULL ? PyObject_CallMethod(byvalue, "annotations_as_text", "(O)", func) : NULL;
+    }
+    if (dict != NULL && PyDict_Check(dict) && PyDict_GET_SIZE(dict) == 0) {
+        Py_SETREF(dict, Py_NewRef(Py_None));
+    }
+    return dict;
+}
+
 /* A function that computes annotations (3.14+), where it can cross; never a reason to refuse its owner. */
 static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool *lazy) {
     atoll_codec *codec = enc->codec;
@@ -141,6 +169,11 @@ static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool
         }
         PyErr_Clear();
     } else if (PyFunction_Check(annotate)) {
+        int bound = needs_class((PyFunctionObject *)annotate);
+        if (bound != 0) {
+            Py_DECREF(annotate);
+            return bound < 0 ? NULL : computed_annotations(codec, func);
+        }
         atoll_crossing way = atoll_function_crossing(codec, (PyFunctionObject *)annotate);
         if (way == CROSS_ERROR) {
             Py_DECREF(annotate);
@@ -153,23 +186,21 @@ static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool
         return annotate;
     }
     Py_XDECREF(annotate);
-    PyObject *dict = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATIONS]);
-    if (dict != NULL && PyDict_Check(dict) && PyDict_GET_SIZE(dict) == 0) {
-        Py_SETREF(dict, Py_NewRef(Py_None));
-    }
-    return dict;
+    return computed_annotations(codec, func);
 }
 
-/* The dict itself is the function's own; what it holds may be changed in place. */
-static int encode_kwdefaults(atoll_encoder *enc, PyFunctionObject *func) {
-    PyObject *dict = func->func_kwdefaults;
-    int rc = dict != NULL && PyDict_CheckExact(dict) ? atoll_try_ref(enc, dict) : 0;
-    if (dict == NULL || !PyDict_CheckExact(dict) || rc != 0) {
-        return rc != 0 ? (rc < 0 ? -1 : 0) : encode_part(enc, func, "__kwdefaults__", dict);
+/* A dict that belongs to the function itself, and is watched; what it holds may be changed in place. */
+static int encode_own_dict(atoll_encoder *enc, PyFunctionObject *func, const char *word, PyObject *dict) {
+    if (dict == NULL || !PyDict_CheckExact(dict)) {
+        return encode_part(enc, func, word, dict);
+    }
+    int rc = atoll_try_ref(enc, dict);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
     }
     atoll_frame fr;
     atoll_push(enc, &fr, (PyObject *)func, AT_WORD);
-    fr.word = "__kwdefaults__";
+    fr.word = word;
     Py_INCREF(dict);
     rc = atoll_memo_add(enc, dict) < 0 || atoll_put_tag(enc, T_DICT | ATOLL_MEMO) < 0
              ? -1
@@ -179,45 +210,64 @@ static int encode_kwdefaults(atoll_encoder *enc, PyFunctionObject *func) {
     return rc;
 }
 
-static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
-    PyObject *dict =
-        func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0 ? func->func_dict : NULL;
-    enc->exempt++;
-    if (encode_part(enc, func, "__name__", func->func_name) < 0 ||
-        encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
-        encode_part(enc, func, "__module__", func->func_module) < 0 ||
-        encode_part(enc, func, "__doc__", func->func_doc) < 0 ||
-        encode_part(enc, func, "__dict__", dict) < 0) {
-        return -1; /* and exempt is of no more use */
+static int encode_kwdefaults(atoll_encoder *enc, PyFunctionObject *func) {
+    return encode_own_dict(enc, func, "__kwdefaults__", func->func_kwdefaults);
+}
+
+static int encode_attributes(atoll_encoder *enc, PyFunctionObject *func) {
+    bool some = func->func_dict != NULL && PyDict_GET_SIZE(func->func_dict) != 0;
+    return encode_own_dict(enc, func, "__dict__", some ? func->func_dict : NULL);
+}
+
+static bool is_annotate(PyFunctionObject *func) {
+    return PyUnicode_CompareWithASCIIString(func->func_name, "__annotate__") == 0;
+}
+
+/* Whether it was put around somebody else's function by a decorator: its globals are of another module than it says. */
+static bool is_foreign(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way) {
+    PyObject *home =
+        way == CROSS_MODULE ? PyDict_GetItemWithError(func->func_globals, codec->names[N_NAME]) : NULL;
+    PyObject *said = func->func_module;
+    if (home == NULL || said == NULL || !PyUnicode_CheckExact(home) || !PyUnicode_CheckExact(said)) {
+        PyErr_Clear();
+        return false;
     }
-    enc->exempt--;
-    /* Defaults may be changed in place, whatever the function is a part of. */
+    return home != said && PyUnicode_Compare(home, said) != 0;
+}
+
+static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
+    /* Attributes and defaults may be changed in place, whatever the function is a part of.  (After an error nobody looks at
+     * exempt any more.) */
     unsigned exempt = enc->exempt;
     enc->exempt = 0;
-    int rc = encode_part(enc, func, "__defaults__", func->func_defaults);
-    if (rc == 0) {
-        rc = encode_kwdefaults(enc, func);
-    }
-    enc->exempt = exempt;
-    if (rc < 0) {
+    if (atoll_witness(enc, (PyObject *)func) < 0 || encode_part(enc, func, "__name__", func->func_name) < 0 ||
+        encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
+        encode_part(enc, func, "__module__", func->func_module) < 0 ||
+        encode_part(enc, func, "__doc__", func->func_doc) < 0 || encode_attributes(enc, func) < 0 ||
+        encode_part(enc, func, "__defaults__", func->func_defaults) < 0 || encode_kwdefaults(enc, func) < 0) {
         return -1;
     }
+    enc->exempt = exempt;
     bool lazy;
     PyObject *annotations = annotations_of(enc, func, &lazy);
     if (annotations == NULL) {
         return -1;
     }
+    enc->impure |= !atoll_kept_watch_function(enc, func); /* the dicts are made now */
     enc->exempt++;
-    rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
-    enc->exempt--;
+    int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
     Py_DECREF(annotations);
     if (rc < 0) {
         return -1;
     }
     /* What a library's decorator keeps in its closure (reprlib: the set of running calls) is its own affair. */
-    enc->exempt += way == CROSS_MODULE;
+    enc->exempt = is_foreign(enc->codec, func, way) ? exempt + 1 : 0;
+    bool impure = enc->impure;
     rc = encode_part(enc, func, "__closure__", func->func_closure);
-    enc->exempt -= way == CROSS_MODULE;
+    if (is_annotate(func)) {
+        enc->impure = impure; /* what a class or function is annotated with is part of it */
+    }
+    enc->exempt = exempt;
     return rc;
 }
 
@@ -246,8 +296,13 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
         return -1;
     }
     *where = Py_NewRef(text != NULL && PyUnicode_CheckExact(text) ? text : Py_None);
-    *origin =
-        module != NULL && *where != Py_None ? atoll_module_origin(codec, module, *where) : Py_NewRef(Py_None);
+    if (module != NULL && *where != Py_None) {
+        *origin = atoll_module_origin(codec, module, *where);
+    } else {
+        text = way == CROSS_MAIN ? PyDict_GetItemWithError(globals, codec->names[N_PACKAGE]) : NULL;
+        *origin =
+            PyErr_Occurred() ? NULL : Py_NewRef(text != NULL && PyUnicode_CheckExact(text) ? text : Py_None);
+    }
     Py_XDECREF(module);
     if (*origin == NULL) {
         Py_CLEAR(*where);
@@ -284,7 +339,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     if (way != CROSS_MAIN) {
         return atoll_put_count(enc, 0);
     }
-    return encode_globals(enc, func, PyUnicode_CompareWithASCIIString(func->func_name, "__annotate__") == 0);
+    return encode_globals(enc, func, is_annotate(func));
 }
 
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
@@ -320,9 +375,13 @@ static PyObject *decode_globals_dict(atoll_decoder *dec, atoll_crossing way, uin
     }
     if (way == CROSS_MAIN) {
         PyObject *dict = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, native) : NULL;
-        if (dict != NULL && !*native && PyUnicode_CheckExact(where) &&
-            PyDict_SetDefault(dict, codec->names[N_FILE], where) == NULL) {
-            Py_CLEAR(dict);
+        const int names[] = {N_FILE, N_PACKAGE};
+        PyObject *const texts[] = {where, origin};
+        for (int i = 0; i < 2 && dict != NULL && !*native; i++) {
+            if (PyUnicode_CheckExact(texts[i]) &&
+                PyDict_SetDefault(dict, codec->names[names[i]], texts[i]) == NULL) {
+                Py_CLEAR(dict);
+            }
         }
         return dict;
     }

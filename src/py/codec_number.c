@@ -44,12 +44,17 @@ enum { RECORDS_KEPT = 8 };
 
 static _Atomic(uint64_t) next_number = 1;
 static _Atomic(uint64_t) globals_epoch = 1;
-static _Atomic(uint64_t) classes_epoch = 1;
+static _Atomic(uint64_t) classes_epoch = 1; /* and functions, and parts of both */
 static _Atomic(uint64_t) tables_epoch = 1;
 
 uint64_t atoll_next_number(void) { return atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed); }
 
-static uint64_t current_epoch(void) { return atomic_load_explicit(&globals_epoch, memory_order_acquire); }
+uint64_t atoll_globals_epoch(atoll_codec *codec) {
+    if (codec->nrelaxed != 0) {
+        atoll_relaxed_end(codec);
+    }
+    return atomic_load_explicit(&globals_epoch, memory_order_acquire);
+}
 
 static void free_records(function_record *r) {
     while (r != NULL) {
@@ -133,6 +138,16 @@ static bool holds_definition(PyObject *dict, PyObject *name) {
     return false;
 }
 
+/* How many stores of what is no definition this thread has made to watched dicts, one in so many of which means that its dict is
+ * not worth watching. */
+static _Thread_local unsigned plain_stores;
+enum { PATIENCE = 128 };
+
+void atoll_globals_changed(PyObject *dict) {
+    note_definitions(dict, dict);
+    atomic_fetch_add_explicit(&globals_epoch, 1, memory_order_acq_rel);
+}
+
 static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
     switch (event) {
     case PyDict_EVENT_MODIFIED:
@@ -143,6 +158,9 @@ static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyO
         if (atoll_is_definition(value)) {
             note_definition(dict, key);
         } else if (event == PyDict_EVENT_MODIFIED && !holds_definition(dict, key)) {
+            if (++plain_stores % PATIENCE == 0) {
+                atoll_relaxed_want(dict);
+            }
             return 0;
         }
         break;
@@ -164,15 +182,27 @@ static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyO
     return 0;
 }
 
-static int on_class_change(PyTypeObject *type) {
-    (void)type;
+/* What changed, by address: several share a place. */
+enum { PLACES = 1024 };
+static _Atomic(uint64_t) changes[PLACES];
+
+static void note_change(void *obj) {
+    atomic_fetch_add_explicit(&changes[atoll_memo_hash(obj) % PLACES], 1, memory_order_acq_rel);
     atomic_fetch_add_explicit(&classes_epoch, 1, memory_order_acq_rel);
+}
+
+uint64_t atoll_changes_of(PyObject *obj) {
+    return atomic_load_explicit(&changes[atoll_memo_hash(obj) % PLACES], memory_order_acquire);
+}
+
+static int on_class_change(PyTypeObject *type) {
+    note_change(type);
     return 0;
 }
 
-uint64_t atoll_definitions_epoch(void) {
+uint64_t atoll_definitions_epoch(atoll_codec *codec) {
     /* Both only grow, so their sum stays the same only while both do. */
-    return current_epoch() + atomic_load_explicit(&classes_epoch, memory_order_acquire);
+    return atoll_globals_epoch(codec) + atomic_load_explicit(&classes_epoch, memory_order_acquire);
 }
 
 bool atoll_watch_globals(atoll_codec *codec, PyObject *globals) {
@@ -187,7 +217,13 @@ bool atoll_watch_globals(atoll_codec *codec, PyObject *globals) {
         return false;
     }
     note_definitions(globals, globals);
-    return atoll_space_add(codec, globals, 0, true) == 0;
+    if (atoll_space_add(codec, globals, 0, true) < 0) {
+        return false;
+    }
+    if (atoll_relaxed_allow(codec, globals) < 0) {
+        PyErr_Clear(); /* then it stays watched */
+    }
+    return true;
 }
 
 static int on_table_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
@@ -213,11 +249,10 @@ void atoll_watch_table(atoll_codec *codec, PyObject *table) {
 
 /* What a class's methods do is part of it. */
 static int on_function_change(PyFunction_WatchEvent event, PyFunctionObject *func, PyObject *value) {
-    (void)func;
     (void)value;
     if (event == PyFunction_EVENT_MODIFY_CODE || event == PyFunction_EVENT_MODIFY_DEFAULTS ||
         event == PyFunction_EVENT_MODIFY_KWDEFAULTS) {
-        atomic_fetch_add_explicit(&classes_epoch, 1, memory_order_acq_rel);
+        note_change(func);
     }
     return 0;
 }
@@ -230,6 +265,28 @@ bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
     if (codec->function_watcher >= 0 && codec->type_watcher >= 0 &&
         PyType_Watch(codec->type_watcher, cls) == 0 &&
         PyUnstable_Type_AssignVersionTag((PyTypeObject *)cls)) {
+        return true;
+    }
+    PyErr_Clear();
+    return false;
+}
+
+static int on_part_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
+    (void)event;
+    (void)key;
+    (void)value;
+    note_change(dict);
+    return 0;
+}
+
+bool atoll_watch_part(atoll_codec *codec, PyObject *dict) {
+    if (dict == NULL || !PyDict_CheckExact(dict)) {
+        return true;
+    }
+    if (codec->part_watcher < 0) {
+        codec->part_watcher = PyDict_AddWatcher(on_part_change);
+    }
+    if (codec->part_watcher >= 0 && PyDict_Watch(codec->part_watcher, dict) == 0) {
         return true;
     }
     PyErr_Clear();
@@ -259,11 +316,16 @@ void atoll_numbers_stop(atoll_codec *codec) {
         PyErr_Clear();
     }
     codec->table_watcher = -1;
+    if (codec->part_watcher >= 0 && PyDict_ClearWatcher(codec->part_watcher) < 0) {
+        PyErr_Clear();
+    }
+    codec->part_watcher = -1;
     if (codec->function_watcher >= 0 && PyFunction_ClearWatcher(codec->function_watcher) < 0) {
         PyErr_Clear();
     }
     codec->function_watcher = -1;
     atoll_spaces_forget(codec);
+    atoll_relaxed_forget(codec);
 }
 
 /* ---- numbers ---- */
@@ -277,7 +339,7 @@ static record_list *records_of(atoll_codec *codec, PyFunctionObject *func) {
     return extra;
 }
 
-static bool is_plain_value(PyObject *obj) {
+bool atoll_is_plain_value(PyObject *obj) {
     PyTypeObject *type = Py_TYPE(obj);
     return obj == Py_None || obj == Py_Ellipsis || type == &PyBool_Type || type == &PyLong_Type ||
            type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyBytes_Type;
@@ -294,7 +356,7 @@ static bool may_be_numbered(const PyFunctionObject *func) {
         return false;
     }
     for (Py_ssize_t i = 0; func->func_defaults != NULL && i < PyTuple_GET_SIZE(func->func_defaults); i++) {
-        if (!is_plain_value(PyTuple_GET_ITEM(func->func_defaults, i))) {
+        if (!atoll_is_plain_value(PyTuple_GET_ITEM(func->func_defaults, i))) {
             return false;
         }
     }
@@ -348,7 +410,7 @@ int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
         return 0;
     }
     PyFunctionObject *func = (PyFunctionObject *)obj;
-    uint64_t epoch = current_epoch();
+    uint64_t epoch = atoll_globals_epoch(codec);
     function_record *r = find_record(records_of(codec, func), func);
     if (r != NULL && r->epoch == epoch) {
         *number = r->number;
@@ -369,7 +431,7 @@ int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     if (r == NULL && (r = add_record(codec, func)) == NULL) {
         return 0;
     }
-    if (now == CROSS_NOT || now == CROSS_MODULE) {
+    if (now == CROSS_NOT) {
         r->number = 0;
     } else if (r->number == 0 || now != r->crossing || now == CROSS_MAIN) {
         r->number = atoll_next_number();
@@ -382,19 +444,13 @@ int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
 
 /* ---- identities ---- */
 
-enum { ID_REF, ID_NUMBER, ID_CODE, ID_DEFAULTS, ID_QUALNAME, ID_PARTS };
+enum { ID_REF, ID_NUMBER, ID_CODE, ID_DEFAULTS, ID_QUALNAME };
 
 /* What is known of func, if it still is what it was: borrowed, or NULL, maybe with an exception. */
 static PyObject *known_identity(atoll_codec *codec, PyFunctionObject *func, PyObject *key) {
-    PyObject *entry = PyDict_GetItemWithError(codec->function_ids, key);
-    if (entry == NULL) {
-        return NULL;
-    }
-    PyObject *ref = PyWeakref_NewRef((PyObject *)func, NULL); /* as long as func lives it is the same one */
-    Py_XDECREF(ref);
+    PyObject *entry = atoll_weak_entry(codec->function_ids, key, (PyObject *)func);
     PyObject *defaults = func->func_defaults != NULL ? func->func_defaults : Py_None;
-    bool same = ref == PyTuple_GET_ITEM(entry, ID_REF) &&
-                func->func_code == PyTuple_GET_ITEM(entry, ID_CODE) &&
+    bool same = entry != NULL && func->func_code == PyTuple_GET_ITEM(entry, ID_CODE) &&
                 defaults == PyTuple_GET_ITEM(entry, ID_DEFAULTS) &&
                 func->func_qualname == PyTuple_GET_ITEM(entry, ID_QUALNAME);
     return same ? entry : NULL;
@@ -403,15 +459,11 @@ static PyObject *known_identity(atoll_codec *codec, PyFunctionObject *func, PyOb
 int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity) {
     PyObject *key = PyLong_FromVoidPtr(func);
     PyObject *number = PyLong_FromUnsignedLongLong(identity);
-    PyObject *ref = PyWeakref_NewRef((PyObject *)func, NULL);
-    PyObject *defaults = func->func_defaults != NULL ? func->func_defaults : Py_None;
-    PyObject *entry =
-        key != NULL && number != NULL && ref != NULL
-            ? PyTuple_Pack(ID_PARTS, ref, number, func->func_code, defaults, func->func_qualname)
-            : NULL;
-    int rc = entry != NULL ? atoll_weak_store(codec->function_ids, key, entry) : -1;
-    Py_XDECREF(entry);
-    Py_XDECREF(ref);
+    PyObject *more[] = {number, func->func_code, func->func_defaults != NULL ? func->func_defaults : Py_None,
+                        func->func_qualname};
+    int rc = key != NULL && number != NULL
+                 ? atoll_weak_store(codec->function_ids, key, (PyObject *)func, more, 4)
+                 : -1;
     Py_XDECREF(number);
     Py_XDECREF(key);
     return rc < 0 ? -1 : atoll_weak_put(codec->function_refs, identity, (PyObject *)func);
@@ -420,7 +472,7 @@ int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t id
 int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing,
                             uint64_t *identity) {
     *identity = 0;
-    if ((crossing != CROSS_STATELESS && crossing != CROSS_MAIN) || !may_be_numbered(func)) {
+    if (crossing == CROSS_NOT || crossing == CROSS_PATH || !may_be_numbered(func)) {
         return 0;
     }
     PyObject *key = PyLong_FromVoidPtr(func);

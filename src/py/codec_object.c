@@ -87,8 +87,6 @@ int atoll_try_global(atoll_encoder *enc, PyObject *obj) {
     return rc;
 }
 
-static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value);
-
 /* What a str result of __reduce__ names. */
 static int encode_named(atoll_encoder *enc, PyObject *obj, PyObject *qualname) {
     PyObject *module = str_attr(enc, obj, N_MODULE);
@@ -106,7 +104,7 @@ static int encode_named(atoll_encoder *enc, PyObject *obj, PyObject *qualname) {
         if (value == NULL || value == Py_None) {
             rc = value == NULL ? -1 : atoll_refuse_type(enc, obj);
         } else {
-            rc = encode_reduction(enc, obj, value);
+            rc = atoll_encode_reduction(enc, obj, value);
         }
         Py_XDECREF(value);
     }
@@ -155,9 +153,15 @@ static int enter_late(atoll_encoder *enc, PyObject *obj, size_t tag_at, uint8_t 
     return atoll_put_count(enc, index);
 }
 
+/* Mostly a class that was named before. */
+static int encode_type(atoll_encoder *enc, PyTypeObject *type) {
+    int rc = atoll_try_ref(enc, (PyObject *)type);
+    return rc != 0 ? (rc < 0 ? -1 : 0) : atoll_encode_shared(enc, (PyObject *)type);
+}
+
 static int begin_instance(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
     size_t tag_at = enc->msg->body.len;
-    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0 || atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) < 0) {
+    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0) {
         return -1;
     }
     return enter_instance(enc, obj, tag_at);
@@ -194,8 +198,8 @@ static int encode_plain_slots(atoll_encoder *enc, PyObject *obj) {
 static int encode_namedtuple(atoll_encoder *enc, PyObject *obj) {
     size_t tag_at = enc->msg->body.len;
     Py_ssize_t n = PyTuple_GET_SIZE(obj);
-    if (atoll_put_tag(enc, T_NAMEDTUPLE | ATOLL_MEMO) < 0 ||
-        atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) < 0 || atoll_put_count(enc, (uint64_t)n) < 0) {
+    if (atoll_put_tag(enc, T_NAMEDTUPLE | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0 ||
+        atoll_put_count(enc, (uint64_t)n) < 0) {
         return -1;
     }
     enc->top->step = AT_INDEX;
@@ -220,8 +224,8 @@ static int try_enum(atoll_encoder *enc, PyObject *obj) {
     if (member == obj) {
         size_t tag_at = enc->msg->body.len;
         rc = -1;
-        if (atoll_put_tag(enc, T_ENUM | ATOLL_MEMO) == 0 &&
-            atoll_encode_shared(enc, (PyObject *)Py_TYPE(obj)) == 0 && atoll_encode_shared(enc, name) == 0) {
+        if (atoll_put_tag(enc, T_ENUM | ATOLL_MEMO) == 0 && encode_type(enc, Py_TYPE(obj)) == 0 &&
+            atoll_encode_shared(enc, name) == 0) {
             rc = enter_late(enc, obj, tag_at, T_ENUM_DUP) < 0 ? -1 : 1;
         }
     } else if (PyErr_Occurred() && atoll_passes_through(enc->codec)) {
@@ -337,7 +341,7 @@ static int encode_construction(atoll_encoder *enc, PyObject *obj, PyObject *func
     return rc;
 }
 
-static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
+int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
     if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 || PyTuple_GET_SIZE(value) > 6 ||
         !PyCallable_Check(PyTuple_GET_ITEM(value, 0)) || !PyTuple_Check(PyTuple_GET_ITEM(value, 1))) {
         return atoll_encoder_refuse(enc,
@@ -407,7 +411,7 @@ int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj) {
     if (value == NULL) {
         return atoll_passes_through(enc->codec) ? -1 : atoll_encode_fallback(enc, obj);
     }
-    int rc = PyUnicode_Check(value) ? encode_named(enc, obj, value) : encode_reduction(enc, obj, value);
+    int rc = PyUnicode_Check(value) ? encode_named(enc, obj, value) : atoll_encode_reduction(enc, obj, value);
     Py_DECREF(value);
     return rc;
 }
@@ -421,7 +425,7 @@ static int encode_special(atoll_encoder *enc, PyObject *obj) {
     }
     int rc = value == Py_None         ? atoll_encode_reduced(enc, obj)
              : PyUnicode_Check(value) ? encode_named(enc, obj, value)
-                                      : encode_reduction(enc, obj, value);
+                                      : atoll_encode_reduction(enc, obj, value);
     Py_DECREF(value);
     return rc;
 }
@@ -434,10 +438,9 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
                    PyErr_GivenExceptionMatches(why, PyExc_NotImplementedError) ||
                    PyErr_GivenExceptionMatches(why, PyExc_AttributeError) ||
                    strcmp(Py_TYPE(why)->tp_name, "_pickle.PicklingError") == 0;
-    /* Looked for each time: it may come to be there. */
-    PyObject *cloudpickle = refusal ? PyImport_ImportModule("cloudpickle") : NULL;
-    PyObject *bytes = cloudpickle != NULL ? PyObject_CallMethod(cloudpickle, "dumps", "(O)", obj) : NULL;
-    Py_XDECREF(cloudpickle);
+    PyObject *byvalue = refusal ? atoll_codec_byvalue(codec) : NULL;
+    PyObject *bytes =
+        byvalue != NULL ? PyObject_CallMethod(byvalue, "dump_with_cloudpickle", "(O)", obj) : NULL;
     if (bytes == NULL || !PyBytes_Check(bytes)) {
         Py_XDECREF(bytes);
         if (PyErr_Occurred() && atoll_passes_through(codec)) {
@@ -458,66 +461,10 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
 
 /* ---- everything that is not a basic type ---- */
 
-static int encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
-    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
-        return -1;
-    }
-    static const char *const property_parts[] = {"fget", "fset", "fdel", "__doc__"};
-    static const char *const wrapper_parts[] = {"__func__"};
-    const char *const *parts = tag == T_PROPERTY ? property_parts : wrapper_parts;
-    int n = tag == T_PROPERTY ? 4 : 1;
-    for (int i = 0; i < n; i++) {
-        PyObject *part = PyObject_GetAttrString(obj, parts[i]);
-        int rc = part != NULL ? atoll_encode_part(enc, obj, parts[i], part) : -1;
-        Py_XDECREF(part);
-        if (rc < 0) {
-            return -1;
-        }
-    }
-    return atoll_memo_add(enc, obj);
-}
-
-static int encode_cell(atoll_encoder *enc, PyObject *obj) {
-    PyObject *contents = PyCell_GET(obj);
-    if (atoll_memo_add(enc, obj) < 0 || atoll_put_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
-        return -1;
-    }
-    return contents != NULL ? atoll_encode_part(enc, obj, "cell_contents", contents)
-                            : atoll_put_tag(enc, T_EMPTY);
-}
-
-int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
-    int rc = atoll_try_ref(enc, obj);
-    if (rc != 0) {
-        return rc < 0 ? -1 : 0;
-    }
-    PyTypeObject *type = Py_TYPE(obj);
-    if (type == &PyFunction_Type) {
-        return atoll_encode_function(enc, obj);
-    }
-    if (type == &PyType_Type) {
-        return atoll_encode_class(enc, obj);
-    }
-    if (type == &PyModule_Type) {
-        return encode_module(enc, obj);
-    }
-    if (type == &PyPickleBuffer_Type) {
-        return atoll_encode_buffer(enc, obj);
-    }
-    if (type == &PyCell_Type) {
-        return encode_cell(enc, obj);
-    }
-    if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type || type == &PyProperty_Type) {
-        return encode_wrapper(enc, obj,
-                              type == &PyStaticMethod_Type  ? T_STATICMETHOD
-                              : type == &PyClassMethod_Type ? T_CLASSMETHOD
-                                                            : T_PROPERTY);
-    }
-    atoll_type_info *info = atoll_type_info_get(enc, type);
-    if (info == NULL) {
-        return -1;
-    }
-    switch (info->kind) {
+/* An instance that is no reference to what was sent before, of a class that is no builtin type. */
+static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
+    int rc;
+    switch (kind) {
     case KIND_PLAIN:
         atoll_mark_mutable(enc);
         return encode_plain(enc, obj);
@@ -546,4 +493,43 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
         atoll_mark_mutable(enc);
         return atoll_encode_reduced(enc, obj);
     }
+}
+
+int atoll_encode_instance(atoll_encoder *enc, PyObject *obj, const atoll_type_info *info) {
+    int rc = atoll_try_ref(enc, obj);
+    return rc != 0 ? (rc < 0 ? -1 : 0) : encode_by_kind(enc, obj, info->kind);
+}
+
+int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
+    int rc = atoll_try_ref(enc, obj);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    PyTypeObject *type = Py_TYPE(obj);
+    if (type == &PyFunction_Type) {
+        return atoll_encode_function(enc, obj);
+    }
+    if (type == &PyType_Type) {
+        return atoll_encode_class(enc, obj);
+    }
+    if (type == &PyModule_Type) {
+        return encode_module(enc, obj);
+    }
+    if (type == &PyPickleBuffer_Type) {
+        return atoll_encode_buffer(enc, obj);
+    }
+    if (type == &PyCell_Type) {
+        return atoll_encode_cell(enc, obj);
+    }
+    if (type == &PyMethod_Type) {
+        return atoll_encode_method(enc, obj);
+    }
+    if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type || type == &PyProperty_Type) {
+        return atoll_encode_wrapper(enc, obj,
+                                    type == &PyStaticMethod_Type  ? T_STATICMETHOD
+                                    : type == &PyClassMethod_Type ? T_CLASSMETHOD
+                                                                  : T_PROPERTY);
+    }
+    atoll_type_info *info = atoll_type_info_get(enc, type);
+    return info != NULL ? encode_by_kind(enc, obj, info->kind) : -1;
 }

@@ -25,10 +25,13 @@
 
 typedef struct space {
     struct space *next;
-    PyObject *dict;  /* not owned */
-    uint64_t number; /* 0: only watched */
-    int64_t interp;  /* whose dict it is */
+    PyObject *dict;     /* not owned */
+    uint64_t number;    /* 0: only watched */
+    atoll_codec *codec; /* of the interpreter whose dict it is */
+    int64_t interp;
     bool native;
+    bool lasts;  /* its end is told even when it is not watched */
+    bool wanted; /* a pending call is to end its watching */
 } space;
 
 enum { BUCKETS = 1024 };
@@ -70,7 +73,7 @@ bool atoll_space_known(PyObject *dict) {
 }
 
 int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool native) {
-    space *fresh = malloc(sizeof *fresh);
+    space *fresh = calloc(1, sizeof *fresh);
     if (fresh == NULL) {
         return -1;
     }
@@ -82,11 +85,60 @@ int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool na
         s->next = *bucket_of(dict);
         *bucket_of(dict) = s;
     }
-    *s = (space){
-        .next = s->next, .dict = dict, .number = number, .interp = codec->interp_id, .native = native};
+    s->dict = dict;
+    s->number = number;
+    s->codec = codec;
+    s->interp = codec->interp_id;
+    s->native = native;
+    s->lasts |= !native; /* codec->hidden has it */
     atoll_mutex_unlock(&lock);
     free(fresh);
     return 0;
+}
+
+void atoll_space_lasts(PyObject *dict, atoll_codec *codec, bool lasts) {
+    atoll_mutex_lock(&lock);
+    space *s = find_locked(dict);
+    if (s != NULL && s->codec == codec) {
+        s->lasts = lasts;
+    }
+    atoll_mutex_unlock(&lock);
+}
+
+bool atoll_space_want(PyObject *dict) {
+    atoll_mutex_lock(&lock);
+    space *s = find_locked(dict);
+    bool first = s != NULL && s->lasts && !s->wanted;
+    if (first) {
+        s->wanted = true;
+    }
+    atoll_mutex_unlock(&lock);
+    return first;
+}
+
+void atoll_space_unwant(PyObject *dict) {
+    atoll_mutex_lock(&lock);
+    space *s = find_locked(dict);
+    if (s != NULL) {
+        s->wanted = false;
+    }
+    atoll_mutex_unlock(&lock);
+}
+
+PyObject *atoll_space_take_wanted(int64_t interp, atoll_codec **codec) {
+    PyObject *dict = NULL;
+    atoll_mutex_lock(&lock);
+    for (size_t i = 0; i < BUCKETS && dict == NULL; i++) {
+        for (space *s = buckets[i]; s != NULL && dict == NULL; s = s->next) {
+            if (s->wanted && s->interp == interp) {
+                s->wanted = false;
+                dict = s->lasts ? s->dict : NULL;
+                *codec = s->codec;
+            }
+        }
+    }
+    atoll_mutex_unlock(&lock);
+    return dict;
 }
 
 /* Takes out what is of this dict, or, with dict NULL, of this interpreter. */
@@ -191,6 +243,7 @@ int atoll_spaces_sweep(atoll_codec *codec) {
         PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
         PyObject *dict = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
         if (!is_alive(PyLong_AsUnsignedLongLong(key))) {
+            atoll_relaxed_leave(codec, dict);
             PyObject *address = PyLong_FromVoidPtr(dict);
             rc = address != NULL ? PyDict_SetItem(gone, address, dict) : -1;
             rc = rc == 0 ? PyDict_DelItem(codec->hidden, key) : -1;

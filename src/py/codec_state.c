@@ -17,6 +17,7 @@ static const char *const name_texts[N_COUNT] = {
     [N_QUALNAME] = "__qualname__",
     [N_NAME] = "__name__",
     [N_FILE] = "__file__",
+    [N_PACKAGE] = "__package__",
     [N_FIELDS] = "_fields",
     [N_MEMBER_MAP] = "_member_map_",
     [N_ENUM_NAME] = "_name_",
@@ -31,6 +32,8 @@ static const char *const name_texts[N_COUNT] = {
     [N_ANNOTATE] = "__annotate__",
     [N_SPEC] = "__spec__",
     [N_ANNOTATIONS] = "__annotations__",
+    [N_ANNOTATIONS_CACHE] = "__annotations_cache__",
+    [N_DATACLASS_FIELDS] = "__dataclass_fields__",
     [N_DOC] = "__doc__",
     [N_KWDEFAULTS] = "__kwdefaults__",
 };
@@ -50,6 +53,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->type_watcher = -1;
     codec->table_watcher = -1;
     codec->function_watcher = -1;
+    codec->part_watcher = -1;
     for (int i = 0; i < N_COUNT; i++) {
         codec->names[i] = PyUnicode_InternFromString(name_texts[i]);
         if (codec->names[i] == NULL) {
@@ -57,15 +61,16 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
         }
     }
     codec->origins = PyDict_New();
+    codec->modules = PyDict_New();
     codec->hidden = PyDict_New();
     codec->class_refs = PyDict_New();
     codec->class_numbers = PyDict_New();
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     codec->function_ids = PyDict_New();
-    if (codec->origins == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
-        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL ||
-        codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
+    if (codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
+        codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
+        codec->function_refs == NULL || codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -91,7 +96,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) \
-    DO(buffer_type) DO(origins) DO(hidden) DO(class_refs) \
+    DO(buffer_type) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
 
@@ -116,6 +121,12 @@ void atoll_codec_clear(atoll_codec *codec) {
         return;
     }
     atoll_numbers_stop(codec);
+    PyObject *const weak[] = {codec->origins,       codec->modules,     codec->class_refs,
+                              codec->class_numbers, codec->class_bytes, codec->function_refs,
+                              codec->function_ids};
+    for (size_t i = 0; i < sizeof weak / sizeof weak[0]; i++) {
+        atoll_weak_clear(weak[i]);
+    }
 #define CLEAR(field) Py_CLEAR(codec->field);
     EACH_REFERENCE(CLEAR)
 #undef CLEAR
@@ -230,27 +241,24 @@ static PyObject *find_origin(atoll_codec *codec, PyObject *file, PyObject *name)
 }
 
 PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
-    PyObject *file = Py_NewRef(file_of(codec, module));
-    PyObject *ref = PyWeakref_NewRef(module, NULL); /* always the same one, as long as the module lives */
-    if (ref == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Clear();
-        ref = Py_NewRef(Py_None); /* what somebody put into sys.modules */
+    if (!PyModule_Check(module)) { /* what somebody put into sys.modules */
+        return find_origin(codec, file_of(codec, module), name);
     }
-    PyObject *entry = ref != NULL ? PyDict_GetItemWithError(codec->origins, name) : NULL;
-    PyObject *origin = NULL;
-    if (entry != NULL && ref != Py_None && PyTuple_GET_ITEM(entry, 0) == ref &&
-        PyTuple_GET_ITEM(entry, 1) == file) {
-        origin = Py_NewRef(PyTuple_GET_ITEM(entry, 2));
-    } else if (ref != NULL && !PyErr_Occurred() && (origin = find_origin(codec, file, name)) != NULL) {
-        entry = PyTuple_Pack(3, ref, file, origin);
-        if (entry == NULL || PyDict_SetItem(codec->origins, name, entry) < 0) {
-            Py_CLEAR(origin);
-        }
-        Py_XDECREF(entry);
+    PyObject *entry = atoll_weak_entry(codec->origins, name, module);
+    PyObject *more[2] = {file_of(codec, module), NULL}; /* the file, what is sent */
+    if (entry != NULL && PyTuple_GET_ITEM(entry, 1) == more[0]) {
+        return Py_NewRef(PyTuple_GET_ITEM(entry, 2));
     }
-    Py_XDECREF(ref);
-    Py_DECREF(file);
-    return origin;
+    if (entry == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_INCREF(more[0]);
+    more[1] = find_origin(codec, more[0], name);
+    if (more[1] != NULL && atoll_weak_store(codec->origins, name, module, more, 2) < 0) {
+        Py_CLEAR(more[1]);
+    }
+    Py_DECREF(more[0]);
+    return more[1];
 }
 
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin) {
@@ -394,17 +402,19 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
 
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type) {
     atoll_codec *codec = enc->codec;
-    atoll_type_info *info = &codec->types[atoll_memo_hash(type) % ATOLL_TYPE_CACHE];
-    /* The class's version says nothing of what was registered with copyreg since: that table is watched, or looked at. */
-    bool current = codec->table_watcher >= 0 && info->epoch == atoll_tables_epoch();
-    if (info->type == type && info->version == type->tp_version_tag && info->version != 0 && current) {
+    atoll_type_info *info = atoll_type_info_known(codec, type);
+    if (info != NULL) {
         return info;
+    }
+    if (atoll_codec_need_copyreg(codec) < 0) { /* its table is watched from then on */
+        return NULL;
     }
     uint64_t epoch = atoll_tables_epoch();
     atoll_kind kind;
     if (classify(codec, type, &kind) < 0) {
         return NULL;
     }
+    info = &codec->types[atoll_memo_hash(type) % ATOLL_TYPE_CACHE];
     info->type = type;
     info->version = PyUnstable_Type_AssignVersionTag(type) ? type->tp_version_tag : 0;
     info->kind = kind;

@@ -1,68 +1,84 @@
-/* Weak maps, of two forms: a number to a weak reference, and an address to a tuple that begins with one.  Entries of what is
- * gone stay until the map has doubled.
+/* Weak maps: what is known of an object, under a number or its address, until the object is gone.
  *
- * A weak reference made without a callback is the only one of its kind for its object, and never has the address
- * of another that is still held: comparing it says whether an object is the one that was meant.
+ * An entry is a tuple that begins with a weak reference to the object.  The reference's callback takes the entry out when
+ * the object dies, and with it whatever else the tuple holds: nothing outlives what it belongs to.  The callback knows the
+ * map and the key; so map and entries are a cycle, which whoever owns a map breaks by emptying it (atoll_weak_clear).
  */
 #include "py/codec_internal.h"
 
-/* New reference, or NULL, with an exception or (the object is gone) without. */
-static PyObject *target_of(PyObject *ref) {
-    PyObject *obj = PyObject_CallNoArgs(ref);
-    if (obj == Py_None) {
-        Py_DECREF(obj);
+/* self: (map, key).  Runs while the object dies, perhaps in a collection: keys are ints and strs, comparing runs no code. */
+static PyObject *forget(PyObject *self, PyObject *ref) {
+    PyObject *map = PyTuple_GET_ITEM(self, 0);
+    PyObject *key = PyTuple_GET_ITEM(self, 1);
+    PyObject *entry = PyDict_GetItemWithError(map, key);
+    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref) {
+        if (PyDict_DelItem(map, key) < 0) {
+            return NULL;
+        }
+    } else if (entry == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef forget_def = {"forget", forget, METH_O, NULL};
+
+/* A weak reference to obj that takes map[key] out with it. */
+static PyObject *new_reference(PyObject *map, PyObject *key, PyObject *obj) {
+    PyObject *place = PyTuple_Pack(2, map, key);
+    PyObject *callback = place != NULL ? PyCFunction_New(&forget_def, place) : NULL;
+    PyObject *ref = callback != NULL ? PyWeakref_NewRef(obj, callback) : NULL;
+    Py_XDECREF(place);
+    Py_XDECREF(callback);
+    return ref;
+}
+
+int atoll_weak_store(PyObject *map, PyObject *key, PyObject *obj, PyObject *const *more, Py_ssize_t n) {
+    PyObject *ref = new_reference(map, key, obj);
+    PyObject *entry = ref != NULL ? PyTuple_New(n + 1) : NULL;
+    if (entry == NULL) {
+        Py_XDECREF(ref);
+        return -1;
+    }
+    PyTuple_SET_ITEM(entry, 0, ref);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyTuple_SET_ITEM(entry, i + 1, Py_NewRef(more[i]));
+    }
+    int rc = PyDict_SetItem(map, key, entry);
+    Py_DECREF(entry);
+    return rc;
+}
+
+PyObject *atoll_weak_entry(PyObject *map, PyObject *key, PyObject *obj) {
+    PyObject *entry = PyDict_GetItemWithError(map, key);
+    PyObject *there = NULL;
+    if (entry == NULL || atoll_weakref_target(PyTuple_GET_ITEM(entry, 0), &there) < 0) {
+        return NULL;
+    }
+    Py_XDECREF(there); /* obj, if it is the one: the caller has that */
+    return there == obj ? entry : NULL;
+}
+
+PyObject *atoll_weak_get(PyObject *map, uint64_t number) {
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *entry = key != NULL ? PyDict_GetItemWithError(map, key) : NULL;
+    Py_XDECREF(key);
+    PyObject *obj = NULL;
+    if (entry != NULL && atoll_weakref_target(PyTuple_GET_ITEM(entry, 0), &obj) < 0) {
         return NULL;
     }
     return obj;
 }
 
-PyObject *atoll_weak_get(PyObject *refs, uint64_t number) {
+int atoll_weak_put(PyObject *map, uint64_t number, PyObject *obj) {
     PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *ref = key != NULL ? PyDict_GetItemWithError(refs, key) : NULL;
-    Py_XINCREF(ref);
+    int rc = key != NULL ? atoll_weak_store(map, key, obj, NULL, 0) : -1;
     Py_XDECREF(key);
-    PyObject *obj = ref != NULL ? target_of(ref) : NULL;
-    Py_XDECREF(ref);
-    return obj;
-}
-
-/* Drops the entries of what is gone.  Giving a reference back may run code that changes the map: what is deleted is looked
- * at once more. */
-static int sweep(PyObject *map) {
-    PyObject *items = PyDict_Items(map);
-    if (items == NULL) {
-        return -1;
-    }
-    int rc = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items) && rc == 0; i++) {
-        PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
-        PyObject *entry = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
-        PyObject *obj = target_of(PyTuple_Check(entry) ? PyTuple_GET_ITEM(entry, 0) : entry);
-        if (obj != NULL) {
-            Py_DECREF(obj);
-        } else if (PyErr_Occurred()) {
-            rc = -1;
-        } else if (PyDict_GetItemWithError(map, key) == entry) {
-            rc = PyDict_DelItem(map, key);
-        }
-    }
-    Py_DECREF(items);
     return rc;
 }
 
-int atoll_weak_store(PyObject *map, PyObject *key, PyObject *entry) {
-    Py_ssize_t size = PyDict_GET_SIZE(map);
-    if (size >= 256 && (size & (size - 1)) == 0 && sweep(map) < 0) {
-        return -1;
+void atoll_weak_clear(PyObject *map) {
+    if (map != NULL) {
+        PyDict_Clear(map);
     }
-    return PyDict_SetItem(map, key, entry);
-}
-
-int atoll_weak_put(PyObject *refs, uint64_t number, PyObject *obj) {
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *ref = key != NULL ? PyWeakref_NewRef(obj, NULL) : NULL;
-    int rc = ref != NULL ? atoll_weak_store(refs, key, ref) : -1;
-    Py_XDECREF(key);
-    Py_XDECREF(ref);
-    return rc;
 }

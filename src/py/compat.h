@@ -316,6 +316,18 @@ typedef _PyErr_StackItem atoll_exception_item;
 /* Whether an object is never freed: counting its references has no effect.  Declared, but not documented. */
 #define atoll_is_immortal(op) _Py_IsImmortal(op)
 
+/* What a weak reference refers to: 1 with a new reference, 0 when it is gone; -1 with an exception when it is no weak
+ * reference. */
+static inline int atoll_weakref_target(PyObject *ref, PyObject **obj) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyWeakref_GetRef(ref, obj);
+#else
+    PyObject *there = PyWeakref_GetObject(ref); /* borrowed */
+    *obj = there != NULL && there != Py_None ? Py_NewRef(there) : NULL;
+    return there == NULL ? -1 : *obj != NULL;
+#endif
+}
+
 /* Since 3.14 eval(), exec(), dir() and their like fall back to __main__ when no Python frame is running;
  * before that they fail, and src/py/frameless.c helps. */
 #define ATOLL_BUILTINS_NEED_FRAME (PY_VERSION_HEX < 0x030E0000)

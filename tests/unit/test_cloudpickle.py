@@ -12,13 +12,6 @@ import atoll
 OPTIONAL = Path(sys.prefix) / "optional"
 
 
-def closure_over(value: object):
-    def inner():
-        return value
-
-    return inner
-
-
 def test_refused_without(tmp_path: Path) -> None:
     try:
         import cloudpickle  # noqa: F401
@@ -26,8 +19,8 @@ def test_refused_without(tmp_path: Path) -> None:
         pass
     else:
         pytest.skip("cloudpickle is installed in this environment")
-    with atoll.create() as interp, pytest.raises(atoll.NotShareableError, match="callable.*is not shareable"):
-        interp.call(closure_over(5))
+    with atoll.create() as interp, pytest.raises(atoll.NotShareableError, match="args.*is not shareable"):
+        interp.call(list, {1: 2}.keys())
 
 
 @pytest.mark.skipif(
@@ -59,8 +52,15 @@ with atoll.create() as interp:
     print(interp.call(library.closure_over(5), 6))
     print(interp.call(library.closure_over, 7)(8))
     print(interp.call(library.make_class().answer, None))
+    print(interp.call(list, {{1: 2}}.keys()))
+    with open(__import__("os").__file__) as file:
+        for held in (file, [file], {{file: 1}}.keys(), {{1: file}}.values(), library.closure_over(file)):
+            try:
+                print("crossed:", interp.call(repr, held))
+            except atoll.NotShareableError:
+                pass
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "11\n15\n42\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "11\n15\n42\n[1]\n", "")

@@ -28,7 +28,6 @@ from codec_samples import (
     WithSetter,
     WithState,
     function,
-    helper,
     there_and_back,
 )
 
@@ -319,16 +318,4 @@ class TestRefusals:
 
     def test_generator_file_and_frame(self):
         for obj in ((i for i in ()), sys.stdout, sys._getframe(), types.MappingProxyType({})):
-            self.refused(obj)
-
-    def test_local_functions_and_classes(self):
-        number = 5
-
-        def closure():
-            return number
-
-        class Local:
-            pass
-
-        for obj in (closure, Local, Local(), lambda: helper(1)):
             self.refused(obj)

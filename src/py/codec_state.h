@@ -1,0 +1,113 @@
+/* What the codec of an interpreter knows. */
+#ifndef ATOLL_PY_CODEC_STATE_H
+#define ATOLL_PY_CODEC_STATE_H
+
+#include "py/codec.h"
+#include "py/codec_memo.h"
+
+/* What an instance's class says about how to encode it. */
+typedef enum {
+    KIND_UNKNOWN,
+    KIND_REDUCE,
+    KIND_PLAIN,       /* class and instance dict */
+    KIND_PLAIN_SLOTS, /* class and object.__getstate__() */
+    KIND_NAMEDTUPLE,
+    KIND_ENUM,
+    KIND_CLASS,   /* instances are classes: the type is a metaclass */
+    KIND_SPECIAL, /* atoll._byvalue knows how */
+} atoll_kind;
+
+typedef struct {
+    PyTypeObject *type; /* borrowed; means nothing when version differs */
+    unsigned int version;
+    atoll_kind kind;
+    uint64_t epoch; /* of copyreg's table */
+} atoll_type_info;
+
+enum { ATOLL_TYPE_CACHE = 128 };
+
+typedef struct atoll_function_entry {
+    uint64_t number;
+    PyObject *func;
+} atoll_function_entry;
+
+enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_RELAXED_MAX = 8 };
+
+struct atoll_codec {
+    int64_t interp_id;
+    PyObject *not_shareable;
+    PyTypeObject *hook_types[ATOLL_HOOK_MAX]; /* strong, NULL where there is none */
+    atoll_codec_hook hooks[ATOLL_HOOK_MAX];
+    atoll_memo *memo; /* NULL while an encoder has it */
+    PyObject **stack; /* the decoder's memo storage, likewise */
+    size_t stack_cap;
+    atoll_type_info types[ATOLL_TYPE_CACHE];
+    Py_ssize_t code_extra; /* index for PyUnstable_Code_SetExtra, or -1 */
+    int dict_watcher;      /* or -1 */
+    int type_watcher;      /* or -1 */
+    int table_watcher;     /* of copyreg's table, or -1 */
+    int function_watcher;  /* once a class was sent by value, or -1 */
+    int part_watcher;      /* likewise: of dicts that belong to classes and functions */
+
+    /* Looked up when first needed; NULL until then. */
+    PyObject *copyreg;        /* module copyreg */
+    PyObject *dispatch_table; /* copyreg.dispatch_table */
+    PyObject *newobj;         /* copyreg.__newobj__ */
+    PyObject *newobj_ex;      /* copyreg.__newobj_ex__ */
+    PyObject *enum_type;      /* enum.EnumType; only once enum is imported */
+    PyObject *byvalue;        /* module atoll._byvalue */
+    PyObject *buffer_type;    /* exports a block */
+    PyObject *origins;        /* weak map: module name -> its file, what is sent */
+    PyObject *hidden;         /* dict: space -> the dict that stands for it here (codec_space.c) */
+    uint64_t deaths;          /* of spaces, when hidden was last looked through */
+    struct {
+        PyObject *dict; /* not owned */
+        PyObject *note;
+    } relaxed[ATOLL_RELAXED_MAX]; /* codec_relaxed.c */
+    unsigned nrelaxed;
+    /* Weak maps (codec_weak.c). */
+    PyObject *modules;               /* address of a module's dict -> what tells its end */
+    PyObject *class_refs;            /* number -> class */
+    PyObject *class_numbers;         /* address of a class -> number */
+    PyObject *class_bytes;           /* number -> what was last written for the class (codec_kept.c) */
+    PyObject *function_refs;         /* identity -> function */
+    PyObject *function_ids;          /* address of a function -> identity, what it was then */
+    atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
+    PyObject *names[32];             /* interned strings, see N_* */
+};
+
+enum {
+    N_REDUCE_EX,
+    N_REDUCE,
+    N_GETSTATE,
+    N_SETSTATE,
+    N_GETNEWARGS,
+    N_GETNEWARGS_EX,
+    N_DICT,
+    N_MODULE,
+    N_QUALNAME,
+    N_NAME,
+    N_FILE,
+    N_PACKAGE,
+    N_FIELDS,
+    N_MEMBER_MAP,
+    N_ENUM_NAME,
+    N_SLOTNAMES,
+    N_NEW,
+    N_MAIN,
+    N_FAKE_MAIN,
+    N_BUILTINS_MODULE,
+    N_BUILTINS,
+    N_EXTEND,
+    N_APPEND,
+    N_ANNOTATE,
+    N_SPEC,
+    N_ANNOTATIONS,
+    N_ANNOTATIONS_CACHE,
+    N_DATACLASS_FIELDS,
+    N_DOC,
+    N_KWDEFAULTS,
+    N_COUNT,
+};
+
+#endif

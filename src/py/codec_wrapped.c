@@ -1,0 +1,73 @@
+/* Encoding what is put around a function: static and class methods, properties, bound methods, cells.
+ *
+ * Any of it may run Python code; the encoder is pinned.
+ */
+#include "py/codec_internal.h"
+
+int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
+    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
+        return -1;
+    }
+    static const char *const property_parts[] = {"fget", "fset", "fdel", "__doc__"};
+    static const char *const wrapper_parts[] = {"__func__"};
+    const char *const *parts = tag == T_PROPERTY ? property_parts : wrapper_parts;
+    int n = tag == T_PROPERTY ? 4 : 1;
+    for (int i = 0; i < n; i++) {
+        PyObject *part = PyObject_GetAttrString(obj, parts[i]);
+        int rc = part != NULL ? atoll_encode_part(enc, obj, parts[i], part) : -1;
+        Py_XDECREF(part);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return atoll_memo_add(enc, obj);
+}
+
+/* pickle says getattr(self, name), which leads elsewhere when the function's name is not the one it has in the class: a lambda,
+ * a private method. */
+int atoll_encode_method(atoll_encoder *enc, PyObject *obj) {
+    PyObject *name = PyObject_GetAttr(PyMethod_GET_FUNCTION(obj), enc->codec->names[N_NAME]);
+    PyObject *found = name != NULL ? PyObject_GetAttr(PyMethod_GET_SELF(obj), name) : NULL;
+    bool there = found != NULL && Py_IS_TYPE(found, &PyMethod_Type) &&
+                 PyMethod_GET_FUNCTION(found) == PyMethod_GET_FUNCTION(obj) &&
+                 PyMethod_GET_SELF(found) == PyMethod_GET_SELF(obj);
+    Py_XDECREF(found);
+    Py_XDECREF(name);
+    if (PyErr_Occurred()) {
+        if (atoll_passes_through(enc->codec)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    if (there) {
+        return atoll_encode_reduced(enc, obj);
+    }
+    PyObject *byvalue = atoll_codec_byvalue(enc->codec);
+    PyObject *value = byvalue != NULL ? PyObject_CallMethod(byvalue, "reduce_method", "(O)", obj) : NULL;
+    int rc = value != NULL ? atoll_encode_reduction(enc, obj, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* What is in a cell is part of what its function does.  That it is another one is seen (codec_kept.c); what may change in place
+ * is not, but what a library's decorator keeps is its own affair.  0, or -1 with an exception. */
+static int note_contents(atoll_encoder *enc, PyObject *contents) {
+    if (contents == NULL || atoll_is_definition(contents)) {
+        return 0;
+    }
+    if (atoll_is_plain_value(contents)) {
+        return atoll_witness_value(enc, contents);
+    }
+    atoll_mark_mutable(enc);
+    return 0;
+}
+
+int atoll_encode_cell(atoll_encoder *enc, PyObject *obj) {
+    PyObject *contents = PyCell_GET(obj);
+    if (note_contents(enc, contents) < 0 || atoll_memo_add(enc, obj) < 0 ||
+        atoll_put_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
+        return -1;
+    }
+    return contents != NULL ? atoll_encode_part(enc, obj, "cell_contents", contents)
+                            : atoll_put_tag(enc, T_EMPTY);
+}
