@@ -96,7 +96,7 @@ EXTENSIONS = [
         extension(source)
         for source in [
             "ext_allocators.c",
-            "ext_arrow_pool.cc",
+            "ext_waiters.cc",
             "ext_borrows.c",
             "ext_capsule.c",
             "ext_capsule_user.c",

@@ -24,7 +24,7 @@ if CORPUS and CORPUS not in sys.path:
 # Every module that offers what ext.h offers and has to be isolated.
 ISOLATED = [
     "ext_abi3",
-    "ext_arrow_pool",
+    "ext_waiters",
     "ext_borrows",
     "ext_capsule",
     "ext_capsule_user",

@@ -67,8 +67,12 @@ static const char *const cloned_libraries[] = {
 
 /* They keep functions that they were given and call them when the process ends, or from threads of their own. */
 static const char *const later_callers[] = {
-    "libQt5*", "libQt6*", "libgobject-2*", "libglib-2*", "libgtk-*", "libgit2*", "libcuda*", NULL,
+    "libQt5*", "libQt6*", "libgobject-2*", "libglib-2*", "libgtk-*", "libgit2*", "libcuda.so*", NULL,
 };
+
+/* So do these, for what works on a graphics processor: without the driver, which they open when they are first used, they
+ * have no thread and never call anybody. */
+static const char *const driven_callers[] = {"libcuda*", NULL};
 
 /* They come with packages and still are for the process: linear algebra, whose threads and buffers are one pool for all
  * and which keeps nothing that it is given; schedulers, allocators, drivers and windows. */
@@ -159,4 +163,9 @@ bool atoll_name_keeps_nothing(const char *name) {
     return atoll_name_is_system(name) || matches(forgetful_libraries, atoll_name_last_part(name));
 }
 
-bool atoll_name_calls_back(const char *name) { return matches(later_callers, atoll_name_last_part(name)); }
+uint8_t atoll_name_calls_back(const char *name) {
+    const char *last = atoll_name_last_part(name);
+    return matches(later_callers, last)    ? ATOLL_CALLS_BACK
+           : matches(driven_callers, last) ? ATOLL_CALLS_BACK_FROM_DRIVER
+                                           : 0;
+}

@@ -38,7 +38,7 @@ enum { NONE = -1, UNREADABLE = -2, FAILED = -3 }; /* instead of a node's place *
 typedef struct plain_file {
     struct plain_file *next;
     atoll_file_id id;
-    bool calls_back;
+    uint8_t calls_back;
     bool packaged; /* even where it comes with a package */
 } plain_file;
 
@@ -57,7 +57,7 @@ static const plain_file *find_plain(const atoll_file_id *id, bool packaged) {
     return known; /* never freed */
 }
 
-static void remember_plain(const atoll_file_id *id, bool packaged, bool calls_back) {
+static void remember_plain(const atoll_file_id *id, bool packaged, uint8_t calls_back) {
     plain_file *known = malloc(sizeof *known);
     if (known != NULL) {
         *known = (plain_file){.id = *id, .calls_back = calls_back, .packaged = packaged};
@@ -399,7 +399,7 @@ static long visit_file(atoll_clone_plan *plan, const char *file, const visit *ou
     node.calls_back = atoll_name_calls_back(file);
     node.strong = !library || node.elf.imports_python || atoll_name_wants_clone(file) ||
                   (has_globals && atoll_elf_any_import(&node.elf, is_of_clone, plan->set));
-    node.anchored = node.calls_back || node.elf.stays || atoll_name_is_process_wide(file);
+    node.anchored = node.calls_back != 0 || node.elf.stays || atoll_name_is_process_wide(file);
     node.file = strdup(file);
     node.needed = calloc(node.elf.nneeded + 1, sizeof *node.needed);
     node.children = malloc((node.elf.nneeded + 1) * sizeof *node.children);
@@ -434,7 +434,9 @@ static bool set(bool *flag, bool value) {
 /* Whoever needs what calls Python, or calls back, is like that itself. */
 static bool is_strong(atoll_clone_node *node, atoll_clone_node *child) {
     bool changed = set(&node->strong, child->strong);
-    return set(&node->calls_back, child->calls_back) || changed;
+    uint8_t before = node->calls_back;
+    node->calls_back |= child->calls_back;
+    return changed || node->calls_back != before;
 }
 
 static bool is_anchored(atoll_clone_node *node, atoll_clone_node *child) {

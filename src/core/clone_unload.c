@@ -10,17 +10,17 @@
  *                                       The C library has them on its list under one handle, the shim's
  *   destructors of the libraries        each clone's, dependents before what they need, last loaded first
  *   what those two left                 functions that were registered meanwhile
+ *   threads                             those that clones have started end where they wait (native_threads.c)
  *   keys for thread-specific data       are there for all of these; now they are deleted, and their destructors do not
  *                                       run, as they do not in a process that ends
  *   the memory                          all clones, then the shim.  The dynamic linker runs no code of theirs: their lists
  *                                       of destructors are empty by then
  *
- * In a process the threads are still there while destructors run, and may use what has been destroyed; that lasts for
- * an instant, but here it would last.  So as long as a thread that a clone has started is alive, nothing of the above
- * is done: all stay mapped, and are counted, as they do when code in them may be called later: by a library that is
- * known to call back, as a signal handler, by a hook of Python's (threads that are known to end when they are told to are told
- * so before: clone_threads.c).  Their destructors then run at the end of the
- * process.  What destructors do is looked at once more before anything is unmapped.
+ * As in a process the threads are still there while destructors run, and may use what has been destroyed; that has to last for
+ * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
+ * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
+ * by a library that is known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the
+ * end of the process.  What destructors do is looked at once more before anything is unmapped.
  *
  * All or nothing: a clone that stays may have been given anything by any other one.
  *
@@ -30,6 +30,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define GRAPHICS_DRIVER "libcuda.so.1"
+#define SETTLE 0.25 /* seconds for threads that have done their work and are about to wait for more */
 
 static _Atomic(atoll_kept_clone *) kept_clones;
 
@@ -69,10 +72,25 @@ static bool has_signal_handler(const atoll_clones *set) {
     return false;
 }
 
+/* Under whatever path; nobody closes it once it is there. */
+static bool has_driver(void) {
+    void *handle = atoll_dl_loaded(GRAPHICS_DRIVER);
+    if (handle != NULL) {
+        atoll_dl_close(handle);
+    }
+    return handle != NULL;
+}
+
+static const char threads_are_alive[] = "threads that the interpreter's extensions have started are alive";
+
 /* Why they cannot be unloaded, or NULL. */
 static const char *reason_to_keep(const atoll_clones *set) {
-    if (atomic_load(&set->natives->threads) != 0) {
-        return "threads that the interpreter's extensions have started are alive";
+    if ((set->calls_back & ATOLL_CALLS_BACK) != 0 ||
+        ((set->calls_back & ATOLL_CALLS_BACK_FROM_DRIVER) != 0 && has_driver())) {
+        return "a library that they use may call back";
+    }
+    if (!atoll_natives_threads_wait(set->natives, SETTLE)) {
+        return threads_are_alive;
     }
     return has_signal_handler(set) ? "one of them has installed a signal handler" : NULL;
 }
@@ -121,10 +139,7 @@ bool atoll_clones_unload(atoll_clones *set) {
         atoll_scratch_close(&set->scratch);
         set->have_scratch = false;
     }
-    if (!set->calls_back) {
-        atoll_clones_end_threads(set);
-    }
-    const char *why = set->calls_back ? "a library that they use may call back" : reason_to_keep(set);
+    const char *why = reason_to_keep(set);
     for (size_t i = 0; why == NULL && i < set->count; i++) {
         if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
             why = "Python may know something in them";
@@ -135,7 +150,9 @@ bool atoll_clones_unload(atoll_clones *set) {
         why = reason_to_keep(set);
     }
     if (why == NULL && !atoll_natives_end(set->natives)) {
-        why = "a thread that ends is running a destructor of theirs";
+        why = atomic_load(&set->natives->threads) != 0
+                  ? threads_are_alive
+                  : "a thread that ends is running a destructor of theirs";
     }
     if (why != NULL) {
         return keep_all(set, why);

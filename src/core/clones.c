@@ -223,7 +223,7 @@ static int write_clone(loading *l, size_t i) {
     static const char *const hooks[] = {"PySys_AddAuditHook", "timer_create", "mq_notify",
                                         "register_printf_specifier", "register_printf_function"};
     for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
-        l->plan.calls_back |= atoll_elf_imports(&node->elf, hooks[i]);
+        l->plan.calls_back |= atoll_elf_imports(&node->elf, hooks[i]) ? ATOLL_CALLS_BACK : 0;
     }
     bool threads = atoll_elf_imports(&node->elf, "pthread_create") ||
                    atoll_elf_imports(&node->elf, ATOLL_SHIM_STD_THREAD);

@@ -67,7 +67,8 @@ typedef struct {
     atoll_clone **items; /* in the order of loading */
     size_t count;
     size_t room;
-    bool calls_back; /* something that one of them needs is known to do so later */
+    uint8_t
+        calls_back;  /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
     bool uses_plain; /* one of them needs a library that is not cloned and may keep what it is given */
 } atoll_clones;
 
@@ -103,11 +104,6 @@ void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol
  * stays mapped, so the set and the shim's functions have to stay as well. */
 bool atoll_clones_unload(atoll_clones *set);
 
-/* ---- clone_threads.c ---- */
-
-/* Before that: lets libraries end their threads that are known to do so when they are told to. */
-void atoll_clones_end_threads(atoll_clones *set);
-
 /* A clone that is mapped for an interpreter that is gone; never freed. */
 typedef struct atoll_kept_clone {
     struct atoll_kept_clone *next;
@@ -133,7 +129,12 @@ static inline const char *atoll_name_last_part(const char *path) {
 /* By the name that others need them by, or a file's. */
 bool atoll_name_is_system(const char *name);   /* of the C and C++ libraries and their like: never cloned */
 bool atoll_name_wants_clone(const char *name); /* without calling Python */
-bool atoll_name_calls_back(const char *name);  /* later, or on threads of its own */
+/* Whether a library calls back later, or on threads of its own: how, or 0. */
+enum {
+    ATOLL_CALLS_BACK = 1,
+    ATOLL_CALLS_BACK_FROM_DRIVER = 2, /* only if a graphics driver was found, which is loaded then */
+};
+uint8_t atoll_name_calls_back(const char *name);
 bool atoll_name_is_process_wide(const char *name); /* not cloned because it comes with a package */
 bool atoll_name_keeps_nothing(const char *name);   /* of what it is given: is_system, and others */
 
@@ -148,14 +149,14 @@ typedef struct {
     long *children;        /* for each: the place of the node that is needed, or -1 */
     char *file;            /* owned */
     bool library;
-    bool packaged;   /* it comes with the package */
-    bool known;      /* to need no clone: nothing else is set but calls_back */
-    bool calls_back; /* it, or what it needs */
-    bool strong;     /* has to be cloned, wherever it comes from */
-    bool anchored;   /* does not, as it is the process's */
-    bool wanted;     /* will be cloned */
-    size_t order;    /* dependencies before what needs them, where they do not need each other */
-    size_t was;      /* its place before that of all others were left out */
+    bool packaged;      /* it comes with the package */
+    bool known;         /* to need no clone: nothing else is set but calls_back */
+    uint8_t calls_back; /* it, or what it needs */
+    bool strong;        /* has to be cloned, wherever it comes from */
+    bool anchored;      /* does not, as it is the process's */
+    bool wanted;        /* will be cloned */
+    size_t order;       /* dependencies before what needs them, where they do not need each other */
+    size_t was;         /* its place before that of all others were left out */
 } atoll_clone_node;
 
 typedef struct {
@@ -167,7 +168,7 @@ typedef struct {
     char **pinned; /* paths of what has to be pinned before */
     size_t npinned;
     size_t pinned_room;
-    bool calls_back;
+    uint8_t calls_back;
     bool uses_plain;
     atoll_clone_error *why;
 } atoll_clone_plan;

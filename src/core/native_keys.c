@@ -46,7 +46,7 @@ static void key_ends(size_t number, void *value) {
     place *p = &places[number];
     atomic_fetch_add(&p->running, 1);
     destructor destroy = atomic_load(&p->destroy);
-    if (destroy != NULL) {
+    if (destroy != NULL && !atoll_natives_thread_was_ended()) {
         destroy(value);
     }
     atomic_fetch_sub(&p->running, 1);

@@ -4,8 +4,8 @@
  * (pthread_key_create) and of C++'s thread_local objects are called.  So clones call the functions here instead of the
  * system's (core/shim.h), and are unloaded only when no thread of theirs is left and no destructor can run any more.
  *
- * A thread is counted from before it is started until the last of its destructors has run: it has a value under a key of
- * Atoll's, whose destructor puts itself off until the last round that POSIX grants.
+ * A thread is counted from before it is started until the last of its destructors has run. Those that only wait
+ * for something to do can be ended: native_threads.c.
  *
  * thread_local objects are destroyed by the C library, where it can, in their order among all of the thread's: before the
  * destructors of any key, the last made first.  Each is on a list of the thread's own as well, so that the thread which
@@ -19,7 +19,7 @@
  *   key_create, key_delete                    the lock                  independent         the lock
  *   a thread ends                                                       its own list        `over` and `running`
  *
- * Locks: `lock` guards the list of keys, native_keys.c has another one for its table; leaves.
+ * Locks: `lock` guards the lists of keys and of threads, native_keys.c has another one for its table; leaves.
  */
 #ifndef ATOLL_CORE_NATIVES_H
 #define ATOLL_CORE_NATIVES_H
@@ -34,7 +34,9 @@ typedef struct {
     _Atomic(long) threads; /* that run, or will */
     _Atomic(long) running; /* destructors of thread_local objects */
     _Atomic(bool) over;
+    _Atomic(bool) ending; /* threads leave where they wait */
     atoll_mutex lock;
+    struct atoll_counted_thread *listed; /* the threads that have begun */
     pthread_key_t *keys;
     size_t nkeys; /* without a destructor; those that have one are on a list of the process: native_keys.c */
     size_t room;
@@ -55,6 +57,21 @@ int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthrea
 void atoll_natives_std_thread(atoll_natives *natives, void *scope, void *thread, void **state,
                               void (*depend)(void));
 
+/* What a clone's thread calls about a call that waits, and in which it holds nothing but what is the clone's.  Either may
+ * not return: the thread ends. */
+void atoll_natives_wait_begins(void);
+void atoll_natives_wait_ends(void);
+/* And when it has changed which signals it blocks: the one that ends it must not be among them. */
+void atoll_natives_signals_changed(void);
+/* Whether every thread waits in such a call, or there is none, now or within so many seconds. */
+bool atoll_natives_threads_wait(atoll_natives *natives, double seconds);
+/* Ends the threads that wait, and each that comes to do so within so many seconds; whether none is left.  `over` is set. */
+bool atoll_natives_threads_end(atoll_natives *natives, double seconds);
+/* Whether the calling thread is one that has been ended so: nothing of a clone's is to run on it. */
+bool atoll_natives_thread_was_ended(void);
+/* Once in the process; whether it succeeded. */
+bool atoll_natives_threads_init(void);
+
 /* As __cxa_thread_atexit(): destroy(object) when this thread ends.  0, or -1 when out of memory. */
 int atoll_natives_at_thread_end(atoll_natives *natives, void (*destroy)(void *), void *object);
 /* Destroys those of the calling thread now, as if it ended. */
@@ -69,8 +86,8 @@ void atoll_natives_key_remove(atoll_natives *natives, pthread_key_t key);
 /* What end() does with the keys: deletes them, so that no destructor begins; whether none runs any more. */
 void atoll_natives_keys_end(atoll_natives *natives);
 bool atoll_natives_keys_ended(atoll_natives *natives);
-/* No thread is left.  Deletes all keys and waits for destructors that run; none is called after that.  false: one does
- * not come to its end.  A clone that is unloaded then may delete its keys once more. */
+/* All threads wait.  Ends them, deletes all keys and waits for destructors that run; none is called after that.  false: a
+ * thread or a destructor does not come to its end.  A clone that is unloaded then may delete its keys once more. */
 bool atoll_natives_end(atoll_natives *natives);
 
 #endif

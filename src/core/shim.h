@@ -29,7 +29,14 @@
         "pthread_create", "pthread_key_create", "pthread_key_delete", "__cxa_thread_atexit",                 \
         "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1", "dlopen", "dlclose",     \
         "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create",   \
-        "tss_create", "tss_delete", "secure_getenv", ATOLL_SHIM_STD_THREAD
+        "tss_create", "tss_delete", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS
+
+/* Where threads wait for something to do: see core/native_threads.c. */
+#define ATOLL_SHIM_WAITS                                                                                     \
+    "pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait", "cnd_wait", "cnd_timedwait",    \
+        "sem_wait", "sem_timedwait", "sem_clockwait", "poll", "ppoll", "select", "epoll_wait",               \
+        "epoll_pwait", "nanosleep", "clock_nanosleep", "usleep", "sleep", "pause", "syscall", "sched_yield", \
+        "pthread_sigmask", "sigprocmask", ATOLL_SHIM_STD_WAIT
 
 /* And those by which a library that starts threads finds out how many it should: see core/natives.h. */
 #define ATOLL_SHIM_PROCESSORS                                                                                \
@@ -39,6 +46,8 @@
 #define ATOLL_SHIM_STD_THREAD                                                                                \
     "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE"
 #define ATOLL_SHIM_STD_CONCURRENCY "_ZNSt6thread20hardware_concurrencyEv"
+/* std::condition_variable::wait(std::unique_lock<std::mutex> &) */
+#define ATOLL_SHIM_STD_WAIT "_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE"
 
 typedef struct {
     void *owner;
@@ -62,6 +71,9 @@ typedef struct {
                          void *(*run)(void *), void *arg);
     void (*std_thread_start)(void *owner, const void *caller, void *thread, void **state,
                              void (*depend)(void));
+    void (*wait_begins)(void); /* see core/natives.h */
+    void (*wait_ends)(void);
+    void (*signals_changed)(void);
     int (*key_create)(void *owner, pthread_key_t *key, void (*destroy)(void *));
     int (*key_delete)(void *owner, pthread_key_t key);
     int (*at_thread_end)(void *owner, void (*destroy)(void *), void *object);

@@ -212,6 +212,14 @@ void atoll_dl_construct(void (*function)(void));
 enum { ATOLL_SIGNALS = 65 };
 void atoll_signal_handlers(uintptr_t handlers[ATOLL_SIGNALS]);
 
+/* A signal to one of this process's threads: there the functions that listen are called, with the handler's context
+ * (ucontext_t), from a signal handler.  listen(): false where the signal is somebody else's.  poke(): false when
+ * no such thread is left.  allow(): the calling thread does not block the signal.  See linux/poke.c. */
+typedef void (*atoll_poke_listener)(void *context);
+bool atoll_poke_listen(atoll_poke_listener listener);
+bool atoll_poke(int thread);
+void atoll_poke_allow(void);
+
 /* Makes a thread of this process that is inside a system call come back from it, as by a signal, and when it then calls one of
  * these functions (int f(void)), call another one in its place, once: true.  False: that cannot be had, or did not happen
  * within some seconds, or go_on() became false.  Blocks meanwhile, on any other thread.  Not to be done for what need not be:

@@ -234,9 +234,9 @@ static int compare(const noted_type *type, PyObject *dict) {
         const attribute *one = &type->attributes[i];
         if ((one->function != NULL || one->constant != NULL) &&
             PyDict_GetItemString(dict, one->name) == NULL) {
-            rc = add_change(
-                (change){.type = type->type, .function = one->function, .constant = one->constant},
-                one->name);
+            rc =
+                add_change((change){.type = type->type, .function = one->function, .constant = one->constant},
+                           one->name);
         }
     }
     return rc;

@@ -107,6 +107,9 @@ static bool open_set(atoll_clones *set, int owner) {
         .is_initialized = is_initialized,
         .processors = processors,
         .thread_create = thread_create,
+        .wait_begins = atoll_natives_wait_begins,
+        .wait_ends = atoll_natives_wait_ends,
+        .signals_changed = atoll_natives_signals_changed,
     };
     if (atoll_clones_init(set, owner, LIB("lib_shim"), &shims[owner], false) != 0) {
         test_failed(__FILE__, __LINE__, "out of memory");

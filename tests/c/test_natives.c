@@ -88,6 +88,105 @@ TEST(natives_count_a_thread_until_its_destructors_ran) { check_counted(false); }
 
 TEST(natives_count_a_thread_that_exits) { check_counted(true); }
 
+/* ---- threads that wait ---- */
+
+typedef struct {
+    _Atomic(int) begun;
+    _Atomic(int) go;
+    pthread_mutex_t mutex;
+    pthread_cond_t condition;
+    pthread_key_t key;
+} waiter;
+
+static _Atomic(int) key_ends;
+
+static void count_key_end(void *value) {
+    (void)value;
+    atomic_fetch_add(&key_ends, 1);
+}
+
+/* Works until `go`, then waits for ever. */
+static void *wait_for_work(void *raw) {
+    waiter *w = raw;
+    (void)pthread_setspecific(w->key, w);
+    pthread_mutex_lock(&w->mutex);
+    atomic_store(&w->begun, 1);
+    while (!atomic_load(&w->go)) {
+        atoll_yield();
+    }
+    for (;;) {
+        atoll_natives_wait_begins();
+        pthread_cond_wait(&w->condition, &w->mutex);
+        atoll_natives_wait_ends();
+    }
+    return NULL;
+}
+
+static void check_ended_waiting(int threads) {
+    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .condition = PTHREAD_COND_INITIALIZER, .go = 1};
+    atoll_natives *natives = atoll_natives_new();
+    REQUIRE(natives != NULL && threads <= 8);
+    atomic_store(&key_ends, 0);
+    CHECK_INT(atoll_natives_key_create(natives, &w.key, count_key_end), 0);
+    pthread_t ids[8];
+    for (int i = 0; i < threads; i++) {
+        REQUIRE(atoll_natives_thread(natives, &ids[i], NULL, wait_for_work, &w) == 0);
+    }
+    CHECK(atoll_natives_threads_wait(natives, 10));
+    CHECK_INT(threads_of(natives), threads);
+    CHECK(atoll_natives_end(natives));
+    CHECK_INT(threads_of(natives), 0);
+    for (int i = 0; i < threads; i++) {
+        CHECK_INT(pthread_join(ids[i], NULL), 0);
+    }
+    CHECK_INT(atomic_load(&key_ends), 0);
+    atoll_natives_release(natives);
+}
+
+TEST(natives_end_threads_that_wait) {
+    for (int i = 0; i < 50; i++) {
+        check_ended_waiting(i % 8 + 1);
+    }
+}
+
+TEST(natives_leave_a_thread_that_works) {
+    waiter w = {.mutex = PTHREAD_MUTEX_INITIALIZER, .condition = PTHREAD_COND_INITIALIZER};
+    atoll_natives *natives = atoll_natives_new();
+    REQUIRE(natives != NULL);
+    CHECK_INT(atoll_natives_key_create(natives, &w.key, NULL), 0);
+    CHECK(atoll_natives_threads_wait(natives, 0));
+    pthread_t thread;
+    REQUIRE(atoll_natives_thread(natives, &thread, NULL, wait_for_work, &w) == 0);
+    CHECK(!atoll_natives_threads_wait(natives, 0));
+    wait_until(&w.begun);
+    CHECK(!atoll_natives_threads_wait(natives, 0.02));
+    CHECK(!atoll_natives_threads_end(natives, 0.02));
+    CHECK_INT(threads_of(natives), 1);
+    atomic_store(&w.go, 1); /* it leaves by itself now */
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK(atoll_natives_end(natives));
+    atoll_natives_release(natives);
+}
+
+static void *run_never(void *raw) {
+    atomic_fetch_add((_Atomic(int) *)raw, 1);
+    return raw;
+}
+
+TEST(natives_start_nothing_when_they_end) {
+    atoll_natives *natives = atoll_natives_new();
+    REQUIRE(natives != NULL);
+    CHECK(atoll_natives_threads_end(natives, 0));
+    _Atomic(int) ran = 0;
+    pthread_t thread;
+    void *result = &ran;
+    REQUIRE(atoll_natives_thread(natives, &thread, NULL, run_never, &ran) == 0);
+    CHECK_INT(pthread_join(thread, &result), 0);
+    CHECK(result == NULL);
+    CHECK_INT(atomic_load(&ran), 0);
+    atoll_natives_release(natives);
+}
+
 TEST(natives_count_a_detached_thread) {
     worker w = {.natives = atoll_natives_new()};
     REQUIRE(w.natives != NULL);

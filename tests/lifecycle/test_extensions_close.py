@@ -310,28 +310,72 @@ print(atoll.kept_extensions())
 """)
         check_ended(done, 0, "[]\n", clean=True)
 
-    def test_pool_that_is_told_to_end(self):
-        """Arrow's threads wait for more to do until a destructor ends them."""
+    @pytest.mark.parametrize(
+        "kind",
+        (
+            "condition_variable condition_variable_for pthread_cond_wait pthread_cond_timedwait cnd_wait sem_wait"
+            " sem_timedwait poll select epoll_wait nanosleep clock_nanosleep sleep_for futex yield signals_blocked"
+        ).split(),
+    )
+    def test_that_waits_ends_with_the_clones(self, kind):
+        """A process would not ask it, either, and run no destructor of what its frames own."""
+        threads = 4 if kind == "signals_blocked" else 2
+        done = run_script(f"""
+def asleep(thread):
+    with open(f"/proc/self/task/{{thread}}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "S"
+
+def settled():
+    return all(asleep(one) for one in os.listdir("/proc/self/task") if int(one) != threading.get_native_id())
+
+for _ in range(3):
+    interp = ext_use.create()
+    for _ in range(2):
+        interp.call(ext_use.call, "ext_waiters", "start", {kind!r})
+    interp.call(ext_use.wait_for, "ext_waiters", "idle", {threads})
+    if {kind!r} != "yield":
+        ext_use.wait_until(settled)
+    interp.close()
+print(atoll.kept_extensions())
+ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+""")
+        check_ended(done, 0, "[]\n", clean=True)
+
+    def test_that_a_destructor_joins(self):
+        """The thread is still there when it does."""
         done = run_script("""
 interp = ext_use.create()
-interp.call(ext_use.call, "ext_arrow_pool", "start")
-interp.call(ext_use.wait_for, "ext_arrow_pool", "idle", 2)
+interp.call(ext_use.call, "ext_waiters", "start_pool")
+interp.call(ext_use.wait_for, "ext_waiters", "idle", 1)
 interp.close()
 print(atoll.kept_extensions())
 """)
         check_ended(done, 0, "[]\n", clean=True)
 
-    def test_pool_that_is_told_to_end_and_does_not(self):
-        """What runs in it never ends: neither does the close wait for ever, nor is code unmapped."""
+    def test_that_does_not_wait(self):
+        """Neither does the close wait for ever, nor is code unmapped."""
         done = run_script("""
 reader, writer = os.pipe()
 interp = ext_use.create()
-interp.call(ext_use.call, "ext_arrow_pool", "occupy", reader)
-interp.call(ext_use.wait_for, "ext_arrow_pool", "idle", 1)
+interp.call(ext_use.call, "ext_waiters", "occupy", reader)
+interp.call(ext_use.wait_for, "ext_waiters", "idle", 1)
 interp.close()
 print(["threads" in one.reason for one in atoll.kept_extensions()])
 os.close(writer)
 ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+""")
+        check_ended(done, 0, "[True]\n", clean=True)
+
+    def test_that_waits_when_the_signal_is_taken(self):
+        """SIGURG is somebody else's: no thread is ended, nothing is unmapped."""
+        done = run_script("""
+import signal
+signal.signal(signal.SIGURG, lambda *args: None)
+interp = ext_use.create()
+interp.call(ext_use.call, "ext_waiters", "start", "futex")
+interp.call(ext_use.wait_for, "ext_waiters", "idle", 1)
+interp.close()
+print(["threads" in one.reason for one in atoll.kept_extensions()])
 """)
         check_ended(done, 0, "[True]\n", clean=True)
 

@@ -9,10 +9,9 @@
  * instructions; when it is not found within STEPS or SECONDS the flag is taken away.  All else that is done is that the
  * thread got one signal more, and is slow for a moment.
  *
- * The signal is SIGURG, which does nothing where nobody handles it: one that arrives late, in a program that was started in
- * place of this one say, harms nobody.  Its handler stays.  When others have one there, or block it, nothing is done.  Neither
- * is it under a debugger, which would want the traps for itself, or where SIGTRAP is blocked, which would end the
- * process.  SIGTRAP's handler is there only as long as a thread may have the flag set.
+ * The first signal is poke.c's.  When others have a handler there, or block it, nothing is done.  Neither is it under a
+ * debugger, which would want the traps for itself, or where SIGTRAP is blocked, which would end the process.
+ * SIGTRAP's handler is there only as long as a thread may have the flag set.
  *
  * One thread at a time.  `state` is changed by the asker when it is IDLE or OVER, by the thread's handlers when it is STEPPING,
  * and from ASKED by whoever is first; they touch nothing else and call nothing that a handler may not.
@@ -58,11 +57,9 @@ static bool is_call_interrupted(const ucontext_t *context) {
 
 static bool is_this_thread(void) { return (pid_t)syscall(SYS_gettid) == thread; }
 
-/* SIGURG, on the thread that is asked. */
-static void on_asked(int number, siginfo_t *info, void *raw) {
+/* On the thread that is asked. */
+static void on_asked(void *raw) {
     ucontext_t *context = raw;
-    (void)number;
-    (void)info;
     int now = atomic_load(&state);
     if ((now != ASKED && now != STEPPING) || !is_this_thread()) {
         return;
@@ -125,22 +122,9 @@ static bool is_traced(void) {
     return tracer != 0;
 }
 
-/* Whether SIGURG comes to on_asked(). */
-static bool can_ask(void) {
-    struct sigaction now;
-    if (sigaction(SIGURG, NULL, &now) < 0) {
-        return false;
-    }
-    if ((now.sa_flags & SA_SIGINFO) != 0) {
-        return now.sa_sigaction == on_asked;
-    }
-    struct sigaction ours = {.sa_sigaction = on_asked, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    return now.sa_handler == SIG_DFL && sigaction(SIGURG, &ours, NULL) == 0;
-}
-
 /* A thread that is gone has no flag. */
 static void ask(void) {
-    if (syscall(SYS_tgkill, getpid(), thread, SIGURG) < 0) {
+    if (!atoll_poke(thread)) {
         atomic_store(&state, OVER);
     }
 }
@@ -173,7 +157,7 @@ bool atoll_redirect(int which, const atoll_redirection *redirection, bool (*go_o
     atoll_mutex_lock(&lock);
     struct sigaction ours = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
     (void)sigfillset(&ours.sa_mask);
-    if (!traced && can_ask() && sigaction(SIGTRAP, &ours, &trap_before) == 0) {
+    if (!traced && atoll_poke_listen(on_asked) && sigaction(SIGTRAP, &ours, &trap_before) == 0) {
         thread = which;
         wanted = *redirection;
         redirected = false;
