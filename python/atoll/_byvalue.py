@@ -242,16 +242,17 @@ def dump_with_cloudpickle(obj: object) -> bytes | None:
         TypeError: There is an open file in it, of which cloudpickle would send the contents.
     """
     import importlib
-
-    try:
-        base: Any = importlib.import_module(
-            "cloudpickle"
-        ).Pickler  # looked for each time: it may come to be there
-    except ImportError:
-        return None
     import io
 
-    class Pickler(base):  # type: ignore[misc]
+    try:  # each time: it may come to be there
+        cloudpickle: Any = importlib.import_module("cloudpickle")
+    except ImportError:
+        return None
+    if not hasattr(cloudpickle, "Pickler"):  # what stands for it and has only this
+        dumped: bytes = cloudpickle.dumps(obj)
+        return dumped
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: object) -> Any:
             if isinstance(obj, io.IOBase) and not isinstance(obj, (io.StringIO, io.BytesIO)):
                 raise TypeError(f"an open file ({type(obj).__qualname__}) is not shareable")
