@@ -187,7 +187,8 @@ static void not_running(void *unused) {
 }
 
 /* Runs what a thread is for: false when it has been ended in it, or before. */
-__attribute__((noinline)) static bool run(counted_thread *thread, void (*function)(void *), void *arg) {
+__attribute__((noinline)) static bool run_counted(counted_thread *thread, void (*function)(void *),
+                                                  void *arg) {
     volatile bool done = false;
     (void)pthread_setspecific(end_key,
                               thread); /* without memory for it the thread stays counted, and listed */
@@ -268,16 +269,16 @@ static void call_function(void *raw) {
 
 static void *run_thread(void *raw) {
     call c = {.thread = raw};
-    return run(c.thread, call_function, &c) ? c.result : NULL;
+    return run_counted(c.thread, call_function, &c) ? c.result : NULL;
 }
 
 int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthread_attr_t *attributes,
-                         void *(*function)(void *), void *arg) {
+                         void *(*run)(void *), void *arg) {
     counted_thread *counted = count_thread(natives);
     if (counted == NULL) {
         return EAGAIN;
     }
-    counted->run = function;
+    counted->run = run;
     counted->arg = arg;
     int rc = pthread_create(thread, attributes, run_thread, counted);
     if (rc != 0) {
@@ -330,7 +331,7 @@ static void state_run(std_state *self) {
     wrapped_state *wrapped = (wrapped_state *)self;
     counted_thread *thread = wrapped->thread;
     wrapped->thread = NULL;
-    if (!run(thread, call_state, wrapped->inner)) {
+    if (!run_counted(thread, call_state, wrapped->inner)) {
         wrapped->inner = NULL; /* whose destructor is the clone's */
     }
 }

@@ -221,7 +221,7 @@ static int try_enum(atoll_encoder *enc, PyObject *obj) {
         name != NULL ? PyObject_GetAttr((PyObject *)Py_TYPE(obj), enc->codec->names[N_MEMBER_MAP]) : NULL;
     PyObject *member = map != NULL && PyDict_Check(map) ? PyDict_GetItemWithError(map, name) : NULL;
     int rc = 0;
-    if (member == obj) {
+    if (member != NULL && member == obj) {
         size_t tag_at = enc->msg->body.len;
         rc = -1;
         if (atoll_put_tag(enc, T_ENUM | ATOLL_MEMO) == 0 && encode_type(enc, Py_TYPE(obj)) == 0 &&

@@ -118,7 +118,8 @@ static void *shim_open(void *owner, const void *caller, const char *file, int mo
     void *handle = open_library(&r);
     if (handle == NULL && why.text[0] != '\0') {
         last_error.set = true;
-        (void)snprintf(last_error.text, sizeof last_error.text, "%s", why.text);
+        (void)snprintf(last_error.text, sizeof last_error.text, "%.*s", (int)sizeof last_error.text - 1,
+                       why.text);
     }
     return handle;
 }

@@ -128,11 +128,13 @@ EXPORT int atoll_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex
     WAITING(int, pthread_cond_timedwait(condition, mutex, until));
 }
 
-/* Younger than the oldest C library that there is a wheel for: who asks for them has them. */
+/* Younger than the oldest C library that there is a wheel for, and so perhaps not in its headers: who asks for them has them.
+ * NOLINTBEGIN(readability-redundant-declaration, readability-inconsistent-declaration-parameter-name) */
 extern int pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, clockid_t clock,
                                   const struct timespec *until) __attribute__((weak));
 extern int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
     __attribute__((weak));
+/* NOLINTEND(readability-redundant-declaration, readability-inconsistent-declaration-parameter-name) */
 
 EXPORT int atoll_pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, clockid_t clock,
                                         const struct timespec *until);
