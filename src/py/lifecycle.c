@@ -190,7 +190,7 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     (void)atoll_runtime_list_find(); /* which some versions allow only now that there are two */
     PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
-    if (entry == NULL || atoll_thread_state_keep(entry, tstate) < 0) {
+    if (entry == NULL || atoll_builtin_types_compare() < 0 || atoll_thread_state_keep(entry, tstate) < 0) {
         if (entry != NULL) {
             atoll_registry_remove(entry);
             atoll_entry_release(entry);

@@ -171,3 +171,32 @@ with atoll.create() as interp:
 print("sent")
 """
     check_ended(run_python(source), 0, "sent\n", clean=True)
+
+
+def test_the_first_two_at_once():
+    """Each may be the one that finds out what differs, and the other must not see half of that."""
+    source = """
+import atoll, enum, threading
+
+class Flags(enum.IntFlag):
+    ONE = 1
+
+def format_it():
+    return f"{Flags.ONE:3}"
+
+def create():
+    barrier.wait()
+    with atoll.create() as interp:
+        results.append(interp.call(format_it))
+
+barrier = threading.Barrier(3)
+results = []
+threads = [threading.Thread(target=create) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert results == [format_it()] * 3, results
+"""
+    for _ in range(10):
+        check_ended(run_python(source), 0, clean=True)
