@@ -1,8 +1,7 @@
 """What an interpreter gets as ``_ctypes`` where that is built into CPython 3.12 and belongs to the main interpreter.
 
-Many packages import ctypes and seldom use it. So ``import ctypes`` works, types can be named and derived from, and what
-would touch memory or call a function raises an error that says why it cannot be had: OSError where a library is opened,
-as ctypes does when it cannot be, NotImplementedError elsewhere.
+Many packages import ctypes and seldom use it. So ``import ctypes`` works, types can be named and derived from, libraries
+can be opened, and what would touch memory or call a function raises a NotImplementedError that says why it cannot be had.
 """
 
 import struct
@@ -115,10 +114,10 @@ def sizeof(what: Any) -> int:
 
 
 def dlopen(name: Any, _flags: int = 0, /) -> int:
-    """Open nothing: what is in the process already has a handle, with which nothing can be done."""
-    if name is None:
-        return 0
-    raise OSError(f"{name!r} cannot be opened: {_reason}")
+    """Return the handle of what is in the process already. What has a name the interpreter opens itself."""
+    if name is not None:
+        _refuse()
+    return 0
 
 
 _FUNCTIONS = (

@@ -360,7 +360,20 @@ static int replace(PyObject *object, const char *name, PyMethodDef *definition, 
     return rc;
 }
 
-/* ---- _imp.create_dynamic(spec, file=None) ---- */
+/* The module was just made, and may be of that name.  0 or -1 with an exception. */
+static int take_ctypes_over(PyObject *self, PyObject *name, PyObject *module) {
+    context c = context_of(self);
+    if (c.loader->mode != ATOLL_EXTENSIONS_ISOLATE ||
+        PyUnicode_CompareWithASCIIString(name, "_ctypes") != 0) {
+        return 0;
+    }
+    PyObject *capsule = PyTuple_GET_ITEM(self, 0);
+    return replace(module, "dlopen", &ctypes_open_def, capsule, c.singles) < 0
+               ? -1
+               : replace(module, "dlclose", &ctypes_close_def, capsule, c.singles);
+}
+
+/* ---- _imp.create_dynamic(spec, file=None), create_builtin(spec) ---- */
 
 static PyObject *create_dynamic(PyObject *self, PyObject *args) {
     context c = context_of(self);
@@ -380,13 +393,8 @@ static PyObject *create_dynamic(PyObject *self, PyObject *args) {
         info.file = PyBytes_AS_STRING(info.path);
         module = atoll_module_info_encode(&info) == 0 ? load(c, &info, spec, args) : NULL;
     }
-    if (module != NULL && c.loader->mode == ATOLL_EXTENSIONS_ISOLATE &&
-        PyUnicode_CompareWithASCIIString(info.name, "_ctypes") == 0 &&
-        (replace(module, "dlopen", &ctypes_open_def, PyTuple_GET_ITEM(self, 0), c.singles) < 0 ||
-         replace(module, "dlclose", &ctypes_close_def, PyTuple_GET_ITEM(self, 0), c.singles) < 0)) {
-        Py_CLEAR(module);
-    }
-    if (module != NULL && atoll_quirks_apply(info.name, module) < 0) {
+    if (module != NULL &&
+        (take_ctypes_over(self, info.name, module) < 0 || atoll_quirks_apply(info.name, module) < 0)) {
         Py_CLEAR(module);
     }
     Py_XDECREF(info.bytes);
@@ -396,9 +404,20 @@ static PyObject *create_dynamic(PyObject *self, PyObject *args) {
     return module;
 }
 
+static PyObject *create_builtin(PyObject *self, PyObject *args) {
+    PyObject *name = NULL;
+    PyObject *module = atoll_create_builtin(self, args, &name);
+    if (module != NULL && name != NULL &&
+        (take_ctypes_over(self, name, module) < 0 || atoll_quirks_apply(name, module) < 0)) {
+        Py_CLEAR(module);
+    }
+    Py_XDECREF(name);
+    return module;
+}
+
 static PyMethodDef create_dynamic_def = {"create_dynamic", create_dynamic, METH_VARARGS, NULL};
 
-static PyMethodDef create_builtin_def = {"create_builtin", atoll_create_builtin, METH_VARARGS, NULL};
+static PyMethodDef create_builtin_def = {"create_builtin", create_builtin, METH_VARARGS, NULL};
 
 /* ---- the loader's life ---- */
 

@@ -179,20 +179,15 @@ static PyObject *create(PyObject *name, PyObject *spec, PyObject *original, PyOb
     return made == 0 ? PyObject_Call(original, args, NULL) : module;
 }
 
-PyObject *atoll_create_builtin(PyObject *self, PyObject *args) {
+PyObject *atoll_create_builtin(PyObject *self, PyObject *args, PyObject **name) {
     const atoll_loader *loader = PyCapsule_GetPointer(PyTuple_GET_ITEM(self, 0), NULL);
     PyObject *original = PyTuple_GET_ITEM(self, 1);
     PyObject *spec = PyTuple_GET_SIZE(args) == 1 ? PyTuple_GET_ITEM(args, 0) : NULL;
-    PyObject *name = spec != NULL ? PyObject_GetAttrString(spec, "name") : NULL;
-    if (name == NULL || !PyUnicode_Check(name)) {
-        Py_XDECREF(name);
+    *name = spec != NULL ? PyObject_GetAttrString(spec, "name") : NULL;
+    if (*name == NULL || !PyUnicode_Check(*name)) {
+        Py_CLEAR(*name);
         PyErr_Clear();
         return PyObject_Call(original, args, NULL); /* which has an error for that */
     }
-    PyObject *module = create(name, spec, original, args, loader->mode == ATOLL_EXTENSIONS_ISOLATE);
-    if (module != NULL && atoll_quirks_apply(name, module) < 0) {
-        Py_CLEAR(module);
-    }
-    Py_DECREF(name);
-    return module;
+    return create(*name, spec, original, args, loader->mode == ATOLL_EXTENSIONS_ISOLATE);
 }

@@ -94,8 +94,8 @@ PyObject *atoll_ctypes_close(PyObject *self, PyObject *args);
 
 /* ---- loader_builtin.c ---- */
 
-/* _imp.create_builtin(spec) in an interpreter that isolates; self as in loader.c. */
-PyObject *atoll_create_builtin(PyObject *self, PyObject *args);
+/* _imp.create_builtin(spec) in an interpreter that isolates; self as in loader.c.  *name: the module's, or NULL. */
+PyObject *atoll_create_builtin(PyObject *self, PyObject *args, PyObject **name);
 /* Changes a module that was just made, if it is one of those that need that.  0 or -1 with an exception. */
 int atoll_quirks_apply(PyObject *name, PyObject *module);
 

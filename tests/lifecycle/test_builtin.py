@@ -258,7 +258,10 @@ def refused(error, function, *args):
     try: function(*args)
     except error as raised: assert "_ctypes is built into this Python" in str(raised), raised
     else: raise AssertionError(function)
-refused(OSError, ctypes.CDLL, "libm.so.6")
+refused(NotImplementedError, ctypes.CDLL("libm.so.6").cos)
+try: ctypes.CDLL("libmissing.so.6")
+except OSError as raised: assert "libmissing.so.6" in str(raised), raised
+else: raise AssertionError("a library that is not there")
 refused(NotImplementedError, Point)
 refused(NotImplementedError, ctypes.c_int, 3)
 refused(NotImplementedError, ctypes.pythonapi.PyErr_Clear)
