@@ -1,7 +1,8 @@
 """What an interpreter gets as ``_ctypes`` where that is built into CPython 3.12 and belongs to the main interpreter.
 
-Many packages import ctypes and seldom use it. So ``import ctypes`` works, types can be named and derived from, libraries
-can be opened, and what would touch memory or call a function raises a NotImplementedError that says why it cannot be had.
+Many packages import ctypes and seldom use it. So ``import ctypes`` works, types can be named and derived from, and
+libraries can be opened. What would touch memory or call a function raises a NotImplementedError that says why it cannot
+be had.
 """
 
 import struct
