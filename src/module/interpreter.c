@@ -228,7 +228,7 @@ PyDoc_STRVAR(close_doc,
              "Finishes what was submitted to it, joins the threads that threading started in it and\n"
              "runs its exit handlers.\n"
              "Raises InterpreterError when it is running, current, main or not made by Atoll,\n"
-             "or has a thread that threading did not start; InterpreterNotFoundError when it is\n"
+             "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
              "closed already.");
 
 /* What was submitted to the interpreter is finished, or interrupted.  0, or -1 with an exception. */
