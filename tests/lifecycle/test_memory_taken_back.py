@@ -25,6 +25,25 @@ def leave():
 """
 
 
+# Others take the memory that is there to be taken; what the library keeps is what it was given all the same.
+LATER = """
+for n in range(10):
+    with ext_use.create() as interp:
+        interp.call(leave)
+        interp.exec("more = [{'other': [n]} for n in range(50_000)]")
+import ctypes
+library = ctypes.PyDLL(LIBRARY)
+library.lib_keeper_last.restype = ctypes.c_void_p
+words = (ctypes.c_size_t * 3).from_address(library.lib_keeper_last())
+print(words[1] == id(dict), words[2])
+"""
+
+
+def copy_library(directory):
+    """Return a line that puts a copy of the library where nothing is imported from."""
+    return f"import shutil\nLIBRARY = shutil.copy(LIBRARY, {str(directory)!r})\n"
+
+
 def run_script(source, *options, start=START, **details):
     """Run the source in a process of its own."""
     return run_python(start + source, *options, **details)
@@ -92,9 +111,8 @@ print(ext_keeps.meet(int))
 
     def test_library_that_was_given_an_object(self, tmp_path):
         """A plain one: it lies where nothing is imported from, or it would be cloned."""
-        prefix = f"import shutil\nLIBRARY = shutil.copy(LIBRARY, {str(tmp_path)!r})\n"
         done = run_script(
-            prefix
+            copy_library(tmp_path)
             + """
 def give():
     import ctypes
@@ -107,39 +125,24 @@ def give():
 with ext_use.create() as interp:
     interp.exec(f"LIBRARY = {LIBRARY!r}")
     interp.call(give)
-for n in range(10):
-    with ext_use.create() as interp:
-        interp.call(leave)
-        interp.exec("more = [{'other': [n]} for n in range(50_000)]")
-import ctypes
-library = ctypes.PyDLL(LIBRARY)
-library.lib_keeper_last.restype = ctypes.c_void_p
-words = (ctypes.c_size_t * 3).from_address(library.lib_keeper_last())
-print(words[1] == id(dict), words[2])
 """
+            + LATER
         )
         check_ended(done, 0, "True 1\n", clean=True)
 
     def test_library_that_c_code_opened(self, tmp_path):
         """The same without ctypes: what a clone opens with dlopen() may be given anything, too."""
-        done = run_script(f"""
-import shutil
-LIBRARY = shutil.copy(LIBRARY, {str(tmp_path)!r})
+        done = run_script(
+            copy_library(tmp_path)
+            + """
 def give(path):
     import ext_dl, os
-    ext_dl.give(ext_dl.open(path, os.RTLD_NOW), {{"key": ["value"] * 500}})
+    ext_dl.give(ext_dl.open(path, os.RTLD_NOW), {"key": ["value"] * 500})
 with ext_use.create() as interp:
     interp.call(give, LIBRARY)
-for n in range(10):
-    with ext_use.create() as interp:
-        interp.call(leave)
-        interp.exec("more = [{{'other': [n]}} for n in range(50_000)]")
-import ctypes
-library = ctypes.PyDLL(LIBRARY)
-library.lib_keeper_last.restype = ctypes.c_void_p
-words = (ctypes.c_size_t * 3).from_address(library.lib_keeper_last())
-print(words[1] == id(dict), words[2])
-""")
+"""
+            + LATER
+        )
         check_ended(done, 0, "True 1\n", clean=True)
 
 
