@@ -8,11 +8,13 @@ tests in a Python with all modules built in. A suite that crashes, hangs or cann
 A Python that cannot be had is named in the summary; it is a failure when it was asked for with ``--py`` or when
 ``CI`` is set, where all of them must be covered.
 
-The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
+After the table comes each test that failed, by name, or how the output of a suite ended that says no more than
+that it did. The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
 failed and something passed.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import dataclasses
 import itertools
@@ -47,6 +49,16 @@ SUITE_SECONDS = 1800
 
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
 MEANING = {"error": "failed", "errors": "failed", "xpassed": "failed", "xfailed": "skipped"}
+# How the suites name a test that failed: pytest and tools/lint; tools/conformance.py; tests/c.
+FAILURE = re.compile(
+    r"(FAILED|ERROR) +\S.*|failed  +\S.*|\S+ \.\.\. (FAILED|\S+:\d+: failed: .*)|\S+:\d+: failed: .*"
+)
+# What comes before it is the output of tests, which may look like anything.
+PYTEST_SUMMARY = re.compile(r"=+ short test summary info =+")
+# For a row of the summary; who needs more has the output.
+MOST_FAILURES = 40
+MOST_CHARACTERS = 300
+LAST_LINES = 12
 
 
 @dataclasses.dataclass
@@ -59,6 +71,7 @@ class Row:
     skipped: int = 0
     seconds: float = 0.0
     note: str = ""
+    failures: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_counts(line: str) -> dict[str, int] | None:
@@ -70,6 +83,28 @@ def read_counts(line: str) -> dict[str, int] | None:
     for number, word in found:
         counts[MEANING.get(word, word)] += int(number)
     return counts
+
+
+class Output:
+    """What a suite's output, given line by line, says."""
+
+    def __init__(self) -> None:
+        self.closing: dict[str, int] | None = None
+        self.failures: list[str] = []
+        self.last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+
+    def read(self, line: str) -> None:
+        """Take the next line."""
+        line = line.rstrip()
+        if not line:
+            return
+        # Only the last line counts: a crash after a summary of something else shows none.
+        self.closing = read_counts(line)
+        self.last.append(line)
+        if PYTEST_SUMMARY.fullmatch(line):
+            self.failures.clear()
+        elif FAILURE.fullmatch(line):
+            self.failures.append(line)
 
 
 def run_suite(name: str, command: list[str], mark: str = "") -> Row:
@@ -96,19 +131,18 @@ def run_suite(name: str, command: list[str], mark: str = "") -> Row:
 
     timer = threading.Timer(SUITE_SECONDS, end)
     timer.start()
-    closing = None
+    output = Output()
     try:
         for line in process.stdout:
             print(mark + line, end="", flush=True)
-            if line.strip():
-                # Only the last line counts: a crash after a summary of something else shows none.
-                closing = read_counts(line)
+            output.read(line)
         status = process.wait()
     finally:
         timer.cancel()
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     row.seconds = time.monotonic() - begun
+    closing = output.closing
     if closing is None:
         row.failed = 1
         row.note = row.note or f"no closing line, exit status {status}"
@@ -117,6 +151,10 @@ def run_suite(name: str, command: list[str], mark: str = "") -> Row:
         if row.failed == 0 and (status != 0 or row.passed == 0):
             row.failed = 1
             row.note = f"exit status {status}, {row.passed} passed"
+    if row.failed:
+        row.failures = output.failures
+        if closing is None or not output.failures:
+            row.failures = [*output.failures, *output.last]
     return row
 
 
@@ -171,12 +209,19 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
 
 
 def print_summary(rows: list[Row]) -> int:
-    """Print the table and the totals; the exit status."""
+    """Print the table, what failed and the totals; the exit status."""
     print(f"\n{'':<20}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for row in rows:
         print(
             f"{row.name:<20}{row.passed:>8}{row.failed:>8}{row.skipped:>9}{row.seconds:>9.1f}  {row.note}".rstrip()
         )
+    for row in rows:
+        if row.failures:
+            print(f"\n{row.name}:")
+        for failure in row.failures[:MOST_FAILURES]:
+            print(f"  {failure[:MOST_CHARACTERS]}")
+        if len(row.failures) > MOST_FAILURES:
+            print(f"  and {len(row.failures) - MOST_FAILURES} more")
     passed, failed, skipped = (
         sum(getattr(row, key) for row in rows) for key in ("passed", "failed", "skipped")
     )
