@@ -300,15 +300,6 @@ static long find_node(const atoll_clone_plan *plan, const atoll_file_id *id) {
     return -1;
 }
 
-atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id) {
-    for (size_t i = 0; i < set->count; i++) {
-        if (atoll_file_same(&set->items[i]->id, id)) {
-            return set->items[i];
-        }
-    }
-    return NULL;
-}
-
 /* Whether a symbol is one of the set's clones'. */
 static bool is_of_clone(const char *symbol, void *context) {
     atoll_clones *set = context;
@@ -377,6 +368,10 @@ static long visit_file(atoll_clone_plan *plan, const char *file, const visit *ou
     long place = find_node(plan, &node.id);
     if (place >= 0) {
         return place;
+    }
+    if (library && atoll_clones_is_original(plan->set, file, &node.id)) {
+        node.known = true;
+        return add_node(plan, &node);
     }
     node.existing = atoll_clones_find(plan->set, &node.id);
     if (node.existing != NULL) {

@@ -164,7 +164,6 @@ bool atoll_clones_unload(atoll_clones *set) {
         atoll_dl_close(set->shim_handle);
         free(set->shim_path);
     }
-    pthread_mutex_destroy(&set->lock);
-    atoll_natives_release(set->natives);
+    atoll_clones_free(set);
     return true;
 }

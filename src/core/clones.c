@@ -12,14 +12,6 @@ static const char *const renamed_with_threads[] = {ATOLL_SHIM_SYMBOLS, ATOLL_SHI
 
 static _Atomic(unsigned) scratch_serial;
 
-int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
-                      bool whole) {
-    *set = (atoll_clones){.owner = owner, .shim_file = shim_file, .shim = shim, .whole = whole};
-    atoll_mutex_init(&set->lock);
-    set->natives = atoll_natives_new();
-    return set->natives != NULL ? 0 : -1;
-}
-
 static int fail(atoll_clone_error *why, const char *what, const char *reason) {
     (void)snprintf(why->text, sizeof why->text, "%s: %s", what, reason);
     return -1;
@@ -88,18 +80,6 @@ typedef struct {
     bool no_room; /* the failure is this place's: another one may do */
     atoll_clone_error *why;
 } loading;
-
-void atoll_clone_free(atoll_clone *clone) {
-    if (clone->fd >= 0) {
-        atoll_file_close(clone->fd);
-    }
-    free(clone->file);
-    free(clone->soname);
-    free(clone->symbol);
-    free(clone->path);
-    free(clone->name);
-    free(clone);
-}
 
 /* Whether the dynamic linker could not map a file or read it, so that it says nothing against what is in it. */
 static bool cannot_map(const atoll_clone_error *why) {
@@ -389,64 +369,6 @@ static void adopt(loading *l) {
     atoll_mutex_unlock(&l->set->lock);
     l->set->calls_back |= l->plan.calls_back;
     l->set->uses_plain |= l->plan.uses_plain;
-}
-
-const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address) {
-    const atoll_clone *found = NULL;
-    atoll_mutex_lock(&set->lock);
-    for (size_t i = 0; i < set->count && found == NULL; i++) {
-        bool is_in = (uintptr_t)address >= set->items[i]->low && (uintptr_t)address < set->items[i]->high;
-        found = is_in ? set->items[i] : NULL;
-    }
-    atoll_mutex_unlock(&set->lock);
-    return found;
-}
-
-const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle) {
-    const atoll_clone *found = NULL;
-    atoll_mutex_lock(&set->lock);
-    for (size_t i = 0; i < set->count && found == NULL && handle != NULL; i++) {
-        found = set->items[i]->handle == handle ? set->items[i] : NULL;
-    }
-    atoll_mutex_unlock(&set->lock);
-    return found;
-}
-
-atoll_clone *atoll_clones_named(const atoll_clones *set, const char *name) {
-    bool path = strchr(name, '/') != NULL;
-    for (size_t i = 0; i < set->count; i++) {
-        const char *has = path ? set->items[i]->file : set->items[i]->soname;
-        if (has != NULL && strcmp(has, name) == 0) {
-            return set->items[i];
-        }
-    }
-    return NULL;
-}
-
-bool atoll_clones_have_globals(const atoll_clones *set) {
-    bool have = false;
-    for (size_t i = 0; i < set->count && !have; i++) {
-        have = set->items[i]->global;
-    }
-    return have;
-}
-
-static void *handle_of(atoll_clones *set, size_t i) {
-    atoll_mutex_lock(&set->lock);
-    void *handle = i < set->count ? set->items[i]->handle : NULL;
-    atoll_mutex_unlock(&set->lock);
-    return handle;
-}
-
-/* The dynamic linker is asked with no lock held: it may be running a constructor that asks for the list. */
-void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol) {
-    const atoll_clone *clone = atoll_clones_at(set, code);
-    void *handle =
-        clone != NULL ? clone->handle : handle_of(set, 0); /* called through code that is no clone's */
-    for (size_t i = 1; handle != NULL && atoll_dl_symbol(handle, symbol) == NULL; i++) {
-        handle = handle_of(set, i);
-    }
-    return handle;
 }
 
 static int write_and_open(loading *l) {

@@ -49,6 +49,12 @@ typedef struct {
     bool global;    /* opened so that what is loaded later finds its symbols */
 } atoll_clone;
 
+/* A file that the interpreter has loaded as it is. */
+typedef struct {
+    char *file;
+    atoll_file_id id;
+} atoll_original;
+
 typedef struct {
     int64_t owner; /* the interpreter's id */
     const char *shim_file;
@@ -67,14 +73,12 @@ typedef struct {
     atoll_clone **items; /* in the order of loading */
     size_t count;
     size_t room;
+    atoll_original *originals;
+    size_t noriginals;
     uint8_t
         calls_back;  /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
     bool uses_plain; /* one of them needs a library that is not cloned and may keep what it is given */
 } atoll_clones;
-
-/* `shim_file` and `shim` are borrowed; `forget` is the caller's to set.  0, or -1: out of memory. */
-int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
-                      bool whole);
 
 typedef struct {
     char text[2048]; /* a sentence, as the dynamic linker would say it */
@@ -88,6 +92,22 @@ atoll_clone *atoll_clones_load(atoll_clones *set, const char *file, int flags, a
 int atoll_clones_load_library(atoll_clones *set, const char *file, int flags, atoll_clone **clone,
                               atoll_clone_error *why);
 
+/* ---- clone_set.c ---- */
+
+/* `shim_file` and `shim` are borrowed; `forget` is the caller's to set.  0, or -1: out of memory. */
+int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
+                      bool whole);
+
+/* From here on this file is not cloned, whoever asks for it or needs it: the interpreter has a module from the file itself.
+ * 0, or -1: out of memory. */
+int atoll_clones_add_original(atoll_clones *set, const char *file, const atoll_file_id *id);
+/* Whether that has been said of a file. */
+bool atoll_clones_is_original(const atoll_clones *set, const char *file, const atoll_file_id *id);
+
+/* The clone of a file, or NULL. */
+atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id);
+/* Whether one of them was opened so that what is loaded later finds its symbols. */
+bool atoll_clones_have_globals(const atoll_clones *set);
 /* The clone of what the dynamic linker would know as loaded under this name: a SONAME, or a path; NULL: none. */
 atoll_clone *atoll_clones_named(const atoll_clones *set, const char *name);
 /* The clone that has this handle, or NULL. */
@@ -97,6 +117,11 @@ const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle)
 const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address);
 /* The handle of a clone that was loaded with a library that has this symbol: if possible the one whose code this is. */
 void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol);
+
+/* Frees the struct, and closes the file. */
+void atoll_clone_free(atoll_clone *clone);
+/* Frees what a set has whose clones are gone. */
+void atoll_clones_free(atoll_clones *set);
 
 /* ---- clone_unload.c ---- */
 
@@ -115,9 +140,6 @@ typedef struct atoll_kept_clone {
 
 /* The list of all of them, the newest first. */
 const atoll_kept_clone *atoll_clones_kept(void);
-
-/* Frees the struct, and closes the file. */
-void atoll_clone_free(atoll_clone *clone);
 
 /* ---- clone_names.c ---- */
 
@@ -180,8 +202,6 @@ void atoll_plain_files_fork(atoll_fork_moment when);
 int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char *file, bool library,
                           atoll_clone_error *why);
 void atoll_clone_plan_free(atoll_clone_plan *plan);
-atoll_clone *atoll_clones_find(const atoll_clones *set, const atoll_file_id *id);
-bool atoll_clones_have_globals(const atoll_clones *set);
 /* The path of a library that is loaded under this name, in whichever interpreter; malloc or NULL. */
 char *atoll_clone_find_loaded(const char *name);
 /* The path of the library that would be loaded if code of this file asked for it by a name that nothing is loaded under, or

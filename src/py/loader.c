@@ -221,6 +221,31 @@ static atoll_init_result lost_flags(void) {
     return ATOLL_INIT_FAILED;
 }
 
+/* Who opens the file later, with ctypes say, is to have what the module is in.  0 or -1 with an exception. */
+static int keep_original(atoll_loader *loader, const char *file) {
+    atoll_file_id id;
+    if (atoll_file_identify(file, &id) != 0) {
+        return 0; /* it has been removed meanwhile */
+    }
+    atoll_loader_lock(loader);
+    int rc = atoll_clones_add_original(&loader->clones, file, &id);
+    atoll_loader_unlock(loader);
+    if (rc < 0) {
+        PyErr_NoMemory();
+    }
+    return rc;
+}
+
+/* Whether the file was opened as a library before, which made a clone of it. */
+static bool is_cloned_already(atoll_loader *loader, const char *file) {
+    atoll_file_id id;
+    atoll_loader_lock(loader);
+    bool cloned = atoll_clones_named(&loader->clones, file) != NULL ||
+                  (atoll_file_identify(file, &id) == 0 && atoll_clones_find(&loader->clones, &id) != NULL);
+    atoll_loader_unlock(loader);
+    return cloned;
+}
+
 /* From its file, for good, as CPython does it; but without a look at the main interpreter. */
 static atoll_init_result load_original(context c, const atoll_module_info *info, PyObject *spec,
                                        PyObject **module) {
@@ -244,7 +269,13 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
         (void)import_error(info, why);
         return ATOLL_INIT_FAILED;
     }
-    return atoll_module_init(c.loader, info, spec, library, ATOLL_FROM_ORIGINAL, c.singles, module);
+    atoll_init_result result =
+        atoll_module_init(c.loader, info, spec, library, ATOLL_FROM_ORIGINAL, c.singles, module);
+    if (result == ATOLL_INIT_DONE && keep_original(c.loader, info->file) < 0) {
+        Py_CLEAR(*module);
+        result = ATOLL_INIT_FAILED;
+    }
+    return result;
 }
 
 static atoll_init_result load_clone(context c, const atoll_module_info *info, PyObject *spec,
@@ -328,7 +359,7 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
         return NULL;
     }
     atoll_init_result result = ATOLL_INIT_OTHER;
-    if (atoll_module_from_file(info)) {
+    if (atoll_module_from_file(info) && !is_cloned_already(c.loader, info->file)) {
         result = load_original(c, info, spec, &module);
     }
     if (result == ATOLL_INIT_OTHER) {
@@ -462,8 +493,12 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
     loader->mode = mode;
     const char *debug = getenv("ATOLL_DEBUG_CLONES");
     bool whole = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
-    if (atoll_clones_init(&loader->clones, PyInterpreterState_GetID(PyInterpreterState_Get()), shim_file,
-                          &loader->foreign.shim, whole) < 0) {
+    int rc = atoll_clones_init(&loader->clones, PyInterpreterState_GetID(PyInterpreterState_Get()), shim_file,
+                               &loader->foreign.shim, whole);
+    if (rc == 0 && (rc = atoll_file_keep_own(&loader->clones)) < 0) {
+        atoll_clones_free(&loader->clones);
+    }
+    if (rc < 0) {
         pthread_mutex_destroy(&loader->loading);
         free(loader);
         PyErr_NoMemory();

@@ -77,6 +77,8 @@ bool atoll_file_must_clone(const atoll_elf *elf);
 void atoll_file_set_own(const char *library);
 /* The path that it was loaded from when this file is it, else NULL. */
 const char *atoll_file_own(const char *file);
+/* Has it loaded as it is whoever asks for it.  0, or -1: out of memory. */
+int atoll_file_keep_own(atoll_clones *clones);
 /* Whether a module is to be initialised from its file; else it is from a clone. */
 bool atoll_module_from_file(const atoll_module_info *info);
 bool atoll_module_may_declare(const atoll_module_info *info);

@@ -2,7 +2,7 @@
  *
  * The answer is what it would be in a process of its own: who asks for a file that is loaded here as a clone, by whatever name
  * the dynamic linker would know it by, gets the clone; a library that is cloned with an extension is cloned when it is opened as well
- * (core/clones.h says which); anything else is the dynamic linker's matter, and may from then on have been given a pointer to
+ * (core/clones.h says which), but not what the interpreter has loaded as it is; anything else is the dynamic linker's matter, and may from then on have been given a pointer to
  * anything (`knows`), unless it is known to keep nothing.
  *
  *   RTLD_NOLOAD    what is loaded here counts, not what another interpreter has loaded

@@ -66,6 +66,10 @@ const char *atoll_file_own(const char *file) {
     return own ? own_file : NULL;
 }
 
+int atoll_file_keep_own(atoll_clones *clones) {
+    return own_file == NULL ? 0 : atoll_clones_add_original(clones, own_file, &own_id);
+}
+
 /* Where the module is to be loaded from.  One whose file cannot be read is the clone's loader's, which says why. */
 static origin look_at(const atoll_module_info *info) {
     atoll_file_id id;

@@ -162,3 +162,61 @@ for _ in range(2):
 print(atoll.kept_extensions())
 """)
     check_ended(together, 0, alone.stdout * (2 + before) + "[]\n", clean=True)
+
+
+AS_IT_IS = """
+import atoll, os, sysconfig
+from atoll import _atoll
+
+def names():
+    directory = sysconfig.get_path("platstdlib") + "/lib-dynload"
+    found = {name.partition(".")[0] for name in os.listdir(directory)} if os.path.isdir(directory) else set()
+    return sorted(found & {"_bisect", "_csv", "_heapq", "_json", "_lsprof", "_queue", "_statistics", "_struct"})
+
+def handles(names, first):
+    import ctypes, importlib, sysconfig, os
+    directory = sysconfig.get_path("platstdlib") + "/lib-dynload"
+    found = {}
+    for name in names:
+        file = next(directory + "/" + file for file in os.listdir(directory) if file.partition(".")[0] == name)
+        if first:
+            found[name] = ctypes.CDLL(file)._handle
+        module = importlib.import_module(name)
+        if module.__spec__.origin == "built-in":
+            continue
+        again = ctypes.CDLL(module.__file__)._handle
+        assert found.setdefault(name, again) == again, name
+    return found
+
+def own():
+    import ctypes
+    from atoll import _atoll
+    return ctypes.CDLL(_atoll.__file__)._handle
+
+"""
+
+
+def test_modules_loaded_as_they_are():
+    """Of a module that was not cloned ctypes opens the very library, Atoll's included, and never a second one."""
+    script = f"""{AS_IT_IS}
+with atoll.create() as interp:
+    assert interp.call(own) == own()
+    modules = names()
+    there = interp.call(handles, modules, False)
+    isolated = {{name for name, *_ in interp.call(_atoll._loaded_extensions)}}
+    cloned = set(there) & isolated
+    here = handles(there, False)
+    assert {{name for name in there if there[name] != here[name]}} == cloned, (there, here, cloned)
+    print(len(cloned) < len(there) or not there)
+"""
+    done = run_python(script)
+    check_ended(done, 0, "True\n", clean=True)
+
+
+def test_modules_opened_before_they_are_imported():
+    script = f"""{AS_IT_IS}
+with atoll.create() as interp:
+    print(interp.call(handles, names(), True).keys() <= set(names()))
+"""
+    done = run_python(script)
+    check_ended(done, 0, "True\n", clean=True)
