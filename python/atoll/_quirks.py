@@ -4,13 +4,13 @@ The loader calls apply() for a new module, before its code runs, in interpreters
 """
 
 import atexit
-import builtins
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ._atoll import _facade, get_main
+from ._atoll import _facade
+from ._in_main import call_in_main
 
 # ------------------------------------------------------------------------------------------------
 # faulthandler: the process has one set of handlers, and the file that they write to is an object of whoever enabled
@@ -42,14 +42,11 @@ def _descriptor(file: Any) -> int:
     return descriptor
 
 
-def call_faulthandler(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Any]:
-    """Call a function of faulthandler here; return the name of what it raised or None, and its text or the result."""
+def call_faulthandler(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function of faulthandler here."""
     import faulthandler
 
-    try:
-        return None, getattr(faulthandler, name)(*args, **kwargs)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        return type(error).__name__, str(error)
+    return getattr(faulthandler, name)(*args, **kwargs)
 
 
 def _faulthandler(module: ModuleType) -> None:
@@ -61,10 +58,7 @@ def _faulthandler(module: ModuleType) -> None:
                 args = (*args[:place], _descriptor(args[place]), *args[place + 1 :])
             elif place is not None:
                 kwargs["file"] = _descriptor(kwargs.get("file"))
-            failed, result = get_main().call(call_faulthandler, name, args, kwargs)
-            if failed is not None:
-                raise getattr(builtins, failed)(result)
-            return result
+            return call_in_main(call_faulthandler, name, args, kwargs)
 
         return _facade(original, call)
 

@@ -20,6 +20,7 @@ import sys
 from types import FrameType, ModuleType
 
 from . import _atoll
+from ._in_main import call_in_main
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -59,27 +60,23 @@ class _Forward:
             _signal.raise_signal(number)
 
 
-def in_main_set(number: int, what: str, owner: int) -> tuple[str, str] | None:
-    """Set the handler of a signal; return the name and text of what that raised."""
+def in_main_set(number: int, what: str, owner: int) -> None:
+    """Set the handler of a signal."""
     import _signal
 
-    try:
-        now = _signal.getsignal(number)
-        if number not in _set_here or _set_here[number] is not now:
-            _own[number] = now
-        handler: Any = {
-            "default": DEFAULT,
-            "ignore": IGNORE,
-            "interrupt": _signal.default_int_handler,
-            "main": _own.get(number),
-            "here": _Forward(owner),
-        }[what]
-        if handler is not None:
-            _signal.signal(number, handler)
-            _set_here[number] = handler
-    except (OSError, ValueError) as error:
-        return type(error).__name__, str(error)
-    return None
+    now = _signal.getsignal(number)
+    if number not in _set_here or _set_here[number] is not now:
+        _own[number] = now
+    handler: Any = {
+        "default": DEFAULT,
+        "ignore": IGNORE,
+        "interrupt": _signal.default_int_handler,
+        "main": _own.get(number),
+        "here": _Forward(owner),
+    }[what]
+    if handler is not None:
+        _signal.signal(number, handler)
+        _set_here[number] = handler
 
 
 def in_main_call(number: int) -> None:
@@ -89,14 +86,11 @@ def in_main_call(number: int) -> None:
         handler(number, None)
 
 
-def in_main_set_wakeup_fd(fd: int, warn: bool) -> tuple[str | None, int | str]:
-    """Call signal.set_wakeup_fd(); return the name of what it raised or None, and its text or the result."""
+def in_main_set_wakeup_fd(fd: int, warn: bool) -> int:
+    """Call signal.set_wakeup_fd()."""
     import _signal
 
-    try:
-        return None, _signal.set_wakeup_fd(fd, warn_on_full_buffer=warn)
-    except (OSError, TypeError, ValueError) as error:
-        return type(error).__name__, str(error)
+    return int(_signal.set_wakeup_fd(fd, warn_on_full_buffer=warn))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -145,11 +139,6 @@ def _require_main_thread(message: str) -> None:
         raise ValueError(message)
 
 
-def _raise(error: tuple[str | None, object] | None) -> None:
-    if error is not None and error[0] is not None:
-        raise {"OSError": OSError, "TypeError": TypeError, "ValueError": ValueError}[error[0]](error[1])
-
-
 def apply(module: ModuleType) -> None:
     """Give ``_signal``, whose own functions refuse, functions that do it in the main interpreter."""
     interrupt = module.default_int_handler
@@ -186,9 +175,17 @@ def apply(module: ModuleType) -> None:
             raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
         _atoll._check_signals()
         before = getsignal(number)
+        replaced = _handlers.get(number)
         if what == "here":
             _handlers[number] = handler
-        _raise(_atoll.get_main().call(in_main_set, number, what, _atoll.get_current().id))
+        try:
+            call_in_main(in_main_set, number, what, _atoll.get_current().id)
+        except Exception:
+            if replaced is not None:
+                _handlers[number] = replaced
+            else:
+                _handlers.pop(number, None)
+            raise
         if what != "here":
             _handlers.pop(number, None)
         return before
@@ -196,11 +193,10 @@ def apply(module: ModuleType) -> None:
     @named
     def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
         _require_main_thread("set_wakeup_fd only works in main thread of the main interpreter")
-        result = _atoll.get_main().call(in_main_set_wakeup_fd, operator.index(fd), bool(warn_on_full_buffer))
-        _raise(result)
-        return int(result[1])
+        return call_in_main(in_main_set_wakeup_fd, operator.index(fd), bool(warn_on_full_buffer))
 
-    # CPython looks for signals soon after these; here the watcher would, up to a twentieth of a second later.
+    # A signal may arrive before these return.  CPython looks for it soon after; here the watcher would, up to a
+    # twentieth of a second later.
     import _thread
     import posix
 
@@ -208,10 +204,15 @@ def apply(module: ModuleType) -> None:
         (module, "raise_signal"),
         (module, "pause"),
         (module, "pthread_kill"),
+        (module, "pthread_sigmask"),
+        (module, "pidfd_send_signal"),
         (posix, "kill"),
+        (posix, "killpg"),
         (_thread, "interrupt_main"),
     ):
-        original = getattr(owner, name)
+        original = getattr(owner, name, None)
+        if original is None:
+            continue  # this system has none
         checking = _atoll._facade(original, _atoll._then_check_signals(original))
         _replace(owner, name, checking)
         if owner is posix and "os" in sys.modules:

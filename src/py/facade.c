@@ -45,9 +45,12 @@
     X("posix", "register_at_fork", 20)                                                                       \
     X("sys", "_current_exceptions", 21)                                                                      \
     X("sys", "_current_frames", 22)                                                                          \
-    X("_thread", "interrupt_main", 23)
+    X("_thread", "interrupt_main", 23)                                                                       \
+    X("_signal", "pidfd_send_signal", 24)                                                                    \
+    X("_signal", "pthread_sigmask", 25)                                                                      \
+    X("posix", "killpg", 26)
 
-#define COUNT 24
+#define COUNT 27
 #define KEY "atoll.replaced"
 
 /* What each calls in the attached interpreter: a list; borrowed, or NULL without an exception. */

@@ -119,7 +119,7 @@ def errors():
         try:
             return getattr(faulthandler, name)(*args, **kwargs)
         except Exception as error:
-            return type(error).__name__, str(error)
+            return type(error).__name__, str(error), getattr(error, "errno", None)
     closed = os.dup(1)
     os.close(closed)
     found = [

@@ -31,6 +31,16 @@ SCRIPTS = {
         print(got)
         signal.raise_signal(signal.SIGTERM)
         print(got)
+        os.setpgid(0, 0)
+        os.killpg(0, signal.SIGTERM)
+        print(got)
+        signal.pidfd_send_signal(os.pidfd_open(os.getpid()), signal.SIGTERM)
+        print(got)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGTERM)
+        print(got)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        print(got)
         """,
     "by another thread": """
         signal.signal(signal.SIGTERM, stop)
@@ -94,7 +104,8 @@ SCRIPTS = {
             try:
                 signal.signal(number, what)
             except (OSError, TypeError, ValueError) as error:
-                print(type(error).__name__, str(error) if number != "x" else "")
+                print(type(error).__name__, str(error) if number != "x" else "", getattr(error, "errno", None))
+        print(signal.signal(signal.SIGTERM, handler), signal.getsignal(signal.SIGTERM) is handler)
         """,
     "another thread": """
         def set_it():
