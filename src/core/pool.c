@@ -74,12 +74,12 @@ void atoll_pool_release(atoll_pool *pool) {
     free(pool);
 }
 
-void atoll_pool_wake(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
                      uint32_t most) {
     for (bool more = true; more;) {
         _Atomic(uint32_t) *asleep[GRANTS];
         int n = 0;
-        atoll_lock_take(&pool->lock);
+        atoll_lock_take(lock);
         while (n < GRANTS && most > 0 && list->first != NULL) {
             atoll_waiter *waiter = list->first;
             atoll_waiters_remove(list, waiter);
@@ -94,39 +94,39 @@ void atoll_pool_wake(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *c
             most--;
         }
         more = n == GRANTS;
-        atoll_lock_give(&pool->lock);
+        atoll_lock_give(lock);
         for (int i = 0; i < n; i++) {
             atoll_word_wake(asleep[i], 1);
         }
     }
 }
 
-atoll_wait_result atoll_pool_await(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *count,
+atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
                                    atoll_spin *spin, bool (*ready)(void *what), void *what,
                                    atoll_waiter *waiter, double deadline) {
     if (spin != NULL && atoll_waiter_spin(waiter, spin, ready, what)) {
         return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
     }
-    atoll_lock_take(&pool->lock);
+    atoll_lock_take(lock);
     waiter->turn = 0;
     atoll_waiters_add(list, waiter);
     if (count != NULL) {
         atomic_fetch_add(count, 1);
     }
-    atoll_lock_give(&pool->lock);
+    atoll_lock_give(lock);
     atoll_wait_result result = ATOLL_WAIT_OK;
     if (!ready(what) && !atomic_load(&waiter->interrupted)) {
         result = atoll_waiter_block(waiter, deadline, spin);
     }
     /* Under the lock once more, so that a waker has let go of the waiter. */
-    atoll_lock_take(&pool->lock);
+    atoll_lock_take(lock);
     if (waiter->linked) {
         atoll_waiters_remove(list, waiter);
         if (count != NULL) {
             atomic_fetch_sub(count, 1);
         }
     }
-    atoll_lock_give(&pool->lock);
+    atoll_lock_give(lock);
     if (atomic_load(&waiter->interrupted)) {
         return ATOLL_WAIT_SIGNAL;
     }
@@ -165,6 +165,10 @@ static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomi
         atoll_lock_give(&pool->lock);
         return broken ? ATOLL_POOL_BROKEN : ATOLL_POOL_SHUT;
     }
+    if (pool->line != NULL && !atoll_line_join(pool->line, task)) {
+        atoll_lock_give(&pool->lock);
+        return ATOLL_POOL_CLOSING;
+    }
     atoll_task_retain(task);
     task->next = NULL;
     *(pool->last != NULL ? &pool->last->next : &pool->first) = task;
@@ -174,7 +178,7 @@ static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomi
     uint32_t workers = atomic_load_explicit(&pool->workers, memory_order_relaxed);
     atoll_lock_give(&pool->lock);
     if (atomic_load(&pool->sleeping) != 0) {
-        atoll_pool_wake(pool, &pool->idle, &pool->sleeping, &pool->work_spin, 1);
+        atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, 1);
     }
     if (open > workers && workers < pool->max_workers && atoll_pool_staff(pool) < 0 &&
         atomic_load(&pool->workers) == 0 && atoll_task_cancel(task) != ATOLL_CANCEL_REFUSED) {
@@ -215,7 +219,7 @@ bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
     atomic_fetch_add(&pool->queued, nparts);
     atoll_lock_give(&pool->lock);
     if (atomic_load(&pool->sleeping) != 0) {
-        atoll_pool_wake(pool, &pool->idle, &pool->sleeping, &pool->work_spin, nparts);
+        atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, nparts);
     }
     for (uint32_t i = 1; i < nparts && atoll_pool_staff(pool) == 0; i++) {
     }
@@ -223,8 +227,8 @@ bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
 }
 
 static void wake_all(atoll_pool *pool) {
-    atoll_pool_wake(pool, &pool->idle, &pool->sleeping, NULL, UINT32_MAX);
-    atoll_pool_wake(pool, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
+    atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, NULL, UINT32_MAX);
+    atoll_pool_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
     atoll_pool_watch_wake(pool);
 }
 
@@ -278,7 +282,8 @@ static bool nobody_lives(void *pool) { return atomic_load(&((atoll_pool *)pool)-
 bool atoll_pool_join(atoll_pool *pool, atoll_waiter *waiter, double deadline, atoll_wait_result *why) {
     *why = ATOLL_WAIT_OK;
     if (!nobody_lives(pool)) {
-        *why = atoll_pool_await(pool, &pool->joiners, NULL, NULL, nobody_lives, pool, waiter, deadline);
+        *why =
+            atoll_pool_await(&pool->lock, &pool->joiners, NULL, NULL, nobody_lives, pool, waiter, deadline);
     }
     return nobody_lives(pool);
 }
@@ -296,8 +301,8 @@ static bool is_deliverable(void *pool) {
 atoll_task *atoll_pool_deliver(atoll_pool *pool, atoll_waiter *waiter, bool *over, atoll_wait_result *why) {
     *why = ATOLL_WAIT_OK;
     if (!is_deliverable(pool)) {
-        *why = atoll_pool_await(pool, &pool->deliverers, &pool->attention, NULL, is_deliverable, pool, waiter,
-                                INFINITY);
+        *why = atoll_pool_await(&pool->lock, &pool->deliverers, &pool->attention, NULL, is_deliverable, pool,
+                                waiter, INFINITY);
     }
     bool last = is_finished(pool); /* before the list is looked at */
     atoll_task *task = atomic_exchange(&pool->delivery, NULL);
@@ -340,7 +345,7 @@ void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text) {
 
 void atoll_pool_left(atoll_pool *pool) {
     if (nobody_lives(pool)) {
-        atoll_pool_wake(pool, &pool->joiners, NULL, NULL, UINT32_MAX);
+        atoll_pool_wake(&pool->lock, &pool->joiners, NULL, NULL, UINT32_MAX);
         atoll_pool_watch_wake(pool);
     }
 }

@@ -28,6 +28,8 @@
  * that runs can be found and interrupted.  One that does not react is abandoned: its task is ended in its
  * place, it is counted no more, and a new one is started.
  *
+ * A pool whose worker works in an interpreter of somebody else's (Interpreter.submit) takes its turns with the others that do: line.h.
+ *
  * Lock: pool->lock, for a few dozen instructions; it guards the queue, the records and the lists of waiters.  A
  * leaf: ops are called without it.
  *
@@ -38,6 +40,7 @@
 #ifndef ATOLL_CORE_POOL_H
 #define ATOLL_CORE_POOL_H
 
+#include "core/line.h"
 #include "core/lock.h"
 #include "core/message.h"
 #include "core/wait.h"
@@ -96,7 +99,10 @@ typedef struct atoll_task {
     uint8_t kind;    /* atoll_call_kind */
     uint8_t outcome; /* atoll_outcome, when DONE */
     bool late;       /* it was interrupted because its time was over */
-    atoll_waiters waiters; /* under the pool's lock */
+    atoll_waiters waiters;        /* under the pool's lock */
+    struct atoll_task *line_prev; /* in the pool's line, under its lock */
+    struct atoll_task *line_next;
+    bool in_line;
 } atoll_task;
 
 typedef struct atoll_worker {
@@ -135,6 +141,8 @@ typedef struct atoll_pool {
     const atoll_pool_ops *ops;
     unsigned forks; /* how many forks led to the process that made it */
     void *settings; /* of src/py, which frees it */
+    atoll_line *
+        line; /* of the interpreter that it works in, or NULL: it has workers of its own; lives as long as settings */
     void (*free_settings)(void *settings);
     struct atoll_pool *prev; /* list of all pools */
     struct atoll_pool *next_pool;
@@ -146,6 +154,7 @@ typedef struct atoll_pool {
     _Atomic(uint32_t) open;    /* tasks that have not ended */
     _Atomic(uint32_t) workers; /* that take tasks */
     _Atomic(uint32_t) live;    /* threads that are not abandoned */
+    _Atomic(bool) turn;        /* the first in the line is one of its tasks */
     uint32_t made;             /* workers so far */
     _Atomic(bool) shut;        /* no more tasks */
     _Atomic(bool) stopped;     /* what is queued is not run any more */
@@ -179,7 +188,13 @@ void atoll_pool_release(atoll_pool *pool);
 void atoll_pools_init(void);
 bool atoll_pool_is_foreign(const atoll_pool *pool);
 
-typedef enum { ATOLL_POOL_OK, ATOLL_POOL_SHUT, ATOLL_POOL_BROKEN, ATOLL_POOL_NO_THREAD } atoll_pool_result;
+typedef enum {
+    ATOLL_POOL_OK,
+    ATOLL_POOL_SHUT,
+    ATOLL_POOL_CLOSING, /* its line is shut */
+    ATOLL_POOL_BROKEN,
+    ATOLL_POOL_NO_THREAD
+} atoll_pool_result;
 /* Queues a task; the queue takes a reference of its own.  NO_THREAD: it was taken back, there is no worker and none
  * could be started. */
 atoll_pool_result atoll_pool_submit(atoll_pool *pool, atoll_task *task);

@@ -4,11 +4,12 @@
 
 #include "core/pool.h"
 
-/* Grants `most` waiters of a list, whose length is `count` (or NULL), and wakes those that sleep.  No lock held. */
-void atoll_pool_wake(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+/* Grants `most` waiters of a list, which the lock guards and whose length is `count` (or NULL), and wakes those that sleep.  No
+ * lock held. */
+void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
                      uint32_t most);
-/* Waits on a list until ready(what), a grant, an interrupt or the deadline. */
-atoll_wait_result atoll_pool_await(atoll_pool *pool, atoll_waiters *list, _Atomic(uint32_t) *count,
+/* Waits on such a list until ready(what), a grant, an interrupt or the deadline. */
+atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
                                    atoll_spin *spin, bool (*ready)(void *what), void *what,
                                    atoll_waiter *waiter, double deadline);
 /* The last thread may have gone: wakes whoever waits for that. */

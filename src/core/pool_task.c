@@ -56,7 +56,10 @@ uint32_t atoll_task_step(atoll_task *task, uint32_t from, uint32_t to) {
 }
 
 /* Followed by tell(). */
-static void task_closed(atoll_pool *pool) {
+static void task_closed(atoll_pool *pool, atoll_task *task) {
+    if (pool->line != NULL) {
+        atoll_line_leave(pool->line, task);
+    }
     atomic_fetch_add(&pool->telling, 1);
     atomic_fetch_sub(&pool->open, 1);
 }
@@ -64,7 +67,7 @@ static void task_closed(atoll_pool *pool) {
 /* The task is over, with these flags: tells who waits for it and the list of deliveries. */
 static void tell(atoll_pool *pool, atoll_task *task, uint32_t flags) {
     if ((flags & ATOLL_TASK_AWAITED) != 0) {
-        atoll_pool_wake(pool, &task->waiters, NULL, &pool->done_spin, UINT32_MAX);
+        atoll_pool_wake(&pool->lock, &task->waiters, NULL, &pool->done_spin, UINT32_MAX);
     }
     if ((flags & ATOLL_TASK_OBSERVED) != 0) {
         atoll_task_retain(task);
@@ -76,7 +79,7 @@ static void tell(atoll_pool *pool, atoll_task *task, uint32_t flags) {
     atomic_fetch_sub(&pool->telling, 1);
     if (atomic_load(&pool->attention) != 0 &&
         ((flags & ATOLL_TASK_OBSERVED) != 0 || atomic_load(&pool->open) == 0)) {
-        atoll_pool_wake(pool, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
+        atoll_pool_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
     }
 }
 
@@ -86,7 +89,7 @@ atoll_cancel_result atoll_task_cancel(atoll_task *task) {
         return atoll_task_now(task) == ATOLL_TASK_CANCELLED ? ATOLL_CANCEL_WAS_DONE : ATOLL_CANCEL_REFUSED;
     }
     atoll_message_clear(&task->call);
-    task_closed(task->pool);
+    task_closed(task->pool, task);
     /* Who cancels delivers as well: it is in the submitting interpreter. */
     tell(task->pool, task, flags & ~(uint32_t)ATOLL_TASK_OBSERVED);
     return ATOLL_CANCEL_DONE;
@@ -119,12 +122,13 @@ bool atoll_task_wait(atoll_task *task, atoll_waiter *waiter, double deadline, at
         atomic_fetch_or(&task->state, ATOLL_TASK_AWAITED);
         waiter->spun = true;
     }
-    *why = atoll_pool_await(pool, &task->waiters, NULL, &pool->done_spin, is_over, task, waiter, deadline);
+    *why = atoll_pool_await(&pool->lock, &task->waiters, NULL, &pool->done_spin, is_over, task, waiter,
+                            deadline);
     return atoll_task_is_over(task);
 }
 
 void atoll_task_finished(atoll_pool *pool, atoll_task *task) {
-    task_closed(pool);
+    task_closed(pool, task);
     uint32_t flags = atoll_task_step(task, ATOLL_TASK_ENDING, ATOLL_TASK_DONE);
     tell(pool, task, flags);
 }

@@ -57,6 +57,9 @@ void atoll_worker_release(atoll_worker *worker) {
     }
 }
 
+/* Of a pool in whose line others may come first. */
+static bool has_turn(const atoll_pool *pool) { return pool->line == NULL || atomic_load(&pool->turn); }
+
 atoll_task *atoll_worker_try_take(atoll_worker *worker) {
     atoll_pool *pool = worker->pool;
     for (;;) {
@@ -65,7 +68,7 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
         }
         atoll_lock_take(&pool->lock);
         atoll_task *task = worker->abandoned || atomic_load(&pool->stopped) ? NULL : pool->first;
-        if (task == NULL) {
+        if (task == NULL || (!has_turn(pool) && atoll_task_now(task) == ATOLL_TASK_PENDING)) {
             atoll_lock_give(&pool->lock);
             return NULL;
         }
@@ -97,9 +100,11 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
     }
 }
 
+/* It can take a task, or has to end. */
 static bool has_work(void *raw) {
     const atoll_pool *pool = raw;
-    return atomic_load(&pool->queued) != 0 || atomic_load(&pool->shut) || atomic_load(&pool->broken);
+    return (atomic_load(&pool->queued) != 0 ? has_turn(pool) : atomic_load(&pool->shut)) ||
+           atomic_load(&pool->stopped) || atomic_load(&pool->broken);
 }
 
 atoll_task *atoll_worker_take(atoll_worker *worker) {
@@ -116,7 +121,7 @@ atoll_task *atoll_worker_take(atoll_worker *worker) {
         if (over) {
             return NULL;
         }
-        (void)atoll_pool_await(pool, &pool->idle, &pool->sleeping, &pool->work_spin, has_work, pool,
+        (void)atoll_pool_await(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, has_work, pool,
                                &worker->waiter, INFINITY);
     }
 }

@@ -250,6 +250,7 @@ void atoll_registry_keep_only(const void *interp) {
         bool kept = entry->interp == interp;
         entry->waits = NULL;
         entry->cached = NULL;
+        entry->line = (atoll_line){0}; /* its tasks are of pools that are not here */
         atomic_store(&entry->orphans, 0);
         atomic_store(&entry->runners, 0);
         atomic_store(&entry->gate, kept ? 0 : GATE_CLOSING); /* sessions of other threads are not here */

@@ -39,7 +39,7 @@
 #ifndef ATOLL_CORE_REGISTRY_H
 #define ATOLL_CORE_REGISTRY_H
 
-#include "core/wait.h"
+#include "core/line.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -98,6 +98,7 @@ typedef struct atoll_entry {
     struct atoll_entry *prev; /* registry list, under the registry's mutex */
     struct atoll_entry *next;
     bool listed;
+    atoll_line line;      /* of the calls that are submitted to it */
     _Atomic(bool) pooled; /* a pool's worker uses it, or it was a spare: nobody left it open */
 } atoll_entry;
 

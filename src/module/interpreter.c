@@ -231,23 +231,10 @@ PyDoc_STRVAR(close_doc,
              "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
              "closed already.");
 
-/* What was submitted to the interpreter is finished, or interrupted.  0, or -1 with an exception. */
-static int end_guest(atoll_state *state, PyObject *self, bool interrupted) {
-    PyObject *end = state->pool_names[ATOLL_P_END_GUEST]; /* nobody submits before atoll._pool is there */
-    PyObject *done = end != NULL
-                         ? PyObject_CallFunctionObjArgs(end, self, interrupted ? Py_True : Py_False, NULL)
-                         : Py_NewRef(Py_None);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
-}
-
 static PyObject *interpreter_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = state_of(self);
-    if (state == NULL || end_guest(state, self, false) < 0) {
-        return NULL;
-    }
-    atoll_entry *entry = entry_to(state, self, "close");
-    if (entry == NULL || atoll_interp_close(state, entry) < 0) {
+    atoll_entry *entry = state != NULL ? entry_to(state, self, "close") : NULL;
+    if (entry == NULL || atoll_interpreter_close(state, self, entry, false) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -262,20 +249,20 @@ static PyObject *interpreter_exit(PyObject *self, PyObject *args) {
     }
     PyObject *kind = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
     bool interrupted = PyErr_GivenExceptionMatches(kind, PyExc_KeyboardInterrupt) != 0;
-    if (end_guest(state, self, interrupted) < 0) {
-        return NULL;
+    atoll_entry *entry = entry_to(state, self, "close");
+    if (entry != NULL && atoll_interpreter_close(state, self, entry, interrupted) == 0) {
+        Py_RETURN_NONE;
     }
-    PyObject *done = interpreter_close(self, NULL);
-    if (done == NULL && interrupted && PyErr_ExceptionMatches(state->error)) {
+    if (PyErr_ExceptionMatches(state->not_found)) { /* closed inside the with block */
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    if (interrupted && PyErr_ExceptionMatches(state->error)) {
         PyErr_Clear(); /* something in it does not end: Ctrl-C is what is to be heard of */
         atoll_interp_sweep_later();
         Py_RETURN_NONE;
     }
-    if (done == NULL && PyErr_ExceptionMatches(state->not_found)) {
-        PyErr_Clear(); /* closed inside the with block */
-        Py_RETURN_NONE;
-    }
-    return done;
+    return NULL;
 }
 
 PyDoc_STRVAR(
@@ -436,13 +423,15 @@ static PyObject *call_pool(PyObject *self, atoll_pool_name name, const char *wha
     return result;
 }
 
-PyDoc_STRVAR(submit_doc,
-             "submit($self, callable, /, *args, **kwargs)\n--\n\n"
-             "Call callable in the interpreter, on a thread of its own; return its Future.\n\n"
-             "Calls that are submitted run one after the other. Exceptions come back as themselves, with\n"
-             "an ExecutionFailed as their cause; what cannot cross makes the future fail. The\n"
-             "future's interrupt() raises KeyboardInterrupt in the call.\n"
-             "Raises InterpreterError when the interpreter was not made by Atoll.");
+PyDoc_STRVAR(
+    submit_doc,
+    "submit($self, callable, /, *args, **kwargs)\n--\n\n"
+    "Call callable in the interpreter, on a thread of its own; return its Future.\n\n"
+    "Calls that are submitted run one after the other, in the order in which they were, by whatever\n"
+    "interpreters. Exceptions come back as themselves, with\n"
+    "an ExecutionFailed as their cause; what cannot cross makes the future fail. The\n"
+    "future's interrupt() raises KeyboardInterrupt in the call.\n"
+    "Raises InterpreterError when the interpreter was not made by Atoll.");
 
 static PyObject *interpreter_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                     PyObject *kwnames) {

@@ -91,6 +91,8 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
             return -1;
         }
         atoll_entry_add_user(settings->guest);
+        atoll_entry_retain(settings->guest);
+        settings->of = settings->guest;
     }
     if (initializer == Py_None) {
         return 0;
@@ -155,6 +157,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         atoll_pool_release(pool);
         return NULL;
     }
+    pool->line = settings->of != NULL ? &settings->of->line : NULL;
     self->module = Py_NewRef(module);
     self->state = state;
     self->pool = pool;
@@ -255,6 +258,17 @@ static void raise_broken(atoll_pool_object *self) {
     }
 }
 
+/* The interpreter that it works in is closed, or about to be. */
+static void raise_closing(atoll_pool_object *self) {
+    const atoll_entry *entry = ((const atoll_pool_settings *)self->pool->settings)->of;
+    if (atoll_entry_is_open(entry)) {
+        PyErr_Format(self->state->error, "cannot submit to interpreter %lld: it is being closed",
+                     (long long)entry->id);
+    } else {
+        (void)atoll_raise_not_found(self->state, entry->id);
+    }
+}
+
 /* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
 static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late) {
     switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
@@ -262,6 +276,9 @@ static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late
         return atoll_future_new(self, task);
     case ATOLL_POOL_SHUT:
         PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+        break;
+    case ATOLL_POOL_CLOSING:
+        raise_closing(self);
         break;
     case ATOLL_POOL_NO_THREAD:
         PyErr_SetString(PyExc_RuntimeError, "can't start new thread");

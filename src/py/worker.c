@@ -7,7 +7,7 @@
  * of any other interpreter.  After max_tasks tasks it does so as well and goes on with a new one.
  *
  * A guest works in an interpreter that is somebody else's (Interpreter.submit): it pins and attaches for each task, so that
- * its owner may close it in between.
+ * its owner may close it in between.  Guests of one interpreter take turns (core/line.h).
  *
  * Interrupts.  Whoever wants a task to stop notes its turn in `wanted` and adds a pending call to the worker's
  * interpreter, which needs no GIL; waits of Atoll's own are woken and look (atoll_worker_check).  The pending
@@ -52,6 +52,9 @@ void atoll_pool_settings_free(atoll_pool_settings *settings) {
                 atoll_interp_sweep_later();
             }
         }
+        if (settings->of != NULL) {
+            atoll_entry_release(settings->of);
+        }
         free(settings->name);
         free(settings);
     }
@@ -60,6 +63,10 @@ void atoll_pool_settings_free(atoll_pool_settings *settings) {
 /* ---- interrupts ---- */
 
 bool atoll_worker_is_asked(void) { return this_worker != NULL && atoll_worker_is_wanted(this_worker); }
+
+bool atoll_worker_is_guest_of(const atoll_entry *entry) {
+    return this_worker != NULL && ((const atoll_pool_settings *)this_worker->pool->settings)->of == entry;
+}
 
 int atoll_worker_check(void) {
     if (!atoll_worker_is_asked()) {

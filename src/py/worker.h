@@ -15,6 +15,7 @@ typedef struct {
     atoll_message init;    /* a call: the initializer with its arguments */
     atoll_message refused; /* UTF-8: why the initializer cannot be sent; empty when it can */
     atoll_entry *guest;    /* an interpreter to work in instead of own ones, or NULL; a user */
+    atoll_entry *of;       /* the same, as long as the pool is there: a reference */
 } atoll_pool_settings;
 
 extern const atoll_pool_ops atoll_worker_ops;
@@ -24,6 +25,9 @@ void atoll_pool_settings_free(atoll_pool_settings *settings);
 
 /* On any thread: whether it is a worker's whose task is to be interrupted. */
 bool atoll_worker_is_asked(void);
+
+/* On any thread: whether it is one that runs what was submitted to this interpreter. */
+bool atoll_worker_is_guest_of(const atoll_entry *entry);
 
 /* On any thread, attached: raises KeyboardInterrupt when this is a worker's thread whose task is to be interrupted.  0 or
  * -1. */

@@ -21,6 +21,7 @@ static _Atomic(uint64_t) cancelled; /* by whoever */
 static _Atomic(uint64_t) delivered;
 static _Atomic(uint64_t) observed;
 static _Atomic(uint64_t) wrong;
+static _Atomic(bool) inside; /* a task of those in a line is being run */
 
 static _Thread_local uint64_t dice;
 
@@ -36,6 +37,9 @@ static void run(void *raw) {
     atoll_task *task;
     dice = (uint64_t)worker->number * 7919 + 17;
     while ((task = atoll_worker_take(worker)) != NULL) {
+        if (worker->pool->line != NULL && atomic_exchange(&inside, true)) {
+            atomic_fetch_add(&wrong, 1);
+        }
         if (roll(4) == 0) {
             sched_yield();
         }
@@ -47,6 +51,9 @@ static void run(void *raw) {
         atomic_fetch_add(&ran, 1);
         atoll_put_u64(&task->result.body, atoll_load_u64(task->call.body.data) + 1);
         task->outcome = ATOLL_OUT_RESULT;
+        if (worker->pool->line != NULL) {
+            atomic_store(&inside, false);
+        }
         atoll_worker_end_task(worker, task);
         if (worker->number % 5 == 4 && roll(500) == 0) {
             break; /* a worker may leave at any time */
@@ -206,4 +213,40 @@ TEST(pool_ends_every_task_once) {
     }
     CHECK_UINT(atomic_load(&pool->refs), 1);
     atoll_pool_release(pool);
+}
+
+TEST(pools_in_one_line_take_turns) {
+    atoll_line line = {0};
+    atoll_pool *pools[SUBMITTERS];
+    pthread_t threads[SUBMITTERS];
+    job jobs[SUBMITTERS];
+    uint64_t before = atomic_load(&ran) + atomic_load(&cancelled);
+    for (int i = 0; i < SUBMITTERS; i++) {
+        pools[i] = atoll_pool_new(1, &ops);
+        pools[i]->line = &line;
+        jobs[i] = (job){pools[i], (uint64_t)i + 1, 0};
+        pthread_create(&threads[i], NULL, use, &jobs[i]);
+    }
+    uint64_t submitted = 0;
+    for (int i = 0; i < SUBMITTERS; i++) {
+        pthread_join(threads[i], NULL);
+        submitted += jobs[i].submitted;
+    }
+    atoll_waiter waiter = {0};
+    atoll_wait_result why;
+    atoll_line_shut(&line);
+    while (!atoll_line_await_end(&line, &waiter, INFINITY, &why)) {
+    }
+    for (int i = 0; i < SUBMITTERS; i++) {
+        atoll_task *late = atoll_task_new(pools[i]);
+        CHECK_UINT(atoll_pool_submit(pools[i], late), ATOLL_POOL_CLOSING);
+        atoll_task_release(late);
+        atoll_pool_shut(pools[i]);
+        while (!atoll_pool_join(pools[i], &waiter, INFINITY, &why)) {
+        }
+        CHECK_UINT(atomic_load(&pools[i]->open), 0);
+        atoll_pool_release(pools[i]);
+    }
+    CHECK_UINT(atomic_load(&ran) + atomic_load(&cancelled) - before, submitted);
+    CHECK_UINT(atomic_load(&wrong), 0);
 }

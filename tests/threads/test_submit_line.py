@@ -1,0 +1,166 @@
+"""Calls that several interpreters submit to one run one at a time, in order, and end before it does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import atoll
+from helpers import PATIENCE, Thread
+
+CALLS = 60
+
+
+def note(queue, name, number):
+    """Put who called, the how manieth time, and how many calls were inside at once so far."""
+    import sys
+    import time
+
+    sys.inside = getattr(sys, "inside", 0) + 1
+    sys.most = max(getattr(sys, "most", 0), sys.inside)
+    time.sleep(0.001)
+    sys.inside -= 1
+    queue.put((name, number, sys.most))
+
+
+def submit_all(interp, queue, name, count):
+    futures = [interp.submit(note, queue, name, number) for number in range(count)]
+    for future in futures:
+        future.result(60)
+
+
+def submit_one(interp, function, *args):
+    """Submit and forget."""
+    interp.submit(function, *args)
+
+
+def submit_and_ask(interp, function, *args):
+    return interp.submit(function, *args).result(60)
+
+
+def wait_for(gate, done):
+    gate.get(timeout=60)
+    done.put("done")
+
+
+def close_by_way_of_main(interp):
+    """Run in interp, as a call that was submitted to it."""
+    import atoll
+
+    def close(interp):
+        try:
+            interp.close()
+        except atoll.InterpreterError as error:
+            return str(error)
+        return "closed"
+
+    return atoll.get_main().call(close, interp)
+
+
+@pytest.fixture
+def others():
+    interps = [atoll.create(), atoll.create()]
+    yield interps
+    for interp in interps:
+        interp.close()
+
+
+class TestOneLine:
+    def test_calls_never_overlap_and_keep_their_order(self, others):
+        queue = atoll.create_queue()
+        with atoll.create() as interp:
+            threads = [Thread(other.call, submit_all, interp, queue, other.id, CALLS) for other in others]
+            submit_all(interp, queue, 0, CALLS)
+            for thread in threads:
+                thread.result()
+            items = [queue.get(timeout=PATIENCE) for _ in range(3 * CALLS)]
+        assert max(most for _, _, most in items) == 1
+        for name in (0, *(other.id for other in others)):
+            assert [number for who, number, _ in items if who == name] == list(range(CALLS))
+
+    def test_one_order_for_all_who_submit(self, others):
+        queue = atoll.create_queue()
+        with atoll.create() as interp:
+            for number in range(30):
+                if number % 3 == 2:
+                    submit_one(interp, note, queue, "main", number)
+                else:
+                    others[number % 3].call(submit_one, interp, note, queue, "other", number)
+            assert [queue.get(timeout=PATIENCE)[1] for _ in range(30)] == list(range(30))
+
+    def test_cancelled_calls_hold_nobody_up(self, others):
+        gate, done = atoll.create_queue(), atoll.create_queue()
+        with atoll.create() as interp:
+            others[0].call(submit_one, interp, wait_for, gate, done)
+            mine = [interp.submit(int, str(number)) for number in range(3)]
+            others[1].call(submit_one, interp, note, done, "other", 1)
+            assert [future.cancel() for future in mine[:2]] == [True, True]
+            assert not mine[2].done()
+            gate.put(None)
+            assert mine[2].result(PATIENCE) == 2
+            assert done.get(timeout=PATIENCE) == "done"
+            assert done.get(timeout=PATIENCE)[0] == "other"
+
+    def test_a_call_that_raises_holds_nobody_up(self, others):
+        with atoll.create() as interp:
+            others[0].call(submit_one, interp, divmod, 1, 0)
+            assert interp.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
+
+    def test_whoever_submits_in_turn_is_served(self, others):
+        with atoll.create() as interp:
+            for number in range(20):
+                assert others[number % 2].call(submit_and_ask, interp, int, str(number)) == number
+                assert interp.submit(abs, -number).result(PATIENCE) == number
+
+
+class TestClose:
+    def test_finishes_what_others_have_submitted(self, others):
+        queue = atoll.create_queue()
+        interp = atoll.create()
+        for other in others:
+            for number in range(5):
+                other.call(submit_one, interp, note, queue, other.id, number)
+        interp.close()
+        assert queue.qsize() == 10
+        with pytest.raises(atoll.ExecutionFailed, match="InterpreterNotFoundError"):
+            others[0].call(submit_one, interp, note, queue, "late", 0)
+
+    def test_nobody_submits_while_it_is_closed(self, others):
+        gate, done = atoll.create_queue(), atoll.create_queue()
+        interp = atoll.create()
+        others[0].call(submit_one, interp, wait_for, gate, done)
+        others[1].call(submit_and_ask, others[0], int, "1")
+        closing = Thread(interp.close)
+        with pytest.raises(atoll.InterpreterError, match="it is being closed"):
+            for _ in range(100_000):
+                others[1].call(submit_one, interp, int, "1")
+                interp.submit(int, "1").cancel()
+        gate.put(None)
+        closing.result()
+        assert done.qsize() == 1  # by one that is gone
+
+    def test_a_close_that_is_refused_leaves_the_line_open(self):
+        inside, go = threading.Event(), atoll.create_queue()
+
+        def hold():
+            inside.set()
+            interp.call(wait_for, go, done)
+
+        done = atoll.create_queue()
+        interp = atoll.create()
+        holder = Thread(hold)
+        assert inside.wait(PATIENCE)
+        while not interp.is_running():
+            pass
+        with pytest.raises(atoll.InterpreterError, match="already running"):
+            interp.close()
+        assert interp.submit(int, "5").result(PATIENCE) == 5
+        go.put(None)
+        holder.result()
+        interp.close()
+
+    def test_a_call_cannot_close_the_interpreter_it_runs_in(self):
+        with atoll.create() as interp:
+            assert "already running" in interp.submit(close_by_way_of_main, interp).result(PATIENCE)
+            assert interp.submit(int, "3").result(PATIENCE) == 3
