@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-builtin bench conformance mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
+.PHONY: help run test test-builtin test-old-wheel bench conformance mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -28,6 +28,9 @@ test: ## C tests, pytest on every Python that can be had, CPython's own tests on
 
 test-builtin: ## what loads modules, in Pythons that have all modules of the standard library built in
 	@$(RUN_TESTS) --suites builtin --py $(or $(PY),$$(tools/pythons versions)) $(if $(ARGS),-- $(ARGS))
+
+test-old-wheel: ## what depends on CPython's insides, with an Atoll that was built with another patch release
+	@$(RUN_TESTS) --suites old-wheel --py $(or $(PY),$$(tools/pythons variants)) $(if $(ARGS),-- $(ARGS))
 
 bench: ## Atoll against the standard library, threads and processes, on 3.14 and 3.15 (or PY=)
 	@for py in $(or $(PY),3.14 3.15); do \
@@ -70,8 +73,8 @@ format: ## rewrites the sources as the formatters want them, and the source list
 sources: ## rewrites the source lists of the meson.build files: after adding or removing a file
 	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/sources.py --write
 
-check: ## everything that CI runs: lint, asan, tsan, test, test-builtin
-	@$(RUN_TESTS) --suites lint asan tsan c pytest builtin conformance $(WITH_PY)
+check: ## everything that CI runs: lint, asan, tsan, test, test-builtin, test-old-wheel
+	@$(RUN_TESTS) --suites lint asan tsan c pytest builtin old-wheel conformance $(WITH_PY)
 
 clean: ## removes build directories and caches, keeps environments and Pythons
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

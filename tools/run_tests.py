@@ -1,12 +1,13 @@
 """Run test suites on each supported Python and add up what they say.
 
-    run_tests.py [--suites pytest builtin c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
+    run_tests.py [--suites pytest builtin old-wheel c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
 
 Each suite runs as its own process: pytest, builtin and conformance once for each Python, in the environment that
 tools/env makes, as many Pythons at once as there are processors, the others once. builtin are some of pytest's
-tests in a Python with all modules built in. A suite that crashes, hangs or cannot be built counts as one failure.
-A Python that cannot be had is named in the summary; it is a failure when it was asked for with ``--py`` or when
-``CI`` is set, where all of them must be covered.
+tests in a Python with all modules built in, old-wheel some of them with an Atoll that another build of the same
+version has made (another patch release, linked otherwise), as users of a wheel have it. A suite that crashes, hangs
+or cannot be built counts as one failure. A Python that cannot be had is named in the summary; it is a failure when
+it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
 
 After the table comes each test that failed, by name, or how the output of a suite ended that says no more than
 that it did. The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
@@ -41,9 +42,17 @@ ONCE = {
     "asan": ["tools/ctests", "asan"],
     "tsan": ["tools/ctests", "tsan"],
 }
-SUITES = [*ONCE, "pytest", "builtin", "conformance"]
+BY_PYTHON = ["pytest", "builtin", "old-wheel", "conformance"]
+SUITES = [*ONCE, *BY_PYTHON]
 # What is also tested in a Python that has all modules built in.
 BUILTIN_TESTS = ["tests/lifecycle/test_quirks.py", "tests/unit/test_call.py", "tests/unit/test_codec.py"]
+# What is also tested with an Atoll that was built with another Python of the same version.
+OLD_WHEEL_TESTS = [
+    "tests/lifecycle/test_quirks.py",
+    "tests/lifecycle/test_builtin.py",
+    "tests/lifecycle/test_extensions_close.py",
+    "tests/unit/test_call.py",
+]
 # For one suite on one Python; only a hang that the suite itself does not notice lasts so long.
 SUITE_SECONDS = 1800
 
@@ -175,11 +184,39 @@ def has_test_suite(python: Path) -> bool:
     return subprocess.run([python, "-c", source], capture_output=True, check=False).returncode == 0
 
 
+def ask(python: Path, source: str, variables: dict[str, str] | None = None) -> str:
+    """What a program prints, from elsewhere than the checkout."""
+    environ = {**os.environ, **(variables or {})}
+    command = [python, "-c", source]
+    return subprocess.run(
+        command, cwd=python.parent, env=environ, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+def run_old_wheel(variant: str, required: bool, arguments: list[str], mark: str) -> Row:
+    """Run tests on a variant X.Y-NAME with the Atoll of .venv/X.Y, which another build of that version has made."""
+    name = f"old-wheel {variant}"
+    version = variant.split("-")[0]
+    trouble = make_environment(version)
+    if trouble is not None:
+        failed = required or trouble != "cannot be had"
+        return Row(name, failed=int(failed), note=f"Python {version} {trouble}")
+    builder, python = (ROOT / ".venv" / which / "bin" / "python" for which in (version, variant))
+    packages = ask(builder, "import sysconfig; print(sysconfig.get_path('platlib'))")
+    loaded = ask(python, "import atoll._atoll as a; print(a.__file__)", {"PYTHONPATH": packages})
+    if not loaded.startswith(packages):
+        return Row(name, failed=1, note=f"imports {loaded}, not what is in {packages}")
+    tests = [str(python), "-m", "pytest", "-q", *OLD_WHEEL_TESTS, *arguments]
+    row = run_suite(name, ["env", f"PYTHONPATH={packages}", *tests], mark)
+    built, on = (ask(which, "import sys; print(sys.version.split()[0])") for which in (builder, python))
+    row.note = row.note or f"built with {built}, run on {on}"
+    return row
+
+
 def run_on(version: str, suites: list[str], required: bool, arguments: list[str], mark: str) -> list[Row]:
     """Run the suites that need a Python on this one, and mark their output."""
-    names = [name for name in ("pytest", "builtin", "conformance") if name in suites]
-    if version in VARIANTS:  # which is what it is for
-        names = [name for name in names if name == "pytest"]
+    here = {"pytest", "old-wheel"} if version in VARIANTS else set(BY_PYTHON) - {"old-wheel"}
+    names = [name for name in BY_PYTHON if name in suites and name in here]
     # concurrent.interpreters, and with it CPython's tests of it, came with 3.14.
     if "conformance" in names and version in {"3.12", "3.13"}:
         names.remove("conformance")
@@ -200,6 +237,8 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
             host = [str(python), "tests/builtin_host.py", "all"]
             tests = [str(python), "-m", "pytest", "-q", *BUILTIN_TESTS, *arguments]
             rows.append(run_suite(f"builtin {version}", [*host, *tests], mark))
+        elif name == "old-wheel":
+            rows.append(run_old_wheel(version, required, arguments, mark))
         elif not has_test_suite(python):
             note = "this Python came without CPython's tests"
             rows.append(Row(f"conformance {version}", failed=int(required), note=note))
@@ -210,10 +249,10 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
 
 def print_summary(rows: list[Row]) -> int:
     """Print the table, what failed and the totals; the exit status."""
-    print(f"\n{'':<20}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    print(f"\n{'':<24}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for row in rows:
         print(
-            f"{row.name:<20}{row.passed:>8}{row.failed:>8}{row.skipped:>9}{row.seconds:>9.1f}  {row.note}".rstrip()
+            f"{row.name:<24}{row.passed:>8}{row.failed:>8}{row.skipped:>9}{row.seconds:>9.1f}  {row.note}".rstrip()
         )
     for row in rows:
         if row.failures:
@@ -245,7 +284,7 @@ def main() -> int:
     rows = [run_suite(name, ONCE[name]) for name in options.suites if name in ONCE]
     required = bool(options.py) or bool(os.environ.get("CI"))
     versions = options.py or pythons
-    if {"pytest", "builtin", "conformance"} & set(options.suites):
+    if set(BY_PYTHON) & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
     # Nothing in the tests depends on how fast they are, and much of them waits for child processes.

@@ -4,7 +4,8 @@
  *
  *   too much    In another interpreter than main the slots of a type are inherited already when its dict is filled, and each looks like
  *               a slot of its own (gh-117482).  Before 3.12.3 all of them get a method, 2,000 in all, so that int has a __str__ of
- *               its own there and enums are formatted in another way; some of 3.13 still give __init__.
+ *               its own there and enums are formatted in another way; some of 3.13 still give __init__, also to the types of a
+ *               built-in _datetime, which are readied when that is imported.
  *   too little  In all versions exceptions lack a __new__ of their own, for the reverse reason.  Before 3.14 constants that are
  *               entered by hand are entered in main only: Token.MISSING.
  *
@@ -324,4 +325,31 @@ int atoll_builtin_types_settle(void) {
     Py_XDECREF(removed);
     Py_XDECREF(strings);
     return rc;
+}
+
+/* ---- types that a built-in module brings later ---- */
+
+/* 0, or -1.  Nothing has looked the methods up yet. */
+static int take_inherited(PyTypeObject *type) {
+    PyObject *dict = has_dicts(type) ? PyType_GetDict(type) : NULL;
+    PyObject *init = dict != NULL ? PyDict_GetItemString(dict, "__init__") : NULL; /* borrowed */
+    bool is_inherited = init != NULL && Py_IS_TYPE(init, &PyWrapperDescr_Type) &&
+                        ((PyWrapperDescrObject *)init)->d_wrapped == (void *)PyBaseObject_Type.tp_init;
+    int rc = is_inherited ? PyDict_DelItemString(dict, "__init__") : 0;
+    Py_XDECREF(dict);
+    return rc;
+}
+
+int atoll_builtin_types_added(PyObject *module) {
+    PyObject *members = PyModule_GetDict(module); /* borrowed */
+    PyObject *key;
+    PyObject *value;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(members, &at, &key, &value)) {
+        if (PyType_Check(value) && take_inherited((PyTypeObject *)value) < 0) {
+            return -1;
+        }
+    }
+    (void)PyType_ClearCache();
+    return 0;
 }

@@ -16,4 +16,8 @@ int atoll_builtin_types_compare(void);
  * -1 with an exception. */
 int atoll_builtin_types_settle(void);
 
+/* Does the same for the static types of a module that CPython readies only when it is imported, and has executed.  0, or -1
+ * with an exception. */
+int atoll_builtin_types_added(PyObject *module);
+
 #endif

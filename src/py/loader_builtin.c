@@ -24,6 +24,7 @@
  * The thread state of an interpreter that Atoll has made is attached everywhere.
  */
 #include "py/builtin_datetime.h"
+#include "py/builtin_types.h"
 #include "py/loader_internal.h"
 
 static const char *const admitted[] = {"_suggestions", "faulthandler", "_tracemalloc", "builtins", "sys",
@@ -157,6 +158,18 @@ static PyObject *create_unchecked(PyObject *original, PyObject *args) {
 
 /* ---- _imp.create_builtin(spec) ---- */
 
+/* The module, whose types are then main's in what they have, or NULL.  CPython executes no module that has its state. */
+static PyObject *finish_datetime(PyObject *module) {
+#if ATOLL_DATETIME_NEEDS_MAIN && !ATOLL_DATETIME_IS_STATIC
+    PyModuleDef *definition = module != NULL ? PyModule_GetDef(module) : NULL;
+    if (definition != NULL && PyModule_GetState(module) == NULL &&
+        (PyModule_ExecDef(module, definition) < 0 || atoll_builtin_types_added(module) < 0)) {
+        Py_CLEAR(module);
+    }
+#endif
+    return module;
+}
+
 static PyObject *create(PyObject *name, PyObject *spec, PyObject *original, PyObject *args, bool isolate) {
     PyObject *module = NULL;
     int made = 0;
@@ -171,12 +184,18 @@ static PyObject *create(PyObject *name, PyObject *spec, PyObject *original, PyOb
         made = ask(name, &module);
     } else if (is_asked(name) || !is_standard(name)) {
         made = let_main_import(name);
-        return made == 0 ? PyObject_Call(original, args, NULL) : NULL;
+        if (made == 0) {
+            module = PyObject_Call(original, args, NULL);
+            made = 1;
+        }
     }
     if (made == 0) {
         made = create_directly(name, spec, &module);
     }
-    return made == 0 ? PyObject_Call(original, args, NULL) : module;
+    if (made == 0) {
+        module = PyObject_Call(original, args, NULL);
+    }
+    return is_datetime ? finish_datetime(module) : module;
 }
 
 PyObject *atoll_create_builtin(PyObject *self, PyObject *args, PyObject **name) {
