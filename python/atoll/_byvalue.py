@@ -132,11 +132,22 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
     for name in ("__dataclass_fields__", "__dataclass_params__"):
         if name in attributes:
             definition[name] = attributes.pop(name)
+    registered = _registered(cls)
+    if registered:
+        definition["_abc_impl"] = registered
     bases = cls.__bases__
     skeleton = (
         kind, type(cls), cls.__name__, cls.__qualname__, cls.__module__, bases, body, extra, _is_bound(cls),
     )  # fmt: skip
     return skeleton, definition, attributes
+
+
+def _registered(cls: type) -> list[type]:
+    """What was given to ``cls.register()``, when cls is an abstract class."""
+    abc: Any = sys.modules.get("abc")
+    if abc is None or not isinstance(cls, abc.ABCMeta) or "_abc_impl" not in cls.__dict__:
+        return []
+    return [one for reference in abc._get_dump(cls)[0] if (one := reference()) is not None]
 
 
 def _is_bound(cls: type) -> bool:
@@ -174,15 +185,71 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
             namespace[key] = value
         cls = meta.__new__(meta, name, bases, namespace, boundary=boundary)
     else:
-        cls = meta(name, bases, {"__module__": module, "__qualname__": qualname, **body})
+        cls = _new(meta, name, bases, {"__module__": module, "__qualname__": qualname, **body})
     type.__setattr__(cls, "__qualname__", qualname)  # its metaclass may forbid it
     return cls
+
+
+def _new(meta: Any, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    """A class as ``type`` makes it, without its metaclass's code.
+
+    What that made of the definition is in the attributes; here it would see a class that has none yet, and not what
+    the definition gave beside its bases.
+    """
+    cls: type
+    try:
+        cls = type.__new__(meta, name, bases, namespace)
+    except TypeError as error:
+        if "is not safe" in str(error):  # a metaclass of C, with more in its classes than type's have
+            made: type = meta(name, bases, namespace)
+            return made
+        cls = _new_quietly(meta, name, bases, namespace, error)
+    abc = sys.modules.get("abc")
+    if abc is not None and issubclass(meta, abc.ABCMeta):
+        abc._abc_init(cls)
+    return cls
+
+
+def _new_quietly(
+    meta: Any, name: str, bases: tuple[type, ...], namespace: dict[str, Any], error: TypeError
+) -> type:
+    """A class whose bases have an ``__init_subclass__`` that wants what the definition gave it: it is not called.
+
+    Raises:
+        TypeError: error itself, when it had another reason.
+    """
+
+    class Quiet:
+        def __init_subclass__(cls) -> None:
+            pass
+
+    class QuietWithSlots:
+        __slots__ = ()
+
+        def __init_subclass__(cls) -> None:
+            pass
+
+    for first in (
+        Quiet,
+        QuietWithSlots,
+    ):  # one has the layout of what has a __dict__, the other of what has none
+        try:
+            cls: type = type.__new__(meta, name, (first, *bases), namespace)
+            type.__dict__["__bases__"].__set__(cls, bases)
+        except TypeError:
+            continue
+        return cls
+    raise error
 
 
 def fill_class(cls: type, attributes: dict[str, Any]) -> type:
     """Gives a new class the attributes that `describe_class` took from the old one."""
     for name, value in attributes.items():
         if name == "__doc__" and value is None and cls.__doc__ is None:
+            continue
+        if name == "_abc_impl":
+            for registered in value:
+                cls.register(registered)  # type: ignore[attr-defined]
             continue
         type.__setattr__(cls, name, value)
     abc = sys.modules.get("abc")
@@ -274,7 +341,7 @@ def which_module(obj: object, name: str) -> str:
 
 
 def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
-    """A reduction for a context, a context variable, or an instance of a class of dataclasses or _pydatetime.
+    """A reduction for a context, a context variable, or an instance of a class of dataclasses, weakref or _pydatetime.
 
     None stands for the usual one.
 
@@ -287,6 +354,14 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
         from . import _variables
 
         return _variables.reduce(obj)
+    if type(obj).__module__ in ("weakref", "_weakrefset"):
+        import weakref
+
+        if type(obj) is weakref.WeakSet:
+            return weakref.WeakSet, (list(obj),)
+        if type(obj) in (weakref.WeakKeyDictionary, weakref.WeakValueDictionary):
+            return type(obj), (dict(obj),)  # type: ignore[call-overload]
+        return None
     if type(obj).__module__ == "_pydatetime":
         if type(obj).__name__ == "timezone":
             return type(obj), obj.__getinitargs__()  # type: ignore[attr-defined]
@@ -300,6 +375,31 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
             if value is obj:
                 return rebuild_attribute, ("dataclasses", name)
     return None
+
+
+def reduce_refused(obj: object) -> tuple[Any, ...] | None:
+    """A reduction for what pickle refuses, or None.
+
+    The standard streams of the process are the receiver's there: functions have them as defaults of their parameters.
+    """
+    for name in ("__stdin__", "__stdout__", "__stderr__"):
+        if obj is getattr(sys, name, None):
+            return rebuild_attribute, ("sys", name)
+    if type(obj) is types.MappingProxyType:
+        import gc
+
+        return rebuild_proxy, tuple(gc.get_referents(obj))
+    if type(obj).__module__ == "_struct":
+        import struct
+
+        if type(obj) is struct.Struct:
+            return struct.Struct, (obj.format,)
+    return None
+
+
+def rebuild_proxy(mapping: Any) -> types.MappingProxyType[Any, Any]:
+    """A proxy of a received mapping."""
+    return types.MappingProxyType(mapping)
 
 
 def reduce_method(method: types.MethodType) -> tuple[Any, ...]:
@@ -340,18 +440,9 @@ def reduce_named(obj: object) -> tuple[Any, ...] | None:
         parameters = obj.cache_parameters()
         state = {k: v for k, v in vars(obj).items() if k not in ("__wrapped__", "cache_parameters")}
         return rebuild_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), state
-    import typing
+    from . import _type_names
 
-    if isinstance(obj, typing.TypeVar):
-        return rebuild_type_variable, (
-            obj.__name__,
-            obj.__constraints__,
-            obj.__bound__,
-            obj.__covariant__,
-            obj.__contravariant__,
-            obj.__module__,
-        )
-    return None
+    return _type_names.reduce(obj)
 
 
 def rebuild_lru_cache(function: Any, maxsize: int | None, typed: bool) -> object:
@@ -359,15 +450,3 @@ def rebuild_lru_cache(function: Any, maxsize: int | None, typed: bool) -> object
     import functools
 
     return functools.lru_cache(maxsize, typed)(function)
-
-
-def rebuild_type_variable(
-    name: str, constraints: tuple[Any, ...], bound: Any, covariant: bool, contravariant: bool, module: str
-) -> object:
-    """A TypeVar of another interpreter's ``__main__``."""
-    import typing
-
-    make: Any = typing.TypeVar
-    variable = make(name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant)
-    variable.__module__ = module
-    return variable

@@ -41,6 +41,27 @@ uint64_t atoll_code_seal(const uint8_t *data, size_t size) {
 /* Calls use(name, arg) for each global name of code and of the code in it; stops at the first nonzero. */
 typedef int (*use_name)(PyObject *name, bool nested, void *arg);
 
+/* Whether an instruction loads a number other than 0: before a list of names and IMPORT_NAME, how many packages up. */
+static bool loads_a_level(PyCodeObject *code, uint8_t opcode, uint64_t oparg) {
+    if (opcode == LOAD_CONST && oparg < (uint64_t)PyTuple_GET_SIZE(code->co_consts)) {
+        PyObject *constant = PyTuple_GET_ITEM(code->co_consts, (Py_ssize_t)oparg);
+        return PyLong_CheckExact(constant) && PyObject_IsTrue(constant);
+    }
+#ifdef LOAD_SMALL_INT
+    return opcode == LOAD_SMALL_INT && oparg != 0;
+#else
+    return false;
+#endif
+}
+
+/* An import that begins with dots reads the package of the globals. */
+static int use_package(bool nested, use_name use, void *arg) {
+    PyObject *name = PyUnicode_FromString("__package__");
+    int rc = name != NULL ? use(name, nested, arg) : -1;
+    Py_XDECREF(name);
+    return rc;
+}
+
 static int walk_own(PyCodeObject *code, bool nested, use_name use, void *arg) {
     Py_ssize_t nnames = PyTuple_GET_SIZE(code->co_names);
     if (nnames == 0) {
@@ -53,6 +74,7 @@ static int walk_own(PyCodeObject *code, bool nested, use_name use, void *arg) {
     const uint8_t *at = (const uint8_t *)PyBytes_AS_STRING(bytes);
     Py_ssize_t size = PyBytes_GET_SIZE(bytes);
     uint64_t oparg = 0;
+    bool levels[2] = {false, false}; /* of the instruction before, and of that before it */
     int rc = 0;
     for (Py_ssize_t i = 0; i + 1 < size && rc == 0; i += 2) {
         oparg = oparg << 8 | at[i + 1];
@@ -69,11 +91,16 @@ static int walk_own(PyCodeObject *code, bool nested, use_name use, void *arg) {
         case LOAD_FROM_DICT_OR_GLOBALS:
             index = oparg;
             break;
+        case IMPORT_NAME:
+            rc = levels[1] ? use_package(nested, use, arg) : 0;
+            break;
         default:
             break;
         }
+        levels[1] = levels[0];
+        levels[0] = loads_a_level(code, at[i], oparg);
         oparg = 0;
-        if (index < (uint64_t)nnames) {
+        if (rc == 0 && index < (uint64_t)nnames) {
             rc = use(PyTuple_GET_ITEM(code->co_names, (Py_ssize_t)index), nested, arg);
         }
     }

@@ -439,8 +439,16 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
                    PyErr_GivenExceptionMatches(why, PyExc_AttributeError) ||
                    strcmp(Py_TYPE(why)->tp_name, "_pickle.PicklingError") == 0;
     PyObject *byvalue = refusal ? atoll_codec_byvalue(codec) : NULL;
+    PyObject *value = byvalue != NULL ? PyObject_CallMethod(byvalue, "reduce_refused", "(O)", obj) : NULL;
+    if (value != NULL && value != Py_None) {
+        Py_XDECREF(why);
+        int done = atoll_encode_reduction(enc, obj, value);
+        Py_DECREF(value);
+        return done;
+    }
     PyObject *bytes =
-        byvalue != NULL ? PyObject_CallMethod(byvalue, "dump_with_cloudpickle", "(O)", obj) : NULL;
+        value != NULL ? PyObject_CallMethod(byvalue, "dump_with_cloudpickle", "(O)", obj) : NULL;
+    Py_XDECREF(value);
     if (bytes == NULL || !PyBytes_Check(bytes)) {
         Py_XDECREF(bytes);
         if (PyErr_Occurred() && atoll_passes_through(codec)) {

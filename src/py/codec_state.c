@@ -373,6 +373,8 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? find_in_type(type, codec->names[N_MODULE]) : NULL;
     if (module != NULL && PyUnicode_CheckExact(module) &&
         (PyUnicode_CompareWithASCIIString(module, "dataclasses") == 0 ||
+         PyUnicode_CompareWithASCIIString(module, "weakref") == 0 ||
+         PyUnicode_CompareWithASCIIString(module, "_weakrefset") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "_pydatetime") == 0)) {
         *kind = KIND_SPECIAL;
         return 0;

@@ -23,6 +23,18 @@ int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
     return atoll_memo_add(enc, obj);
 }
 
+/* Whether it is a class that crosses by value: what it is filled with may be made before its attributes are there. */
+static bool is_filled_late(atoll_encoder *enc, PyObject *owner) {
+    if (!PyType_Check(owner) || (((PyTypeObject *)owner)->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0) {
+        return false;
+    }
+    PyObject *dict = PyType_GetDict((PyTypeObject *)owner);
+    PyObject *name = dict != NULL ? PyDict_GetItemWithError(dict, enc->codec->names[N_MODULE]) : NULL;
+    bool late = name != NULL && atoll_is_main_name(enc->codec, name);
+    Py_XDECREF(dict);
+    return late;
+}
+
 /* pickle says getattr(self, name), which leads elsewhere when the function's name is not the one it has in the class: a lambda,
  * a private method. */
 int atoll_encode_method(atoll_encoder *enc, PyObject *obj) {
@@ -39,7 +51,7 @@ int atoll_encode_method(atoll_encoder *enc, PyObject *obj) {
         }
         PyErr_Clear();
     }
-    if (there) {
+    if (there && !is_filled_late(enc, PyMethod_GET_SELF(obj))) {
         return atoll_encode_reduced(enc, obj);
     }
     PyObject *byvalue = atoll_codec_byvalue(enc->codec);

@@ -6,20 +6,7 @@ import sys
 
 import pytest
 
-from helpers import run_python
-
-PRELUDE = """
-import abc, collections, contextlib, dataclasses, enum, functools, sys, threading, typing
-sys.modules["cloudpickle"] = None
-import atoll
-from atoll import NotShareableError
-from helpers import identity
-interp = atoll.create()
-interp.exec(f"import sys; sys.path.insert(0, {str(sys.path[-1])!r})")
-call = interp.call
-
-def back(x): return call(identity, x)
-"""
+from byvalue_helpers import check_script
 
 SCRIPTS = {
     "a metaclass that forbids changes": """
@@ -31,17 +18,21 @@ SCRIPTS = {
         assert call(Frozen().get) == 1
         assert back(Frozen) is Frozen
         """,
-    "a module that came later": """
-        import importlib, os, tempfile
+    "a package that came later": """
+        import importlib, tempfile
         with tempfile.TemporaryDirectory() as folder:
             sys.path.append(folder)
             before = None
             for name in ("byvalue_first", "byvalue_second"):
-                with open(os.path.join(folder, name + ".py"), "w") as file: file.write("def get(): return __name__\\n")
+                os.mkdir(os.path.join(folder, name))
+                for file, text in ("__init__", "WHO = __name__"), ("part", "def get(): from . import WHO; return WHO"):
+                    with open(os.path.join(folder, name, file + ".py"), "w") as opened: opened.write(text)
                 before = before or os.stat(folder)
                 os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))  # what importlib goes by
                 importlib.invalidate_caches()
-                assert call(importlib.import_module(name).get) == name
+                part = importlib.import_module(name + ".part")
+                assert call(part.get) == name
+                assert call(lambda: name in sys.modules), "not imported as its package's"
         """,
     "recursion": """
         def fact(n): return 1 if n < 2 else n * fact(n - 1)
@@ -349,13 +340,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script(name):
-    import textwrap
-
-    source = PRELUDE + textwrap.dedent(SCRIPTS[name]) + "\ninterp.close()\nprint('done')\n"
-    ended = run_python(source, "-X", "dev")
-    assert ended.stdout == "done\n", ended.stderr
-    assert ended.returncode == 0
-    assert "Traceback" not in ended.stderr
+    check_script(SCRIPTS[name])
 
 
 def test_script_in_a_file(tmp_path):

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
 
-from helpers import run_python
+from byvalue_helpers import PRELUDE, check_script
 
-PRELUDE = """
-import gc, os, sys, types
-sys.modules["cloudpickle"] = None
-import atoll
-from helpers import identity
-interp = atoll.create()
-interp.exec(f"import sys; sys.path.insert(0, {str(sys.path[-1])!r})")
-call = interp.call
-
-def back(x): return call(identity, x)
-
+OWN = """
 def namespace(source, **names):
     names["__name__"] = "__main__"
     exec(source, names)
@@ -268,8 +256,4 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script(name):
-    source = PRELUDE + textwrap.dedent(SCRIPTS[name]) + "\ninterp.close()\nprint('done')\n"
-    ended = run_python(source, "-X", "dev")
-    assert ended.stdout == "done\n", ended.stderr
-    assert ended.returncode == 0
-    assert "Traceback" not in ended.stderr
+    check_script(SCRIPTS[name], PRELUDE + OWN)

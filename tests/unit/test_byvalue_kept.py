@@ -6,12 +6,9 @@ import textwrap
 
 import pytest
 
-from helpers import run_python
+from byvalue_helpers import PRELUDE, check_script
 
-PRELUDE = """
-import abc, dataclasses, enum, functools, gc, os, sys, types, weakref
-sys.modules["cloudpickle"] = None
-import atoll
+OWN = """
 from atoll import _atoll
 def fresh(f, *args):
     with atoll.create() as interp:
@@ -98,7 +95,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_class_is_sent_anew(name):
     body, change = CHANGES[name]
-    source = PRELUDE + "def helper(): return 1\ndef C_f(self): return type(self).__dict__['f']\ndef make():\n"
+    source = "def helper(): return 1\ndef C_f(self): return type(self).__dict__['f']\ndef make():\n"
     names = "n = g = acc = deco = change = None\n" if "nonlocal" in body and "deco" not in body else ""
     if names:  # the body's own names are those of the function around it
         source += textwrap.indent(body, "    ") + "\n    class C: pass\n    C.f = f\n    return C, change\n"
@@ -121,8 +118,7 @@ def test_a_changed_class_is_sent_anew(name):
         assert fresh(run, C()) == run(C())
         """
     )
-    ended = run_python(source + "print('done')\n", "-X", "dev")
-    assert (ended.stdout, ended.returncode) == ("done\n", 0), ended.stderr
+    check_script(source, PRELUDE + OWN)
 
 
 SCRIPTS = {
@@ -345,8 +341,4 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script(name):
-    source = PRELUDE + textwrap.dedent(SCRIPTS[name]) + "\nprint('done')\n"
-    ended = run_python(source, "-X", "dev")
-    assert ended.stdout == "done\n", ended.stderr
-    assert ended.returncode == 0
-    assert "Traceback" not in ended.stderr
+    check_script(SCRIPTS[name], PRELUDE + OWN)

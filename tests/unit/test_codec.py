@@ -9,7 +9,6 @@ import itertools
 import operator
 import sys
 import threading
-import types
 
 import pytest
 
@@ -317,5 +316,5 @@ class TestRefusals:
         assert "__reduce__" in str(self.refused(Wrong()))
 
     def test_generator_file_and_frame(self):
-        for obj in ((i for i in ()), sys.stdout, sys._getframe(), types.MappingProxyType({})):
+        for obj in ((i for i in ()), sys.stdout, sys._getframe(), vars(Plain)):
             self.refused(obj)

@@ -1,0 +1,88 @@
+"""How type variables, ``NewType``s and ``type`` aliases of ``__main__`` cross.
+
+They are compared by identity. Each has a key that is unique in the process, and each interpreter at most one object for
+it, as long as that is alive.
+Aliases are made anew each time: CPython has no weak references to them.
+Called by ``atoll._byvalue`` and by what it sends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import typing
+import weakref
+from typing import Any
+
+from . import _atoll
+
+_Key = tuple[int, int]  # the interpreter's id, and a number there
+
+_lock = threading.RLock()  # what the garbage collector runs meanwhile may send one, too
+_numbers = itertools.count(1)
+_keys: weakref.WeakKeyDictionary[Any, _Key] = weakref.WeakKeyDictionary()
+_objects: weakref.WeakValueDictionary[_Key, Any] = weakref.WeakValueDictionary()
+
+
+def _key_of(obj: Any) -> _Key:
+    with _lock:
+        key = _keys.get(obj)
+        if key is None:
+            key = _keys[obj] = (_atoll.get_current().id, next(_numbers))
+            _objects[key] = obj
+        return key
+
+
+def reduce(obj: Any) -> tuple[Any, ...] | None:
+    """Return the reduction of such an object, None for any other."""
+    options: dict[str, Any] = {}
+    if isinstance(obj, typing.TypeAliasType):
+        options = {"type_params": obj.__type_params__}
+        if sys.version_info >= (3, 15):
+            options["qualname"] = obj.__qualname__
+        return rebuild_alias, (obj.__name__, obj.__value__, options, obj.__module__)
+    arguments: tuple[Any, ...]
+    if isinstance(obj, typing.NewType):
+        arguments = (obj.__name__, obj.__supertype__)
+    elif isinstance(obj, (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)):
+        arguments = (obj.__name__, *getattr(obj, "__constraints__", ()))
+        for name in ("bound", "covariant", "contravariant", "infer_variance"):
+            value = getattr(obj, f"__{name}__", None)
+            if value:
+                options[name] = value
+    else:
+        return None
+    if sys.version_info >= (3, 13) and not isinstance(obj, typing.NewType) and obj.has_default():
+        options["default"] = obj.__default__
+    qualname = getattr(obj, "__qualname__", None)
+    return rebuild, (_key_of(obj), type(obj), arguments, options, obj.__module__, qualname)
+
+
+def rebuild(
+    key: _Key,
+    kind: Any,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    module: str,
+    qualname: str | None,
+) -> Any:
+    """Return this interpreter's object for a key."""
+    with _lock:
+        known = _objects.get(key)
+        if known is None:
+            known = kind(*arguments, **options)
+            known.__module__ = module
+            if qualname is not None:
+                known.__qualname__ = qualname
+            _keys[known] = key
+            _objects[key] = known
+        return known
+
+
+def rebuild_alias(name: str, value: Any, options: dict[str, Any], module: str) -> typing.TypeAliasType:
+    """Return an alias of another interpreter's ``__main__``."""
+    # It takes its module from the code that makes it.
+    make: Any = eval("lambda kind, name, value, options: kind(name, value, **options)", {"__name__": module})
+    alias: typing.TypeAliasType = make(typing.TypeAliasType, name, value, options)
+    return alias
