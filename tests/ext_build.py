@@ -118,6 +118,7 @@ EXTENSIONS = [
             "ext_refuses.c",
             "ext_several.c",
             "ext_shares_gil.c",
+            "ext_signals.c",
             "ext_single.c",
             "ext_single_state.c",
             "ext_slotless.c",

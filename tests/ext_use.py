@@ -46,6 +46,7 @@ ISOLATED = [
     "ext_pending",
     "ext_refuses",
     "ext_shares_gil",
+    "ext_signals",
     "ext_single",
     "ext_single_state",
     "ext_slotless",

@@ -18,6 +18,7 @@ LAYERS = {
     "src/core": "core_sources",
     "src/py": "py_sources",
     "src/module": "module_sources",
+    "src/shim": "shim_sources",
 }
 
 

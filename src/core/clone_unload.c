@@ -10,6 +10,7 @@
  *                                       The C library has them on its list under one handle, the shim's
  *   destructors of the libraries        each clone's, dependents before what they need, last loaded first
  *   what those two left                 functions that were registered meanwhile
+ *   signal handlers                     what was there before is there again (clone_signals.c)
  *   threads                             those that clones have started end where they wait (native_threads.c)
  *   keys for thread-specific data       are there for all of these; now they are deleted, and their destructors do not
  *                                       run, as they do not in a process that ends
@@ -92,7 +93,9 @@ static const char *reason_to_keep(const atoll_clones *set) {
     if (!atoll_natives_threads_wait(set->natives, SETTLE)) {
         return threads_are_alive;
     }
-    return has_signal_handler(set) ? "one of them has installed a signal handler" : NULL;
+    return has_signal_handler(set) || atomic_load(&set->is_kept)
+               ? "one of them has installed a signal handler"
+               : NULL;
 }
 
 static void finish(const atoll_clones *set) {
@@ -147,7 +150,7 @@ bool atoll_clones_unload(atoll_clones *set) {
     }
     if (why == NULL) {
         destroy(set);
-        why = reason_to_keep(set);
+        why = !atoll_clone_signals_end(set) ? "a signal handler of theirs is running" : reason_to_keep(set);
     }
     if (why == NULL && !atoll_natives_end(set->natives)) {
         why = atomic_load(&set->natives->threads) != 0

@@ -75,6 +75,7 @@ typedef struct {
     size_t room;
     atoll_original *originals;
     size_t noriginals;
+    _Atomic(bool) is_kept; /* a signal handler of theirs may be known to anybody */
     uint8_t
         calls_back;  /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
     bool uses_plain; /* one of them needs a library that is not cloned and may keep what it is given */
@@ -122,6 +123,16 @@ void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol
 void atoll_clone_free(atoll_clone *clone);
 /* Frees what a set has whose clones are gone. */
 void atoll_clones_free(atoll_clones *set);
+
+/* ---- clone_signals.c ---- */
+
+/* As sigaction(), for code of a clone.  From a signal handler, too, as long as that does not interrupt the set's owner. */
+int atoll_clone_signal_action(atoll_clones *set, int number, const struct sigaction *action,
+                              struct sigaction *old);
+/* Takes away what handlers the clones have installed.  false: one runs, and does not come to its end. */
+bool atoll_clone_signals_end(const atoll_clones *set);
+/* Holds the lock of the table of handlers while the process is forked. */
+void atoll_clone_signals_fork(atoll_fork_moment when);
 
 /* ---- clone_unload.c ---- */
 

@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 
 #define ATOLL_SHIM_PREFIX "atoll_"
 #define ATOLL_SHIM_BIND "atoll_shim_bind"
@@ -29,7 +30,12 @@
         "pthread_create", "pthread_key_create", "pthread_key_delete", "__cxa_thread_atexit",                 \
         "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1", "dlopen", "dlclose",     \
         "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create",   \
-        "tss_create", "tss_delete", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS
+        "tss_create", "tss_delete", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS, ATOLL_SHIM_SIGNALS
+
+/* What installs handlers of signals, or asks for them: see core/clone_signals.c. */
+#define ATOLL_SHIM_SIGNALS                                                                                   \
+    "sigaction", "__sigaction", "signal", "bsd_signal", "ssignal", "sysv_signal", "__sysv_signal", "sigset", \
+        "PyOS_setsig", "PyOS_getsig"
 
 /* Where threads wait for something to do: see core/native_threads.c. */
 #define ATOLL_SHIM_WAITS                                                                                     \
@@ -76,6 +82,8 @@ typedef struct {
     void (*signals_changed)(void);
     int (*key_create)(void *owner, pthread_key_t *key, void (*destroy)(void *));
     int (*key_delete)(void *owner, pthread_key_t key);
+    /* As sigaction(). */
+    int (*signal_action)(void *owner, int number, const struct sigaction *action, struct sigaction *old);
     int (*at_thread_end)(void *owner, void (*destroy)(void *), void *object);
     const char *(*original)(void *owner, const void *address); /* of the clone that it is in, or NULL */
     /* As dlopen(), for code at `caller`. */

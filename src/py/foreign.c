@@ -428,6 +428,10 @@ static int at_thread_end(void *owner, void (*destroy)(void *), void *object) {
     return atoll_natives_at_thread_end(((atoll_foreign *)owner)->natives, destroy, object);
 }
 
+static int signal_action(void *owner, int number, const struct sigaction *action, struct sigaction *old) {
+    return atoll_clone_signal_action(((atoll_foreign *)owner)->clones, number, action, old);
+}
+
 /* ---- threads of pools ---- */
 
 /* ATOLL_NATIVE_THREADS, or this interpreter's share of the processors. */
@@ -470,6 +474,7 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
                  atoll_natives_signals_changed,
                  key_create,
                  key_delete,
+                 signal_action,
                  at_thread_end,
                  original,
                  .processors = processors},

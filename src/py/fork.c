@@ -54,9 +54,19 @@
 #include "py/worker.h"
 
 static void (*const parts[])(atoll_fork_moment when) = {
-    atoll_dl_fork,       atoll_lifecycle_fork, atoll_spares_fork,      atoll_signals_fork,
-    atoll_parsers_fork,  atoll_loaders_fork,   atoll_plain_files_fork, atoll_scratch_fork,
-    atoll_registry_fork, atoll_spaces_fork,    atoll_arenas_fork,      atoll_blocks_fork,
+    atoll_dl_fork,
+    atoll_lifecycle_fork,
+    atoll_spares_fork,
+    atoll_signals_fork,
+    atoll_parsers_fork,
+    atoll_loaders_fork,
+    atoll_plain_files_fork,
+    atoll_scratch_fork,
+    atoll_registry_fork,
+    atoll_spaces_fork,
+    atoll_arenas_fork,
+    atoll_blocks_fork,
+    atoll_clone_signals_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };
