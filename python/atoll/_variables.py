@@ -87,6 +87,8 @@ def rebuild_context(items: tuple[tuple[bytes, bytes | None, Any], ...]) -> conte
         try:
             variable = rebuild_variable(_atoll._decode(reference))
             context.run(variable.set, shared if data is None else _atoll._decode(data))
+        except MemoryError:
+            raise
         except Exception:
             continue
     return context
@@ -101,6 +103,8 @@ def reduce(obj: object) -> tuple[Any, ...]:
     for variable, value in obj.items():
         try:
             items.append((_atoll._encode(_reference(variable)), *_packed(value)))
+        except MemoryError:
+            raise
         except Exception:
             continue
     return rebuild_context, (tuple(items),)

@@ -225,8 +225,8 @@ static PyObject *decode_namedtuple(atoll_decoder *dec, uint8_t tag) {
         }
         PyTuple_SET_ITEM(items, i, item);
     }
-    if (items != NULL && !PyType_IsSubtype(type, &PyTuple_Type)) {
-        atoll_malformed("a tuple of a class that is no tuple");
+    if (items != NULL && !atoll_is_plain_tuple_class(dec->codec, type)) {
+        atoll_malformed("a tuple of a class that is no named tuple");
     } else if (items != NULL) {
         /* tuple.__new__, as namedtuple's own: no Python code. */
         PyObject *args = PyTuple_Pack(1, items);

@@ -16,8 +16,15 @@
  *
  * Numbers are kept in weak maps: number to class in every interpreter that has it, class to number in each
  * that sent or received it.
+ *
+ * A class is there before its attributes are, which may lead back to it.  Reading them may run Python code, and so other
+ * threads: one that receives the class meanwhile waits until it is whole.  One that cannot be had as a whole is forgotten.
  */
 #include "py/codec_internal.h"
+
+#include "py/blocking.h"
+
+#include <limits.h>
 
 enum { C_REF, C_NUMBER, C_RECEIVED };
 
@@ -161,10 +168,9 @@ static int encode_singleton_type(atoll_encoder *enc, PyObject *cls, PyObject *in
     return atoll_memo_add(enc, cls);
 }
 
-/* Whether a class statement made it, or a call of a metaclass, and no extension module: such a class can be made again. */
-static bool is_made_by_code(atoll_codec *codec, PyTypeObject *cls) {
+bool atoll_is_made_by_code(const atoll_codec *codec, const PyTypeObject *cls) {
     return (cls->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 && (cls->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) == 0 &&
-           ((PyHeapTypeObject *)cls)->ht_module == NULL &&
+           ((const PyHeapTypeObject *)cls)->ht_module == NULL &&
            cls->tp_dealloc == ((PyTypeObject *)codec->not_shareable)->tp_dealloc;
 }
 
@@ -186,7 +192,7 @@ int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
         }
         PyErr_Clear();
     }
-    bool mine = is_made_by_code(enc->codec, (PyTypeObject *)cls) ||
+    bool mine = atoll_is_made_by_code(enc->codec, (PyTypeObject *)cls) ||
                 (module != NULL && atoll_is_main_name(enc->codec, module) &&
                  (((PyTypeObject *)cls)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0);
     Py_XDECREF(module);
@@ -217,6 +223,109 @@ static int bind_in_main(atoll_codec *codec, PyObject *cls) {
     return rc < 0 ? -1 : 0;
 }
 
+/* ---- classes that are being made ---- */
+
+/* A thread that gave up waiting goes on with what there is: who makes the class may need something of that thread's. */
+#define PATIENCE 10.0
+
+static void begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
+    *making = (atoll_making){codec->making, number, PyThread_get_thread_ident()};
+    codec->making = making;
+}
+
+static void end_making(atoll_codec *codec, const atoll_making *making) {
+    atoll_making **link = &codec->making;
+    while (*link != making) {
+        link = &(*link)->next;
+    }
+    *link = making->next;
+    atomic_fetch_add(&codec->made, 1);
+    atoll_word_wake(&codec->made, INT_MAX);
+}
+
+/* Whether another thread makes it, and this one makes none: else each might wait for the other. */
+static bool is_made_elsewhere(const atoll_codec *codec, uint64_t number) {
+    unsigned long self = PyThread_get_thread_ident();
+    bool found = false;
+    for (const atoll_making *m = codec->making; m != NULL; m = m->next) {
+        if (m->thread == self) {
+            return false;
+        }
+        found |= m->number == number;
+    }
+    return found;
+}
+
+/* Until the class is whole, or what made it has failed.  0, or -1 with an exception. */
+static int wait_for_maker(atoll_codec *codec, uint64_t number) {
+    double limit = atoll_clock() + PATIENCE;
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    while (state != NULL && is_made_elsewhere(codec, number) && atoll_clock() < limit) {
+        uint32_t made = atomic_load(&codec->made);
+        atoll_blocking b;
+        atoll_blocking_begin(&b, state, limit);
+        atoll_wait_result why = atoll_word_wait(&codec->made, made, atoll_clock() + 0.05);
+        if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+            return -1;
+        }
+        atoll_blocking_end(&b);
+    }
+    return 0;
+}
+
+/* The class of this number: a new reference, or NULL, maybe with an exception. */
+static PyObject *known_class(atoll_codec *codec, uint64_t number) {
+    if (codec->making != NULL && wait_for_maker(codec, number) < 0) {
+        return NULL;
+    }
+    PyObject *cls = atoll_weak_get(codec->class_refs, number);
+    if (cls != NULL && !PyType_Check(cls)) {
+        Py_CLEAR(cls);
+    }
+    return cls;
+}
+
+/* A class that could not be filled is nobody's: it is made again when it comes again. */
+static void forget(atoll_codec *codec, PyObject *cls, uint64_t number) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *address = PyLong_FromVoidPtr(cls);
+    PyErr_Clear();
+    PyErr_SetRaisedException(exc);
+    atoll_weak_drop(codec->class_refs, key);
+    atoll_weak_drop(codec->class_numbers, address);
+    Py_XDECREF(key);
+    Py_XDECREF(address);
+}
+
+/* What a skeleton describes.  NULL with an exception. */
+static PyObject *make_class(PyObject *byvalue, PyObject *skeleton) {
+    PyObject *cls = PyObject_CallMethod(byvalue, "make_class", "(O)", skeleton);
+    if (cls != NULL && !PyType_Check(cls)) {
+        Py_CLEAR(cls);
+        atoll_malformed("a class that is not a class");
+    }
+    return cls;
+}
+
+/* The two dicts of attributes that follow.  0, or -1 with an exception. */
+static int fill_class(atoll_decoder *dec, PyObject *byvalue, PyObject *cls) {
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++) {
+        PyObject *attributes = atoll_decode_value(dec);
+        PyObject *done =
+            attributes != NULL ? PyObject_CallMethod(byvalue, "fill_class", "OO", cls, attributes) : NULL;
+        rc = done != NULL ? 0 : -1;
+        Py_XDECREF(attributes);
+        Py_XDECREF(done);
+    }
+    if (rc == 0 && dec->rd.at != dec->rd.end) {
+        atoll_malformed("a class of the wrong size");
+        rc = -1;
+    }
+    return rc;
+}
+
 static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
     atoll_codec *codec = dec->codec;
     PyObject *byvalue = atoll_codec_byvalue(codec);
@@ -224,44 +333,27 @@ static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
     if (skeleton == NULL) {
         return NULL;
     }
-    PyObject *cls = PyObject_CallMethod(byvalue, "make_class", "(O)", skeleton);
+    PyObject *cls = make_class(byvalue, skeleton);
     bool bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
                  PyTuple_GET_ITEM(skeleton, PyTuple_GET_SIZE(skeleton) - 1) == Py_True;
     Py_DECREF(skeleton);
-    if (cls != NULL && !PyType_Check(cls)) {
-        Py_CLEAR(cls);
-        atoll_malformed("a class that is not a class");
-    }
-    if (cls == NULL || give_number(codec, cls, number, true) < 0 ||
-        (bound && codec->interp_id != 0 && bind_in_main(codec, cls) < 0)) {
-        Py_XDECREF(cls);
+    if (cls == NULL) {
         return NULL;
     }
-    for (int i = 0; i < 2 && cls != NULL; i++) {
-        PyObject *attributes = atoll_decode_value(dec);
-        PyObject *done =
-            attributes != NULL ? PyObject_CallMethod(byvalue, "fill_class", "OO", cls, attributes) : NULL;
-        Py_XDECREF(attributes);
-        if (done == NULL) {
-            Py_CLEAR(cls);
-        }
-        Py_XDECREF(done);
-    }
-    if (cls != NULL && dec->rd.at != dec->rd.end) {
+    if (give_number(codec, cls, number, true) < 0 || fill_class(dec, byvalue, cls) < 0 ||
+        (bound && codec->interp_id != 0 && bind_in_main(codec, cls) < 0)) {
+        forget(codec, cls, number);
         Py_CLEAR(cls);
-        atoll_malformed("a class of the wrong size");
     }
     return cls;
 }
 
 PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
+    atoll_codec *codec = dec->codec;
     uint64_t number = atoll_get_u64(&dec->rd);
-    PyObject *cls = dec->rd.failed ? NULL : atoll_weak_get(dec->codec->class_refs, number);
+    PyObject *cls = dec->rd.failed ? NULL : known_class(codec, number);
     if (cls == NULL && PyErr_Occurred()) {
         return NULL;
-    }
-    if (cls != NULL && !PyType_Check(cls)) {
-        Py_CLEAR(cls);
     }
     if (tag == T_CLASS_NUMBER) {
         if (cls == NULL) {
@@ -275,9 +367,12 @@ PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
         }
         if (cls == NULL) {
             atoll_decoder part;
+            atoll_making making;
+            begin_making(codec, &making, number);
             atoll_decoder_begin_part(&part, dec, size);
             cls = decode_contents(&part, number);
             atoll_decoder_end_part(&part);
+            end_making(codec, &making);
             if (cls == NULL) {
                 return NULL;
             }

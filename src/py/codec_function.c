@@ -1,8 +1,8 @@
 /* Functions: by value where they are nobody's but a __main__'s, by import path elsewhere.
  *
  *   T_FUNCTION
- *   u8     crossing (stateless, main, module)
- *   u64    identity, 0 for none
+ *   u8     crossing (stateless, main, module), with a bit that says whether who has it need not make it again
+ *   u64    identity (codec_identity.c)
  *   u64    space: which namespace, if a __main__ it belongs to (codec_space.c)
  *   value  code
  *   value  module name of the globals, or file of the __main__, or None
@@ -22,7 +22,7 @@
  */
 #include "py/codec_internal.h"
 
-enum { PART_COUNT = 9 };
+enum { PART_COUNT = 9, REUSABLE = 0x80 };
 
 /* ---- which way ---- */
 
@@ -315,8 +315,9 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     atoll_codec *codec = enc->codec;
     enc->impure |= !atoll_watch_globals(codec, func->func_globals);
     uint64_t identity;
+    bool reusable;
     uint64_t space = way == CROSS_MAIN ? atoll_space_of(codec, func->func_globals) : 0;
-    if ((space == 0 && way == CROSS_MAIN) || atoll_function_identity(codec, func, way, &identity) < 0) {
+    if ((space == 0 && way == CROSS_MAIN) || atoll_function_identity(codec, func, &identity, &reusable) < 0) {
         return -1;
     }
     PyObject *where;
@@ -325,7 +326,8 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
         return -1;
     }
     int rc = -1;
-    if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 && atoll_put_tag(enc, (uint8_t)way) == 0 &&
+    if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 &&
+        atoll_put_tag(enc, (uint8_t)(way | (reusable ? REUSABLE : 0))) == 0 &&
         atoll_put_u64_checked(enc, identity) == 0 && atoll_put_u64_checked(enc, space) == 0 &&
         atoll_encode_shared(enc, func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
@@ -446,20 +448,12 @@ static int apply_parts(atoll_decoder *dec, PyFunctionObject *func, PyObject *con
     return -1;
 }
 
-/* Is a the same definition as b, though another object? */
-static int same_definition(PyObject *a, PyObject *b) {
-    if (a == b) {
-        return 1;
-    }
-    if (!PyFunction_Check(a) || !PyFunction_Check(b)) {
-        return 0;
-    }
-    PyFunctionObject *f = (PyFunctionObject *)a;
-    PyFunctionObject *g = (PyFunctionObject *)b;
-    if ((f->func_defaults == NULL) != (g->func_defaults == NULL) || f->func_globals != g->func_globals) {
-        return 0;
-    }
-    return PyObject_RichCompareBool(f->func_code, g->func_code, Py_EQ);
+/* Is a the same definition as b, though another object?  1, 0, or -1 with an exception. */
+static int same_definition(atoll_codec *codec, PyObject *a, PyObject *b) {
+    return a == b ? 1
+           : PyFunction_Check(a) && PyFunction_Check(b)
+               ? atoll_function_same(codec, (PyFunctionObject *)a, (PyFunctionObject *)b)
+               : 0;
 }
 
 /* What becomes of the globals that come with a function. */
@@ -470,7 +464,7 @@ typedef enum {
 } binding;
 
 /* Binds a name that a received function uses; see the essay. */
-static int bind_global(PyObject *globals, PyObject *name, PyObject *value, binding how) {
+static int bind_global(atoll_codec *codec, PyObject *globals, PyObject *name, PyObject *value, binding how) {
     PyObject *bound = PyDict_GetItemWithError(globals, name);
     if (bound == NULL) {
         return PyErr_Occurred() ? -1 : PyDict_SetItem(globals, name, value);
@@ -479,7 +473,7 @@ static int bind_global(PyObject *globals, PyObject *name, PyObject *value, bindi
         return 0;
     }
     Py_INCREF(bound);
-    int same = same_definition(bound, value);
+    int same = same_definition(codec, bound, value);
     Py_DECREF(bound);
     return same < 0 ? -1 : same ? 0 : PyDict_SetItem(globals, name, value);
 }
@@ -497,7 +491,7 @@ static int decode_globals(atoll_decoder *dec, PyObject *globals, binding how) {
             rc = -1;
         } else if (how != BIND_NONE) {
             PyUnicode_InternInPlace(&name);
-            rc = bind_global(globals, name, value, how);
+            rc = bind_global(dec->codec, globals, name, value, how);
         }
         Py_XDECREF(name);
         Py_XDECREF(value);
@@ -523,7 +517,9 @@ static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) 
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     (void)tag;
     atoll_codec *codec = dec->codec;
-    atoll_crossing way = (atoll_crossing)atoll_get_u8(&dec->rd);
+    uint8_t first = atoll_get_u8(&dec->rd);
+    atoll_crossing way = (atoll_crossing)(first & ~REUSABLE);
+    bool reusable = (first & REUSABLE) != 0;
     uint64_t identity = atoll_get_u64(&dec->rd);
     uint64_t space = atoll_get_u64(&dec->rd);
     if (dec->rd.failed || (way != CROSS_STATELESS && way != CROSS_MAIN && way != CROSS_MODULE)) {
@@ -543,7 +539,7 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
         atoll_malformed("a function without code");
         goto done;
     }
-    func = identity != 0 ? atoll_weak_get(codec->function_refs, identity) : NULL;
+    func = reusable ? atoll_weak_get(codec->function_refs, identity) : NULL;
     known = func != NULL;
     if (known && !PyFunction_Check(func)) {
         Py_CLEAR(func);
@@ -563,7 +559,7 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     }
     if (func == NULL || atoll_remember(dec, func) < 0 ||
         decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
-        (!known && identity != 0 && atoll_function_adopt(codec, (PyFunctionObject *)func, identity) < 0) ||
+        (!known && atoll_function_adopt(codec, (PyFunctionObject *)func, identity, reusable) < 0) ||
         decode_globals(dec, globals,
                        !native ? BIND_ALL
                        : known ? BIND_NONE

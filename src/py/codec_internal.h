@@ -79,19 +79,28 @@ bool atoll_watch_class(atoll_codec *codec, PyObject *cls);
 bool atoll_watch_part(atoll_codec *codec, PyObject *dict);
 /* Watches copyreg's table; without a watcher nothing that depends on it is kept. */
 void atoll_watch_table(atoll_codec *codec, PyObject *table);
-/* The identity of a function that crosses by value: the same wherever it goes; 0 when it has none.  0, or -1 with an
- * exception. */
-int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing,
-                            uint64_t *identity);
-/* Gives a received function the identity it was sent with. */
-int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity);
-
+/* No closure, attributes or keyword defaults, and nothing in it that can change: what has a number, and need not be made again. */
+bool atoll_function_may_be_numbered(const PyFunctionObject *func);
 /* None, a number, a str and the like: nothing in it can change. */
 bool atoll_is_plain_value(PyObject *obj);
+/* Whether a class statement made it, or a call of a metaclass, and no extension module: such a class can be made again. */
+bool atoll_is_made_by_code(const atoll_codec *codec, const PyTypeObject *cls);
+/* Whether all classes from this one up to tuple are such: what C code makes of tuple has more in it than it tells. */
+bool atoll_is_plain_tuple_class(const atoll_codec *codec, const PyTypeObject *type);
 /* A function, class or module: code that uses a global which is one wants the present one. */
 bool atoll_is_definition(PyObject *obj);
 /* Drops cached functions whose globals are among these: a dict, address -> globals. */
 int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts);
+
+/* ---- identities (codec_identity.c) ---- */
+
+/* The identity of a function that crosses by value: the same wherever it goes; reusable: who has it need not make it again.  0,
+ * or -1 with an exception. */
+int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, uint64_t *identity, bool *reusable);
+/* Gives a received function the identity it was sent with.  0, or -1 with an exception. */
+int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity, bool reusable);
+/* Whether both have, or had when they came, one identity: 1, 0, or -1 with an exception. */
+int atoll_function_same(atoll_codec *codec, PyFunctionObject *a, PyFunctionObject *b);
 
 /* ---- weak maps (codec_weak.c) ---- */
 
@@ -100,6 +109,8 @@ PyObject *atoll_weak_get(PyObject *map, uint64_t number);
 int atoll_weak_put(PyObject *map, uint64_t number, PyObject *obj);
 /* map[key] = (weak reference to obj, more...), an int or a str being the key. */
 int atoll_weak_store(PyObject *map, PyObject *key, PyObject *obj, PyObject *const *more, Py_ssize_t n);
+/* Forgets what is under an int. */
+void atoll_weak_drop(PyObject *map, PyObject *key);
 /* The tuple under key if it is obj's: borrowed, or NULL, maybe with an exception. */
 PyObject *atoll_weak_entry(PyObject *map, PyObject *key, PyObject *obj);
 void atoll_weak_clear(PyObject *map);

@@ -1,16 +1,13 @@
 /* Numbers for functions, so that the second call of a function sends eight bytes.
  *
- * Two numbers:
+ * A number names what the function does, with the globals it saw: what a receiver may call under this number needs no
+ * new globals.  Functions of the same code, defaults and globals have the same (a lambda in a loop).  Which function it is is said
+ * by its identity (codec_identity.c).
  *
- *   identity  names the function itself, wherever it goes: a function that comes back is recognised, and one that
- *             is sent again is not made again.  A weak map has it, by function;
- *   number    names what the function does, with the globals it saw: what a receiver may call under this number needs no
- *             new globals.  Functions of the same code, defaults and globals have the same (a lambda in a loop).
- *
- * Both are for functions with no closure, keyword defaults or attributes, and with defaults that are plain immutable
- * values; else everything is sent in full.  The numbers are kept with the code object, as its "extra": a short list of
- * records, each for one globals dict and one tuple of defaults.  A record owns what it compares, but for the globals dict:
- * that it is another one at the same address is seen by the epoch.
+ * Numbers are for functions with no closure, keyword defaults or attributes, and with defaults that are plain immutable
+ * values; else everything is sent in full.  They are kept with the code object, as its "extra": a short list of
+ * records, each for one globals dict, one tuple of defaults, and what the function is called and says of itself.  A record
+ * owns what it compares, but for the globals dict: that it is another one at the same address is seen by the epoch.
  *
  * Globals are watched (PyDict_Watch).  When a watched dict gets or loses a name, or a name changes from or to a
  * definition (a function, class or module), or a dict goes away, the process-wide epoch moves on, and records of
@@ -31,7 +28,11 @@ typedef struct function_record {
     uint64_t epoch;
     PyObject *globals;  /* compared only */
     PyObject *defaults; /* owned, or NULL */
-    PyObject *qualname; /* owned */
+    /* Owned, or NULL. */
+    PyObject *qualname;
+    PyObject *name;
+    PyObject *module;
+    PyObject *doc;
     atoll_crossing crossing;
 } function_record;
 
@@ -61,6 +62,9 @@ static void free_records(function_record *r) {
         function_record *next = r->next;
         Py_XDECREF(r->defaults);
         Py_XDECREF(r->qualname);
+        Py_XDECREF(r->name);
+        Py_XDECREF(r->module);
+        Py_XDECREF(r->doc);
         PyMem_RawFree(r);
         r = next;
     }
@@ -350,9 +354,10 @@ static inline bool is_bare(const PyFunctionObject *func) {
            (func->func_dict == NULL || PyDict_GET_SIZE(func->func_dict) == 0);
 }
 
-/* Only such a function may have a number or an identity. */
-static bool may_be_numbered(const PyFunctionObject *func) {
-    if (!is_bare(func)) {
+static bool is_plain_or_null(PyObject *obj) { return obj == NULL || atoll_is_plain_value(obj); }
+
+bool atoll_function_may_be_numbered(const PyFunctionObject *func) {
+    if (!is_bare(func) || !is_plain_or_null(func->func_module) || !is_plain_or_null(func->func_doc)) {
         return false;
     }
     for (Py_ssize_t i = 0; func->func_defaults != NULL && i < PyTuple_GET_SIZE(func->func_defaults); i++) {
@@ -367,7 +372,8 @@ static bool may_be_numbered(const PyFunctionObject *func) {
 static inline function_record *find_record(const record_list *list, const PyFunctionObject *func) {
     function_record *r = list != NULL && is_bare(func) ? list->first : NULL;
     while (r != NULL && (r->globals != func->func_globals || r->defaults != func->func_defaults ||
-                         r->qualname != func->func_qualname)) {
+                         r->qualname != func->func_qualname || r->name != func->func_name ||
+                         r->module != func->func_module || r->doc != func->func_doc)) {
         r = r->next;
     }
     return r;
@@ -391,6 +397,9 @@ static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
     r->globals = func->func_globals;
     r->defaults = Py_XNewRef(func->func_defaults);
     r->qualname = Py_NewRef(func->func_qualname);
+    r->name = Py_NewRef(func->func_name);
+    r->module = Py_XNewRef(func->func_module);
+    r->doc = Py_XNewRef(func->func_doc);
     r->crossing = CROSS_NOT;
     r->next = list->first;
     list->first = r;
@@ -416,13 +425,14 @@ int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
         *number = r->number;
         return 0;
     }
-    if (codec->code_extra < 0 || !may_be_numbered(func) || !atoll_watch_globals(codec, func->func_globals)) {
+    if (codec->code_extra < 0 || !atoll_function_may_be_numbered(func) ||
+        !atoll_watch_globals(codec, func->func_globals)) {
         return 0;
     }
     /* Looking up its path may run code, which may do anything: only afterwards is the record looked at. */
     PyObject *code = Py_NewRef(func->func_code);
     atoll_crossing now = atoll_function_crossing(codec, func);
-    bool same = code == func->func_code && may_be_numbered(func);
+    bool same = code == func->func_code && atoll_function_may_be_numbered(func);
     Py_DECREF(code);
     if (now == CROSS_ERROR || !same) {
         return now == CROSS_ERROR ? -1 : 0;
@@ -440,53 +450,6 @@ int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     r->epoch = epoch;
     *number = r->number;
     return 0;
-}
-
-/* ---- identities ---- */
-
-enum { ID_REF, ID_NUMBER, ID_CODE, ID_DEFAULTS, ID_QUALNAME };
-
-/* What is known of func, if it still is what it was: borrowed, or NULL, maybe with an exception. */
-static PyObject *known_identity(atoll_codec *codec, PyFunctionObject *func, PyObject *key) {
-    PyObject *entry = atoll_weak_entry(codec->function_ids, key, (PyObject *)func);
-    PyObject *defaults = func->func_defaults != NULL ? func->func_defaults : Py_None;
-    bool same = entry != NULL && func->func_code == PyTuple_GET_ITEM(entry, ID_CODE) &&
-                defaults == PyTuple_GET_ITEM(entry, ID_DEFAULTS) &&
-                func->func_qualname == PyTuple_GET_ITEM(entry, ID_QUALNAME);
-    return same ? entry : NULL;
-}
-
-int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity) {
-    PyObject *key = PyLong_FromVoidPtr(func);
-    PyObject *number = PyLong_FromUnsignedLongLong(identity);
-    PyObject *more[] = {number, func->func_code, func->func_defaults != NULL ? func->func_defaults : Py_None,
-                        func->func_qualname};
-    int rc = key != NULL && number != NULL
-                 ? atoll_weak_store(codec->function_ids, key, (PyObject *)func, more, 4)
-                 : -1;
-    Py_XDECREF(number);
-    Py_XDECREF(key);
-    return rc < 0 ? -1 : atoll_weak_put(codec->function_refs, identity, (PyObject *)func);
-}
-
-int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing crossing,
-                            uint64_t *identity) {
-    *identity = 0;
-    if (crossing == CROSS_NOT || crossing == CROSS_PATH || !may_be_numbered(func)) {
-        return 0;
-    }
-    PyObject *key = PyLong_FromVoidPtr(func);
-    PyObject *entry = key != NULL ? known_identity(codec, func, key) : NULL;
-    Py_XDECREF(key);
-    if (entry != NULL) {
-        *identity = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, ID_NUMBER));
-        return 0;
-    }
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    *identity = atoll_next_number();
-    return atoll_function_adopt(codec, func, *identity);
 }
 
 /* ---- the receiver's functions ---- */

@@ -214,7 +214,7 @@ PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {
     return obj;
 }
 
-/* What the module's dict says its file is: a borrowed reference to a str, or None.  A module's own __getattr__ is not asked:
+/* What the module's dict says its file is: a borrowed reference to a str, maybe of a subclass, or None.  A module's own __getattr__ is not asked:
  * what loads it lazily must not be set off by sending one of its classes. */
 static PyObject *file_of(atoll_codec *codec, PyObject *module) {
     PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
@@ -234,10 +234,10 @@ static PyObject *find_origin(atoll_codec *codec, PyObject *file, PyObject *name)
     if (known < 0) {
         return NULL;
     }
-    if (known > 0 || atoll_is_main_name(codec, name)) {
+    if (known > 0 || file == Py_None || atoll_is_main_name(codec, name)) {
         return Py_NewRef(Py_None);
     }
-    return Py_NewRef(file);
+    return PyUnicode_FromObject(file); /* an exact str */
 }
 
 PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
@@ -308,14 +308,6 @@ static bool same_as_object(atoll_codec *codec, PyTypeObject *type, int name) {
 
 /* 1: instances have no state but their dict and their slots (object.__getstate__'s own test). */
 static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
-    if (atoll_codec_need_copyreg(codec) < 0) {
-        return -1;
-    }
-    int dispatched =
-        PyDict_Check(codec->dispatch_table) ? PyDict_Contains(codec->dispatch_table, (PyObject *)type) : 1;
-    if (dispatched != 0) {
-        return dispatched < 0 ? -1 : 0;
-    }
     if (!same_as_object(codec, type, N_REDUCE_EX) || !same_as_object(codec, type, N_REDUCE) ||
         !same_as_object(codec, type, N_GETSTATE) || find_in_type(type, codec->names[N_SETSTATE]) != NULL ||
         find_in_type(type, codec->names[N_GETNEWARGS]) != NULL ||
@@ -359,8 +351,21 @@ static int is_enum(atoll_codec *codec, PyTypeObject *type) {
     return PyType_Check(codec->enum_type) && PyType_IsSubtype(meta, (PyTypeObject *)codec->enum_type);
 }
 
+bool atoll_is_plain_tuple_class(const atoll_codec *codec, const PyTypeObject *type) {
+    while (type != &PyTuple_Type && type != NULL && atoll_is_made_by_code(codec, type)) {
+        type = type->tp_base;
+    }
+    return type == &PyTuple_Type;
+}
+
 static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
     *kind = KIND_REDUCE;
+    /* As in pickle, what is registered with copyreg comes before whatever else the class is. */
+    int rc =
+        PyDict_Check(codec->dispatch_table) ? PyDict_Contains(codec->dispatch_table, (PyObject *)type) : 1;
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
     if (PyType_IsSubtype(type, &PyType_Type)) {
         *kind = KIND_CLASS;
         return 0;
@@ -379,14 +384,14 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         *kind = KIND_SPECIAL;
         return 0;
     }
-    int rc = is_enum(codec, type);
+    rc = is_enum(codec, type);
     if (rc != 0) {
         *kind = KIND_ENUM;
         return rc < 0 ? -1 : 0;
     }
     if (PyType_IsSubtype(type, &PyTuple_Type)) {
         if (find_in_type(type, codec->names[N_FIELDS]) != NULL && type->tp_dictoffset == 0 &&
-            (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) == 0 && (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 &&
+            (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) == 0 && atoll_is_plain_tuple_class(codec, type) &&
             find_in_type(type, codec->names[N_GETNEWARGS]) != NULL &&
             same_as_object(codec, type, N_REDUCE_EX) && same_as_object(codec, type, N_REDUCE) &&
             same_as_object(codec, type, N_GETSTATE)) {
@@ -411,14 +416,16 @@ atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type) {
     if (atoll_codec_need_copyreg(codec) < 0) { /* its table is watched from then on */
         return NULL;
     }
+    /* Classifying may run code that changes the class: what is kept is of before. */
     uint64_t epoch = atoll_tables_epoch();
+    unsigned int version = PyUnstable_Type_AssignVersionTag(type) ? type->tp_version_tag : 0;
     atoll_kind kind;
     if (classify(codec, type, &kind) < 0) {
         return NULL;
     }
     info = &codec->types[atoll_memo_hash(type) % ATOLL_TYPE_CACHE];
     info->type = type;
-    info->version = PyUnstable_Type_AssignVersionTag(type) ? type->tp_version_tag : 0;
+    info->version = version;
     info->kind = kind;
     info->epoch = epoch;
     return info;

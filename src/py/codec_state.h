@@ -5,6 +5,8 @@
 #include "py/codec.h"
 #include "py/codec_memo.h"
 
+#include <stdatomic.h>
+
 /* What an instance's class says about how to encode it. */
 typedef enum {
     KIND_UNKNOWN,
@@ -32,6 +34,13 @@ typedef struct atoll_function_entry {
 } atoll_function_entry;
 
 enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_RELAXED_MAX = 8 };
+
+/* A class that a thread is reading: linked on its C stack. */
+typedef struct atoll_making {
+    struct atoll_making *next;
+    uint64_t number;
+    unsigned long thread;
+} atoll_making;
 
 struct atoll_codec {
     int64_t interp_id;
@@ -68,6 +77,8 @@ struct atoll_codec {
     /* Weak maps (codec_weak.c). */
     PyObject *modules;               /* address of a module's dict -> what tells its end */
     PyObject *class_refs;            /* number -> class */
+    atoll_making *making;            /* classes that are there in part */
+    _Atomic(uint32_t) made;          /* changes when one is whole, or is given up */
     PyObject *class_numbers;         /* address of a class -> number */
     PyObject *class_bytes;           /* number -> what was last written for the class (codec_kept.c) */
     PyObject *function_refs;         /* identity -> function */

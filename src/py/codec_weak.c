@@ -49,6 +49,14 @@ int atoll_weak_store(PyObject *map, PyObject *key, PyObject *obj, PyObject *cons
     return rc;
 }
 
+void atoll_weak_drop(PyObject *map, PyObject *key) {
+    PyObject *exc = PyErr_GetRaisedException();
+    if (key == NULL || PyDict_DelItem(map, key) < 0) {
+        PyErr_Clear(); /* it was not there */
+    }
+    PyErr_SetRaisedException(exc);
+}
+
 PyObject *atoll_weak_entry(PyObject *map, PyObject *key, PyObject *obj) {
     PyObject *entry = PyDict_GetItemWithError(map, key);
     PyObject *there = NULL;
