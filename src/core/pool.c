@@ -9,7 +9,7 @@
 static atoll_mutex pools_lock = ATOLL_MUTEX_INIT; /* the list of pools; taken before a pool's lock */
 static atoll_pool *pools;
 static _Atomic(uint32_t) threads;
-static unsigned forks;
+static unsigned era;
 
 /* ---- pools ---- */
 
@@ -20,7 +20,15 @@ static void after_fork_child(void) {
     atoll_mutex_init(&pools_lock);
     pools = NULL;
     atomic_store(&threads, 0);
-    forks++;
+    era++;
+}
+
+void atoll_pools_forget(void) {
+    atoll_mutex_lock(&pools_lock);
+    pools = NULL;
+    atomic_store(&threads, 0);
+    era++;
+    atoll_mutex_unlock(&pools_lock);
 }
 
 static void prepare_fork(void) { atoll_at_fork(before_fork, after_fork_parent, after_fork_child); }
@@ -30,7 +38,7 @@ void atoll_pools_init(void) {
     atoll_once_run(&once, prepare_fork);
 }
 
-bool atoll_pool_is_foreign(const atoll_pool *pool) { return pool->forks != forks; }
+bool atoll_pool_is_foreign(const atoll_pool *pool) { return pool->era != era; }
 
 atoll_pool *atoll_pool_new(uint32_t max_workers, const atoll_pool_ops *ops) {
     atoll_pool *pool = aligned_alloc(64, sizeof *pool);
@@ -41,7 +49,7 @@ atoll_pool *atoll_pool_new(uint32_t max_workers, const atoll_pool_ops *ops) {
     pool->max_workers = max_workers;
     pool->timeout = INFINITY;
     pool->ops = ops;
-    pool->forks = forks;
+    pool->era = era;
     atomic_init(&pool->refs, 1);
     atoll_spin_init(&pool->work_spin);
     atoll_spin_init(&pool->done_spin);

@@ -139,7 +139,7 @@ typedef struct atoll_pool {
     uint32_t max_tasks; /* per interpreter; 0: no limit */
     double timeout;     /* seconds for a task, or INFINITY */
     const atoll_pool_ops *ops;
-    unsigned forks; /* how many forks led to the process that made it */
+    unsigned era;   /* how many forks led to the process that made it, and ends of Python came before */
     void *settings; /* of src/py, which frees it */
     atoll_line *
         line; /* of the interpreter that it works in, or NULL: it has workers of its own; lives as long as settings */
@@ -187,6 +187,8 @@ void atoll_pool_release(atoll_pool *pool);
 /* Makes fork leave pools alone: those of the parent are dead in the child (atoll_pool_is_foreign). */
 void atoll_pools_init(void);
 bool atoll_pool_is_foreign(const atoll_pool *pool);
+/* Python has ended: the pools that are left are as in a forked child. */
+void atoll_pools_forget(void);
 
 typedef enum {
     ATOLL_POOL_OK,

@@ -8,6 +8,7 @@
 
 static atoll_mutex registry_lock = ATOLL_MUTEX_INIT;
 static atoll_entry *registry_head; /* newest first */
+static uint64_t serials;
 
 atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned) {
     atoll_entry *entry = calloc(1, sizeof *entry);
@@ -23,6 +24,7 @@ atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned) {
     atomic_init(&entry->refs, 2); /* the caller's and the registry's */
     atoll_mutex_init(&entry->lock);
     atoll_mutex_lock(&registry_lock);
+    entry->serial = ++serials;
     entry->next = registry_head;
     if (registry_head != NULL) {
         registry_head->prev = entry;
@@ -258,5 +260,41 @@ void atoll_registry_keep_only(const void *interp) {
         if (kept) {
             entry->owned = false; /* it ends with the process */
         }
+    }
+}
+
+/* Its thread states are gone: the tables that find them free what they have. */
+static void forget_thread_states(atoll_entry *entry) {
+    atoll_mutex_lock(&entry->lock);
+    atoll_cached *node = entry->cached;
+    entry->cached = NULL;
+    while (node != NULL) {
+        atoll_cached *next = node->next;
+        node->tstate = NULL;
+        if (node->orphan) {
+            free(node);
+            atoll_entry_release(entry); /* the caller has one */
+        }
+        node = next;
+    }
+    atoll_mutex_unlock(&entry->lock);
+}
+
+void atoll_registry_forget(void) {
+    for (;;) {
+        atoll_mutex_lock(&registry_lock);
+        atoll_entry *entry = registry_head;
+        if (entry != NULL) {
+            atoll_entry_retain(entry);
+        }
+        atoll_mutex_unlock(&registry_lock);
+        if (entry == NULL) {
+            return;
+        }
+        atoll_entry_leave(entry);
+        forget_thread_states(entry);
+        atoll_registry_remove(entry);
+        atoll_entry_run_jobs(entry, false);
+        atoll_entry_release(entry);
     }
 }

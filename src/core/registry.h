@@ -76,8 +76,9 @@ typedef struct atoll_cached {
 
 typedef struct atoll_entry {
     int64_t id;
-    void *interp; /* PyInterpreterState *, opaque here */
-    void *state;  /* the extension module's state there; set once, before others can see it */
+    uint64_t serial; /* never given to another one, also when Python has begun anew and ids with it */
+    void *interp;    /* PyInterpreterState *, opaque here */
+    void *state;     /* the extension module's state there; set once, before others can see it */
     void *
         loader; /* of its extension modules (py/loader.h), or NULL; set once, before others can see the entry */
     bool owned;    /* made by Atoll, so that Atoll may run code in it and close it */
@@ -160,5 +161,7 @@ void atoll_registry_fork(atoll_fork_moment when);
 /* In a forked child, after that: only this interpreter is left, and of its threads the one that calls.  Entries of others stay
  * allocated, shut for good; no entry has thread states or waits any more, and jobs of those that are gone are not run. */
 void atoll_registry_keep_only(const void *interp);
+/* Python has ended: no interpreter is left, nor a thread state.  Entries of those that were not ended stay allocated, shut for good. */
+void atoll_registry_forget(void);
 
 #endif

@@ -11,6 +11,7 @@
 #include "py/fork.h"
 #include "py/frames.h"
 #include "py/interned.h"
+#include "py/restart.h"
 #include "py/run.h"
 #include "py/runtime_list.h"
 #include "py/tracing.h"
@@ -438,6 +439,7 @@ void atoll_state_let_go(atoll_state *state) {
 }
 
 static int module_exec(PyObject *module) {
+    atoll_restart_begin();
     atoll_state *first = atoll_state_of(PyInterpreterState_Get());
     if (first != NULL) {
         return become_alias(module, first);
@@ -452,6 +454,7 @@ static int module_exec(PyObject *module) {
         return -1;
     }
     if (state->interp == PyInterpreterState_Main()) {
+        atoll_restart_await();
         atoll_interned_init();
         if (atoll_tracing_init() < 0) {
             return -1;

@@ -21,6 +21,7 @@
 
 #include "port/port.h"
 #include "py/blocks.h"
+#include "py/restart.h"
 #include "py/site.h"
 
 #include <stdatomic.h>
@@ -41,7 +42,7 @@ typedef struct used_arena {
     struct used_arena *next;
     void *ptr;
     size_t size;
-    int64_t owner; /* an interpreter's id */
+    int64_t owner; /* of an interpreter's (restart.h) */
 } used_arena;
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
@@ -55,7 +56,8 @@ static used_arena **chain_of(const void *ptr) { return &used[((uintptr_t)ptr >> 
 
 static int64_t current_interpreter(void) {
     PyThreadState *tstate = atoll_thread_state_attached();
-    return tstate != NULL ? PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) : -1;
+    return tstate != NULL ? atoll_memory_owner(PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)))
+                          : -1;
 }
 
 /* One that cannot be noted, for want of memory, is never taken back. */
@@ -212,9 +214,16 @@ void atoll_arenas_reclaim(int64_t owner) {
 
 void atoll_arenas_fork(atoll_fork_moment when) { atoll_mutex_fork(&lock, when); }
 
+static _Atomic(bool) is_installed;
+
+void atoll_arenas_forget(void) {
+    PyObjectArenaAllocator now;
+    PyObject_GetArenaAllocator(&now);
+    atomic_store(&is_installed, now.alloc == take_arena);
+}
+
 void atoll_arena_init(void) {
-    static _Atomic(bool) done;
-    if (atomic_exchange(&done, true)) {
+    if (atomic_exchange(&is_installed, true)) {
         return;
     }
     PyObject_GetArenaAllocator(&before);

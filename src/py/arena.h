@@ -10,6 +10,8 @@
 
 /* Wraps the process's arena allocator, once.  A thread state must be attached. */
 void atoll_arena_init(void);
+/* Python has ended, and its allocators are as they were before that. */
+void atoll_arenas_forget(void);
 
 /* Takes back the arenas of an interpreter that is gone and of whose objects nobody knows any more (leftovers.h). */
 void atoll_arenas_reclaim(int64_t owner);

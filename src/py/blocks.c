@@ -35,6 +35,7 @@
  * attached.
  */
 #include "py/blocks.h"
+#include "py/restart.h"
 
 #include "port/port.h"
 
@@ -280,7 +281,8 @@ Py_ssize_t atoll_blocks_left(int64_t owner, atoll_span **blocks) {
 /* The interpreter whose blocks are noted, or 0. */
 static int64_t current_owner(void) {
     PyThreadState *tstate = atoll_thread_state_attached();
-    return tstate != NULL ? PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) : 0;
+    return tstate != NULL ? atoll_memory_owner(PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)))
+                          : 0;
 }
 
 static arena_map *map_of(int64_t owner) {
@@ -540,11 +542,18 @@ void atoll_blocks_fork(atoll_fork_moment when) {
     atoll_mutex_fork(&maps_lock, when);
 }
 
+static _Atomic(bool) is_wrapped;
+
+void atoll_blocks_forget(void) {
+    PyMemAllocatorEx now;
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &now);
+    atomic_store(&is_wrapped, now.calloc == raw_calloc);
+}
+
 /* The context stays the one of the allocator below: another thread that allocates while CPython's table changes sees
  * functions of both, and each gets what it needs. */
 void atoll_blocks_init(void) {
-    static _Atomic(bool) done;
-    if (atomic_exchange(&done, true)) {
+    if (atomic_exchange(&is_wrapped, true)) {
         return;
     }
     atoll_once_run(&shards_once, init_shards);

@@ -9,6 +9,8 @@
 
 /* Wraps the process's allocators, once.  A thread state must be attached. */
 void atoll_blocks_init(void);
+/* Python has ended, and its allocators are as they were before that. */
+void atoll_blocks_forget(void);
 
 /* Looks whether the wrappers are still where they were put.  No thread state needed. */
 void atoll_blocks_check(void);

@@ -338,3 +338,11 @@ void atoll_datetime_let_go(void) {
     atoll_static_types_release();
     atomic_store(&state, UNSETTLED);
 }
+
+void atoll_datetime_forget(void) {
+#if ATOLL_DATETIME_IS_STATIC
+    kept_capsule = NULL;
+    memset(&shown, 0, sizeof shown);
+#endif
+    atomic_store(&state, UNSETTLED);
+}

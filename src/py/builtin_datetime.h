@@ -13,6 +13,8 @@ void atoll_datetime_hold(void);
 bool atoll_datetime_is_settled(void);
 /* Main is attached, about to be finalized, and no interpreter of Atoll's is left. */
 void atoll_datetime_let_go(void);
+/* Python has ended: what was held of it is gone. */
+void atoll_datetime_forget(void);
 /* Whether the built-in module can be used in other interpreters. */
 bool atoll_datetime_is_held(void);
 /* The module in the attached interpreter, not main, where it is held: a new reference, or NULL with an exception, or NULL

@@ -43,6 +43,18 @@ static _Atomic(uint64_t) deaths;
 
 void atoll_spaces_fork(atoll_fork_moment when) { atoll_mutex_fork(&lock, when); }
 
+void atoll_spaces_forget_all(void) {
+    atoll_mutex_lock(&lock);
+    for (size_t i = 0; i < BUCKETS; i++) {
+        while (buckets[i] != NULL) {
+            space *s = buckets[i];
+            buckets[i] = s->next;
+            free(s);
+        }
+    }
+    atoll_mutex_unlock(&lock);
+}
+
 static space **bucket_of(PyObject *dict) { return &buckets[atoll_memo_hash(dict) % BUCKETS]; }
 
 static space *find_locked(PyObject *dict) {

@@ -12,7 +12,7 @@
  *   it is taken off CPython's list     (runtime_list.c), which CPython would insist on being empty, or end
  *
  * and Python ends as ever: the exit functions that were registered before Atoll was imported run, views are good to the last,
- * Py_FinalizeEx() returns to a host program, and the exit status is the program's own.
+ * Py_FinalizeEx() returns to a host program, which may begin Python again (restart.c), and the exit status is the program's own.
  *
  * Where that cannot be done - the GIL is not to be had, because code in C keeps it; the list is not known; an interpreter that
  * others made is on it - the streams are flushed and the process ends at once.  The program's exit status is not to be had there,
@@ -37,6 +37,11 @@ void atoll_interp_exit_forked(void) {
     if (!pthread_equal(exiter, pthread_self())) {
         atomic_store(&exiting, false);
     }
+}
+
+void atoll_interp_exit_forget(void) {
+    atoll_interp_set_installed(false);
+    atomic_store(&exiting, false);
 }
 
 static int raise_system_exit(void *Py_UNUSED(arg)) {

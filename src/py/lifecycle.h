@@ -59,6 +59,8 @@ int atoll_interp_exit(atoll_state *main_state);
 bool atoll_interp_exiting(void);
 /* In a forked child: it has begun only if the thread that forked was the one that ends the process. */
 void atoll_interp_exit_forked(void);
+/* Python has ended, and begins again. */
+void atoll_interp_exit_forget(void);
 
 /* Flushes sys.stdout and sys.stderr of the attached interpreter, and C's streams.  Leaves no exception. */
 void atoll_flush_streams(void);

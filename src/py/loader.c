@@ -39,6 +39,7 @@
 #include "py/facade.h"
 #include "py/leftovers.h"
 #include "py/parsers.h"
+#include "py/restart.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -543,5 +544,5 @@ void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
     } else { /* what is kept knows its objects */
         keepers = ATOLL_KEEPERS_LOADED;
     }
-    atoll_leftovers_free(id, unseen ? keepers : ATOLL_KEEPERS_LOADED);
+    atoll_leftovers_free(atoll_memory_owner(id), unseen ? keepers : ATOLL_KEEPERS_LOADED);
 }

@@ -14,7 +14,7 @@
  *                                 tstate == NULL, to the OS thread's table, which frees it when it
  *                                 grows or when the thread ends
  *
- * Tables are found by interpreter id, and ids are never used twice in a process, so a stale node
+ * Nodes are found by the serial number of the entry, which is never used twice in a process, so a stale node
  * can only be forgotten memory, never a wrong hit.
  *
  * Where PyGILState_Ensure() looks.  C code that knows nothing of interpreters finds its thread state in a slot that
@@ -49,8 +49,8 @@
 #define KEEP_BYTES (1024 * 1024) /* storage kept per OS thread for each of its two next messages */
 
 typedef struct {
-    atoll_cached **slots; /* open addressing by interpreter id; NULL: free */
-    int64_t *ids;
+    atoll_cached **slots; /* open addressing by the entry's serial number; NULL: free */
+    uint64_t *serials;
     size_t cap; /* power of two or 0 */
     size_t used;
     atoll_session *top;
@@ -88,7 +88,7 @@ static void thread_ended(void *raw) {
     atoll_message_clear(&table->spare[0]);
     atoll_message_clear(&table->spare[1]);
     free(table->slots);
-    free(table->ids);
+    free(table->serials);
     free(table);
     this_thread = NULL;
 }
@@ -142,10 +142,10 @@ static thread_table *table_get(void) {
     return table;
 }
 
-static size_t slot_of(const thread_table *table, int64_t id) {
+static size_t slot_of(const thread_table *table, uint64_t serial) {
     size_t mask = table->cap - 1;
-    size_t i = (size_t)((uint64_t)id * UINT64_C(0x9E3779B97F4A7C15) >> 32) & mask;
-    while (table->slots[i] != NULL && table->ids[i] != id) {
+    size_t i = (size_t)(serial * UINT64_C(0x9E3779B97F4A7C15) >> 32) & mask;
+    while (table->slots[i] != NULL && table->serials[i] != serial) {
         i = (i + 1) & mask;
     }
     return i;
@@ -183,15 +183,15 @@ static int table_make_room(thread_table *table) {
         fresh.cap *= 2;
     }
     fresh.slots = calloc(fresh.cap, sizeof *fresh.slots);
-    fresh.ids = calloc(fresh.cap, sizeof *fresh.ids);
-    int rc = fresh.slots != NULL && fresh.ids != NULL ? 0 : -1;
+    fresh.serials = calloc(fresh.cap, sizeof *fresh.serials);
+    int rc = fresh.slots != NULL && fresh.serials != NULL ? 0 : -1;
     if (rc < 0) {
         /* Holes left by reaping would cut probe chains, so the old table cannot be kept as it is: hand what
          * is left to the entries, as when the thread ends. */
         free(fresh.slots);
-        free(fresh.ids);
+        free(fresh.serials);
         fresh.slots = NULL;
-        fresh.ids = NULL;
+        fresh.serials = NULL;
         fresh.cap = 0;
     }
     for (size_t i = 0; i < table->cap; i++) {
@@ -200,9 +200,9 @@ static int table_make_room(thread_table *table) {
             continue;
         }
         if (rc == 0) {
-            size_t at = slot_of(&fresh, table->ids[i]);
+            size_t at = slot_of(&fresh, table->serials[i]);
             fresh.slots[at] = node;
-            fresh.ids[at] = table->ids[i];
+            fresh.serials[at] = table->serials[i];
             fresh.used++;
         } else {
             atoll_mutex_lock(&node->entry->lock);
@@ -212,16 +212,16 @@ static int table_make_room(thread_table *table) {
         }
     }
     free(table->slots);
-    free(table->ids);
+    free(table->serials);
     *table = fresh;
     return rc;
 }
 
-static PyThreadState *table_find(const thread_table *table, int64_t id) {
+static PyThreadState *table_find(const thread_table *table, uint64_t serial) {
     if (table->cap == 0) {
         return NULL;
     }
-    atoll_cached *node = table->slots[slot_of(table, id)];
+    atoll_cached *node = table->slots[slot_of(table, serial)];
     /* The gate is held, so nobody deletes the thread state meanwhile: no lock needed to read it. */
     return node != NULL ? node->tstate : NULL;
 }
@@ -242,13 +242,13 @@ int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate) {
     node->next = entry->cached;
     entry->cached = node;
     atoll_mutex_unlock(&entry->lock);
-    size_t at = slot_of(table, entry->id);
+    size_t at = slot_of(table, entry->serial);
     if (table->slots[at] != NULL) { /* discarded before */
         (void)node_reap(table->slots[at]);
         table->used--;
     }
     table->slots[at] = node;
-    table->ids[at] = entry->id;
+    table->serials[at] = entry->serial;
     table->used++;
     return 0;
 }
@@ -258,7 +258,7 @@ PyThreadState *atoll_thread_state(atoll_entry *entry) {
     if (table == NULL) {
         return NULL;
     }
-    PyThreadState *tstate = table_find(table, entry->id);
+    PyThreadState *tstate = table_find(table, entry->serial);
     if (tstate != NULL) {
         return tstate;
     }

@@ -51,6 +51,15 @@ void atoll_spares_fork(atoll_fork_moment when) {
     }
 }
 
+void atoll_spares_forget(void) {
+    atoll_mutex_lock(&lock);
+    ready = NULL;
+    ready_count = wanted = 0;
+    started = started && !making;
+    making = false;
+    atoll_mutex_unlock(&lock);
+}
+
 static int copy_message(atoll_message *to, const atoll_message *from) {
     *to = (atoll_message){0};
     atoll_put_bytes(&to->body, from->body.data, from->body.len);

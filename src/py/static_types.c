@@ -41,6 +41,7 @@ static size_t place; /* of the table in the state of an interpreter */
 static int ready;    /* what slots in use have there: 1, or 0 in newer releases */
 static PyTypeObject *const *adopted;
 static _Atomic(size_t) adopted_count; /* 0: nothing is adopted */
+static bool hooked; /* hooks stay until Python is finalized, and do nothing when nothing is adopted */
 
 static atoll_static_slot *table_of(PyInterpreterState *interp) {
     return (atoll_static_slot *)(void *)((char *)interp + place);
@@ -222,12 +223,16 @@ bool atoll_static_types_adopt(PyTypeObject *const *types, size_t count) {
          other = PyInterpreterState_Next(other)) {
         lend(main, other);
     }
-    static bool hooked; /* hooks stay until Python is finalized, and do nothing when nothing is adopted */
     if (!hooked && PySys_AddAuditHook(on_audit, NULL) == 0) {
         hooked = true;
     }
     PyErr_Clear();
     return true;
+}
+
+void atoll_static_types_forget(void) {
+    atomic_store(&adopted_count, 0);
+    hooked = false;
 }
 
 void atoll_static_types_release(void) {
@@ -353,5 +358,6 @@ int atoll_static_types_provide(PyTypeObject *replaced_in, PyMethodDef *replaced)
 #else
 
 void atoll_static_types_release(void) {}
+void atoll_static_types_forget(void) {}
 
 #endif

@@ -20,5 +20,7 @@ int atoll_static_types_provide(PyTypeObject *replaced_in, PyMethodDef *replaced)
 
 /* Main is attached, about to be finalized: the types are as they were before, if no other interpreter is left. */
 void atoll_static_types_release(void);
+/* Python has ended. */
+void atoll_static_types_forget(void);
 
 #endif

@@ -53,6 +53,8 @@ void atoll_task_clear(atoll_task_remains *remains);
 
 /* spares.c: interpreters that are kept ready.  See there. */
 void atoll_spares_fork(atoll_fork_moment when);
+/* Python has ended, and they have; one that was just being made was left behind, with the thread that makes them. */
+void atoll_spares_forget(void);
 /* How many to keep, made as `like` says (taken over).  0, or -1 with an exception. */
 int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like);
 /* How many are ready, of those that fit the last call. */
