@@ -19,9 +19,9 @@ OUTSTANDING = 10_000
 TASK_SECONDS = 0.001
 
 
-def atoll_pool(workers: int, *, prewarm: bool = False) -> futures.Executor:
+def atoll_pool(workers: int, *, use_spares: bool = False) -> futures.Executor:
     """Return a pool of Atoll whose workers can import `targets`."""
-    return atoll.InterpreterPoolExecutor(workers, prewarm=prewarm)
+    return atoll.InterpreterPoolExecutor(workers, use_spares=use_spares)
 
 
 def stdlib_pool(workers: int) -> futures.Executor:
@@ -201,7 +201,7 @@ def first_result(effort: Effort) -> list[Result]:
         deadline = time.monotonic() + 10
         while atoll._atoll._spares_ready() < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
-        return first(partial(atoll_pool, prewarm=True))
+        return first(partial(atoll_pool, use_spares=True))
 
     rounds = 3 if effort.quick else 15
     measures = alternate({name: partial(first, make) for name, make in executors().items()}, rounds)

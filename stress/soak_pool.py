@@ -186,7 +186,7 @@ def use_pool(soak: Soak, rng: random.Random) -> None:
         task_timeout=LIMIT if limited else None,
         initializer=rng.choice([None, spin]),
         initargs=(0.001,),
-        prewarm=rng.random() < 0.5,
+        use_spares=rng.random() < 0.5,
     )
     futures: list[Watched] = []
     names = list(CALLS)

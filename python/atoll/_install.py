@@ -1,7 +1,5 @@
 """Puts Atoll in the place of the standard library's ``concurrent.interpreters`` and its executor."""
 
-import importlib.machinery
-import importlib.util
 import sys
 import types
 
@@ -10,6 +8,7 @@ from . import _atoll
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
     from typing import Any
 
 _EXECUTOR = "InterpreterPoolExecutor"
@@ -36,11 +35,11 @@ def install() -> None:
 
 def _install_executor() -> None:
     """Without importing concurrent.futures, which is slow, where nobody has done so."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
     futures = sys.modules.get(_FUTURES)
     if futures is not None:
         _add_to(futures)
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
 
 
 def replaced() -> tuple[type, ...]:
@@ -66,20 +65,21 @@ def _get(name: str) -> object:
 def _add_to(futures: types.ModuleType) -> None:
     """Give concurrent.futures the module, and the executor when it is first asked for."""
     name = f"{_FUTURES}.interpreter"
-    before = sys.modules.get(name)
-    if before is not None and getattr(before, "__getattr__", None) is _get:
-        return
-    if before is not None and isinstance(vars(before).get(_EXECUTOR), type):
-        _replaced.append(before)
-    module = types.ModuleType(name, "Stands for the standard library's module of this name.")
-    module.__getattr__ = _get  # type: ignore[method-assign]
-    sys.modules[name] = module
+    module = sys.modules.get(name)
+    if module is None or getattr(module, "__getattr__", None) is not _get:
+        if module is not None and isinstance(vars(module).get(_EXECUTOR), type):
+            _replaced.append(module)
+        module = types.ModuleType(name, "Stands for the standard library's module of this name.")
+        module.__getattr__ = _get  # type: ignore[method-assign]
+        sys.modules[name] = module
     futures.interpreter = module  # type: ignore[attr-defined]
     if isinstance(vars(futures).get(_EXECUTOR), type):
         setattr(futures, _EXECUTOR, _get(_EXECUTOR))
     if sys.version_info >= (3, 14):
         return  # it takes the executor from the module
     ask: Any = vars(futures).get("__getattr__")
+    if ask is None or ask.__module__ == __name__:
+        return
 
     def get(name: str) -> object:
         if name != _EXECUTOR:
@@ -87,27 +87,34 @@ def _add_to(futures: types.ModuleType) -> None:
         setattr(futures, name, executor := _get(name))
         return executor
 
-    if ask is not None:
-        futures.__getattr__ = get  # type: ignore[method-assign]
+    futures.__getattr__ = get  # type: ignore[method-assign]
 
 
 class _Finder:
-    """Finds concurrent.futures as usual, once, and adds to it what install() promises."""
+    """Finds concurrent.futures as the finders behind it do, and adds to it what install() promises.
+
+    It stays: the module may be looked for without being imported, imported anew, or reloaded.
+    """
 
     def find_spec(
-        self, name: str, _path: "Sequence[str] | None" = None, _target: types.ModuleType | None = None
-    ) -> "importlib.machinery.ModuleSpec | None":
+        self, name: str, path: "Sequence[str] | None" = None, target: types.ModuleType | None = None
+    ) -> "ModuleSpec | None":
         """Return the usual spec, with a loader that adds the executor."""
         if name != _FUTURES:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target) if finder is not self else None
+            if spec is not None and spec.loader is not None:
+                self._complete(spec.loader)
+                return spec
+        return None
 
-            def exec_module(module: types.ModuleType) -> None:
-                execute(module)
-                _add_to(module)
+    @staticmethod
+    def _complete(loader: "Any") -> None:
+        execute = loader.exec_module
 
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+        def exec_module(module: types.ModuleType) -> None:
+            execute(module)
+            _add_to(module)
+
+        loader.exec_module = exec_module

@@ -27,6 +27,7 @@ the window when it is seen that the base has been given its results, not before.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import threading
 import time
@@ -49,6 +50,7 @@ CHUNK_BYTES = 1 << 20
 GROWTH = 16
 MOST_ITEMS = 20_000
 UNASKED = 100_000
+MOST = (1 << 31) - 1  # of anything that C counts
 
 
 _maps: weakref.WeakSet[Map] = weakref.WeakSet()
@@ -75,6 +77,23 @@ def check_sizes(chunksize: int | None, buffersize: int | None) -> None:
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:
         raise ValueError("buffersize must be None or > 0")
+
+
+def as_count(name: str, count: Any) -> int:
+    """Return an integer; raise TypeError for what is none, ValueError for one that C cannot count with."""
+    try:
+        number = operator.index(count)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(count).__name__}") from None
+    if number > MOST:
+        raise ValueError(f"{name} must be at most {MOST}, not {number}")
+    return number
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """Raise TypeError for what is neither a number nor None."""
+    if seconds is not None and not hasattr(seconds, "__float__"):
+        raise TypeError(f"{name} must be a number of seconds or None, not {type(seconds).__name__}")
 
 
 # ---- what items are taken from ----
@@ -405,8 +424,12 @@ class Map(_atoll._Results):
 
     def _at_shutdown(self) -> None:
         """The pool is about to be shut: send what map() has promised, if that runs no code of the caller's."""
-        if self._promised and self._source.settled:
+        if not self._promised or not self._source.settled:
+            return
+        try:
             self._finish()
+        except Exception as error:  # the pool is broken
+            self._end(error)
 
     def _keep_promise(self) -> None:
         """Nobody will ask for results: send what map() has promised."""
@@ -493,7 +516,6 @@ class Map(_atoll._Results):
         try:
             values, error = future._outcome(timeout)
         except Exception:
-            cancel(future)
             self._give_up()
             raise
         if values:

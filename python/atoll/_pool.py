@@ -20,13 +20,13 @@ from types import MethodType
 
 from . import _atoll, _install
 from ._callbacks import Teller, invoke
-from ._map import Map, check_sizes, each
+from ._map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-    from typing import Any, Literal, ParamSpec, TypeVar
+    from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
@@ -171,13 +171,7 @@ async def _call_async(
     """``Interpreter.call_async``."""
     import asyncio
 
-    future = _submit_to(interp, fn, *args, **kwargs)
-    try:
-        return await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        if not future.cancel():
-            future.interrupt()
-        raise
+    return await asyncio.wrap_future(_submit_to(interp, fn, *args, **kwargs))
 
 
 # ---- the end of the interpreter ----
@@ -321,7 +315,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         *,
         max_tasks_per_child: int | None = None,
         task_timeout: float | None = None,
-        prewarm: bool = True,
+        use_spares: bool = True,
         extensions: Literal["isolate", "strict", "shared"] | None = None,
     ) -> None:
         """Make a pool.
@@ -335,31 +329,33 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             max_tasks_per_child: after so many tasks a worker goes on in a new interpreter.
             task_timeout: seconds that a task may take. It then fails with TimeoutError; its worker is interrupted,
                 and replaced when it does not react within a second.
-            prewarm: whether workers may start from the spare interpreters of ``atoll.prewarm()``.
+            use_spares: whether workers may start from the spare interpreters of ``atoll.prewarm()``.
             extensions: how extension modules are loaded; see ``create()``.
 
         Raises:
             ValueError: for a number that is not positive.
-            TypeError: for an initializer that is not callable.
+            TypeError: for what is no number, an initializer that is not callable, initargs that cannot be iterated.
         """
         if max_workers is None:
             max_workers = (
                 len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             )
+        max_workers = as_count("max_workers", max_workers)
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if isinstance(initializer, str):
             raise TypeError("scripts not supported")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        initargs = tuple(initargs)
         if max_tasks_per_child is not None:
-            if not isinstance(max_tasks_per_child, int):
-                raise TypeError("max_tasks_per_child must be an integer")
+            max_tasks_per_child = as_count("max_tasks_per_child", max_tasks_per_child)
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
+        check_seconds("task_timeout", task_timeout)
         if task_timeout is not None and not task_timeout > 0:
             raise ValueError("task_timeout must be greater than 0")
-        self._thread_name_prefix = thread_name_prefix or f"InterpreterPoolExecutor-{self._counter()}"
+        self._thread_name_prefix = str(thread_name_prefix) or f"InterpreterPoolExecutor-{self._counter()}"
         self._max_workers = max_workers
         self._one_by_one = task_timeout is not None
         self._most_items = max_tasks_per_child
@@ -380,7 +376,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             max_tasks=max_tasks_per_child or 0,
             timeout=float(task_timeout or 0),
             extensions=extensions,
-            spares=prewarm,
+            spares=use_spares,
             guest=None,
         )
         _note(self._pool)
@@ -417,9 +413,10 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         concurrent.futures does: at once, or with a buffersize as results are asked for. chunksize then means nothing.
 
         Raises:
-            TypeError, ValueError: for a chunksize or buffersize that is no positive integer.
+            TypeError, ValueError: for a chunksize or buffersize that is no positive integer, or a wrong timeout.
         """
         check_sizes(chunksize, buffersize)
+        check_seconds("timeout", timeout)
         results: Iterator[_T]
         submit = self.submit
         is_ours = type(submit) is MethodType and submit.__func__ is _submit and submit.__self__ is self
@@ -519,6 +516,10 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         for mapping in list(self._maps):
             mapping._abandon()
         self._pool.kill(now)
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        """Raise TypeError: a pool cannot be copied, pickled or sent."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __del__(self) -> None:
         """Let the workers end when they have done what was submitted."""

@@ -63,6 +63,11 @@ PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObjec
         atoll_deadline(timeout, &deadline) < 0) {
         return NULL;
     }
+    if (Py_IS_TYPE(iterable,
+                   state->queue_type)) { /* to go through it would take its items, until it is shut down */
+        PyErr_SetString(PyExc_TypeError, "queues must be an iterable of queues, not a Queue");
+        return NULL;
+    }
     PyObject *queues = PySequence_Tuple(iterable);
     Py_ssize_t n = queues != NULL ? PyTuple_GET_SIZE(queues) : 0;
     atoll_watch *watches = queues != NULL ? PyMem_Calloc((size_t)n + 1, sizeof *watches) : NULL;

@@ -65,6 +65,37 @@ class TestInstall:
             assert interpreters.create is atoll.create
             """)
 
+    @pytest.mark.parametrize("before", ["", "import concurrent.futures"])
+    def test_however_concurrent_futures_comes_to_be_imported(self, before):
+        check(f"""
+            import importlib, importlib.util, sys
+            {before}
+            import atoll
+            atoll.install()
+            importlib.util.find_spec("concurrent.futures")  # which imports nothing
+            import concurrent.futures
+            assert concurrent.futures.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
+            importlib.reload(concurrent.futures)
+            assert concurrent.futures.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
+            atoll.install()
+            del sys.modules["concurrent.futures"]
+            import concurrent.futures
+            assert concurrent.futures.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
+            assert concurrent.futures.ThreadPoolExecutor(1).submit(len, "four").result() == 4
+            """)
+
+    @pytest.mark.parametrize("before", ["", "import concurrent.futures"])
+    def test_the_executors_module(self, before):
+        check(f"""
+            {before}
+            import atoll
+            atoll.install()
+            import concurrent.futures
+            assert concurrent.futures.interpreter.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
+            from concurrent.futures import interpreter
+            assert interpreter.BrokenInterpreterPool is atoll.futures.BrokenInterpreterPool
+            """)
+
     def test_from_an_interpreter(self):
         """install() inside an interpreter holds there."""
         check("""

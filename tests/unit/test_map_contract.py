@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 
@@ -250,6 +251,50 @@ with Pool(2) as pool:
         check_ended(done, 1, "")
         assert "ValueError: configuration" in done.stderr
         assert "RuntimeWarning" not in done.stderr
+
+
+class TestErrorsOfThePool:
+    def test_in_the_background_is_raised_where_results_end(self, monkeypatch):
+        """Chunks go on being sent when one could not be: nothing after it may be given out in its place."""
+        failed = threading.Event()
+        with Pipe() as gate, atoll.InterpreterPoolExecutor(1) as pool:
+            results = pool.map(functools.partial(wait_first, gate.reader), range(1000), chunksize=1)
+            submit = results._submit
+
+            def fail_once(items, late):
+                monkeypatch.setattr(results, "_submit", submit)
+                failed.set()
+                raise RuntimeError("no more threads")
+
+            monkeypatch.setattr(results, "_submit", fail_once)
+            gate.signal()
+            assert failed.wait(PATIENCE)
+        got = []
+        with pytest.raises(RuntimeError, match="no more threads"):
+            for number in results:
+                got.append(number)
+        assert got == list(range(len(got))) and 0 < len(got) < 1000
+
+    def test_at_shutdown(self, monkeypatch):
+        def fail(items, late):
+            raise RuntimeError("no more threads")
+
+        with Pipe() as gate:
+            with atoll.InterpreterPoolExecutor(1) as pool:
+                results = pool.map(functools.partial(wait_first, gate.reader), range(1000), chunksize=1)
+                monkeypatch.setattr(results, "_submit", fail)
+                gate.signal()
+            with pytest.raises(RuntimeError, match="no more threads"):
+                list(results)
+
+
+def wait_first(descriptor, number):
+    """Wait for a signal when number is 0; return it."""
+    import os
+
+    if number == 0:
+        os.read(descriptor, 1)
+    return number
 
 
 class TestThreads:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import gc
+import pickle
 import threading
 import time
 import weakref
@@ -290,6 +292,40 @@ class TestLife:
     def test_bad_number(self, workers):
         with pytest.raises(ValueError, match="greater than 0"):
             atoll.InterpreterPoolExecutor(workers)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"max_workers": "2"},
+            {"max_workers": 2.5},
+            {"max_workers": 1 << 40},
+            {"max_tasks_per_child": "2"},
+            {"max_tasks_per_child": 1 << 40},
+            {"task_timeout": "2"},
+            {"initializer": print, "initargs": 5},
+        ],
+    )
+    def test_bad_argument(self, options):
+        """It is named, and nothing is left behind."""
+        with pytest.raises(
+            (TypeError, ValueError), match=[*options][-1] if len(options) == 1 else "iterable"
+        ):
+            atoll.InterpreterPoolExecutor(**options)
+
+    def test_bad_timeout_of_map(self, pool):
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
+            pool.map(abs, [1], timeout="1")
+
+    @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+    def test_cannot_be_copied(self, pool, how):
+        """A copy that goes would end the pool."""
+        with pytest.raises(TypeError, match="cannot pickle 'InterpreterPoolExecutor' object"):
+            how(pool)
+        with pytest.raises(
+            atoll.NotShareableError, match=r"args\[0\]: atoll.InterpreterPoolExecutor is not shareable"
+        ):
+            pool.submit(identity, pool).result(PATIENCE)
+        assert pool.submit(identity, 1).result(PATIENCE) == 1
 
     def test_bad_initializer(self):
         with pytest.raises(TypeError, match="callable"):

@@ -15,6 +15,10 @@ import atoll._atoll
 from helpers import PATIENCE, Pipe, Thread, current_id, identity, ids, signal_and_wait
 
 
+def where(number):
+    return atoll.get_current().id
+
+
 def spin(seconds):
     import time
 
@@ -103,6 +107,13 @@ class TestTasksPerChild:
         ) as pool:
             assert [pool.submit(eval, "mark").result(PATIENCE) for _ in range(3)] == [5, 5, 5]
 
+    @pytest.mark.parametrize("options", [{}, {"chunksize": 50}])
+    def test_map(self, options):
+        """No chunk is for more than one interpreter."""
+        with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=5) as pool:
+            places = list(pool.map(where, range(200), **options))
+        assert max(map(places.count, places)) <= 5
+
     @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (1.5, TypeError)])
     def test_bad(self, value, error):
         with pytest.raises(error):
@@ -161,8 +172,8 @@ class TestPrewarm:
     def test_pool(self):
         atoll.prewarm(2)
         self.wait_for(2)
-        for prewarm in (True, False):
-            with atoll.InterpreterPoolExecutor(2, prewarm=prewarm) as pool:
+        for spares in (True, False):
+            with atoll.InterpreterPoolExecutor(2, use_spares=spares) as pool:
                 assert list(pool.map(identity, range(100))) == list(range(100))
             self.wait_for(2)
 

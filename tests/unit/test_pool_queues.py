@@ -57,10 +57,10 @@ ITEMS = (1, "text", b"x" * 100_000, [bytes([7]) * 70_000, {"a": (1, 2)}], b"y" *
 
 @pytest.mark.parametrize("how", [put, put_many, put_nowait, put_async])
 @pytest.mark.parametrize("most", [None, 1])
-@pytest.mark.parametrize("prewarm", [False, True])
-def test_items_outlive_the_worker(how, most, prewarm):
+@pytest.mark.parametrize("spares", [False, True])
+def test_items_outlive_the_worker(how, most, spares):
     queue = atoll.create_queue()
-    with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=most, prewarm=prewarm) as pool:
+    with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=most, use_spares=spares) as pool:
         for _ in range(2):
             pool.submit(how, queue, *ITEMS).result()
     assert len(atoll.list_all()) == 1, "large items lend nothing of the worker's"

@@ -536,7 +536,9 @@ class TestSelect:
         for bad in (-1, float("nan")):
             with pytest.raises(ValueError, match="timeout"):
                 atoll.select([queue], bad)
+        queue.put(1)
         for call in (
+            lambda: atoll.select(queue),  # going through it would take its items and wait for more
             lambda: atoll.select([queue], "1"),
             lambda: atoll.select(queue.id),
             lambda: atoll.select([queue, 5], 0),
