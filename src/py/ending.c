@@ -140,11 +140,11 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         (void)PyThreadState_Swap(here);
         return ATOLL_END_REFUSED;
     }
-    atoll_session winding; /* the main thread handles signals meanwhile */
-    bool inside = atoll_session_begin_wind_down(&winding, entry, here);
+    atoll_session *winding = /* the main thread handles signals meanwhile */
+        atoll_session_begin_wind_down(entry, here);
     bool alone = wind_down(entry, mine, fresh ? patience : &a_look);
-    if (inside) {
-        atoll_session_end_wind_down(&winding);
+    if (winding != NULL) {
+        atoll_session_end_wind_down(winding);
     }
     if (alone) {
         end(entry, mine);
@@ -160,8 +160,9 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         (void)PyThreadState_Swap(here);
         atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE);
     }
-    if (inside) {
-        (void)atoll_session_interrupted(&winding);
+    if (winding != NULL) {
+        (void)atoll_session_interrupted(winding);
+        atoll_session_close(winding);
     }
     return alone ? ATOLL_END_DONE : ATOLL_END_ZOMBIE;
 }

@@ -227,20 +227,19 @@ static int ensure_main(atoll_state *from) {
     if (entry->state == from) {
         rc = learn_from_main();
     } else if (entry->state == NULL || !atoll_datetime_is_settled() || !atoll_builtin_types_noted()) {
-        atoll_session s;
-        atoll_session_open(&s, entry);
-        rc = atoll_session_enter(&s, from);
+        atoll_session *s = atoll_session_open(entry);
+        rc = s != NULL ? atoll_session_enter(s, from) : -1;
         if (rc == 0) {
             bool ready = bootstrap_state() != NULL && learn_from_main() == 0;
             char *why = ready ? NULL : atoll_interp_exception_text();
-            atoll_session_leave(&s);
+            atoll_session_leave(s);
             if (why != NULL) {
                 PyErr_Format(from->error, "Atoll cannot be loaded in the main interpreter: %s", why);
                 free(why);
                 rc = -1;
             }
         }
-        atoll_session_close(&s);
+        atoll_session_close(s);
     }
     atoll_entry_release(entry);
     return rc;
@@ -276,22 +275,21 @@ static const char at_exit[] = "no interpreter can be created while the process e
 /* 0, or -1 with an exception. */
 static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blueprint *print,
                          const atoll_stale *stale) {
-    atoll_session s;
     char *why = NULL;
-    atoll_session_open(&s, entry);
-    int rc = atoll_session_enter(&s, from);
+    atoll_session *s = atoll_session_open(entry);
+    int rc = s != NULL ? atoll_session_enter(s, from) : -1;
     if (rc == 0) {
         if (atoll_interp_prepare(entry->state, print, stale) < 0) {
             why = atoll_interp_exception_text();
             rc = -1;
         }
-        atoll_session_leave(&s);
+        atoll_session_leave(s);
     }
     if (why != NULL) {
         PyErr_Format(from->error, "interpreter creation failed: %s", why);
         free(why);
     }
-    atoll_session_close(&s);
+    atoll_session_close(s);
     return rc;
 }
 

@@ -265,14 +265,13 @@ static void collect_loans(atoll_state *from, atoll_entry *entry) {
         return;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    atoll_session s;
-    atoll_session_open(&s, entry);
-    if (atoll_session_enter(&s, from) == 0) { /* does what is to be done there */
-        atoll_session_leave(&s);
+    atoll_session *s = atoll_session_open(entry);
+    if (s != NULL && atoll_session_enter(s, from) == 0) { /* does what is to be done there */
+        atoll_session_leave(s);
     } else {
         PyErr_Clear(); /* closed meanwhile, which does it too */
     }
-    atoll_session_close(&s);
+    atoll_session_close(s);
     PyErr_SetRaisedException(exc);
 }
 
@@ -286,15 +285,17 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
     if (atoll_function_number(from->codec, callable, &target.number) < 0) {
         return NULL;
     }
-    atoll_session s;
-    atoll_session_open(&s, entry);
     PyObject *result = NULL;
-    if (atoll_encode_call(from->codec, &s.out, target.number != 0 ? NULL : callable, args, nargs, kwnames) ==
-        0) {
-        result = call_with_session(from, &s, callable, &target);
+    atoll_session *s = atoll_session_open(entry);
+    if (s == NULL) {
+        return NULL;
     }
-    bool borrowed = s.back.nhandles != 0;
-    atoll_session_close(&s);
+    if (atoll_encode_call(from->codec, &s->out, target.number != 0 ? NULL : callable, args, nargs, kwnames) ==
+        0) {
+        result = call_with_session(from, s, callable, &target);
+    }
+    bool borrowed = s->back.nhandles != 0;
+    atoll_session_close(s);
     if (borrowed) {
         collect_loans(from, entry);
     }
@@ -346,27 +347,26 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
         Py_DECREF(key.holder);
         return -1;
     }
-    atoll_session s;
-    atoll_session_open(&s, entry);
-    int rc = atoll_session_enter(&s, from);
+    atoll_session *s = atoll_session_open(entry);
+    int rc = s != NULL ? atoll_session_enter(s, from) : -1;
     if (rc == 0) {
-        outcome out = exec_there(&s, &key, NULL);
-        atoll_session_leave(&s);
+        outcome out = exec_there(s, &key, NULL);
+        atoll_session_leave(s);
         if (out == OUT_UNKNOWN) {
             PyObject *compiled = atoll_script_compile(&key);
-            rc = compiled != NULL ? atoll_session_enter(&s, from) : -1;
+            rc = compiled != NULL ? atoll_session_enter(s, from) : -1;
             if (rc == 0) {
-                out = exec_there(&s, &key, compiled);
-                atoll_session_leave(&s);
+                out = exec_there(s, &key, compiled);
+                atoll_session_leave(s);
             }
             Py_XDECREF(compiled);
         }
         if (rc == 0 && out != OUT_OK) {
-            raise_outcome(from, &s, out);
+            raise_outcome(from, s, out);
             rc = -1;
         }
     }
-    atoll_session_close(&s);
+    atoll_session_close(s);
     Py_DECREF(key.holder);
     return rc;
 }
@@ -444,17 +444,19 @@ int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *valu
         raise_busy(from, entry);
         return -1;
     }
-    atoll_session s;
-    atoll_session_open(&s, entry);
-    int rc = atoll_encode(from->codec, &s.out, values, "values");
-    if (rc == 0 && (rc = atoll_session_enter(&s, from)) == 0) {
-        outcome out = bind_there(&s);
-        atoll_session_leave(&s);
+    atoll_session *s = atoll_session_open(entry);
+    if (s == NULL) {
+        return -1;
+    }
+    int rc = atoll_encode(from->codec, &s->out, values, "values");
+    if (rc == 0 && (rc = atoll_session_enter(s, from)) == 0) {
+        outcome out = bind_there(s);
+        atoll_session_leave(s);
         if (out != OUT_OK) {
-            raise_outcome(from, &s, out);
+            raise_outcome(from, s, out);
             rc = -1;
         }
     }
-    atoll_session_close(&s);
+    atoll_session_close(s);
     return rc;
 }

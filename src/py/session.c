@@ -34,7 +34,8 @@
  * on main's own thread state, so threading.local and context variables are those the user sees
  * there); frames simply stack up on it and unwind in reverse order.  Each interpreter guards the C stack
  * with a recursion limit that counts its own frames only, so the depth of the stack has a bound of its own, and what is left
- * of the stack is shared: in bytes, and, where CPython counts C calls, by handing the count on.
+ * of the stack is shared: in bytes, and, where CPython counts C calls, by handing the count on.  Where greenlets put parts of the stack
+ * aside, the order of sessions is kept by refusing to open one (greenlets.c).
  *
  * Locks: entry->lock only, never while a GIL is awaited.  The thread-local table needs none.
  */
@@ -42,6 +43,7 @@
 #include "py/signals.h"
 
 #include "py/child.h"
+#include "py/greenlets.h"
 
 #include <stdlib.h>
 
@@ -54,6 +56,7 @@ typedef struct {
     size_t cap; /* power of two or 0 */
     size_t used;
     atoll_session *top;
+    atoll_session *idle;      /* sessions to be opened again, linked by `prev` */
     const atoll_session *cut; /* was the innermost when the process was forked */
     atoll_message spare[2];   /* empty messages with storage */
     bool is_main;
@@ -87,6 +90,11 @@ static void thread_ended(void *raw) {
     }
     atoll_message_clear(&table->spare[0]);
     atoll_message_clear(&table->spare[1]);
+    while (table->idle != NULL) {
+        atoll_session *s = table->idle;
+        table->idle = s->prev;
+        free(s);
+    }
     free(table->slots);
     free(table->serials);
     free(table);
@@ -398,8 +406,38 @@ void atoll_spare_give(atoll_message *msg) {
     atoll_message_clear(msg);
 }
 
-void atoll_session_open(atoll_session *s, atoll_entry *entry) {
+/* NULL: out of memory. */
+static atoll_session *take_session(thread_table *table) {
+    atoll_session *s = table != NULL ? table->idle : NULL;
+    if (s != NULL) {
+        table->idle = s->prev;
+        return s;
+    }
+    return table != NULL ? malloc(sizeof *s) : NULL;
+}
+
+atoll_session *atoll_session_open(atoll_entry *entry) {
+    atoll_session *s = take_session(table_get());
+    if (s == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
     *s = (atoll_session){.entry = entry, .out = atoll_spare_take(), .back = atoll_spare_take()};
+    return s;
+}
+
+/* Attached to where the innermost session leads: whether the greenlet that runs is the one that it has come back to.  0, or -1 with
+ * RuntimeError. */
+static int check_greenlet(const atoll_session *top, const atoll_entry *entry) {
+    if (!top->comes_back || atoll_greenlet_current() == top->greenlet) {
+        return 0;
+    }
+    PyErr_Format(
+        PyExc_RuntimeError,
+        "cannot enter interpreter %lld from this greenlet: another greenlet of this thread was switched "
+        "out inside a call that came back to interpreter %lld from others, and has to end it first",
+        (long long)entry->id, (long long)top->entry->id);
+    return -1;
 }
 
 int atoll_session_enter(atoll_session *s, atoll_state *from) {
@@ -420,6 +458,9 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
                      MAX_DEPTH);
         return -1;
     }
+    if (table->top != NULL && check_greenlet(table->top, entry) < 0) {
+        return -1;
+    }
     if (!atoll_entry_pin(entry)) {
         atoll_raise_not_found(from, entry->id);
         return -1;
@@ -434,7 +475,8 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
             break;
         }
     }
-    if (tstate == NULL && from->interp != entry->interp) {
+    s->comes_back = tstate != NULL || from->interp == entry->interp;
+    if (!s->comes_back) {
         tstate = atoll_thread_state(entry);
         if (tstate == NULL) {
             atoll_entry_unpin(entry);
@@ -447,6 +489,9 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     if (tstate != NULL && tstate != s->from) {
         s->c_calls = atoll_share_c_calls(tstate, s->from);
         (void)PyThreadState_Swap(tstate);
+    }
+    if (s->comes_back) {
+        s->greenlet = atoll_greenlet_current();
     }
     if (table->is_main) {
         atoll_signals_watch(entry);
@@ -463,6 +508,11 @@ void atoll_session_leave(atoll_session *s) {
     if (s == table->cut) {
         atoll_child_ends(false);
     }
+    if (s != table->top) {
+        Py_FatalError(
+            "atoll: a greenlet ends a call into another interpreter before a call inside it has ended, which "
+            "another greenlet was switched out of");
+    }
     if (table->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }
@@ -478,10 +528,11 @@ void atoll_session_leave(atoll_session *s) {
     }
 }
 
-bool atoll_session_begin_wind_down(atoll_session *s, atoll_entry *entry, PyThreadState *here) {
+atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *here) {
     thread_table *table = this_thread;
-    if (here == NULL || table == NULL || !table->is_main) {
-        return false;
+    atoll_session *s = here != NULL && table != NULL && table->is_main ? take_session(table) : NULL;
+    if (s == NULL) {
+        return NULL;
     }
     *s = (atoll_session){.prev = table->top, .entry = entry, .from = here};
     s->depth = s->prev != NULL ? s->prev->depth + 1 : 1;
@@ -489,7 +540,7 @@ bool atoll_session_begin_wind_down(atoll_session *s, atoll_entry *entry, PyThrea
     table->top = s;
     s->winding = atoll_signals_wind_down(entry);
     atoll_signals_watch(entry);
-    return true;
+    return s;
 }
 
 void atoll_session_end_wind_down(atoll_session *s) {
@@ -499,9 +550,14 @@ void atoll_session_end_wind_down(atoll_session *s) {
 }
 
 void atoll_session_close(atoll_session *s) {
+    if (s == NULL) {
+        return;
+    }
     Py_CLEAR(s->interrupt); /* caught by the code inside */
     atoll_spare_give(&s->out);
     atoll_spare_give(&s->back);
+    s->prev = this_thread->idle;
+    this_thread->idle = s;
 }
 
 atoll_session *atoll_session_current(void) { return this_thread != NULL ? this_thread->top : NULL; }

@@ -9,6 +9,8 @@ typedef struct atoll_session {
     atoll_entry *entry;
     unsigned depth;                  /* how many sessions of this OS thread are open, this one included */
     PyThreadState *from;             /* what was attached before, and will be again */
+    bool comes_back;                 /* into an interpreter that is suspended on this thread */
+    const void *greenlet;            /* then: the one that runs there */
     int c_calls;                     /* what the thread state inside may nest, when nothing is below it */
     PyInterpreterState *from_interp; /* its interpreter */
     atoll_entry *from_entry;         /* and that one's entry */
@@ -33,20 +35,20 @@ bool atoll_session_is_cut(const atoll_session *s);
 atoll_message atoll_spare_take(void);
 void atoll_spare_give(atoll_message *msg);
 
-/* Prepares a session: no interpreter is touched, only its messages can be used. */
-void atoll_session_open(atoll_session *s, atoll_entry *entry);
+/* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError. */
+atoll_session *atoll_session_open(atoll_entry *entry);
 /* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
- * InterpreterNotFoundError when it is closed, RecursionError, MemoryError.  Blocks until its GIL is free; the caller's
+ * InterpreterNotFoundError when it is closed, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
  * GIL is released meanwhile. */
 int atoll_session_enter(atoll_session *s, atoll_state *from);
 /* Back to where enter() was called.  May be followed by another enter(). */
 void atoll_session_leave(atoll_session *s);
-/* Releases the messages. The session must be left. */
+/* Releases the messages, and the session, which must be left, or is NULL. */
 void atoll_session_close(atoll_session *s);
 /* The same for the thread that winds an interpreter down, whose gate is shut, and is attached to it: `here` is what it was
- * attached to before.  False: there is nothing to do, on any thread but the main one and without `here`. */
-bool atoll_session_begin_wind_down(atoll_session *s, atoll_entry *entry, PyThreadState *here);
-/* Before it is ended for good. */
+ * attached to before.  NULL: there is nothing to do, on any thread but the main one and without `here`. */
+atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *here);
+/* Before it is ended for good; to be closed as others are. */
 void atoll_session_end_wind_down(atoll_session *s);
 /* After leave(): if a signal handler raised while the session ran, sets that exception here.
  * true when an exception is now set. */
