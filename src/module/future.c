@@ -80,18 +80,22 @@ static int look_at(future_object *self, const atoll_task *task) {
     return 0;
 }
 
-/* Light, and the task is over: takes its outcome.  Runs Python code, after which it may have become anything. */
-static void resolve(future_object *self) {
+/* Light, and the task is over: takes its outcome.  Runs Python code, after which it may have become anything.  0, or -1 with an
+ * exception that is no outcome: then it is as it was. */
+static int resolve(future_object *self) {
     atoll_task *task = self->task;
     if (task == NULL || self->status != NATIVE) {
-        return;
+        return 0;
     }
     atoll_task_retain(task);
     PyObject *value = NULL;
     PyObject *exc = NULL;
     bool cancelled = atoll_task_now(task) == ATOLL_TASK_CANCELLED;
     if (!cancelled) {
-        atoll_future_decode(self->pool, task, &value, &exc);
+        if (atoll_future_decode(self->pool, task, &value, &exc) < 0) {
+            atoll_task_release(task);
+            return -1;
+        }
         if (look_at(self, task) < 0) {
             Py_XSETREF(exc, PyErr_GetRaisedException());
         }
@@ -108,14 +112,17 @@ static void resolve(future_object *self) {
     Py_XDECREF(value);
     Py_XDECREF(exc);
     atoll_task_release(task);
+    return 0;
 }
 
 /* Any is resolved in a forked child, where none is told. */
-future_status atoll_future_status(future_object *self) {
+int atoll_future_status(future_object *self) {
     bool foreign = self->status == NATIVE && atoll_pool_is_foreign(self->pool->pool);
     if (self->status == NATIVE && (self->condition == NULL || foreign)) {
         if (atoll_task_is_over(self->task)) {
-            resolve(self);
+            if (resolve(self) < 0) {
+                return -1;
+            }
         } else if (foreign) {
             sever(self);
         }
@@ -133,10 +140,10 @@ int atoll_future_become_heavy(future_object *self) {
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *condition = threading != NULL ? PyObject_CallMethod(threading, "Condition", NULL) : NULL;
     Py_XDECREF(threading);
-    if (condition == NULL) {
+    if (condition == NULL || atoll_future_status(self) < 0) {
+        Py_XDECREF(condition);
         return -1;
     }
-    (void)atoll_future_status(self);
     while (self->condition == NULL) {
         atoll_task *task = self->task;
         if (self->status == NATIVE) {
@@ -144,7 +151,10 @@ int atoll_future_become_heavy(future_object *self) {
             if (!atoll_task_observe(task)) { /* it has just ended */
                 task->owner = NULL;
                 Py_DECREF(self);
-                resolve(self);
+                if (resolve(self) < 0) {
+                    Py_DECREF(condition);
+                    return -1;
+                }
                 continue;
             }
         }
@@ -181,9 +191,8 @@ void atoll_future_deliver(atoll_task *task) {
     if (self->status == NATIVE) {
         PyObject *value;
         PyObject *exc;
-        atoll_future_decode(self->pool, task, &value, &exc);
-        if (look_at(self, task) < 0) {
-            Py_XSETREF(exc, PyErr_GetRaisedException());
+        if (atoll_future_decode(self->pool, task, &value, &exc) < 0 || look_at(self, task) < 0) {
+            Py_XSETREF(exc, PyErr_GetRaisedException()); /* whoever waits is to be told something */
         }
         if (exc != NULL && value != NULL) {
             Py_XSETREF(self->result, Py_NewRef(value));
@@ -276,7 +285,11 @@ static PyObject *timeout_of(const char *name, PyObject *const *args, Py_ssize_t 
 
 /* Ready to be looked at: 1; 0: the base's method is to be called; -1 with an exception. */
 static int wait_until_done(future_object *self, PyObject *timeout) {
-    if (atoll_future_status(self) < CANCELLED) {
+    int status = atoll_future_status(self);
+    if (status < 0) {
+        return -1;
+    }
+    if (status < CANCELLED) {
         if (self->condition != NULL || self->status != NATIVE) {
             return 0;
         }
@@ -291,7 +304,9 @@ static int wait_until_done(future_object *self, PyObject *timeout) {
         if (self->condition != NULL) {
             return 0;
         }
-        (void)atoll_future_status(self);
+        if (atoll_future_status(self) < 0) {
+            return -1;
+        }
     }
     if (self->status == CANCELLED || self->status == NOTIFIED) {
         atoll_state *state = atoll_pool_state(self->pool);
@@ -357,8 +372,8 @@ PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
 
 static PyObject *future_cancel(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     future_object *self = cast(op);
-    if (atoll_pool_is_foreign(self->pool->pool)) {
-        (void)atoll_future_status(self);
+    if (atoll_pool_is_foreign(self->pool->pool) && atoll_future_status(self) < 0) {
+        return NULL;
     }
     if (self->status != NATIVE) {
         return call_base(self, "cancel", NULL);
@@ -378,8 +393,8 @@ static PyObject *future_cancel(PyObject *op, PyObject *Py_UNUSED(ignored)) {
         atoll_future_deliver_cancel(task);
         Py_DECREF(self);
         atoll_task_release(task);
-    } else {
-        (void)atoll_future_status(self);
+    } else if (atoll_future_status(self) < 0) {
+        return NULL;
     }
     Py_RETURN_TRUE;
 }
@@ -397,16 +412,18 @@ static PyObject *future_interrupt(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *future_done(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    return PyBool_FromLong(atoll_future_status(cast(op)) >= CANCELLED);
+    int status = atoll_future_status(cast(op));
+    return status < 0 ? NULL : PyBool_FromLong(status >= CANCELLED);
 }
 
 static PyObject *future_running(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    return PyBool_FromLong(atoll_future_status(cast(op)) == RUNNING);
+    int status = atoll_future_status(cast(op));
+    return status < 0 ? NULL : PyBool_FromLong(status == RUNNING);
 }
 
 static PyObject *future_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    future_status status = atoll_future_status(cast(op));
-    return PyBool_FromLong(status == CANCELLED || status == NOTIFIED);
+    int status = atoll_future_status(cast(op));
+    return status < 0 ? NULL : PyBool_FromLong(status == CANCELLED || status == NOTIFIED);
 }
 
 /* ---- the type ---- */

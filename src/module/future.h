@@ -23,8 +23,9 @@ typedef struct {
     bool renewed;   /* in a forked child: its condition is one of this process */
 } future_object;
 
-/* The status now: a light one whose task is over is resolved first. */
-future_status atoll_future_status(future_object *self);
+/* The status now, a future_status: a light one whose task is over is resolved first.  -1 with an exception when that was interrupted:
+ * then it is as it was. */
+int atoll_future_status(future_object *self);
 /* Makes it heavy: it has a condition from then on, and the thread that delivers tells it.  0 or -1. */
 int atoll_future_become_heavy(future_object *self);
 

@@ -9,7 +9,8 @@ static const char *const status_words[] = {
 static future_object *cast(PyObject *self) { return (future_object *)self; }
 
 static PyObject *get_state(PyObject *op, void *Py_UNUSED(closure)) {
-    return PyUnicode_InternFromString(status_words[atoll_future_status(cast(op))]);
+    int status = atoll_future_status(cast(op));
+    return status < 0 ? NULL : PyUnicode_InternFromString(status_words[status]);
 }
 
 static int set_state(PyObject *op, PyObject *value, void *Py_UNUSED(closure)) {
@@ -69,7 +70,9 @@ static PyObject *get_bytes(PyObject *op, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *get_parts(PyObject *op, void *Py_UNUSED(closure)) {
-    (void)atoll_future_status(cast(op));
+    if (atoll_future_status(cast(op)) < 0) {
+        return NULL;
+    }
     return cast(op)->parts != NULL ? Py_NewRef(cast(op)->parts) : PyList_New(0);
 }
 
@@ -79,12 +82,16 @@ static PyObject *get_is_refused(PyObject *op, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *get_result(PyObject *op, void *Py_UNUSED(closure)) {
-    (void)atoll_future_status(cast(op));
+    if (atoll_future_status(cast(op)) < 0) {
+        return NULL;
+    }
     return Py_NewRef(cast(op)->result != NULL ? cast(op)->result : Py_None);
 }
 
 static PyObject *get_exception(PyObject *op, void *Py_UNUSED(closure)) {
-    (void)atoll_future_status(cast(op));
+    if (atoll_future_status(cast(op)) < 0) {
+        return NULL;
+    }
     return Py_NewRef(cast(op)->exception != NULL ? cast(op)->exception : Py_None);
 }
 

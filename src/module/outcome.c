@@ -1,14 +1,16 @@
 /* What a task left, as the submitting interpreter sees it: a value, an exception, of a chunk that failed both.
  *
  * The task is over and its messages are only read.  Attached; decoding may run Python code.  What was raised there
- * comes as itself, with the remote traceback as its cause, and as an ExecutionFailed where it cannot be sent.
+ * comes as itself, with the remote traceback as its cause, and as an ExecutionFailed where it cannot be sent.  Ctrl-C
+ * here, or no memory, is no outcome: it can be had once more.
  */
 #include "module/pool.h"
 #include "py/run.h"
 
+/* NULL with an exception that is urgent. */
 static PyObject *described(atoll_state *state, const atoll_message *error) {
     atoll_excinfo_raise(state, error);
-    return PyErr_GetRaisedException();
+    return atoll_error_is_urgent() ? NULL : PyErr_GetRaisedException();
 }
 
 /* Gives exc a cause, which is taken over. */
@@ -28,43 +30,38 @@ static PyObject *make_error(PyObject *type, const char *text) {
     return exc;
 }
 
-/* What the task raised: the object itself, caused by its description, or the description alone.  Of a chunk, also what came
- * before. */
+/* What the task raised: the object itself, caused by its description, or the description alone.  Of a chunk, also what came before;
+ * where that cannot be had, it is the error: NULL with that exception, or with one that is urgent. */
 static PyObject *raised(atoll_state *state, const atoll_task *task, PyObject **value) {
     PyObject *failure = described(state, &task->error);
-    PyObject *sent = task->result.body.len != 0 ? atoll_decode(state->codec, &task->result) : NULL;
-    if (sent == NULL && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)) {
-        Py_XDECREF(failure);
-        return NULL; /* Ctrl-C, while it was decoded */
-    }
-    if (sent == NULL) {
-        PyErr_Clear();
+    if (failure == NULL || task->result.body.len == 0) {
         return failure;
     }
-    if (task->kind != ATOLL_CALL_ONE) {
-        if (!PyTuple_CheckExact(sent) || PyTuple_GET_SIZE(sent) != 2) {
-            Py_DECREF(sent);
-            return failure;
-        }
-        *value = Py_NewRef(PyTuple_GET_ITEM(sent, 0));
-        Py_SETREF(sent, Py_NewRef(PyTuple_GET_ITEM(sent, 1)));
+    PyObject *sent[2];
+    int had = atoll_decode_pair(state->codec, &task->result, sent);
+    *value = sent[0];
+    if (had == 0 || atoll_error_is_urgent()) {
+        Py_DECREF(failure);
+        return NULL;
     }
-    if (!PyExceptionInstance_Check(sent)) {
-        Py_DECREF(sent);
+    PyErr_Clear();
+    if (sent[1] == NULL || !PyExceptionInstance_Check(sent[1])) {
+        Py_XDECREF(sent[1]);
         return failure;
     }
-    return with_cause(sent, failure);
+    return with_cause(sent[1], failure);
 }
 
 static PyObject *refused(atoll_state *state, const atoll_task *task, PyObject **value) {
-    PyObject *text = task->error.body.len != 0 ? atoll_decode(state->codec, &task->error) : NULL;
-    if (text == NULL) {
-        PyErr_Clear();
-    }
     if (task->kind != ATOLL_CALL_ONE && task->result.body.len != 0 &&
         (*value = atoll_decode(state->codec, &task->result)) == NULL) {
-        PyErr_Clear();
+        return NULL;
     }
+    PyObject *text = task->error.body.len != 0 ? atoll_decode(state->codec, &task->error) : NULL;
+    if (atoll_error_is_urgent()) {
+        return NULL;
+    }
+    PyErr_Clear();
     PyObject *exc = text != NULL ? PyObject_CallOneArg(state->not_shareable, text)
                                  : make_error(state->not_shareable, "the result is not shareable");
     Py_XDECREF(text);
@@ -86,7 +83,7 @@ static PyObject *broken(atoll_pool_object *pool, atoll_state *state, const atoll
     return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
 }
 
-void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
+int atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
     atoll_state *state = atoll_pool_state(pool);
     *value = *exc = NULL;
     if (state != NULL) {
@@ -111,7 +108,13 @@ void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObje
             break;
         }
     }
+    if (atoll_error_is_urgent()) {
+        Py_CLEAR(*value);
+        Py_CLEAR(*exc);
+        return -1;
+    }
     if (PyErr_Occurred()) {
         Py_XSETREF(*exc, PyErr_GetRaisedException());
     }
+    return 0;
 }

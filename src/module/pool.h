@@ -26,9 +26,9 @@ atoll_state *atoll_pool_state(atoll_pool_object *pool);
 PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task);
 /* The same for a call that could not be sent: takes over the exception that is set. */
 PyObject *atoll_future_failed(atoll_pool_object *pool);
-/* outcome.c: decodes the outcome of a task that is over: *value or *exc is set, of a chunk that failed both.  Never leaves an
- * exception. */
-void atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc);
+/* outcome.c: decodes the outcome of a task that is over: *value or *exc is set, of a chunk that failed both.  0, or -1 with an
+ * exception that is no outcome (Ctrl-C, no memory). */
+int atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc);
 /* A task that was observed is over: tells its future, if it has one.  Never leaves an exception. */
 void atoll_future_deliver(atoll_task *task);
 /* The same for one that was cancelled by others than its future. */

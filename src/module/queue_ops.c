@@ -52,7 +52,7 @@ static int raise_result(atoll_state *state, atoll_queue *queue, atoll_queue_side
 
 /* Replaces the exception of an item that cannot be rebuilt, which becomes its cause. */
 static void raise_undecodable(atoll_state *state, atoll_queue *queue, int64_t sender) {
-    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    if (atoll_error_is_urgent()) {
         return;
     }
     PyObject *cause = PyErr_GetRaisedException();
@@ -295,12 +295,6 @@ static PyObject *receive(atoll_state *state, atoll_queue *queue, const atoll_rec
     return obj;
 }
 
-/* Whether the current exception says that an item cannot be received, ever.  Else it is no fault of the item (Ctrl-C, no
- * memory), which goes back to the front of the queue. */
-static bool item_is_bad(void) {
-    return PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError);
-}
-
 /* Takes one record (chunk == NULL), or as many as fit and are wanted.  0, or -1 with an exception. */
 static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll_chunk *chunk, size_t most,
                 size_t *count, double deadline) {
@@ -331,7 +325,8 @@ static PyObject *get_one(PyObject *self, double deadline) {
         return NULL;
     }
     PyObject *obj = receive(state, queue_of(self), &out.record);
-    if (obj != NULL || item_is_bad() || atoll_queue_return_one(queue_of(self), &out.record) < 0) {
+    /* What is no fault of the item puts it back to the front of the queue. */
+    if (obj != NULL || !atoll_error_is_urgent() || atoll_queue_return_one(queue_of(self), &out.record) < 0) {
         atoll_record_release(&out.record);
     }
     return obj;
@@ -463,7 +458,7 @@ static PyObject *unpack(atoll_state *state, atoll_queue *queue, haul *all) {
         }
         chunk->at = 0;
     }
-    bool bad = PyErr_Occurred() && item_is_bad();
+    bool bad = PyErr_Occurred() && !atoll_error_is_urgent();
     PyObject *exc = PyErr_GetRaisedException();
     size_t done = list != NULL ? (size_t)PyList_GET_SIZE(list) : 0;
     if (exc != NULL && !bad) {

@@ -57,6 +57,12 @@ int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const ch
 int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
 /* Rebuilds the object of a message.  The message stays the caller's. */
 PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
+/* The same for a tuple of two, one after the other, or for what is none: that is out[1].  2, or with an exception 1 (it is
+ * the second that could not be had) or 0. */
+int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]);
+/* Whether the current exception has nothing to do with what was being done: Ctrl-C, the end of the process, no memory.  It is not
+ * turned into anything else, and nothing is lost by it. */
+bool atoll_error_is_urgent(void);
 
 /* A call's arguments, in one memo, so that shared references keep their shape.  `args` is
  * a vectorcall array (may hold the same object twice and borrowed references: no assumption

@@ -245,6 +245,24 @@ PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg) {
     return obj;
 }
 
+int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]) {
+    out[0] = out[1] = NULL;
+    atoll_decoder dec;
+    begin_decoding(&dec, codec, msg);
+    int had = 1;
+    if (dec.rd.at != dec.rd.end && (*dec.rd.at & ~ATOLL_MEMO) == T_TUPLE) {
+        dec.rd.at++;
+        had = atoll_get_count(&dec, 1) == 2 && (out[0] = atoll_decode_value(&dec)) != NULL;
+    }
+    if (had == 1 && (out[1] = atoll_decode_value(&dec)) != NULL) {
+        had = 2;
+    } else {
+        atoll_malformed("not a pair");
+    }
+    end_decoding(&dec);
+    return had;
+}
+
 static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
     Py_ssize_t nargs = atoll_get_count(dec, 0);
     Py_ssize_t nkw = nargs >= 0 ? atoll_get_count(dec, 0) : -1;

@@ -8,10 +8,15 @@
 
 enum { KEY_SHOWN = 40, STEPS_SHOWN = 100 };
 
+bool atoll_error_is_urgent(void) {
+    return PyErr_Occurred() &&
+           (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError));
+}
+
 /* Clears what a user's code raised while an error was described: it only costs detail.  False, and nothing is cleared,
- * when it must not be lost: Ctrl-C, the end of the process, no memory. */
+ * when it must not be lost. */
 static bool without_detail(void) {
-    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    if (atoll_error_is_urgent()) {
         return false;
     }
     PyErr_Clear();
