@@ -149,7 +149,7 @@ def _wake(loop: asyncio.AbstractEventLoop, fd: int) -> None:
         loop.remove_reader(fd)
 
 
-async def _event(fd: int) -> None:
+async def _readable(fd: int) -> None:
     """Wait until a file descriptor is readable."""
     import asyncio
 
@@ -171,13 +171,22 @@ async def _event(fd: int) -> None:
                 loop.remove_reader(fd)
 
 
+async def _event(queue: Queue, put: bool) -> None:
+    """Wait until it may be worth while to get from a queue again, or to put."""
+    fd = queue._watch(put)
+    try:
+        await _readable(fd)
+    finally:
+        queue._unwatch(put)
+
+
 async def put_async(self: Queue, obj: Any, *, unbounditems: Any = None) -> None:
     """``Queue.put_async``."""
     while True:
         try:
             return self.put_nowait(obj, unbounditems=unbounditems)
         except QueueFull:
-            await _event(self._put_fileno())
+            await _event(self, put=True)
 
 
 async def get_async(self: Queue) -> Any:
@@ -186,4 +195,4 @@ async def get_async(self: Queue) -> Any:
         try:
             return self.get_nowait()
         except QueueEmpty:
-            await _event(self.fileno())
+            await _event(self, put=False)

@@ -333,10 +333,10 @@ int atoll_queue_return_one(atoll_queue *queue, const atoll_record *record) {
 
 /* ---- waiting ---- */
 
-/* Under `wait`: makes an event say what is so. */
+/* Under `wait`: makes an event say what is so.  One that nobody uses says what it likes. */
 static void update_event(atoll_queue *queue, atoll_queue_side side) {
     bool ready = is_ready(queue, side);
-    if (queue->event[side] >= 0 && queue->event_is_set[side] != ready) {
+    if (queue->event_users[side] != 0 && queue->event_is_set[side] != ready) {
         queue->event_is_set[side] = ready;
         atoll_event_set(queue->event[side], ready);
     }
@@ -462,16 +462,25 @@ int atoll_queue_event(atoll_queue *queue, atoll_queue_side side) {
     atoll_lock_take(&queue->wait_lock);
     if (queue->event[side] < 0) {
         queue->event[side] = atoll_event_new();
-        if (queue->event[side] >= 0) {
-            /* For good: from now on every put and every get looks after it. */
-            atomic_fetch_add(&queue->attention[ATOLL_QUEUE_GET], 1);
-            atomic_fetch_add(&queue->attention[ATOLL_QUEUE_PUT], 1);
-            update_event(queue, side);
-        }
     }
     int fd = queue->event[side];
+    if (fd >= 0 && queue->event_users[side]++ == 0) {
+        /* From now on every put and every get looks after it. */
+        atomic_fetch_add(&queue->attention[ATOLL_QUEUE_GET], 1);
+        atomic_fetch_add(&queue->attention[ATOLL_QUEUE_PUT], 1);
+        update_event(queue, side);
+    }
     atoll_lock_give(&queue->wait_lock);
     return fd;
+}
+
+void atoll_queue_event_end(atoll_queue *queue, atoll_queue_side side) {
+    atoll_lock_take(&queue->wait_lock);
+    if (--queue->event_users[side] == 0) {
+        atomic_fetch_sub(&queue->attention[ATOLL_QUEUE_GET], 1);
+        atomic_fetch_sub(&queue->attention[ATOLL_QUEUE_PUT], 1);
+    }
+    atoll_lock_give(&queue->wait_lock);
 }
 
 /* ---- the end of a queue, and of a sender ---- */
@@ -540,7 +549,7 @@ void atoll_queue_lock_all(atoll_queue *queue) {
 void atoll_queue_unlock_all(atoll_queue *queue, bool forked) {
     if (forked) {
         queue->watches = NULL;
-        uint32_t events = (queue->event[0] >= 0) + (queue->event[1] >= 0);
+        uint32_t events = (queue->event_users[0] != 0) + (queue->event_users[1] != 0);
         for (int side = 0; side < 2; side++) {
             queue->waiters[side].first = queue->waiters[side].last = NULL;
             atomic_store(&queue->attention[side], events);

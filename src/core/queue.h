@@ -152,9 +152,11 @@ atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, at
 /* No more items are put; what is left may still be got, or is dropped at once. Wakes everybody. */
 void atoll_queue_shutdown(atoll_queue *queue, bool drop);
 
-/* A file descriptor, readable while an item can be got (or put) without waiting, and when the queue is shut.  The queue's
- * own; -1 with errno. */
+/* A file descriptor, readable while an item can be got (or put) without waiting, and when the queue is shut.  It is the queue's
+ * own, and says what is so until as many calls of event_end() have come: meanwhile it costs every put and get two system
+ * calls.  -1 with errno. */
 int atoll_queue_event(atoll_queue *queue, atoll_queue_side side);
+void atoll_queue_event_end(atoll_queue *queue, atoll_queue_side side);
 
 /* select(): one watch for each queue, on the waiter of the thread. */
 typedef struct atoll_watch {

@@ -40,6 +40,7 @@ struct atoll_queue {
     atoll_watch *watches;
     int event[2]; /* file descriptors, -1: none */
     bool event_is_set[2];
+    uint32_t event_users[2];
 };
 
 /* Bytes of a record with its padding. */

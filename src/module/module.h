@@ -35,6 +35,7 @@ typedef struct atoll_queue_object {
     atoll_queue *queue;
     PyObject *weakrefs;
     struct atoll_queue_object *next; /* in its chain */
+    bool has_event;                  /* fileno() was called: one use of it */
 } atoll_queue_object;
 
 /* The object for a queue; the caller keeps its own reference.  NULL with MemoryError. */
@@ -66,7 +67,8 @@ PyObject *atoll_queue_method_put_async(PyObject *self, PyObject *const *args, Py
 PyObject *atoll_queue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                        PyObject *kwnames);
 PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *ignored);
-PyObject *atoll_queue_method_put_fileno(PyObject *self, PyObject *ignored);
+PyObject *atoll_queue_method_watch(PyObject *self, PyObject *put);
+PyObject *atoll_queue_method_unwatch(PyObject *self, PyObject *put);
 extern const char atoll_queue_put_async_doc[];
 extern const char atoll_queue_get_async_doc[];
 extern const char atoll_queue_fileno_doc[];

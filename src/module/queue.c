@@ -126,14 +126,21 @@ PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue) {
     return (PyObject *)object;
 }
 
+/* What the object has of the queue. */
+static void let_go(const atoll_queue_object *object) {
+    if (object->has_event) {
+        atoll_queue_event_end(object->queue, ATOLL_QUEUE_GET);
+    }
+    atoll_queue_release(object->queue);
+}
+
 static void queue_dealloc(PyObject *self) {
     atoll_queue_object *object = (atoll_queue_object *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     atoll_state *state = object->state;
-    atoll_queue *queue = state != NULL ? object->queue : NULL;
     if (state != NULL) {
-        atoll_queue_object **at = chain_of(state, atoll_queue_id(queue));
+        atoll_queue_object **at = chain_of(state, atoll_queue_id(object->queue));
         while (*at != object) {
             at = &(*at)->next;
         }
@@ -144,8 +151,8 @@ static void queue_dealloc(PyObject *self) {
     if (object->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
-    if (queue != NULL) {
-        atoll_queue_release(queue);
+    if (state != NULL) {
+        let_go(object);
     }
     type->tp_free(self);
     Py_DECREF(type);
@@ -155,7 +162,7 @@ void atoll_queue_forget(atoll_state *state) {
     for (size_t i = 0; i < state->queue_slots; i++) {
         for (atoll_queue_object *object = state->queues[i]; object != NULL; object = object->next) {
             object->state = NULL;
-            atoll_queue_release(object->queue);
+            let_go(object);
         }
     }
     PyMem_RawFree(state->queues);

@@ -567,7 +567,9 @@ PyMethodDef atoll_queue_ops[] = {
     {"full", queue_full, METH_NOARGS, "full($self, /)\n--\n\nReturn whether there are maxsize items."},
     {"shutdown", FAST(queue_shutdown), shutdown_doc},
     {"fileno", atoll_queue_method_fileno, METH_NOARGS, atoll_queue_fileno_doc},
-    {"_put_fileno", atoll_queue_method_put_fileno, METH_NOARGS, "As fileno(), for room to put."},
+    {"_watch", atoll_queue_method_watch, METH_O,
+     "As fileno(), or with True for room to put, until _unwatch()."},
+    {"_unwatch", atoll_queue_method_unwatch, METH_O, "Ends one _watch()."},
     {"__reduce__", atoll_queue_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -2,26 +2,47 @@
 #include "module/module.h"
 #include "py/blocking.h"
 
+/* One use more of an event. */
 static PyObject *event_of(PyObject *self, atoll_queue_side side) {
     if (atoll_queue_state(self) == NULL) {
         return NULL;
     }
-    int fd = atoll_queue_event(((atoll_queue_object *)self)->queue, side);
-    return fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
+    atoll_queue *queue = ((atoll_queue_object *)self)->queue;
+    int fd = atoll_queue_event(queue, side);
+    PyObject *number = fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
+    if (fd >= 0 && number == NULL) {
+        atoll_queue_event_end(queue, side);
+    }
+    return number;
 }
 
 const char atoll_queue_fileno_doc[] =
     PyDoc_STR("fileno($self, /)\n--\n\n"
               "Return a file descriptor that is readable while there are items (or the queue is shut\n"
               "down), for select, poll, epoll and event loops. It is the queue's: do not read or close\n"
-              "it. Raises OSError when there is none left.");
+              "it, and keep the Queue as long as it is used. Until then it makes each put() and get() that\n"
+              "changes whether there are items dearer. Raises OSError when there is none left.");
 
 PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return event_of(self, ATOLL_QUEUE_GET);
+    atoll_queue_object *object = (atoll_queue_object *)self;
+    PyObject *number = event_of(self, ATOLL_QUEUE_GET);
+    if (number != NULL && object->has_event) { /* once is enough */
+        atoll_queue_event_end(object->queue, ATOLL_QUEUE_GET);
+    }
+    object->has_event |= number != NULL;
+    return number;
 }
 
-PyObject *atoll_queue_method_put_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return event_of(self, ATOLL_QUEUE_PUT);
+static atoll_queue_side side_of(PyObject *put) { return put == Py_True ? ATOLL_QUEUE_PUT : ATOLL_QUEUE_GET; }
+
+PyObject *atoll_queue_method_watch(PyObject *self, PyObject *put) { return event_of(self, side_of(put)); }
+
+PyObject *atoll_queue_method_unwatch(PyObject *self, PyObject *put) {
+    if (atoll_queue_state(self) == NULL) {
+        return NULL;
+    }
+    atoll_queue_event_end(((atoll_queue_object *)self)->queue, side_of(put));
+    Py_RETURN_NONE;
 }
 
 /* Calls a coroutine function of atoll._queues with self before the arguments. */

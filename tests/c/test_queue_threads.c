@@ -310,6 +310,17 @@ TEST(queue_event_says_what_is_so) {
         CHECK_INT(atoll_queue_get(queue, &out.record), ATOLL_QUEUE_OK);
         CHECK(!readable(get) && readable(put));
     }
+    /* One of two users goes, then the other, then one comes back, who finds what is so by then. */
+    CHECK_INT(atoll_queue_event(queue, ATOLL_QUEUE_GET), get);
+    atoll_queue_event_end(queue, ATOLL_QUEUE_GET);
+    put_one(queue);
+    CHECK(readable(get) && !readable(put));
+    atoll_queue_event_end(queue, ATOLL_QUEUE_GET);
+    one_record left;
+    CHECK_INT(atoll_queue_get(queue, &left.record), ATOLL_QUEUE_OK);
+    CHECK(readable(get) && readable(put));
+    CHECK_INT(atoll_queue_event(queue, ATOLL_QUEUE_GET), get);
+    CHECK(!readable(get));
     atoll_queue_shutdown(queue, false);
     CHECK(readable(get) && readable(put));
     atoll_queue_release(queue);

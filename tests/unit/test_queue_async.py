@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import os
 import random
+import select
 import selectors
 import threading
 from collections.abc import Callable, Coroutine
@@ -473,3 +475,42 @@ class TestCancelling:
                 atoll.Queue(number)
 
         run(work())
+
+
+def test_only_who_waits_pays():
+    """The event is looked after while somebody waits for it, or a Queue that was asked for it is there."""
+    queue = atoll.create_queue()
+    fd = queue._watch(False)
+    queue._unwatch(False)
+
+    def shown() -> bool:
+        return select.select([fd], [], [], 0)[0] == [fd]
+
+    async def wait_twice(queue: atoll.Queue) -> None:
+        task = asyncio.create_task(queue.get_async())
+        await asyncio.sleep(0)
+        queue.put(1)
+        assert await task == 1
+        task = asyncio.create_task(queue.get_async())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(wait_twice(queue))
+    queue.put(2)
+    assert not shown()
+    assert queue.fileno() == queue.fileno() == fd
+    assert shown()
+    queue.get()
+    assert not shown()
+    identity = queue.id
+    keeper = atoll.create_queue()
+    keeper.put(queue)
+    del queue
+    gc.collect()
+    again = keeper.get()
+    assert again.id == identity
+    again.put(3)
+    assert not shown()
+    assert again.fileno() == fd
+    assert shown()
