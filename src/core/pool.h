@@ -276,10 +276,11 @@ void atoll_worker_gone(atoll_worker *worker);
 void atoll_worker_retain(atoll_worker *worker);
 void atoll_worker_release(atoll_worker *worker);
 
-/* Starts the thread that watches over time limits, once, in a pool that has any; every worker asks for it when it
- * starts. */
-void atoll_pool_watch(atoll_pool *pool);
+/* Starts the thread that watches over time limits, once, in a pool that has any.  False: it cannot be started. */
+bool atoll_pool_watch(atoll_pool *pool);
 /* Starts a worker if there is more to do than there are workers.  0, or -1 when it could not be started. */
 int atoll_pool_staff(atoll_pool *pool);
+/* The same where a worker has gone: when there is none left and none can be started, the pool is broken. */
+void atoll_pool_restaff(atoll_pool *pool);
 
 #endif

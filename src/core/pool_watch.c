@@ -67,7 +67,7 @@ static bool look(atoll_pool *pool, double now, double *next) {
         atoll_task_release(task);
     }
     if (abandoned) {
-        (void)atoll_pool_staff(pool);
+        atoll_pool_restaff(pool);
         atoll_pool_left(pool);
     } else if (busy) {
         pool->ops->interrupt(due);
@@ -96,15 +96,17 @@ static void watch(void *raw) {
     atoll_pool_release(pool);
 }
 
-void atoll_pool_watch(atoll_pool *pool) {
+bool atoll_pool_watch(atoll_pool *pool) {
     if (!has_limits(pool) || atomic_exchange(&pool->watching, true)) {
-        return;
+        return true;
     }
     atoll_pool_retain(pool);
     if (atoll_thread_start(watch, pool, 0) < 0) {
         atomic_store(&pool->watching, false);
         atoll_pool_release(pool);
+        return false;
     }
+    return true;
 }
 
 /* The tasks that workers run, taken from them, linked and ENDING. */
@@ -149,7 +151,7 @@ atoll_task *atoll_pool_kill(atoll_pool *pool, bool now) {
     while (look(pool, began, &next)) {
     }
     if (atomic_load(&pool->live) != 0) {
-        atoll_pool_watch(pool);
+        (void)atoll_pool_watch(pool); /* else those that do not react are waited for */
         atoll_pool_watch_wake(pool);
     }
     return cancelled;

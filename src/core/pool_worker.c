@@ -14,6 +14,9 @@ int atoll_pool_staff(atoll_pool *pool) {
     if (!needs_worker(pool)) {
         return 0;
     }
+    if (!atoll_pool_watch(pool)) { /* no task without its time limit */
+        return -1;
+    }
     atoll_worker *worker = calloc(1, sizeof *worker);
     if (worker == NULL) {
         return -1;
@@ -44,6 +47,15 @@ int atoll_pool_staff(atoll_pool *pool) {
         return -1;
     }
     return 0;
+}
+
+void atoll_pool_restaff(atoll_pool *pool) {
+    static const char text[] = "no thread can be started for what it has to do";
+    if (atoll_pool_staff(pool) < 0 && atomic_load(&pool->workers) == 0) {
+        atoll_message why = {0};
+        atoll_put_bytes(&why.body, text, sizeof text - 1);
+        atoll_pool_break(pool, &why, true);
+    }
 }
 
 void atoll_worker_retain(atoll_worker *worker) {
@@ -236,7 +248,7 @@ void atoll_pool_abandon(atoll_pool *pool) {
         task->outcome = ATOLL_OUT_LOST;
         atoll_task_finished(pool, task);
         atoll_task_release(task);
-        (void)atoll_pool_staff(pool);
+        atoll_pool_restaff(pool);
         atoll_pool_left(pool);
         atoll_worker_release(worker);
     }

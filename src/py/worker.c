@@ -411,7 +411,7 @@ static void run_thread(void *raw) {
     char name[32]; /* the system keeps fewer bytes */
     snprintf(name, sizeof name, "%.*s_%u", (int)sizeof name - 12, settings->name, worker->number);
     atoll_thread_name(name);
-    atoll_pool_watch(worker->pool);
+    (void)atoll_pool_watch(worker->pool); /* it may have ended since this thread was asked for */
     if (settings->refused.body.len != 0) {
         break_with(worker->pool, settings->refused.body.data, settings->refused.body.len);
     } else if (settings->guest != NULL) {
@@ -425,7 +425,7 @@ static void run_thread(void *raw) {
     atoll_pool_retain(pool);
     atoll_worker_gone(worker);
     if (!atoll_interp_exiting()) {
-        (void)atoll_pool_staff(pool); /* it may have left work to do */
+        atoll_pool_restaff(pool); /* it may have left work to do */
     }
     atoll_pool_release(pool);
 }

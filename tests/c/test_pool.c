@@ -54,7 +54,7 @@ static void serve(atoll_worker *worker, atoll_task *task) {
 static void run(void *raw) {
     atoll_worker *worker = raw;
     atoll_task *task;
-    atoll_pool_watch(worker->pool);
+    (void)atoll_pool_watch(worker->pool);
     while ((task = atoll_worker_take(worker)) != NULL) {
         serve(worker, task);
     }
@@ -407,6 +407,28 @@ TEST(pool_abandons_a_worker_that_is_stuck) {
     CHECK_UINT(atomic_load(&refused), 1); /* it has come back and found its task ended */
     atoll_task_release(stuck);
     atoll_task_release(next);
+    end(pool);
+}
+
+TEST(pool_that_lost_its_last_worker_for_good_is_broken) {
+    atoll_pool *pool = new_pool(1);
+    pool->timeout = 0.02;
+    atomic_store(&starts_left, 1);
+    atoll_task *stuck = submit(pool, IGNORE, 0);
+    atoll_task *next = submit(pool, ECHO, 7);
+    CHECK(wait_for(stuck, 60));
+    CHECK_INT(stuck->outcome, ATOLL_OUT_TIMEOUT);
+    CHECK(wait_for(next, 60)); /* it must not wait for the next submit() */
+    CHECK_INT(next->outcome, ATOLL_OUT_BROKEN);
+    CHECK(pool->why_is_text && pool->why.body.len != 0);
+    atoll_task *late = new_task(pool, ECHO, 1);
+    CHECK_INT(atoll_pool_submit(pool, late), ATOLL_POOL_BROKEN);
+    for (int i = 0; i < 20000 && atomic_load(&refused) == 0; i++) {
+        pause_shortly();
+    }
+    atoll_task_release(stuck);
+    atoll_task_release(next);
+    atoll_task_release(late);
     end(pool);
 }
 
