@@ -9,7 +9,8 @@
  *   the clone asks for its handler   it is told its own again, as it was
  *   others ask what is installed     they are told the place's function, which they can call, compare and put back
  *   the clone puts back another one  the place is empty, and free if nobody can know it
- *   the interpreter ends             where the kernel has the place's function it gets back what was before; elsewhere somebody
+ *   the interpreter ends             if nobody else handles a signal that would end the process, the clones stay.  Else,
+ *                                    where the kernel has the place's function it gets back what was before; elsewhere somebody
  *                                    has installed another one since, and may call it: it leads on to what was before
  *
  * A place is used again when no other place leads to it, and only if nobody else can have seen it: the kernel still had it when
@@ -42,10 +43,11 @@ typedef struct {
     const atoll_clones *owner; /* of the handler, or of the last one, which may still run */
     struct sigaction action;   /* as the clone gave it */
     struct sigaction before;   /* what the kernel had */
-    unsigned above;            /* places whose `before` this function is */
-    _Atomic(bool) once;        /* SA_RESETHAND, which is done here */
-    bool taken;                /* the function may be known to somebody */
-    bool known;                /* and is, to somebody who is none of ours: for good */
+    int number;
+    unsigned above;     /* places whose `before` this function is */
+    _Atomic(bool) once; /* SA_RESETHAND, which is done here */
+    bool taken;         /* the function may be known to somebody */
+    bool known;         /* and is, to somebody who is none of ours: for good */
 } place;
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
@@ -202,13 +204,14 @@ static void shorten_locked(void) {
     }
 }
 
-static place *take_locked(const atoll_clones *owner, const struct sigaction *before) {
+static place *take_locked(const atoll_clones *owner, int number, const struct sigaction *before) {
     for (size_t i = 1; i <= PLACES; i++) {
         size_t which = (last_taken + i) % PLACES;
         place *p = &places[which];
         if (!p->taken && atomic_load(&p->running) == 0) {
             last_taken = which;
             p->owner = owner;
+            p->number = number;
             lead_to_locked(p, before);
             return p;
         }
@@ -219,7 +222,7 @@ static place *take_locked(const atoll_clones *owner, const struct sigaction *bef
 /* The clone's action in place of what the kernel has now; `mine` is the place whose function that is, or NULL. */
 static int install_locked(atoll_clones *owner, int number, const struct sigaction *action,
                           const struct sigaction *now, place *mine) {
-    place *p = mine != NULL ? mine : take_locked(owner, resolve_locked(now));
+    place *p = mine != NULL ? mine : take_locked(owner, number, resolve_locked(now));
     if (p == NULL) {
         atomic_store(&owner->is_kept, true);
         return sigaction(number, action, NULL);
@@ -289,6 +292,31 @@ int atoll_clone_signal_action(atoll_clones *set, int number, const struct sigact
     }
     errno = failed;
     return rc;
+}
+
+/* Whether the process ends when this signal comes to it, from outside or by a timer, and nobody handles it. */
+static bool is_deadly(int number) {
+    static const int harmless[] = {SIGCHLD, SIGURG, SIGWINCH, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
+        if (number == harmless[i] || number == faults[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool atoll_clone_signals_matter(const atoll_clones *set) {
+    sigset_t blocked;
+    bool matter = atomic_load(&set->is_kept);
+    lock_and_block(&blocked);
+    for (size_t i = 0; i < PLACES && !matter; i++) {
+        const place *p = &places[i];
+        matter = p->owner == set && !is_empty(p) && is_deadly(p->number) &&
+                 function_of(resolve_locked(&p->before)) == function_from(SIG_DFL);
+    }
+    unlock_and_unblock(&blocked);
+    return matter;
 }
 
 /* Empties the places of an owner; first those that the kernel has. */

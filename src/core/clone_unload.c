@@ -93,7 +93,7 @@ static const char *reason_to_keep(const atoll_clones *set) {
     if (!atoll_natives_threads_wait(set->natives, SETTLE)) {
         return threads_are_alive;
     }
-    return has_signal_handler(set) || atomic_load(&set->is_kept)
+    return has_signal_handler(set) || atoll_clone_signals_matter(set)
                ? "one of them has installed a signal handler"
                : NULL;
 }
@@ -150,7 +150,8 @@ bool atoll_clones_unload(atoll_clones *set) {
     }
     if (why == NULL) {
         destroy(set);
-        why = !atoll_clone_signals_end(set) ? "a signal handler of theirs is running" : reason_to_keep(set);
+        why = reason_to_keep(set);
+        why = why == NULL && !atoll_clone_signals_end(set) ? "a signal handler of theirs is running" : why;
     }
     if (why == NULL && !atoll_natives_end(set->natives)) {
         why = atomic_load(&set->natives->threads) != 0

@@ -129,6 +129,8 @@ void atoll_clones_free(atoll_clones *set);
 /* As sigaction(), for code of a clone.  From a signal handler, too, as long as that does not interrupt the set's owner. */
 int atoll_clone_signal_action(atoll_clones *set, int number, const struct sigaction *action,
                               struct sigaction *old);
+/* Whether the process would end by a signal that one of their handlers is for. */
+bool atoll_clone_signals_matter(const atoll_clones *set);
 /* Takes away what handlers the clones have installed.  false: one runs, and does not come to its end. */
 bool atoll_clone_signals_end(const atoll_clones *set);
 /* Holds the lock of the table of handlers while the process is forked. */

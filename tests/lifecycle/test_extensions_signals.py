@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from helpers import check_ended, run_python
@@ -89,21 +91,37 @@ assert interp.call(send) == (1, 1)
 interp.close()
 """)
 
-    def test_default(self):
-        """Nothing was installed before: a signal ends the process again."""
+    @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGALRM, signal.SIGRTMIN + 3])
+    def test_default_that_ends_the_process(self, number):
+        """Then the handler stays, as does the code."""
         script = f"""{START}
+NUMBER = {int(number)}
 signal.signal(NUMBER, signal.SIG_DFL)
 interp, found = new()
 assert found == ("default", "own"), found
 assert interp.call(send) == (1, 1)
 interp.close()
-print("closed", flush=True)
 signal.raise_signal(NUMBER)
-print("not reached")
+print({{why for *_, why in _atoll._kept_extensions()}})
+"""
+        check_ended(run_python(script), 0, "{'one of them has installed a signal handler'}\n", clean=True)
+
+    @pytest.mark.parametrize("number", [signal.SIGCHLD, signal.SIGWINCH, signal.SIGFPE])
+    def test_default_that_does_not(self, number):
+        """It ignores the signal, or that is one which only a fault brings."""
+        script = f"""{START}
+NUMBER = {int(number)}
+signal.signal(NUMBER, signal.SIG_DFL)
+interp, found = new()
+assert found == ("default", "own"), found
+assert interp.call(send) == (1, 1)
+interp.close()
+print(_atoll._kept_extensions(), flush=True)
+signal.raise_signal(NUMBER)
 """
         done = run_python(script)
-        assert done.stdout == "closed\n", done.stdout + done.stderr
-        assert done.returncode == -12
+        assert done.stdout == "[]\n", done.stdout + done.stderr
+        assert done.returncode == (-number if number == signal.SIGFPE else 0), done.stderr
 
     def test_several(self):
         """Each passes the signal on to the one before, as long as that is there."""
