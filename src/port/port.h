@@ -202,9 +202,11 @@ uintptr_t atoll_dl_base(void *handle, const char **path);
  * it), LD_LIBRARY_PATH as it was at the start, `runpath`, the system's cache and the default directories, as the dynamic linker does.
  * malloc, or NULL when there is none.  That it may already be loaded under that name is not looked at. */
 char *atoll_dl_find(const char *name, const char *rpath, const char *runpath);
-/* Whether look(start, size, context) is true for any writable segment of what is loaded, the program included.  Nothing is
- * loaded or unloaded meanwhile, so look() must not want to. */
-bool atoll_dl_any_data(bool (*look)(const void *start, size_t size, void *context), void *context);
+/* Where in `size` bytes a word is that is looked for, or NULL. */
+typedef const uintptr_t *atoll_data_search(const void *start, size_t size, void *context);
+/* Whether look() finds a word in any writable segment of what is loaded, the program included.  Words that are as the file has
+ * them, constants that nobody has written, do not count.  Nothing is loaded or unloaded meanwhile, so look() must not want to. */
+bool atoll_dl_any_data(atoll_data_search *look, void *context);
 /* Calls a library's constructor as the dynamic linker does, with the program's argc, argv and environment. */
 void atoll_dl_construct(void (*function)(void));
 

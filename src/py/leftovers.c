@@ -19,7 +19,8 @@
  *                   interpreter's state, and of the libraries that core/clone_names.c knows to keep nothing.
  *
  * That leaves static data.  So no word in the writable data of the program and of any library that is loaded, read as a pointer,
- * may lead into an arena or a large block of the interpreter.  And on 3.12 and 3.13, as long as there were no clones,
+ * may lead into an arena or a large block of the interpreter, but for constants that are as they were in the library's file (the
+ * heap of a program that is not position-independent lies low, where tables of ciphers seem to lead).  And on 3.12 and 3.13, as long as there were no clones,
  * every small block that is left has to be an immortal string, which refers to nothing, and no large one may be left: an object
  * that is kept in one of CPython's places is something else or is left with something else that leads to it (a tuple of
  * names).  (3.12 cannot tell of the large ones, blocks.c.  What is kept for good is small, or, as a class is, made of small
@@ -135,7 +136,7 @@ static bool is_in_one(const targets *t, uintptr_t value) {
 }
 
 /* Other threads write what is read here: words are read whole. */
-static bool leads_there(const void *start, size_t size, void *context) {
+static const uintptr_t *leads_there(const void *start, size_t size, void *context) {
     const targets *t = context;
     const volatile uintptr_t *word =
         (const volatile uintptr_t *)(((uintptr_t)start + sizeof *word - 1) & ~(sizeof *word - 1));
@@ -145,10 +146,10 @@ static bool leads_there(const void *start, size_t size, void *context) {
         uintptr_t mib = value >> MIB;
         if (value % sizeof value == 0 && (t->near[mib % MIBS / 8] & (1U << mib % 8)) != 0 &&
             is_in_one(t, value)) {
-            return true;
+            return (const uintptr_t *)word;
         }
     }
-    return false;
+    return NULL;
 }
 
 /* ---- */

@@ -49,6 +49,34 @@ TEST(dl_base_of_the_program) {
     (void)dlclose(program);
 }
 
+/* Whoever looks has the word itself only inverted, so that it is nowhere else. */
+enum { SOUGHT = 0x1357bdf0 };
+static const uintptr_t *look_for(const void *start, size_t size, void *inverted) {
+    const char *end = (const char *)start + size;
+    for (const volatile uintptr_t *word = start; (const char *)(word + 1) <= end; word++) {
+        if (*word == ~*(uintptr_t *)inverted) {
+            return (const uintptr_t *)word;
+        }
+    }
+    return NULL;
+}
+
+TEST(dl_data_that_was_written) {
+    static volatile uintptr_t constants[3] = {1, (uintptr_t)SOUGHT, (uintptr_t)SOUGHT};
+    static volatile uintptr_t zeros[2];
+    uintptr_t inverted = ~(uintptr_t)SOUGHT;
+    CHECK(!atoll_dl_any_data(look_for, &inverted)); /* as the file has it */
+    CHECK_UINT(constants[1], SOUGHT);
+    constants[0] = (uintptr_t)SOUGHT;
+    CHECK(atoll_dl_any_data(look_for, &inverted));
+    constants[0] = 1;
+    CHECK(!atoll_dl_any_data(look_for, &inverted));
+    zeros[1] = (uintptr_t)SOUGHT;
+    CHECK(atoll_dl_any_data(look_for, &inverted));
+    zeros[1] = zeros[0];
+    CHECK(!atoll_dl_any_data(look_for, &inverted));
+}
+
 /* It stays for all tests after this one, of which none asks whether this library is loaded. */
 TEST(dl_pins_a_library) {
     char why[400] = "";

@@ -12,6 +12,7 @@
 #include "port/port.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
 #include <string.h>
@@ -164,25 +165,55 @@ uintptr_t atoll_dl_base(void *handle, const char **path) {
 /* ---- data ---- */
 
 typedef struct {
-    bool (*look)(const void *start, size_t size, void *context);
+    atoll_data_search *look;
     void *context;
 } data_search;
 
-static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
+/* Whether the word is what the file of the library has there, so that nobody has written it. */
+static bool is_as_in_file(const struct dl_phdr_info *info, const ElfW(Phdr) * header, const uintptr_t *word) {
+    const char *path =
+        info->dlpi_name != NULL && info->dlpi_name[0] != '\0' ? info->dlpi_name : "/proc/self/exe";
+    uint64_t offset = (uintptr_t)word - info->dlpi_addr - header->p_vaddr;
+    uintptr_t original;
+    if (offset + sizeof original > header->p_filesz) {
+        return false;
+    }
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    bool same = file >= 0 &&
+                pread(file, &original, sizeof original, (off_t)(header->p_offset + offset)) ==
+                    (ssize_t)sizeof original &&
+                original == *word;
+    if (file >= 0) {
+        (void)close(file);
+    }
+    return same;
+}
+
+static bool look_at_segment(const struct dl_phdr_info *info, const ElfW(Phdr) * header,
+                            const data_search *search) {
+    const char *start = (const char *)(info->dlpi_addr + header->p_vaddr);
+    const char *end = start + header->p_memsz;
+    const uintptr_t *found = NULL;
+    do {
+        found = search->look(start, (size_t)(end - start), search->context);
+        start = (const char *)(found + 1);
+    } while (found != NULL && is_as_in_file(info, header, found));
+    return found != NULL;
+}
+
+static int look_at_data(struct dl_phdr_info *info, size_t size, void *search) {
     (void)size;
-    const data_search *search = raw;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
         if (header->p_type == PT_LOAD && (header->p_flags & PF_W) != 0 &&
-            search->look((const void *)(info->dlpi_addr + header->p_vaddr), header->p_memsz,
-                         search->context)) {
+            look_at_segment(info, header, search)) {
             return 1;
         }
     }
     return 0;
 }
 
-bool atoll_dl_any_data(bool (*look)(const void *start, size_t size, void *context), void *context) {
+bool atoll_dl_any_data(atoll_data_search *look, void *context) {
     enter();
     bool found = dl_iterate_phdr(look_at_data, &(data_search){look, context}) != 0;
     leave();
