@@ -233,11 +233,12 @@ static int ensure_main(atoll_state *from) {
             bool ready = bootstrap_state() != NULL && learn_from_main() == 0;
             char *why = ready ? NULL : atoll_interp_exception_text();
             atoll_session_leave(s);
-            if (why != NULL) {
-                PyErr_Format(from->error, "Atoll cannot be loaded in the main interpreter: %s", why);
-                free(why);
-                rc = -1;
+            if (!ready && !atoll_session_interrupted(s)) {
+                PyErr_Format(from->error, "Atoll cannot be loaded in the main interpreter: %s",
+                             why != NULL ? why : "out of memory");
             }
+            rc = ready ? 0 : -1;
+            free(why);
         }
         atoll_session_close(s);
     }
@@ -275,18 +276,15 @@ static const char at_exit[] = "no interpreter can be created while the process e
 /* 0, or -1 with an exception. */
 static int prepare_spare(atoll_state *from, atoll_entry *entry, const atoll_blueprint *print,
                          const atoll_stale *stale) {
-    char *why = NULL;
     atoll_session *s = atoll_session_open(entry);
     int rc = s != NULL ? atoll_session_enter(s, from) : -1;
     if (rc == 0) {
-        if (atoll_interp_prepare(entry->state, print, stale) < 0) {
-            why = atoll_interp_exception_text();
-            rc = -1;
-        }
+        rc = atoll_interp_prepare(entry->state, print, stale);
+        char *why = rc < 0 ? atoll_interp_exception_text() : NULL;
         atoll_session_leave(s);
-    }
-    if (why != NULL) {
-        PyErr_Format(from->error, "interpreter creation failed: %s", why);
+        if (rc < 0 && !atoll_session_interrupted(s)) {
+            PyErr_Format(from->error, "interpreter creation failed: %s", why != NULL ? why : "out of memory");
+        }
         free(why);
     }
     atoll_session_close(s);

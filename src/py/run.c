@@ -90,12 +90,25 @@ static atoll_state *target_state(atoll_entry *entry) {
     return state;
 }
 
-/* Moves the current exception of the target into s->back. */
+/* What a signal handler has raised, out to where the outermost session was opened; to be compared only. */
+static const void *what_waits(const atoll_session *s) {
+    for (const atoll_session *outer = s; outer != NULL; outer = outer->prev) {
+        if (outer->interrupt != NULL) {
+            return outer->interrupt;
+        }
+    }
+    return s->interrupted ? s : NULL;
+}
+
+/* Moves the current exception of the target into s->back.  Ctrl-C while it is described interrupts what raised it. */
 static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, const atoll_script_key *key) {
     bool interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
     bool source = key != NULL && key->kind == ATOLL_SCRIPT_SOURCE;
+    const void *before = what_waits(s);
     atoll_message_reset(&s->back, SIZE_MAX);
     atoll_excinfo_capture(state, &s->back, script, source ? key->text : NULL, source ? key->len : 0);
+    const void *now = what_waits(s);
+    interrupted |= now != NULL && now != before;
     return interrupted ? OUT_INTERRUPTED : OUT_RAISED;
 }
 

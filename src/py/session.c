@@ -48,6 +48,8 @@
 #include <stdlib.h>
 
 #define MAX_DEPTH 1000
+#define REPORT_BYTES                                                                                         \
+    (16 * 1024) /* of stack, for whoever describes that there is too little to open one more */
 #define KEEP_BYTES (1024 * 1024) /* storage kept per OS thread for each of its two next messages */
 
 typedef struct {
@@ -449,6 +451,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     }
     s->depth = table->top != NULL ? table->top->depth + 1 : 1;
     atoll_stack_end end = atoll_thread_stack_end();
+    end.margin += end.margin != 0 ? REPORT_BYTES : 0;
     if (atoll_stack_is_short(&end)) {
         PyErr_SetString(PyExc_RecursionError, "the stack is used up by calls into other interpreters");
         return -1;

@@ -142,6 +142,36 @@ class TestDefaultHandler:
             """
         check_ended(interrupted(source), 0, "1\ncaught inside\nwent on\n", clean=True)
 
+    @pytest.mark.parametrize("how", ["str", "cause"])
+    def test_while_an_exception_is_described(self, how):
+        """What describes exceptions takes what __str__ raises for a failure of __str__."""
+        source = f"""
+            import atoll
+            def fail():
+                import time
+                class Slow(Exception):
+                    asked = False
+                    def __str__(self):
+                        if not Slow.asked:
+                            Slow.asked = True
+                            print("ready", flush=True)
+                            end = time.monotonic() + 60
+                            while time.monotonic() < end:
+                                pass
+                        return "slow"
+                if {how!r} == "str":
+                    raise Slow
+                raise ValueError from Slow()
+            interp = atoll.create()
+            try:
+                interp.call(fail)
+            except KeyboardInterrupt:
+                print("interrupted")
+            print(interp.call(abs, -1))
+            interp.close()
+            """
+        check_ended(interrupted(source), 0, "interrupted\n1\n", clean=True)
+
     def test_other_threads_are_left_alone(self):
         """Another thread's call in the same interpreter goes on."""
         source = f"""

@@ -151,6 +151,24 @@ class TestCall:
         assert "RecursionError" in caught.exconly()
         assert interp.call(current_id) == interp.id
 
+    @pytest.mark.parametrize("kib", [256, 512])
+    def test_a_small_stack_is_named_at_its_end(self, kib):
+        """There is enough of it left to describe the error."""
+
+        def down(ids, depth):
+            import atoll
+
+            return atoll.Interpreter(ids[depth % 2]).call(down, ids, depth + 1)
+
+        with atoll.create() as one, atoll.create() as other:
+            before = threading.stack_size(kib * 1024)
+            try:
+                thread = Thread(one.call, down, [one.id, other.id], 1)
+            finally:
+                threading.stack_size(before)
+            with pytest.raises(atoll.ExecutionFailed, match="RecursionError: the stack is used up by calls"):
+                thread.result()
+
     def test_recursion_limit_is_the_interpreters_own(self, interp):
         before = sys.getrecursionlimit()
         interp.exec("import sys; sys.setrecursionlimit(300)")
