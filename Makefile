@@ -40,7 +40,7 @@ bench: ## Atoll against the standard library, threads and processes, on 3.14 and
 conformance: ## CPython's own test_interpreters against Atoll, on 3.14 and 3.15
 	@$(RUN_TESTS) --suites conformance --py $(or $(PY),3.14 3.15)
 
-mutate: ## changes python/atoll in one place after the other: which tests notice (hours; ARGS=_map.py: one file)
+mutate: ## changes a file of python/atoll in 20 places: which tests notice (ARGS="_map.py 50": 50 places of that file)
 	@tools/mutate "$(or $(PY),$$(tools/pythons best))" $(ARGS)
 
 check-packages: ## popular packages in interpreters; on every version it writes the table of docs/extensions.md

@@ -54,8 +54,6 @@ ROWS = (
     ("pool: an argument, array of 100 MB, against processes", "pool.arguments.array"),
     ("pool: an argument, frame of 50 columns, against processes", "pool.arguments.frame"),
     ("2 ms tasks on all cores, against processes", "throughput"),
-    ("start of a pool to its first answer, against processes", "startup"),
-    ("memory of one more worker, against processes", "memory"),
     ("`import numpy`, against a fresh process", "extensions.import.numpy"),
     ("`import pandas`, against a fresh process", "extensions.import.pandas"),
     ("`import pandas` while main computes, against main asleep", "extensions.busy.pandas"),

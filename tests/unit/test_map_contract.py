@@ -275,6 +275,17 @@ class TestErrorsOfThePool:
                 got.append(number)
         assert got == list(range(len(got))) and 0 < len(got) < 1000
 
+    def test_a_timeout_ends_it(self):
+        queue = atoll.create_queue()
+        with Pipe() as gate, atoll.InterpreterPoolExecutor(1) as pool:
+            pool.submit(wait_first, gate.reader, 0)
+            results = pool.map(queue.put, range(5), chunksize=1, timeout=0.01)
+            with pytest.raises(TimeoutError):
+                next(results)
+            assert list(results) == []
+            gate.signal()
+        assert queue.empty()
+
     def test_at_shutdown(self, monkeypatch):
         def fail(items, late):
             raise RuntimeError("no more threads")

@@ -36,7 +36,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "packages", nargs="*", metavar="PACKAGE", help="default: every installed distribution"
     )
-    parser.add_argument("--all", action="store_true", help="every installed distribution")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every installed distribution: the default, for who wants to say so",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--jobs",
