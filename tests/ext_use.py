@@ -39,6 +39,7 @@ ISOLATED = [
     "ext_foreign",
     "ext_from_spec",
     "ext_global",
+    "ext_handlers",
     "ext_ifunc",
     "ext_keys",
     "ext_main_only",

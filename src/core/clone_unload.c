@@ -10,6 +10,7 @@
  *                                       The C library has them on its list under one handle, the shim's
  *   destructors of the libraries        each clone's, dependents before what they need, last loaded first
  *   what those two left                 functions that were registered meanwhile
+ *   handlers                            of memory that is short and of uncaught exceptions, in C++
  *   signal handlers                     what was there before is there again (clone_signals.c)
  *   threads                             those that clones have started end where they wait (native_threads.c)
  *   keys for thread-specific data       are there for all of these; now they are deleted, and their destructors do not
@@ -107,13 +108,33 @@ static void finish(const atoll_clones *set) {
     }
 }
 
-static void destroy(const atoll_clones *set) {
+/* C++'s runtime library keeps a function that is called where memory is short, and one for exceptions that nobody catches.  One
+ * of a clone's gives way to what there is at the start of a process. */
+static void reset_handler(atoll_clones *set, const char *getter, const char *setter, const char *at_start) {
+    void *get = atoll_dl_symbol(atoll_clones_scope(set, NULL, getter), getter);
+    void *put = atoll_dl_symbol(atoll_clones_scope(set, NULL, setter), setter);
+    void *(*get_handler)(void) = NULL;
+    void *(*set_handler)(void *) = NULL;
+    memcpy(&get_handler, &get, sizeof get_handler);
+    memcpy(&set_handler, &put, sizeof set_handler);
+    if (get_handler != NULL && set_handler != NULL && atoll_clones_at(set, get_handler()) != NULL) {
+        (void)set_handler(
+            at_start != NULL ? atoll_dl_symbol(atoll_clones_scope(set, NULL, at_start), at_start) : NULL);
+    }
+}
+
+static void destroy(atoll_clones *set) {
     atoll_natives_thread_end(set->natives);
     finish(set);
     for (size_t i = set->count; i-- > 0;) {
         atoll_elf_destroy(&set->items[i]->destructors);
     }
     finish(set);
+    if (set->sets_handlers) {
+        reset_handler(set, "_ZSt15get_new_handlerv", "_ZSt15set_new_handlerPFvvE", NULL);
+        reset_handler(set, "_ZSt13get_terminatev", "_ZSt13set_terminatePFvvE",
+                      "_ZN9__gnu_cxx27__verbose_terminate_handlerEv");
+    }
 }
 
 /* Whether all are gone. */

@@ -77,6 +77,7 @@ typedef struct {
     atoll_elf_clone *clones; /* for each node */
     int flags;               /* atoll_dl_flags */
     bool whole;
+    bool sets_handlers;
     bool no_room; /* the failure is this place's: another one may do */
     atoll_clone_error *why;
 } loading;
@@ -205,6 +206,8 @@ static int write_clone(loading *l, size_t i) {
     for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
         l->plan.calls_back |= atoll_elf_imports(&node->elf, hooks[i]) ? ATOLL_CALLS_BACK : 0;
     }
+    l->sets_handlers |= atoll_elf_imports(&node->elf, "_ZSt15set_new_handlerPFvvE") ||
+                        atoll_elf_imports(&node->elf, "_ZSt13set_terminatePFvvE");
     bool threads = atoll_elf_imports(&node->elf, "pthread_create") ||
                    atoll_elf_imports(&node->elf, ATOLL_SHIM_STD_THREAD);
     const atoll_elf_edit edit = {
@@ -322,9 +325,9 @@ static int open_all(loading *l) {
     if (wanted == NULL) { /* it is never one that the set has */
         return no_memory(l);
     }
-    wanted->handle =
-        atoll_dl_open(wanted->path, is_global(l) ? ATOLL_DL_DEEPBIND : l->flags & ATOLL_DL_DEEPBIND,
-                      l->why->text, sizeof l->why->text);
+    int flags =
+        (is_global(l) ? ATOLL_DL_DEEPBIND : l->flags & ATOLL_DL_DEEPBIND) | (l->flags & ATOLL_DL_LAZY);
+    wanted->handle = atoll_dl_open(wanted->path, flags, l->why->text, sizeof l->why->text);
     if (wanted->handle == NULL) {
         l->no_room |= cannot_map(l->why);
         name_originals(l);
@@ -369,6 +372,7 @@ static void adopt(loading *l) {
     atoll_mutex_unlock(&l->set->lock);
     l->set->calls_back |= l->plan.calls_back;
     l->set->uses_plain |= l->plan.uses_plain;
+    l->set->sets_handlers |= l->sets_handlers;
 }
 
 static int write_and_open(loading *l) {

@@ -77,8 +77,9 @@ typedef struct {
     size_t noriginals;
     _Atomic(bool) is_kept; /* a signal handler of theirs may be known to anybody */
     uint8_t
-        calls_back;  /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
-    bool uses_plain; /* one of them needs a library that is not cloned and may keep what it is given */
+        calls_back; /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
+    bool sets_handlers; /* one of them may, of C++'s */
+    bool uses_plain;    /* one of them needs a library that is not cloned and may keep what it is given */
 } atoll_clones;
 
 typedef struct {

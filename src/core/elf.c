@@ -115,7 +115,7 @@ static int check_segment(atoll_elf *elf, unsigned number, const Elf64_Phdr *s, u
     if (s->p_filesz > s->p_memsz) {
         return atoll_elf_fail(why, "segment %u is larger in the file than in memory", number);
     }
-    if (s->p_offset > elf->size || s->p_filesz > elf->size - s->p_offset) {
+    if (s->p_filesz > 0 && (s->p_offset > elf->size || s->p_filesz > elf->size - s->p_offset)) {
         return atoll_elf_fail(why, "segment %u lies beyond the end of the file (is the file cut off?)",
                               number);
     }

@@ -173,6 +173,9 @@ void atoll_natives_key_remove(atoll_natives *natives, pthread_key_t key) {
 /* ---- */
 
 int atoll_natives_key_create(atoll_natives *natives, pthread_key_t *key, void (*destroy)(void *)) {
+    if (atomic_load(&natives->over)) {
+        return EAGAIN; /* nobody would delete it */
+    }
     if (destroy == NULL) {
         int rc = pthread_key_create(key, NULL);
         if (rc == 0 && (rc = atoll_natives_key_add(natives, *key)) != 0) {

@@ -274,7 +274,7 @@ static void *run_thread(void *raw) {
 
 int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg) {
-    counted_thread *counted = count_thread(natives);
+    counted_thread *counted = atomic_load(&natives->over) ? NULL : count_thread(natives);
     if (counted == NULL) {
         return EAGAIN;
     }

@@ -179,6 +179,7 @@ typedef enum {
     ATOLL_DL_PIN = 2,      /* never unload */
     ATOLL_DL_GLOBAL = 4,   /* what is loaded later finds its symbols; not for atoll_dl_open() */
     ATOLL_DL_LOADED = 8,   /* only if it is loaded already; not for atoll_dl_open() */
+    ATOLL_DL_LAZY = 16,    /* functions are bound when they are first called */
 } atoll_dl_flags;
 /* The system's own flags, as far as they are among these. */
 int atoll_dl_flags_of(int native_flags);

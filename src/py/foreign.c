@@ -365,15 +365,24 @@ static void *module_from_slots(void *Py_UNUSED(owner), const void *slots, void *
 
 /* ---- thread-specific data ---- */
 
+/* Whether the struct has the system's number of the key where it is expected. */
+static bool is_number_of(Py_tss_t *key) {
+    bool known = PyThread_tss_set(key, key) == 0 && pthread_getspecific(key->_key) == key;
+    return PyThread_tss_set(key, NULL) == 0 && known;
+}
+
 static int tss_create(void *owner, void *raw) {
     Py_tss_t *key = raw;
     if (PyThread_tss_is_created(key)) {
         return 0;
     }
+    atoll_foreign *f = owner;
     int rc = PyThread_tss_create(key);
-    if (rc == 0) {
+    if (rc == 0 && is_number_of(key)) {
         /* Not counted when there is no memory for that: then the key is never given back. */
-        (void)atoll_natives_key_add(((atoll_foreign *)owner)->natives, key->_key);
+        (void)atoll_natives_key_add(f->natives, key->_key);
+    } else if (rc == 0) {
+        atomic_store(&f->clones->is_kept, true); /* whoever has the key would use it when the clone is gone */
     }
     return rc;
 }

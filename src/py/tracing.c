@@ -77,12 +77,26 @@ static int guard(PyObject *low, PyMethodDef *definition) {
     return rc;
 }
 
+/* Whether what atoll_is_tracing() relies on holds: `low` is asked as well.  0, or -1 with an exception. */
+static int prove(PyObject *low) {
+    PyObject *asked = PyObject_CallMethod(low, "is_tracing", NULL);
+    int rc = asked != NULL ? 0 : -1;
+    if (rc == 0 && (asked == Py_True) != atoll_is_tracing()) {
+        PyErr_SetString(PyExc_ImportError,
+                        "atoll does not know this build of Python: PyTraceMalloc_Untrack() and "
+                        "tracemalloc.is_tracing() disagree");
+        rc = -1;
+    }
+    Py_XDECREF(asked);
+    return rc;
+}
+
 int atoll_tracing_init(void) {
     if (!ATOLL_TRACES_ONE_GIL) {
         return 0;
     }
     PyObject *low = PyImport_ImportModule("_tracemalloc");
-    int rc = low != NULL ? 0 : -1;
+    int rc = low != NULL ? prove(low) : -1;
     for (size_t i = 0; rc == 0 && i < Py_ARRAY_LENGTH(guards); i++) {
         rc = guard(low, &guards[i]);
     }

@@ -126,6 +126,22 @@ print(getenv(b"EXT_CLIB"))
     assert text.read_text() == "text"
 
 
+def test_what_the_cpp_library_keeps(corpus):
+    """Functions for when memory is short, or nobody catches an exception, end with their interpreter."""
+    source = """
+import atoll, ext_use
+for _ in range(2):
+    interp = atoll.create()
+    assert interp.call(ext_use.call, "ext_handlers", "set") is False
+    assert interp.call(ext_use.call, "ext_handlers", "own") is True
+    interp.close()
+    assert not atoll.kept_extensions()
+import ext_handlers
+print(ext_handlers.set(), ext_handlers.own())
+"""
+    check_ended(run_python(source), 0, "False True\n", clean=True)
+
+
 def test_a_thread_of_c_is_ended(corpus):
     source = """
 import atoll, ext_use, os

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -68,6 +69,21 @@ class TestLayouts:
         content[0x3A:0x40] = bytes(6)  # e_shentsize, e_shnum, e_shstrndx
         path.write_bytes(content)
         check_layout(make, path, "ext_layout_now")
+
+    def test_segment_without_content(self, make, corpus, tmp_path):
+        """A segment of zeros has nothing in the file, and its offset may lie beyond the end."""
+        path = tmp_path / f"ext_layout_stripped{SUFFIX}"
+        content = bytearray((corpus / path.name).read_bytes())
+        (table,) = struct.unpack_from("<Q", content, 32)
+        (count,) = struct.unpack_from("<H", content, 56)
+        places = [table + 56 * i for i in range(count)]
+        segments = [struct.unpack_from("<IIQQQQQQ", content, place) for place in places]
+        end = max(vaddr + size for kind, _, _, vaddr, _, _, size, _ in segments if kind == 1)
+        free = -(-end // 0x10000) * 0x10000
+        note = next(place for place, segment in zip(places, segments, strict=True) if segment[0] == 4)
+        struct.pack_into("<IIQQQQQQ", content, note, 1, 6, 0x10000000, free, free, 0, 0x3000, 0x1000)
+        path.write_bytes(content)
+        check_layout(make, path, "ext_layout_stripped")
 
     def test_large_file(self, make, corpus, tmp_path):
         """200 MB behind what is loaded: the copy does not have them."""

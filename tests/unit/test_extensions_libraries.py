@@ -108,6 +108,15 @@ STORIES = {
         handle = ext_dl.open(bare, NOW)
         print(ext_dl.call(handle, "lib_middle_bump"), ctypes.CDLL(bare).lib_middle_bump(), state.lib_state_bump())
     """,
+    "lazily": """
+        try:
+            import ext_lazily
+        except ImportError as error:
+            print("ext_lazily_missing" in str(error))
+        sys.setdlopenflags(os.RTLD_LAZY)
+        import ext_lazily
+        print(ext_lazily.call(False), ext_lazily.bump())
+    """,
     "global, by an import": """
         flags = sys.getdlopenflags()
         sys.setdlopenflags(flags | GLOBAL)

@@ -85,6 +85,7 @@ int atoll_dl_flags_of(int native_flags) {
     int flags = (native_flags & RTLD_GLOBAL) != 0 ? ATOLL_DL_GLOBAL : 0;
     flags |= (native_flags & RTLD_NOLOAD) != 0 ? ATOLL_DL_LOADED : 0;
     flags |= (native_flags & RTLD_NODELETE) != 0 ? ATOLL_DL_PIN : 0;
+    flags |= (native_flags & RTLD_NOW) == 0 ? ATOLL_DL_LAZY : 0;
 #ifdef RTLD_DEEPBIND
     flags |= (native_flags & RTLD_DEEPBIND) != 0 ? ATOLL_DL_DEEPBIND : 0;
 #endif
@@ -94,7 +95,7 @@ int atoll_dl_flags_of(int native_flags) {
 int atoll_dl_mode_now(int native_flags) { return native_flags | RTLD_NOW; }
 
 void *atoll_dl_open(const char *path, int flags, char *why, size_t why_size) {
-    int mode = RTLD_NOW | RTLD_LOCAL;
+    int mode = ((flags & ATOLL_DL_LAZY) != 0 ? RTLD_LAZY : RTLD_NOW) | RTLD_LOCAL;
 #ifdef RTLD_DEEPBIND
     mode |= (flags & ATOLL_DL_DEEPBIND) != 0 ? RTLD_DEEPBIND : 0;
 #endif
