@@ -203,12 +203,13 @@ void atoll_entry_interrupt_waits(atoll_entry *entry) {
     atoll_mutex_unlock(&entry->lock);
 }
 
-void atoll_entry_push_job(atoll_entry *entry, atoll_job *job) {
+bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job) {
     atoll_job *head = atomic_load_explicit(&entry->jobs, memory_order_relaxed);
     do {
         job->next = head;
     } while (!atomic_compare_exchange_weak_explicit(&entry->jobs, &head, job, memory_order_acq_rel,
                                                     memory_order_relaxed));
+    return head == NULL;
 }
 
 atoll_job *atoll_entry_take_jobs(atoll_entry *entry) {

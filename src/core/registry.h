@@ -149,8 +149,8 @@ void atoll_entry_remove_wait(atoll_entry *entry, atoll_waiter *waiter);
 void atoll_entry_interrupt_waits(atoll_entry *entry);
 
 /* Hands a job to the entry's interpreter; the caller arranges for someone to drain the list.  Any thread, no thread
- * state needed. */
-void atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
+ * state needed.  Whether the list was empty. */
+bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
 /* All jobs handed over so far, oldest first; the caller runs them. */
 atoll_job *atoll_entry_take_jobs(atoll_entry *entry);
 /* Takes and runs them. */

@@ -50,7 +50,8 @@ static void detach(atoll_blocking *b) {
     b->tstate = PyEval_SaveThread();
     atoll_entry_add_wait(b->entry, &b->waiter);
     /* Whoever asked before that did not find the waiter. */
-    if (is_over(b) || atoll_worker_is_asked()) {
+    if (is_over(b) || atoll_worker_is_asked() ||
+        atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
         atomic_store(&b->waiter.interrupted, true);
     }
 }
@@ -75,6 +76,9 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
     atoll_entry_remove_wait(b->entry, &b->waiter);
     PyEval_RestoreThread(b->tstate);
     atomic_store(&b->waiter.interrupted, false);
+    if (atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
+        atoll_session_housekeeping(b->entry);
+    }
     int rc = atoll_signals_check();
     if (rc == 0) {
         rc = atoll_worker_check();

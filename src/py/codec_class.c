@@ -265,6 +265,7 @@ static int wait_for_maker(atoll_codec *codec, uint64_t number) {
         atoll_blocking b;
         atoll_blocking_begin(&b, state, limit);
         atoll_wait_result why = atoll_word_wait(&codec->made, made, atoll_clock() + 0.05);
+        why = atomic_load(&b.waiter.interrupted) ? ATOLL_WAIT_SIGNAL : why;
         if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
             return -1;
         }

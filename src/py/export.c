@@ -1,8 +1,9 @@
 /* Memory of an object that other interpreters see.
  *
  * An export is a Py_buffer with a reference count that any thread may change.  The last reference may go in any thread,
- * but the buffer must be released by its owner: it is handed over as a job, which the owner's next session runs, or a
- * pending call when it is busy.  An interpreter with exports that are still seen elsewhere is not ended when it is
+ * but the buffer must be released by its owner: it is handed over as a job, which the owner's next session runs, a
+ * pending call when it is busy, or one of its threads that waits for something of Atoll's and is woken for it.  (Where all that it
+ * does is sleep in C code, until that ends.)  An interpreter with exports that are still seen elsewhere is not ended when it is
  * closed (registry.h, "zombie"), so nothing ever dangles; the release that brings its exports to zero makes a
  * sweep due.  Only others have references: what comes home is a view of the object itself (module/sharedview.c), so an
  * interpreter is never kept by itself.
@@ -54,9 +55,12 @@ void atoll_export_release(void *ptr) {
         return;
     }
     atoll_entry_retain(owner); /* for the pending call */
-    atoll_entry_push_job(owner, &export->job);
+    bool first = atoll_entry_push_job(owner, &export->job);
     bool pending = false;
     if (atoll_entry_guard(owner)) {
+        if (first) {
+            atoll_entry_interrupt_waits(owner); /* a thread that waits runs no pending calls */
+        }
         if (!atomic_exchange(&owner->drain_due, true)) {
             pending = atoll_add_pending_call(owner->interp, drain_jobs, owner) == 0;
             if (!pending) {

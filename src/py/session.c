@@ -516,6 +516,9 @@ void atoll_session_leave(atoll_session *s) {
             "atoll: a greenlet ends a call into another interpreter before a call inside it has ended, which "
             "another greenlet was switched out of");
     }
+    if (atomic_load_explicit(&s->entry->jobs, memory_order_relaxed) != NULL) {
+        atoll_session_housekeeping(s->entry); /* it may be idle from here on */
+    }
     if (table->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }

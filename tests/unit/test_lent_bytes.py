@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 
 import pytest
 
 import atoll
-from helpers import Thread, ids, new
+from helpers import PATIENCE, Thread, ids, new
 
 SIZES = [(64 << 10) - 1, 64 << 10, 1 << 20]
 
@@ -97,6 +98,39 @@ def test_a_result_is_let_go_of_at_once(interp):
     assert resident() < before + (150 << 20)
     del result
     assert resident() < before + (50 << 20)
+
+
+def put_and_wait(queue, back, how):
+    queue.put(b"x" * (100 << 20))
+    if how == "get":
+        back.get()
+    elif how == "select":
+        atoll.select([back])
+    elif how == "put":
+        full = atoll.create_queue(1)
+        full.put(back)
+        back.put(full)
+        full.put(None)
+    queue.put("done")
+
+
+@pytest.mark.parametrize("how", ["get", "select", "put"])
+def test_who_waits_lets_go_of_what_was_lent(interp, queue, how):
+    """A server that has sent something and waits for more to do."""
+    back = atoll.create_queue()
+    before = resident()
+    thread = Thread(interp.call, put_and_wait, queue, back, how)
+    assert len(queue.get()) == 100 << 20
+    deadline = time.monotonic() + PATIENCE
+    while resident() > before + (50 << 20) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert resident() < before + (50 << 20)
+    if how == "put":
+        back.get().get()
+    else:
+        back.put(None)
+    thread.result()
+    assert queue.get() == "done"
 
 
 def resident():
