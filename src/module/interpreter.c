@@ -227,7 +227,7 @@ PyDoc_STRVAR(close_doc,
              "Finalize and destroy the interpreter (PEP 734).\n\n"
              "Finishes what was submitted to it, joins the threads that threading started in it and\n"
              "runs its exit handlers.\n"
-             "Raises InterpreterError when it is running, current, main or not made by Atoll,\n"
+             "Raises InterpreterError when it is running (on this thread, too), current, main or not made by Atoll,\n"
              "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
              "closed already.");
 

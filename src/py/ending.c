@@ -224,6 +224,11 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
         PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
         return -1;
     }
+    if (atoll_session_is_below(
+            entry->interp)) { /* of a thread of its own, which no session has brought there */
+        PyErr_Format(from->error, "cannot close interpreter %lld: this thread runs in it", id);
+        return -1;
+    }
     switch (atoll_entry_begin_close(entry)) {
     case ATOLL_CLOSE_GONE:
         atoll_raise_not_found(from, entry->id);

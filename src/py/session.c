@@ -568,6 +568,14 @@ void atoll_session_close(atoll_session *s) {
 
 atoll_session *atoll_session_current(void) { return this_thread != NULL ? this_thread->top : NULL; }
 
+bool atoll_session_is_below(const PyInterpreterState *interp) {
+    const atoll_session *s = atoll_session_current();
+    while (s != NULL && s->from_interp != interp) {
+        s = s->prev;
+    }
+    return s != NULL;
+}
+
 /* A handler raised further out than s was opened: the KeyboardInterrupt goes on unwinding towards there. */
 static bool is_unwinding(const atoll_session *s) {
     for (const atoll_session *outer = s->prev; outer != NULL; outer = outer->prev) {

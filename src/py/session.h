@@ -76,6 +76,9 @@ unsigned long atoll_session_main_ident(void);
  * entry's interpreter is attached. */
 void atoll_session_housekeeping(atoll_entry *entry);
 
+/* Whether code of that interpreter is suspended on this OS thread, in a call to another one. */
+bool atoll_session_is_below(const PyInterpreterState *interp);
+
 /* The innermost session of this OS thread, or NULL. */
 atoll_session *atoll_session_current(void);
 

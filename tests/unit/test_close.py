@@ -10,6 +10,7 @@ import pytest
 import atoll
 import atoll.interpreters
 from helpers import (
+    PATIENCE,
     Pipe,
     Thread,
     busy,
@@ -292,6 +293,35 @@ class TestNested:
             assert len(left) == 3 - closed
             for interp in left:
                 assert interp.call(eval, "2 + 2") == 4
+        assert ids() == [0]
+
+    @pytest.mark.parametrize("daemon", [False, True])
+    def test_not_by_a_thread_of_its_own(self, interp, daemon):
+        """It would wait for itself: the thread is inside a call to main, and what it comes back to is gone."""
+
+        def close(interp):
+            try:
+                interp.close()
+            except atoll.InterpreterError as error:
+                return str(error)
+            return "closed"
+
+        def start(interp, close, answers, daemon):
+            import threading
+
+            import atoll
+
+            def run():
+                answers.put(atoll.get_main().call(close, interp))
+                answers.put(interp.id)
+
+            threading.Thread(target=run, daemon=daemon).start()
+
+        answers = atoll.create_queue()
+        interp.call(start, interp, close, answers, daemon)
+        assert answers.get(timeout=PATIENCE).startswith(f"cannot close interpreter {interp.id}: ")
+        assert answers.get(timeout=PATIENCE) == interp.id
+        interp.close()
         assert ids() == [0]
 
     def test_held_only_by_its_maker(self):
