@@ -27,3 +27,15 @@ const void *atoll_greenlet_current(void) {
     PyErr_SetRaisedException(exc);
     return answer;
 }
+
+int atoll_greenlet_check(const atoll_session *top, const atoll_entry *entry) {
+    if (!top->comes_back || atoll_greenlet_current() == top->greenlet) {
+        return 0;
+    }
+    PyErr_Format(
+        PyExc_RuntimeError,
+        "cannot enter interpreter %lld from this greenlet: another greenlet of this thread was switched "
+        "out inside a call that came back to interpreter %lld from others, and has to end it first",
+        (long long)entry->id, (long long)top->entry->id);
+    return -1;
+}

@@ -428,20 +428,6 @@ atoll_session *atoll_session_open(atoll_entry *entry) {
     return s;
 }
 
-/* Attached to where the innermost session leads: whether the greenlet that runs is the one that it has come back to.  0, or -1 with
- * RuntimeError. */
-static int check_greenlet(const atoll_session *top, const atoll_entry *entry) {
-    if (!top->comes_back || atoll_greenlet_current() == top->greenlet) {
-        return 0;
-    }
-    PyErr_Format(
-        PyExc_RuntimeError,
-        "cannot enter interpreter %lld from this greenlet: another greenlet of this thread was switched "
-        "out inside a call that came back to interpreter %lld from others, and has to end it first",
-        (long long)entry->id, (long long)top->entry->id);
-    return -1;
-}
-
 int atoll_session_enter(atoll_session *s, atoll_state *from) {
     atoll_entry *entry = s->entry;
     thread_table *table = table_get();
@@ -461,7 +447,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
                      MAX_DEPTH);
         return -1;
     }
-    if (table->top != NULL && check_greenlet(table->top, entry) < 0) {
+    if (table->top != NULL && atoll_greenlet_check(table->top, entry) < 0) {
         return -1;
     }
     if (!atoll_entry_pin(entry)) {
