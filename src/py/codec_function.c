@@ -514,6 +514,30 @@ static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) 
     return rc;
 }
 
+/* Names that have no value at home, nor yet in these globals, may have one in the receiver's __main__: prepare_main(), exec()
+ * or an initializer has bound them for this function. */
+static int take_from_main(atoll_codec *codec, PyFunctionObject *func) {
+    PyObject *main = codec->interp_id != 0 ? PyImport_AddModule("__main__") : NULL; /* borrowed */
+    if (main == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *bound = PyModule_GetDict(main);
+    PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
+    PyObject *it = names != NULL ? PyObject_GetIter(names) : NULL;
+    int rc = it != NULL ? 0 : -1;
+    PyObject *name;
+    while (rc == 0 && (name = PyIter_Next(it)) != NULL) {
+        bool other = is_own_name(name) || PyMapping_HasKey(func->func_builtins, name);
+        PyObject *value = other ? NULL : PyDict_GetItemWithError(bound, name);
+        rc = value != NULL && PyDict_SetDefault(func->func_globals, name, value) == NULL ? -1 : 0;
+        Py_DECREF(name);
+        rc = PyErr_Occurred() ? -1 : rc;
+    }
+    Py_XDECREF(it);
+    Py_XDECREF(names);
+    return PyErr_Occurred() ? -1 : rc;
+}
+
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     (void)tag;
     atoll_codec *codec = dec->codec;
@@ -563,7 +587,8 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
         decode_globals(dec, globals,
                        !native ? BIND_ALL
                        : known ? BIND_NONE
-                               : BIND_NEW) < 0) {
+                               : BIND_NEW) < 0 ||
+        (way == CROSS_MAIN && !native && take_from_main(codec, (PyFunctionObject *)func) < 0)) {
         Py_CLEAR(func);
     }
 done:

@@ -34,6 +34,23 @@ SCRIPTS = {
                 assert call(part.get) == name
                 assert call(lambda: name in sys.modules), "not imported as its package's"
         """,
+    "variables that only the interpreter's __main__ has": """
+        K = 1
+        def read(): return total
+        def add(n):
+            global total
+            total += n * K
+            return total
+        for bind in (lambda: interp.exec("total = 5"), lambda: interp.prepare_main(total=5)):
+            with atoll.create() as interp:
+                bind()
+                assert [interp.call(read), interp.call(add, 2), interp.call(add, 3)] == [5, 7, 10]
+                assert interp.call(read) == 10
+        with atoll.create() as interp:
+            interp.exec("K, len = 7, None")
+            assert interp.call(lambda: (K, len("ab"))) == (1, 2)  # what has a value here keeps it
+        assert "total" not in globals()
+    """,
     "recursion": """
         def fact(n): return 1 if n < 2 else n * fact(n - 1)
         def even(n): return n == 0 or odd(n - 1)
