@@ -222,14 +222,15 @@ static PyObject *interpreter_is_running(PyObject *self, PyObject *Py_UNUSED(igno
     return running < 0 ? NULL : PyBool_FromLong(running);
 }
 
-PyDoc_STRVAR(close_doc,
-             "close($self, /)\n--\n\n"
-             "Finalize and destroy the interpreter (PEP 734).\n\n"
-             "Finishes what was submitted to it, joins the threads that threading started in it and\n"
-             "runs its exit handlers.\n"
-             "Raises InterpreterError when it is running (on this thread, too), current, main or not made by Atoll,\n"
-             "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
-             "closed already.");
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n--\n\n"
+    "Finalize and destroy the interpreter (PEP 734).\n\n"
+    "Finishes what was submitted to it, joins the threads that threading started in it and\n"
+    "runs its exit handlers.\n"
+    "Raises InterpreterError when it is running (on this thread, too), current, main or not made by Atoll,\n"
+    "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
+    "closed already.");
 
 static PyObject *interpreter_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = state_of(self);
