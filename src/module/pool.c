@@ -149,6 +149,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     pool->max_tasks = (uint32_t)max_tasks;
     pool->timeout = timeout > 0 ? timeout : INFINITY;
     settings->spares = spares != 0;
+    atoll_signal_mask_get(&settings->signals);
     atoll_pool_object *self = NULL;
     if (read_settings(state, settings, initializer, initargs, extensions, guest) == 0) {
         self = (atoll_pool_object *)type->tp_alloc(type, 0);

@@ -8,6 +8,7 @@
 #define ATOLL_PORT_PORT_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -83,7 +84,11 @@ atoll_stack_end atoll_thread_stack_end(void);
 static inline bool atoll_stack_is_short(const atoll_stack_end *end) {
     return (uintptr_t)__builtin_frame_address(0) - end->low < end->margin;
 }
-/* Starts a detached thread with all signals blocked (signals belong to Python's main thread) and at least ATOLL_STACK_LEAST
+/* Which signals a thread has blocked.  What it starts, threads and processes, has the same blocked. */
+typedef sigset_t atoll_signal_mask;
+void atoll_signal_mask_get(atoll_signal_mask *mask);
+void atoll_signal_mask_set(const atoll_signal_mask *mask);
+/* Starts a detached thread with all signals blocked (a thread that runs users' code sets its mask itself) and at least ATOLL_STACK_LEAST
  * and `stack` bytes of stack, where so much address space is to be had. 0 or -1. */
 int atoll_thread_start(void (*run)(void *), void *arg, size_t stack);
 /* Names the calling thread, for debuggers and top; a name that is too long is cut. */

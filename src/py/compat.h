@@ -175,6 +175,9 @@ static inline size_t atoll_runtime_published_head(void) {
 #endif
     return 0;
 }
+/* Since 3.13 a signal that arrives is announced to one thread state, the main thread's in the main interpreter, not to that
+ * interpreter.  So many words behind the beginning of the list the runtime's state has it; 0 where there is no such thing. */
+#define ATOLL_MAIN_THREAD_STATE (PY_VERSION_HEX >= 0x030D0000 ? 4 : 0)
 typedef struct _PyArg_Parser atoll_arg_parser;
 #define atoll_parse_arguments _PyArg_ParseTupleAndKeywordsFast
 

@@ -17,6 +17,10 @@
  * But the main interpreter's state is part of the runtime's, and in front of that no other word but these three points to it: if
  * there is exactly one besides the two, it is that one.  Else it is left alone.
  *
+ * And since 3.13 one word has the thread state that is told of signals, the main thread's in the main interpreter (CPython leaves it
+ * alone in a child; one that a thread has forked is deaf there).  It is behind the list; it is changed if it is a
+ * thread state of the interpreter that was main.
+ *
  * No thread state is needed, nothing is allocated and no lock is taken, as in a signal handler.
  */
 #include "py/runtime_list.h"
@@ -104,6 +108,19 @@ static void redirect_gil_state(const PyInterpreterState *was, PyInterpreterState
     }
 }
 
+/* Who is told of signals: the thread that has forked instead of the one that was main. */
+static void redirect_signals(PyInterpreterState *was, PyThreadState *now) {
+    typedef _Atomic(PyThreadState *) state_reference;
+    state_reference *word =
+        (state_reference *)(void *)(atoll_runtime + atomic_load(&place)) + ATOLL_MAIN_THREAD_STATE;
+    for (PyThreadState *t = PyInterpreterState_ThreadHead(was); t != NULL; t = PyThreadState_Next(t)) {
+        if (t == atomic_load_explicit(word, memory_order_relaxed)) {
+            atomic_store(word, now);
+            return;
+        }
+    }
+}
+
 bool atoll_runtime_list_keep_only(PyInterpreterState *interp) {
     PyInterpreterState *head = PyInterpreterState_Head();
     PyInterpreterState *oldest = PyInterpreterState_Main();
@@ -119,6 +136,9 @@ bool atoll_runtime_list_keep_only(PyInterpreterState *interp) {
     if (PyInterpreterState_Head() == interp && PyInterpreterState_Main() == interp) {
         if (interp != oldest) {
             redirect_gil_state(oldest, interp);
+            if (ATOLL_MAIN_THREAD_STATE != 0) {
+                redirect_signals(oldest, atoll_thread_state_attached());
+            }
         }
         return true;
     }

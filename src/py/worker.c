@@ -408,6 +408,7 @@ static void run_thread(void *raw) {
     atoll_worker *worker = raw;
     atoll_pool_settings *settings = worker->pool->settings;
     this_worker = worker;
+    atoll_signal_mask_set(&settings->signals);
     char name[32]; /* the system keeps fewer bytes */
     snprintf(name, sizeof name, "%.*s_%u", (int)sizeof name - 12, settings->name, worker->number);
     atoll_thread_name(name);

@@ -10,7 +10,9 @@ typedef struct {
     atoll_blueprint print; /* of their interpreters */
     char *name;            /* their names begin with it; UTF-8 */
     bool spares;           /* they may start from prewarmed ones */
-    size_t stack;          /* bytes that threading.stack_size() asks for; 0: it does not */
+    atoll_signal_mask
+        signals;  /* blocked by the thread that made the pool, and so by the workers and what they start */
+    size_t stack; /* bytes that threading.stack_size() asks for; 0: it does not */
     bool has_init;
     atoll_message init;    /* a call: the initializer with its arguments */
     atoll_message refused; /* UTF-8: why the initializer cannot be sent; empty when it can */

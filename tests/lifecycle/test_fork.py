@@ -397,6 +397,30 @@ with atoll.create(fork=True) as one:
 """)
         check_ended(done, 0, "8\n")
 
+    @pytest.mark.parametrize("how", ["call", "submit"])
+    def test_signals_that_come_to_the_child(self, how):
+        """Also while its code runs, not only in the next system call."""
+        done = run(f"""
+def task():
+    import os, signal, time
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGUSR1, lambda *args: os._exit(8))
+        os.write(writer, b"x")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            pass
+        os._exit(1)
+    os.close(writer)
+    os.read(reader, 1)
+    os.kill(pid, signal.SIGUSR1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+with atoll.create(fork=True) as one:
+    print(one.{how}(task){".result()" if how == "submit" else ""})
+""")
+        check_ended(done, 0, "8\n")
+
     def test_hooks_and_multiprocessing(self):
         """The interpreter's own functions for a fork run, not main's."""
         done = run("""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
 import textwrap
@@ -134,3 +135,42 @@ def test_a_stack_that_is_not_to_be_had():
         print("right")
     """
     assert run(source) == "right\n"
+
+
+def test_signals_that_are_blocked():
+    """In the threads of pools those of the thread that made the pool; and so in processes that tasks start."""
+    output = run("""
+import atoll, signal, threading, time
+def blocked():
+    import os, signal, subprocess
+    process = subprocess.Popen(["sleep", "60"])
+    process.terminate()
+    return process.wait(), [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+def in_a_thread():
+    import threading
+    found = []
+    thread = threading.Thread(target=lambda: found.append(blocked()))
+    thread.start()
+    thread.join()
+    return found[0]
+def stuck():
+    import time
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            pass
+def use():
+    with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=1) as pool, atoll.create() as interp:
+        print(pool.submit(blocked).result(), pool.submit(in_a_thread).result(), interp.submit(blocked).result())
+    with atoll.InterpreterPoolExecutor(1, task_timeout=2) as pool:
+        late = pool.submit(stuck)
+        print(pool.submit(blocked).result(), type(late.exception()).__name__)
+use()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+use()
+""")
+    free, usr1 = ((-15, []), (-15, [int(signal.SIGUSR1)]))
+    expected = "".join(f"{each} {each} {each}\n{each} TimeoutError\n" for each in (free, usr1))
+    assert output == expected

@@ -136,6 +136,10 @@ size_t atoll_thread_stack_default(void) {
     return size;
 }
 
+void atoll_signal_mask_get(atoll_signal_mask *mask) { (void)pthread_sigmask(SIG_SETMASK, NULL, mask); }
+
+void atoll_signal_mask_set(const atoll_signal_mask *mask) { (void)pthread_sigmask(SIG_SETMASK, mask, NULL); }
+
 int atoll_thread_start(void (*run)(void *), void *arg, size_t stack) {
     start_info *info = malloc(sizeof *info);
     if (info == NULL) {
