@@ -26,6 +26,11 @@ def attempt(
         return name, error.args
 
 
+def is_main() -> bool:
+    """Tell whether this is the main interpreter, as one is in a child that it has forked."""
+    return _atoll.get_current() == _atoll.get_main()
+
+
 def call_in_main[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function of a module of Atoll's in the main interpreter."""
     failed, outcome = _atoll.get_main().call(attempt, function, args, kwargs)

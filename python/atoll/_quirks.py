@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ._atoll import _facade
-from ._in_main import call_in_main
+from ._in_main import call_in_main, is_main
 
 # ------------------------------------------------------------------------------------------------
 # faulthandler: the process has one set of handlers, and the file that they write to is an object of whoever enabled
@@ -50,10 +50,26 @@ def call_faulthandler(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _faulthandler(module: ModuleType) -> None:
+    is_enabled = module.is_enabled
+    enabled_here = False
+
+    # In a child that this interpreter has forked.  The file that main gave is an object of main's: not to be freed here.
+    def in_child(name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal enabled_here
+        if name in ("enable", "disable") and is_enabled() and not enabled_here:
+            if name == "enable":
+                return None
+            raise RuntimeError("faulthandler was enabled before the process was forked, and stays so")
+        result = original(*args, **kwargs)
+        enabled_here = is_enabled()
+        return result
+
     def in_main(name: str, place: int | None) -> Callable[..., Any]:
         original = getattr(module, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if is_main():
+                return in_child(name, original, *args, **kwargs)
             if place is not None and len(args) > place:
                 args = (*args[:place], _descriptor(args[place]), *args[place + 1 :])
             elif place is not None:

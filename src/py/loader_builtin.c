@@ -136,6 +136,9 @@ static PyObject *set_check(PyObject *imp, int value) {
 }
 
 static PyObject *create_unchecked(PyObject *original, PyObject *args) {
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) { /* in a child that this interpreter has forked */
+        return PyObject_Call(original, args, NULL);
+    }
     PyObject *imp = PyImport_ImportModule("_imp");
     PyObject *before = imp != NULL ? set_check(imp, -1) : NULL;
     PyObject *module = NULL;
