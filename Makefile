@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-builtin test-old-wheel bench conformance mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
+.PHONY: help run test test-builtin test-old-wheel bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -39,6 +39,9 @@ bench: ## Atoll against the standard library, threads and processes, on 3.14 and
 
 conformance: ## CPython's own test_interpreters against Atoll, on 3.14 and 3.15
 	@$(RUN_TESTS) --suites conformance --py $(or $(PY),3.14 3.15)
+
+stdlib: ## the standard library's own tests, each file in an interpreter, against main (15 minutes; ARGS=test_os: some)
+	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/check_stdlib.py $(WITH_PY) $(ARGS)
 
 mutate: ## changes a file of python/atoll in 20 places: which tests notice (ARGS="_map.py 50": 50 places of that file)
 	@tools/mutate "$(or $(PY),$$(tools/pythons best))" $(ARGS)

@@ -53,16 +53,15 @@ def _faulthandler(module: ModuleType) -> None:
     is_enabled = module.is_enabled
     enabled_here = False
 
-    # In a child that this interpreter has forked.  The file that main gave is an object of main's: not to be freed here.
+    # In a child that this interpreter has forked.  The file that main gave is main's object: not to be freed here.
     def in_child(name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         nonlocal enabled_here
         if name in ("enable", "disable") and is_enabled() and not enabled_here:
             if name == "enable":
                 return None
             raise RuntimeError("faulthandler was enabled before the process was forked, and stays so")
-        result = original(*args, **kwargs)
-        enabled_here = is_enabled()
-        return result
+        enabled_here |= name == "enable"
+        return original(*args, **kwargs)
 
     def in_main(name: str, place: int | None) -> Callable[..., Any]:
         original = getattr(module, name)

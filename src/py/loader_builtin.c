@@ -136,7 +136,8 @@ static PyObject *set_check(PyObject *imp, int value) {
 }
 
 static PyObject *create_unchecked(PyObject *original, PyObject *args) {
-    if (PyInterpreterState_Get() == PyInterpreterState_Main()) { /* in a child that this interpreter has forked */
+    if (PyInterpreterState_Get() ==
+        PyInterpreterState_Main()) { /* in a child that this interpreter has forked */
         return PyObject_Call(original, args, NULL);
     }
     PyObject *imp = PyImport_ImportModule("_imp");

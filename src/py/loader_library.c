@@ -164,7 +164,13 @@ PyObject *atoll_ctypes_open(PyObject *self, PyObject *args) {
         handle = open_library(&r);
     }
     if (heard && handle == NULL) {
-        PyErr_SetString(PyExc_OSError, why.text[0] != '\0' ? why.text : "dlopen() error");
+        /* In the locale's encoding, and with the name as it was given. */
+        PyObject *text =
+            PyUnicode_DecodeLocale(why.text[0] != '\0' ? why.text : "dlopen() error", "surrogateescape");
+        if (text != NULL) {
+            PyErr_SetObject(PyExc_OSError, text);
+            Py_DECREF(text);
+        }
     }
     Py_DECREF(path);
     return handle != NULL ? PyLong_FromVoidPtr(handle) : NULL;

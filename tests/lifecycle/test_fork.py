@@ -397,64 +397,6 @@ with atoll.create(fork=True) as one:
 """)
         check_ended(done, 0, "8\n")
 
-    @pytest.mark.parametrize("how", ["call", "submit"])
-    def test_signals_that_come_to_the_child(self, how):
-        """Also while its code runs, not only in the next system call."""
-        done = run(f"""
-def task():
-    import os, signal, time
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGUSR1, lambda *args: os._exit(8))
-        os.write(writer, b"x")
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            pass
-        os._exit(1)
-    os.close(writer)
-    os.read(reader, 1)
-    os.kill(pid, signal.SIGUSR1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-with atoll.create(fork=True) as one:
-    print(one.{how}(task){".result()" if how == "submit" else ""})
-""")
-        check_ended(done, 0, "8\n")
-
-    def test_modules_that_the_child_imports(self):
-        """Also those that are built into Python or are for the whole process."""
-        done = run("""
-def task(before):
-    import os
-    if before:
-        import faulthandler, signal, tracemalloc
-    pid = os.fork()
-    if pid == 0:
-        import faulthandler, signal, sys, tracemalloc, zlib
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        for name in sys.builtin_module_names:
-            if name not in ("xxsubtype",):
-                __import__(name)
-        faulthandler.enable()
-        print(faulthandler.is_enabled(), flush=True)
-        try:
-            faulthandler.disable()
-        except RuntimeError:
-            print("stays", flush=True)
-        print(faulthandler.is_enabled(), flush=True)
-        grandchild = os.fork()
-        if grandchild == 0:
-            os._exit(0)
-        os._exit(8 + os.waitpid(grandchild, 0)[1])
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-import faulthandler
-for before in (False, True):
-    faulthandler.enable() if before else faulthandler.disable()
-    with atoll.create(fork=True) as one:
-        print(one.call(task, before))
-""")
-        check_ended(done, 0, "True\nFalse\n8\nTrue\nstays\nTrue\n8\n")
-
     def test_hooks_and_multiprocessing(self):
         """The interpreter's own functions for a fork run, not main's."""
         done = run("""
