@@ -261,6 +261,19 @@ static void reset(size_t which, int number) {
 
 /* ---- */
 
+/* Whether a function is the clone's.  A handler may ask that installs itself again, having interrupted anything: known ones are
+ * found without the set's lock. */
+static bool is_of_clone(atoll_clones *set, const struct sigaction *action) {
+    sigset_t blocked;
+    bool known = false;
+    lock_and_block(&blocked);
+    for (size_t i = 0; i < PLACES && !known; i++) {
+        known = places[i].owner == set && function_of(&places[i].action) == function_of(action);
+    }
+    unlock_and_unblock(&blocked);
+    return known || atoll_clones_at(set, (const void *)(uintptr_t)function_of(action)) != NULL;
+}
+
 int atoll_clone_signal_action(atoll_clones *set, int number, const struct sigaction *action,
                               struct sigaction *old) {
     struct sigaction now;
@@ -269,7 +282,7 @@ int atoll_clone_signal_action(atoll_clones *set, int number, const struct sigact
     if (action != NULL) {
         wanted = *action; /* `old` may be the same struct */
     }
-    bool own = action != NULL && atoll_clones_at(set, (const void *)(uintptr_t)function_of(action)) != NULL;
+    bool own = action != NULL && is_of_clone(set, action);
     lock_and_block(&blocked);
     int rc = sigaction(number, NULL, &now);
     size_t which = rc == 0 ? place_of(&now) : PLACES;

@@ -127,7 +127,7 @@ void atoll_clones_free(atoll_clones *set);
 
 /* ---- clone_signals.c ---- */
 
-/* As sigaction(), for code of a clone.  From a signal handler, too, as long as that does not interrupt the set's owner. */
+/* As sigaction(), for code of a clone.  From a signal handler, too, where that installs itself again. */
 int atoll_clone_signal_action(atoll_clones *set, int number, const struct sigaction *action,
                               struct sigaction *old);
 /* Whether the process would end by a signal that one of their handlers is for. */

@@ -91,6 +91,8 @@ bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info)
     }
     Py_XDECREF(name);
     PyErr_SetRaisedException(exc); /* instead of one of the name's */
+#else
+    (void)info;
 #endif
     return found;
 }
