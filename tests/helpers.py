@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,14 @@ def signal_and_wait(inside: int, leave: int) -> int:
     os.write(inside, b"!")
     os.read(leave, 1)
     return current_id()
+
+
+def spin(seconds: float) -> float:
+    """Compute for so long; return that."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    return seconds
 
 
 def fail(kind: type[BaseException], *args: Any) -> None:

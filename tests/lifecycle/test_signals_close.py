@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-
-from helpers import start_python
+from signal_helpers import interrupted
 
 # An ordinary thread, which close() and the end of the process wait for.  It ends when it is told to: by what `w` says.
 WAITING = """
@@ -19,23 +17,6 @@ threading.Thread(target=os.read, args=(r, 1)).start()
 """
 
 
-def interrupted(source):
-    with start_python(WAITING + source) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            while (
-                open(f"/proc/{process.pid}/task/{process.pid}/stat").read().rsplit(")", 1)[1].split()[0]
-                != "S"
-            ):
-                pass
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
-            out, err = process.stdout.read(), process.stderr.read()
-        finally:
-            process.kill()
-    return process, out, err
-
-
 def test_close():
     source = """
 print("ready", flush=True)
@@ -45,12 +26,12 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 os.write(w, b"!")
 """
-    process, out, err = interrupted(source)
+    process, out, err = interrupted(WAITING + source)
     assert (process.returncode, out) == (0, "interrupted\n"), err
     assert "Fatal" not in err
 
 
 def test_at_exit():
-    process, _, err = interrupted("""print("ready", flush=True)""")
+    process, _, err = interrupted(WAITING + """print("ready", flush=True)""")
     assert process.returncode in (0, 1), err
     assert "Fatal" not in err

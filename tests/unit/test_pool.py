@@ -14,19 +14,13 @@ import pytest
 
 import atoll
 import atoll.futures
-from helpers import PATIENCE, Pipe, Thread, fail, identity, ids, signal_and_wait
+from helpers import PATIENCE, Pipe, Thread, fail, identity, ids, signal_and_wait, spin
 
 
 @pytest.fixture
 def pool():
     with atoll.InterpreterPoolExecutor(2) as pool:
         yield pool
-
-
-def spin(seconds):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        pass
 
 
 def here():

@@ -12,20 +12,11 @@ import pytest
 
 import atoll
 import atoll._atoll
-from helpers import PATIENCE, Pipe, Thread, current_id, identity, ids, signal_and_wait
+from helpers import PATIENCE, Pipe, Thread, current_id, identity, ids, signal_and_wait, spin
 
 
 def where(number):
     return atoll.get_current().id
-
-
-def spin(seconds):
-    import time
-
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        pass
-    return seconds
 
 
 def spin_for_ever(inside):
