@@ -568,8 +568,9 @@ PyMethodDef atoll_queue_ops[] = {
     {"shutdown", FAST(queue_shutdown), shutdown_doc},
     {"fileno", atoll_queue_method_fileno, METH_NOARGS, atoll_queue_fileno_doc},
     {"_watch", atoll_queue_method_watch, METH_O,
-     "As fileno(), or with True for room to put, until _unwatch()."},
-    {"_unwatch", atoll_queue_method_unwatch, METH_O, "Ends one _watch()."},
+     PyDoc_STR("_watch($self, put, /)\n--\n\nAs fileno(), or with True for room to put, until _unwatch().")},
+    {"_unwatch", atoll_queue_method_unwatch, METH_O,
+     PyDoc_STR("_unwatch($self, put, /)\n--\n\nEnds one _watch().")},
     {"__reduce__", atoll_queue_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
