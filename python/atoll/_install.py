@@ -103,7 +103,10 @@ class _Finder:
         if name != _FUTURES:
             return None
         for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target) if finder is not self else None
+            find: Any = getattr(finder, "find_spec", None)  # importlib passes over those that have none
+            spec: ModuleSpec | None = (
+                find(name, path, target) if finder is not self and find is not None else None
+            )
             if spec is not None and spec.loader is not None:
                 self._complete(spec.loader)
                 return spec

@@ -72,6 +72,7 @@ class TestInstall:
             {before}
             import atoll
             atoll.install()
+            sys.meta_path.insert(1, object())
             importlib.util.find_spec("concurrent.futures")  # which imports nothing
             import concurrent.futures
             assert concurrent.futures.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
