@@ -76,8 +76,8 @@ format: ## rewrites the sources as the formatters want them, and the source list
 sources: ## rewrites the source lists of the meson.build files: after adding or removing a file
 	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/sources.py --write
 
-check: ## everything that CI runs: lint, asan, tsan, test, test-builtin, test-old-wheel
-	@$(RUN_TESTS) --suites lint asan tsan c pytest builtin old-wheel conformance $(WITH_PY)
+check: ## everything that CI runs: lint, asan, tsan, test, test-builtin, test-old-wheel, and with memory checked
+	@$(RUN_TESTS) --suites lint asan tsan c pytest blocks builtin old-wheel conformance $(WITH_PY)
 
 clean: ## removes build directories and caches, keeps environments and Pythons
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

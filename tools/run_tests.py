@@ -1,13 +1,13 @@
 """Run test suites on each supported Python and add up what they say.
 
-    run_tests.py [--suites pytest builtin old-wheel c asan tsan conformance lint] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
+    run_tests.py [--suites SUITE ...] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
 
-Each suite runs as its own process: pytest, builtin and conformance once for each Python, in the environment that
-tools/env makes, as many Pythons at once as there are processors, the others once. builtin are some of pytest's
-tests in a Python with all modules built in, old-wheel some of them with an Atoll that another build of the same
-version has made (another patch release, linked otherwise), as users of a wheel have it. A suite that crashes, hangs
-or cannot be built counts as one failure. A Python that cannot be had is named in the summary; it is a failure when
-it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
+Each suite runs as its own process: lint, c, asan and tsan once, the others once for each Python, in the environment
+that tools/env makes, as many Pythons at once as there are processors. blocks are some of pytest's tests with
+ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-wheel some with an Atoll that another
+build of the same version has made (another patch release, linked otherwise), as users of a wheel have it. A suite
+that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary;
+it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
 
 After the table comes each test that failed, by name, or how the output of a suite ended that says no more than
 that it did. The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
@@ -42,8 +42,16 @@ ONCE = {
     "asan": ["tools/ctests", "asan"],
     "tsan": ["tools/ctests", "tsan"],
 }
-BY_PYTHON = ["pytest", "builtin", "old-wheel", "conformance"]
+BY_PYTHON = ["pytest", "blocks", "builtin", "old-wheel", "conformance"]
 SUITES = [*ONCE, *BY_PYTHON]
+# What is also tested while all memory that interpreters leave is filled, counted and checked.
+BLOCKS_TESTS = [
+    "tests/lifecycle/test_end.py",
+    "tests/lifecycle/test_exit.py",
+    "tests/lifecycle/test_extensions_exit.py",
+    "tests/lifecycle/test_pool_exit.py",
+    "tests/lifecycle/test_memory.py",
+]
 # What is also tested in a Python that has all modules built in.
 BUILTIN_TESTS = ["tests/lifecycle/test_quirks.py", "tests/unit/test_call.py", "tests/unit/test_codec.py"]
 # What is also tested with an Atoll that was built with another Python of the same version.
@@ -233,6 +241,9 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
     for name in names:
         if name == "pytest":
             rows.append(run_suite(f"pytest {version}", [str(python), "-m", "pytest", "-q", *arguments], mark))
+        elif name == "blocks":
+            tests = [str(python), "-m", "pytest", "-q", *BLOCKS_TESTS, *arguments]
+            rows.append(run_suite(f"blocks {version}", ["env", "ATOLL_DEBUG_BLOCKS=1", *tests], mark))
         elif name == "builtin":
             host = [str(python), "tests/builtin_host.py", "all"]
             tests = [str(python), "-m", "pytest", "-q", *BUILTIN_TESTS, *arguments]
