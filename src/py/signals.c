@@ -115,12 +115,16 @@ static int call_all_noted(atoll_session *top) {
     return rc;
 }
 
-/* Runs on any thread of the interpreter the main thread was in; its thread state is attached. */
+/* Runs on any thread of the interpreter the main thread was in; its thread state is attached.  Or another one of this
+ * thread, when a handler that runs further out is asked in its turn. */
 static int handle_signals(void *Py_UNUSED(arg)) {
     atoll_session *top = atoll_session_current();
     atoll_session *root = top;
     if (root == NULL || !atoll_thread_is_main()) {
         return 0; /* another thread of that interpreter was faster, or the session is over: the next tick asks again */
+    }
+    if (PyInterpreterState_Get() != top->entry->interp) {
+        return PyErr_CheckSignals();
     }
     while (root->prev != NULL) {
         root = root->prev;

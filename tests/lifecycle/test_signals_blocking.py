@@ -66,6 +66,32 @@ def test_one_is_enough(call, tmp_path):
     assert "Fatal" not in err
 
 
+# A write that a signal cuts short ends as any other; the handler is called once Python looks, perhaps after the code.
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "write"])
+def test_handler_of_the_interpreter(call, tmp_path):
+    """What the interpreter itself has set for a signal is called in the same way."""
+    (tmp_path / "sleepy.py").write_text("import time; time.sleep(1000)")
+    source = f"""
+        import atoll, sys
+        sys.path.append({str(tmp_path)!r})
+        def work(code):
+            import signal
+            def handler(number, frame):
+                raise ZeroDivisionError(number)
+            signal.signal(signal.SIGUSR1, handler)
+            print("ready", flush=True)
+            try:
+                exec(compile(code, "<work>", "exec"), {{}})
+            except ZeroDivisionError as error:
+                return error.args[0]
+        with atoll.create() as interp:
+            print(interp.call(work, {CALLS[call]!r}) == {int(signal.SIGUSR1)})
+        """
+    process, out, err = interrupted(source, number=signal.SIGUSR1)
+    assert (process.returncode, out) == (0, "True\n"), (process.returncode, out, err)
+    assert "Fatal" not in err
+
+
 def test_what_it_leaves_behind():
     """The code inside is unwound, locks are released, and it can be done again."""
     source = """
