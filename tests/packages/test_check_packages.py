@@ -1,11 +1,12 @@
 """The tool that checks packages, on samples that need no package."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+
+from tool_helpers import loaded_tool
 
 HERE = Path(__file__).resolve().parent
 PYTHON = Path(sys.executable)
@@ -13,13 +14,8 @@ PYTHON = Path(sys.executable)
 
 @pytest.fixture(scope="module")
 def tool():
-    path = HERE.parent.parent / "tools" / "check_packages.py"
-    spec = importlib.util.spec_from_file_location("check_packages", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_packages"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["check_packages"]
+    with loaded_tool("check_packages") as module:
+        yield module
     sys.path.remove(str(HERE))
 
 

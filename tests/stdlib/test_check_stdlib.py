@@ -1,28 +1,22 @@
 """The tool that runs the standard library's tests in interpreters: on quick files, and on made-up results."""
 
-import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from helpers import VERSION
+from tool_helpers import TOOLS, loaded_tool
 
-HERE = Path(__file__).resolve().parent
-TOOL = HERE.parent.parent / "tools" / "check_stdlib.py"
+TOOL = TOOLS / "check_stdlib.py"
 QUICK = ["test_bool", "test_colorsys", "test_fork1", "test_heapq", "test_syslog", "test_textwrap"]
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("check_stdlib", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_stdlib"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["check_stdlib"]
+    with loaded_tool("check_stdlib") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,17 @@
 """tools/run_tests.py, which adds up what suites say and names what failed: its last lines are all that some see."""
 
-import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "run_tests.py"
+from tool_helpers import TOOLS, loaded_tool
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("run_tests", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_tests"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["run_tests"]
+    with loaded_tool("run_tests") as module:
+        yield module
 
 
 def run(tool, output, status=0):
@@ -58,7 +52,7 @@ def test_the_tests_that_failed_are_named_between_the_table_and_the_totals(tool, 
 
 
 def test_pytest_prints_what_is_looked_for(tool, tmp_path):
-    (tmp_path / "pyproject.toml").write_text((TOOL.parents[1] / "pyproject.toml").read_text())
+    (tmp_path / "pyproject.toml").write_text((TOOLS.parent / "pyproject.toml").read_text())
     (tmp_path / "test_it.py").write_text(
         "import logging, pytest\n"
         "def test_fails():\n    logging.error('said')\n    assert not 'a'\n"
