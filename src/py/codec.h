@@ -82,9 +82,9 @@ typedef struct {
 int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out);
 void atoll_call_args_clear(atoll_call_args *args);
 
-/* The process-unique number of a function obj that the receiver may cache whole: no closure,
- * no defaults that could differ, globals as when it was numbered.  *number is 0 when obj is no such function
- * (the caller then encodes it in full).  Runs no Python code on the fast path (number already known).  0, or -1 with an
+/* The process-unique number of a callable that the receiver may cache whole: a function with no closure,
+ * no defaults that could differ, and globals as when it was numbered, or a builtin, a class or the like that crosses by its
+ * import path.  *number is 0 when obj is no such callable (the caller then encodes it in full).  Runs no Python code on the fast path (number already known).  0, or -1 with an
  * exception: Ctrl-C, while it waited for somebody to import the function's module. */
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
 /* Holds the lock of the table of namespaces while the process is forked. */

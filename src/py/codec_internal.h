@@ -64,6 +64,10 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
 bool atoll_function_is_stateless(PyFunctionObject *func);
 
 uint64_t atoll_next_number(void);
+/* The number of a callable that is no function (codec_builtin.c); 0 when it has none.  0, or -1 with an exception. */
+int atoll_builtin_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
+int atoll_builtins_traverse(atoll_codec *codec, visitproc visit, void *arg);
+void atoll_builtins_clear(atoll_codec *codec);
 /* Changes when anything does that is watched: definitions in globals, classes and functions, parts of those. */
 uint64_t atoll_definitions_epoch(atoll_codec *codec);
 uint64_t atoll_globals_epoch(atoll_codec *codec);

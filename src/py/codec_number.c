@@ -416,7 +416,7 @@ static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     *number = 0;
     if (!PyFunction_Check(obj)) {
-        return 0;
+        return atoll_builtin_number(codec, obj, number);
     }
     PyFunctionObject *func = (PyFunctionObject *)obj;
     uint64_t epoch = atoll_globals_epoch(codec);

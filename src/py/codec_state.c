@@ -113,7 +113,7 @@ int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg) {
     for (size_t i = 0; codec->functions != NULL && i < ATOLL_FUNCTION_CACHE; i++) {
         Py_VISIT(codec->functions[i].func);
     }
-    return 0;
+    return atoll_builtins_traverse(codec, visit, arg);
 }
 
 void atoll_codec_clear(atoll_codec *codec) {
@@ -121,6 +121,7 @@ void atoll_codec_clear(atoll_codec *codec) {
         return;
     }
     atoll_numbers_stop(codec);
+    atoll_builtins_clear(codec);
     PyObject *const weak[] = {codec->origins,       codec->modules,     codec->class_refs,
                               codec->class_numbers, codec->class_bytes, codec->function_refs,
                               codec->function_ids};

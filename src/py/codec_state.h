@@ -33,7 +33,17 @@ typedef struct atoll_function_entry {
     PyObject *func;
 } atoll_function_entry;
 
-enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_RELAXED_MAX = 8 };
+/* A callable that is no function, and its number (codec_builtin.c). */
+typedef struct {
+    PyObject *obj; /* NULL: the entry is empty */
+    bool owned;    /* else compared only, in the epoch */
+    uint64_t number;
+    uint64_t epoch;
+    PyObject *name; /* of its module, where it crosses by its path; owned, or NULL */
+    PyObject *qualname;
+} atoll_builtin_entry;
+
+enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_BUILTIN_CACHE = 64, ATOLL_RELAXED_MAX = 8 };
 
 /* A class that a thread is reading: linked on its C stack. */
 typedef struct atoll_making {
@@ -84,7 +94,8 @@ struct atoll_codec {
     PyObject *function_refs;         /* identity -> function */
     PyObject *function_ids;          /* address of a function -> identity, what it was then */
     atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
-    PyObject *names[32];             /* interned strings, see N_* */
+    atoll_builtin_entry builtins[ATOLL_BUILTIN_CACHE];
+    PyObject *names[32]; /* interned strings, see N_* */
 };
 
 enum {

@@ -217,6 +217,8 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     if (atoll_decode_call(state->codec, &s->out, &args) == 0) {
         if (callable == NULL) {
             callable = Py_XNewRef(args.callable);
+        } else {
+            args.callable = Py_NewRef(callable);
         }
         if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
             result = PyObject_Vectorcall(callable, args.stack,

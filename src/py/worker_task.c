@@ -251,6 +251,8 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
     }
     if (callable == NULL) {
         callable = Py_XNewRef(args->callable);
+    } else {
+        args->callable = Py_NewRef(callable);
     }
     atoll_outcome outcome = ATOLL_OUT_RESULT;
     if (task->kind != ATOLL_CALL_ONE) {
