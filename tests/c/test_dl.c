@@ -349,3 +349,29 @@ TEST(dl_finds_by_the_library_path_of_the_start) {
     free(bytes);
     atoll_scratch_close(&place);
 }
+
+static _Atomic(int) opened;
+
+static void *opening_thread(void *arg) {
+    char why[400];
+    void *handle = atoll_dl_open(LIB("lib_leaf"), 0, why, sizeof why);
+    atomic_store(&opened, handle != NULL ? 1 : -1);
+    if (handle != NULL) {
+        atoll_dl_close(handle);
+    }
+    return arg;
+}
+
+/* Two threads fork; when one has done so, others stay outside for the other one. */
+TEST(dl_is_left_alone_until_the_last_has_forked) {
+    pthread_t thread;
+    atoll_dl_fork(ATOLL_FORK_BEFORE);
+    atoll_dl_fork(ATOLL_FORK_BEFORE);
+    atoll_dl_fork(ATOLL_FORK_PARENT);
+    REQUIRE(pthread_create(&thread, NULL, opening_thread, NULL) == 0);
+    atoll_sleep(0.05); /* what is wrong shows sooner */
+    CHECK_INT(atomic_load(&opened), 0);
+    atoll_dl_fork(ATOLL_FORK_PARENT);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(atomic_load(&opened), 1);
+}

@@ -22,7 +22,7 @@
 #define FORK_LOOK 0.0002  /* it looks so often */
 
 static _Atomic(uint32_t) inside;  /* threads in the dynamic linker, or about to look whether they may */
-static _Atomic(uint32_t) forking; /* 1: a thread is going to fork */
+static _Atomic(uint32_t) forking; /* threads that are going to fork */
 static _Thread_local unsigned nested;
 
 static void enter(void) {
@@ -31,11 +31,12 @@ static void enter(void) {
     }
     for (;;) {
         atomic_fetch_add(&inside, 1);
-        if (atomic_load(&forking) == 0) {
+        uint32_t many = atomic_load(&forking);
+        if (many == 0) {
             return;
         }
         atomic_fetch_sub(&inside, 1);
-        (void)atoll_word_wait(&forking, 1, 1e18);
+        (void)atoll_word_wait(&forking, many, 1e18);
     }
 }
 
@@ -48,17 +49,18 @@ static void leave(void) {
 void atoll_dl_fork(atoll_fork_moment when) {
     uint32_t own = nested != 0;
     if (when == ATOLL_FORK_BEFORE) {
-        atomic_store(&forking, 1);
+        atomic_fetch_add(&forking, 1);
         for (double until = atoll_clock() + FORK_PATIENCE;
              atomic_load(&inside) > own && atoll_clock() < until;) {
             atoll_sleep(FORK_LOOK);
         }
         return;
     }
-    atomic_store(&forking, 0);
     if (when == ATOLL_FORK_PARENT) {
+        atomic_fetch_sub(&forking, 1);
         atoll_word_wake(&forking, INT32_MAX);
     } else {
+        atomic_store(&forking, 0);
         atomic_store(&inside, own);
     }
 }
