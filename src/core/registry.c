@@ -153,8 +153,13 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
 }
 
 void atoll_entry_open(atoll_entry *entry) {
-    atomic_store(&entry->life, ATOLL_LIFE_OPEN);
-    atomic_fetch_and(&entry->gate, ~GATE_CLOSING);
+    atoll_entry_set_life(entry, ATOLL_LIFE_OPEN);
+    if (atoll_entry_life(entry) == ATOLL_LIFE_OPEN) {
+        atomic_fetch_and(&entry->gate, ~GATE_CLOSING);
+    }
+    if (atoll_entry_life(entry) == ATOLL_LIFE_LEFT) { /* meanwhile */
+        atomic_fetch_or(&entry->gate, GATE_CLOSING);
+    }
 }
 
 atoll_life atoll_entry_life(const atoll_entry *entry) { return (atoll_life)atomic_load(&entry->life); }
@@ -166,8 +171,8 @@ void atoll_entry_set_life(atoll_entry *entry, atoll_life life) {
 }
 
 void atoll_entry_leave(atoll_entry *entry) {
+    atomic_store(&entry->life, ATOLL_LIFE_LEFT); /* first: whoever opens the gate looks at it afterwards */
     atomic_fetch_or(&entry->gate, GATE_CLOSING);
-    atomic_store(&entry->life, ATOLL_LIFE_LEFT);
 }
 
 bool atoll_entry_claim_zombie(atoll_entry *entry) {

@@ -131,7 +131,7 @@ uint32_t atoll_entry_pins(const atoll_entry *entry);
 typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_close_result;
 /* Of one that is open or a spare: it is closing, its gate shut, if no session is inside; guards have passed. */
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry);
-/* Opens a spare; undoes begin_close. */
+/* Opens a spare; undoes begin_close.  One that was left meanwhile stays shut. */
 void atoll_entry_open(atoll_entry *entry);
 
 atoll_life atoll_entry_life(const atoll_entry *entry);

@@ -91,6 +91,9 @@ TEST(a_life_goes_one_way) {
     CHECK(!atoll_entry_pin(other));
     atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
     CHECK(atoll_entry_life(entry) == ATOLL_LIFE_LEFT);
+    atoll_entry_open(entry); /* of a close that was refused meanwhile */
+    CHECK(atoll_entry_life(entry) == ATOLL_LIFE_LEFT);
+    CHECK(!atoll_entry_pin(entry));
     atoll_registry_remove(entry);
     atoll_registry_remove(other);
     atoll_entry_release(entry);
