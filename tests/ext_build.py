@@ -189,6 +189,7 @@ EXTENSIONS = [
 LAYOUTS = [
     layout("bigpages", "-Wl,-z,max-page-size=0x10000"),
     layout("gold", "-fuse-ld=gold"),
+    layout("image", "-Wl,-Ttext-segment=0x7fff00000000"),
     layout("lazy", "-Wl,-z,lazy,-z,norelro"),
     layout("lld", "-fuse-ld=lld"),
     layout("nodelete", "-Wl,-z,nodelete"),

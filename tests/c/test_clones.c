@@ -464,6 +464,51 @@ TEST(clones_leave_nothing_when_a_load_fails) { check_failing_load(false); }
 
 TEST(clones_leave_nothing_in_memory_when_a_load_fails) { check_failing_load(true); }
 
+/* One of two cannot be completed, because its file has changed meanwhile: of the other one, which could, nothing has run. */
+TEST(clones_that_are_not_completed_run_no_destructor) {
+    atoll_clones set;
+    atoll_clone_error why;
+    REQUIRE(open_set(&set, 4));
+    (void)setenv("ATOLL_TEST_TOUCH", LIB("lib_unfinished"), 1);
+    (void)unsetenv("ATOLL_TEST_DESTROYED");
+    CHECK(atoll_clones_load(&set, LIB("lib_unfinished"), 0, &why) == NULL);
+    CHECK(strstr(why.text, "replaced or changed") != NULL);
+    CHECK(strstr(why.text, LIB("lib_unfinished")) != NULL);
+    CHECK_UINT(set.count, 0);
+    CHECK_INT(count_mappings("lib_closes.atoll4"), 0);
+    CHECK_STR(getenv("ATOLL_TEST_DESTROYED") != NULL ? "a destructor has run" : "", "");
+    (void)unsetenv("ATOLL_TEST_TOUCH");
+    /* The library that touched it is loaded by now. */
+    atoll_clone *clone = atoll_clones_load(&set, LIB("lib_unfinished"), 0, &why);
+    REQUIRE(clone != NULL);
+    CHECK_INT(call_int(clone->handle, "unfinished_initialized"), 4);
+    CHECK(atoll_clones_unload(&set));
+    CHECK_STR(getenv("ATOLL_TEST_DESTROYED"), "constructed");
+    (void)unsetenv("ATOLL_TEST_DESTROYED");
+}
+
+/* Wherever the first segment wants to be, and whoever has that place already. */
+TEST(clones_know_where_they_are) {
+    atoll_clones sets[2];
+    atoll_clone_error why;
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(open_set(&sets[i], i + 1));
+        atoll_clone *clone = atoll_clones_load(&sets[i], LIB("lib_image"), 0, &why);
+        CHECK_STR(clone != NULL ? "" : why.text, "");
+        REQUIRE(clone != NULL);
+        uintptr_t code = (uintptr_t)atoll_dl_symbol(clone->handle, "image_next");
+        CHECK(clone->low <= code && code < clone->high);
+        CHECK(clone->high - clone->low < (uintptr_t)1 << 24);
+        CHECK(atoll_clones_at(&sets[i], (const void *)code) == clone);
+        CHECK(atoll_clones_at(&sets[i], NULL) == NULL);
+        CHECK(atoll_clones_at(&sets[i], &why) == NULL);
+        CHECK(atoll_clones_at(&sets[i], (const void *)(uintptr_t)count_mappings) == NULL);
+        CHECK_INT(call_int(clone->handle, "image_next"), 1);
+    }
+    CHECK(atoll_clones_unload(&sets[0]));
+    CHECK(atoll_clones_unload(&sets[1]));
+}
+
 TEST(clones_cannot_load_without_a_shim) {
     atoll_clones set;
     atoll_clone_error why;

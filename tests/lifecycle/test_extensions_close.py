@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
+import ext_build
 import ext_use
 from helpers import VERSION, check_ended, run_python
 
@@ -309,6 +313,33 @@ for _ in range(3):
 print(atoll.kept_extensions())
 """)
         check_ended(done, 0, "[]\n", clean=True)
+
+    def test_threads_by_a_library_of_the_package(self, corpus, tmp_path):
+        """A wheel may bring its own libstdc++, under another name; nobody else in the process has one."""
+        command = [*ext_build.compiler(".cc"), "-print-file-name=libstdc++.so.6"]
+        library = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        if not library.is_absolute():
+            pytest.skip("the compiler here does not use libstdc++")
+        module = corpus / f"ext_std_thread{ext_build.SUFFIX}"
+        for file, name in ((library, "libstdc++-1.so"), (module, module.name)):
+            text = file.read_bytes()
+            assert b"libstdc++.so.6\0" in text
+            (tmp_path / name).write_bytes(text.replace(b"libstdc++.so.6\0", b"libstdc++-1.so\0"))
+        done = run_script(
+            f"""
+sys.path.insert(0, {str(tmp_path)!r})
+for _ in range(2):
+    interp = ext_use.create()
+    interp.exec("sys.path.insert(0, {str(tmp_path)!r}); import ext_std_thread")
+    assert interp.call(ext_use.get, "ext_std_thread", "__file__").startswith({str(tmp_path)!r})
+    assert interp.call(ext_use.call, "ext_std_thread", "run", 10) == 55
+    interp.close()
+with open("/proc/self/maps") as maps:
+    print({{line.rpartition("/")[2] for line in maps if "libstdc" in line}}, atoll.kept_extensions())
+""",
+            environment={"LD_LIBRARY_PATH": str(tmp_path)},
+        )
+        check_ended(done, 0, "{'libstdc++-1.so\\n'} []\n", clean=True)
 
     @pytest.mark.parametrize(
         "kind",
