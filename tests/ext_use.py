@@ -42,6 +42,8 @@ ISOLATED = [
     "ext_handlers",
     "ext_ifunc",
     "ext_keys",
+    "ext_lends",
+    "ext_lends_hooks",
     "ext_main_only",
     "ext_multi",
     "ext_pending",

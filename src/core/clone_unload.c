@@ -22,7 +22,8 @@
  * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
  * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
  * by a library that is known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the
- * end of the process.  What destructors do is looked at once more before anything is unmapped.
+ * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
+ * the C library has: streams that lead into a clone, variables of its own that a program may set.
  *
  * All or nothing: a clone that stays may have been given anything by any other one.
  *
@@ -32,6 +33,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GRAPHICS_DRIVER "libcuda.so.1"
 #define SETTLE 0.25 /* seconds for threads that have done their work and are about to wait for more */
@@ -83,6 +85,33 @@ static bool has_driver(void) {
     return handle != NULL;
 }
 
+/* Whether the C library's variables that programs set lead into a clone. */
+static bool has_variable(atoll_clones *set) {
+    static const char *const variables[] = {"environ", "program_invocation_name",
+                                            "program_invocation_short_name", "error_print_progname",
+                                            "obstack_alloc_failed_handler"};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        void *const *variable = atoll_dl_symbol(NULL, variables[i]);
+        if (variable != NULL && atoll_clones_at(set, *variable) != NULL) {
+            return true;
+        }
+    }
+    for (char **at = environ; at != NULL && *at != NULL; at++) {
+        if (atoll_clones_at(set, *at) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_streams(const atoll_clones *set) {
+    void *symbol =
+        set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_HAS_STREAMS) : NULL;
+    int (*function)(void) = NULL;
+    memcpy(&function, &symbol, sizeof function);
+    return function != NULL && function() != 0;
+}
+
 static const char threads_are_alive[] = "threads that the interpreter's extensions have started are alive";
 
 /* Why they cannot be unloaded, or NULL. */
@@ -97,6 +126,15 @@ static const char *reason_to_keep(const atoll_clones *set) {
     return has_signal_handler(set) || atoll_clone_signals_matter(set)
                ? "one of them has installed a signal handler"
                : NULL;
+}
+
+/* The same once their destructors have run. */
+static const char *reason_to_keep_still(atoll_clones *set) {
+    const char *why = reason_to_keep(set);
+    if (why == NULL && has_streams(set)) {
+        why = "a stream is open that leads into one of them";
+    }
+    return why == NULL && has_variable(set) ? "a variable of the C library leads into one of them" : why;
 }
 
 static void finish(const atoll_clones *set) {
@@ -171,7 +209,7 @@ bool atoll_clones_unload(atoll_clones *set) {
     }
     if (why == NULL) {
         destroy(set);
-        why = reason_to_keep(set);
+        why = reason_to_keep_still(set);
         why = why == NULL && !atoll_clone_signals_end(set) ? "a signal handler of theirs is running" : why;
     }
     if (why == NULL && !atoll_natives_end(set->natives)) {

@@ -186,6 +186,35 @@ static const char **paths_of_globals(const atoll_clones *set) {
     return paths;
 }
 
+/* What is hooked in with these stays, as there is no way to take it back: the C library calls it later, or looks at it. */
+static bool is_hook(const char *name, void *unused) {
+    static const char *const hooks[] = {
+        "PySys_AddAuditHook",
+        "timer_create",
+        "mq_notify",
+        "register_printf_specifier",
+        "register_printf_type",
+        "register_printf_function",
+        "aio_read",
+        "aio_read64",
+        "aio_write",
+        "aio_write64",
+        "aio_fsync",
+        "aio_fsync64",
+        "lio_listio",
+        "lio_listio64",
+        "getaddrinfo_a",
+        "hcreate",
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+        if (strcmp(name, hooks[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int write_clone(loading *l, size_t i) {
     atoll_clone_node *node = &l->plan.nodes[i];
     atoll_clone *clone = l->made[i];
@@ -200,12 +229,7 @@ static int write_clone(loading *l, size_t i) {
             renames[n++] = (atoll_elf_rename){node->elf.needed[k], to};
         }
     }
-    /* What is hooked in stays, as there is no way to take it back; the C library then calls it later. */
-    static const char *const hooks[] = {"PySys_AddAuditHook", "timer_create", "mq_notify",
-                                        "register_printf_specifier", "register_printf_function"};
-    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
-        l->plan.calls_back |= atoll_elf_imports(&node->elf, hooks[i]) ? ATOLL_CALLS_BACK : 0;
-    }
+    l->plan.calls_back |= atoll_elf_any_import(&node->elf, is_hook, NULL) ? ATOLL_CALLS_BACK : 0;
     l->sets_handlers |= atoll_elf_imports(&node->elf, "_ZSt15set_new_handlerPFvvE") ||
                         atoll_elf_imports(&node->elf, "_ZSt13set_terminatePFvvE");
     bool threads = atoll_elf_imports(&node->elf, "pthread_create") ||

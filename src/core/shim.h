@@ -18,6 +18,7 @@
 #define ATOLL_SHIM_PREFIX "atoll_"
 #define ATOLL_SHIM_BIND "atoll_shim_bind"
 #define ATOLL_SHIM_FINISH "atoll_shim_finish"
+#define ATOLL_SHIM_HAS_STREAMS "atoll_shim_has_streams"
 #define ATOLL_SHIM_FILE "_shim.so"
 
 /* The symbols that every clone's shim provides. */
@@ -30,12 +31,13 @@
         "pthread_create", "pthread_key_create", "pthread_key_delete", "__cxa_thread_atexit",                 \
         "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1", "dlopen", "dlclose",     \
         "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create",   \
-        "tss_create", "tss_delete", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS, ATOLL_SHIM_SIGNALS
+        "tss_create", "tss_delete", "openlog", "initstate", "setstate", "fopencookie", "fmemopen", "fclose", \
+        ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS, ATOLL_SHIM_SIGNALS
 
 /* What installs handlers of signals, or asks for them: see core/clone_signals.c. */
 #define ATOLL_SHIM_SIGNALS                                                                                   \
     "sigaction", "__sigaction", "signal", "bsd_signal", "ssignal", "sysv_signal", "__sysv_signal", "sigset", \
-        "PyOS_setsig", "PyOS_getsig"
+        "PyOS_setsig", "PyOS_getsig", "sigaltstack"
 
 /* Where threads wait for something to do: see core/native_threads.c. */
 #define ATOLL_SHIM_WAITS                                                                                     \

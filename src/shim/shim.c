@@ -7,7 +7,8 @@
  *   shim_threads.c   threads, what is called when they end, how many there should be
  *   shim_waits.c     where threads wait
  *   shim_dl.c        the dynamic linker's
- *   shim_keeps.c     what the C library would keep of a clone's: functions to be called at the end, signal handlers, buffers
+ *   shim_keeps.c     what the C library would keep of a clone's: functions to be called at the end, signal handlers, memory
+ *   shim_streams.c   its streams, which may lead into a clone
  */
 #include "shim/shim_internal.h"
 

@@ -1,13 +1,18 @@
 /* What the C library would keep of a clone's (shim.c), beyond the time that the clone is there: functions to be called when the
- * process ends, signal handlers, strings of the environment, buffers of streams. */
+ * process ends, signal handlers, strings, the memory of a signal stack and of random numbers.
+ *
+ * Memory of a clone's is replaced by memory that stays, for as long as the process does: as long as the C library may have it, which
+ * nobody is told the end of.  The same memory of the clone's has the same stand-in each time. */
 #include "shim/shim_internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
 /* What is called when the process ends, or before that when the interpreter has ended: last first, whichever clone it is
  * from, as the C library does it, which keeps the list.  The shim's variable stands for all clones of the interpreter. */
@@ -137,8 +142,6 @@ EXPORT signal_handler atoll_PyOS_getsig(int number) {
 
 /* ---- memory ---- */
 
-/* What the C library would keep a pointer to, in memory of a clone that will be gone: the environment's strings, and
- * the buffers of streams. */
 EXPORT int atoll_putenv(char *text);
 EXPORT int atoll_putenv(char *text) {
     const char *equals = strchr(text, '=');
@@ -151,16 +154,90 @@ EXPORT int atoll_putenv(char *text) {
     return rc;
 }
 
-EXPORT int atoll_setvbuf(FILE *stream, char *buffer, int mode, size_t size);
-EXPORT int atoll_setvbuf(FILE *stream, char *buffer, int mode, size_t size) {
-    bool goes = buffer != NULL && shim->original(shim->owner, buffer) != NULL;
-    return setvbuf(stream, goes ? NULL : buffer, mode, size);
+typedef struct stand_in {
+    struct stand_in *next;
+    char *theirs;
+    char *ours; /* stays */
+    size_t size;
+} stand_in;
+
+static pthread_mutex_t stand_ins_lock = PTHREAD_MUTEX_INITIALIZER;
+static stand_in *stand_ins; /* the last made is the first */
+
+__attribute__((destructor)) static void free_stand_ins(void) {
+    while (stand_ins != NULL) {
+        stand_in *next = stand_ins->next;
+        free(stand_ins);
+        stand_ins = next;
+    }
 }
 
-EXPORT void atoll_setbuffer(FILE *stream, char *buffer, size_t size);
-EXPORT void atoll_setbuffer(FILE *stream, char *buffer, size_t size) {
-    (void)atoll_setvbuf(stream, buffer, buffer != NULL ? _IOFBF : _IONBF, size);
+/* What to give the C library instead of memory that may be a clone's; NULL: out of memory. */
+static void *for_good(void *memory, size_t size) {
+    if (memory == NULL || shim->original(shim->owner, memory) == NULL) {
+        return memory;
+    }
+    (void)pthread_mutex_lock(&stand_ins_lock);
+    stand_in *found = stand_ins;
+    while (found != NULL && (found->theirs != memory || found->size < size)) {
+        found = found->next;
+    }
+    if (found == NULL && (found = malloc(sizeof *found)) != NULL) {
+        *found = (stand_in){stand_ins, memory, malloc(size), size};
+        if (found->ours != NULL) {
+            stand_ins = found;
+        } else {
+            free(found);
+            found = NULL;
+        }
+    }
+    (void)pthread_mutex_unlock(&stand_ins_lock);
+    return found != NULL ? found->ours : NULL;
 }
 
-EXPORT void atoll_setbuf(FILE *stream, char *buffer);
-EXPORT void atoll_setbuf(FILE *stream, char *buffer) { atoll_setbuffer(stream, buffer, BUFSIZ); }
+/* The last stand-in for this memory, or the memory itself. */
+static char *ours_for(char *memory) {
+    (void)pthread_mutex_lock(&stand_ins_lock);
+    const stand_in *found = stand_ins;
+    while (found != NULL && found->theirs != memory) {
+        found = found->next;
+    }
+    char *ours = found != NULL ? found->ours : memory;
+    (void)pthread_mutex_unlock(&stand_ins_lock);
+    return ours;
+}
+
+/* The state of random() and its like.  What was the state before is told as it is: memory that stays, whoever's it is. */
+EXPORT char *atoll_initstate(unsigned seed, char *state, size_t size);
+EXPORT char *atoll_initstate(unsigned seed, char *state, size_t size) {
+    char *own = for_good(state, size);
+    return own != NULL ? initstate(seed, own, size) : NULL;
+}
+
+EXPORT char *atoll_setstate(char *state);
+EXPORT char *atoll_setstate(char *state) { return setstate(ours_for(state)); }
+
+EXPORT int atoll_sigaltstack(const stack_t *stack, stack_t *before);
+EXPORT int atoll_sigaltstack(const stack_t *stack, stack_t *before) {
+    if (stack == NULL || (stack->ss_flags & SS_DISABLE) != 0) {
+        return sigaltstack(stack, before);
+    }
+    stack_t own = *stack;
+    own.ss_sp = for_good(stack->ss_sp, stack->ss_size);
+    if (own.ss_sp == NULL && stack->ss_sp != NULL) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return sigaltstack(&own, before);
+}
+
+/* The name that is put before each line of the log.  Without memory, none: then it is the program's. */
+EXPORT void atoll_openlog(const char *name, int options, int facility);
+EXPORT void atoll_openlog(const char *name, int options, int facility) {
+    size_t size = name != NULL ? strlen(name) + 1 : 0;
+    char *own = for_good((char *)(uintptr_t)name, size);
+    if (own != name && own != NULL) {
+        memcpy(own, name, size); /* as it is now */
+    }
+    openlog(own, options, facility);
+}

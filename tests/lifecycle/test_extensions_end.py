@@ -126,6 +126,69 @@ print(getenv(b"EXT_CLIB"))
     assert text.read_text() == "text"
 
 
+LENT = {  # what is done with it later, and whether the clone stays for that
+    "log": ("libc.syslog(6, b'%d', 1)", False),
+    "random numbers": ("libc.random()", False),
+    "signal stack": ("os.kill(os.getpid(), signal.SIGUSR1)", False),
+    "environment": ("libc.getenv(b'ABSENT')", True),
+    "variable": ("print(libc.getenv(b'EXT_LENDS'))", True),
+    "program name": ("libc.error(0, 0, b'said')", True),
+    "cookie stream": ("pass", True),
+    "memory stream": ("pass", True),
+}
+LEND = """
+import atoll, ctypes, ext_use, os, signal
+libc = ctypes.CDLL(None)
+libc.getenv.restype = ctypes.c_char_p
+signal.signal(signal.SIGUSR1, lambda *args: print("heard"))
+interp = atoll.create()
+for what in {lent!r}:
+    interp.call(ext_use.call, {module!r}, "lend", what)
+interp.close()
+print(*{{clone.reason for clone in atoll.kept_extensions()}} if {stays} else atoll.kept_extensions(), flush=True)
+{later}
+"""
+
+
+@pytest.mark.parametrize("what", LENT)
+def test_what_the_c_library_goes_on_using(corpus, what):
+    """It is its own, or the clone stays as long as it may be used."""
+    later, stays = LENT[what]
+    done = run_python(LEND.format(lent=[what], module="ext_lends", stays=stays, later=later))
+    said = {"variable": "b'literal'\n", "signal stack": "heard\n"}.get(what, "")
+    why = "a stream is open that leads" if "stream" in what else "a variable of the C library leads"
+    check_ended(done, 0, f"{why} into one of them\n{said}" if stays else f"\n{said}")
+    assert done.stderr == {"program name": "ext_lends: said\n", "cookie stream": "text"}.get(what, "")
+
+
+@pytest.mark.parametrize("what", ["cookie stream", "memory stream"])
+def test_a_stream_that_was_closed(corpus, what):
+    lent = [what, "closed stream"]
+    done = run_python(LEND.format(lent=lent, module="ext_lends", stays=False, later=""))
+    check_ended(done, 0, "\n")
+    assert done.stderr == ("text" if what == "cookie stream" else "")
+
+
+def test_what_the_c_library_has_for_good(corpus):
+    """What it calls later, on a thread of its own, and keys that it compares are in code and memory that stay."""
+    source = """
+import atoll, ctypes, ext_use, os
+interp = atoll.create()
+interp.call(ext_use.call, "ext_lends_hooks", "lend", "table of keys")
+writer = interp.call(ext_use.call, "ext_lends_hooks", "await")
+count = ctypes.c_long.from_address(interp.call(ext_use.call, "ext_lends_hooks", "address"))
+interp.close()
+os.write(writer, b"x")
+ext_use.wait_until(lambda: count.value == 1)
+class Entry(ctypes.Structure):
+    _fields_ = [("key", ctypes.c_char_p), ("data", ctypes.c_void_p)]
+search = ctypes.CDLL(None).hsearch
+search.argtypes = [Entry, ctypes.c_int]
+print(search(Entry(b"ext_lends", None), 0) != 0)
+"""
+    check_ended(run_python(source), 0, "True\n", clean=True)
+
+
 def test_what_the_cpp_library_keeps(corpus):
     """Functions for when memory is short, or nobody catches an exception, end with their interpreter."""
     source = """
