@@ -194,6 +194,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->depth.levels = 0;
     dec->depth.known = false;
     dec->pinned = false;
+    dec->arrivals = NULL;
 }
 
 static void end_decoding(atoll_decoder *dec) {

@@ -3,7 +3,7 @@
  *   T_CLASS
  *   u64    the class's number, process-wide
  *   u32    size of what follows
- *   value  skeleton: what makes the class (atoll._byvalue.describe_class)
+ *   value  skeleton: what makes the class (atoll._classes.describe_class)
  *   -- the class exists from here --
  *   value  dict of what belongs to its definition (annotations, dataclass fields)
  *   value  dict of its other attributes
@@ -17,8 +17,10 @@
  * Numbers are kept in weak maps: number to class in every interpreter that has it, class to number in each
  * that sent or received it.
  *
- * A class is there before its attributes are, which may lead back to it.  Reading them may run Python code, and so other
- * threads: one that receives the class meanwhile waits until it is whole.  One that cannot be had as a whole is forgotten.
+ * A class is there before its attributes are, which may lead back to it.  So may those of its bases and of its metaclass
+ * (a base that knows its subclasses): classes that come in the skeleton of another are filled after that other one is there.
+ * Reading attributes may run Python code, and so other threads: one that receives the class meanwhile waits until it is
+ * whole.  One that cannot be had as a whole is forgotten.
  */
 #include "py/codec_internal.h"
 
@@ -134,6 +136,17 @@ static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     }
     Py_XDECREF(part.witnesses);
     return rc;
+}
+
+PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict) {
+    for (const atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
+        PyObject *own = PyType_GetDict((PyTypeObject *)fr->cls);
+        Py_XDECREF(own); /* the class has it */
+        if (own == dict) {
+            return fr->cls;
+        }
+    }
+    return NULL;
 }
 
 static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
@@ -327,23 +340,91 @@ static int fill_class(atoll_decoder *dec, PyObject *byvalue, PyObject *cls) {
     return rc;
 }
 
-static PyObject *decode_contents(atoll_decoder *dec, uint64_t number) {
-    atoll_codec *codec = dec->codec;
-    PyObject *byvalue = atoll_codec_byvalue(codec);
-    PyObject *skeleton = byvalue != NULL ? atoll_decode_value(dec) : NULL;
-    if (skeleton == NULL) {
+/* A class that is coming. */
+typedef struct arrival {
+    struct arrival *next;
+    atoll_decoder part; /* reads what has come of it */
+    atoll_making making;
+    uint64_t number;
+    PyObject *cls; /* NULL until it is there */
+    bool bound;    /* __main__ is to have it under its name */
+} arrival;
+
+struct atoll_arrivals {
+    arrival *first;
+    arrival **end;
+};
+
+static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint32_t size) {
+    arrival *arr = PyMem_RawCalloc(1, sizeof *arr);
+    if (arr == NULL) {
+        PyErr_NoMemory();
         return NULL;
     }
-    PyObject *cls = make_class(byvalue, skeleton);
-    bool bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
+    arr->number = number;
+    begin_making(dec->codec, &arr->making, number);
+    atoll_decoder_begin_part(&arr->part, dec, size);
+    return arr;
+}
+
+static void end_arrival(arrival *arr, bool whole) {
+    if (!whole && arr->cls != NULL) {
+        forget(arr->part.codec, arr->cls, arr->number);
+    }
+    atoll_decoder_end_part(&arr->part);
+    end_making(arr->part.codec, &arr->making);
+    Py_XDECREF(arr->cls);
+    PyMem_RawFree(arr);
+}
+
+/* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`. */
+static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
+    arr->part.arrivals = others;
+    PyObject *skeleton = atoll_decode_value(&arr->part);
+    arr->part.arrivals = NULL;
+    arr->cls = skeleton != NULL ? make_class(byvalue, skeleton) : NULL;
+    if (arr->cls == NULL) {
+        Py_XDECREF(skeleton);
+        return -1;
+    }
+    arr->bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
                  PyTuple_GET_ITEM(skeleton, PyTuple_GET_SIZE(skeleton) - 1) == Py_True;
     Py_DECREF(skeleton);
-    if (cls == NULL) {
+    return give_number(arr->part.codec, arr->cls, arr->number, true);
+}
+
+static int fill_arrived(arrival *arr, PyObject *byvalue) {
+    if (fill_class(&arr->part, byvalue, arr->cls) < 0) {
+        return -1;
+    }
+    return arr->bound && arr->part.codec->interp_id != 0 ? bind_in_main(arr->part.codec, arr->cls) : 0;
+}
+
+/* A class that nobody has here, of the `size` bytes that follow.  New reference. */
+static PyObject *receive_class(atoll_decoder *dec, uint64_t number, uint32_t size) {
+    struct atoll_arrivals own = {NULL, &own.first};
+    struct atoll_arrivals *outer = dec->arrivals;
+    PyObject *byvalue = atoll_codec_byvalue(dec->codec);
+    arrival *arr = byvalue != NULL ? begin_arrival(dec, number, size) : NULL;
+    if (arr == NULL) {
         return NULL;
     }
-    if (give_number(codec, cls, number, true) < 0 || fill_class(dec, byvalue, cls) < 0 ||
-        (bound && codec->interp_id != 0 && bind_in_main(codec, cls) < 0)) {
-        forget(codec, cls, number);
+    bool whole = make_arrived(arr, byvalue, outer != NULL ? outer : &own) == 0;
+    PyObject *cls = Py_XNewRef(arr->cls);
+    if (whole && outer != NULL) {
+        *outer->end = arr;
+        outer->end = &arr->next;
+        return cls;
+    }
+    while (own.first != NULL) {
+        arrival *next = own.first->next;
+        whole = whole && fill_arrived(own.first, byvalue) == 0;
+        end_arrival(own.first, whole);
+        own.first = next;
+    }
+    whole = whole && fill_arrived(arr, byvalue) == 0;
+    end_arrival(arr, whole);
+    if (!whole) {
         Py_CLEAR(cls);
     }
     return cls;
@@ -367,13 +448,7 @@ PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
             return atoll_malformed("a class goes past the end");
         }
         if (cls == NULL) {
-            atoll_decoder part;
-            atoll_making making;
-            begin_making(codec, &making, number);
-            atoll_decoder_begin_part(&part, dec, size);
-            cls = decode_contents(&part, number);
-            atoll_decoder_end_part(&part);
-            end_making(codec, &making);
+            cls = receive_class(dec, number, size);
             if (cls == NULL) {
                 return NULL;
             }

@@ -15,6 +15,8 @@ struct atoll_decoder {
     size_t memo_cap;
     atoll_depth depth;
     bool pinned;
+    struct atoll_arrivals
+        *arrivals; /* of a class whose skeleton is being read: which others came with it (codec_class.c) */
 };
 
 PyObject *atoll_decode_value(atoll_decoder *dec);

@@ -76,6 +76,8 @@ int atoll_encode_cell(atoll_encoder *enc, PyObject *obj);
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
+/* The class being written that has this namespace, or NULL: borrowed. */
+PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict);
 /* 1: written packed, 0: not of one kind, nothing written, -1: exception.  n is not 0. */
 int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n);
 int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj);

@@ -8,7 +8,8 @@
  *   value  module name of the globals, or file of the __main__, or None
  *   value  origin of that module, or package of the __main__, or None
  *   -- the function gets its memo index here --
- *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, closure (a tuple of cells)
+ *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, type parameters, closure (a tuple
+ *          of cells)
  *   count  of globals, then names and values
  *
  * The function exists over there before anything that may refer back to it is read: recursion through globals, cells
@@ -22,7 +23,7 @@
  */
 #include "py/codec_internal.h"
 
-enum { PART_COUNT = 9, REUSABLE = 0x80 };
+enum { PART_COUNT = 10, REUSABLE = 0x80 };
 
 /* ---- which way ---- */
 
@@ -133,62 +134,6 @@ static int encode_part(atoll_encoder *enc, PyFunctionObject *func, const char *w
     return atoll_encode_part(enc, (PyObject *)func, word, part != NULL ? part : Py_None);
 }
 
-/* Whether it looks names up in the namespace of the class whose methods it belongs to, which cannot cross. */
-static int needs_class(PyFunctionObject *annotate) {
-    PyObject *names = PyCode_GetFreevars((PyCodeObject *)annotate->func_code);
-    int found = names != NULL ? 0 : -1;
-    for (Py_ssize_t i = 0; found == 0 && i < PyTuple_GET_SIZE(names); i++) {
-        found = PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, i), "__classdict__") == 0;
-    }
-    Py_XDECREF(names);
-    return found;
-}
-
-/* Annotations that are there, or are computed now; as text where they name what is not there. */
-static PyObject *computed_annotations(atoll_codec *codec, PyFunctionObject *func) {
-    PyObject *dict = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATIONS]);
-    if (dict == NULL && !atoll_passes_through(codec)) {
-        PyErr_Clear();
-        PyObject *byvalue = atoll_codec_byvalue(codec);
-        dict = byvalue != NULL ? PyObject_CallMethod(byvalue, "annotations_as_text", "(O)", func) : NULL;
-    }
-    if (dict != NULL && PyDict_Check(dict) && PyDict_GET_SIZE(dict) == 0) {
-        Py_SETREF(dict, Py_NewRef(Py_None));
-    }
-    return dict;
-}
-
-/* A function that computes annotations (3.14+), where it can cross; never a reason to refuse its owner. */
-static PyObject *annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool *lazy) {
-    atoll_codec *codec = enc->codec;
-    PyObject *annotate = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATE]);
-    *lazy = false;
-    if (annotate == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return NULL;
-        }
-        PyErr_Clear();
-    } else if (PyFunction_Check(annotate)) {
-        int bound = needs_class((PyFunctionObject *)annotate);
-        if (bound != 0) {
-            Py_DECREF(annotate);
-            return bound < 0 ? NULL : computed_annotations(codec, func);
-        }
-        atoll_crossing way = atoll_function_crossing(codec, (PyFunctionObject *)annotate);
-        if (way == CROSS_ERROR) {
-            Py_DECREF(annotate);
-            return NULL;
-        }
-        *lazy = true;
-        if (way == CROSS_NOT || way == CROSS_PATH) {
-            Py_SETREF(annotate, Py_NewRef(Py_None));
-        }
-        return annotate;
-    }
-    Py_XDECREF(annotate);
-    return computed_annotations(codec, func);
-}
-
 /* A dict that belongs to the function itself, and is watched; what it holds may be changed in place. */
 static int encode_own_dict(atoll_encoder *enc, PyFunctionObject *func, const char *word, PyObject *dict) {
     if (dict == NULL || !PyDict_CheckExact(dict)) {
@@ -249,7 +194,7 @@ static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossi
     }
     enc->exempt = exempt;
     bool lazy;
-    PyObject *annotations = annotations_of(enc, func, &lazy);
+    PyObject *annotations = atoll_annotations_of(enc, func, &lazy);
     if (annotations == NULL) {
         return -1;
     }
@@ -257,7 +202,7 @@ static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossi
     enc->exempt++;
     int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
     Py_DECREF(annotations);
-    if (rc < 0) {
+    if (rc < 0 || encode_part(enc, func, "__type_params__", func->func_typeparams) < 0) {
         return -1;
     }
     /* What a library's decorator keeps in its closure (reprlib: the set of running calls) is its own affair. */
@@ -430,19 +375,23 @@ static int apply_parts(atoll_decoder *dec, PyFunctionObject *func, PyObject *con
             return -1;
         }
     }
+    if (part[8] != Py_None && PyObject_SetAttrString(obj, "__type_params__", part[8]) < 0) {
+        return -1;
+    }
+    PyObject *closure = part[9];
     Py_ssize_t nfree = PyCode_GetNumFree(code);
-    if (part[8] == Py_None) {
+    if (closure == Py_None) {
         if (nfree == 0) {
             return 0;
         }
-    } else if (PyTuple_CheckExact(part[8]) && PyTuple_GET_SIZE(part[8]) == nfree) {
+    } else if (PyTuple_CheckExact(closure) && PyTuple_GET_SIZE(closure) == nfree) {
         for (Py_ssize_t i = 0; i < nfree; i++) {
-            if (!PyCell_Check(PyTuple_GET_ITEM(part[8], i))) {
+            if (!PyCell_Check(PyTuple_GET_ITEM(closure, i))) {
                 atoll_malformed("a closure of what are no cells");
                 return -1;
             }
         }
-        return PyFunction_SetClosure(obj, part[8]);
+        return PyFunction_SetClosure(obj, closure);
     }
     atoll_malformed("a closure that does not fit its code");
     return -1;

@@ -96,6 +96,10 @@ bool atoll_is_definition(PyObject *obj);
 /* Drops cached functions whose globals are among these: a dict, address -> globals. */
 int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts);
 
+/* What func is annotated with; lazy: it is the function that computes that (3.14+), or None.  Never a reason to refuse func.  New
+ * reference (codec_annotations.c). */
+PyObject *atoll_annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool *lazy);
+
 /* ---- identities (codec_identity.c) ---- */
 
 /* The identity of a function that crosses by value: the same wherever it goes; reusable: who has it need not make it again.  0,

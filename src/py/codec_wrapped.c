@@ -74,11 +74,29 @@ static int note_contents(atoll_encoder *enc, PyObject *contents) {
     return 0;
 }
 
+/* The namespace of a class that is being written, which functions in it have for their annotations (3.14+): over there, the
+ * namespace of the class. */
+static int encode_namespace(atoll_encoder *enc, PyObject *dict, PyObject *cls) {
+    int rc = atoll_try_ref(enc, dict);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    PyObject *byvalue = atoll_codec_byvalue(enc->codec);
+    PyObject *value = byvalue != NULL ? PyObject_CallMethod(byvalue, "reduce_namespace", "(O)", cls) : NULL;
+    rc = value != NULL ? atoll_encode_reduction(enc, dict, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
 int atoll_encode_cell(atoll_encoder *enc, PyObject *obj) {
     PyObject *contents = PyCell_GET(obj);
-    if (note_contents(enc, contents) < 0 || atoll_memo_add(enc, obj) < 0 ||
+    PyObject *cls = contents != NULL ? atoll_class_of_namespace(enc, contents) : NULL;
+    if ((cls == NULL && note_contents(enc, contents) < 0) || atoll_memo_add(enc, obj) < 0 ||
         atoll_put_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
         return -1;
+    }
+    if (cls != NULL) {
+        return encode_namespace(enc, contents, cls);
     }
     return contents != NULL ? atoll_encode_part(enc, obj, "cell_contents", contents)
                             : atoll_put_tag(enc, T_EMPTY);

@@ -1,0 +1,457 @@
+"""How classes by value are taken apart by `describe_class`, and put together again by `make_class` and `fill_class`.
+
+A class arrives as it is: its state is copied, and none of the code that made it at home runs a second time.  The class
+is made by ``type.__new__`` with its real metaclass, its bases and its slots; no ``__init_subclass__``, no
+``__set_name__`` and nothing of its metaclass is called.  Whatever these have made is in the class's namespace, and is
+copied with ``type.__setattr__`` like everything else that is there.
+
+Three things are state that lies elsewhere:
+
+* members of enums are made with the ``__new__`` of the builtin type that they come from, and get what is in their
+  ``__dict__``;
+* what an abstract class has registered;
+* the functions of a named tuple, which ``collections`` compiles anew for each.
+
+The codec calls this by way of ``atoll._byvalue``.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+_MAIN_NAMES = ("__main__", "<fake __main__>")
+# What belongs to the old class only, or is sent in another way.
+_NOT_COPIED = frozenset({
+    "__module__", "__slotnames__", "_abc_impl", "__classdictcell__", "__classcell__",
+    "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+})  # fmt: skip
+# Data descriptors of type that take what is in a namespace under their name.
+_TAKEN_BY_TYPE = frozenset({"__doc__", "__abstractmethods__", "__type_params__"})
+# What EnumType makes, and looks members up with: it is there before anything that may ask for a member.
+_OF_ENUM = (
+    "_member_map_", "_member_type_", "_new_member_", "__new_member__", "_use_args_", "_value_repr_", "_boundary_",
+    "_flag_mask_", "_singles_mask_", "_all_bits_", "_inverted_", "_member_names_", "_value2member_map_",
+    "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_", "__new__", "_missing_",
+)  # fmt: skip
+# Names that no attribute has, for what is not set as an attribute.
+_MEMBERS = "<members>"
+_DEFAULTS = "<defaults>"
+_FILLED_BY_INIT = (list, dict, set, bytearray)
+
+# As type has them, whatever a metaclass says.
+_namespace_of: Any = type.__dict__["__dict__"].__get__
+_base_of: Any = type.__dict__["__base__"].__get__
+_bases_of: Any = type.__dict__["__bases__"].__get__
+_name_of: Any = type.__dict__["__name__"].__get__
+_qualname_of: Any = type.__dict__["__qualname__"].__get__
+_annotations_of: Any = type.__dict__["__annotations__"].__get__  # noqa: RUF063
+_set_bases: Any = type.__dict__["__bases__"].__set__
+
+
+class _Made:
+    """Stands for something in what is sent: in the receiver it is made by the call that a reduction says."""
+
+    __slots__ = ("reduction",)
+
+    def __init__(self, *reduction: Any) -> None:
+        self.reduction = reduction
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return self.reduction
+
+
+def raw_namespace(cls: type) -> dict[str, Any]:
+    """The dict behind ``cls.__dict__``: what functions that compute annotations look names up in."""
+    import gc
+
+    found: dict[str, Any] = gc.get_referents(_namespace_of(cls))[0]
+    return found
+
+
+def reduce_namespace(cls: type) -> tuple[Any, ...]:
+    """A reduction for the dict behind ``cls.__dict__``."""
+    return raw_namespace, (cls,)
+
+
+# ---- taking apart ----
+
+
+def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+    """What makes cls again: a skeleton for `make_class`, and two sets of attributes for `fill_class`.
+
+    The first of them belongs to the class's definition, and is not expected to change.
+    """
+    namespace = _namespace_of(cls)
+    slots, descriptors = _slots(cls, namespace)
+    attributes = {k: v for k, v in namespace.items() if k not in _NOT_COPIED and k not in descriptors}
+    definition: dict[str, Any] = {}
+    body: dict[str, Any] = {}
+    kind, extra = "class", None
+    if _is_namedtuple(namespace):
+        kind = "namedtuple"
+        own = tuple(name for name, value in attributes.items() if _is_of_namedtuple(value))
+        extra = (namespace["_fields"], own)
+        for name in own:
+            del attributes[name]
+        new = namespace["__new__"].__func__
+        definition[_DEFAULTS] = (new.__defaults__, _values(new))
+    elif _is_enum(cls, namespace):
+        kind = "enum"
+        definition.update(_enum_state(cls, namespace))
+        for name in _OF_ENUM:
+            value = attributes.pop(name, definition)
+            if value is not definition and name not in definition:
+                definition[name] = value
+    if slots is not None:
+        body["__slots__"] = slots
+    for name in [name for name in attributes if _meets_descriptor(type(cls), name)]:
+        body[name] = attributes.pop(name)
+    definition.update(_annotations(cls, namespace))
+    for name in ("__orig_bases__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__"):
+        if name in attributes:
+            definition[name] = attributes.pop(name)
+    abstract = "_abc_impl" in namespace
+    if abstract:
+        definition["_abc_impl"] = _registered(cls)
+    for name, value in attributes.items():
+        if _is_partialmethod(value):
+            attributes[name] = _Made(rebuild_partialmethod, (value.func, value.args, value.keywords))
+    skeleton = (
+        kind, type(cls), _name_of(cls), _qualname_of(cls), namespace.get("__module__"), _bases_of(cls), body,
+        extra, abstract, _is_bound(cls, namespace),
+    )  # fmt: skip
+    return skeleton, definition, attributes
+
+
+def _slots(cls: type, namespace: Any) -> tuple[tuple[str, ...] | None, set[str]]:
+    """The slots that cls was made with, None when it was made without any, and the names of their descriptors."""
+    descriptors = {name for name, value in namespace.items() if _is_slot(cls, name, value)}
+    if "__slots__" not in namespace:
+        return None, descriptors
+    declared = namespace["__slots__"]
+    names = [declared] if isinstance(declared, str) else list(declared)
+    there = [
+        name for name in names if name in ("__dict__", "__weakref__") or _mangled(cls, name) in namespace
+    ]
+    slots = dict.fromkeys(_mangled(cls, name) for name in there if isinstance(name, str))
+    slots.update(dict.fromkeys(sorted(descriptors)))
+    return tuple(slots), descriptors
+
+
+def _is_slot(cls: type, name: str, value: Any) -> bool:
+    if name in ("__dict__", "__weakref__"):
+        return isinstance(value, types.GetSetDescriptorType)
+    return isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls
+
+
+def _mangled(cls: type, slot: str) -> str:
+    name = _name_of(cls).lstrip("_")
+    return f"_{name}{slot}" if slot.startswith("__") and not slot.endswith("__") and name else slot
+
+
+def _meets_descriptor(meta: type, name: str) -> bool:
+    """Whether the metaclass has a data descriptor of this name: it would be asked when the attribute is set."""
+    if name in _TAKEN_BY_TYPE:
+        return False
+    for base in meta.__mro__:
+        found = _namespace_of(base).get(name)
+        if found is not None:
+            return hasattr(type(found), "__set__")
+    return False
+
+
+def _is_bound(cls: type, namespace: Any) -> bool:
+    """Whether ``__main__`` has cls under its own name: then pickle finds it here, and is to find it there."""
+    main = sys.modules.get("__main__")
+    return namespace.get("__module__") == "__main__" and vars(main).get(_qualname_of(cls)) is cls
+
+
+def _is_partialmethod(value: object) -> bool:
+    """What copy and pickle do not make again where its __new__ wants its function (3.14)."""
+    functools: Any = sys.modules.get("functools")
+    return functools is not None and type(value) is functools.partialmethod
+
+
+# ---- annotations ----
+
+
+def _annotations(cls: type, namespace: Any) -> dict[str, Any]:
+    """cls's own annotations: since 3.14 the function that computes them, where it can be sent."""
+    if sys.version_info >= (3, 14):
+        annotate: Any = type.__dict__["__annotate__"].__get__(cls)
+        if annotate is None:  # there are none, or they are strings (from __future__ import annotations)
+            own = _values(cls)
+            return {"__annotations__": own} if own else {}
+        if isinstance(annotate, types.FunctionType) and _crosses(annotate, cls):
+            computed = namespace.get("__annotations_cache__")  # which may have been changed
+            return {
+                "__annotate__": annotate,
+                **({} if computed is None else {"__annotations_cache__": dict(computed)}),
+            }
+        return {"__annotations__": _values(cls)}
+    import inspect
+
+    own = inspect.get_annotations(cls)
+    return {"__annotations__": own} if own else {}
+
+
+def _crosses(annotate: types.FunctionType, cls: type) -> bool:
+    """Whether a function that computes annotations crosses, and would look names up in this class's namespace."""
+    name = annotate.__globals__.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if (
+        annotate.__module__ not in _MAIN_NAMES
+        and getattr(module, "__dict__", None) is not annotate.__globals__
+    ):
+        return False
+    for free, cell in zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=False):
+        if free == "__classdict__" and cell.cell_contents is not raw_namespace(cls):
+            return False
+    return True
+
+
+def _values(obj: Any) -> dict[str, Any]:
+    """The annotations of a class or function, computed now; as text where they name what is not there."""
+    try:
+        return dict(_annotations_of(obj) if isinstance(obj, type) else obj.__annotations__)
+    except Exception:  # whatever it is that evaluating them raises
+        return annotations_as_text(obj)
+
+
+def annotations_as_text(obj: Any) -> dict[str, Any]:
+    """The annotations of a class or function as they stand in the source."""
+    text: dict[str, Any] = {}  # before 3.14 they are not computed late: what is there was had
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        text = annotationlib.get_annotations(obj, format=annotationlib.Format.STRING)
+    return text
+
+
+# ---- abstract classes ----
+
+
+def _registered(cls: type) -> list[type]:
+    """What was given to ``cls.register()``."""
+    abc: Any = sys.modules["abc"]
+    return [one for reference in abc._get_dump(cls)[0] if (one := reference()) is not None]
+
+
+def _register(cls: type, registered: list[type]) -> None:
+    """Gives cls a registry of its own.
+
+    ``cls.register()`` would ask whether it is one already, and so the user's code.  What a class keeps for this is an
+    object of its own; it is filled as that of another.
+    """
+    import abc
+
+    class Donor(abc.ABC):  # noqa: B024
+        pass
+
+    earlier = _registered(cls) if "_abc_impl" in _namespace_of(cls) else []
+    for one in dict.fromkeys((*earlier, *registered)):
+        Donor.register(one)
+    type.__setattr__(cls, "_abc_impl", _namespace_of(Donor)["_abc_impl"])
+
+
+# ---- named tuples ----
+
+
+def _is_namedtuple(namespace: Any) -> bool:
+    new = namespace.get("__new__")
+    return (
+        isinstance(namespace.get("_fields"), tuple)
+        and isinstance(new, staticmethod)
+        and _is_of_namedtuple(new)
+        and "_field_defaults" in namespace
+    )
+
+
+def _is_of_namedtuple(value: Any) -> bool:
+    """Whether it is one of the functions that collections.namedtuple() makes."""
+    function = getattr(value, "__func__", value)
+    if not isinstance(function, types.FunctionType):
+        return False
+    collections: Any = sys.modules.get("collections")
+    home = function.__globals__
+    return home is vars(collections) or str(home.get("__name__")).startswith("namedtuple_")
+
+
+# ---- enums ----
+
+
+def _is_enum(cls: type, namespace: Any) -> bool:
+    enum: Any = sys.modules.get("enum")
+    return enum is not None and issubclass(type(cls), enum.EnumType) and "_member_map_" in namespace
+
+
+def _enum_state(cls: type, namespace: Any) -> dict[str, Any]:
+    """What makes the members, by name, and what is in them."""
+    members: dict[str, Any] = namespace["_member_map_"]
+    made: dict[int, _Made] = {}
+    state: dict[str, Any] = {}
+    for name, member in members.items():
+        if id(member) not in made:  # else name is an alias
+            made[id(member)] = _Made(new_member, (cls, name, *_data_of(member)))
+            state[name] = object.__getstate__(member)
+    found: dict[str, Any] = {"_member_map_": {name: made[id(member)] for name, member in members.items()}}
+    found[_MEMBERS] = state
+    by_value = namespace.get("_value2member_map_")
+    if by_value is not None:  # without the combinations of flags that were asked for
+        found["_value2member_map_"] = {value: one for value, one in by_value.items() if id(one) in made}
+    return found
+
+
+def _data_of(member: Any) -> tuple[type, tuple[Any, ...]]:
+    """The type of C that an object comes from, and what its __new__ needs to make the same."""
+    heap, immutable = 1 << 9, 1 << 8
+    base: Any = next(
+        one for one in type(member).__mro__ if not one.__flags__ & heap or one.__flags__ & immutable
+    )
+    if base is object:
+        return base, ()
+    if base in _FILLED_BY_INIT:
+        return base, (base(member),)
+    if "__getnewargs__" in _namespace_of(base):
+        return base, base.__getnewargs__(member)
+    if base.__reduce_ex__ is not object.__reduce_ex__:
+        reduced = base.__reduce_ex__(member, 2)
+    elif base.__reduce__ is not object.__reduce__:
+        reduced = base.__reduce__(member)
+    else:
+        return base, ()
+    return base, reduced[1]
+
+
+def new_member(cls: Any, name: str, base: Any, args: tuple[Any, ...]) -> Any:
+    """The member of an enum that is being made, without what is in it; from here on the class has it."""
+    members = _namespace_of(cls)["_member_map_"]
+    if name not in members:
+        members[name] = base.__new__(cls, *args)
+        if base in _FILLED_BY_INIT:
+            base.__init__(members[name], *args)
+    return members[name]
+
+
+def _set_state(obj: Any, state: Any) -> None:
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    for values in (attributes, slots):
+        for name, value in (values or {}).items():
+            object.__setattr__(obj, name, value)
+
+
+# ---- putting together ----
+
+
+def make_class(skeleton: tuple[Any, ...]) -> type:
+    """The class of a skeleton, still without its other attributes."""
+    kind, meta, name, qualname, module, bases, body, extra, abstract, _bound = skeleton
+    namespace = dict(body)
+    if module is not None:
+        namespace["__module__"] = module
+    if kind == "enum":
+        namespace["_member_map_"] = {}
+    cls = _new(meta, name, bases, namespace)
+    type.__setattr__(cls, "__qualname__", qualname)
+    if kind == "namedtuple":
+        from collections import namedtuple
+
+        fields, own = extra
+        fresh = vars(namedtuple(name, fields))
+        for function in own:
+            type.__setattr__(cls, function, fresh[function])
+    if abstract:
+        _register(cls, [])
+    return cls
+
+
+def _new(meta: Any, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    """A class as ``type`` makes it, without code of its bases and its metaclass.
+
+    Where a base has an ``__init_subclass__``, one that does nothing is put before all bases, and taken away again.
+    CPython lets bases be exchanged for others of the same layout: which one that is is found by trying.
+    """
+    cls: type
+    above = dict.fromkeys(one for base in bases for one in base.__mro__[:-1])
+    hooked = [one for one in above if "__init_subclass__" in _namespace_of(one)]
+    if not hooked:
+        cls = type.__new__(meta, name, bases, namespace)
+        return cls
+    typing: Any = sys.modules.get("typing")
+    if typing is not None and hooked == [typing.Generic] and "__orig_bases__" not in namespace:
+        return _new_generic(meta, name, bases, namespace)
+    layouts = dict.fromkeys(one for base in bases for one in reversed(_layouts(base)))
+    for layout in layouts:
+        for slots in ((), None, ("__dict__",), ("__weakref__",)):
+            body: dict[str, Any] = {"__init_subclass__": classmethod(_do_nothing)}
+            if slots is not None:
+                body["__slots__"] = slots
+            try:
+                quiet = _new(type(layout), "Quiet", (layout,), body)
+                cls = type.__new__(meta, name, (quiet, *bases), namespace)
+                _set_bases(cls, bases)
+            except TypeError as error:
+                why = error
+                continue
+            if layout is not object:
+                import gc
+
+                del quiet
+                gc.collect(0)  # else layout.__subclasses__() has it for a while
+            return cls
+    raise why
+
+
+def _new_generic(meta: Any, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    """A class with Generic's ``__init_subclass__`` only, which wants to see a parameter."""
+    from typing import Generic, TypeVar
+
+    parametrized: Any = Generic[TypeVar("T")]  # type: ignore[index]
+    cls: type = type.__new__(meta, name, bases, {**namespace, "__orig_bases__": (parametrized,)})
+    for made in ("__orig_bases__", "__parameters__"):
+        type.__delattr__(cls, made)
+    return cls
+
+
+def _layouts(cls: type) -> list[type]:
+    """What cls has its layout from, down to object."""
+    found: list[type] = []
+    base = _base_of(cls)
+    while base is not None:
+        found.append(base)
+        base = _base_of(base)
+    return found
+
+
+def _do_nothing(cls: type, /, **given: Any) -> None:
+    pass
+
+
+def fill_class(cls: type, attributes: dict[str, Any]) -> type:
+    """Gives a new class the attributes that `describe_class` took from the old one."""
+    for name, value in attributes.items():
+        if name == "_abc_impl":
+            _register(cls, value)
+        elif name == _MEMBERS:
+            members = _namespace_of(cls)["_member_map_"]
+            for one, state in value.items():
+                _set_state(members[one], state)
+        elif name == _DEFAULTS:
+            new = _namespace_of(cls)["__new__"].__func__
+            new.__defaults__, annotations = value
+            if annotations:
+                new.__annotations__ = annotations
+        elif name == "__doc__" and value is None and cls.__doc__ is None:
+            continue
+        else:
+            type.__setattr__(cls, name, value)
+    return cls
+
+
+def rebuild_partialmethod(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """A partial method of received parts."""
+    import functools
+
+    return functools.partialmethod(function, *args, **keywords)
