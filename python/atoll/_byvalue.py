@@ -1,8 +1,7 @@
 """What the codec does in Python: the slow and rare parts of sending by value.
 
-Called by ``atoll._atoll`` only.  Classes by value are the subject of ``atoll._classes``; `load_module` finds a module
-that the receiving interpreter cannot import by its name; the rest are reductions of objects that pickle has no good
-word for.
+Called by ``atoll._atoll`` only.  Classes by value are the subject of ``atoll._classes``, modules that of
+``atoll._places``; the rest are reductions of objects that pickle has no good word for.
 """
 
 from __future__ import annotations
@@ -14,50 +13,6 @@ from typing import Any
 from ._classes import annotations_as_text, describe_class, fill_class, make_class, reduce_namespace
 
 __all__ = ["annotations_as_text", "describe_class", "fill_class", "make_class", "reduce_namespace"]
-
-
-def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
-    """Imports module `name` from the file it came from, when its name alone does not find it.
-
-    The directory that holds it (for a module of a package, that holds the package) is searched for this import only.
-
-    Raises:
-        ImportError: error itself, when there is no such file either.
-    """
-    import importlib
-    import importlib.util
-    import os
-
-    parts = name.split(".")
-    stem, _ = os.path.splitext(os.path.basename(origin))
-    directory = os.path.dirname(os.path.abspath(origin))
-    if stem == "__init__":
-        directory = os.path.dirname(directory)
-    if not os.path.exists(origin):
-        raise error
-    for _ in parts[1:]:
-        directory = os.path.dirname(directory)
-    if len(parts) > 1 or stem in (parts[-1], "__init__"):
-        sys.path.append(directory)
-        try:
-            importlib.invalidate_caches()
-            return importlib.import_module(name)
-        except ModuleNotFoundError as exc:
-            if exc.name is None or not (name + ".").startswith(exc.name + "."):
-                raise
-        finally:
-            sys.path.remove(directory)
-    spec = importlib.util.spec_from_file_location(name, origin)
-    if spec is None or spec.loader is None:
-        raise error
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    return module
 
 
 def dump_with_cloudpickle(obj: object) -> bytes | None:

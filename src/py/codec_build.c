@@ -57,25 +57,19 @@ static PyObject *find_global(PyObject *module, PyObject *qualname) {
     return atoll_get_dotted(module, qualname);
 }
 
-static PyObject *decode_path(atoll_decoder *dec, uint8_t tag) {
+static PyObject *decode_path(atoll_decoder *dec) {
     PyObject *qualname = NULL;
     PyObject *origin = NULL;
-    PyObject *module = NULL;
     PyObject *obj = NULL;
     PyObject *name = decode_text(dec);
-    if (name == NULL || (tag == T_GLOBAL && (qualname = decode_text(dec)) == NULL) ||
-        (origin = decode_origin(dec)) == NULL) {
-        goto done;
+    if (name != NULL && (qualname = decode_text(dec)) != NULL && (origin = decode_origin(dec)) != NULL) {
+        PyObject *module = atoll_import_module(dec->codec, name, origin);
+        obj = module != NULL ? find_global(module, qualname) : NULL;
+        Py_XDECREF(module);
     }
-    module = atoll_import_module(dec->codec, name, origin);
-    if (module != NULL) {
-        obj = tag == T_GLOBAL ? find_global(module, qualname) : Py_NewRef(module);
-    }
-done:
     Py_XDECREF(name);
     Py_XDECREF(qualname);
     Py_XDECREF(origin);
-    Py_XDECREF(module);
     return remembered(dec, obj);
 }
 
@@ -517,8 +511,11 @@ PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
     case T_CODE:
         return decode_code(dec);
     case T_MODULE:
+        return atoll_decode_module(dec);
+    case T_NAMESPACE:
+        return atoll_decode_namespace(dec);
     case T_GLOBAL:
-        return decode_path(dec, tag);
+        return decode_path(dec);
     case T_OBJECT:
         return decode_plain(dec);
     case T_OBJECT_STATE:

@@ -59,6 +59,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->exempt = 0;
     enc->impure = false;
     enc->witnesses = NULL;
+    enc->code = NULL;
     enc->whole = false;
     enc->keep = NULL;
     enc->nkeep = 0;

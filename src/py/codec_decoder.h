@@ -24,6 +24,8 @@ PyObject *atoll_decode_value(atoll_decoder *dec);
 PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag);
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag);
 PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag);
+PyObject *atoll_decode_module(atoll_decoder *dec);
+PyObject *atoll_decode_namespace(atoll_decoder *dec);
 PyObject *atoll_decode_buffer(atoll_decoder *dec);
 /* Raises ValueError("malformed message: why"); returns NULL. */
 PyObject *atoll_malformed(const char *why);

@@ -55,6 +55,7 @@ struct atoll_encoder {
     bool whole;                        /* large bytes are copied, not lent */
     PyObject *witnesses; /* list: what the bytes of the class being written depend on, or NULL */
     bool impure;         /* something that may change without notice was written: do not keep these bytes */
+    PyObject *code;      /* of the innermost function that is being written, borrowed, or NULL */
     PyObject **keep;     /* strong references: what the frames had when the encoder was pinned */
     size_t nkeep;
 };
@@ -78,6 +79,7 @@ int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
 /* The class being written that has this namespace, or NULL: borrowed. */
 PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict);
+int atoll_encode_module(atoll_encoder *enc, PyObject *obj);
 /* 1: written packed, 0: not of one kind, nothing written, -1: exception.  n is not 0. */
 int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n);
 int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj);

@@ -52,7 +52,8 @@ enum {
     T_HOOK,         /* hook id, what the hook writes */
     T_BUFFER,       /* handle of a block, read-only flag */
     T_CODE,         /* bytes of marshal, seal */
-    T_MODULE,       /* name, origin */
+    T_MODULE,       /* name, origin, count of submodules, their names */
+    T_NAMESPACE,    /* space, place, count of names and values, those */
     T_GLOBAL,       /* module name, qualified name, origin */
     T_OBJECT,       /* class, state dict's count and pairs */
     T_OBJECT_STATE, /* class, state (what object.__getstate__ returns) */

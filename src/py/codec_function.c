@@ -5,8 +5,8 @@
  *   u64    identity (codec_identity.c)
  *   u64    space: which namespace, if a __main__ it belongs to (codec_space.c)
  *   value  code
- *   value  module name of the globals, or file of the __main__, or None
- *   value  origin of that module, or package of the __main__, or None
+ *   value  module name of the globals, or place of the namespace (codec_module.c), or None
+ *   value  origin of that module, or None
  *   -- the function gets its memo index here --
  *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, type parameters, closure (a tuple
  *          of cells)
@@ -36,13 +36,17 @@ static int module_of_globals(atoll_codec *codec, PyObject *globals, PyObject **f
     }
     Py_INCREF(name);
     PyObject *module = atoll_module_by_name(name);
-    Py_DECREF(name);
     if (module == NULL) {
+        Py_DECREF(name);
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (!PyModule_Check(module) || PyModule_GetDict(module) != globals) {
+    int rc = PyModule_Check(module) && PyModule_GetDict(module) == globals
+                 ? atoll_module_is_found(codec, module, name)
+                 : 0;
+    Py_DECREF(name);
+    if (rc <= 0) {
         Py_DECREF(module);
-        return 0;
+        return rc;
     }
     *found = module;
     return 1;
@@ -61,7 +65,7 @@ static int has_path(atoll_codec *codec, PyFunctionObject *func) {
     Py_INCREF(name);
     PyObject *module = atoll_module_by_name(name);
     PyObject *found = module != NULL ? atoll_get_dotted(module, qualname) : NULL;
-    int rc = found == (PyObject *)func;
+    int rc = found == (PyObject *)func ? atoll_module_is_found(codec, module, name) : 0;
     if (found == NULL && PyErr_Occurred()) {
         rc = atoll_passes_through(codec) ? -1 : 0;
         if (rc == 0) {
@@ -88,7 +92,7 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
     PyObject *owner;
     rc = module_of_globals(codec, func->func_globals, &owner);
     Py_XDECREF(owner);
-    return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_MODULE : of_main ? CROSS_MAIN : CROSS_NOT;
+    return rc < 0 ? CROSS_ERROR : rc > 0 ? CROSS_MODULE : CROSS_MAIN;
 }
 
 /* ---- sending ---- */
@@ -216,41 +220,27 @@ static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossi
     return rc;
 }
 
-/* Where the globals of func are from: new references to the module's name, or a __main__'s file, and to the module's
- * origin; None where there is none. */
-static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way, PyObject **where,
-                    PyObject **origin) {
+/* Where the globals of func are from: new references to the module's name and its origin, or the place of a namespace; None
+ * where there is none. */
+static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way, uint64_t space,
+                    PyObject **where, PyObject **origin) {
     atoll_codec *codec = enc->codec;
-    PyObject *globals = func->func_globals;
     PyObject *module = NULL;
-    *where = *origin = NULL;
-    int rc = way == CROSS_MODULE ? module_of_globals(codec, globals, &module) : 0;
-    if (rc < 0) {
-        return -1;
-    }
-    if (way == CROSS_MODULE && rc == 0) {
-        (void)atoll_encoder_refuse(enc, "the module of its globals is gone");
-        return -1;
-    }
-    PyObject *text = NULL;
-    if (way != CROSS_STATELESS) {
-        text = PyDict_GetItemWithError(globals, codec->names[way == CROSS_MODULE ? N_NAME : N_FILE]);
-    }
-    if (text == NULL && PyErr_Occurred()) {
+    *where = way == CROSS_MAIN ? atoll_space_place(codec, space, func->func_globals) : Py_NewRef(Py_None);
+    *origin = Py_NewRef(Py_None);
+    if (way == CROSS_MODULE) {
+        int rc = module_of_globals(codec, func->func_globals, &module);
+        PyObject *name = PyDict_GetItemWithError(func->func_globals, codec->names[N_NAME]);
+        if (rc == 0) {
+            (void)atoll_encoder_refuse(enc, "the module of its globals is gone");
+        }
+        Py_SETREF(*where, rc > 0 ? Py_XNewRef(name) : NULL);
+        Py_SETREF(*origin, *where != NULL ? atoll_module_origin(codec, module, *where) : NULL);
         Py_XDECREF(module);
-        return -1;
     }
-    *where = Py_NewRef(text != NULL && PyUnicode_CheckExact(text) ? text : Py_None);
-    if (module != NULL && *where != Py_None) {
-        *origin = atoll_module_origin(codec, module, *where);
-    } else {
-        text = way == CROSS_MAIN ? PyDict_GetItemWithError(globals, codec->names[N_PACKAGE]) : NULL;
-        *origin =
-            PyErr_Occurred() ? NULL : Py_NewRef(text != NULL && PyUnicode_CheckExact(text) ? text : Py_None);
-    }
-    Py_XDECREF(module);
-    if (*origin == NULL) {
+    if (*where == NULL || *origin == NULL) {
         Py_CLEAR(*where);
+        Py_CLEAR(*origin);
         return -1;
     }
     return 0;
@@ -267,7 +257,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     }
     PyObject *where;
     PyObject *origin;
-    if (place_of(enc, func, way, &where, &origin) < 0) {
+    if (place_of(enc, func, way, space, &where, &origin) < 0) {
         return -1;
     }
     int rc = -1;
@@ -280,13 +270,17 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     }
     Py_DECREF(where);
     Py_DECREF(origin);
-    if (rc < 0 || encode_parts(enc, func, way) < 0) {
+    if (rc < 0) {
         return -1;
     }
-    if (way != CROSS_MAIN) {
-        return atoll_put_count(enc, 0);
+    PyObject *outer = enc->code;
+    enc->code = Py_NewRef(func->func_code); /* the function may be given another one meanwhile */
+    rc = encode_parts(enc, func, way);
+    if (rc == 0) {
+        rc = way != CROSS_MAIN ? atoll_put_count(enc, 0) : encode_globals(enc, func, is_annotate(func));
     }
-    return encode_globals(enc, func, is_annotate(func));
+    Py_SETREF(enc->code, outer);
+    return rc;
 }
 
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
@@ -322,13 +316,9 @@ static PyObject *decode_globals_dict(atoll_decoder *dec, atoll_crossing way, uin
     }
     if (way == CROSS_MAIN) {
         PyObject *dict = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, native) : NULL;
-        const int names[] = {N_FILE, N_PACKAGE};
-        PyObject *const texts[] = {where, origin};
-        for (int i = 0; i < 2 && dict != NULL && !*native; i++) {
-            if (PyUnicode_CheckExact(texts[i]) &&
-                PyDict_SetDefault(dict, codec->names[names[i]], texts[i]) == NULL) {
-                Py_CLEAR(dict);
-            }
+        if (dict != NULL && !*native && PyTuple_CheckExact(where) &&
+            atoll_space_settle(codec, space, dict, where) < 0) {
+            Py_CLEAR(dict);
         }
         return dict;
     }
@@ -427,7 +417,7 @@ static int bind_global(atoll_codec *codec, PyObject *globals, PyObject *name, Py
     return same < 0 ? -1 : same ? 0 : PyDict_SetItem(globals, name, value);
 }
 
-static int decode_globals(atoll_decoder *dec, PyObject *globals, binding how) {
+static int bind_globals(atoll_decoder *dec, PyObject *globals, binding how) {
     Py_ssize_t n = atoll_get_count(dec, 2);
     int rc = n < 0 ? -1 : 0;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
@@ -446,6 +436,10 @@ static int decode_globals(atoll_decoder *dec, PyObject *globals, binding how) {
         Py_XDECREF(value);
     }
     return rc;
+}
+
+int atoll_decode_globals(atoll_decoder *dec, PyObject *globals, bool native) {
+    return bind_globals(dec, globals, native ? BIND_NONE : BIND_ALL);
 }
 
 static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) {
@@ -533,10 +527,10 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     if (func == NULL || atoll_remember(dec, func) < 0 ||
         decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
         (!known && atoll_function_adopt(codec, (PyFunctionObject *)func, identity, reusable) < 0) ||
-        decode_globals(dec, globals,
-                       !native ? BIND_ALL
-                       : known ? BIND_NONE
-                               : BIND_NEW) < 0 ||
+        bind_globals(dec, globals,
+                     !native ? BIND_ALL
+                     : known ? BIND_NONE
+                             : BIND_NEW) < 0 ||
         (way == CROSS_MAIN && !native && take_from_main(codec, (PyFunctionObject *)func) < 0)) {
         Py_CLEAR(func);
     }

@@ -12,7 +12,7 @@
 #include "py/codec_decoder.h"
 #include "py/codec_encoder.h"
 
-/* ---- state and lookups (codec_state.c) ---- */
+/* ---- state and lookups (codec_state.c, codec_module.c) ---- */
 
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
 /* Changes when copyreg's table does. */
@@ -32,10 +32,16 @@ PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an 
 PyObject *atoll_module_by_name(PyObject *name);
 /* obj.qualname, dots followed: new reference or NULL with an exception. */
 PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname);
-/* The file of a module that may not be importable elsewhere, or None.  New reference. */
+/* Whether another interpreter finds the module by its name: 1, 0, or -1 with an exception. */
+int atoll_module_is_found(atoll_codec *codec, PyObject *module, PyObject *name);
+/* The file that leads to a module which is found, where its name alone may not, or None.  New reference. */
 PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name);
 /* Imports module `name`, loading it from origin (a str or None) where it cannot be found. New reference. */
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin);
+/* What functions of these globals, which have this number, know of where they are; a stand-in for them learns it.  New reference;
+ * 0, or -1 with an exception. */
+PyObject *atoll_space_place(atoll_codec *codec, uint64_t space, PyObject *globals);
+int atoll_space_settle(atoll_codec *codec, uint64_t space, PyObject *dict, PyObject *place);
 PyObject *atoll_buffer_wrap(atoll_codec *codec, void *block, int readonly);
 /* Is this the name of the module that scripts run in, here or where it came from? */
 bool atoll_is_main_name(atoll_codec *codec, PyObject *name);
@@ -48,6 +54,8 @@ uint64_t atoll_code_seal(const uint8_t *data, size_t size);
 
 /* The names of globals that code, and the code objects in it, use: a new set of str. */
 PyObject *atoll_global_names(PyCodeObject *code);
+/* All names that it uses, those of attributes too: a new set of str. */
+PyObject *atoll_all_names(PyCodeObject *code);
 
 /* How a function crosses. */
 typedef enum {
@@ -158,6 +166,8 @@ PyObject *atoll_space_take_wanted(int64_t interp, atoll_codec **codec);
 uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals);
 /* The dict that has this number here; native: it is the original.  New reference. */
 PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native);
+/* The module whose dict stands for them here: new reference, or NULL with an exception. */
+PyObject *atoll_space_module(atoll_codec *codec, uint64_t number);
 
 /* ---- dicts that are not watched for a while (codec_relaxed.c) ---- */
 
@@ -181,6 +191,8 @@ void atoll_encoder_end_part(atoll_encoder *part);
 void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t len);
 void atoll_decoder_end_part(atoll_decoder *part);
 
+/* Names and values that come with a function or namespace; native: they are at home.  0, or -1 with an exception. */
+int atoll_decode_globals(atoll_decoder *dec, PyObject *globals, bool native);
 int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern);
 /* Calls what cannot be sent otherwise cloudpickle's: 0, or -1 with NotShareableError for obj. */
 int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj);

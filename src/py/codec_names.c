@@ -146,6 +146,30 @@ PyObject *atoll_global_names(PyCodeObject *code) {
     return names;
 }
 
+static int add_all(PyCodeObject *code, PyObject *names) {
+    if (Py_EnterRecursiveCall(" while looking for names")) {
+        return -1;
+    }
+    int rc = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names) && rc == 0; i++) {
+        rc = PySet_Add(names, PyTuple_GET_ITEM(code->co_names, i));
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts) && rc == 0; i++) {
+        PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
+        rc = PyCode_Check(constant) ? add_all((PyCodeObject *)constant, names) : 0;
+    }
+    Py_LeaveRecursiveCall();
+    return rc;
+}
+
+PyObject *atoll_all_names(PyCodeObject *code) {
+    PyObject *names = PySet_New(NULL);
+    if (names != NULL && add_all(code, names) < 0) {
+        Py_CLEAR(names);
+    }
+    return names;
+}
+
 /* ---- whose names they are ---- */
 
 /* Whether it is arg that is stored. */

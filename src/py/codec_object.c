@@ -12,11 +12,11 @@ static uint8_t *tag_of(atoll_encoder *enc, size_t at) { return &enc->msg->body.d
 
 /* ---- import paths ---- */
 
-static int put_path(atoll_encoder *enc, uint8_t tag, PyObject *module, PyObject *name, PyObject *qualname) {
+static int put_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname) {
     PyObject *origin = atoll_module_origin(enc->codec, module, name);
     int rc = -1;
-    if (origin != NULL && atoll_put_tag(enc, tag | ATOLL_MEMO) == 0 && atoll_encode_shared(enc, name) == 0 &&
-        (qualname == NULL || atoll_encode_shared(enc, qualname) == 0)) {
+    if (origin != NULL && atoll_put_tag(enc, T_GLOBAL | ATOLL_MEMO) == 0 &&
+        atoll_encode_shared(enc, name) == 0 && atoll_encode_shared(enc, qualname) == 0) {
         rc = atoll_encode_shared(enc, origin);
     }
     Py_XDECREF(origin);
@@ -47,7 +47,10 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
     PyObject *found = module != NULL ? look_up(module, qualname) : NULL;
     int rc = 0;
     if (found != NULL && found == obj) {
-        rc = put_path(enc, T_GLOBAL, module, name, qualname) < 0 || atoll_memo_add(enc, obj) < 0 ? -1 : 1;
+        rc = atoll_module_is_found(enc->codec, module, name);
+        if (rc > 0) {
+            rc = put_path(enc, module, name, qualname) < 0 || atoll_memo_add(enc, obj) < 0 ? -1 : 1;
+        }
     } else if (found == NULL && PyErr_Occurred()) {
         rc = atoll_passes_through(enc->codec) ? -1 : 0;
         if (rc == 0) {
@@ -110,25 +113,6 @@ static int encode_named(atoll_encoder *enc, PyObject *obj, PyObject *qualname) {
     }
     Py_DECREF(module);
     return rc < 0 ? -1 : 0;
-}
-
-static int encode_module(atoll_encoder *enc, PyObject *obj) {
-    PyObject *name = str_attr(enc, obj, N_NAME);
-    if (name == NULL) {
-        return PyErr_Occurred() ? -1 : atoll_refuse_type(enc, obj);
-    }
-    PyObject *known = atoll_module_by_name(name);
-    int rc = -1;
-    if (known == NULL && PyErr_Occurred()) {
-        /* interrupted while somebody else imports it */
-    } else if (known != obj) {
-        rc = atoll_encoder_refuse(enc, "a module that is not in sys.modules is not shareable");
-    } else {
-        rc = put_path(enc, T_MODULE, obj, name, NULL) < 0 ? -1 : atoll_memo_add(enc, obj);
-    }
-    Py_XDECREF(known);
-    Py_DECREF(name);
-    return rc;
 }
 
 /* ---- instances ---- */
@@ -496,7 +480,7 @@ static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
         return atoll_encode_reduced(enc, obj);
     default:
         if (PyModule_Check(obj)) {
-            return encode_module(enc, obj);
+            return atoll_encode_module(enc, obj);
         }
         atoll_mark_mutable(enc);
         return atoll_encode_reduced(enc, obj);
@@ -521,7 +505,7 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
         return atoll_encode_class(enc, obj);
     }
     if (type == &PyModule_Type) {
-        return encode_module(enc, obj);
+        return atoll_encode_module(enc, obj);
     }
     if (type == &PyPickleBuffer_Type) {
         return atoll_encode_buffer(enc, obj);

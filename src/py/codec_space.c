@@ -3,8 +3,8 @@
  * Functions of a __main__ (or of what calls itself so: exec() with a dict of its own) cross with the globals that they
  * name.  Those that share a dict at home share one in each receiver, and no others do.  So each such dict has a
  * process-unique number, its "space", which functions carry.  In the interpreter that the dict belongs to (it is native
- * there) the number leads to the dict itself; elsewhere, to a dict that stands for it, whose __name__ is '<fake __main__>'
- * and which is no module's.
+ * there) the number leads to the dict itself; elsewhere, to the dict of a module that stands for it, and is told what the sender's
+ * says of itself (codec_module.c).
  *
  * One table of the process has all of them by address, with every other dict that is watched: a dict is taken out
  * when it goes away, which its watcher tells, or with its interpreter's codec.  So a dict that is found by an interpreter that
@@ -204,21 +204,34 @@ uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals) {
 
 static PyObject *make_hidden(atoll_codec *codec, uint64_t number) {
     PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *dict = key != NULL ? PyDict_New() : NULL;
+    PyObject *module = key != NULL ? PyModule_NewObject(codec->names[N_FAKE_MAIN]) : NULL;
+    PyObject *dict = module != NULL ? Py_NewRef(PyModule_GetDict(module)) : NULL;
     int rc = -1;
-    if (dict != NULL && PyDict_SetItem(dict, codec->names[N_NAME], codec->names[N_FAKE_MAIN]) == 0 &&
+    /* Its documentation is a global like others. */
+    if (dict != NULL && PyDict_DelItem(dict, codec->names[N_DOC]) == 0 &&
         PyDict_SetItem(dict, codec->names[N_BUILTINS], PyEval_GetBuiltins()) == 0) {
-        rc = PyDict_SetItem(codec->hidden, key, dict);
+        rc = PyDict_SetItem(codec->hidden, key, module);
     }
     if (rc == 0 && atoll_watch_globals(codec, dict) && atoll_space_add(codec, dict, number, false) < 0) {
         PyErr_NoMemory();
         rc = -1;
     }
     Py_XDECREF(key);
+    Py_XDECREF(module);
     if (rc < 0) {
         Py_CLEAR(dict);
     }
     return dict;
+}
+
+PyObject *atoll_space_module(atoll_codec *codec, uint64_t number) {
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *module = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
+    Py_XDECREF(key);
+    if (module == NULL && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "a namespace without a module");
+    }
+    return Py_XNewRef(module);
 }
 
 PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native) {
@@ -229,7 +242,8 @@ PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native)
     atoll_mutex_unlock(&lock);
     if (dict == NULL) { /* it may be there, and not be watched */
         PyObject *key = PyLong_FromUnsignedLongLong(number);
-        dict = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->hidden, key)) : NULL;
+        PyObject *module = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
+        dict = module != NULL ? Py_NewRef(PyModule_GetDict(module)) : NULL;
         Py_XDECREF(key);
     }
     return dict != NULL || PyErr_Occurred() ? dict : make_hidden(codec, number);
@@ -240,6 +254,17 @@ static bool is_alive(uint64_t number) {
     bool alive = find_number_locked(number, -1) != NULL;
     atoll_mutex_unlock(&lock);
     return alive;
+}
+
+/* A stand-in that is found under its name (atoll._places.settle) is found no more. */
+static void leave_modules(atoll_codec *codec, PyObject *module) {
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *name = PyDict_GetItemWithError(PyModule_GetDict(module), codec->names[N_NAME]);
+    if (name != NULL && PyDict_CheckExact(modules) && PyDict_GetItemWithError(modules, name) == module &&
+        PyDict_DelItem(modules, name) < 0) {
+        PyErr_Clear();
+    }
+    PyErr_Clear();
 }
 
 int atoll_spaces_sweep(atoll_codec *codec) {
@@ -253,9 +278,11 @@ int atoll_spaces_sweep(atoll_codec *codec) {
     int rc = gone != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
         PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
-        PyObject *dict = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+        PyObject *module = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+        PyObject *dict = PyModule_GetDict(module);
         if (!is_alive(PyLong_AsUnsignedLongLong(key))) {
             atoll_relaxed_leave(codec, dict);
+            leave_modules(codec, module);
             PyObject *address = PyLong_FromVoidPtr(dict);
             rc = address != NULL ? PyDict_SetItem(gone, address, dict) : -1;
             rc = rc == 0 ? PyDict_DelItem(codec->hidden, key) : -1;

@@ -63,14 +63,17 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->origins = PyDict_New();
     codec->modules = PyDict_New();
     codec->hidden = PyDict_New();
+    codec->described = PyDict_New();
+    codec->namespaces = PyDict_New();
     codec->class_refs = PyDict_New();
     codec->class_numbers = PyDict_New();
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     codec->function_ids = PyDict_New();
-    if (codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
-        codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
-        codec->function_refs == NULL || codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
+    if (codec->described == NULL || codec->namespaces == NULL || codec->origins == NULL ||
+        codec->modules == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
+        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL ||
+        codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -96,7 +99,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) \
-    DO(buffer_type) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
+    DO(buffer_type) DO(places) DO(described) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
 
@@ -124,7 +127,7 @@ void atoll_codec_clear(atoll_codec *codec) {
     atoll_builtins_clear(codec);
     PyObject *const weak[] = {codec->origins,       codec->modules,     codec->class_refs,
                               codec->class_numbers, codec->class_bytes, codec->function_refs,
-                              codec->function_ids};
+                              codec->function_ids,  codec->namespaces};
     for (size_t i = 0; i < sizeof weak / sizeof weak[0]; i++) {
         atoll_weak_clear(weak[i]);
     }
@@ -188,14 +191,6 @@ PyObject *atoll_codec_byvalue(atoll_codec *codec) {
     return codec->byvalue;
 }
 
-PyObject *atoll_module_by_name(PyObject *name) {
-    PyObject *module = PyImport_GetModule(name);
-    if (module == Py_None) {
-        Py_CLEAR(module); /* what forbids an import */
-    }
-    return module;
-}
-
 PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {
     Py_ssize_t len = PyUnicode_GET_LENGTH(qualname);
     if (PyUnicode_FindChar(qualname, '.', 0, len, 1) < 0) {
@@ -213,69 +208,6 @@ PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {
     }
     Py_DECREF(parts);
     return obj;
-}
-
-/* What the module's dict says its file is: a borrowed reference to a str, maybe of a subclass, or None.  A module's own __getattr__ is not asked:
- * what loads it lazily must not be set off by sending one of its classes. */
-static PyObject *file_of(atoll_codec *codec, PyObject *module) {
-    PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
-    PyObject *file = dict != NULL ? PyDict_GetItemWithError(dict, codec->names[N_FILE]) : NULL;
-    PyErr_Clear();
-    return file != NULL && PyUnicode_Check(file) ? file : Py_None;
-}
-
-/* file, when the module may not be importable elsewhere: not one of the standard library's.  New reference. */
-static PyObject *find_origin(atoll_codec *codec, PyObject *file, PyObject *name) {
-    Py_ssize_t len = PyUnicode_GET_LENGTH(name);
-    Py_ssize_t dot = PyUnicode_FindChar(name, '.', 0, len, 1);
-    PyObject *top = dot < 0 ? Py_NewRef(name) : PyUnicode_Substring(name, 0, dot);
-    PyObject *stdlib = PySys_GetObject("stdlib_module_names"); /* borrowed */
-    int known = top == NULL ? -1 : stdlib == NULL ? 0 : PySequence_Contains(stdlib, top);
-    Py_XDECREF(top);
-    if (known < 0) {
-        return NULL;
-    }
-    if (known > 0 || file == Py_None || atoll_is_main_name(codec, name)) {
-        return Py_NewRef(Py_None);
-    }
-    return PyUnicode_FromObject(file); /* an exact str */
-}
-
-PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
-    if (!PyModule_Check(module)) { /* what somebody put into sys.modules */
-        return find_origin(codec, file_of(codec, module), name);
-    }
-    PyObject *entry = atoll_weak_entry(codec->origins, name, module);
-    PyObject *more[2] = {file_of(codec, module), NULL}; /* the file, what is sent */
-    if (entry != NULL && PyTuple_GET_ITEM(entry, 1) == more[0]) {
-        return Py_NewRef(PyTuple_GET_ITEM(entry, 2));
-    }
-    if (entry == NULL && PyErr_Occurred()) {
-        return NULL;
-    }
-    Py_INCREF(more[0]);
-    more[1] = find_origin(codec, more[0], name);
-    if (more[1] != NULL && atoll_weak_store(codec->origins, name, module, more, 2) < 0) {
-        Py_CLEAR(more[1]);
-    }
-    Py_DECREF(more[0]);
-    return more[1];
-}
-
-PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin) {
-    PyObject *module = atoll_module_by_name(name);
-    if (module != NULL || PyErr_Occurred()) {
-        return module;
-    }
-    module = PyImport_Import(name);
-    if (module != NULL || origin == Py_None || !PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
-        return module;
-    }
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *byvalue = atoll_codec_byvalue(codec);
-    module = byvalue != NULL ? PyObject_CallMethod(byvalue, "load_module", "OOO", name, origin, exc) : NULL;
-    Py_DECREF(exc);
-    return module;
 }
 
 bool atoll_is_main_name(atoll_codec *codec, PyObject *name) {

@@ -77,7 +77,9 @@ struct atoll_codec {
     PyObject *byvalue;        /* module atoll._byvalue */
     PyObject *buffer_type;    /* exports a block */
     PyObject *origins;        /* weak map: module name -> its file, what is sent */
-    PyObject *hidden;         /* dict: space -> the dict that stands for it here (codec_space.c) */
+    PyObject *places;         /* module atoll._places */
+    PyObject *described;      /* dict: space -> its place (codec_module.c) */
+    PyObject *hidden;         /* dict: space -> the module whose dict stands for it here (codec_space.c) */
     uint64_t deaths;          /* of spaces, when hidden was last looked through */
     struct {
         PyObject *dict; /* not owned */
@@ -86,6 +88,7 @@ struct atoll_codec {
     unsigned nrelaxed;
     /* Weak maps (codec_weak.c). */
     PyObject *modules;               /* address of a module's dict -> what tells its end */
+    PyObject *namespaces;            /* space -> module whose dict it is */
     PyObject *class_refs;            /* number -> class */
     atoll_making *making;            /* classes that are there in part */
     _Atomic(uint32_t) made;          /* changes when one is whole, or is given up */

@@ -330,7 +330,7 @@ SCRIPTS = {
             import __main__
             return __main__.__name__, "main_name" in vars(__main__)
         def own_name(): return __name__
-        assert call(own_name) == "<fake __main__>" and call(main_name) == ("__main__", False)
+        assert call(own_name) == "__main__" and call(main_name) == ("__main__", False)
         def set_it(name, value): globals()[name] = value
         call(set_it, "spam", 42)
         interp.exec("assert spam == 42")
@@ -370,7 +370,7 @@ def test_script_in_a_file(tmp_path):
         "print('ran')\n"
         "def f(): return __file__, __name__\n"
         "interp = atoll.create()\n"
-        "print(interp.call(f) == (__file__, '<fake __main__>'))\n"
+        "print(interp.call(f) == (__file__, '__main__'))\n"
         "interp.close()\n"
     )
     env = {"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""}

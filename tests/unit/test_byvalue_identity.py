@@ -14,7 +14,8 @@ def namespace(source, **names):
 
 def stand_ins():
     import gc
-    return sum(type(o) is dict and o.get("__name__") == "<fake __main__>" for o in gc.get_objects())
+    modules = [o for o in gc.get_objects() if type(o) is types.ModuleType and o.__name__ == "__main__"]
+    return len(modules) - 1  # the interpreter's own
 """
 
 SCRIPTS = {
@@ -132,10 +133,10 @@ SCRIPTS = {
             with atoll.create() as fresh:
                 assert fresh.call(getattr, module.C(), "text") == text
                 assert fresh.call(module.f) == text
-        module.__file__ = load("three").__file__  # reloaded from there
+        module.__file__ = load("three").__file__
         sys.modules["plug"] = module
         with atoll.create() as fresh:
-            assert fresh.call(getattr, module.C(), "text") == "three"
+            assert fresh.call(getattr, module.C(), "text") == "two"  # what it is, not what the file says
     """,
     "namespaces that are gone are given up": """
         def once():
@@ -245,11 +246,7 @@ SCRIPTS = {
                 raise AttributeError(name)
         sys.modules["odd"] = Odd()
         for _ in range(2):
-            try:
-                call(f)
-                raise AssertionError("sent")
-            except atoll.NotShareableError:
-                pass
+            assert call(f) == 2
     """,
 }
 

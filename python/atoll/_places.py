@@ -1,0 +1,231 @@
+"""Where definitions live: which modules another interpreter can import, and what becomes of those that it cannot.
+
+Called by ``atoll._atoll`` only.  A module that its own name leads to, in the way of ``import``, crosses by its name.
+What else has globals (a script, a cell, a file that runpy, a recipe or a test runner executes, a module that is still
+being imported) is a namespace that crosses by value: nothing is ever executed a second time for it.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+_Place = tuple[Any, ...]
+
+
+def is_executing(name: str) -> bool:
+    """Whether code of the module of this name, or of a package that it is in, is being executed for the first time."""
+    namespaces = []
+    while name:
+        module = sys.modules.get(name)
+        if getattr(getattr(module, "__spec__", None), "_initializing", False):
+            return True
+        if isinstance(module, types.ModuleType):
+            namespaces.append(vars(module))
+        name = name.rpartition(".")[0]
+    for frame in sys._current_frames().values():
+        at: types.FrameType | None = frame
+        while at is not None:
+            if at.f_code.co_name == "<module>" and any(at.f_globals is namespace for namespace in namespaces):
+                return True
+            at = at.f_back
+    return False
+
+
+def origin_of(name: str, module: Any) -> str | bool | None:
+    """The file that importing `name` elsewhere leads to; None where no file is needed; False: it leads nowhere.
+
+    Args:
+        name: The module's name in sys.modules.
+        module: What is there; not one of the standard library's.
+    """
+    own = vars(module) if isinstance(module, types.ModuleType) else {}
+    file = own.get("__file__")
+    file = str(file) if isinstance(file, str) else None
+    parent = name.rpartition(".")[0]
+    path = None
+    if parent:
+        package = sys.modules.get(parent)
+        if package is None or not _is_found(parent, package):
+            return False
+        path = getattr(package, "__path__", None)
+        if file is None and "__path__" not in own:
+            return None  # what a package has put there itself, when it was imported
+        if path is None:
+            return False
+    found = _find(name, path)
+    if found is None:
+        return False
+    spec = own.get("__spec__")
+    if _same_file(found.origin, file) or _same_file(found.origin, getattr(spec, "origin", None)):
+        return file
+    if file is None and found.submodule_search_locations is not None:
+        locations = {*map(str, found.submodule_search_locations)}
+        return None if locations & {*map(str, own.get("__path__", ()))} else False
+    return False
+
+
+def _is_found(name: str, module: Any) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names or origin_of(name, module) is not False
+
+
+def _find(name: str, path: Any) -> Any:
+    """The spec that ``import`` would find, or None."""
+    finders = sorted(sys.meta_path, key=lambda finder: not _is_standard(finder))
+    for finder in finders:
+        find_spec = getattr(finder, "find_spec", None)
+        if find_spec is None:
+            continue
+        try:
+            spec = find_spec(name, path)
+        except Exception:  # a finder of somebody's: it finds nothing then
+            continue
+        if spec is not None:
+            return spec
+    return None
+
+
+def _is_standard(finder: Any) -> bool:
+    return getattr(finder, "__module__", "") in ("_frozen_importlib", "_frozen_importlib_external")
+
+
+def _same_file(one: object, other: object) -> bool:
+    import os
+
+    if not isinstance(one, str) or not isinstance(other, str):
+        return False
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
+def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
+    """Imports module `name` where the sender has found it, when this interpreter's path does not lead there.
+
+    The directory that holds it (for a module of a package, that holds the package) is searched for this import only.
+
+    Raises:
+        ImportError: error itself, when there is no such file.
+    """
+    import importlib
+    import os
+
+    parts = name.split(".")
+    stem, _ = os.path.splitext(os.path.basename(origin))
+    directory = os.path.dirname(os.path.abspath(origin))
+    if stem == "__init__":
+        directory = os.path.dirname(directory)
+    if not os.path.exists(origin):
+        raise error
+    for _ in parts[1:]:
+        directory = os.path.dirname(directory)
+    sys.path.append(directory)
+    try:
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(directory)
+
+
+def submodules(name: str, names: set[str]) -> tuple[str, ...]:
+    """The loaded submodules of package `name` that code with these names may reach, with their packages first."""
+    found: list[str] = []
+    packages = [name]
+    for package in packages:
+        if not hasattr(sys.modules.get(package), "__path__"):
+            continue
+        for attribute in names:
+            dotted = f"{package}.{attribute}"
+            module = sys.modules.get(dotted)
+            if (
+                isinstance(module, types.ModuleType)
+                and getattr(sys.modules[package], attribute, None) is module
+            ):
+                found.append(dotted)
+                packages.append(dotted)
+    return tuple(found)
+
+
+def named(module: types.ModuleType, names: set[str] | None) -> dict[str, Any]:
+    """What a module that crosses by value brings along: what code with these names may reach, or all of it."""
+    own = vars(module)
+    if names is None:
+        return {name: value for name, value in own.items() if not (name[:2] == name[-2:] == "__")}
+    skipped = ("__name__", "__builtins__", "__file__", "__spec__", "__loader__", "__package__", "__dict__")
+    return {name: own[name] for name in names if name in own and name not in skipped}
+
+
+def describe(namespace: dict[str, Any]) -> _Place:
+    """What functions find out about where they are from their globals, for `settle`."""
+    spec = namespace.get("__spec__")
+    loader = namespace.get("__loader__") or getattr(spec, "loader", None)
+    texts = [namespace.get(key) for key in ("__name__", "__file__", "__package__")]
+    return (
+        *(text if type(text) is str else None for text in texts),
+        _describe_spec(spec),
+        _describe_loader(loader),
+    )
+
+
+def _describe_spec(spec: Any) -> tuple[str, str | None, tuple[str, ...] | None] | None:
+    if spec is None or not isinstance(getattr(spec, "name", None), str):
+        return None
+    origin = getattr(spec, "origin", None)
+    locations = getattr(spec, "submodule_search_locations", None)
+    return (
+        str(spec.name),
+        origin if type(origin) is str else None,
+        tuple(map(str, locations)) if locations is not None else None,
+    )
+
+
+def _describe_loader(loader: Any) -> tuple[str, ...] | None:
+    """What to make of a loader of the standard library's that has the source: tracebacks and inspect ask for it."""
+    kind = type(loader)
+    if kind.__module__ == "zipimport" and isinstance(getattr(loader, "archive", None), str):
+        import os
+
+        return ("zip", os.path.join(loader.archive, loader.prefix) if loader.prefix else loader.archive)
+    if kind.__name__ in ("SourceFileLoader", "SourcelessFileLoader") and "importlib" in kind.__module__:
+        return (kind.__name__, str(loader.name), str(loader.path))
+    return None
+
+
+def settle(module: types.ModuleType, place: _Place) -> None:
+    """Gives the module that stands for a sender's namespace the names of that one, and its place in sys.modules.
+
+    A script's has none there: ``sys.modules["__main__"]`` is this interpreter's own.
+    """
+    name, file, package, spec, loader = place
+    own = vars(module)
+    own["__name__"] = name if name is not None else "__main__"
+    if file is not None:
+        own["__file__"] = file
+    own["__package__"] = package
+    own["__loader__"] = made = _make_loader(loader)
+    if spec is not None:
+        import importlib.machinery
+
+        own["__spec__"] = again = importlib.machinery.ModuleSpec(
+            spec[0], made, origin=spec[1], is_package=spec[2] is not None
+        )
+        if spec[2] is not None:
+            again.submodule_search_locations = list(spec[2])
+            own["__path__"] = list(spec[2])
+        again.has_location = file is not None
+    if name not in (None, "", "__main__", "__mp_main__", "<fake __main__>"):
+        sys.modules.setdefault(name, module)
+
+
+def _make_loader(loader: tuple[str, ...] | None) -> Any:
+    if loader is None:
+        return None
+    if loader[0] == "zip":
+        import zipimport
+
+        try:
+            return zipimport.zipimporter(loader[1])
+        except ImportError:  # the archive is gone
+            return None
+    import importlib.machinery
+
+    return getattr(importlib.machinery, loader[0])(loader[1], loader[2])

@@ -1,0 +1,212 @@
+"""Where a program lives makes no difference: what a script, module, archive or file that runs defines crosses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+# What is tried in each place.  `call` calls in an interpreter, which must not execute the place's own code.
+TRIED = '''
+from __future__ import annotations
+import dataclasses, logging, os, pickle, sys, threading
+import atoll
+import xml.etree.ElementTree, logging.handlers
+LIMIT = 3
+@dataclasses.dataclass
+class Job:
+    """A job."""
+    n: int
+    def run(self, by: int = 2) -> int: return self.n * by + LIMIT
+def plain(x): return x + LIMIT
+def closure(k):
+    def inner(x): return x * k + LIMIT
+    return inner
+def local():
+    class Inner:
+        def go(self, x): return x + LIMIT
+    return Inner()
+def names(): return __name__, logging.getLogger(__name__).name
+def fails(x):
+    return 1 / x  # by nought
+def submodules(): return xml.etree.ElementTree.fromstring("<a/>").tag, logging.handlers.QueueHandler.__name__
+def check(where, source_lines=True):
+    with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+        for call in interp.call, lambda f, *args: pool.submit(f, *args).result():
+            for _ in range(2):
+                assert call(plain, 1) == 4
+                assert call(closure(2), 3) == 9
+                assert call(lambda x: x + LIMIT, 4) == 7
+                assert call(local().go, 5) == 8
+                assert call(Job(2).run) == 7
+                assert call(lambda: Job(4).run(1)) == 7
+                assert call(lambda j: j, Job(5)) == Job(5)
+                assert call(names) == names(), (call(names), names())
+                assert call(submodules) == submodules()
+                assert call(Job.__annotations__.get, "n") == "int" == call(lambda: Job.__annotations__["n"])
+        try:
+            interp.call(fails, 0)
+        except atoll.ExecutionFailed as error:
+            shown = error.excinfo.errdisplay
+            assert "by nought" in shown or not source_lines, shown
+        try:
+            interp.call(lambda file: 1, open(os.devnull))
+        except atoll.NotShareableError as error:
+            assert "TextIOWrapper" in str(error), error
+        else:
+            raise AssertionError("an open file was sent")
+    print("checked in", where)
+'''
+ONCE = TRIED + "print('executed')\n"
+CHECK = ONCE + "check({!r})\n"
+
+OPTIONAL = Path(sys.prefix) / "optional"
+
+
+def run(tmp_path: Path, *args: str, stdin: str | None = None, cloudpickle: bool = False) -> str:
+    """What a program prints that has to end well, and in silence."""
+    paths = [str(OPTIONAL)] if cloudpickle else []
+    code = ["-X", "dev", "-W", "ignore::ResourceWarning"]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(paths)}
+    ended = subprocess.run(
+        [sys.executable, *code, *args],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        input=stdin,
+        env=environment,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def written(tmp_path: Path, name: str, text: str) -> str:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return name
+
+
+EXECUTED = {
+    "runpy.run_path": """
+        import runpy
+        runpy.run_path("plug.py")
+    """,
+    "runpy.run_path under its own name": """
+        import runpy
+        runpy.run_path("plug.py", run_name="plug")
+    """,
+    "runpy.run_path, used afterwards": """
+        import runpy
+        found = runpy.run_path("plug.py")
+        found["check"]("the program")
+    """,
+    "the recipe": """
+        import importlib.util, sys
+        spec = importlib.util.spec_from_file_location("plug", "plug.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["plug"] = module
+        spec.loader.exec_module(module)
+    """,
+    "the recipe under another name": """
+        import importlib.util, sys
+        spec = importlib.util.spec_from_file_location("other.name", "plug.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["other.name"] = module
+        spec.loader.exec_module(module)
+        module.check("the program")
+    """,
+    "the recipe, not in sys.modules": """
+        import importlib.util, sys
+        spec = importlib.util.spec_from_file_location("secret", "plug.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["secret"] = module  # dataclasses look there
+        spec.loader.exec_module(module)
+        del sys.modules["secret"]
+        module.check("the program")
+        import atoll
+        with atoll.create() as interp:
+            assert interp.call(lambda: module.plain(1) + module.LIMIT) == 7
+            assert interp.call(lambda m: m, module) is module
+    """,
+    "exec": """
+        import sys, types
+        module = sys.modules["made"] = types.ModuleType("made")
+        exec(compile(open("plug.py").read(), "plug.py", "exec"), vars(module))
+        module.check("the program")
+    """,
+    "import": """
+        import plug
+        plug.check("the program")
+    """,
+    "import from a directory that is not on the path any more": """
+        import os, sys
+        os.mkdir("away")
+        os.rename("plug.py", "away/plug.py")
+        sys.path.insert(0, "away")
+        import plug
+        del sys.path[0]
+        plug.check("the program")
+    """,
+}
+
+
+@pytest.mark.parametrize("name", EXECUTED)
+def test_file_that_is_executed(name, tmp_path):
+    """Nothing is executed a second time for what comes from it, but an import that names it."""
+    written(tmp_path, "plug.py", CHECK.format("the file") + "assert LIMIT == 3\n")
+    program = written(tmp_path, "program.py", EXECUTED[name])
+    out = run(tmp_path, program).splitlines()
+    imported = 2 if name == "import" else 0  # an interpreter and a worker, once it is there
+    assert out[:2] == ["executed", "checked in the file"]
+    assert out.count("checked in the program") == EXECUTED[name].count('"the program"')
+    assert out.count("executed") in (1, 1 + imported)
+
+
+@pytest.mark.parametrize("cloudpickle", [False, True])
+@pytest.mark.parametrize("where", ["script", "-c", "stdin", "module", "package", "archive"])
+def test_program(where, cloudpickle, tmp_path):
+    if cloudpickle and not (OPTIONAL / "cloudpickle").is_dir():
+        pytest.skip("cloudpickle is not beside this environment: see tools/env")
+    source = CHECK.format(where)
+    if where in ("-c", "stdin"):
+        source = source.replace(
+            "source_lines=True", "source_lines=False"
+        )  # CPython's own tracebacks have none
+    if where == "script":
+        out = run(tmp_path, written(tmp_path, "program.py", source), cloudpickle=cloudpickle)
+    elif where == "-c":
+        out = run(tmp_path, "-c", source, cloudpickle=cloudpickle)
+    elif where == "stdin":
+        out = run(tmp_path, "-", stdin=source, cloudpickle=cloudpickle)
+    elif where == "module":
+        written(tmp_path, "tried.py", ONCE.replace("print('executed')", ""))
+        program = written(tmp_path, "program.py", "print('executed')\nimport tried\ntried.check('module')\n")
+        out = run(tmp_path, program, cloudpickle=cloudpickle)
+    elif where == "package":
+        written(tmp_path, "pkg/__init__.py", "")
+        written(tmp_path, "pkg/sibling.py", "def twice(x): return 2 * x\n")
+        more = """
+            from . import sibling
+            def relative(x):
+                from . import sibling as again
+                from .sibling import twice
+                return again.twice(x), sibling.twice(x), twice(x), __package__, __spec__.name, __loader__.name
+            with atoll.create() as interp:
+                assert interp.call(relative, 3) == relative(3) == (6, 6, 6, "pkg", "pkg.app", "pkg.app")
+        """
+        written(tmp_path, "pkg/app.py", source + textwrap.dedent(more))
+        out = run(tmp_path, "-m", "pkg.app", cloudpickle=cloudpickle)
+    else:
+        with zipfile.ZipFile(tmp_path / "app.pyz", "w") as archive:
+            archive.writestr("sibling.py", "def twice(x): return 2 * x\n")
+            more = "import sibling\nwith atoll.create() as i: assert i.call(lambda x: sibling.twice(x), 3) == 6\n"
+            archive.writestr("__main__.py", source + more)
+        out = run(tmp_path, "app.pyz", cloudpickle=cloudpickle)
+    assert out == f"executed\nchecked in {where}\n"
