@@ -7,7 +7,7 @@
 #include <string.h>
 
 #ifndef SIZE
-#define SIZE (256 * 1024)
+#define SIZE (2 * 1024 * 1024)
 #endif
 
 int leaf_next(void);
