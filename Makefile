@@ -64,7 +64,7 @@ asan: ## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ## the C tests under ThreadSanitizer
 	@tools/ctests tsan $(ARGS)
 
-fuzz: ## fuzzes the reading and cloning of shared objects for a minute (ARGS=600: for ten)
+fuzz: ## fuzzes what reads and clones shared objects, finds them, and queues, a minute each (ARGS=600: ten)
 	@tools/fuzz $(ARGS)
 
 lint: ## every static check: formats, ruff, mypy, stubs, layers, gcc and clang with -Werror, clang-tidy

@@ -134,7 +134,8 @@ bool atoll_queue_is_shut(const atoll_queue *queue);
 atoll_queue_result atoll_queue_put(atoll_queue *queue, atoll_batch *batch);
 /* Takes one item; `out` has room for a record with ATOLL_RECORD_INLINE bytes.  AGAIN: empty. */
 atoll_queue_result atoll_queue_get(atoll_queue *queue, atoll_record *out);
-/* Takes at most `most` items, as many as fit in `into`, an empty chunk; *taken_count says how many. */
+/* Takes at most `most` items, at least 1, as many as fit in `into`, an empty chunk in which the longest fits; *taken_count says
+ * how many. */
 atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_chunk *into,
                                         size_t *taken_count);
 /* An empty chunk for get_many(), or NULL when out of memory; free() it, or return it. */
