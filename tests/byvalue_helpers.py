@@ -6,10 +6,9 @@ import textwrap
 
 from helpers import run_python
 
-# Cloudpickle, where it is installed, is not to help.  back(x) is what comes back from an interpreter.
+# back(x) is what comes back from an interpreter.
 PRELUDE = """
 import abc, collections, contextlib, dataclasses, enum, functools, gc, os, sys, threading, types, typing, weakref
-sys.modules["cloudpickle"] = None
 import atoll
 from atoll import NotShareableError
 from helpers import identity

@@ -59,11 +59,6 @@ MOST_WORKERS = 25  # a run that needs more than this has crashed often enough
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 START_UP = """\
-import sys
-
-# The tests want what pickle refuses to be refused; whether Atoll takes it depends on this being installed.
-sys.modules["cloudpickle"] = None
-
 try:
     from _interpreters import get_current
 except ImportError:

@@ -15,34 +15,6 @@ from ._classes import annotations_as_text, describe_class, fill_class, make_clas
 __all__ = ["annotations_as_text", "describe_class", "fill_class", "make_class", "reduce_namespace"]
 
 
-def dump_with_cloudpickle(obj: object) -> bytes | None:
-    """What cloudpickle makes of obj; None where there is no cloudpickle.
-
-    Raises:
-        TypeError: There is an open file in it, of which cloudpickle would send the contents.
-    """
-    import importlib
-    import io
-
-    try:  # each time: it may come to be there
-        cloudpickle: Any = importlib.import_module("cloudpickle")
-    except ImportError:
-        return None
-    if not hasattr(cloudpickle, "Pickler"):  # what stands for it and has only this
-        dumped: bytes = cloudpickle.dumps(obj)
-        return dumped
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def reducer_override(self, obj: object) -> Any:
-            if isinstance(obj, io.IOBase) and not isinstance(obj, (io.StringIO, io.BytesIO)):
-                raise TypeError(f"an open file ({type(obj).__qualname__}) is not shareable")
-            return super().reducer_override(obj)
-
-    file = io.BytesIO()
-    Pickler(file).dump(obj)
-    return file.getvalue()
-
-
 def which_module(obj: object, name: str) -> str:
     """The name of an imported module that binds obj to name; '__main__' when there is none."""
     for module_name, module in list(sys.modules.items()):
@@ -102,12 +74,23 @@ def reduce_refused(obj: object) -> tuple[Any, ...] | None:
         import gc
 
         return rebuild_proxy, tuple(gc.get_referents(obj))
+    nothing: dict[Any, Any] = {}
+    for kind in ("keys", "values", "items"):
+        if isinstance(obj, type(getattr(nothing, kind)())):
+            import gc
+
+            return rebuild_view, (kind, *gc.get_referents(obj))
     if type(obj).__module__ == "_struct":
         import struct
 
         if type(obj) is struct.Struct:
             return struct.Struct, (obj.format,)
     return None
+
+
+def rebuild_view(kind: str, mapping: dict[Any, Any]) -> object:
+    """The view of a received dict."""
+    return getattr(mapping, kind)()
 
 
 def rebuild_proxy(mapping: Any) -> types.MappingProxyType[Any, Any]:

@@ -415,21 +415,6 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
     return obj;
 }
 
-static PyObject *decode_cloudpickle(atoll_decoder *dec) {
-    PyObject *bytes = atoll_decode_value(dec);
-    if (bytes == NULL || !PyBytes_CheckExact(bytes)) {
-        Py_XDECREF(bytes);
-        return atoll_malformed("a pickle that is not bytes");
-    }
-    PyObject *pickle = PyImport_ImportModule("pickle");
-    PyObject *obj = pickle != NULL ? PyObject_CallMethod(pickle, "loads", "(O)", bytes) : NULL;
-    Py_XDECREF(pickle);
-    Py_DECREF(bytes);
-    return remembered(dec, obj);
-}
-
-/* ---- wrappers ---- */
-
 static PyObject *decode_wrapper(atoll_decoder *dec, uint8_t tag) {
     PyObject *part[4] = {NULL};
     int n = tag == T_PROPERTY ? 4 : 1;
@@ -532,8 +517,6 @@ PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
     case T_NEWOBJ:
     case T_NEWOBJ_EX:
         return decode_reduction(dec, tag);
-    case T_CLOUDPICKLE:
-        return decode_cloudpickle(dec);
     case T_FUNCTION:
         return atoll_decode_function(dec, tag);
     case T_CELL:

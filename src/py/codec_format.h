@@ -65,7 +65,6 @@ enum {
     T_REDUCE,       /* flags, callable, arguments, parts */
     T_NEWOBJ,       /* flags, class, arguments, parts */
     T_NEWOBJ_EX,    /* flags, class, arguments, keywords, parts */
-    T_CLOUDPICKLE,  /* bytes */
     T_FUNCTION,     /* see codec_function.c */
     T_CELL,         /* contents */
     T_EMPTY,        /* nothing: an empty cell, a missing field */

@@ -194,7 +194,7 @@ void atoll_decoder_end_part(atoll_decoder *part);
 /* Names and values that come with a function or namespace; native: they are at home.  0, or -1 with an exception. */
 int atoll_decode_globals(atoll_decoder *dec, PyObject *globals, bool native);
 int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern);
-/* Calls what cannot be sent otherwise cloudpickle's: 0, or -1 with NotShareableError for obj. */
+/* obj, which refuses to be reduced: 0, or -1 with NotShareableError. */
 int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_state(atoll_encoder *enc, PyObject *state);
 

@@ -1,8 +1,8 @@
 /* Encoding objects: instances, what has an import path, and what __reduce_ex__ describes.
  *
  * The order of decision for an instance: its class's kind (plain, namedtuple, enum member), else the
- * reduction that pickle protocol 5 would use, written with the same memo; what refuses to be reduced goes through cloudpickle
- * where that can be imported, else it is not shareable.
+ * reduction that pickle protocol 5 would use, written with the same memo; for some of what refuses to be reduced atoll._byvalue has a
+ * reduction, the rest is not shareable.
  *
  * Any of it may run Python code; the encoder is pinned.
  */
@@ -430,25 +430,13 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
         Py_DECREF(value);
         return done;
     }
-    PyObject *bytes =
-        value != NULL ? PyObject_CallMethod(byvalue, "dump_with_cloudpickle", "(O)", obj) : NULL;
     Py_XDECREF(value);
-    if (bytes == NULL || !PyBytes_Check(bytes)) {
-        Py_XDECREF(bytes);
-        if (PyErr_Occurred() && atoll_passes_through(codec)) {
-            Py_XDECREF(why);
-            return -1;
-        }
-        PyErr_SetRaisedException(why);
-        return atoll_refuse_type(enc, obj);
+    if (PyErr_Occurred() && atoll_passes_through(enc->codec)) {
+        Py_XDECREF(why);
+        return -1;
     }
-    Py_XDECREF(why);
-    int rc = atoll_put_tag(enc, T_CLOUDPICKLE | ATOLL_MEMO);
-    if (rc == 0) {
-        rc = atoll_encode_value(enc, bytes);
-    }
-    Py_DECREF(bytes);
-    return rc < 0 ? -1 : atoll_memo_add(enc, obj);
+    PyErr_SetRaisedException(why);
+    return atoll_refuse_type(enc, obj);
 }
 
 /* ---- everything that is not a basic type ---- */

@@ -221,7 +221,6 @@ CLASSES = {
 
 PRELUDE = """
 import sys
-sys.modules["cloudpickle"] = None
 import atoll
 from helpers import identity
 interp = atoll.create()

@@ -247,13 +247,9 @@ class TestSizes:
 
 
 class TestRefusals:
-    @pytest.fixture(autouse=True)
-    def without_cloudpickle(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "cloudpickle", None)
-
     @staticmethod
     def refused(obj):
-        """What a fresh interpreter's codec, which has not met cloudpickle, says of obj."""
+        """What the codec says of obj."""
         with pytest.raises(atoll.NotShareableError) as caught:
             _atoll._encode(obj)
         return caught.value
@@ -282,7 +278,7 @@ class TestRefusals:
     )
     def test_path(self, make, path):
         exc = self.refused(make(threading.Lock()))
-        assert str(exc) == f"{path}: _thread.lock is not shareable"
+        assert str(exc).startswith(f"{path}: _thread.lock is not shareable: ")
         assert isinstance(exc.__cause__, TypeError)
 
     def test_path_in_a_call(self, interp):
@@ -295,7 +291,7 @@ class TestRefusals:
             with pytest.raises(atoll.NotShareableError) as caught:
                 call()
             assert str(caught.value).startswith(path)
-            assert str(caught.value).endswith(": _thread.lock is not shareable")
+            assert ": _thread.lock is not shareable: " in str(caught.value)
 
     def test_exception_of_a_hook(self):
         exc = self.refused([Raises(ZeroDivisionError("z"))])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import pickle
 import signal
 import subprocess
 import sys
@@ -283,22 +282,6 @@ class TestNoExceptionIsLost:
             os._exit(0)
         """)
         assert out == "done\n"
-
-
-class Refuses:
-    def __reduce__(self):
-        raise TypeError("no")
-
-
-class TestCloudpickle:
-    def test_comes_to_be_there(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "cloudpickle", None)
-        with pytest.raises(atoll.NotShareableError):
-            there_and_back_again(Refuses())
-        made = types.ModuleType("cloudpickle")
-        made.dumps = lambda obj: pickle.dumps("by cloudpickle")
-        monkeypatch.setitem(sys.modules, "cloudpickle", made)
-        assert there_and_back_again(Refuses()) == "by cloudpickle"
 
 
 def there_and_back_again(obj):
