@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,13 @@ def no_queue_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(name="foreigner")
-def make_foreigner(monkeypatch: pytest.MonkeyPatch) -> Any:
+def make_foreigner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """An object that only this interpreter can decode: no other can import its class's module."""
-    module = types.ModuleType("only_here")
-    module.Made = type("Made", (), {"__module__": "only_here"})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "only_here", module)
-    return module.Made()  # type: ignore[attr-defined]
+    (tmp_path / "only_here.py").write_text(
+        "import atoll\n"
+        "if atoll.get_current().id != 0: raise ImportError('only_here is for main')\n"
+        "class Made: pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("only_here").Made()
+    del sys.modules["only_here"]
