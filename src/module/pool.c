@@ -206,7 +206,8 @@ static atoll_function *full_function(atoll_pool_object *self, atoll_state *state
     }
     atomic_init(&function->refs, 1);
     function->number = number;
-    if (atoll_encode_whole(state->codec, &function->full, callable, "callable") < 0) {
+    if (!atoll_function_take_full(state->codec, number, &function->full) &&
+        atoll_encode_whole(state->codec, &function->full, callable, "callable") < 0) {
         atoll_function_release(function);
         return NULL;
     }

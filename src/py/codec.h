@@ -82,9 +82,10 @@ typedef struct {
 int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out);
 void atoll_call_args_clear(atoll_call_args *args);
 
-/* The process-unique number of a callable that the receiver may cache whole: a function with no closure,
- * no defaults that could differ, and globals as when it was numbered, or a builtin, a class or the like that crosses by its
- * import path.  *number is 0 when obj is no such callable (the caller then encodes it in full).  Runs no Python code on the fast path (number already known).  0, or -1 with an
+/* The process-unique number of a callable that the receiver may cache whole: a function with no closure, no defaults that could
+ * differ, and all that it reaches as it is now, or a builtin, a class or the like that crosses by its import path.  *number is 0
+ * when obj is no such callable (the caller then encodes it in full).  Runs no Python code on the fast path (number already known,
+ * nothing in its reach that changes without notice).  0, or -1 with an
  * exception: Ctrl-C, while it waited for somebody to import the function's module. */
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
 /* Holds the lock of the table of namespaces while the process is forked. */
@@ -93,8 +94,10 @@ void atoll_spaces_fork(atoll_fork_moment when);
 void atoll_spaces_forget_all(void);
 /* Gives up what was kept for interpreters, or namespaces, that are gone.  0, or -1 with an exception. */
 int atoll_spaces_sweep(atoll_codec *codec);
-/* A borrowed reference to the function cached here under number, or NULL (no exception): send it in full. */
+/* A borrowed reference to the function cached here under number, or NULL: send it in full, or, with an exception, fail. */
 PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number);
+/* The full form of the function that has just got this number, if it is still at hand: the caller's to clear. */
+bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message *full);
 /* Keeps func (a decoded copy) under number for later. 0, or -1 with an exception. */
 int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func);
 

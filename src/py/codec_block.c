@@ -78,6 +78,12 @@ int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj) {
     if (!PyBuffer_IsContiguous(view, 'A')) {
         return atoll_encoder_refuse(enc, "a buffer that is not contiguous is not shareable");
     }
+    if (enc->outline) {
+        return atoll_put_tag_count(enc, T_BUFFER, (uint64_t)view->len) < 0 ||
+                       atoll_put_u64_checked(enc, atoll_hash(view->buf, (size_t)view->len)) < 0
+                   ? -1
+                   : atoll_memo_add(enc, obj);
+    }
     atoll_block *block = atoll_block_new((size_t)view->len);
     if (block == NULL) {
         PyErr_NoMemory();

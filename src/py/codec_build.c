@@ -475,22 +475,11 @@ static PyObject *decode_code(atoll_decoder *dec) {
     return remembered(dec, code);
 }
 
-static PyObject *decode_hooked(atoll_decoder *dec) {
-    uint8_t id = atoll_get_u8(&dec->rd);
-    atoll_codec *codec = dec->codec;
-    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
-        if (codec->hooks[i].id == id) {
-            return remembered(dec, codec->hooks[i].decode(dec));
-        }
-    }
-    return atoll_malformed("an unknown kind of handle");
-}
-
 PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
     tag &= (uint8_t)~ATOLL_MEMO;
     switch (tag) {
     case T_HOOK:
-        return decode_hooked(dec);
+        return remembered(dec, atoll_decode_hooked(dec));
     case T_BUFFER:
         return remembered(dec, atoll_decode_buffer(dec));
     case T_CODE:

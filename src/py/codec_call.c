@@ -61,6 +61,8 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->witnesses = NULL;
     enc->code = NULL;
     enc->whole = false;
+    enc->outline = false;
+    enc->reach = NULL;
     enc->keep = NULL;
     enc->nkeep = 0;
     enc->memo = codec->memo;
@@ -122,6 +124,28 @@ int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, co
         return -1;
     }
     enc.whole = true;
+    return end(&enc, atoll_encode_shared(&enc, obj), &start);
+}
+
+int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, "callable", &start) < 0) {
+        return -1;
+    }
+    enc.whole = true;
+    enc.reach = reach;
+    return end(&enc, atoll_encode_shared(&enc, obj), &start);
+}
+
+int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, "", &start) < 0) {
+        return -1;
+    }
+    enc.whole = true;
+    enc.outline = true;
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
 

@@ -158,7 +158,14 @@ static int encode_complex(atoll_encoder *enc, PyObject *obj) {
     return 0;
 }
 
+enum { OUTLINED = 4096 }; /* bytes from which on an outline has a hash of them */
+
 static int put_data(atoll_encoder *enc, uint8_t tag, const void *data, Py_ssize_t size) {
+    if (enc->outline && size >= OUTLINED) {
+        return atoll_put_tag_count(enc, tag, (uint64_t)size) < 0
+                   ? -1
+                   : atoll_put_u64_checked(enc, atoll_hash(data, (size_t)size));
+    }
     uint8_t *at = atoll_reserve(enc, (size_t)size + 1 + ATOLL_VARINT_MAX);
     if (at == NULL) {
         return -1;
@@ -447,43 +454,11 @@ static int encode_code(atoll_encoder *enc, PyObject *obj) {
     return rc;
 }
 
-static int encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook) {
-    int rc = enter(enc, obj);
-    if (rc != 0) {
-        return rc < 0 ? -1 : 0;
-    }
-    enc->impure = true; /* its handle belongs to this message */
-    uint8_t *at = atoll_reserve(enc, 2);
-    if (at == NULL) {
-        return -1;
-    }
-    at[0] = T_HOOK | ATOLL_MEMO;
-    at[1] = hook->id;
-    atoll_commit(enc, at + 2);
-    if (hook->encode(enc, obj) < 0) {
-        return -1;
-    }
-    if (enc->msg->body.failed) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 0;
-}
-
-static const atoll_codec_hook *hook_of(atoll_codec *codec, PyTypeObject *type) {
-    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
-        if (codec->hook_types[i] == type) {
-            return &codec->hooks[i];
-        }
-    }
-    return NULL;
-}
-
 /* Where builtin data ends: Python code may run. */
 static int encode_outer(atoll_encoder *enc, PyObject *obj) {
     PyTypeObject *type = Py_TYPE(obj);
-    const atoll_codec_hook *hook = hook_of(enc->codec, type);
-    return hook != NULL           ? encode_hooked(enc, obj, hook)
+    const atoll_codec_hook *hook = atoll_hook_of(enc->codec, type);
+    return hook != NULL           ? atoll_encode_hooked(enc, obj, hook)
            : type == &PyCode_Type ? encode_code(enc, obj)
                                   : atoll_encode_object(enc, obj);
 }

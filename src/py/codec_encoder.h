@@ -53,10 +53,12 @@ struct atoll_encoder {
     unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
     unsigned exempt;                   /* what is being written is part of a definition, however mutable */
     bool whole;                        /* large bytes are copied, not lent */
-    PyObject *witnesses; /* list: what the bytes of the class being written depend on, or NULL */
-    bool impure;         /* something that may change without notice was written: do not keep these bytes */
-    PyObject *code;      /* of the innermost function that is being written, borrowed, or NULL */
-    PyObject **keep;     /* strong references: what the frames had when the encoder was pinned */
+    bool outline;              /* for a version: definitions by what they are, large data by its hash */
+    struct atoll_reach *reach; /* what may change without notice is written down here, or NULL */
+    PyObject *witnesses;       /* list: what the bytes of the class being written depend on, or NULL */
+    bool impure;     /* something that may change without notice was written: do not keep these bytes */
+    PyObject *code;  /* of the innermost function that is being written, borrowed, or NULL */
+    PyObject **keep; /* strong references: what the frames had when the encoder was pinned */
     size_t nkeep;
 };
 

@@ -10,16 +10,13 @@
  *   -- the function gets its memo index here --
  *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, type parameters, closure (a tuple
  *          of cells)
- *   count  of globals, then names and values
+ *   globals  (codec_globals.c)
  *
  * The function exists over there before anything that may refer back to it is read: recursion through globals, cells
  * and defaults needs no more than the memo.
  *
- * Functions of a __main__ get, in each receiver, a globals dict that stands for theirs.  What a function names is
- * added to it unless it is there already: a receiver keeps its own state between calls.  Functions, classes and modules
- * are the exception: one that was defined anew takes the place of the old.  Sent home, a function finds itself by its
- * identity; where it does not exist any more, it is made again and has its old globals, and nothing that is bound there is
- * touched.
+ * Functions of a __main__ get, in each receiver, a globals dict that stands for theirs.  Sent home, a function finds itself by its
+ * identity; where it does not exist any more, it is made again and has its old globals.
  */
 #include "py/codec_internal.h"
 
@@ -96,43 +93,6 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
 }
 
 /* ---- sending ---- */
-
-static bool is_own_name(PyObject *name) {
-    static const char *const own[] = {"__name__", "__builtins__", "__file__",
-                                      "__spec__", "__loader__",   "__package__"};
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
-        if (PyUnicode_CompareWithASCIIString(name, own[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The globals that func names; with `definitions`, only those that are definitions. */
-static int encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions) {
-    PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
-    PyObject *found = names != NULL ? PyDict_New() : NULL;
-    PyObject *it = found != NULL ? PyObject_GetIter(names) : NULL;
-    int rc = it != NULL ? 0 : -1;
-    PyObject *name;
-    while (rc == 0 && (name = PyIter_Next(it)) != NULL) {
-        PyObject *value = is_own_name(name) ? NULL : PyDict_GetItemWithError(func->func_globals, name);
-        if (value != NULL && (!definitions || atoll_is_definition(value))) {
-            rc = PyDict_SetItem(found, name, value);
-            enc->impure |= !atoll_is_definition(value);
-        }
-        Py_DECREF(name);
-    }
-    if (rc == 0 && !PyErr_Occurred()) {
-        rc = atoll_encode_dict_body(enc, found, AT_GLOBAL);
-    } else {
-        rc = -1;
-    }
-    Py_XDECREF(it);
-    Py_XDECREF(names);
-    Py_XDECREF(found);
-    return rc;
-}
 
 static int encode_part(atoll_encoder *enc, PyFunctionObject *func, const char *word, PyObject *part) {
     return atoll_encode_part(enc, (PyObject *)func, word, part != NULL ? part : Py_None);
@@ -248,11 +208,18 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
 
 static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
     atoll_codec *codec = enc->codec;
-    enc->impure |= !atoll_watch_globals(codec, func->func_globals);
+    if (!atoll_watch_globals(codec, func->func_globals)) {
+        enc->impure = true;
+        atoll_reach_always(enc);
+    }
+    if (atoll_reach_function(enc, func) < 0) {
+        return -1;
+    }
     uint64_t identity;
     bool reusable;
     uint64_t space = way == CROSS_MAIN ? atoll_space_of(codec, func->func_globals) : 0;
-    if ((space == 0 && way == CROSS_MAIN) || atoll_function_identity(codec, func, &identity, &reusable) < 0) {
+    if ((space == 0 && way == CROSS_MAIN) ||
+        atoll_function_identity(codec, func, way, &identity, &reusable) < 0) {
         return -1;
     }
     PyObject *where;
@@ -277,10 +244,30 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     enc->code = Py_NewRef(func->func_code); /* the function may be given another one meanwhile */
     rc = encode_parts(enc, func, way);
     if (rc == 0) {
-        rc = way != CROSS_MAIN ? atoll_put_count(enc, 0) : encode_globals(enc, func, is_annotate(func));
+        rc = way == CROSS_MAIN ? atoll_encode_globals(enc, func, is_annotate(func))
+                               : atoll_put_no_globals(enc);
     }
     Py_SETREF(enc->code, outer);
     return rc;
+}
+
+/* What tells func from others, and what is in it that may change. */
+static int encode_outline(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
+    uint64_t identity;
+    bool reusable;
+    if (atoll_function_identity(enc->codec, func, way, &identity, &reusable) < 0 ||
+        atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) < 0 || atoll_put_u64_checked(enc, identity) < 0 ||
+        atoll_memo_add(enc, (PyObject *)func) < 0) {
+        return -1;
+    }
+    if (reusable || is_annotate(func)) {
+        return 0;
+    }
+    if (encode_attributes(enc, func) < 0 || encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
+        encode_kwdefaults(enc, func) < 0) {
+        return -1;
+    }
+    return is_foreign(enc->codec, func, way) ? 0 : encode_part(enc, func, "__closure__", func->func_closure);
 }
 
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
@@ -299,39 +286,43 @@ int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
     case CROSS_NOT:
         return atoll_encode_fallback(enc, obj);
     default:
-        return encode_by_value(enc, func, way);
+        return enc->outline ? encode_outline(enc, func, way) : encode_by_value(enc, func, way);
     }
 }
 
 /* ---- receiving ---- */
 
-/* native: they are the ones that the function had, or this interpreter's own. */
-static PyObject *decode_globals_dict(atoll_decoder *dec, atoll_crossing way, uint64_t space, PyObject *where,
-                                     PyObject *origin, bool *native) {
+/* 0, or -1 with an exception. */
+static int find_globals(atoll_decoder *dec, atoll_crossing way, uint64_t space, PyObject *where,
+                        PyObject *origin, atoll_globals *to) {
     atoll_codec *codec = dec->codec;
-    *native = true;
+    *to = (atoll_globals){0};
     if (way == CROSS_STATELESS) {
         PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
-        return main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
+        to->dict = main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
+        return main != NULL ? 0 : -1;
     }
     if (way == CROSS_MAIN) {
-        PyObject *dict = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, native) : NULL;
-        if (dict != NULL && !*native && PyTuple_CheckExact(where) &&
-            atoll_space_settle(codec, space, dict, where) < 0) {
-            Py_CLEAR(dict);
+        if (atoll_spaces_sweep(codec) < 0 || atoll_spaces_follow(codec) < 0 ||
+            atoll_space_globals(codec, space, to) < 0) {
+            return -1;
         }
-        return dict;
+        if (to->seen != NULL && PyTuple_CheckExact(where)) {
+            return atoll_space_settle(codec, space, to->dict, where);
+        }
+        return 0;
     }
     if (!PyUnicode_CheckExact(where) || (origin != Py_None && !PyUnicode_CheckExact(origin))) {
-        return atoll_malformed("a module name that is not a str");
+        atoll_malformed("a module name that is not a str");
+        return -1;
     }
     PyObject *module = atoll_import_module(codec, where, origin);
-    PyObject *dict = module != NULL && PyModule_Check(module) ? Py_NewRef(PyModule_GetDict(module)) : NULL;
-    if (dict == NULL && !PyErr_Occurred()) {
+    to->dict = module != NULL && PyModule_Check(module) ? Py_NewRef(PyModule_GetDict(module)) : NULL;
+    if (to->dict == NULL && !PyErr_Occurred()) {
         PyErr_Format(PyExc_ImportError, "%R is not a module", where);
     }
     Py_XDECREF(module);
-    return dict;
+    return to->dict != NULL ? 0 : -1;
 }
 
 static int set_text(PyObject **field, PyObject *value) {
@@ -387,61 +378,6 @@ static int apply_parts(atoll_decoder *dec, PyFunctionObject *func, PyObject *con
     return -1;
 }
 
-/* Is a the same definition as b, though another object?  1, 0, or -1 with an exception. */
-static int same_definition(atoll_codec *codec, PyObject *a, PyObject *b) {
-    return a == b ? 1
-           : PyFunction_Check(a) && PyFunction_Check(b)
-               ? atoll_function_same(codec, (PyFunctionObject *)a, (PyFunctionObject *)b)
-               : 0;
-}
-
-/* What becomes of the globals that come with a function. */
-typedef enum {
-    BIND_NONE, /* read and dropped: the function is at home and knows them */
-    BIND_NEW,  /* names that are not bound */
-    BIND_ALL,  /* and definitions that were made anew */
-} binding;
-
-/* Binds a name that a received function uses; see the essay. */
-static int bind_global(atoll_codec *codec, PyObject *globals, PyObject *name, PyObject *value, binding how) {
-    PyObject *bound = PyDict_GetItemWithError(globals, name);
-    if (bound == NULL) {
-        return PyErr_Occurred() ? -1 : PyDict_SetItem(globals, name, value);
-    }
-    if (how == BIND_NEW || !atoll_is_definition(bound) || !atoll_is_definition(value)) {
-        return 0;
-    }
-    Py_INCREF(bound);
-    int same = same_definition(codec, bound, value);
-    Py_DECREF(bound);
-    return same < 0 ? -1 : same ? 0 : PyDict_SetItem(globals, name, value);
-}
-
-static int bind_globals(atoll_decoder *dec, PyObject *globals, binding how) {
-    Py_ssize_t n = atoll_get_count(dec, 2);
-    int rc = n < 0 ? -1 : 0;
-    for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
-        PyObject *name = atoll_decode_value(dec);
-        PyObject *value = name != NULL ? atoll_decode_value(dec) : NULL;
-        if (value == NULL) {
-            rc = -1;
-        } else if (!PyUnicode_CheckExact(name)) {
-            atoll_malformed("a global's name is not a str");
-            rc = -1;
-        } else if (how != BIND_NONE) {
-            PyUnicode_InternInPlace(&name);
-            rc = bind_global(dec->codec, globals, name, value, how);
-        }
-        Py_XDECREF(name);
-        Py_XDECREF(value);
-    }
-    return rc;
-}
-
-int atoll_decode_globals(atoll_decoder *dec, PyObject *globals, bool native) {
-    return bind_globals(dec, globals, native ? BIND_NONE : BIND_ALL);
-}
-
 static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) {
     PyObject *part[PART_COUNT] = {NULL};
     int rc = 0;
@@ -455,30 +391,6 @@ static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) 
         Py_XDECREF(part[i]);
     }
     return rc;
-}
-
-/* Names that have no value at home, nor yet in these globals, may have one in the receiver's __main__: prepare_main(), exec()
- * or an initializer has bound them for this function. */
-static int take_from_main(atoll_codec *codec, PyFunctionObject *func) {
-    PyObject *main = codec->interp_id != 0 ? PyImport_AddModule("__main__") : NULL; /* borrowed */
-    if (main == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    PyObject *bound = PyModule_GetDict(main);
-    PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
-    PyObject *it = names != NULL ? PyObject_GetIter(names) : NULL;
-    int rc = it != NULL ? 0 : -1;
-    PyObject *name;
-    while (rc == 0 && (name = PyIter_Next(it)) != NULL) {
-        bool other = is_own_name(name) || PyMapping_HasKey(func->func_builtins, name);
-        PyObject *value = other ? NULL : PyDict_GetItemWithError(bound, name);
-        rc = value != NULL && PyDict_SetDefault(func->func_globals, name, value) == NULL ? -1 : 0;
-        Py_DECREF(name);
-        rc = PyErr_Occurred() ? -1 : rc;
-    }
-    Py_XDECREF(it);
-    Py_XDECREF(names);
-    return PyErr_Occurred() ? -1 : rc;
 }
 
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
@@ -495,10 +407,9 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     PyObject *code = atoll_decode_value(dec);
     PyObject *where = code != NULL ? atoll_decode_value(dec) : NULL;
     PyObject *origin = where != NULL ? atoll_decode_value(dec) : NULL;
-    PyObject *globals = NULL;
+    atoll_globals to = {0};
     PyObject *func = NULL;
     bool known = false;
-    bool native = false;
     if (origin == NULL) {
         goto done;
     }
@@ -516,28 +427,24 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     if (PyErr_Occurred()) {
         goto done;
     }
-    globals = decode_globals_dict(dec, way, space, where, origin, &native);
-    if (globals == NULL) {
+    if (find_globals(dec, way, space, where, origin, &to) < 0) {
         Py_CLEAR(func);
     } else if (known) {
-        Py_SETREF(globals, Py_NewRef(PyFunction_GET_GLOBALS(func)));
+        Py_SETREF(to.dict, Py_NewRef(PyFunction_GET_GLOBALS(func)));
     } else {
-        func = PyFunction_New(code, globals);
+        func = PyFunction_New(code, to.dict);
     }
+    to.bare = !known;
     if (func == NULL || atoll_remember(dec, func) < 0 ||
         decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
-        (!known && atoll_function_adopt(codec, (PyFunctionObject *)func, identity, reusable) < 0) ||
-        bind_globals(dec, globals,
-                     !native ? BIND_ALL
-                     : known ? BIND_NONE
-                             : BIND_NEW) < 0 ||
-        (way == CROSS_MAIN && !native && take_from_main(codec, (PyFunctionObject *)func) < 0)) {
+        (!known && atoll_function_adopt(codec, (PyFunctionObject *)func, way, identity, reusable) < 0) ||
+        atoll_decode_globals(dec, &to, ((PyFunctionObject *)func)->func_builtins) < 0) {
         Py_CLEAR(func);
     }
 done:
     Py_XDECREF(code);
     Py_XDECREF(where);
     Py_XDECREF(origin);
-    Py_XDECREF(globals);
+    atoll_globals_clear(&to);
     return func;
 }

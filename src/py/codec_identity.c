@@ -5,22 +5,22 @@
  *
  *   that it is the very function that was sent before     so it is not made again, and one that comes back is recognised;
  *                                                         only where all of it is immutable (codec_number.c)
- *   that it is the same definition as another             a receiver has a copy under a name, and keeps it, with what has become of
- *                                                         it there; one that was defined anew takes its place
+ *   that it is the same definition as another             the version of a name that is bound to it (codec_version.c) is the same
  *
- * A function whose parts were replaced (its code, its defaults, its name) is defined anew: it gets another number.  An
+ * A function whose parts were replaced (its code, its defaults, its name), or that crosses in another way than before, because a name
+ * that it uses has come to be a global or has ceased to, is defined anew: it gets another number.  An
  * entry notes where the parts were, and owns those that lead to nothing else, so that nothing else comes to have their address.
  */
 #include "py/codec_internal.h"
 
 enum { ID_REF, ID_NUMBER, ID_PLACES, ID_REUSABLE, ID_OWNED };
-enum { PARTS = 8, OWNED = 6 };
+enum { PARTS = 9, OWNED = 6 };
 
-/* Borrowed, or NULL; those that may be owned first. */
-static void get_parts(const PyFunctionObject *func, PyObject *parts[PARTS]) {
+/* Borrowed, or NULL; those that may be owned first.  Last, no object: whose globals it has over there. */
+static void get_parts(const PyFunctionObject *func, atoll_crossing way, PyObject *parts[PARTS]) {
     PyObject *const now[PARTS] = {func->func_code,       func->func_defaults, func->func_qualname,
                                   func->func_name,       func->func_module,   func->func_doc,
-                                  func->func_kwdefaults, func->func_closure};
+                                  func->func_kwdefaults, func->func_closure,  (PyObject *)(uintptr_t)way};
     memcpy(parts, now, sizeof now);
 }
 
@@ -43,9 +43,10 @@ static PyObject *entry_of(atoll_codec *codec, PyFunctionObject *func) {
     return entry;
 }
 
-int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity, bool reusable) {
+int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way, uint64_t identity,
+                         bool reusable) {
     PyObject *parts[PARTS];
-    get_parts(func, parts);
+    get_parts(func, way, parts);
     PyObject *key = PyLong_FromVoidPtr(func);
     PyObject *number = PyLong_FromUnsignedLongLong(identity);
     PyObject *places = PyBytes_FromStringAndSize((const char *)parts, sizeof parts);
@@ -62,9 +63,10 @@ int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t id
     return rc < 0 || !reusable ? rc : atoll_weak_put(codec->function_refs, identity, (PyObject *)func);
 }
 
-int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, uint64_t *identity, bool *reusable) {
+int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way,
+                            uint64_t *identity, bool *reusable) {
     PyObject *parts[PARTS];
-    get_parts(func, parts);
+    get_parts(func, way, parts);
     *reusable = atoll_function_may_be_numbered(func);
     PyObject *entry = entry_of(codec, func);
     if (entry == NULL && PyErr_Occurred()) {
@@ -76,17 +78,5 @@ int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, uint64_t
         return 0;
     }
     *identity = atoll_next_number();
-    return atoll_function_adopt(codec, func, *identity, *reusable);
-}
-
-int atoll_function_same(atoll_codec *codec, PyFunctionObject *a, PyFunctionObject *b) {
-    PyObject *entry = entry_of(codec, a);
-    PyObject *number = entry != NULL ? Py_NewRef(PyTuple_GET_ITEM(entry, ID_NUMBER)) : NULL;
-    entry = number != NULL ? entry_of(codec, b) : NULL;
-    int same = PyErr_Occurred() ? -1 : 0;
-    if (entry != NULL) {
-        same = PyObject_RichCompareBool(number, PyTuple_GET_ITEM(entry, ID_NUMBER), Py_EQ);
-    }
-    Py_XDECREF(number);
-    return same;
+    return atoll_function_adopt(codec, func, way, *identity, *reusable);
 }

@@ -86,6 +86,7 @@ void atoll_globals_changed(PyObject *dict);
 uint64_t atoll_changes_of(PyObject *obj);
 /* Makes changes of these globals, or of this class, count; false where that cannot be. */
 bool atoll_watch_globals(atoll_codec *codec, PyObject *globals);
+bool atoll_watch_functions(atoll_codec *codec);
 bool atoll_watch_class(atoll_codec *codec, PyObject *cls);
 /* A dict that belongs to a class or function by value; NULL and what is no dict need no watching. */
 bool atoll_watch_part(atoll_codec *codec, PyObject *dict);
@@ -112,12 +113,11 @@ PyObject *atoll_annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool 
 
 /* The identity of a function that crosses by value: the same wherever it goes; reusable: who has it need not make it again.  0,
  * or -1 with an exception. */
-int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, uint64_t *identity, bool *reusable);
+int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way,
+                            uint64_t *identity, bool *reusable);
 /* Gives a received function the identity it was sent with.  0, or -1 with an exception. */
-int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, uint64_t identity, bool reusable);
-/* Whether both have, or had when they came, one identity: 1, 0, or -1 with an exception. */
-int atoll_function_same(atoll_codec *codec, PyFunctionObject *a, PyFunctionObject *b);
-
+int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way, uint64_t identity,
+                         bool reusable);
 /* ---- weak maps (codec_weak.c) ---- */
 
 /* From a number to an object.  get: new reference, or NULL, maybe with an exception. */
@@ -164,10 +164,95 @@ void atoll_space_unwant(PyObject *dict);
 PyObject *atoll_space_take_wanted(int64_t interp, atoll_codec **codec);
 /* The number of these globals; 0 with an exception. */
 uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals);
-/* The dict that has this number here; native: it is the original.  New reference. */
-PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native);
+/* Where the globals of received functions are. */
+typedef struct {
+    PyObject *dict; /* owned */
+    PyObject *seen; /* owned: name -> version that was taken from the sender; NULL at home */
+    PyObject *
+        mains; /* owned: name -> what __main__ had under it when it was looked at, a tuple of one or none; NULL at home */
+    bool bare; /* at home: a name that is not bound gets its value back */
+} atoll_globals;
+/* The dict that has this number here.  0, or -1 with an exception. */
+int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to);
+void atoll_globals_clear(atoll_globals *to);
+/* What code here has bound in __main__, or deleted, since it was looked at last, is so for functions that were received, too.  0, or
+ * -1 with an exception. */
+int atoll_spaces_follow(atoll_codec *codec);
+int atoll_globals_follow(atoll_codec *codec, const atoll_globals *to);
 /* The module whose dict stands for them here: new reference, or NULL with an exception. */
 PyObject *atoll_space_module(atoll_codec *codec, uint64_t number);
+
+/* ---- globals (codec_globals.c) ---- */
+
+/* The globals that func names, or only the definitions among them. */
+int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions);
+/* The same for what else has no globals that go along, and for names and values that code reaches in globals. */
+int atoll_put_no_globals(atoll_encoder *enc);
+int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found);
+/* What came with a function or namespace.  0, or -1 with an exception. */
+int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins);
+
+/* ---- versions (codec_version.c) ---- */
+
+uint64_t atoll_hash(const void *data, size_t size);
+/* Tells one value from another: equal for what encodes to the same.  0, or -1 with an exception: it cannot be encoded. */
+int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version);
+/* Appends all of obj, and writes down what it reaches (codec_call.c). */
+typedef struct atoll_reach atoll_reach;
+int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach);
+/* Appends what atoll_version_of hashes. */
+int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj);
+/* Whether nothing in it can change, or tells when it does. */
+bool atoll_is_fixed(PyObject *value);
+
+/* Where values are, among what a function reaches, that may change without notice. */
+atoll_reach *atoll_reach_new(void); /* NULL when out of memory, without an exception */
+void atoll_reach_free(atoll_reach *reach);
+bool atoll_reach_is_empty(const atoll_reach *reach);
+int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name);
+int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name);
+int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func);
+void atoll_reach_always(atoll_encoder *enc);
+/* Notes how all of it is now.  0, or -1 with an exception. */
+int atoll_reach_settle(atoll_codec *codec, atoll_reach *reach);
+/* Whether all of it is as noted: 1, 0, or -1 with an exception. */
+int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach);
+
+/* A name, the version of its value, and the value. */
+typedef struct {
+    PyObject *name;
+    uint64_t version;
+    PyObject *value;
+} atoll_named;
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value);
+/* New references in *out.  0, or -1 with an exception. */
+int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
+
+/* What was taken for a name before: nothing, this version, or another; -1 with an exception. */
+enum { ATOLL_NEVER, ATOLL_SAME, ATOLL_OTHER };
+int atoll_taken(PyObject *seen, PyObject *name, uint64_t version);
+int atoll_take(PyObject *seen, PyObject *name, uint64_t version);
+
+/* ---- classes (codec_class.c) ---- */
+
+/* What was taken of a class that was received: a borrowed dict, name -> version, with the version of all of it under None; None for
+ * a class that is at home; NULL, maybe with an exception, for one that has no number. */
+PyObject *atoll_class_seen(atoll_codec *codec, PyObject *cls);
+int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *seen);
+/* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
+int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
+
+/* ---- handles (codec_handle.c) ---- */
+
+const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObject *type);
+int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook);
+PyObject *atoll_decode_hooked(atoll_decoder *dec);
+
+/* ---- what is watched (codec_watch.c) ---- */
+
+/* Code reaches this name of a watched dict: binding it anew moves the epoch. */
+void atoll_note_reached(PyObject *dict, PyObject *name);
+bool atoll_is_reached(PyObject *dict, PyObject *name);
 
 /* ---- dicts that are not watched for a while (codec_relaxed.c) ---- */
 
@@ -181,6 +266,11 @@ void atoll_relaxed_leave(atoll_codec *codec, PyObject *dict);
 /* The codec is cleared: they are not looked at any more. */
 void atoll_relaxed_forget(atoll_codec *codec);
 
+/* What a code object has of the codec's goes with it. */
+void atoll_records_free(void *records);
+/* Drops the full form that is kept for the next who sends it. */
+void atoll_examined_forget(atoll_codec *codec);
+
 /* Called once when the codec is made and once when it is cleared. */
 int atoll_numbers_start(atoll_codec *codec);
 void atoll_numbers_stop(atoll_codec *codec);
@@ -191,8 +281,6 @@ void atoll_encoder_end_part(atoll_encoder *part);
 void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t len);
 void atoll_decoder_end_part(atoll_decoder *part);
 
-/* Names and values that come with a function or namespace; native: they are at home.  0, or -1 with an exception. */
-int atoll_decode_globals(atoll_decoder *dec, PyObject *globals, bool native);
 int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern);
 /* obj, which refuses to be reduced: 0, or -1 with NotShareableError. */
 int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj);

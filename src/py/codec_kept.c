@@ -143,11 +143,10 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     if (rc > 0) {
         PyObject *bytes = PyTuple_GET_ITEM(entry, E_BYTES);
         size_t size = (size_t)PyBytes_GET_SIZE(bytes);
-        uint8_t *at = atoll_reserve(enc, size + 4);
+        uint8_t *at = atoll_reserve(enc, size);
         if (at != NULL) {
-            atoll_store_u32(at, (uint32_t)size);
-            memcpy(at + 4, PyBytes_AS_STRING(bytes), size);
-            atoll_commit(enc, at + 4 + size);
+            memcpy(at, PyBytes_AS_STRING(bytes), size);
+            atoll_commit(enc, at + size);
         }
         rc = at != NULL ? 1 : -1;
     }

@@ -199,6 +199,11 @@ static int put_module(atoll_encoder *enc, PyObject *module, PyObject *name) {
     return rc;
 }
 
+/* Names and values, as those of a function's globals. */
+static int put_names(atoll_encoder *enc, PyObject *globals, PyObject *found) {
+    return atoll_encode_reached(enc, globals, found) < 0 ? -1 : atoll_put_count(enc, 0);
+}
+
 static int put_namespace(atoll_encoder *enc, PyObject *module) {
     atoll_codec *codec = enc->codec;
     PyObject *globals = PyModule_GetDict(module);
@@ -206,6 +211,12 @@ static int put_namespace(atoll_encoder *enc, PyObject *module) {
         return atoll_encoder_refuse(enc, "an extension module that is not in sys.modules is not shareable");
     }
     uint64_t space = atoll_space_of(codec, globals);
+    if (enc->outline) { /* what is reached of it is looked at by itself */
+        return space == 0 || atoll_put_tag(enc, T_NAMESPACE | ATOLL_MEMO) < 0 ||
+                       atoll_put_u64_checked(enc, space) < 0
+                   ? -1
+                   : atoll_memo_add(enc, module);
+    }
     PyObject *place = space != 0 ? atoll_space_place(codec, space, globals) : NULL;
     PyObject *names = place != NULL ? names_in_reach(enc) : NULL;
     PyObject *helper = place != NULL && !PyErr_Occurred() ? places(codec) : NULL;
@@ -213,11 +224,10 @@ static int put_namespace(atoll_encoder *enc, PyObject *module) {
         helper != NULL ? PyObject_CallMethod(helper, "named", "OO", module, names != NULL ? names : Py_None)
                        : NULL;
     int rc = -1;
-    atoll_mark_mutable(enc);
     if (found != NULL && PyDict_Check(found) && atoll_weak_put(codec->namespaces, space, module) == 0 &&
         atoll_put_tag(enc, T_NAMESPACE | ATOLL_MEMO) == 0 && atoll_put_u64_checked(enc, space) == 0 &&
         atoll_encode_shared(enc, place) == 0 && atoll_memo_add(enc, module) == 0) {
-        rc = atoll_encode_dict_body(enc, found, AT_ATTR);
+        rc = put_names(enc, globals, found);
     }
     Py_XDECREF(found);
     Py_XDECREF(names);
@@ -295,22 +305,22 @@ PyObject *atoll_decode_namespace(atoll_decoder *dec) {
     if (place == NULL) {
         return NULL;
     }
-    bool native = false;
+    atoll_globals to = {0};
     PyObject *module = NULL;
-    PyObject *dict = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, &native) : NULL;
-    if (dict != NULL && native) {
+    int rc = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, &to) : -1;
+    if (rc == 0 && to.seen == NULL) {
         module = atoll_weak_get(codec->namespaces, space);
-    } else if (dict != NULL && PyTuple_CheckExact(place) &&
-               atoll_space_settle(codec, space, dict, place) == 0) {
+    } else if (rc == 0 && PyTuple_CheckExact(place) &&
+               atoll_space_settle(codec, space, to.dict, place) == 0) {
         module = atoll_space_module(codec, space);
     }
     Py_DECREF(place);
     if (module == NULL && !PyErr_Occurred()) {
         PyErr_SetString(PyExc_ImportError, "the module of a namespace that came home is gone");
     }
-    if (module != NULL && (atoll_remember(dec, module) < 0 || atoll_decode_globals(dec, dict, native) < 0)) {
+    if (module != NULL && (atoll_remember(dec, module) < 0 || atoll_decode_globals(dec, &to, Py_None) < 0)) {
         Py_CLEAR(module);
     }
-    Py_XDECREF(dict);
+    atoll_globals_clear(&to);
     return module;
 }

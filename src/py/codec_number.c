@@ -9,14 +9,20 @@
  * records, each for one globals dict, one tuple of defaults, and what the function is called and says of itself.  A record
  * owns what it compares, but for the globals dict: that it is another one at the same address is seen by the epoch.
  *
- * Globals are watched (PyDict_Watch).  When a watched dict gets or loses a name, or a name changes from or to a
- * definition (a function, class or module), or a dict goes away, the process-wide epoch moves on, and records of
- * the old epoch are examined anew.  Other changes of values do not matter: a receiver keeps its own values.  They are many,
- * so that they must cost next to nothing: a filter says of nearly every name that it is bound to no definition in that
- * dict.  The watcher is called in the middle of CPython's own work on the dict: it runs no Python code.
+ * A function's globals, and the classes that it reaches, are to be there as they are here at the time of the call.  So a number is
+ * good for one state of all that its function reaches.  Two things tell that the state is still the same:
+ *
+ *   the epoch    (codec_watch.c) stands still as long as no name that code reaches is bound anew, and no class is changed: enough
+ *                where all that is reached is immutable;
+ *   the reach    what may change without notice (a list, an instance, what is in a closure's cells) is written down when the
+ *                function is examined, and compared by what it encodes to each time (codec_version.c).
+ *
+ * A record that either of them speaks against is examined anew: the function is encoded in full, and when that gives the same bytes as
+ * before, it keeps its number.  The bytes are kept for whoever has to send them next.
  *
  * The receiver's side, `functions`, is a set-associative table with a fixed number of entries: whatever
- * is pushed out is sent in full when it is next needed.
+ * is pushed out is sent in full when it is next needed, and so is whatever was kept before the receiver's copies of globals or
+ * classes were changed by another function, or another version of this one (codec->bound counts such changes).
  */
 #include "py/codec_internal.h"
 
@@ -26,6 +32,8 @@ typedef struct function_record {
     struct function_record *next;
     uint64_t number; /* 0 where it is not known that this function may be cached */
     uint64_t epoch;
+    uint64_t content;   /* a hash of what it was encoded to */
+    atoll_reach *reach; /* owned, or NULL: what may change without notice */
     PyObject *globals;  /* compared only */
     PyObject *defaults; /* owned, or NULL */
     /* Owned, or NULL. */
@@ -44,22 +52,13 @@ typedef struct {
 enum { RECORDS_KEPT = 8 };
 
 static _Atomic(uint64_t) next_number = 1;
-static _Atomic(uint64_t) globals_epoch = 1;
-static _Atomic(uint64_t) classes_epoch = 1; /* and functions, and parts of both */
-static _Atomic(uint64_t) tables_epoch = 1;
 
 uint64_t atoll_next_number(void) { return atomic_fetch_add_explicit(&next_number, 1, memory_order_relaxed); }
-
-uint64_t atoll_globals_epoch(atoll_codec *codec) {
-    if (codec->nrelaxed != 0) {
-        atoll_relaxed_end(codec);
-    }
-    return atomic_load_explicit(&globals_epoch, memory_order_acquire);
-}
 
 static void free_records(function_record *r) {
     while (r != NULL) {
         function_record *next = r->next;
+        atoll_reach_free(r->reach);
         Py_XDECREF(r->defaults);
         Py_XDECREF(r->qualname);
         Py_XDECREF(r->name);
@@ -70,266 +69,12 @@ static void free_records(function_record *r) {
     }
 }
 
-static void free_list(void *ptr) {
+void atoll_records_free(void *ptr) {
     record_list *list = ptr;
     if (list != NULL) {
         free_records(list->first);
         PyMem_RawFree(list);
     }
-}
-
-/* ---- what is watched ---- */
-
-bool atoll_is_definition(PyObject *obj) {
-    PyTypeObject *type = Py_TYPE(obj);
-    if (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyList_Type ||
-        type == &PyDict_Type || type == &PyTuple_Type || obj == Py_None) {
-        return false; /* which subclass of what they are takes longer to find out */
-    }
-    return PyFunction_Check(obj) || PyType_Check(obj) || PyCFunction_Check(obj) || PyModule_Check(obj);
-}
-
-/* The filter: a name that is bound to a definition in a watched dict has two bits set.  Bits are never cleared. */
-enum { FILTER_BITS = 1 << 16 };
-static _Atomic(uint64_t) filter[FILTER_BITS / 64];
-
-/* name is an exact str that is a key: its hash is known. */
-static uint32_t bits_of(PyObject *dict, PyObject *name) {
-    uint64_t hash = (uint64_t)PyObject_Hash(name) ^ (uint64_t)(uintptr_t)dict;
-    return (uint32_t)(hash * UINT64_C(0x9E3779B97F4A7C15) >> 32);
-}
-
-static bool get_bit(uint32_t bit) {
-    return (atomic_load_explicit(&filter[bit / 64], memory_order_relaxed) >> (bit % 64) & 1) != 0;
-}
-
-static void set_bit(uint32_t bit) {
-    atomic_fetch_or_explicit(&filter[bit / 64], UINT64_C(1) << (bit % 64), memory_order_relaxed);
-}
-
-static void note_definition(PyObject *dict, PyObject *name) {
-    uint32_t bits = bits_of(dict, name);
-    set_bit(bits % FILTER_BITS);
-    set_bit(bits / FILTER_BITS);
-}
-
-/* The definitions in `from`, which are, or are about to be, in dict. */
-static void note_definitions(PyObject *dict, PyObject *from) {
-    Py_ssize_t pos = 0;
-    PyObject *key;
-    PyObject *value;
-    while (PyDict_Next(from, &pos, &key, &value)) {
-        if (PyUnicode_CheckExact(key) && atoll_is_definition(value)) {
-            note_definition(dict, key);
-        }
-    }
-}
-
-/* Whether dict[name] is a definition.  No lookup: the dict may have keys that run Python code when they are compared. */
-static bool holds_definition(PyObject *dict, PyObject *name) {
-    uint32_t bits = bits_of(dict, name);
-    if (!get_bit(bits % FILTER_BITS) || !get_bit(bits / FILTER_BITS)) {
-        return false;
-    }
-    Py_ssize_t pos = 0;
-    PyObject *key;
-    PyObject *value;
-    while (PyDict_Next(dict, &pos, &key, &value)) {
-        if (key == name || (PyUnicode_CheckExact(key) && PyUnicode_Compare(key, name) == 0)) {
-            return atoll_is_definition(value);
-        }
-    }
-    return false;
-}
-
-/* How many stores of what is no definition this thread has made to watched dicts, one in so many of which means that its dict is
- * not worth watching. */
-static _Thread_local unsigned plain_stores;
-enum { PATIENCE = 128 };
-
-void atoll_globals_changed(PyObject *dict) {
-    note_definitions(dict, dict);
-    atomic_fetch_add_explicit(&globals_epoch, 1, memory_order_acq_rel);
-}
-
-static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
-    switch (event) {
-    case PyDict_EVENT_MODIFIED:
-    case PyDict_EVENT_ADDED:
-        if (!PyUnicode_CheckExact(key)) {
-            return 0; /* no name that code could use */
-        }
-        if (atoll_is_definition(value)) {
-            note_definition(dict, key);
-        } else if (event == PyDict_EVENT_MODIFIED && !holds_definition(dict, key)) {
-            if (++plain_stores % PATIENCE == 0) {
-                atoll_relaxed_want(dict);
-            }
-            return 0;
-        }
-        break;
-    case PyDict_EVENT_DELETED:
-        if (!PyUnicode_CheckExact(key)) {
-            return 0;
-        }
-        break;
-    case PyDict_EVENT_CLONED:
-        note_definitions(dict, key);
-        break;
-    case PyDict_EVENT_CLEARED:
-        break;
-    case PyDict_EVENT_DEALLOCATED:
-        atoll_space_gone(dict);
-        break;
-    }
-    atomic_fetch_add_explicit(&globals_epoch, 1, memory_order_acq_rel);
-    return 0;
-}
-
-/* What changed, by address: several share a place. */
-enum { PLACES = 1024 };
-static _Atomic(uint64_t) changes[PLACES];
-
-static void note_change(void *obj) {
-    atomic_fetch_add_explicit(&changes[atoll_memo_hash(obj) % PLACES], 1, memory_order_acq_rel);
-    atomic_fetch_add_explicit(&classes_epoch, 1, memory_order_acq_rel);
-}
-
-uint64_t atoll_changes_of(PyObject *obj) {
-    return atomic_load_explicit(&changes[atoll_memo_hash(obj) % PLACES], memory_order_acquire);
-}
-
-static int on_class_change(PyTypeObject *type) {
-    note_change(type);
-    return 0;
-}
-
-uint64_t atoll_definitions_epoch(atoll_codec *codec) {
-    /* Both only grow, so their sum stays the same only while both do. */
-    return atoll_globals_epoch(codec) + atomic_load_explicit(&classes_epoch, memory_order_acquire);
-}
-
-bool atoll_watch_globals(atoll_codec *codec, PyObject *globals) {
-    if (codec->dict_watcher < 0) {
-        return false;
-    }
-    if (atoll_space_known(globals)) {
-        return true;
-    }
-    if (PyDict_Watch(codec->dict_watcher, globals) < 0) {
-        PyErr_Clear();
-        return false;
-    }
-    note_definitions(globals, globals);
-    if (atoll_space_add(codec, globals, 0, true) < 0) {
-        return false;
-    }
-    if (atoll_relaxed_allow(codec, globals) < 0) {
-        PyErr_Clear(); /* then it stays watched */
-    }
-    return true;
-}
-
-static int on_table_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
-    (void)event;
-    (void)dict;
-    (void)key;
-    (void)value;
-    atomic_fetch_add_explicit(&tables_epoch, 1, memory_order_acq_rel);
-    return 0;
-}
-
-uint64_t atoll_tables_epoch(void) { return atomic_load_explicit(&tables_epoch, memory_order_acquire); }
-
-void atoll_watch_table(atoll_codec *codec, PyObject *table) {
-    if (codec->table_watcher < 0) {
-        codec->table_watcher = PyDict_AddWatcher(on_table_change);
-    }
-    if (codec->table_watcher < 0 || PyDict_Watch(codec->table_watcher, table) < 0) {
-        PyErr_Clear();
-        codec->table_watcher = -1;
-    }
-}
-
-/* What a class's methods do is part of it. */
-static int on_function_change(PyFunction_WatchEvent event, PyFunctionObject *func, PyObject *value) {
-    (void)value;
-    if (event == PyFunction_EVENT_MODIFY_CODE || event == PyFunction_EVENT_MODIFY_DEFAULTS ||
-        event == PyFunction_EVENT_MODIFY_KWDEFAULTS) {
-        note_change(func);
-    }
-    return 0;
-}
-
-bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
-    if (codec->function_watcher < 0) {
-        codec->function_watcher = PyFunction_AddWatcher(on_function_change);
-    }
-    /* A class without a version tag changes in silence. */
-    if (codec->function_watcher >= 0 && codec->type_watcher >= 0 &&
-        PyType_Watch(codec->type_watcher, cls) == 0 &&
-        PyUnstable_Type_AssignVersionTag((PyTypeObject *)cls)) {
-        return true;
-    }
-    PyErr_Clear();
-    return false;
-}
-
-static int on_part_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
-    (void)event;
-    (void)key;
-    (void)value;
-    note_change(dict);
-    return 0;
-}
-
-bool atoll_watch_part(atoll_codec *codec, PyObject *dict) {
-    if (dict == NULL || !PyDict_CheckExact(dict)) {
-        return true;
-    }
-    if (codec->part_watcher < 0) {
-        codec->part_watcher = PyDict_AddWatcher(on_part_change);
-    }
-    if (codec->part_watcher >= 0 && PyDict_Watch(codec->part_watcher, dict) == 0) {
-        return true;
-    }
-    PyErr_Clear();
-    return false;
-}
-
-int atoll_numbers_start(atoll_codec *codec) {
-    codec->code_extra = PyUnstable_Eval_RequestCodeExtraIndex(free_list);
-    codec->dict_watcher = PyDict_AddWatcher(on_change);
-    codec->type_watcher = PyType_AddWatcher(on_class_change);
-    if (codec->dict_watcher < 0 || codec->type_watcher < 0) {
-        PyErr_Clear(); /* all eight are taken: nothing gets a number, everything is sent in full */
-    }
-    return 0;
-}
-
-void atoll_numbers_stop(atoll_codec *codec) {
-    if (codec->dict_watcher >= 0 && PyDict_ClearWatcher(codec->dict_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->dict_watcher = -1;
-    if (codec->type_watcher >= 0 && PyType_ClearWatcher(codec->type_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->type_watcher = -1;
-    if (codec->table_watcher >= 0 && PyDict_ClearWatcher(codec->table_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->table_watcher = -1;
-    if (codec->part_watcher >= 0 && PyDict_ClearWatcher(codec->part_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->part_watcher = -1;
-    if (codec->function_watcher >= 0 && PyFunction_ClearWatcher(codec->function_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->function_watcher = -1;
-    atoll_spaces_forget(codec);
-    atoll_relaxed_forget(codec);
 }
 
 /* ---- numbers ---- */
@@ -386,7 +131,7 @@ static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
         list = PyMem_RawCalloc(1, sizeof *list);
         if (list == NULL || PyUnstable_Code_SetExtra(func->func_code, codec->code_extra, list) < 0) {
             PyErr_Clear();
-            free_list(list);
+            atoll_records_free(list);
             return NULL;
         }
     }
@@ -413,43 +158,147 @@ static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
     return list->first;
 }
 
+void atoll_examined_forget(atoll_codec *codec) {
+    codec->examined.number = 0;
+    atoll_message_clear(&codec->examined.full);
+}
+
+bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message *full) {
+    if (number == 0 || codec->examined.number != number) {
+        return false;
+    }
+    *full = codec->examined.full;
+    codec->examined.full = (atoll_message){0};
+    codec->examined.number = 0;
+    return true;
+}
+
+/* What a function was seen to be. */
+typedef struct {
+    atoll_crossing crossing;
+    uint64_t epoch;
+    uint64_t content;
+    atoll_reach *reach; /* owned, or NULL */
+    atoll_message full;
+} examination;
+
+static void drop(examination *seen) {
+    atoll_reach_free(seen->reach);
+    atoll_message_clear(&seen->full);
+}
+
+/* Encodes func in full.  1, 0 when it cannot be (whoever sends it says why), -1 with an exception that must reach the user. */
+static int examine(atoll_codec *codec, PyFunctionObject *func, examination *seen) {
+    seen->reach = atoll_reach_new();
+    if (seen->reach == NULL || !atoll_watch_functions(codec)) {
+        return 0;
+    }
+    if (atoll_encode_examined(codec, &seen->full, (PyObject *)func, seen->reach) < 0 ||
+        atoll_reach_settle(codec, seen->reach) < 0) {
+        if (atoll_error_is_urgent()) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    seen->content = atoll_hash(seen->full.body.data, seen->full.body.len);
+    if (atoll_reach_is_empty(seen->reach)) {
+        atoll_reach_free(seen->reach);
+        seen->reach = NULL;
+    }
+    return 1;
+}
+
+/* Looking func over may run code, which may do anything: only afterwards are records looked at.  As examine(). */
+static int look_over(atoll_codec *codec, PyFunctionObject *func, examination *seen) {
+    PyObject *code = Py_NewRef(func->func_code);
+    seen->crossing = atoll_function_crossing(codec, func);
+    int rc = seen->crossing == CROSS_ERROR ? -1 : 1;
+    if (seen->crossing == CROSS_MAIN) {
+        rc = examine(codec, func, seen);
+    }
+    bool same = code == func->func_code && atoll_function_may_be_numbered(func);
+    Py_DECREF(code);
+    return rc > 0 && !same ? 0 : rc;
+}
+
+/* Writes down in its record what was seen; the number. */
+static uint64_t note(atoll_codec *codec, PyFunctionObject *func, examination *seen) {
+    function_record *r = find_record(records_of(codec, func), func);
+    if (r == NULL && (r = add_record(codec, func)) == NULL) {
+        return 0;
+    }
+    if (seen->crossing == CROSS_NOT) {
+        r->number = 0;
+    } else if (r->number == 0 || seen->crossing != r->crossing || seen->content != r->content) {
+        r->number = atoll_next_number();
+    }
+    r->crossing = seen->crossing;
+    r->epoch = seen->epoch;
+    r->content = seen->content;
+    atoll_reach *old = r->reach;
+    r->reach = seen->reach;
+    seen->reach = old;
+    return r->number;
+}
+
+/* Whether what the record says is still so: 1, 0, or -1 with an exception. */
+static int is_current(atoll_codec *codec, function_record *r, PyFunctionObject *func) {
+    if (r->reach == NULL) {
+        return 1;
+    }
+    atoll_reach *reach = r->reach;
+    r->reach = NULL; /* comparing may run code, which may drop the record */
+    uint64_t number = r->number;
+    int rc = atoll_reach_is_same(codec, reach);
+    if (rc < 0 && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        rc = 0;
+    }
+    r = find_record(records_of(codec, func), func);
+    if (r == NULL || r->number != number || r->reach != NULL) {
+        atoll_reach_free(reach);
+        return rc < 0 ? -1 : 0;
+    }
+    r->reach = reach;
+    return rc;
+}
+
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     *number = 0;
     if (!PyFunction_Check(obj)) {
         return atoll_builtin_number(codec, obj, number);
     }
     PyFunctionObject *func = (PyFunctionObject *)obj;
-    uint64_t epoch = atoll_globals_epoch(codec);
+    uint64_t epoch = atoll_definitions_epoch(codec);
     function_record *r = find_record(records_of(codec, func), func);
     if (r != NULL && r->epoch == epoch) {
         *number = r->number;
-        return 0;
+        int rc = is_current(codec, r, func);
+        if (rc != 0) {
+            *number = rc > 0 ? *number : 0;
+            return rc < 0 ? -1 : 0;
+        }
+        *number = 0;
     }
     if (codec->code_extra < 0 || !atoll_function_may_be_numbered(func) ||
         !atoll_watch_globals(codec, func->func_globals)) {
         return 0;
     }
-    /* Looking up its path may run code, which may do anything: only afterwards is the record looked at. */
-    PyObject *code = Py_NewRef(func->func_code);
-    atoll_crossing now = atoll_function_crossing(codec, func);
-    bool same = code == func->func_code && atoll_function_may_be_numbered(func);
-    Py_DECREF(code);
-    if (now == CROSS_ERROR || !same) {
-        return now == CROSS_ERROR ? -1 : 0;
+    examination seen = {.epoch = epoch};
+    int rc = look_over(codec, func, &seen);
+    if (rc > 0) {
+        *number = note(codec, func, &seen);
+        atoll_examined_forget(codec);
+        /* Kept for a moment, it must not keep anything. */
+        if (*number != 0 && seen.full.body.len != 0 && seen.full.nhandles == 0) {
+            codec->examined.number = *number;
+            codec->examined.full = seen.full;
+            seen.full = (atoll_message){0};
+        }
     }
-    r = find_record(records_of(codec, func), func);
-    if (r == NULL && (r = add_record(codec, func)) == NULL) {
-        return 0;
-    }
-    if (now == CROSS_NOT) {
-        r->number = 0;
-    } else if (r->number == 0 || now != r->crossing || now == CROSS_MAIN) {
-        r->number = atoll_next_number();
-    }
-    r->crossing = now;
-    r->epoch = epoch;
-    *number = r->number;
-    return 0;
+    drop(&seen);
+    return rc < 0 ? -1 : 0;
 }
 
 /* ---- the receiver's functions ---- */
@@ -467,7 +316,10 @@ PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number) {
     atoll_function_entry *set = set_of(codec, number);
     for (int i = 0; i < WAYS; i++) {
         if (set[i].number == number) {
-            return set[i].func;
+            if (atoll_spaces_follow(codec) < 0) {
+                return NULL;
+            }
+            return set[i].number == number && set[i].bound == codec->bound ? set[i].func : NULL;
         }
     }
     return NULL;
@@ -482,10 +334,14 @@ int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func) {
         }
     }
     atoll_function_entry *set = set_of(codec, number);
-    PyObject *oldest = set[WAYS - 1].func;
-    memmove(&set[1], &set[0], (WAYS - 1) * sizeof *set);
-    set[0] = (atoll_function_entry){number, Py_NewRef(func)};
-    Py_XDECREF(oldest);
+    int at = 0; /* its own entry, or the oldest */
+    while (at < WAYS - 1 && set[at].number != number) {
+        at++;
+    }
+    PyObject *old = set[at].func;
+    memmove(&set[1], &set[0], (size_t)at * sizeof *set);
+    set[0] = (atoll_function_entry){number, codec->bound, Py_NewRef(func)};
+    Py_XDECREF(old);
     return 0;
 }
 

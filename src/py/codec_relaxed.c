@@ -1,7 +1,7 @@
 /* Dicts that are not watched for the time being, because they are stored to without end.
  *
  * A watcher costs each store to a watched dict some 20 ns, half as much again as `global n; n += 1` itself.  So when one of many plain
- * stores comes to a dict (codec_number.c counts), its watching is put off: what its names are bound to is noted, definitions by
+ * stores comes to a dict (codec_watch.c counts), its watching is put off: what its names are bound to is noted, definitions by
  * weak references, and it is no longer watched.  Whoever asks for the epoch of globals, on which all that was kept depends, has
  * these dicts watched again first, and compared with the note: what is different has changed.  So a program that stores much and
  * sends little pays nothing, one that does both pays for some stores, and neither is ever wrong.
@@ -15,7 +15,23 @@
  */
 #include "py/codec_internal.h"
 
-/* name -> weak reference to the definition that it is bound to, or None. */
+enum { LARGE = 4096 }; /* characters or bytes that a note does not keep */
+
+/* What a name is bound to, for a note: a weak reference to a definition; in a tuple, a plain value that code reaches; None for what
+ * nobody cares about, Ellipsis for what cannot be told.  New reference. */
+static PyObject *noted(PyObject *dict, PyObject *name, PyObject *value) {
+    if (atoll_is_definition(value)) {
+        return PyWeakref_NewRef(value, NULL);
+    }
+    if (!atoll_is_reached(dict, name)) {
+        return Py_NewRef(Py_None);
+    }
+    bool large = (PyUnicode_Check(value) && PyUnicode_GET_LENGTH(value) > LARGE) ||
+                 (PyBytes_Check(value) && PyBytes_GET_SIZE(value) > LARGE);
+    return atoll_is_plain_value(value) && !large ? PyTuple_Pack(1, value) : Py_NewRef(Py_Ellipsis);
+}
+
+/* name -> what it is bound to. */
 static PyObject *take_note(PyObject *dict) {
     PyObject *note = PyDict_New();
     Py_ssize_t pos = 0;
@@ -25,13 +41,30 @@ static PyObject *take_note(PyObject *dict) {
         if (!PyUnicode_CheckExact(key)) {
             continue; /* no name that code could use */
         }
-        PyObject *ref = atoll_is_definition(value) ? PyWeakref_NewRef(value, NULL) : Py_NewRef(Py_None);
-        if (ref == NULL || PyDict_SetItem(note, key, ref) < 0) {
+        PyObject *bound = noted(dict, key, value);
+        if (bound == NULL || PyDict_SetItem(note, key, bound) < 0) {
             Py_CLEAR(note);
         }
-        Py_XDECREF(ref);
+        Py_XDECREF(bound);
     }
     return note;
+}
+
+/* Whether value is what was noted.  No exception. */
+static bool is_noted(PyObject *bound, PyObject *value) {
+    PyObject *was = NULL;
+    if (bound == Py_None) {
+        return !atoll_is_definition(value);
+    }
+    if (PyTuple_Check(bound)) {
+        return PyTuple_GET_ITEM(bound, 0) == value;
+    }
+    if (bound == Py_Ellipsis || atoll_weakref_target(bound, &was) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_XDECREF(was); /* alive, if it is what the dict has */
+    return was == value;
 }
 
 /* Whether the dict's names are bound as the note says.  No exception. */
@@ -45,14 +78,9 @@ static bool agrees(PyObject *dict, PyObject *note) {
             continue;
         }
         n++;
-        PyObject *ref = PyDict_GetItemWithError(note, key);
-        PyObject *was = NULL;
-        if (ref == NULL || (ref != Py_None && atoll_weakref_target(ref, &was) < 0)) {
+        PyObject *bound = PyDict_GetItemWithError(note, key);
+        if (bound == NULL || !is_noted(bound, value)) {
             PyErr_Clear();
-            return false;
-        }
-        Py_XDECREF(was); /* alive, if it is what the dict has */
-        if (ref == Py_None ? atoll_is_definition(value) : was != value) {
             return false;
         }
     }

@@ -10,8 +10,8 @@
  * when it goes away, which its watcher tells, or with its interpreter's codec.  So a dict that is found by an interpreter that
  * has its GIL is alive.
  *
- * A dict that stands for another is kept (codec->hidden) as long as that one exists: functions that come one by one,
- * and die in between, find their state.  What stood for dicts that are gone is given up when functions cross the next
+ * A dict that stands for another is kept (codec->hidden, with what was taken into it from the sender: codec_globals.c) as long as
+ * that one exists: functions that come one by one, and die in between, find their state.  What stood for dicts that are gone is given up when functions cross the next
  * time, or an interpreter is closed; with it, the receiver's cached functions that have it.
  *
  * Locks: `lock`, for a few instructions; leaf.
@@ -202,15 +202,21 @@ uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals) {
     return number;
 }
 
-static PyObject *make_hidden(atoll_codec *codec, uint64_t number) {
+/* In codec->hidden: space -> module, what was taken into it, what __main__ had then. */
+enum { HIDDEN_MODULE, HIDDEN_SEEN, HIDDEN_MAINS };
+
+static int make_hidden(atoll_codec *codec, uint64_t number, atoll_globals *to) {
     PyObject *key = PyLong_FromUnsignedLongLong(number);
     PyObject *module = key != NULL ? PyModule_NewObject(codec->names[N_FAKE_MAIN]) : NULL;
     PyObject *dict = module != NULL ? Py_NewRef(PyModule_GetDict(module)) : NULL;
+    PyObject *seen = dict != NULL ? PyDict_New() : NULL;
+    PyObject *mains = seen != NULL ? PyDict_New() : NULL;
+    PyObject *both = mains != NULL ? PyTuple_Pack(3, module, seen, mains) : NULL;
     int rc = -1;
     /* Its documentation is a global like others. */
-    if (dict != NULL && PyDict_DelItem(dict, codec->names[N_DOC]) == 0 &&
+    if (both != NULL && PyDict_DelItem(dict, codec->names[N_DOC]) == 0 &&
         PyDict_SetItem(dict, codec->names[N_BUILTINS], PyEval_GetBuiltins()) == 0) {
-        rc = PyDict_SetItem(codec->hidden, key, module);
+        rc = PyDict_SetItem(codec->hidden, key, both);
     }
     if (rc == 0 && atoll_watch_globals(codec, dict) && atoll_space_add(codec, dict, number, false) < 0) {
         PyErr_NoMemory();
@@ -218,35 +224,79 @@ static PyObject *make_hidden(atoll_codec *codec, uint64_t number) {
     }
     Py_XDECREF(key);
     Py_XDECREF(module);
+    Py_XDECREF(both);
     if (rc < 0) {
         Py_CLEAR(dict);
+        Py_CLEAR(seen);
+        Py_CLEAR(mains);
     }
-    return dict;
+    *to = (atoll_globals){.dict = dict, .seen = seen, .mains = mains};
+    return rc;
+}
+
+/* Borrowed, or NULL, maybe with an exception. */
+static PyObject *hidden_of(atoll_codec *codec, uint64_t number) {
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *both = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
+    Py_XDECREF(key);
+    return both;
 }
 
 PyObject *atoll_space_module(atoll_codec *codec, uint64_t number) {
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *module = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
-    Py_XDECREF(key);
-    if (module == NULL && !PyErr_Occurred()) {
-        PyErr_SetString(PyExc_SystemError, "a namespace without a module");
+    PyObject *both = hidden_of(codec, number);
+    if (both == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_SystemError, "a namespace without a module");
+        }
+        return NULL;
     }
-    return Py_XNewRef(module);
+    return Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_MODULE));
 }
 
-PyObject *atoll_space_globals(atoll_codec *codec, uint64_t number, bool *native) {
+int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to) {
+    *to = (atoll_globals){0};
     atoll_mutex_lock(&lock);
     space *s = number != 0 ? find_number_locked(number, codec->interp_id) : NULL;
-    PyObject *dict = s != NULL ? Py_NewRef(s->dict) : NULL;
-    *native = s != NULL && s->native;
-    atoll_mutex_unlock(&lock);
-    if (dict == NULL) { /* it may be there, and not be watched */
-        PyObject *key = PyLong_FromUnsignedLongLong(number);
-        PyObject *module = key != NULL ? PyDict_GetItemWithError(codec->hidden, key) : NULL;
-        dict = module != NULL ? Py_NewRef(PyModule_GetDict(module)) : NULL;
-        Py_XDECREF(key);
+    if (s != NULL && s->native) {
+        to->dict = Py_NewRef(s->dict);
     }
-    return dict != NULL || PyErr_Occurred() ? dict : make_hidden(codec, number);
+    atoll_mutex_unlock(&lock);
+    if (to->dict != NULL) {
+        return 0;
+    }
+    PyObject *both = hidden_of(codec, number);
+    if (both == NULL) {
+        return PyErr_Occurred() ? -1 : make_hidden(codec, number, to);
+    }
+    to->dict = Py_NewRef(PyModule_GetDict(PyTuple_GET_ITEM(both, HIDDEN_MODULE)));
+    to->seen = Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_SEEN));
+    to->mains = Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_MAINS));
+    return 0;
+}
+
+int atoll_spaces_follow(atoll_codec *codec) {
+    uint64_t epoch = atoll_globals_epoch(codec);
+    if (codec->followed == epoch || PyDict_GET_SIZE(codec->hidden) == 0) {
+        return 0;
+    }
+    codec->followed = epoch;
+    PyObject *spaces = PyDict_Values(codec->hidden);
+    int rc = spaces != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(spaces); i++) {
+        PyObject *both = PyList_GET_ITEM(spaces, i);
+        const atoll_globals to = {.dict = PyModule_GetDict(PyTuple_GET_ITEM(both, HIDDEN_MODULE)),
+                                  .seen = PyTuple_GET_ITEM(both, HIDDEN_SEEN),
+                                  .mains = PyTuple_GET_ITEM(both, HIDDEN_MAINS)};
+        rc = atoll_globals_follow(codec, &to);
+    }
+    Py_XDECREF(spaces);
+    return rc;
+}
+
+void atoll_globals_clear(atoll_globals *to) {
+    Py_CLEAR(to->dict);
+    Py_CLEAR(to->seen);
+    Py_CLEAR(to->mains);
 }
 
 static bool is_alive(uint64_t number) {
@@ -278,7 +328,8 @@ int atoll_spaces_sweep(atoll_codec *codec) {
     int rc = gone != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
         PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
-        PyObject *module = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+        PyObject *both = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+        PyObject *module = PyTuple_GET_ITEM(both, HIDDEN_MODULE);
         PyObject *dict = PyModule_GetDict(module);
         if (!is_alive(PyLong_AsUnsignedLongLong(key))) {
             atoll_relaxed_leave(codec, dict);

@@ -125,6 +125,7 @@ void atoll_codec_clear(atoll_codec *codec) {
     }
     atoll_numbers_stop(codec);
     atoll_builtins_clear(codec);
+    atoll_examined_forget(codec);
     PyObject *const weak[] = {codec->origins,       codec->modules,     codec->class_refs,
                               codec->class_numbers, codec->class_bytes, codec->function_refs,
                               codec->function_ids,  codec->namespaces};

@@ -30,6 +30,7 @@ enum { ATOLL_TYPE_CACHE = 128 };
 
 typedef struct atoll_function_entry {
     uint64_t number;
+    uint64_t bound; /* the codec's, when it was kept */
     PyObject *func;
 } atoll_function_entry;
 
@@ -79,8 +80,15 @@ struct atoll_codec {
     PyObject *origins;        /* weak map: module name -> its file, what is sent */
     PyObject *places;         /* module atoll._places */
     PyObject *described;      /* dict: space -> its place (codec_module.c) */
-    PyObject *hidden;         /* dict: space -> the module whose dict stands for it here (codec_space.c) */
-    uint64_t deaths;          /* of spaces, when hidden was last looked through */
+    PyObject
+        *hidden; /* dict: space -> the module that stands for it here, and what was taken (codec_space.c) */
+    uint64_t deaths; /* of spaces, when hidden was last looked through */
+    uint64_t followed; /* the epoch of globals when they last followed __main__ */
+    uint64_t bound;    /* changes when what was received is made what it has become at home */
+    struct {
+        uint64_t number; /* 0: nothing */
+        atoll_message full;
+    } examined; /* the full form of the function that was numbered last */
     struct {
         PyObject *dict; /* not owned */
         PyObject *note;

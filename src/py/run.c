@@ -183,7 +183,7 @@ typedef struct {
 /* The borrowed function of this number, from the cache or from target->full. */
 static PyObject *numbered_function(atoll_state *state, const call_target *target) {
     PyObject *func = atoll_function_cached(state->codec, target->number);
-    if (func != NULL || target->full == NULL) {
+    if (func != NULL || target->full == NULL || PyErr_Occurred()) {
         return func;
     }
     func = atoll_decode(state->codec, target->full);
@@ -252,7 +252,8 @@ static PyObject *call_with_session(atoll_state *from, atoll_session *s, PyObject
     if (out == OUT_UNKNOWN) {
         atoll_message full = {0};
         target->full = &full;
-        int rc = atoll_encode(from->codec, &full, callable, "callable");
+        bool at_hand = atoll_function_take_full(from->codec, target->number, &full);
+        int rc = at_hand ? 0 : atoll_encode(from->codec, &full, callable, "callable");
         if (rc == 0 && (rc = atoll_session_enter(s, from)) == 0) {
             out = call_there(s, target);
             atoll_session_leave(s);

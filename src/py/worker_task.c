@@ -83,8 +83,8 @@ static atoll_outcome capture_refusal(atoll_state *state, PyObject *so_far, atoll
 
 static PyObject *callable_of(atoll_state *state, const atoll_function *function) {
     PyObject *func = atoll_function_cached(state->codec, function->number);
-    if (func != NULL) {
-        return Py_NewRef(func);
+    if (func != NULL || PyErr_Occurred()) {
+        return Py_XNewRef(func);
     }
     func = atoll_decode(state->codec, &function->full);
     if (func != NULL && atoll_function_keep(state->codec, function->number, func) < 0) {

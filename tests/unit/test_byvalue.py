@@ -48,7 +48,13 @@ SCRIPTS = {
                 assert interp.call(read) == 10
         with atoll.create() as interp:
             interp.exec("K, len = 7, None")
-            assert interp.call(lambda: (K, len("ab"))) == (1, 2)  # what has a value here keeps it
+            assert interp.call(lambda: (K, len("ab"))) == (7, 2)  # its own stays; builtins are builtins
+            K = 2
+            assert interp.call(lambda: K) == 2  # until it changes here
+            interp.prepare_main(K=9)
+            assert interp.call(lambda: K) == 9
+            K = 1
+            assert interp.call(lambda: K) == 1
         assert "total" not in globals()
     """,
     "recursion": """
@@ -313,7 +319,9 @@ SCRIPTS = {
         assert fresh() == (2, 2, 2, [])
         A.shared.append(1)
         assert fresh() == (2, 2, 2, [1])
-        assert call(look, A()) == (1, 1, 1, [])
+        assert call(look, A()) == (2, 2, 2, [1])
+        del A.attr
+        assert call(lambda a: hasattr(a, "attr"), A()) is False
     """,
     "classes that name each other": """
         class A:

@@ -1,0 +1,290 @@
+/* Versions: telling whether a value is still what it was when it was sent.
+ *
+ * A global, or an attribute of a class, goes with its version, a hash of what it encodes to; the receiver notes which version it has
+ * taken, and takes a value only when that is another.  So what the receiver's own code has bound since then
+ * stays until the sender's value changes again.
+ *
+ * What is hashed is an outline: definitions stand in it by what they are (a function by its identity and what is in its closure, a
+ * class by its number), whatever is shared by its place in the process, large data by a hash of it.  Nothing of an outline is ever
+ * decoded.  Two values of one version are equal but for a collision of 64 bits.
+ *
+ * A reach is a list of the places, among all that a function reaches, whose values may change without anybody being told: a global
+ * that holds a list, an attribute of a class that holds one, a function with a closure.  (What is bound anew is seen
+ * otherwise: codec_watch.c.)  It is made while the function is encoded, and compared before each call of it: that costs
+ * what encoding these values costs, and for large buffers what reading them does.  A reach does not keep alive what it
+ * leads to: a dict of globals that goes away moves the epoch, functions and classes are referred to weakly.
+ */
+#include "py/codec_internal.h"
+
+/* ---- hashing ---- */
+
+static uint64_t rotated(uint64_t v, int by) { return v << by | v >> (64 - by); }
+
+static uint64_t folded(uint64_t a, uint64_t b) {
+    unsigned __int128 product = (unsigned __int128)(a ^ UINT64_C(0x9FB21C651E98DF25)) * (b | 1);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t load(const uint8_t *at, size_t n) {
+    uint64_t word = 0;
+    memcpy(&word, at, n);
+    return word;
+}
+
+uint64_t atoll_hash(const void *data, size_t size) {
+    static const uint64_t odd[4] = {UINT64_C(0x9E3779B97F4A7C15), UINT64_C(0xC2B2AE3D27D4EB4F),
+                                    UINT64_C(0x165667B19E3779F9), UINT64_C(0xD6E8FEB86659FD93)};
+    const uint8_t *at = data;
+    size_t left = size;
+    uint64_t lane[4] = {odd[3], odd[2], odd[1], odd[0]};
+    for (; left >= 32; left -= 32, at += 32) { /* four chains, that do not wait for each other */
+        for (int i = 0; i < 4; i++) {
+            lane[i] = rotated((lane[i] ^ load(at + 8 * i, 8)) * odd[i], 29);
+        }
+    }
+    for (int i = 0; left != 0; i++) {
+        size_t n = left < 8 ? left : 8;
+        lane[i] = rotated((lane[i] ^ load(at, n)) * odd[i], 29);
+        at += n;
+        left -= n;
+    }
+    uint64_t hash = folded(folded(lane[0], lane[1]), folded(lane[2], lane[3]));
+    return folded(hash ^ size, odd[0]);
+}
+
+static uint64_t mixed(uint64_t hash, uint64_t word) {
+    return folded(rotated(hash, 17) ^ word, 0xC2B2AE3D27D4EB4F);
+}
+
+/* ---- versions ---- */
+
+static int version_by_outline(atoll_codec *codec, PyObject *value, uint64_t *version) {
+    atoll_message outline = {0};
+    int rc = atoll_encode_outline(codec, &outline, value);
+    *version = rc == 0 ? atoll_hash(outline.body.data, outline.body.len) : 0;
+    atoll_message_clear(&outline);
+    return rc;
+}
+
+int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version) {
+    PyTypeObject *type = Py_TYPE(value);
+    if (type == &PyLong_Type && PyUnstable_Long_IsCompact((PyLongObject *)value)) {
+        *version = mixed(T_INT64, (uint64_t)PyUnstable_Long_CompactValue((PyLongObject *)value));
+    } else if (type == &PyUnicode_Type) {
+        size_t size = (size_t)PyUnicode_GET_LENGTH(value) * PyUnicode_KIND(value);
+        *version = mixed(T_STR_1 + PyUnicode_KIND(value), atoll_hash(PyUnicode_DATA(value), size));
+    } else if (type == &PyBytes_Type) {
+        *version = mixed(T_BYTES, atoll_hash(PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)));
+    } else if (value == Py_None || type == &PyBool_Type) {
+        *version = mixed(T_NONE, value == Py_None ? 0 : value == Py_True ? 1 : 2);
+    } else {
+        return version_by_outline(codec, value, version);
+    }
+    return 0;
+}
+
+/* ---- what cannot change without notice ---- */
+
+/* An instance of a type that C code made once for all, which compares and hashes by value: a pattern, a date, a Decimal. */
+static bool is_value_of_c(PyObject *value) {
+    PyTypeObject *type = Py_TYPE(value);
+    bool fixed_type =
+        (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 || (type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0;
+    if (!fixed_type || type->tp_dictoffset != 0 || type->tp_hash == NULL ||
+        type->tp_hash == PyBaseObject_Type.tp_hash || type->tp_hash == PyObject_HashNotImplemented) {
+        return false;
+    }
+    /* These hash, and have something in them that may change. */
+    return type != &PyMethod_Type && type != &PyMemoryView_Type && type != &PyDictProxy_Type &&
+           type != &PySlice_Type && type != &PyContextVar_Type && type != &PyTuple_Type &&
+           type != &PyFrozenSet_Type && !PyWeakref_Check(value) &&
+           strcmp(type->tp_name, "method-wrapper") != 0;
+}
+
+static bool is_fixed_to(PyObject *value, int depth) {
+    if (atoll_is_plain_value(value) || PyFunction_Check(value) || PyType_Check(value) ||
+        PyModule_Check(value)) {
+        return true; /* functions and classes tell on their own what may change in them */
+    }
+    if (PyCFunction_Check(value)) {
+        PyObject *self = PyCFunction_GET_SELF(value);
+        return self == NULL || PyModule_Check(self) || PyType_Check(self);
+    }
+    if (PyTuple_CheckExact(value) && depth > 0 && PyTuple_GET_SIZE(value) <= 16) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); i++) {
+            if (!is_fixed_to(PyTuple_GET_ITEM(value, i), depth - 1)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    return is_value_of_c(value);
+}
+
+bool atoll_is_fixed(PyObject *value) { return is_fixed_to(value, 3); }
+
+/* ---- reaches ---- */
+
+typedef struct {
+    PyObject *dict; /* borrowed: globals, in which it is, or NULL */
+    PyObject *ref;  /* else a weak reference to a function, or to the class whose attribute it is */
+    PyObject *name; /* NULL for a function */
+} place;
+
+struct atoll_reach {
+    place *places;
+    size_t n;
+    size_t cap;
+    uint64_t stamp;
+    bool always; /* something in it changes in silence: nothing can be told from the places */
+};
+
+atoll_reach *atoll_reach_new(void) { return PyMem_RawCalloc(1, sizeof(atoll_reach)); }
+
+void atoll_reach_free(atoll_reach *reach) {
+    for (size_t i = 0; reach != NULL && i < reach->n; i++) {
+        Py_XDECREF(reach->places[i].ref);
+        Py_XDECREF(reach->places[i].name);
+    }
+    if (reach != NULL) {
+        PyMem_RawFree(reach->places);
+    }
+    PyMem_RawFree(reach);
+}
+
+bool atoll_reach_is_empty(const atoll_reach *reach) { return reach->n == 0 && !reach->always; }
+
+static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject *name) {
+    if (reach->n == reach->cap) {
+        size_t cap = reach->cap != 0 ? reach->cap * 2 : 8;
+        place *places = PyMem_RawRealloc(reach->places, cap * sizeof *places);
+        if (places == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        reach->places = places;
+        reach->cap = cap;
+    }
+    PyObject *ref = of != NULL ? PyWeakref_NewRef(of, NULL) : NULL;
+    if (of != NULL && ref == NULL) {
+        return -1;
+    }
+    reach->places[reach->n++] = (place){dict, ref, Py_XNewRef(name)};
+    return 0;
+}
+
+int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name) {
+    return enc->reach != NULL ? add_place(enc->reach, globals, NULL, name) : 0;
+}
+
+int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name) {
+    return enc->reach != NULL ? add_place(enc->reach, NULL, cls, name) : 0;
+}
+
+int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func) {
+    bool silent = enc->reach != NULL && !atoll_function_may_be_numbered(func);
+    return silent ? add_place(enc->reach, NULL, (PyObject *)func, NULL) : 0;
+}
+
+void atoll_reach_always(atoll_encoder *enc) {
+    if (enc->reach != NULL) {
+        enc->reach->always = true;
+    }
+}
+
+/* What is at a place: 1 with a new reference, 0 when there is nothing, -1 with an exception. */
+static int look_at(const place *at, PyObject **value) {
+    *value = NULL;
+    if (at->dict != NULL) {
+        *value = Py_XNewRef(PyDict_GetItemWithError(at->dict, at->name));
+        return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *of;
+    int rc = atoll_weakref_target(at->ref, &of);
+    if (rc <= 0 || at->name == NULL) {
+        *value = rc > 0 ? of : NULL;
+        return rc;
+    }
+    PyObject *dict = PyType_GetDict((PyTypeObject *)of);
+    *value = dict != NULL ? Py_XNewRef(PyDict_GetItemWithError(dict, at->name)) : NULL;
+    Py_XDECREF(dict);
+    Py_DECREF(of);
+    return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+
+static int stamp_of(atoll_codec *codec, const atoll_reach *reach, uint64_t *stamp) {
+    *stamp = reach->n;
+    for (size_t i = 0; i < reach->n; i++) {
+        PyObject *value;
+        uint64_t version = 0;
+        int rc = look_at(&reach->places[i], &value);
+        rc = rc > 0 ? atoll_version_of(codec, value, &version) : rc;
+        Py_XDECREF(value);
+        if (rc < 0) {
+            return -1;
+        }
+        *stamp = mixed(*stamp, version);
+    }
+    return 0;
+}
+
+int atoll_reach_settle(atoll_codec *codec, atoll_reach *reach) {
+    return stamp_of(codec, reach, &reach->stamp);
+}
+
+int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
+    uint64_t stamp;
+    if (reach->always) {
+        return 0;
+    }
+    return stamp_of(codec, reach, &stamp) < 0 ? -1 : stamp == reach->stamp;
+}
+
+/* ---- named values with their versions ---- */
+
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value) {
+    uint64_t version;
+    if (atoll_version_of(enc->codec, value, &version) < 0) {
+        if (atoll_error_is_urgent()) {
+            return -1;
+        }
+        PyErr_Clear(); /* encoding it says why, or does it */
+        version = atoll_next_number();
+    }
+    if (atoll_encode_shared(enc, name) < 0 || atoll_put_u64_checked(enc, version) < 0) {
+        return -1;
+    }
+    return atoll_encode_shared(enc, value);
+}
+
+int atoll_decode_named(atoll_decoder *dec, atoll_named *out) {
+    out->name = atoll_decode_value(dec);
+    out->value = NULL;
+    if (out->name != NULL && !PyUnicode_CheckExact(out->name)) {
+        atoll_malformed("a name that is not a str");
+    } else if (out->name != NULL) {
+        out->version = atoll_get_u64(&dec->rd);
+        out->value = atoll_decode_value(dec);
+    }
+    if (out->value == NULL) {
+        Py_CLEAR(out->name);
+        return -1;
+    }
+    return 0;
+}
+
+int atoll_taken(PyObject *seen, PyObject *name, uint64_t version) {
+    PyObject *had = PyDict_GetItemWithError(seen, name);
+    if (had == NULL) {
+        return PyErr_Occurred() ? -1 : ATOLL_NEVER;
+    }
+    uint64_t number = PyLong_AsUnsignedLongLong(had);
+    return number == version ? ATOLL_SAME : PyErr_Occurred() ? -1 : ATOLL_OTHER;
+}
+
+int atoll_take(PyObject *seen, PyObject *name, uint64_t version) {
+    PyObject *number = PyLong_FromUnsignedLongLong(version);
+    int rc = number != NULL ? PyDict_SetItem(seen, name, number) : -1;
+    Py_XDECREF(number);
+    return rc;
+}

@@ -1,0 +1,206 @@
+"""Globals and classes are as the sender has them at the time of the call."""
+
+import pytest
+
+from byvalue_helpers import check_script
+
+SCRIPTS = {
+    "what is bound anew, by each way": """
+        scale = 1
+        def f(x): return scale * x
+        with atoll.create() as interp, atoll.InterpreterPoolExecutor(2) as pool:
+            for scale in (1, 2, "ab", 2, None, (1, 2)):
+                if scale is None: scale = 7
+                want = [f(x) for x in range(3)]
+                assert [interp.call(f, x) for x in range(3)] == want
+                assert list(pool.map(f, range(3))) == want
+                assert list(pool.map(lambda x: scale * x, range(3))) == want
+                assert [pool.submit(f, x).result() for x in range(3)] == want
+    """,
+    "what is changed in place": """
+        class Box: pass
+        box, deep, data, names = Box(), {"a": [1, {"b": (1, [2])}]}, bytearray(200_000), {"x"}
+        box.a = [1]
+        class Model:
+            rate = 1
+            options = {"k": [1]}
+        def closed():
+            kept = [1]
+            def inner(): return list(kept)
+            return inner, kept
+        inner, kept = closed()
+        def late(x=[]): return list(x)
+        table = {"inner": inner}
+        def f():
+            return (deep, sum(data), sorted(names), box.a, Model.rate, Model().options, inner(), late(),
+                    table["inner"]())
+        def edits():
+            yield
+            deep["a"][1]["b"][1].append(3); yield
+            data[150_000] = 9; yield
+            names.add("y"); yield
+            box.a.append(2); yield
+            box.a = 5; yield
+            Model.rate = 2; yield
+            Model.options["k"].append(2); yield
+            del Model.options["k"]; yield
+            kept.append(2); yield
+            late.__defaults__[0].append(1); yield
+            late.__defaults__ = ([5],); yield
+        with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+            for _ in edits():
+                want = f()
+                assert interp.call(f) == want and pool.submit(f).result() == want
+                assert list(pool.map(lambda _: f(), [0])) == [want]
+    """,
+    "what is deleted": """
+        gone = 1
+        class C: attr = 1
+        def f():
+            try: return gone
+            except NameError: return "none"
+        def has(): return hasattr(C, "attr"), len(range(3))
+        with atoll.create() as interp:
+            assert interp.call(f) == 1 and interp.call(has) == (True, 3)
+            del gone, C.attr
+            assert interp.call(f) == "none" and interp.call(has) == (False, 3)
+            gone = 2
+            def len(x): return "mine"
+            assert interp.call(f) == 2 and interp.call(has) == (False, "mine")
+            del len
+            assert interp.call(has) == (False, 3)
+    """,
+    "what the interpreter has bound stays until it changes here": """
+        count, log = 0, []
+        class Stats: n = 0
+        def add():
+            global count
+            count += 1
+            log.append(count)
+            Stats.n += 1
+            return count, len(log), Stats.n
+        other = 1
+        def unconcerned(): return other
+        with atoll.create() as interp:
+            assert [interp.call(add) for _ in range(3)] == [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+            for other in range(3):
+                assert interp.call(unconcerned) == other
+            assert interp.call(add) == (4, 4, 4)
+            count = 10
+            assert interp.call(add) == (11, 5, 5)
+            log.append("x")
+            assert interp.call(add) == (12, 2, 6)
+            Stats.n = 100
+            assert interp.call(add) == (13, 3, 101)
+            assert (count, log, Stats.n) == (10, ["x"], 100)
+    """,
+    "what an initializer, exec() and prepare_main() have bound": """
+        v, w = 0, 0
+        def init(k): globals()["v"] = k
+        def declared(k):
+            global v
+            v = k
+        def task(_=None): return v
+        for first in (init, declared):
+            with atoll.InterpreterPoolExecutor(1, initializer=first, initargs=(5,)) as pool:
+                assert list(pool.map(task, [0])) == [5]
+                v = 1
+                assert pool.submit(task).result() == 1
+                v = 0
+        with atoll.create() as interp:
+            interp.exec("v = 6")
+            assert interp.call(task) == 6
+            interp.prepare_main(v=8)
+            assert interp.call(task) == 8
+        def total_of():
+            global total
+            total = total + 1 if "total" in globals() else 1
+            return total
+        with atoll.create() as interp:
+            assert interp.call(task) == 0 and interp.call(total_of) == 1
+            interp.exec("v = 70")
+            assert interp.call(task) == 70 and interp.call(lambda: v) == 70
+            interp.exec("v += 1; total = 10")
+            assert interp.call(task) == 71 and interp.call(total_of) == 11
+            interp.prepare_main(total=20)
+            assert interp.call(total_of) == 21
+            v = 3
+            assert interp.call(task) == 3
+            interp.exec("del v")
+            try: interp.call(task)
+            except atoll.ExecutionFailed as error: assert "NameError" in str(error)
+            else: raise AssertionError
+    """,
+    "tasks see what was there when they were submitted": """
+        state = 0
+        def f(): return state
+        def hold():
+            import time
+            time.sleep(0.2)
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            pool.submit(f).result()
+            pool.submit(hold)
+            futures = []
+            for state in range(20):
+                futures.append(pool.submit(f))
+            state = -1
+            assert [future.result() for future in futures] == list(range(20))
+            assert pool.submit(f).result() == -1
+    """,
+    "a class that was received is changed, and the same": """
+        class A:
+            n = 1
+            def m(self): return self.n
+        def keep(a):
+            import builtins
+            builtins.kept = getattr(builtins, "kept", None) or a
+            return builtins.kept.m(), type(a) is type(builtins.kept), A is type(a)
+        with atoll.create() as interp:
+            assert interp.call(keep, A()) == (1, True, True)
+            A.n = 2
+            assert interp.call(keep, A()) == (2, True, True)
+            A.m = lambda self: -self.n
+            assert interp.call(keep, A()) == (-2, True, True)
+            A.extra = A
+            assert interp.call(lambda a: a.extra is type(a), A())
+    """,
+    "large buffers": """
+        import array
+        big = array.array("d", bytes(1 << 20))
+        whole = bytes(1 << 20)
+        def f(): return big[70_000], len(whole), whole[:1]
+        with atoll.create() as interp:
+            for value in range(3):
+                big[70_000] = value
+                assert interp.call(f) == (value, 1 << 20, b"\\0")
+            whole = b"x" + whole[1:]
+            assert interp.call(f) == (2, 1 << 20, b"x")
+    """,
+    "stored to without end, and then looked at": """
+        n, m = 0, 0
+        def f(): return n
+        with atoll.create() as interp:
+            interp.call(f)
+            for m in range(2000): pass
+            assert interp.call(f) == 0
+            for n in range(2000):
+                if n % 500 == 499: assert interp.call(f) == n
+    """,
+    "what goes away meanwhile": """
+        def made(k):
+            names = {"__name__": "__main__", "k": [k]}
+            exec("def f(): return k[0]", names)
+            return names
+        with atoll.create() as interp:
+            for k in range(300):
+                names = made(k)
+                assert interp.call(names["f"]) == k
+                names["k"][0] = -k
+                assert interp.call(names["f"]) == -k
+    """,
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script(name):
+    check_script(SCRIPTS[name])
