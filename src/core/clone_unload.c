@@ -23,7 +23,7 @@
  * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
  * by a library that is known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the
  * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
- * the C library has: streams that lead into a clone, variables of its own that a program may set.
+ * the C and C++ libraries have: streams that lead into a clone, variables that a program may set.
  *
  * All or nothing: a clone that stays may have been given anything by any other one.
  *
@@ -31,6 +31,7 @@
  */
 #include "core/clones.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -85,11 +86,15 @@ static bool has_driver(void) {
     return handle != NULL;
 }
 
-/* Whether the C library's variables that programs set lead into a clone. */
+/* Whether variables that programs set lead into a clone, the C library's and CPython's. */
 static bool has_variable(atoll_clones *set) {
-    static const char *const variables[] = {"environ", "program_invocation_name",
-                                            "program_invocation_short_name", "error_print_progname",
-                                            "obstack_alloc_failed_handler"};
+    static const char *const variables[] = {"environ",
+                                            "program_invocation_name",
+                                            "program_invocation_short_name",
+                                            "error_print_progname",
+                                            "obstack_alloc_failed_handler",
+                                            "PyImport_FrozenModules",
+                                            "PyImport_Inittab"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
         void *const *variable = atoll_dl_symbol(NULL, variables[i]);
         if (variable != NULL && atoll_clones_at(set, *variable) != NULL) {
@@ -128,13 +133,47 @@ static const char *reason_to_keep(const atoll_clones *set) {
                : NULL;
 }
 
+/* Whether one of C++'s own streams writes to, or reads from, something of a clone's: an object in it, or one whose class is. */
+static bool has_stream_of_cpp(atoll_clones *set, void *handle, const char *name, const char *getter) {
+    char *stream = atoll_dl_symbol(handle, name);
+    void *get = atoll_dl_symbol(handle, getter);
+    void *(*get_buffer)(void *ios) = NULL;
+    memcpy(&get_buffer, &get, sizeof get_buffer);
+    if (stream == NULL || get_buffer == NULL) {
+        return false;
+    }
+    /* The part that has the buffer is a virtual base: where it is stands before the table of functions, in every C++ ABI of Linux. */
+    const ptrdiff_t *table;
+    memcpy(&table, stream, sizeof table);
+    void *const *buffer = get_buffer(stream + table[-3]);
+    return buffer != NULL && (atoll_clones_at(set, buffer) != NULL || atoll_clones_at(set, *buffer) != NULL);
+}
+
+static bool has_streams_of_cpp(atoll_clones *set) {
+    static const char *const narrow[] = {"_ZSt4cout", "_ZSt4cerr", "_ZSt4clog", "_ZSt3cin"};
+    static const char *const wide[] = {"_ZSt5wcout", "_ZSt5wcerr", "_ZSt5wclog", "_ZSt4wcin"};
+    const void *last = NULL;
+    bool any = false;
+    for (size_t i = 0; i < set->count && !any; i++) {
+        void *handle = set->items[i]->handle;
+        const void *library = atoll_dl_symbol(handle, narrow[0]); /* of which a package may have its own */
+        for (size_t k = 0; library != last && library != NULL && k < 4 && !any; k++) {
+            any =
+                has_stream_of_cpp(set, handle, narrow[k], "_ZNKSt9basic_iosIcSt11char_traitsIcEE5rdbufEv") ||
+                has_stream_of_cpp(set, handle, wide[k], "_ZNKSt9basic_iosIwSt11char_traitsIwEE5rdbufEv");
+        }
+        last = library != NULL ? library : last;
+    }
+    return any;
+}
+
 /* The same once their destructors have run. */
 static const char *reason_to_keep_still(atoll_clones *set) {
     const char *why = reason_to_keep(set);
-    if (why == NULL && has_streams(set)) {
+    if (why == NULL && (has_streams(set) || has_streams_of_cpp(set))) {
         why = "a stream is open that leads into one of them";
     }
-    return why == NULL && has_variable(set) ? "a variable of the C library leads into one of them" : why;
+    return why == NULL && has_variable(set) ? "a variable of the process leads into one of them" : why;
 }
 
 static void finish(const atoll_clones *set) {

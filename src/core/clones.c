@@ -190,6 +190,7 @@ static const char **paths_of_globals(const atoll_clones *set) {
 static bool is_hook(const char *name, void *unused) {
     static const char *const hooks[] = {
         "PySys_AddAuditHook",
+        "PyRefTracer_SetTracer",
         "timer_create",
         "mq_notify",
         "register_printf_specifier",
@@ -205,6 +206,7 @@ static bool is_hook(const char *name, void *unused) {
         "lio_listio64",
         "getaddrinfo_a",
         "hcreate",
+        "_ZNSt6locale6globalERKS_", /* parts of a locale are objects, whose classes may be theirs */
     };
     (void)unused;
     for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {

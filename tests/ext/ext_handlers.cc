@@ -1,9 +1,12 @@
-// What C++'s runtime library is to call when memory is short, and for exceptions that nobody catches.
+// What C++'s runtime library is to call when memory is short, and for exceptions that nobody catches; where its streams write to.
 #include "ext.h"
 
 #include <cstdlib>
 #include <exception>
+#include <iostream>
 #include <new>
+#include <sstream>
+#include <string>
 
 namespace {
 
@@ -21,8 +24,52 @@ PyObject *own(PyObject *, PyObject *) {
     return PyBool_FromLong(std::get_new_handler() == no_memory && std::get_terminate() == uncaught);
 }
 
-PyMethodDef methods[] = {
-    EXT_METHODS, {"set", set, METH_NOARGS, nullptr}, {"own", own, METH_NOARGS, nullptr}, EXT_METHODS_END};
+// Takes what is written, and forgets it.
+class Sink : public std::streambuf {
+    int overflow(int c) override { return c; }
+    std::streamsize xsputn(const char *, std::streamsize n) override { return n; }
+};
+
+std::stringbuf text;
+
+// redirect(where): a standard stream writes to an object of this library's, or to one of a class of this library's.
+PyObject *redirect(PyObject *, PyObject *arg) {
+    const char *name = PyUnicode_AsUTF8(arg);
+    std::string where = name != nullptr ? name : "";
+    std::streambuf *before = std::cout.rdbuf();
+    if (where == "object") {
+        std::cout.rdbuf(&text);
+    } else if (where == "class") {
+        std::cout.rdbuf(new Sink);
+    } else if (where == "error") {
+        std::cerr.rdbuf(new Sink);
+    } else if (where == "back") {
+        std::cout.rdbuf(&text);
+        std::cout << "unseen" << std::endl;
+        std::cout.rdbuf(before);
+    } else if (name != nullptr) {
+        return PyErr_Format(PyExc_ValueError, "no such place: %s", name);
+    }
+    return name != nullptr ? Py_NewRef(Py_None) : nullptr;
+}
+
+// say(text): to both of them.
+PyObject *say(PyObject *, PyObject *arg) {
+    const char *said = PyUnicode_AsUTF8(arg);
+    if (said == nullptr) {
+        return nullptr;
+    }
+    std::cout << said << std::endl;
+    std::cerr << said << std::endl;
+    Py_RETURN_NONE;
+}
+
+PyMethodDef methods[] = {EXT_METHODS,
+                         {"set", set, METH_NOARGS, nullptr},
+                         {"own", own, METH_NOARGS, nullptr},
+                         {"redirect", redirect, METH_O, nullptr},
+                         {"say", say, METH_O, nullptr},
+                         EXT_METHODS_END};
 
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "ext_handlers", nullptr, -1, methods};
 

@@ -6,6 +6,7 @@
 #include "ext.h"
 
 #include <errno.h>
+#include <marshal.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ static char states[2][256];
 static char stack[1 << 16];
 static char memory[100];
 static char *variables[4096];
+static struct _frozen frozen[2]; /* the last is empty */
 static FILE *stream;
 
 static ssize_t write_out(void *Py_UNUSED(cookie), const char *bytes, size_t size) {
@@ -56,6 +58,40 @@ static int lend_states(void) {
     return random() == second ? 0 : -1;
 }
 
+static int lend_modules(void) {
+    PyObject *code = Py_CompileString("print('frozen')", "frozen", Py_file_input);
+    PyObject *bytes = code != NULL ? PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION) : NULL;
+    static unsigned char copy[1000];
+    Py_ssize_t size = bytes != NULL ? PyBytes_GET_SIZE(bytes) : 0;
+    Py_XDECREF(code);
+    if (size == 0 || size > (Py_ssize_t)sizeof copy) {
+        return -1;
+    }
+    memcpy(copy, PyBytes_AS_STRING(bytes), (size_t)size);
+    Py_DECREF(bytes);
+    frozen[0] = (struct _frozen){.name = "ext_lends_frozen", .code = copy, .size = (int)size};
+    PyImport_FrozenModules = frozen;
+    return 0;
+}
+
+#if defined(HOOKS) && PY_VERSION_HEX >= 0x030D0000
+
+static int trace(PyObject *Py_UNUSED(object), PyRefTracerEvent Py_UNUSED(event), void *traced) {
+    ++*(long *)traced;
+    return 0;
+}
+
+static int lend_tracer(void) {
+    static long traced;
+    return PyRefTracer_SetTracer(trace, &traced);
+}
+
+#else
+
+static int lend_tracer(void) { return -1; }
+
+#endif
+
 /* lend(what) */
 static PyObject *lend(PyObject *Py_UNUSED(self), PyObject *arg) {
     const char *what = PyUnicode_AsUTF8(arg);
@@ -85,6 +121,10 @@ static PyObject *lend(PyObject *Py_UNUSED(self), PyObject *arg) {
         rc = open_stream(fmemopen(memory, sizeof memory, "w"));
     } else if (strcmp(what, "closed stream") == 0) {
         rc = fclose(stream);
+    } else if (strcmp(what, "frozen modules") == 0) {
+        rc = lend_modules();
+    } else if (strcmp(what, "tracer of references") == 0) {
+        rc = lend_tracer();
 #ifdef HOOKS
     } else if (strcmp(what, "table of keys") == 0) {
         rc = hcreate(10) != 0 && hsearch((ENTRY){name, NULL}, ENTER) != NULL ? 0 : -1;

@@ -133,6 +133,7 @@ LENT = {  # what is done with it later, and whether the clone stays for that
     "environment": ("libc.getenv(b'ABSENT')", True),
     "variable": ("print(libc.getenv(b'EXT_LENDS'))", True),
     "program name": ("libc.error(0, 0, b'said')", True),
+    "frozen modules": ("import ext_lends_frozen", True),
     "cookie stream": ("pass", True),
     "memory stream": ("pass", True),
 }
@@ -155,8 +156,8 @@ def test_what_the_c_library_goes_on_using(corpus, what):
     """It is its own, or the clone stays as long as it may be used."""
     later, stays = LENT[what]
     done = run_python(LEND.format(lent=[what], module="ext_lends", stays=stays, later=later))
-    said = {"variable": "b'literal'\n", "signal stack": "heard\n"}.get(what, "")
-    why = "a stream is open that leads" if "stream" in what else "a variable of the C library leads"
+    said = {"variable": "b'literal'\n", "frozen modules": "frozen\n", "signal stack": "heard\n"}.get(what, "")
+    why = "a stream is open that leads" if "stream" in what else "a variable of the process leads"
     check_ended(done, 0, f"{why} into one of them\n{said}" if stays else f"\n{said}")
     assert done.stderr == {"program name": "ext_lends: said\n", "cookie stream": "text"}.get(what, "")
 
@@ -169,17 +170,19 @@ def test_a_stream_that_was_closed(corpus, what):
     assert done.stderr == ("text" if what == "cookie stream" else "")
 
 
-def test_what_the_c_library_has_for_good(corpus):
-    """What it calls later, on a thread of its own, and keys that it compares are in code and memory that stay."""
+def test_what_others_have_for_good(corpus):
+    """What the C library or CPython calls later, and keys that it compares, are in code and memory that stay."""
     source = """
-import atoll, ctypes, ext_use, os
+import atoll, ctypes, ext_use, os, sys
 interp = atoll.create()
 interp.call(ext_use.call, "ext_lends_hooks", "lend", "table of keys")
+if sys.version_info >= (3, 13):
+    interp.call(ext_use.call, "ext_lends_hooks", "lend", "tracer of references")
 writer = interp.call(ext_use.call, "ext_lends_hooks", "await")
 count = ctypes.c_long.from_address(interp.call(ext_use.call, "ext_lends_hooks", "address"))
 interp.close()
 os.write(writer, b"x")
-ext_use.wait_until(lambda: count.value == 1)
+ext_use.wait_until(lambda: count.value != 0)
 class Entry(ctypes.Structure):
     _fields_ = [("key", ctypes.c_char_p), ("data", ctypes.c_void_p)]
 search = ctypes.CDLL(None).hsearch
@@ -203,6 +206,32 @@ import ext_handlers
 print(ext_handlers.set(), ext_handlers.own())
 """
     check_ended(run_python(source), 0, "False True\n", clean=True)
+
+
+@pytest.mark.parametrize(
+    ("where", "out", "err"),
+    [
+        ("object", "", "said\n"),
+        ("class", "", "said\n"),
+        ("error", "said\n", ""),
+        ("back", "said\n", "said\n"),
+    ],
+)
+def test_what_the_cpp_library_writes_to(corpus, where, out, err):
+    source = f"""
+import atoll, ext_use
+interp = atoll.create()
+interp.call(ext_use.call, "ext_handlers", "redirect", {where!r})
+interp.close()
+print(*{{clone.reason for clone in atoll.kept_extensions()}}, flush=True)
+with atoll.create() as other:
+    other.call(ext_use.call, "ext_handlers", "say", "said")
+"""
+    done = run_python(source)
+    check_ended(
+        done, 0, ("a stream is open that leads into one of them\n" if where != "back" else "\n") + out
+    )
+    assert done.stderr == err
 
 
 def test_a_thread_of_c_is_ended(corpus):
