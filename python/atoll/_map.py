@@ -324,7 +324,7 @@ class Map(_atoll._Results):
     ) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._pool = executor._pool
-        self._fn = fn
+        self._fn = executor._pool.prepare(fn)  # as it, and all that it reaches, is now
         self._lazy = buffersize is not None
         self._source = Source(iterables, lazy=self._lazy)
         most = MOST_ITEMS if executor._most_items is None else executor._most_items

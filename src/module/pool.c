@@ -192,61 +192,6 @@ static void pool_dealloc(PyObject *op) {
 
 /* ---- submitting ---- */
 
-/* The shared full form of a numbered function: a borrowed reference, or NULL with an exception. */
-static atoll_function *full_function(atoll_pool_object *self, atoll_state *state, uint64_t number,
-                                     PyObject *callable) {
-    atoll_function **slot = &self->functions[number % ATOLL_FUNCTIONS_KEPT];
-    if (*slot != NULL && (*slot)->number == number) {
-        return *slot;
-    }
-    atoll_function *function = calloc(1, sizeof *function);
-    if (function == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    atomic_init(&function->refs, 1);
-    function->number = number;
-    if (!atoll_function_take_full(state->codec, number, &function->full) &&
-        atoll_encode_whole(state->codec, &function->full, callable, "callable") < 0) {
-        atoll_function_release(function);
-        return NULL;
-    }
-    if (*slot != NULL) {
-        atoll_function_release(*slot);
-    }
-    *slot = function;
-    return function;
-}
-
-/* Encodes a call into a new task; NULL with an exception. */
-static atoll_task *encode_task(atoll_pool_object *self, atoll_state *state, PyObject *callable,
-                               PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    atoll_task *task = atoll_task_new(self->pool);
-    if (task == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    uint64_t number;
-    if (atoll_function_number(state->codec, callable, &number) < 0) {
-        atoll_task_release(task);
-        return NULL;
-    }
-    if (number != 0) {
-        task->function = full_function(self, state, number, callable);
-        if (task->function == NULL) {
-            atoll_task_release(task);
-            return NULL;
-        }
-        atoll_function_retain(task->function);
-    }
-    if (atoll_encode_call(state->codec, &task->call, number != 0 ? NULL : callable, args, nargs, kwnames) <
-        0) {
-        atoll_task_release(task);
-        return NULL;
-    }
-    return task;
-}
-
 PyObject *atoll_pool_broken(atoll_pool_object *self) {
     atoll_state *state = atoll_pool_state(self);
     PyObject *broken = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BROKEN) : NULL;
@@ -329,22 +274,15 @@ static PyObject *pool_submit(PyObject *op, PyObject *const *args, Py_ssize_t nar
         PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
         return NULL;
     }
-    atoll_task *task = encode_task(self, state, args[0], args + 1, nargs - 1, kwnames);
+    atoll_task *task = atoll_pool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
     return task != NULL ? queue_task(self, task, false) : refuse(self);
 }
 
-/* How many bytes a message holds on to, those that are lent included. */
-static size_t weight_of(const atoll_message *message) {
-    size_t sum = message->body.len;
-    for (uint32_t i = 0; i < message->nhandles; i++) {
-        const atoll_handle *handle = &message->handles[i];
-        if (handle->cls == &atoll_export_class) {
-            sum += (size_t)((const atoll_export *)handle->ptr)->buffer.len;
-        } else if (handle->cls == &atoll_block_class) {
-            sum += ((const atoll_block *)handle->ptr)->size;
-        }
-    }
-    return sum;
+/* prepare(callable): what submit_chunk() takes for it. */
+static PyObject *pool_prepare(PyObject *op, PyObject *callable) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = usable(self);
+    return state != NULL ? atoll_pool_prepare(self, state, callable) : NULL;
 }
 
 /* submit_chunk(callable, items, star, divide, late): a future of the list of results. */
@@ -358,14 +296,14 @@ static PyObject *pool_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize
         PyErr_SetString(PyExc_TypeError, "submit_chunk() takes a callable, a list and three bools");
         return NULL;
     }
-    atoll_task *task = encode_task(self, state, args[0], args + 1, 1, NULL);
+    atoll_task *task = atoll_pool_encode(self, state, args[0], args + 1, 1, NULL);
     if (task == NULL) {
         return refuse(self);
     }
     task->kind = args[2] == Py_True ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
     task->items = (uint32_t)PyList_GET_SIZE(args[1]);
     task->divisible = args[3] == Py_True;
-    task->bytes = weight_of(&task->call);
+    task->bytes = atoll_pool_weight(&task->call);
     return queue_task(self, task, args[4] == Py_True);
 }
 
@@ -553,6 +491,7 @@ static PyGetSetDef pool_getset[] = {
 
 static PyMethodDef pool_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"prepare", pool_prepare, METH_O, NULL},
     {"submit_chunk", (PyCFunction)(void (*)(void))pool_submit_chunk, METH_FASTCALL, NULL},
     {"shut", pool_shut, METH_NOARGS, NULL},
     {"drain", pool_drain, METH_NOARGS, NULL},

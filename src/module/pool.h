@@ -20,6 +20,13 @@ typedef struct {
 
 /* The exception for what is asked of a pool that is broken: a new reference, or NULL with an exception. */
 PyObject *atoll_pool_broken(atoll_pool_object *self);
+/* pool_encode.c: a call as a new task, or NULL with an exception; a callable that is encoded now, for tasks to come, or itself where
+ * it cannot be: a new reference, or NULL with an exception. */
+atoll_task *atoll_pool_encode(atoll_pool_object *self, atoll_state *state, PyObject *callable,
+                              PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *atoll_pool_prepare(atoll_pool_object *self, atoll_state *state, PyObject *callable);
+/* How many bytes a message holds on to, those that are lent included. */
+size_t atoll_pool_weight(const atoll_message *message);
 /* The state behind a pool; NULL with an exception when its module was cleared. */
 atoll_state *atoll_pool_state(atoll_pool_object *pool);
 /* A future for a task, whose reference it takes over, also on failure. */

@@ -87,7 +87,8 @@ static PyObject *callable_of(atoll_state *state, const atoll_function *function)
         return Py_XNewRef(func);
     }
     func = atoll_decode(state->codec, &function->full);
-    if (func != NULL && atoll_function_keep(state->codec, function->number, func) < 0) {
+    if (func != NULL && function->number != 0 &&
+        atoll_function_keep(state->codec, function->number, func) < 0) {
         Py_CLEAR(func);
     }
     return func;

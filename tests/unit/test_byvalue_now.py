@@ -147,6 +147,26 @@ SCRIPTS = {
             assert [future.result() for future in futures] == list(range(20))
             assert pool.submit(f).result() == -1
     """,
+    "a map sees what was there when it was made": """
+        scale, box = 1, [1]
+        def closed(k): return lambda x: (scale, list(box), k, x)
+        def f(x): return scale, list(box), x
+        with atoll.InterpreterPoolExecutor(2) as pool:
+            for g, want in ((f, (1, [1])), (closed(3), (1, [1], 3))):
+                for options in ({"chunksize": 1}, {"buffersize": 3}, {}):
+                    scale, box = 1, [1]
+                    results = pool.map(g, range(100), **options)
+                    scale = 2
+                    box.append(2)
+                    assert list(results) == [(*want, x) for x in range(100)]
+                    assert pool.submit(g, 0).result()[:2] == (2, [1, 2])
+            try: list(pool.map(lambda x: (x, sys.stdin, open), range(3)))
+            except NotShareableError: raise AssertionError
+            lock = threading.Lock()
+            try: list(pool.map(lambda x: lock, range(3)))
+            except NotShareableError as error: assert "lock" in str(error)
+            else: raise AssertionError
+    """,
     "a class that was received is changed, and the same": """
         class A:
             n = 1
