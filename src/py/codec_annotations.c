@@ -3,6 +3,9 @@
  * Since 3.14 a function computes its annotations when they are asked for.  That one is sent, if nobody has asked yet (what was
  * computed may have been changed), and if it finds its names over there: those that it looks up in the namespace of a class are
  * found when it comes with that class.  Else what it computes is sent; as text where it names what is not there.
+ *
+ * Annotations that are text (forward references, `from __future__ import annotations`) name globals as well, which
+ * typing.get_type_hints() looks up.
  */
 #include "py/codec_internal.h"
 
@@ -63,4 +66,66 @@ PyObject *atoll_annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool 
     }
     Py_XDECREF(annotate);
     return computed_annotations(codec, func);
+}
+
+/* ---- what text names ---- */
+
+static bool begins_name(Py_UCS4 c) { return c == '_' || Py_UNICODE_ISALPHA(c); }
+
+/* Adds the identifiers in text to a set. */
+static int add_identifiers(PyObject *text, PyObject *names) {
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    for (Py_ssize_t i = 0; i < length; i++) {
+        Py_ssize_t from = i;
+        if (!begins_name(PyUnicode_READ_CHAR(text, i))) {
+            continue;
+        }
+        while (i < length && (begins_name(PyUnicode_READ_CHAR(text, i)) ||
+                              Py_UNICODE_ISDECIMAL(PyUnicode_READ_CHAR(text, i)))) {
+            i++;
+        }
+        PyObject *name = PyUnicode_Substring(text, from, i);
+        int rc = name != NULL ? PySet_Add(names, name) : -1;
+        Py_XDECREF(name);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int add_of_tuple(PyObject *parts, PyObject *names) {
+    int rc = 0;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyTuple_GET_SIZE(parts); i++) {
+        PyObject *part = PyTuple_GET_ITEM(parts, i);
+        rc = PyUnicode_CheckExact(part) ? add_identifiers(part, names) : 0;
+    }
+    return rc;
+}
+
+int atoll_add_annotated_names(atoll_codec *codec, PyFunctionObject *func, PyObject *names) {
+    PyObject *annotations = func->func_annotations; /* a dict, or names and values in a tuple */
+    if (annotations == NULL) {
+        PyObject *annotate = PyObject_GetAttr((PyObject *)func, codec->names[N_ANNOTATE]);
+        int rc = 0;
+        if (annotate == NULL) {
+            rc = PyErr_ExceptionMatches(PyExc_AttributeError) ? 0 : -1;
+            if (rc == 0) {
+                PyErr_Clear();
+            }
+        } else if (PyFunction_Check(annotate)) {
+            rc = add_of_tuple(((PyCodeObject *)PyFunction_GET_CODE(annotate))->co_consts, names);
+        }
+        Py_XDECREF(annotate);
+        return rc;
+    }
+    if (PyTuple_CheckExact(annotations)) {
+        return add_of_tuple(annotations, names);
+    }
+    PyObject *values = PyDict_CheckExact(annotations) ? PyDict_Values(annotations) : PyList_New(0);
+    PyObject *parts = values != NULL ? PyList_AsTuple(values) : NULL;
+    int rc = parts != NULL ? add_of_tuple(parts, names) : -1;
+    Py_XDECREF(parts);
+    Py_XDECREF(values);
+    return rc;
 }

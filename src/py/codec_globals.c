@@ -82,11 +82,30 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
     return rc;
 }
 
+/* The definitions that annotations of func name as text are found, too. */
+static int find_annotated(atoll_codec *codec, PyFunctionObject *func, PyObject *found) {
+    PyObject *names = PySet_New(NULL);
+    int rc = names != NULL ? atoll_add_annotated_names(codec, func, names) : -1;
+    PyObject *it = rc == 0 && PySet_GET_SIZE(names) != 0 ? PyObject_GetIter(names) : NULL;
+    PyObject *name;
+    while (rc == 0 && it != NULL && (name = PyIter_Next(it)) != NULL) {
+        PyObject *value = PyDict_GetItemWithError(func->func_globals, name);
+        if (value != NULL && !is_own_name(name) && atoll_is_definition(value)) {
+            rc = PyDict_SetItem(found, name, value);
+        }
+        Py_DECREF(name);
+    }
+    Py_XDECREF(it);
+    Py_XDECREF(names);
+    return PyErr_Occurred() ? -1 : rc;
+}
+
 int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions) {
     PyObject *globals = func->func_globals;
     PyObject *found = PyDict_New();
     PyObject *absent = found != NULL ? PyList_New(0) : NULL;
     int rc = absent != NULL ? find_globals(func->func_code, globals, definitions, found, absent) : -1;
+    rc = rc == 0 ? find_annotated(enc->codec, func, found) : -1;
     if (rc == 0) {
         rc = atoll_encode_reached(enc, globals, found);
     }

@@ -109,6 +109,9 @@ int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts);
  * reference (codec_annotations.c). */
 PyObject *atoll_annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool *lazy);
 
+/* Adds the identifiers in annotations of func that are text to a set.  0, or -1 with an exception. */
+int atoll_add_annotated_names(atoll_codec *codec, PyFunctionObject *func, PyObject *names);
+
 /* ---- identities (codec_identity.c) ---- */
 
 /* The identity of a function that crosses by value: the same wherever it goes; reusable: who has it need not make it again.  0,

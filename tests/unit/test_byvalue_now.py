@@ -167,6 +167,14 @@ SCRIPTS = {
             except NotShareableError as error: assert "lock" in str(error)
             else: raise AssertionError
     """,
+    "names in annotations that are text": """
+        class Point: pass
+        def f(x: "Point", y: "list[Point] | None" = None) -> "typing.Any": ...
+        def hints(): return typing.get_type_hints(f)
+        with atoll.create() as interp:
+            assert interp.call(lambda: hints()["x"] is Point and hints()["y"] == list[Point] | None)
+            assert interp.call(lambda g: typing.get_type_hints(g)["x"].__name__, f) == "Point"
+    """,
     "a class that was received is changed, and the same": """
         class A:
             n = 1
