@@ -163,9 +163,9 @@ def _meets_descriptor(meta: type, name: str) -> bool:
 
 
 def _is_bound(cls: type, namespace: Any) -> bool:
-    """Whether ``__main__`` has cls under its own name: then pickle finds it here, and is to find it there."""
-    main = sys.modules.get("__main__")
-    return namespace.get("__module__") == "__main__" and vars(main).get(_qualname_of(cls)) is cls
+    """Whether its module has cls under its own name: then pickle finds it here, and is to find it there."""
+    module = sys.modules.get(namespace.get("__module__", ""))
+    return isinstance(module, types.ModuleType) and vars(module).get(_qualname_of(cls)) is cls
 
 
 def _is_partialmethod(value: object) -> bool:

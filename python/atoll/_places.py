@@ -12,6 +12,8 @@ import types
 from typing import Any
 
 _Place = tuple[Any, ...]
+# What is no module's name in sys.modules, or the interpreter's own.
+_NO_NAMES = frozenset({None, "", "__main__", "__mp_main__", "<fake __main__>"})
 
 
 def is_executing(name: str) -> bool:
@@ -126,6 +128,14 @@ def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
         sys.path.remove(directory)
 
 
+def module_of(namespace: dict[str, Any]) -> types.ModuleType | None:
+    """The module in sys.modules that has this namespace."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, types.ModuleType) and vars(module) is namespace:
+            return module
+    return None
+
+
 def submodules(name: str, names: set[str]) -> tuple[str, ...]:
     """The loaded submodules of package `name` that code with these names may reach, with their packages first."""
     found: list[str] = []
@@ -190,10 +200,15 @@ def _describe_loader(loader: Any) -> tuple[str, ...] | None:
     return None
 
 
-def settle(module: types.ModuleType, place: _Place) -> None:
+def settle(module: types.ModuleType, place: _Place, stand_ins: dict[str, types.ModuleType]) -> None:
     """Gives the module that stands for a sender's namespace the names of that one, and its place in sys.modules.
 
     A script's has none there: ``sys.modules["__main__"]`` is this interpreter's own.
+
+    Args:
+        module: The new stand-in.
+        place: What `describe` said.
+        stand_ins: Those that are in sys.modules, by name.
     """
     name, file, package, spec, loader = place
     own = vars(module)
@@ -212,8 +227,41 @@ def settle(module: types.ModuleType, place: _Place) -> None:
             again.submodule_search_locations = list(spec[2])
             own["__path__"] = list(spec[2])
         again.has_location = file is not None
-    if name not in (None, "", "__main__", "__mp_main__", "<fake __main__>"):
-        sys.modules.setdefault(name, module)
+    if name in _NO_NAMES:
+        return
+    there = sys.modules.get(name)
+    if there is None and not _can_import(name):
+        sys.modules[name] = stand_ins[name] = module
+    elif there is not None and there is stand_ins.get(name) and _is_made_for_classes(there):
+        for key, value in vars(there).items():
+            own.setdefault(key, value)
+        sys.modules[name] = stand_ins[name] = module
+
+
+def bind(cls: type, stand_ins: dict[str, types.ModuleType]) -> None:
+    """Puts a received class where pickle looks for it: a stand-in in sys.modules, made now where there is none."""
+    name, qualname = cls.__module__, cls.__qualname__
+    there = sys.modules.get(name)
+    if there is None and name not in _NO_NAMES and not _can_import(name):
+        there = sys.modules[name] = stand_ins[name] = types.ModuleType(name)
+    if there is not None and there is stand_ins.get(name):
+        bound = vars(there).get(qualname)
+        if bound is None or (isinstance(bound, type) and bound.__module__ == name):
+            vars(there)[qualname] = cls
+
+
+def _is_made_for_classes(module: types.ModuleType) -> bool:
+    return "__builtins__" not in vars(module)
+
+
+def _can_import(name: str) -> bool:
+    parent = name.rpartition(".")[0]
+    path = None
+    if parent:
+        path = getattr(sys.modules.get(parent), "__path__", None)
+        if path is None:
+            return parent not in sys.modules and _can_import(parent)
+    return _find(name, path) is not None
 
 
 def _make_loader(loader: tuple[str, ...] | None) -> Any:

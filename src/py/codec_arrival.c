@@ -13,10 +13,16 @@
 
 #include <limits.h>
 
-/* What the sender's __main__ has under the class's own name is found under it in the __main__ of an interpreter that was made
- * for work, so that pickle, and the names in annotations, work as at home.  A name that is taken stays what it is, unless
+/* What the sender's module has under the class's own name is found under it where pickle looks: in a stand-in (codec_module.c) or,
+ * if that is its __main__, in the __main__ of an interpreter that was made for work.  A name that is taken stays what it is, unless
  * an older class that was received has it. */
-static int bind_in_main(atoll_codec *codec, PyObject *cls) {
+static int bind(atoll_codec *codec, PyObject *cls) {
+    PyObject *where = PyObject_GetAttr(cls, codec->names[N_MODULE]);
+    bool elsewhere = where != NULL && !atoll_is_main_name(codec, where);
+    Py_XDECREF(where);
+    if (where == NULL || elsewhere) {
+        return where == NULL ? -1 : atoll_bind_class(codec, cls);
+    }
     PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
     PyObject *dict = main != NULL ? PyModule_GetDict(main) : NULL;
     PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
@@ -200,7 +206,7 @@ typedef struct arrival {
     uint64_t version;
     PyObject *cls;  /* NULL until it is there */
     PyObject *seen; /* what was taken of it */
-    bool bound;     /* __main__ is to have it under its name */
+    bool bound;     /* its module is to have it under its name */
 } arrival;
 
 struct atoll_arrivals {
@@ -256,7 +262,7 @@ static int fill_arrived(arrival *arr, PyObject *byvalue) {
         atoll_take(arr->seen, Py_None, arr->version) < 0) {
         return -1;
     }
-    return arr->bound && arr->part.codec->interp_id != 0 ? bind_in_main(arr->part.codec, arr->cls) : 0;
+    return arr->bound && arr->part.codec->interp_id != 0 ? bind(arr->part.codec, arr->cls) : 0;
 }
 
 /* A class that nobody has here, of the `size` bytes that follow.  New reference. */

@@ -42,6 +42,8 @@ PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *orig
  * 0, or -1 with an exception. */
 PyObject *atoll_space_place(atoll_codec *codec, uint64_t space, PyObject *globals);
 int atoll_space_settle(atoll_codec *codec, uint64_t space, PyObject *dict, PyObject *place);
+/* A received class of a module that is not imported here is found under its name, by pickle.  0, or -1 with an exception. */
+int atoll_bind_class(atoll_codec *codec, PyObject *cls);
 PyObject *atoll_buffer_wrap(atoll_codec *codec, void *block, int readonly);
 /* Is this the name of the module that scripts run in, here or where it came from? */
 bool atoll_is_main_name(atoll_codec *codec, PyObject *name);

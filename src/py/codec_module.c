@@ -113,8 +113,24 @@ PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *na
     return origin;
 }
 
+/* What was put into sys.modules for a namespace gives way to the module that is to be imported: it was being executed when
+ * that crossed. */
+static int give_way(atoll_codec *codec, PyObject *name, PyObject **module) {
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    if (*module == NULL || PyDict_GET_SIZE(codec->stand_ins) == 0 ||
+        PyDict_GetItemWithError(codec->stand_ins, name) != *module) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    Py_CLEAR(*module);
+    return PyDict_DelItem(codec->stand_ins, name) < 0 || PyObject_DelItem(modules, name) < 0 ? -1 : 0;
+}
+
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin) {
     PyObject *module = atoll_module_by_name(name);
+    if (give_way(codec, name, &module) < 0) {
+        Py_XDECREF(module);
+        return NULL;
+    }
     if (module != NULL || PyErr_Occurred()) {
         return module;
     }
@@ -154,9 +170,17 @@ int atoll_space_settle(atoll_codec *codec, uint64_t space, PyObject *dict, PyObj
     }
     PyObject *module = atoll_space_module(codec, space);
     PyObject *helper = module != NULL ? places(codec) : NULL;
-    PyObject *done = helper != NULL ? PyObject_CallMethod(helper, "settle", "OO", module, place) : NULL;
+    PyObject *done =
+        helper != NULL ? PyObject_CallMethod(helper, "settle", "OOO", module, place, codec->stand_ins) : NULL;
     Py_XDECREF(done);
     Py_XDECREF(module);
+    return done != NULL ? 0 : -1;
+}
+
+int atoll_bind_class(atoll_codec *codec, PyObject *cls) {
+    PyObject *helper = places(codec);
+    PyObject *done = helper != NULL ? PyObject_CallMethod(helper, "bind", "OO", cls, codec->stand_ins) : NULL;
+    Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
 
@@ -310,6 +334,13 @@ PyObject *atoll_decode_namespace(atoll_decoder *dec) {
     int rc = atoll_spaces_sweep(codec) == 0 ? atoll_space_globals(codec, space, &to) : -1;
     if (rc == 0 && to.seen == NULL) {
         module = atoll_weak_get(codec->namespaces, space);
+        if (module == NULL && !PyErr_Occurred()) {
+            PyObject *helper = places(codec);
+            module = helper != NULL ? PyObject_CallMethod(helper, "module_of", "(O)", to.dict) : NULL;
+            if (module == Py_None) {
+                Py_CLEAR(module);
+            }
+        }
     } else if (rc == 0 && PyTuple_CheckExact(place) &&
                atoll_space_settle(codec, space, to.dict, place) == 0) {
         module = atoll_space_module(codec, space);

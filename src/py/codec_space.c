@@ -314,6 +314,10 @@ static void leave_modules(atoll_codec *codec, PyObject *module) {
         PyDict_DelItem(modules, name) < 0) {
         PyErr_Clear();
     }
+    if (name != NULL && PyDict_GetItemWithError(codec->stand_ins, name) == module &&
+        PyDict_DelItem(codec->stand_ins, name) < 0) {
+        PyErr_Clear();
+    }
     PyErr_Clear();
 }
 

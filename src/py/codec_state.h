@@ -79,10 +79,11 @@ struct atoll_codec {
     PyObject *buffer_type;    /* exports a block */
     PyObject *origins;        /* weak map: module name -> its file, what is sent */
     PyObject *places;         /* module atoll._places */
+    PyObject *stand_ins;      /* dict: name -> module that is in sys.modules for a namespace */
     PyObject *described;      /* dict: space -> its place (codec_module.c) */
     PyObject
         *hidden; /* dict: space -> the module that stands for it here, and what was taken (codec_space.c) */
-    uint64_t deaths; /* of spaces, when hidden was last looked through */
+    uint64_t deaths;   /* of spaces, when hidden was last looked through */
     uint64_t followed; /* the epoch of globals when they last followed __main__ */
     uint64_t bound;    /* changes when what was received is made what it has become at home */
     struct {

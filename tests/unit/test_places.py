@@ -93,6 +93,73 @@ def written(tmp_path: Path, name: str, text: str) -> str:
     return name
 
 
+NAMED = (
+    TRIED
+    + """
+import enum, typing
+class Color(enum.Enum):
+    RED = 1
+class Point(typing.NamedTuple):
+    x: int
+def pickled(x): return type(pickle.loads(pickle.dumps(x))) is type(x)
+def all_pickled(): return [pickled(x) for x in (Job(1), Color.RED, Point(2))]
+def module_name(): return sys.modules[__name__].__name__, sys.modules[__name__].LIMIT
+"""
+)
+
+
+def test_names_lead_to_stand_ins(tmp_path):
+    """What is executed and cannot be imported is found under its name in interpreters, as it is at home."""
+    written(tmp_path, "away/plug.py", NAMED)
+    program = """
+        import importlib.util, pickle, sys, typing, atoll
+        spec = importlib.util.spec_from_file_location("plug", "away/plug.py")
+        plug = sys.modules["plug"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(plug)
+        with atoll.create() as interp:
+            assert interp.call(plug.pickled, plug.Point(1)) and interp.call(plug.pickled, plug.Job(2))
+            assert interp.call(plug.all_pickled) == [True] * 3
+            assert interp.call(plug.module_name) == ("plug", 3)
+            assert interp.call(lambda m: m, plug) is plug
+            assert interp.call(lambda f: sys.modules["plug"], plug.plain) is plug
+        with atoll.create() as interp:  # a class comes first
+            assert interp.call(lambda x: type(pickle.loads(pickle.dumps(x))) is type(x), plug.Job(1))
+            assert interp.call(plug.all_pickled) == [True] * 3
+            assert interp.call(plug.module_name) == ("plug", 3)
+            interp.exec("import types; sys = __import__('sys'); sys.modules['plug'] = mine = types.ModuleType('plug')")
+            interp.call(lambda x: None, plug.Color.RED)
+            interp.exec("assert sys.modules['plug'] is mine and not hasattr(mine, 'Color')")
+    """
+    assert run(tmp_path, written(tmp_path, "program.py", program)) == ""
+
+
+def test_module_that_is_imported_at_last(tmp_path):
+    """While it is being imported, what it defines crosses by value; then by its name, to everybody."""
+    early = """
+        import atoll
+        LIMIT = 1
+        class C:
+            def m(self): return LIMIT, later()
+        def g(): return LIMIT
+        if atoll.get_current().id == 0:
+            import program_state
+            assert program_state.interp.call(g) == 1
+            assert program_state.interp.call(lambda: C().__class__.__name__) == "C"
+        def later(): return 5
+    """
+    written(tmp_path, "folder/early.py", early)
+    written(tmp_path, "program_state.py", "interp = None\n")
+    program = """
+        import sys, atoll, program_state
+        interp = program_state.interp = atoll.create()
+        sys.path.insert(0, "folder")
+        import early
+        assert interp.call(early.later) == 5 and interp.call(early.C().m) == (1, 5) and interp.call(early.g) == 1
+        interp.close()
+    """
+    assert run(tmp_path, written(tmp_path, "program.py", program)) == ""
+
+
 EXECUTED = {
     "runpy.run_path": """
         import runpy
