@@ -145,6 +145,9 @@ static bool has_stream_of_cpp(atoll_clones *set, void *handle, const char *name,
     /* The part that has the buffer is a virtual base: where it is stands before the table of functions, in every C++ ABI of Linux. */
     const ptrdiff_t *table;
     memcpy(&table, stream, sizeof table);
+    if (table == NULL) { /* nobody has initialized it: nobody includes <iostream> */
+        return false;
+    }
     void *const *buffer = get_buffer(stream + table[-3]);
     return buffer != NULL && (atoll_clones_at(set, buffer) != NULL || atoll_clones_at(set, *buffer) != NULL);
 }
