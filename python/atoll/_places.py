@@ -35,6 +35,24 @@ def is_executing(name: str) -> bool:
     return False
 
 
+def refuse_top_level() -> None:
+    """Called where interpreters have made each other several times over, and another is to be made.
+
+    Raises:
+        RuntimeError: It is the top-level code of a module that makes it, which would run in that one, too.
+    """
+    at: types.FrameType | None = sys._getframe()
+    while at is not None:
+        code = at.f_code
+        if code.co_name == "<module>" and code.co_filename not in ("<script>", "<string>"):
+            raise RuntimeError(
+                f"interpreters make each other without end: {code.co_filename} makes one when it is imported, and is"
+                " imported there. Put what it does, and is no definition, into a function, or under"
+                ' `if __name__ == "__main__":`'
+            )
+        at = at.f_back
+
+
 def origin_of(name: str, module: Any) -> str | bool | None:
     """The file that importing `name` elsewhere leads to; None where no file is needed; False: it leads nowhere.
 

@@ -101,6 +101,8 @@ typedef struct atoll_entry {
     bool listed;
     atoll_line line;      /* of the calls that are submitted to it */
     _Atomic(bool) pooled; /* a pool's worker uses it, or it was a spare: nobody left it open */
+    _Atomic(unsigned)
+        depth; /* how many interpreters made one another, this one at last; 0: not of that sort */
 } atoll_entry;
 
 /* A new entry, in the registry, with one reference for the caller; NULL when out of memory.  One that is owned is a spare, any

@@ -190,6 +190,9 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     (void)atoll_runtime_list_find(); /* which some versions allow only now that there are two */
     PyInterpreterState *interp = PyThreadState_GetInterpreter(tstate);
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
+    if (entry != NULL) {
+        atomic_store(&entry->depth, print->depth);
+    }
     if (entry == NULL || atoll_builtin_types_compare() < 0 || atoll_thread_state_keep(entry, tstate) < 0) {
         if (entry != NULL) {
             atoll_registry_remove(entry);
@@ -246,8 +249,26 @@ static int ensure_main(atoll_state *from) {
     return rc;
 }
 
+/* From here on, top-level code of modules makes none: a module that does is imported in each of them, without end. */
+enum { DEEPEST = 2 };
+
+/* 0, or -1 with an exception. */
+static int check_depth(unsigned depth) {
+    if (depth <= DEEPEST) {
+        return 0;
+    }
+    PyObject *helper = PyImport_ImportModule("atoll._places");
+    PyObject *done = helper != NULL ? PyObject_CallMethod(helper, "refuse_top_level", NULL) : NULL;
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print) {
-    *print = (atoll_blueprint){.extensions = extensions};
+    *print = (atoll_blueprint){.extensions = extensions, .depth = atomic_load(&from->entry->depth) + 1};
+    if (check_depth(print->depth) < 0) {
+        return -1;
+    }
     if (atoll_tracing_refuses()) {
         PyErr_SetString(from->error, atoll_tracing_refusal);
         return -1;

@@ -16,8 +16,9 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions,
 typedef struct {
     atoll_message path; /* its sys.path */
     atoll_extensions extensions;
-    bool hidden; /* its gate stays shut: nobody finds it */
-    bool fork;   /* it may fork the process, and replace it */
+    bool hidden;    /* its gate stays shut: nobody finds it */
+    bool fork;      /* it may fork the process, and replace it */
+    unsigned depth; /* of the interpreter's entry */
 } atoll_blueprint;
 /* 0, or -1 with an exception: also when the main interpreter cannot be prepared. */
 int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print);

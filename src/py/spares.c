@@ -221,6 +221,7 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) 
         return NULL;
     }
     atoll_entry *entry = s->entry;
+    atomic_store(&entry->depth, like->depth);
     atoll_process_mark now = atoll_process_look();
     stale->path = s->path.body.len != like->path.body.len ||
                   memcmp(s->path.body.data, like->path.body.data, s->path.body.len) != 0;

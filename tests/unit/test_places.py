@@ -277,3 +277,38 @@ def test_program(where, cloudpickle, tmp_path):
             archive.writestr("__main__.py", source + more)
         out = run(tmp_path, "app.pyz", cloudpickle=cloudpickle)
     assert out == f"executed\nchecked in {where}\n"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "atoll.create().exec('import endless')",
+        "atoll.create().call(importlib.import_module, 'endless')",
+        "atoll.InterpreterPoolExecutor(1, initializer=importlib.import_module, initargs=('endless',))"
+        ".submit(len, '').result()",
+        "atoll.prewarm(1); atoll.create().exec('import endless')",
+    ],
+)
+def test_recursion_ends(how, tmp_path):
+    """A module that makes an interpreter and has itself imported there."""
+    written(tmp_path, "endless.py", f"import atoll, importlib\nprint(atoll.get_current().id)\n{how}\n")
+    written(tmp_path, "program.py", "import atoll, endless\n")
+    ended = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert ended.returncode == 1
+    assert "interpreters make each other without end" in ended.stderr
+    assert '`if __name__ == "__main__":`' in ended.stderr
+    assert len(ended.stdout.split()) == 3
+
+
+def test_depth_alone_is_no_recursion(interp):
+    def nest(depth):
+        import atoll
+
+        if depth == 0:
+            return 0
+        with atoll.create() as inner:
+            return 1 + inner.call(nest, depth - 1)
+
+    assert interp.call(nest, 4) == 4
