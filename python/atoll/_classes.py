@@ -12,6 +12,8 @@ Three things are state that lies elsewhere:
 * what an abstract class has registered;
 * the functions of a named tuple, which ``collections`` compiles anew for each.
 
+``atoll._statements`` says which classes are not copied, and what is done instead.
+
 The codec calls this by way of ``atoll._byvalue``.
 """
 
@@ -20,6 +22,8 @@ from __future__ import annotations
 import sys
 import types
 from typing import Any
+
+from . import _statements
 
 _MAIN_NAMES = ("__main__", "<fake __main__>")
 # What belongs to the old class only, or is sent in another way.
@@ -78,12 +82,21 @@ def reduce_namespace(cls: type) -> tuple[Any, ...]:
 # ---- taking apart ----
 
 
-def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]] | str:
     """What makes cls again: a skeleton for `make_class`, and two sets of attributes for `fill_class`.
 
-    The first of them belongs to the class's definition, and is not expected to change.
+    The first of them belongs to the class's definition, and is not expected to change.  The last two parts of the
+    skeleton are for the codec: whether making the class runs code, for which all that it comes with has to be whole,
+    and whether it is to be bound in ``__main__``.  A text instead says why cls cannot cross.
     """
     namespace = _namespace_of(cls)
+    of_c = _statements.is_of_c(type(cls))
+    if of_c or _statements.is_made_by_package(cls):
+        found = _statements.describe(cls, namespace, of_c)
+        if isinstance(found, str):
+            return found
+        if found is not None:
+            return (*found[0], True, _is_bound(cls, namespace)), *found[1:]
     slots, descriptors = _slots(cls, namespace)
     attributes = {k: v for k, v in namespace.items() if k not in _NOT_COPIED and k not in descriptors}
     definition: dict[str, Any] = {}
@@ -120,7 +133,7 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
             attributes[name] = _Made(rebuild_partialmethod, (value.func, value.args, value.keywords))
     skeleton = (
         kind, type(cls), _name_of(cls), _qualname_of(cls), namespace.get("__module__"), _bases_of(cls), body,
-        extra, abstract, _is_bound(cls, namespace),
+        extra, abstract, False, _is_bound(cls, namespace),
     )  # fmt: skip
     return skeleton, definition, attributes
 
@@ -347,7 +360,13 @@ def _set_state(obj: Any, state: Any) -> None:
 
 def make_class(skeleton: tuple[Any, ...]) -> type:
     """The class of a skeleton, still without its other attributes."""
-    kind, meta, name, qualname, module, bases, body, extra, abstract, _bound = skeleton
+    cls: type
+    if skeleton[0] == "statement":
+        return _statements.make(*skeleton[1:-2])
+    if skeleton[0] == "call":
+        cls = skeleton[1](*skeleton[2])
+        return cls
+    kind, meta, name, qualname, module, bases, body, extra, abstract = skeleton[:-2]
     namespace = dict(body)
     if module is not None:
         namespace["__module__"] = module
@@ -431,7 +450,10 @@ def _do_nothing(cls: type, /, **given: Any) -> None:
 
 def fill_class(cls: type, attributes: dict[str, Any]) -> type:
     """Gives a new class the attributes that `describe_class` took from the old one."""
+    set_attribute = setattr if _statements.is_of_c(type(cls)) else type.__setattr__
     for name, value in attributes.items():
+        if name == _statements.NAMES:
+            continue
         if name == "_abc_impl":
             _register(cls, value)
         elif name == _MEMBERS:
@@ -446,7 +468,7 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> type:
         elif name == "__doc__" and value is None and cls.__doc__ is None:
             continue
         else:
-            type.__setattr__(cls, name, value)
+            set_attribute(cls, name, value)
     return cls
 
 

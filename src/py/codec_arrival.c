@@ -2,6 +2,8 @@
  *
  * A class is there before its attributes are, which may lead back to it.  So may those of its bases and of its metaclass
  * (a base that knows its subclasses): classes that come in the skeleton of another are filled after that other one is there.
+ * Unless code runs to make that one, which needs them whole: then the class itself is left out of the globals of functions
+ * until it is there.
  * Reading attributes may run Python code, and so other threads: one that receives the class meanwhile waits until it is
  * whole.  One that cannot be had as a whole is forgotten.
  *
@@ -241,11 +243,18 @@ static void end_arrival(arrival *arr, bool whole) {
     PyMem_RawFree(arr);
 }
 
+/* New reference.  Classes that come in it enter `others`, unless code is to run, for which they have to be whole. */
+static PyObject *read_skeleton(atoll_decoder *part, struct atoll_arrivals *others) {
+    part->arrivals = atoll_get_u8(&part->rd) == 0 ? others : NULL;
+    PyObject *skeleton =
+        part->rd.failed ? atoll_malformed("a class without contents") : atoll_decode_value(part);
+    part->arrivals = NULL;
+    return skeleton;
+}
+
 /* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`. */
 static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
-    arr->part.arrivals = others;
-    PyObject *skeleton = atoll_decode_value(&arr->part);
-    arr->part.arrivals = NULL;
+    PyObject *skeleton = read_skeleton(&arr->part, others);
     arr->cls = skeleton != NULL ? make_class(byvalue, skeleton) : NULL;
     if (arr->cls == NULL) {
         Py_XDECREF(skeleton);
@@ -297,7 +306,7 @@ static PyObject *receive_class(atoll_decoder *dec, uint64_t number, uint64_t ver
 
 static int read_again(atoll_decoder *part, PyObject *cls, PyObject *seen) {
     PyObject *byvalue = atoll_codec_byvalue(part->codec);
-    PyObject *skeleton = byvalue != NULL ? atoll_decode_value(part) : NULL;
+    PyObject *skeleton = byvalue != NULL ? read_skeleton(part, NULL) : NULL;
     Py_XDECREF(skeleton); /* how cls was made stays */
     return skeleton != NULL ? fill_class(part, byvalue, cls, seen, true) : -1;
 }

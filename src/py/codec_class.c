@@ -4,6 +4,7 @@
  *   u64    the class's number, process-wide
  *   u64    version: a hash of what follows the size
  *   u32    size of what follows
+ *   u8     whether making the class runs code (atoll._statements)
  *   value  skeleton: what makes the class (atoll._classes.describe_class)
  *   -- the class exists from here --
  *   count  and that many names with their versions and values: what belongs to its definition (annotations, dataclass fields)
@@ -99,17 +100,37 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *descri
     return rc;
 }
 
-/* described[0]: what makes the class. */
+bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj) {
+    for (const atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
+        if (fr->cls == obj) {
+            return fr->awaited;
+        }
+    }
+    return false;
+}
+
+/* described[0]: what makes the class, and, last but one, whether that is code that runs: the class's statement. */
 static int encode_skeleton(atoll_encoder *enc, PyObject *described) {
+    PyObject *skeleton = PyTuple_GET_ITEM(described, 0);
+    Py_ssize_t n = PyTuple_Check(skeleton) ? PyTuple_GET_SIZE(skeleton) : 0;
+    bool runs = n >= 2 && PyTuple_GET_ITEM(skeleton, n - 2) == Py_True;
+    enc->classes->awaited = runs;
     enc->exempt++;
-    int rc = atoll_encode_state(enc, PyTuple_GET_ITEM(described, 0));
+    int rc = atoll_put_tag(enc, runs) < 0 ? -1 : atoll_encode_state(enc, skeleton);
     enc->exempt--;
+    enc->classes->awaited = false;
     return rc;
 }
 
 static int encode_contents(atoll_encoder *enc, PyObject *cls) {
     PyObject *byvalue = atoll_codec_byvalue(enc->codec);
     PyObject *described = byvalue != NULL ? PyObject_CallMethod(byvalue, "describe_class", "(O)", cls) : NULL;
+    const char *why = described != NULL && PyUnicode_Check(described) ? PyUnicode_AsUTF8(described) : NULL;
+    if (why != NULL) {
+        (void)atoll_encoder_refuse(enc, why);
+        Py_DECREF(described);
+        return -1;
+    }
     if (described == NULL || !PyTuple_Check(described) || PyTuple_GET_SIZE(described) != 3) {
         Py_XDECREF(described);
         return PyErr_Occurred() && atoll_passes_through(enc->codec) ? -1 : atoll_refuse_type(enc, cls);
@@ -152,7 +173,8 @@ static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
         return -1;
     }
     atoll_commit(enc, at + HEAD);
-    atoll_class_frame fr = {enc->classes, cls, number, enc->classes != NULL ? enc->classes->depth + 1 : 1};
+    atoll_class_frame fr = {enc->classes, cls, number, enc->classes != NULL ? enc->classes->depth + 1 : 1,
+                            false};
     atoll_encoder part;
     atoll_class_frame *outer = enc->classes;
     unsigned lowest = enc->lowest;

@@ -37,6 +37,7 @@ typedef struct atoll_class_frame {
     PyObject *cls;
     uint64_t number;
     unsigned depth; /* from 1 */
+    bool awaited;   /* what makes it is being written: code that runs over there, and cannot have it yet */
 } atoll_class_frame;
 
 struct atoll_encoder {
@@ -79,6 +80,8 @@ int atoll_encode_cell(atoll_encoder *enc, PyObject *obj);
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
+/* Whether obj is a class that what is being written will make. */
+bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj);
 /* The class being written that has this namespace, or NULL: borrowed. */
 PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict);
 int atoll_encode_module(atoll_encoder *enc, PyObject *obj);

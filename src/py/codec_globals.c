@@ -36,11 +36,12 @@ static bool is_own_name(PyObject *name) {
     return false;
 }
 
-/* name -> value of what code names and globals have, and a list of the other names; with `definitions`, only the
- * definitions. */
-static int find_globals(PyObject *code, PyObject *globals, bool definitions, PyObject *found,
+/* name -> value of what func's code names and its globals have, and a list of the other names; with `definitions`, only the
+ * definitions.  What is about to be made over there is neither. */
+static int find_globals(const atoll_encoder *enc, PyFunctionObject *func, bool definitions, PyObject *found,
                         PyObject *absent) {
-    PyObject *names = atoll_global_names((PyCodeObject *)code);
+    PyObject *globals = func->func_globals;
+    PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
     PyObject *it = names != NULL ? PyObject_GetIter(names) : NULL;
     int rc = it != NULL ? 0 : -1;
     PyObject *name;
@@ -50,7 +51,7 @@ static int find_globals(PyObject *code, PyObject *globals, bool definitions, PyO
             PyObject *value = PyDict_GetItemWithError(globals, name);
             if (value == NULL) {
                 rc = PyErr_Occurred() ? -1 : definitions ? 0 : PyList_Append(absent, name);
-            } else if (!definitions || atoll_is_definition(value)) {
+            } else if ((!definitions || atoll_is_definition(value)) && !atoll_class_is_awaited(enc, value)) {
                 rc = PyDict_SetItem(found, name, value);
             }
         }
@@ -83,14 +84,15 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
 }
 
 /* The definitions that annotations of func name as text are found, too. */
-static int find_annotated(atoll_codec *codec, PyFunctionObject *func, PyObject *found) {
+static int find_annotated(const atoll_encoder *enc, PyFunctionObject *func, PyObject *found) {
     PyObject *names = PySet_New(NULL);
-    int rc = names != NULL ? atoll_add_annotated_names(codec, func, names) : -1;
+    int rc = names != NULL ? atoll_add_annotated_names(enc->codec, func, names) : -1;
     PyObject *it = rc == 0 && PySet_GET_SIZE(names) != 0 ? PyObject_GetIter(names) : NULL;
     PyObject *name;
     while (rc == 0 && it != NULL && (name = PyIter_Next(it)) != NULL) {
         PyObject *value = PyDict_GetItemWithError(func->func_globals, name);
-        if (value != NULL && !is_own_name(name) && atoll_is_definition(value)) {
+        if (value != NULL && !is_own_name(name) && atoll_is_definition(value) &&
+            !atoll_class_is_awaited(enc, value)) {
             rc = PyDict_SetItem(found, name, value);
         }
         Py_DECREF(name);
@@ -104,8 +106,8 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
     PyObject *globals = func->func_globals;
     PyObject *found = PyDict_New();
     PyObject *absent = found != NULL ? PyList_New(0) : NULL;
-    int rc = absent != NULL ? find_globals(func->func_code, globals, definitions, found, absent) : -1;
-    rc = rc == 0 ? find_annotated(enc->codec, func, found) : -1;
+    int rc = absent != NULL ? find_globals(enc, func, definitions, found, absent) : -1;
+    rc = rc == 0 ? find_annotated(enc, func, found) : -1;
     if (rc == 0) {
         rc = atoll_encode_reached(enc, globals, found);
     }

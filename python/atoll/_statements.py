@@ -1,0 +1,421 @@
+"""Classes that cannot be copied, because other code than the user's and the standard library's ran over their making.
+
+The rule.  A class by value (``atoll._classes``) is copied, unless
+
+* its metaclass is of C and has more in its classes than ``type`` has (``ctypes.Structure``, ``msgspec.Struct``), or
+* a metaclass's ``__new__``, ``__init__`` or ``__prepare__``, or a base's ``__init_subclass__``, lives in an imported
+  module that is not the standard library's (pydantic, SQLAlchemy, Django, a module of the user's own).
+
+Of such a class the very ``class`` statement that made it is run once more in each interpreter that receives it, hooks
+and all, so that the module over there knows the class as the one here does.  The statement is found by its file (or
+notebook cell, or what else has put its source into linecache) and line; the names that it uses come by value, as the
+globals of a function do.  Those that lead back to the class, and that only its functions and annotations use, come when
+it is there.  Of what was set later (``Model.rate = 5``) numbers, strings and the like come, and what the statement does
+not set of a ctypes class.
+
+Where the source is not to be had, or the statement needs what cannot be found (a variable of the function that the
+class was defined in), the class is copied, if its metaclass is not of C; else it is refused, with the advice to put it
+into a module.  Types that ctypes makes on demand (arrays, pointers, ``CFUNCTYPE``) are made by asking it again.
+
+What a decorator makes of a class (``dataclass``, attrs) is state like any other.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Iterator
+
+    from . import _source
+
+_Described = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
+_MAIN_NAMES = ("__main__", "<fake __main__>")
+_HEAP, _IMMUTABLE = 1 << 9, 1 << 8
+_PLAIN = (int, float, complex, str, bytes, bool, type(None))
+_namespace_of: Any = type.__dict__["__dict__"].__get__
+_qualname_of: Any = type.__dict__["__qualname__"].__get__
+_name_of: Any = type.__dict__["__name__"].__get__
+_known: dict[int, tuple[Any, ...]] = {}  # by a class's address: a reference to it, and what is known of it
+NAMES = "<names>"  # under which the globals come that are bound when the class is there
+
+
+def is_of_c(meta: type) -> bool:
+    """Whether the classes of a metaclass have more in them than ``type`` makes, or are made by code of C."""
+    base: Any
+    for base in meta.__mro__:
+        if base is type:
+            break
+        if not base.__flags__ & _HEAP or base.__basicsize__ != type.__basicsize__:
+            return True
+        own = _namespace_of(base)
+        if isinstance(own.get("__new__"), types.BuiltinFunctionType):
+            return True
+        if isinstance(own.get("__init__"), types.WrapperDescriptorType):
+            return True
+    return False
+
+
+def _is_of_package(hook: Any) -> bool:
+    """Whether its code is that of an imported module which is not the standard library's."""
+    hook = getattr(hook, "__func__", hook)
+    globals_ = getattr(hook, "__globals__", None)
+    name = globals_.get("__name__") if globals_ is not None else getattr(hook, "__module__", None)
+    if not isinstance(name, str) or name in _MAIN_NAMES:
+        return False
+    module = sys.modules.get(name)
+    if module is None or name.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    return globals_ is None or getattr(module, "__dict__", None) is globals_
+
+
+def is_made_by_package(cls: type) -> bool:
+    """Whether code of a package ran over the making of cls."""
+    metaclass: Any = type(cls)
+    for meta in metaclass.__mro__:
+        if meta is type:
+            break
+        own = _namespace_of(meta)
+        if any(name in own and _is_of_package(own[name]) for name in ("__new__", "__init__", "__prepare__")):
+            return True
+    hooks = (_namespace_of(base).get("__init_subclass__") for base in cls.__mro__[1:-1])
+    return any(hook is not None and _is_of_package(hook) for hook in hooks)
+
+
+def describe(cls: type, namespace: Any, of_c: bool) -> _Described | str | None:
+    """What makes cls by its statement, as `atoll._classes.describe_class` has it; None when that cannot be had.
+
+    Raises:
+        TypeError: cls is of C, and so cannot be copied instead.
+    """
+    call = _ctypes_call(cls) if of_c else None
+    if call is not None:
+        return ("call", *call), {}, {}
+    try:
+        return _describe(cls, namespace, of_c)
+    except LookupError as error:
+        if not of_c:
+            return None
+        return (
+            f"class {_qualname_of(cls)} has to be made by its statement in each interpreter, {error.args[0]}: "
+            f"define it in a module that can be imported"
+        )
+
+
+def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
+    known = _known.get(id(cls))
+    if known is None or known[0]() is not cls:
+        import weakref
+
+        forget = functools.partial(_forget, id(cls))
+        known = _known[id(cls)] = (weakref.ref(cls, forget), *_analyse(cls, namespace))
+    _, skeleton, definition, set_by_statement = known
+    attributes = {
+        name: value for name, value in namespace.items() if _is_set_later(name, value, set_by_statement, of_c)
+    }
+    return skeleton, definition, attributes
+
+
+def _forget(key: int, _: object) -> None:
+    _known.pop(key, None)
+
+
+def _analyse(cls: type, namespace: Any) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
+    """The skeleton and the definition, which stay as they are, and what the statement sets."""
+    from . import _source
+
+    functions = list(_functions(namespace, _qualname_of(cls)))
+    home = _home(cls, functions)
+    first_line = namespace.get("__firstlineno__")
+    node, enclosing, file, tree = _source.find_statement(_qualname_of(cls), first_line, functions, home)
+    own_module = namespace.get("__module__")
+    names = _source.Names(node)
+    closure = _closure(cls, functions)
+    variables = _resolve_locals(cls, node, names, enclosing, closure)
+    first, later = _partition(cls, names, home, {one.name for one in enclosing}, variables)
+    code = _source.compile_alone(
+        node, enclosing, sorted(variables), own_module, _source.flags_of(tree, functions), file
+    )
+    path = tuple((one.name, _source.is_function(one)) for one in (*enclosing, node))
+    bound = tuple(name for name, value in home.items() if value is cls)
+    skeleton = ("statement", code, path, variables, _naming(first, home), bound, own_module)
+    return skeleton, {NAMES: _naming(later, home)}, names.bound
+
+
+def _is_set_later(name: str, value: Any, bound: set[str], of_c: bool) -> bool:
+    """Whether an attribute is to be set once more: it is no part of what the making has made."""
+    if name.startswith("__"):
+        return False
+    if of_c:
+        return name not in bound and not hasattr(type(value), "__set__")
+    return not name.startswith("_") and (
+        type(value) in _PLAIN or (type(value) is tuple and all(type(one) in _PLAIN for one in value))
+    )
+
+
+# ---- where it is from ----
+
+
+def _functions(namespace: Any, qualname: str) -> Iterator[types.FunctionType]:
+    """The functions that the statement has made."""
+    for value in list(namespace.values()):
+        parts = [value]
+        for attribute in ("__func__", "__wrapped__", "wrapped", "fget", "func"):
+            for one in tuple(parts):
+                part = getattr(one, attribute, None) if not isinstance(one, type) else None
+                if part is not None:
+                    parts.append(part)
+        for part in parts:
+            if isinstance(part, types.FunctionType) and part.__qualname__.startswith(f"{qualname}."):
+                yield part
+                break
+
+
+def _home(cls: type, functions: list[types.FunctionType]) -> dict[str, Any]:
+    """The globals that the statement ran in."""
+    if functions:
+        return functions[0].__globals__
+    name = _namespace_of(cls).get("__module__")
+    module = sys.modules.get("__main__" if name in _MAIN_NAMES else name)
+    if module is None:
+        raise LookupError(f"and its module {name!r} is not there")
+    return vars(module)
+
+
+def _closure(cls: type, functions: list[types.FunctionType]) -> dict[str, Any]:
+    """What the functions of a class have of the function that it was defined in."""
+    found: dict[str, Any] = {}
+    for function in functions:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # it is empty
+                continue
+            if not name.startswith(("__", ".")) and value is not cls:
+                found[name] = value
+    return found
+
+
+def _named_bases(cls: Any, node: ast.ClassDef) -> dict[str, Any]:
+    """What the names of bases, and of the metaclass, in a statement have stood for."""
+    import ast
+
+    bases = getattr(cls, "__orig_bases__", cls.__bases__)
+    found = {one.id: base for one, base in zip(node.bases, bases, strict=False) if isinstance(one, ast.Name)}
+    for one in node.keywords:
+        if one.arg == "metaclass" and isinstance(one.value, ast.Name):
+            found[one.value.id] = type(cls)
+    return found if len(bases) == len(node.bases) else {}
+
+
+def _resolve_locals(
+    cls: type, node: ast.ClassDef, names: _source.Names, enclosing: list[Any], closure: dict[str, Any]
+) -> dict[str, Any]:
+    """The variables of the function around a statement that it needs.
+
+    Raises:
+        LookupError: One of them is not to be found.
+    """
+    from . import _source
+
+    outer: set[str] = set()
+    for function in enclosing:
+        if _source.is_function(function):
+            arguments = function.args
+            given = [
+                *arguments.posonlyargs,
+                *arguments.args,
+                *arguments.kwonlyargs,
+                arguments.vararg,
+                arguments.kwarg,
+            ]
+            outer.update(one.arg for one in given if one is not None)
+            outer.update(_source.stored_names(function.body))
+    found = {name: value for name, value in closure.items() if name in outer}
+    bases = _named_bases(cls, node)
+    for name in (names.direct | names.annotated) & outer - found.keys() - names.bound - {_name_of(cls)}:
+        if name not in bases:
+            raise LookupError(f"but {name!r} that it uses, a variable of the function it is in, is gone")
+        found[name] = bases[name]
+    for name, value in found.items():
+        if _holds(value, cls):
+            raise LookupError(f"but {name!r} that it uses needs the class itself")
+    return found
+
+
+def _partition(
+    cls: type, names: _source.Names, home: dict[str, Any], own: set[str], locals_: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The globals that the statement needs, and those that are bound when the class is there.
+
+    Raises:
+        LookupError: It needs one that holds the class.
+    """
+    first: list[str] = []
+    later: list[str] = []
+    for name in sorted((names.direct | names.annotated | names.nested) - locals_.keys()):
+        if name not in home or home[name] is cls or (name.startswith("__") and name.endswith("__")):
+            continue
+        if not _holds(home[name], cls):
+            first.append(name)
+        elif name not in names.direct:
+            later.append(name)
+        elif name not in names.bound and name not in own:
+            raise LookupError(f"but {name!r} that it uses needs the class itself")
+    return first, later
+
+
+def _holds(value: Any, cls: type) -> bool:
+    """Whether cls is found in value, otherwise than by a global name that a function uses: that is bound later."""
+    seen: set[int] = set()
+    stack: list[Any] = [value]
+    while stack and len(seen) < 10_000:
+        one = stack.pop()
+        if one is cls:
+            return True
+        if id(one) in seen or type(one) in _PLAIN or isinstance(one, types.ModuleType):
+            continue
+        seen.add(id(one))
+        stack.extend(_parts(one, cls))
+    return False
+
+
+def _parts(value: Any, cls: type) -> list[Any]:
+    """What is sent with a value, without cls as a global."""
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, (staticmethod, classmethod)):
+        return [value.__func__]
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, types.FunctionType):
+        if value.__module__ not in _MAIN_NAMES:
+            return []
+        parts = [value.__defaults__, value.__kwdefaults__, value.__dict__]
+        parts.extend(_contents(value))
+        used = (value.__globals__.get(name) for name in _code_names(value.__code__))
+        return parts + [one for one in used if one is not cls]
+    if isinstance(value, type):
+        namespace = _namespace_of(value)
+        if namespace.get("__module__") not in _MAIN_NAMES:
+            return []
+        if is_of_c(type(value)) or is_made_by_package(value):
+            return [*value.__bases__, type(value)]  # and globals, which its statement uses
+        return [*value.__bases__, type(value), *namespace.values()]
+    return [type(value), *getattr(value, "__dict__", {}).values()]
+
+
+def _contents(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
+
+
+def _code_names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _code_names(constant)
+    return names
+
+
+def _naming(names: list[str], home: dict[str, Any]) -> types.FunctionType:
+    """A function that uses these globals, and is sent with them."""
+    code = compile(f"lambda: (__name__, {', '.join(names)})", "<names>", "eval")
+    return types.FunctionType(code.co_consts[0], home, "<names>")
+
+
+# ---- running it ----
+
+
+def make(
+    code: types.CodeType,
+    path: tuple[tuple[str, bool], ...],
+    variables: dict[str, Any],
+    naming: types.FunctionType,
+    bound: tuple[str, ...],
+    module: Any,
+) -> type:
+    """Runs a statement that was sent, in the namespace that stands for its own."""
+    namespace = naming.__globals__
+    made: dict[str, Any] = {}
+    with _SeenInMain(namespace, module):
+        exec(code, namespace, made)
+        found = made[path[0][0]]
+        innermost = max((i for i, (_, is_function) in enumerate(path) if is_function), default=-1)
+        for i, (_, is_function) in enumerate(path[:-1]):
+            if is_function:
+                found = found(**(variables if i == innermost else {}))
+            else:
+                found = _namespace_of(found)[path[i + 1][0]]
+    for name in bound:
+        namespace.setdefault(name, found)
+    cls: type = found
+    return cls
+
+
+class _SeenInMain:
+    """While a statement of a ``__main__`` runs, what its hooks look up in that module is found there."""
+
+    def __init__(self, namespace: dict[str, Any], module: Any) -> None:
+        main = vars(sys.modules["__main__"])
+        wanted = namespace is not main and module in _MAIN_NAMES
+        self._added = (
+            {
+                name: value
+                for name, value in namespace.items()
+                if name not in main and not name.startswith("__")
+            }
+            if wanted
+            else {}
+        )
+
+    def __enter__(self) -> None:
+        vars(sys.modules["__main__"]).update(self._added)
+
+    def __exit__(self, *args: object) -> None:
+        main = vars(sys.modules["__main__"])
+        for name, value in self._added.items():
+            if main.get(name) is value:
+                del main[name]
+
+
+# ---- ctypes ----
+
+
+def _ctypes_call(cls: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """What gives a type that ctypes makes on demand: a function and its arguments."""
+    ctypes: Any = sys.modules.get("ctypes")
+    namespace = _namespace_of(cls)
+    item = namespace.get("_type_")
+    if ctypes is None:
+        return None
+    if cls.__bases__ == (ctypes.Array,) and cls.__name__ == f"{item.__name__}_Array_{cls._length_}":
+        return make_array, (item, cls._length_)
+    if cls.__bases__ == (ctypes._Pointer,) and isinstance(item, type) and ctypes.POINTER(item) is cls:
+        return ctypes.POINTER, (item,)
+    if cls.__bases__ == (ctypes._CFuncPtr,) and cls.__name__ == "CFunctionType":
+        return make_function_type, (cls._restype_, cls._argtypes_, cls._flags_)
+    return None
+
+
+def make_array(item: Any, length: int) -> Any:
+    """A ctypes array type."""
+    return item * length
+
+
+def make_function_type(result: Any, arguments: tuple[Any, ...], flags: int) -> Any:
+    """What ``ctypes.CFUNCTYPE()`` or ``PYFUNCTYPE()`` gives."""
+    import ctypes
+
+    if flags & 4:  # FUNCFLAG_PYTHONAPI
+        return ctypes.PYFUNCTYPE(result, *arguments)
+    return ctypes.CFUNCTYPE(result, *arguments, use_errno=bool(flags & 8), use_last_error=bool(flags & 16))
