@@ -174,18 +174,26 @@ static bool node_reap(atoll_cached *node) {
     return dead;
 }
 
-/* Makes the table at most half full, without the nodes of interpreters that are gone. */
+static size_t count_alive(const thread_table *table) {
+    size_t alive = 0;
+    for (size_t i = 0; i < table->cap; i++) {
+        atoll_cached *node = table->slots[i];
+        if (node != NULL) {
+            atoll_mutex_lock(&node->entry->lock);
+            alive += node->tstate != NULL;
+            atoll_mutex_unlock(&node->entry->lock);
+        }
+    }
+    return alive;
+}
+
+/* Makes the table at most half full, without the nodes of interpreters that are gone.  Without memory it stays as it is: sessions
+ * that are open use the thread states in it. */
 static int table_make_room(thread_table *table) {
     if ((table->used + 1) * 2 <= table->cap) {
         return 0;
     }
-    size_t alive = 0;
-    for (size_t i = 0; i < table->cap; i++) {
-        if (table->slots[i] != NULL && node_reap(table->slots[i])) {
-            table->slots[i] = NULL;
-        }
-        alive += table->slots[i] != NULL;
-    }
+    size_t alive = count_alive(table);
     thread_table fresh = *table;
     fresh.used = 0;
     fresh.cap = 16;
@@ -194,37 +202,24 @@ static int table_make_room(thread_table *table) {
     }
     fresh.slots = calloc(fresh.cap, sizeof *fresh.slots);
     fresh.serials = calloc(fresh.cap, sizeof *fresh.serials);
-    int rc = fresh.slots != NULL && fresh.serials != NULL ? 0 : -1;
-    if (rc < 0) {
-        /* Holes left by reaping would cut probe chains, so the old table cannot be kept as it is: hand what
-         * is left to the entries, as when the thread ends. */
+    if (fresh.slots == NULL || fresh.serials == NULL) {
         free(fresh.slots);
         free(fresh.serials);
-        fresh.slots = NULL;
-        fresh.serials = NULL;
-        fresh.cap = 0;
+        return -1;
     }
     for (size_t i = 0; i < table->cap; i++) {
         atoll_cached *node = table->slots[i];
-        if (node == NULL) {
-            continue;
-        }
-        if (rc == 0) {
+        if (node != NULL && !node_reap(node)) {
             size_t at = slot_of(&fresh, table->serials[i]);
             fresh.slots[at] = node;
             fresh.serials[at] = table->serials[i];
             fresh.used++;
-        } else {
-            atoll_mutex_lock(&node->entry->lock);
-            node->orphan = true;
-            atomic_fetch_add(&node->entry->orphans, 1);
-            atoll_mutex_unlock(&node->entry->lock);
         }
     }
     free(table->slots);
     free(table->serials);
     *table = fresh;
-    return rc;
+    return 0;
 }
 
 static PyThreadState *table_find(const thread_table *table, uint64_t serial) {

@@ -1,0 +1,145 @@
+"""Memory runs out, once, at each place where Atoll asks for some: a clear error, and all works afterwards."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from atoll import _atoll
+from helpers import check_ended, run_python
+
+SOURCE = Path(__file__).with_name("failing.c")
+
+# What CPython's allocators come through: memory that they ask for is CPython's business.
+WRAPPERS = [
+    f"{domain}_{function}"
+    for domain in ("raw", "object_domain", "memory_domain")
+    for function in ("malloc", "calloc", "realloc")
+]
+
+PRELUDE = """
+import ctypes, faulthandler, threading
+import atoll, atoll._pool
+faulthandler.enable()
+failing = ctypes.CDLL(None)
+for place, size in {places!r}:
+    failing.failing_exclude(ctypes.c_size_t(place), ctypes.c_size_t(size))
+
+def add_one(number):
+    return number + 1
+
+def each(operation, *expected):
+    # Until there are no more places.
+    operation()
+    places = 0
+    while True:
+        failing.failing_arm(ctypes.c_long(places))
+        try:
+            operation()
+        except (MemoryError, atoll.InterpreterError, RuntimeError) as error:
+            assert isinstance(error, MemoryError) or any(text in str(error) for text in expected), error
+        finally:
+            hit = failing.failing_disarm()
+        if not hit:
+            break
+        places += 1
+        operation()
+    assert places, "there were none"
+    print("right")
+"""
+
+OPERATIONS = {
+    "create": """
+def create():
+    with atoll.create() as interp:
+        assert interp.call(abs, -3) == 3
+each(create, "out of memory", "MemoryError")
+""",
+    "nested": """
+# Each thread keeps the interpreters that it has been in, in a table that grows with the ninth.
+interps = [atoll.create() for _ in range(10)]
+def nested(rest, first):
+    try:
+        if rest:
+            rest[0].call(nested, rest[1:], first)
+    except Exception:
+        pass
+    return first.call(abs, -5)
+def in_thread():
+    outcome = []
+    def run():
+        try:
+            outcome.append(nested(interps, interps[0]))
+        except BaseException as error:
+            outcome.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    assert outcome == [5]
+each(in_thread, "MemoryError")
+for interp in interps:
+    interp.close()
+""",
+    "pool": """
+import logging
+logging.disable()
+def pool():
+    with atoll.InterpreterPoolExecutor(1, initializer=add_one, initargs=(1,)) as pool:
+        assert list(pool.map(add_one, [1, 2, 3])) == [2, 3, 4]
+        assert pool.submit(add_one, 4).result() == 5
+each(pool, "can't start new thread", "could not be started", "initializer failed")
+""",
+    "submit": """
+def submit():
+    with atoll.create() as interp:
+        assert interp.submit(add_one, 4).result() == 5
+each(submit, "out of memory", "MemoryError", "can't start new thread", "is closed")
+""",
+    "queue": """
+def queue():
+    queue = atoll.create_queue()
+    queue.put_many([1, b"x" * 1000, b"y" * 100_000, queue])
+    assert atoll.select([queue], 1) == [queue]
+    taken = []
+    while len(taken) < 4:
+        taken += queue.get_many(block=False)
+    assert taken[3] is queue
+each(queue)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    output = tmp_path_factory.mktemp("failing") / "failing.so"
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    flags = ["-std=gnu17", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared"]
+    subprocess.run([*compiler, *flags, str(SOURCE), "-o", str(output)], check=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def places():
+    """Where the wrappers are in the library, and how long."""
+    symbols = subprocess.run(["nm", "-S", _atoll.__file__], capture_output=True, text=True, check=True).stdout
+    lines = [line.split() for line in symbols.splitlines()]
+    found = [
+        (int(line[0], 16), int(line[1], 16))
+        for line in lines
+        if len(line) == 4 and line[3].split(".")[0] in WRAPPERS
+    ]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_once_at_each_place(name, library, places):
+    source = PRELUDE.format(places=places) + OPERATIONS[name]
+    done = run_python(source, environment={"LD_PRELOAD": str(library)})
+    check_ended(done, 0, "right\n")
