@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from textwrap import dedent
 from types import CodeType, SimpleNamespace, TracebackType
 
 from ._atoll import ExecutionFailed
@@ -27,29 +28,29 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(const)
 
 
-def _tracebacks(exc: BaseException, seen: set[int]) -> Iterator[TracebackType]:
-    if id(exc) in seen:
-        return
-    seen.add(id(exc))
-    tb = exc.__traceback__
-    while tb is not None:
-        yield tb
-        tb = tb.tb_next
-    for other in (exc.__cause__, exc.__context__):
-        if other is not None:
-            yield from _tracebacks(other, seen)
-    if isinstance(exc, BaseExceptionGroup):
-        for part in exc.exceptions:
-            yield from _tracebacks(part, seen)
+def _tracebacks(exc: BaseException) -> Iterator[TracebackType]:
+    """Yield those of an exception and of all that led to it, however long the chain is."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [exc]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        tb = one.__traceback__
+        while tb is not None:
+            yield tb
+            tb = tb.tb_next
+        left += (one.__context__, one.__cause__)
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
 
 
 def _is_all_of(script: CodeType, exc: BaseException) -> bool:
     """Whether every frame named "<script>" runs code of this very script, so that its lines can be shown."""
     own = set(_codes(script))
     return all(
-        tb.tb_frame.f_code in own
-        for tb in _tracebacks(exc, set())
-        if tb.tb_frame.f_code.co_filename == _SCRIPT
+        tb.tb_frame.f_code in own for tb in _tracebacks(exc) if tb.tb_frame.f_code.co_filename == _SCRIPT
     )
 
 
@@ -61,7 +62,7 @@ _FRAME = re.compile(r'([ |]*)  File "(.*)", line (\d+), in (.*)')
 
 def _missing(exc: BaseException) -> tuple[_Missing, ...]:
     found: dict[_Missing, None] = {}
-    for tb in _tracebacks(exc, set()):
+    for tb in _tracebacks(exc):
         code = tb.tb_frame.f_code
         if not linecache.getline(code.co_filename, tb.tb_lineno, tb.tb_frame.f_globals):
             place = (code.co_filename, tb.tb_lineno, code.co_name, code.co_qualname, code.co_firstlineno)
@@ -140,7 +141,8 @@ def describe(
     shown = script is not None and source is not None and _is_all_of(script, exc)
     try:
         if shown and source is not None:
-            linecache.cache[_SCRIPT] = (len(source), None, source.splitlines(True), _SCRIPT)
+            lines = dedent(source).splitlines(True)  # as it was compiled
+            linecache.cache[_SCRIPT] = (len(source), None, lines, _SCRIPT)
         display = "".join(traceback.TracebackException.from_exception(exc).format())
         missing = _missing(exc)
     except Exception:

@@ -69,15 +69,18 @@ static int failed_init(PyObject *self, PyObject *args, PyObject *kwargs) {
 
 static PyObject *failed_str(PyObject *self) {
     PyObject *summary = ((reprfunc)((PyTypeObject *)PyExc_BaseException)->tp_str)(self);
-    PyObject *excinfo = summary != NULL ? PyObject_GetAttrString(self, "excinfo") : NULL;
+    if (summary == NULL) {
+        return NULL;
+    }
+    PyObject *excinfo = PyObject_GetAttrString(self, "excinfo");
     PyObject *display = excinfo != NULL ? text_of(excinfo, "errdisplay") : NULL;
     PyErr_Clear();
     PyObject *str = display != NULL
                         ? PyUnicode_FromFormat("%U\n\nUncaught in the interpreter:\n\n%U", summary, display)
-                        : Py_XNewRef(summary);
+                        : Py_NewRef(summary);
     Py_XDECREF(display);
     Py_XDECREF(excinfo);
-    Py_XDECREF(summary);
+    Py_DECREF(summary);
     return str;
 }
 

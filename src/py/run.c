@@ -103,7 +103,7 @@ static const void *what_waits(const atoll_session *s) {
 /* Moves the current exception of the target into s->back.  Ctrl-C while it is described interrupts what raised it. */
 static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, const atoll_script_key *key) {
     bool interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-    bool source = key != NULL && key->kind == ATOLL_SCRIPT_SOURCE;
+    bool source = key != NULL && key->kind != ATOLL_SCRIPT_CODE;
     const void *before = what_waits(s);
     atoll_message_reset(&s->back, SIZE_MAX);
     atoll_excinfo_capture(state, &s->back, script, source ? key->text : NULL, source ? key->len : 0);

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import types
 
 import pytest
 
 import atoll
-from helpers import fail, nothing
+from helpers import VERSION, fail, nothing
 
 
 def info_of(interp, source):
@@ -123,6 +124,16 @@ class TestFields:
 
 
 class TestDisplay:
+    @pytest.mark.parametrize("indent", ["", "    ", "\t"])
+    @pytest.mark.parametrize("end", ["", "\n"])
+    def test_lines_of_an_indented_script(self, interp, indent, end):
+        lines = ["", "def inner(n):", "    return 1 // n", "", "inner(0)"]
+        display = info_of(interp, "\n".join(line and indent + line for line in lines) + end).errdisplay
+        assert '"<script>", line 5, in <module>\n    inner(0)\n' in display
+        assert '"<script>", line 3, in inner\n    return 1 // n\n' in display
+        if VERSION >= (3, 13):
+            assert "    return 1 // n\n           ~~^^~~\n" in display
+
     def test_source_lines(self, interp, tmp_path):
         (tmp_path / "shown.py").write_text(
             "def outer():\n    inner()\n\ndef inner():\n    raise ValueError('shown')\n"
@@ -363,3 +374,30 @@ class TestUnhelpfulExceptions:
             interp, "import builtins; builtins.str = None; builtins.len = None\nraise ValueError('told')"
         )
         assert (info.type.__name__, info.msg) == ("ValueError", "told")
+
+    def test_long_chain(self, interp):
+        """As long as one that code makes which fails, waits and tries again."""
+        info = info_of(
+            interp,
+            """
+            error = None
+            for number in range(3000):
+                another = ValueError(number)
+                another.__context__ = error
+                error = another
+            raise error
+            """,
+        )
+        assert info.formatted == "ValueError: 2999"
+        assert info.errdisplay.endswith("\n    raise error\nValueError: 2999")
+        assert "ValueError: 2990\n\nDuring handling" in info.errdisplay
+
+    def test_arguments_that_have_no_text(self):
+        class Silent:
+            def __str__(self):
+                raise LookupError("no text")
+
+        failed = atoll.ExecutionFailed(types.SimpleNamespace(formatted="A: b"))
+        failed.args = (Silent(),)
+        with pytest.raises(LookupError, match="no text"):
+            str(failed)
