@@ -95,17 +95,17 @@ def _broken(pool: _atoll._Pool) -> BrokenInterpreterPool:
     return broken
 
 
+_starting = threading.RLock()
+
+
 def _start(pool: _atoll._Pool) -> None:
-    """Start the thread that tells the futures of a pool that somebody watches."""
-    if not pool.delivers:
-        pool.delivers = True
-        teller = Teller(pool, pool.max_workers)
-        try:
+    """Start the thread that tells the futures of a pool that somebody watches, or raise."""
+    with _starting:
+        if not pool.delivers:
+            teller = Teller(pool, pool.max_workers)
             teller.start()
-        except BaseException:
-            pool.delivers = False
-            raise
-        _tellers[pool] = teller
+            _tellers[pool] = teller
+            pool.delivers = True  # last: whoever sees that relies on it
 
 
 # ---- calls in one interpreter ----
@@ -115,9 +115,10 @@ _guests_lock = threading.RLock()  # one interpreter has one of them: what is sub
 
 
 def _after_fork() -> None:
-    """In a child: a thread that is not there may have the lock."""
-    global _guests_lock
+    """In a child: threads that are not there may have the locks."""
+    global _guests_lock, _starting
     _guests_lock = threading.RLock()
+    _starting = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

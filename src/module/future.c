@@ -30,6 +30,8 @@
 #include <math.h>
 #include <structmember.h>
 
+#define ATTEMPTS 3 /* at telling a future that is watched */
+
 static future_object *cast(PyObject *self) { return (future_object *)self; }
 
 /* ---- resolving ---- */
@@ -136,12 +138,26 @@ int atoll_future_status(future_object *self) {
 
 /* ---- becoming heavy ---- */
 
+/* 0, or -1: no thread can be started that would tell it. */
+static int start_to_deliver(atoll_pool_object *pool) {
+    atoll_state *state = atoll_pool_state(pool);
+    PyObject *start = state != NULL ? atoll_pool_name_get(state, ATOLL_P_START) : NULL;
+    PyObject *done = start != NULL ? PyObject_CallOneArg(start, (PyObject *)pool) : NULL;
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 int atoll_future_become_heavy(future_object *self) {
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *condition = threading != NULL ? PyObject_CallMethod(threading, "Condition", NULL) : NULL;
     Py_XDECREF(threading);
     if (condition == NULL || atoll_future_status(self) < 0) {
         Py_XDECREF(condition);
+        return -1;
+    }
+    /* Before it has a condition: what nobody tells has to stay light. */
+    if (self->status == NATIVE && !self->pool->delivers && start_to_deliver(self->pool) < 0) {
+        Py_DECREF(condition);
         return -1;
     }
     while (self->condition == NULL) {
@@ -159,14 +175,6 @@ int atoll_future_become_heavy(future_object *self) {
             }
         }
         self->condition = Py_NewRef(condition);
-        if (self->status == NATIVE && !self->pool->delivers) {
-            atoll_state *state = atoll_pool_state(self->pool);
-            PyObject *start = state != NULL ? atoll_pool_name_get(state, ATOLL_P_START) : NULL;
-            PyObject *done = start != NULL ? PyObject_CallOneArg(start, (PyObject *)self->pool) : NULL;
-            Py_DECREF(condition);
-            Py_XDECREF(done);
-            return done != NULL ? 0 : -1;
-        }
     }
     Py_DECREF(condition);
     return 0;
@@ -197,12 +205,16 @@ void atoll_future_deliver(atoll_task *task) {
         if (exc != NULL && value != NULL) {
             Py_XSETREF(self->result, Py_NewRef(value));
         }
-        PyObject *done =
-            call_base(self, exc != NULL ? "set_exception" : "set_result", exc != NULL ? exc : value);
-        if (done == NULL) {
-            PyErr_WriteUnraisable((PyObject *)self);
+        for (int left = ATTEMPTS; self->status == NATIVE && left > 0; left--) {
+            PyObject *done =
+                call_base(self, exc != NULL ? "set_exception" : "set_result", exc != NULL ? exc : value);
+            if (done == NULL && self->status == NATIVE && left > 1) {
+                PyErr_Clear(); /* no memory, at this moment: whoever waits for it would do so for ever */
+            } else if (done == NULL) {
+                PyErr_WriteUnraisable((PyObject *)self);
+            }
+            Py_XDECREF(done);
         }
-        Py_XDECREF(done);
         Py_XDECREF(value);
         Py_XDECREF(exc);
     }

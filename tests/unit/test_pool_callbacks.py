@@ -140,3 +140,54 @@ class TestExceptions:
         assert told == [first, second]
         assert "exception calling callback" in caplog.text
         assert "in a callback" in caplog.text
+
+
+class TestWithoutThreads:
+    """No thread can be started that would tell futures: whoever asks hears of it, and the future is as it was."""
+
+    @pytest.mark.parametrize(
+        "watch",
+        [
+            lambda future: future.add_done_callback(identity),
+            lambda future: concurrent.futures.wait([future], PATIENCE),
+            lambda future: next(concurrent.futures.as_completed([future], PATIENCE)),
+        ],
+    )
+    def test_the_result_is_to_be_had(self, watch, monkeypatch):
+        def refuse(_thread):
+            raise RuntimeError("can't start new thread")
+
+        with atoll.InterpreterPoolExecutor(1) as pool, Pipe() as inside, Pipe() as leave:
+            future = pool.submit(signal_and_wait, inside.writer, leave.reader)
+            inside.wait()
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                for _ in range(2):
+                    with pytest.raises(RuntimeError, match="can't start new thread"):
+                        watch(future)
+            leave.signal()
+            assert future.exception(PATIENCE) is None
+            told = []
+            later = pool.submit(identity, 3)
+            later.add_done_callback(told.append)
+            assert concurrent.futures.wait([later], PATIENCE).done == {later}
+        assert told == [later]
+
+
+class TestMemory:
+    def test_telling_is_tried_again(self, pool, monkeypatch, capfd):
+        """Whoever waits for a future that could not be told for want of memory would wait for ever."""
+        tell = concurrent.futures.Future.set_result
+
+        def fail_once(future, result):
+            monkeypatch.setattr(concurrent.futures.Future, "set_result", tell)
+            raise MemoryError
+
+        with Pipe() as inside, Pipe() as leave:
+            future = pool.submit(signal_and_wait, inside.writer, leave.reader)
+            inside.wait()
+            future.add_done_callback(identity)
+            monkeypatch.setattr(concurrent.futures.Future, "set_result", fail_once)
+            leave.signal()
+            assert future.exception(PATIENCE) is None
+        pool.shutdown()
