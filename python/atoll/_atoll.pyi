@@ -2,8 +2,9 @@
 
 import threading
 import types
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Literal, ParamSpec, Self, TypeVar, final
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final
 
 from ._pool import Future
 
@@ -123,6 +124,9 @@ class _Results:
     def _last(self) -> list[Any] | None: ...
     def _has_some(self) -> bool: ...
 
+class _Window(Protocol):
+    futures: deque[Future[Any]]
+
 @final
 class _Pool:
     def __new__(
@@ -157,7 +161,15 @@ class _Pool:
     def submit(self, callable: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]: ...
     def prepare(self, callable: Callable[..., object], /) -> Any: ...
     def submit_chunk(
-        self, callable: Callable[..., object], items: list[Any], star: bool, divide: bool, late: bool, /
+        self,
+        callable: Callable[..., object],
+        items: list[Any],
+        count: int,
+        star: bool,
+        divide: bool,
+        late: bool,
+        window: _Window,
+        /,
     ) -> Future[Any]: ...
     def shut(self) -> None: ...
     def drain(self) -> None: ...

@@ -20,8 +20,12 @@ A worker that has worked at a chunk for 10 ms hands back what is left of it, in 
 everything else: the future of the chunk then has the futures of its parts.
 
 Threads may share the iterator.  `_taking` is held by the one that waits for the next chunk; `_sending` guards source,
-sizer and window, while items are taken and encoded, and is taken after it.  Ctrl-C may come anywhere: a chunk leaves
-the window when it is seen that the base has been given its results, not before.
+sizer and window, while items are taken and encoded, and is taken after it.
+
+Ctrl-C may come anywhere, and who goes on after it gets every result, once, and the error if there was one.  So items
+are in the source's list until they are in a chunk of the window, which one call of C changes together; a chunk leaves
+the window when it is seen that the base has been given its results, not before; an error stays until it is raised.
+What is only counted (how many items make a chunk, how many are ahead) may be wrong by one chunk after it.
 """
 
 from __future__ import annotations
@@ -128,26 +132,36 @@ class Source:
         self.settled = len(lengths) == len(iterables)
         self.star = len(parts) != 1
         self._items = zip(*parts, strict=False) if self.star else iter(parts[0])
-        self._kept: list[Any] = []
-        self.ended = False
+        self._taken: list[Any] = []
+        self._is_over = False
         self.error: Exception | None = None  # why it has ended
 
+    @property
+    def ended(self) -> bool:
+        """Return whether there is nothing more to be sent."""
+        return self._is_over and not self._taken
+
     def take(self, count: int) -> list[Any]:
-        """Return the next items: fewer than `count` at the end. What is no Exception (Ctrl-C) loses none of them."""
-        items = self._kept
-        try:
-            if not self.ended:
-                items.extend(itertools.islice(self._items, count - len(items)))
-        except Exception as error:
-            self.error = error
-        self._kept = []
-        self.ended = len(items) < count
+        """Return a list of the next items: fewer than `count` at the end.
+
+        Those that are still in it when this is called again are the first of the next.
+        """
+        items = self._taken
+        if not self._is_over:
+            try:
+                items.extend(itertools.islice(self._items, max(count - len(items), 0)))
+            except Exception as error:
+                self.error = error
+                self._is_over = True
+            else:
+                self._is_over = len(items) < count
         return items
 
-    def give_back(self, items: list[Any]) -> None:
-        """Have items taken again."""
-        self._kept = items
-        self.ended = False
+    def stop(self, error: Exception | None = None) -> None:
+        """Take nothing more: an error is raised where the next result would have been."""
+        self.error = self.error or error
+        self._is_over = True
+        self._taken = []
 
 
 # ---- how many make a chunk ----
@@ -204,41 +218,44 @@ class Window:
         self._chunks = chunks
         self._items = items
         self._ahead = 0
-        self._futures: deque[Future[Any]] = deque()
+        self.futures: deque[Future[Any]] = deque()
 
     def __len__(self) -> int:
-        return len(self._futures)
+        return len(self.futures)
 
     def is_full(self) -> bool:
         """Return whether nothing is to be sent until a result has been asked for."""
         if self._items is not None and self._ahead >= self._items:
             return True
-        return len(self._futures) >= self._chunks
+        return len(self.futures) >= self._chunks
 
     def room(self) -> int | None:
         """Return how many items may be sent; None: any number."""
         return None if self._items is None else max(self._items - self._ahead, 0)
 
-    def add(self, future: Future[Any], count: int) -> None:
-        """Add a chunk that was sent."""
-        self._futures.append(future)
+    def added(self, count: int) -> None:
+        """Take note that chunks were added to the futures."""
         self._ahead += count
 
     def newest(self) -> Future[Any]:
         """Return the chunk that was sent last."""
-        return self._futures[-1]
+        return self.futures[-1]
 
     def all(self) -> list[Future[Any]]:
         """Return all chunks."""
-        return list(self._futures)
+        return list(self.futures)
 
     def oldest(self) -> Future[Any]:
         """Return the chunk that was sent first."""
-        return self._futures[0]
+        return self.futures[0]
 
     def divided(self) -> None:
-        """Put the parts of the oldest chunk, if it has any, in its place."""
-        self._futures.extendleft(reversed(self._futures.popleft()._parts))
+        """Put the parts of the oldest chunk, if it has any, in its place: all at once."""
+        parts = self.futures[0]._parts
+        if parts:
+            self.futures = deque((*parts, *itertools.islice(self.futures, 1, None)))
+        else:
+            self.futures.popleft()
 
     def given(self, count: int) -> None:
         """Take note that results were given out."""
@@ -246,12 +263,12 @@ class Window:
 
     def cancel(self) -> None:
         """Cancel what has not begun."""
-        for future in self._futures:
+        for future in self.futures:
             cancel(future)
 
     def clear(self) -> None:
         """Forget all chunks."""
-        self._futures.clear()
+        self.futures.clear()
 
 
 def cancel(future: Future[Any]) -> None:
@@ -337,6 +354,7 @@ class Map(_atoll._Results):
         self._window = Window(2 * executor._max_workers + 2, buffersize)
         # Without a buffersize everything counts as submitted, so the executor stays until it is.
         self._executor = None if self._lazy else executor
+        self._error: BaseException | None = None  # that is to be raised next
         self._asked = False  # somebody has asked for a result
         self._promised = not self._lazy  # what is not asked for is to be done all the same
         self._sending = threading.RLock()
@@ -355,26 +373,26 @@ class Map(_atoll._Results):
         if size <= 0 or self._source.ended:
             return False
         items = self._source.take(size)
-        if not items:
+        before = len(items)
+        count = min(before, size)
+        if not count:
             return False
-        try:
-            future = self._submit(items, late)
-        except BaseException:
-            self._source.give_back(items)
-            raise
-        if future._is_refused and len(items) > 1:  # what comes before the item that cannot be sent can be
-            for item in items:
-                future = self._submit([item], late)
-                self._window.add(future, 1)
-                if future._is_refused:
-                    break
-        else:
-            self._sizer.sent(len(items), future._bytes)
-            self._window.add(future, len(items))
+        future = self._submit(items, count, late)
+        if not future._is_refused:
+            self._sizer.sent(count, future._bytes)
+        elif (
+            count > 1
+        ):  # what comes before the item that cannot be sent can be, what comes after it is never asked for
+            while items and not self._submit(items, 1, late)._is_refused:
+                pass
+            items.clear()
+        self._window.added(before - len(items))
         return True
 
-    def _submit(self, items: list[Any], late: bool) -> Future[Any]:
-        return self._pool.submit_chunk(self._fn, items, self._source.star, not self._sizer.fixed, late)
+    def _submit(self, items: list[Any], count: int, late: bool) -> Future[Any]:
+        """Send the first of these items, which are then in the window, and not in the list any more."""
+        star, divide = self._source.star, not self._sizer.fixed
+        return self._pool.submit_chunk(self._fn, items, count, star, divide, late, self._window)
 
     def _fill(self, *, late: bool = True) -> None:
         while not self._window.is_full() and self._send(late=late):
@@ -407,8 +425,7 @@ class Map(_atoll._Results):
     def _end(self, error: Exception | None = None) -> None:
         """Send nothing more; an error is raised where the next result would have been."""
         self._promised = False
-        self._source.ended = True
-        self._source.error = self._source.error or error
+        self._source.stop(error)
 
     def _finish(self, most: int | None = None) -> bool:
         """Send what is left, at most so many items. Return whether that was all."""
@@ -478,22 +495,27 @@ class Map(_atoll._Results):
 
     def _raise(self, error: BaseException | None) -> NoReturn:
         """Raise the error of a call, of the source or of the pool; nothing comes after it."""
+        self._error = error = error or RuntimeError("a chunk of map() without results")
         self._give_up()
         try:
-            raise error or RuntimeError("a chunk of map() without results")
+            self._error = None
+            raise error
         finally:
             del error
 
     def _next(self) -> Future[Any] | None:
         """Send more; return the chunk that is to be waited for."""
-        error: BaseException | None = None
+        error = self._error
+        if error is not None:  # Ctrl-C came when it was to be raised
+            return self._raise(error)
         with self._sending:
             self._asked = True
             last = self._last()
             if last is not None and self._window and self._window.oldest()._result is last:
                 error = self._window.oldest()._exception
-                self._window.given(len(last))
-                self._window.divided()
+                if error is None:
+                    self._window.given(len(last))
+                    self._window.divided()
             if error is None:
                 self._window.given(1)  # one is about to be
                 try:
@@ -515,9 +537,8 @@ class Map(_atoll._Results):
         timeout = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
         try:
             values, error = future._outcome(timeout)
-        except Exception:
-            self._give_up()
-            raise
+        except Exception as error:
+            return self._raise(error)
         if values:
             self._sizer.learn(future._seconds, len(values))
         return values, error

@@ -76,9 +76,10 @@ static PyObject *get_parts(PyObject *op, void *Py_UNUSED(closure)) {
     return cast(op)->parts != NULL ? Py_NewRef(cast(op)->parts) : PyList_New(0);
 }
 
-/* Whether it never had a task; of one that was just made. */
+bool atoll_future_is_refused(PyObject *future) { return cast(future)->task == NULL; }
+
 static PyObject *get_is_refused(PyObject *op, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(cast(op)->task == NULL);
+    return PyBool_FromLong(atoll_future_is_refused(op));
 }
 
 static PyObject *get_result(PyObject *op, void *Py_UNUSED(closure)) {

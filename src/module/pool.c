@@ -1,7 +1,5 @@
 /* The type behind InterpreterPoolExecutor: a pool (core/pool.h) and what the submitting interpreter adds to it.
- *
- * submit() encodes the call where it is made and queues it; whatever cannot be sent makes a future that has failed.  A
- * function that has a number (py/codec_number.c) is encoded in full once and shared by all tasks that call it.
+ * pool_submit.c has what queues calls, pool_encode.c how they are sent.
  *
  * The object belongs to its interpreter; it shuts its pool when it goes.  Futures hold it, and so does the
  * thread that delivers, so atoll._pool shuts the pool itself when the executor goes.
@@ -10,9 +8,7 @@
  */
 #include "module/pool.h"
 
-#include "core/block.h"
 #include "py/blocking.h"
-#include "py/export.h"
 #include "py/process.h"
 #include "py/run.h"
 #include "py/worker.h"
@@ -188,123 +184,6 @@ static void pool_dealloc(PyObject *op) {
     Py_CLEAR(self->module);
     type->tp_free(op);
     Py_DECREF(type);
-}
-
-/* ---- submitting ---- */
-
-PyObject *atoll_pool_broken(atoll_pool_object *self) {
-    atoll_state *state = atoll_pool_state(self);
-    PyObject *broken = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BROKEN) : NULL;
-    return broken != NULL ? PyObject_CallOneArg(broken, (PyObject *)self) : NULL;
-}
-
-static void raise_broken(atoll_pool_object *self) {
-    PyObject *exc = atoll_pool_broken(self);
-    if (exc != NULL) {
-        PyErr_SetRaisedException(exc);
-    }
-}
-
-/* The interpreter that it works in is closed, or about to be. */
-static void raise_closing(atoll_pool_object *self) {
-    const atoll_entry *entry = ((const atoll_pool_settings *)self->pool->settings)->of;
-    if (atoll_entry_is_open(entry)) {
-        PyErr_Format(self->state->error, "cannot submit to interpreter %lld: it is being closed",
-                     (long long)entry->id);
-    } else {
-        (void)atoll_raise_not_found(self->state, entry->id);
-    }
-}
-
-/* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
-static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late) {
-    switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
-    case ATOLL_POOL_OK:
-        return atoll_future_new(self, task);
-    case ATOLL_POOL_SHUT:
-        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
-        break;
-    case ATOLL_POOL_CLOSING:
-        raise_closing(self);
-        break;
-    case ATOLL_POOL_NO_THREAD:
-        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
-        break;
-    case ATOLL_POOL_BROKEN:
-        raise_broken(self);
-        break;
-    }
-    atoll_task_release(task);
-    return NULL;
-}
-
-/* What cannot be sent is the future's business, what interrupts the submitter is not. */
-static PyObject *refuse(atoll_pool_object *self) {
-    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        return NULL;
-    }
-    return atoll_future_failed(self);
-}
-
-static atoll_state *usable(atoll_pool_object *self) {
-    atoll_state *state = atoll_pool_state(self);
-    if (state != NULL && atoll_pool_is_foreign(self->pool)) {
-        raise_broken(self);
-        return NULL;
-    }
-    return state;
-}
-
-static PyObject *pool_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    atoll_pool_object *self = cast(op);
-    atoll_state *state = usable(self);
-    if (state == NULL) {
-        return NULL;
-    }
-    if (nargs < 1) {
-        PyErr_SetString(PyExc_TypeError, "submit() needs a callable");
-        return NULL;
-    }
-    if (PyUnicode_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "scripts not supported");
-        return NULL;
-    }
-    if (atomic_load_explicit(&self->pool->shut, memory_order_relaxed) &&
-        !atomic_load_explicit(&self->pool->broken, memory_order_relaxed)) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
-        return NULL;
-    }
-    atoll_task *task = atoll_pool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
-    return task != NULL ? queue_task(self, task, false) : refuse(self);
-}
-
-/* prepare(callable): what submit_chunk() takes for it. */
-static PyObject *pool_prepare(PyObject *op, PyObject *callable) {
-    atoll_pool_object *self = cast(op);
-    atoll_state *state = usable(self);
-    return state != NULL ? atoll_pool_prepare(self, state, callable) : NULL;
-}
-
-/* submit_chunk(callable, items, star, divide, late): a future of the list of results. */
-static PyObject *pool_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
-    atoll_pool_object *self = cast(op);
-    atoll_state *state = usable(self);
-    if (state == NULL) {
-        return NULL;
-    }
-    if (nargs != 5 || !PyList_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "submit_chunk() takes a callable, a list and three bools");
-        return NULL;
-    }
-    atoll_task *task = atoll_pool_encode(self, state, args[0], args + 1, 1, NULL);
-    if (task == NULL) {
-        return refuse(self);
-    }
-    task->kind = args[2] == Py_True ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
-    task->items = (uint32_t)PyList_GET_SIZE(args[1]);
-    task->divisible = args[3] == Py_True;
-    task->bytes = atoll_pool_weight(&task->call);
-    return queue_task(self, task, args[4] == Py_True);
 }
 
 /* ---- the end ---- */
@@ -490,9 +369,9 @@ static PyGetSetDef pool_getset[] = {
 };
 
 static PyMethodDef pool_methods[] = {
-    {"submit", (PyCFunction)(void (*)(void))pool_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"prepare", pool_prepare, METH_O, NULL},
-    {"submit_chunk", (PyCFunction)(void (*)(void))pool_submit_chunk, METH_FASTCALL, NULL},
+    {"submit", (PyCFunction)(void (*)(void))atoll_pool_method_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"prepare", atoll_pool_method_prepare, METH_O, NULL},
+    {"submit_chunk", (PyCFunction)(void (*)(void))atoll_pool_method_submit_chunk, METH_FASTCALL, NULL},
     {"shut", pool_shut, METH_NOARGS, NULL},
     {"drain", pool_drain, METH_NOARGS, NULL},
     {"interrupt", pool_interrupt, METH_NOARGS, NULL},

@@ -1,4 +1,4 @@
-/* What pool.c and future.c share. */
+/* What pool.c, pool_submit.c and future.c share. */
 #ifndef ATOLL_MODULE_POOL_H
 #define ATOLL_MODULE_POOL_H
 
@@ -40,6 +40,14 @@ int atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObjec
 void atoll_future_deliver(atoll_task *task);
 /* The same for one that was cancelled by others than its future. */
 void atoll_future_deliver_cancel(atoll_task *task);
+
+/* Whether it never had a task; of one that was just made. */
+bool atoll_future_is_refused(PyObject *future);
+
+/* pool_submit.c */
+PyObject *atoll_pool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *atoll_pool_method_prepare(PyObject *op, PyObject *callable);
+PyObject *atoll_pool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
 
 int atoll_future_add(atoll_state *state, PyObject *module);
 int atoll_results_add(PyObject *module);

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import atoll
-from atoll._map import cancel
+from atoll._map import Window, cancel
 from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
 
 
@@ -261,7 +261,7 @@ class TestErrorsOfThePool:
             results = pool.map(functools.partial(wait_first, gate.reader), range(1000), chunksize=1)
             submit = results._submit
 
-            def fail_once(items, late):
+            def fail_once(items, count, late):
                 monkeypatch.setattr(results, "_submit", submit)
                 failed.set()
                 raise RuntimeError("no more threads")
@@ -287,7 +287,7 @@ class TestErrorsOfThePool:
         assert queue.empty()
 
     def test_at_shutdown(self, monkeypatch):
-        def fail(items, late):
+        def fail(items, count, late):
             raise RuntimeError("no more threads")
 
         with Pipe() as gate:
@@ -319,6 +319,14 @@ class TestThreads:
         assert all(part == sorted(part) for part in got)
 
 
+def send(pool, function, items, *, divide=True):
+    """Send a chunk as map() does; return its future."""
+    window = Window(9, None)
+    future = pool._pool.submit_chunk(function, items, len(items), True, divide, False, window)
+    assert (window.all(), items) == ([future], [])
+    return future
+
+
 class TestDivided:
     @pytest.mark.parametrize("make", [range, lambda n: iter(range(n))], ids=["range", "iterator"])
     def test_order(self, pool, make):
@@ -326,7 +334,7 @@ class TestDivided:
         assert list(numbers) == list(range(3060))
 
     def test_both_workers_share_a_chunk(self, pool):
-        future = pool._pool.submit_chunk(where, [(0, n) for n in range(40)], True, True, False)
+        future = send(pool, where, [(0, n) for n in range(40)])
         places, futures = set(), [future]
         count = 0
         while futures:
@@ -341,7 +349,7 @@ class TestDivided:
         assert len(places) == 2
 
     def test_not_with_a_chunksize(self, pool):
-        future = pool._pool.submit_chunk(where, [(0, n) for n in range(10)], True, False, False)
+        future = send(pool, where, [(0, n) for n in range(10)], divide=False)
         assert len(future._outcome(PATIENCE)[0]) == 10
         assert future._parts == []
 
@@ -359,9 +367,7 @@ class TestDivided:
 
     def test_abandoned(self, pool):
         with Pipe() as inside:
-            future = pool._pool.submit_chunk(
-                tell_and_work, [(inside.writer, n) for n in range(4000)], True, True, False
-            )
+            future = send(pool, tell_and_work, [(inside.writer, n) for n in range(4000)])
             inside.wait()
             while not future.done():
                 pass

@@ -25,6 +25,14 @@ class Sized:
         yield from "abc"
 
 
+def taken(source, count):
+    """Take items and do away with them, as who sends them does."""
+    items = source.take(count)
+    copy = items.copy()
+    items.clear()
+    return copy
+
+
 class TestSource:
     @pytest.mark.parametrize(
         "make",
@@ -41,9 +49,9 @@ class TestSource:
         source = Source((items,))
         items.clear()
         assert (source.total, source.settled) == (3, True)
-        assert source.take(2) == [1, 2]
+        assert taken(source, 2) == [1, 2]
         assert not source.ended
-        assert source.take(2) == [3]
+        assert taken(source, 2) == [3]
         assert source.ended
 
     def test_what_cannot_change_is_not_copied(self):
@@ -96,7 +104,7 @@ class TestSource:
             raise LookupError("broke")
 
         source = Source((items(),))
-        assert source.take(5) == [1]
+        assert taken(source, 5) == [1]
         assert source.ended
         assert isinstance(source.error, LookupError)
 
@@ -116,13 +124,27 @@ class TestSource:
         source = Source((Interrupted(),))
         with pytest.raises(KeyboardInterrupt):
             source.take(3)
-        assert source.take(3) == [1, 2, 3]
-        assert source.take(3) == [4]
+        assert taken(source, 3) == [1, 2, 3]
+        assert taken(source, 3) == [4]
 
-    def test_given_back(self):
+    def test_what_was_not_sent_is_taken_again(self):
         source = Source(("abcd",))
-        source.give_back(source.take(3))
-        assert source.take(4) == ["a", "b", "c", "d"]
+        items = source.take(3)
+        del items[0]
+        assert source.take(1) == ["b", "c"]
+        assert source.take(4) == ["b", "c", "d"]
+        assert not source.ended
+        assert taken(source, 1) == ["b", "c", "d"]
+        assert source.ended
+
+    def test_stopped(self):
+        source = Source(("abcd",))
+        source.take(2)
+        source.stop(LookupError("one"))
+        source.stop(LookupError("other"))
+        assert source.ended
+        assert source.take(2) == []
+        assert str(source.error) == "one"
 
     def test_none(self):
         source = Source(())
@@ -214,20 +236,25 @@ class Chunk:
         return self.cancelled
 
 
+def add(window, chunk, count):
+    window.futures.append(chunk)
+    window.added(count)
+
+
 class TestWindow:
     def test_chunks(self):
         window = Window(2, None)
-        window.add(Chunk(), 100)
+        add(window, Chunk(), 100)
         assert not window.is_full()
         assert window.room() is None
-        window.add(Chunk(), 100)
+        add(window, Chunk(), 100)
         assert window.is_full()
 
     def test_items(self):
         window = Window(10, 5)
-        window.add(Chunk(), 3)
+        add(window, Chunk(), 3)
         assert (window.is_full(), window.room()) == (False, 2)
-        window.add(Chunk(), 2)
+        add(window, Chunk(), 2)
         assert (window.is_full(), window.room()) == (True, 0)
         window.given(1)
         assert (window.is_full(), window.room()) == (False, 1)
@@ -236,8 +263,8 @@ class TestWindow:
         window = Window(9, None)
         parts = [Chunk(), Chunk()]
         first, second = Chunk(*parts), Chunk()
-        window.add(first, 2)
-        window.add(second, 1)
+        add(window, first, 2)
+        add(window, second, 1)
         assert window.oldest() is first
         window.divided()
         assert window.all() == [*parts, second]
@@ -250,8 +277,8 @@ class TestWindow:
         window = Window(9, None)
         inner = Chunk()
         middle = Chunk(inner, begun=True)
-        window.add(Chunk(middle, begun=True), 1)
-        window.add(Chunk(), 1)
+        add(window, Chunk(middle, begun=True), 1)
+        add(window, Chunk(), 1)
         window.cancel()
         assert inner.cancelled
         assert not middle.cancelled

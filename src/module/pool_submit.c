@@ -1,0 +1,151 @@
+/* What submits to a pool.
+ *
+ * A call is encoded where it is submitted (pool_encode.c) and queued; whatever cannot be sent makes a future that has failed.
+ *
+ * Everything here runs attached.  Encoding may run Python code; no lock is held meanwhile.
+ */
+#include "module/pool.h"
+
+#include "py/worker.h"
+
+static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
+
+PyObject *atoll_pool_broken(atoll_pool_object *self) {
+    atoll_state *state = atoll_pool_state(self);
+    PyObject *broken = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BROKEN) : NULL;
+    return broken != NULL ? PyObject_CallOneArg(broken, (PyObject *)self) : NULL;
+}
+
+static void raise_broken(atoll_pool_object *self) {
+    PyObject *exc = atoll_pool_broken(self);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+}
+
+/* The interpreter that it works in is closed, or about to be. */
+static void raise_closing(atoll_pool_object *self) {
+    const atoll_entry *entry = ((const atoll_pool_settings *)self->pool->settings)->of;
+    if (atoll_entry_is_open(entry)) {
+        PyErr_Format(self->state->error, "cannot submit to interpreter %lld: it is being closed",
+                     (long long)entry->id);
+    } else {
+        (void)atoll_raise_not_found(self->state, entry->id);
+    }
+}
+
+/* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
+static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late) {
+    switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
+    case ATOLL_POOL_OK:
+        return atoll_future_new(self, task);
+    case ATOLL_POOL_SHUT:
+        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+        break;
+    case ATOLL_POOL_CLOSING:
+        raise_closing(self);
+        break;
+    case ATOLL_POOL_NO_THREAD:
+        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+        break;
+    case ATOLL_POOL_BROKEN:
+        raise_broken(self);
+        break;
+    }
+    atoll_task_release(task);
+    return NULL;
+}
+
+/* What cannot be sent is the future's business, what interrupts the submitter is not. */
+static PyObject *refuse(atoll_pool_object *self) {
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return NULL;
+    }
+    return atoll_future_failed(self);
+}
+
+static atoll_state *usable(atoll_pool_object *self) {
+    atoll_state *state = atoll_pool_state(self);
+    if (state != NULL && atoll_pool_is_foreign(self->pool)) {
+        raise_broken(self);
+        return NULL;
+    }
+    return state;
+}
+
+PyObject *atoll_pool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = usable(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    if (nargs < 1) {
+        PyErr_SetString(PyExc_TypeError, "submit() needs a callable");
+        return NULL;
+    }
+    if (PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "scripts not supported");
+        return NULL;
+    }
+    if (atomic_load_explicit(&self->pool->shut, memory_order_relaxed) &&
+        !atomic_load_explicit(&self->pool->broken, memory_order_relaxed)) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+        return NULL;
+    }
+    atoll_task *task = atoll_pool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
+    return task != NULL ? queue_task(self, task, false) : refuse(self);
+}
+
+/* prepare(callable): what submit_chunk() takes for it. */
+PyObject *atoll_pool_method_prepare(PyObject *op, PyObject *callable) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = usable(self);
+    return state != NULL ? atoll_pool_prepare(self, state, callable) : NULL;
+}
+
+/* A future of the list of results of these items; NULL with an exception. */
+static PyObject *submit_items(atoll_pool_object *self, atoll_state *state, PyObject *callable,
+                              PyObject *items, bool star, bool divide, bool late) {
+    atoll_task *task = atoll_pool_encode(self, state, callable, &items, 1, NULL);
+    if (task == NULL) {
+        return refuse(self);
+    }
+    task->kind = star ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
+    task->items = (uint32_t)PyList_GET_SIZE(items);
+    task->divisible = divide;
+    task->bytes = atoll_pool_weight(&task->call);
+    return queue_task(self, task, late);
+}
+
+/* submit_chunk(callable, items, count, star, divide, late, window): sends the first `count` items of a list, with one future for
+ * all, which is appended to window.futures while the items are taken out of the list: both or neither, whatever interrupts the
+ * caller.  Of several that cannot be sent neither is done. */
+PyObject *atoll_pool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
+    atoll_pool_object *self = cast(op);
+    atoll_state *state = usable(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    Py_ssize_t count = nargs == 7 && PyLong_Check(args[2]) ? PyLong_AsSsize_t(args[2]) : -1;
+    if (count < 1 || !PyList_CheckExact(args[1]) || count > PyList_GET_SIZE(args[1])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "submit_chunk() takes a callable, a list, how many of it, three bools and a window");
+        return NULL;
+    }
+    PyObject *items = PyList_GetSlice(args[1], 0, count);
+    PyObject *future = items != NULL ? submit_items(self, state, args[0], items, args[3] == Py_True,
+                                                    args[4] == Py_True, args[5] == Py_True)
+                                     : NULL;
+    Py_XDECREF(items);
+    if (future == NULL || (count > 1 && atoll_future_is_refused(future))) {
+        return future;
+    }
+    PyObject *futures = PyObject_GetAttrString(args[6], "futures");
+    PyObject *added = futures != NULL ? PyObject_CallMethod(futures, "append", "O", future) : NULL;
+    Py_XDECREF(futures);
+    Py_XDECREF(added);
+    if (added == NULL || PyList_SetSlice(args[1], 0, count, NULL) < 0) {
+        Py_CLEAR(future);
+    }
+    return future;
+}

@@ -1,0 +1,137 @@
+"""Ctrl-C wherever CPython looks for it in map()'s code: who goes on gets every result, once, and the error."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+
+import pytest
+
+import atoll
+from atoll import _map
+from helpers import identity
+
+TOOL = 3
+COUNT = 24
+
+
+def codes_of(thing):
+    """Yield the code of what a class or a function of atoll._map consists of."""
+    if isinstance(thing, type):
+        for part in vars(thing).values():
+            yield from codes_of(getattr(part, "fget", part))
+    elif isinstance(thing, types.FunctionType):
+        yield from codes_of(thing.__code__)
+    elif isinstance(thing, types.CodeType):
+        yield thing
+        for constant in thing.co_consts:
+            yield from codes_of(constant)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at a place: where a function starts, jumps back or has called one of C's."""
+
+    def __init__(self):
+        self.number = None
+        self.seen = 0
+        self.thread = threading.current_thread()
+        here = [thing for thing in vars(_map).values() if getattr(thing, "__module__", "") == _map.__name__]
+        self.codes = [code for thing in here for code in codes_of(thing)]
+
+    def __enter__(self):
+        events = sys.monitoring.events
+        sys.monitoring.use_tool_id(TOOL, "interrupter")
+        for event, callback in (
+            (events.PY_START, self.look),
+            (events.C_RETURN, self.returned),
+            (events.JUMP, lambda code, at, to: self.look() if to < at else None),
+        ):
+            sys.monitoring.register_callback(TOOL, event, callback)
+        for code in self.codes:
+            sys.monitoring.set_local_events(TOOL, code, events.PY_START | events.CALL | events.JUMP)
+        return self
+
+    def __exit__(self, *details):
+        for code in self.codes:
+            sys.monitoring.set_local_events(TOOL, code, 0)
+        sys.monitoring.free_tool_id(TOOL)
+
+    def returned(self, code, at, function, _first):
+        # Between the __enter__ of a lock and the body of its `with` nothing could be done about it; before 3.14
+        # CPython does not look there.
+        if getattr(function, "__name__", "") != "__enter__":
+            self.look()
+
+    def look(self, *_details):
+        frame = sys._getframe()
+        while frame is not None and frame.f_code.co_name != "__del__":  # what is raised there is lost
+            frame = frame.f_back
+        if threading.current_thread() is self.thread and frame is None:
+            self.seen += 1
+            if self.seen == self.number:
+                raise KeyboardInterrupt
+
+
+def fails_at_ten(number):
+    return number if number != 10 else 1 // 0
+
+
+def breaks_at_ten():
+    yield from range(10)
+    raise LookupError("broke")
+
+
+def with_a_lock():
+    yield from range(10)
+    yield threading.Lock()
+    yield from range(11, COUNT)
+
+
+WAYS = {
+    "chunks": lambda pool: pool.map(identity, iter(range(COUNT)), chunksize=5),
+    "sized": lambda pool: pool.map(identity, range(COUNT)),
+    "buffersize": lambda pool: pool.map(identity, iter(range(COUNT)), buffersize=7),
+    "call fails": lambda pool: pool.map(fails_at_ten, iter(range(COUNT)), chunksize=4),
+    "iterator breaks": lambda pool: pool.map(identity, breaks_at_ten(), chunksize=4),
+    "item cannot be sent": lambda pool: pool.map(identity, with_a_lock(), chunksize=4),
+}
+
+ERRORS = {
+    "call fails": ZeroDivisionError,
+    "iterator breaks": LookupError,
+    "item cannot be sent": atoll.NotShareableError,
+}
+
+
+def collect(results):
+    """Go on after Ctrl-C; return the results, and the type of the error that ended them."""
+    got = []
+    while True:
+        try:
+            got.extend(results)  # keeps what came before
+        except KeyboardInterrupt:
+            continue
+        except Exception as error:
+            return got, type(error)
+        return got, None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_goes_on(way):
+    expected = (list(range(COUNT if way not in ERRORS else 10)), ERRORS.get(way))
+    wrong = []
+    with atoll.InterpreterPoolExecutor(2) as pool:
+        list(pool.map(identity, range(2)))
+        number, seen = 1, 1
+        while number <= seen:
+            results = WAYS[way](pool)
+            with Interrupter() as interrupter:
+                interrupter.number = number
+                got = collect(results)
+            seen = interrupter.seen
+            if got != expected:
+                wrong.append((number, got))
+            number += 1
+    assert number > 50
+    assert wrong == []
