@@ -6,7 +6,7 @@
  *   u64    space: which namespace, if a __main__ it belongs to (codec_space.c)
  *   value  code
  *   value  module name of the globals, or place of the namespace (codec_module.c), or None
- *   value  origin of that module, or None
+ *   value  origin of that module, maybe in a tuple with a dict of atoll_odd_globals(), or None
  *   -- the function gets its memo index here --
  *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, type parameters, closure (a tuple
  *          of cells)
@@ -197,6 +197,13 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
         Py_SETREF(*where, rc > 0 ? Py_XNewRef(name) : NULL);
         Py_SETREF(*origin, *where != NULL ? atoll_module_origin(codec, module, *where) : NULL);
         Py_XDECREF(module);
+        PyObject *odd = NULL;
+        if (*origin != NULL &&
+            (atoll_odd_globals((PyCodeObject *)func->func_code, func->func_globals, &odd) < 0 ||
+             (odd != NULL && PyDict_GET_SIZE(odd) != 0))) {
+            Py_SETREF(*origin, PyErr_Occurred() ? NULL : PyTuple_Pack(2, *origin, odd));
+        }
+        Py_XDECREF(odd);
     }
     if (*where == NULL || *origin == NULL) {
         Py_CLEAR(*where);
@@ -312,12 +319,21 @@ static int find_globals(atoll_decoder *dec, atoll_crossing way, uint64_t space, 
         }
         return 0;
     }
-    if (!PyUnicode_CheckExact(where) || (origin != Py_None && !PyUnicode_CheckExact(origin))) {
+    PyObject *odd = NULL;
+    if (PyTuple_CheckExact(origin) && PyTuple_GET_SIZE(origin) == 2) {
+        odd = PyTuple_GET_ITEM(origin, 1);
+        origin = PyTuple_GET_ITEM(origin, 0);
+    }
+    if (!PyUnicode_CheckExact(where) || (origin != Py_None && !PyUnicode_CheckExact(origin)) ||
+        (odd != NULL && !PyDict_CheckExact(odd))) {
         atoll_malformed("a module name that is not a str");
         return -1;
     }
     PyObject *module = atoll_import_module(codec, where, origin);
     to->dict = module != NULL && PyModule_Check(module) ? Py_NewRef(PyModule_GetDict(module)) : NULL;
+    if (to->dict != NULL && odd != NULL && PyDict_Merge(to->dict, odd, 0) < 0) {
+        Py_CLEAR(to->dict);
+    }
     if (to->dict == NULL && !PyErr_Occurred()) {
         PyErr_Format(PyExc_ImportError, "%R is not a module", where);
     }

@@ -58,6 +58,9 @@ uint64_t atoll_code_seal(const uint8_t *data, size_t size);
 PyObject *atoll_global_names(PyCodeObject *code);
 /* All names that it uses, those of attributes too: a new set of str. */
 PyObject *atoll_all_names(PyCodeObject *code);
+/* *found (a dict, made when it is needed) gets the modules that code finds in globals under names which no source has: a test
+ * runner has put them there, and has rewritten the code.  0, or -1 with an exception. */
+int atoll_odd_globals(PyCodeObject *code, PyObject *globals, PyObject **found);
 
 /* How a function crosses. */
 typedef enum {

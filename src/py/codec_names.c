@@ -170,6 +170,30 @@ PyObject *atoll_all_names(PyCodeObject *code) {
     return names;
 }
 
+int atoll_odd_globals(PyCodeObject *code, PyObject *globals, PyObject **found) {
+    if (Py_EnterRecursiveCall(" while looking for names")) {
+        return -1;
+    }
+    int rc = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names) && rc == 0; i++) {
+        PyObject *name = PyTuple_GET_ITEM(code->co_names, i);
+        if (PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) != '@') {
+            continue;
+        }
+        PyObject *value = PyDict_GetItemWithError(globals, name);
+        rc = PyErr_Occurred() || (*found == NULL && (*found = PyDict_New()) == NULL) ? -1 : 0;
+        if (rc == 0 && value != NULL && PyModule_Check(value)) {
+            rc = PyDict_SetItem(*found, name, value);
+        }
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts) && rc == 0; i++) {
+        PyObject *constant = PyTuple_GET_ITEM(code->co_consts, i);
+        rc = PyCode_Check(constant) ? atoll_odd_globals((PyCodeObject *)constant, globals, found) : 0;
+    }
+    Py_LeaveRecursiveCall();
+    return rc;
+}
+
 /* ---- whose names they are ---- */
 
 /* Whether it is arg that is stored. */

@@ -279,6 +279,43 @@ def test_program(where, cloudpickle, tmp_path):
     assert out == f"executed\nchecked in {where}\n"
 
 
+TESTS = """
+import dataclasses, logging, pickle
+import atoll, pytest
+LIMIT = 3
+@dataclasses.dataclass
+class Job:
+    n: int
+    def run(self): return self.n + LIMIT
+def helper(x): return x * LIMIT
+
+def test_everything():
+    class Local:
+        def go(self): return helper(2)
+    k = 4
+    def inner(x):
+        assert x, "it is rewritten"
+        return x + k + LIMIT
+    with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+        for call in interp.call, lambda f, *args: pool.submit(f, *args).result():
+            assert call(inner, 1) == 8
+            assert call(Local().go) == 6
+            assert call(lambda: helper(3)) == 9
+            assert call(Job(1).run) == 4 == call(lambda: Job(1).run())
+            assert call(lambda job: type(pickle.loads(pickle.dumps(job))) is type(job), Job(1))
+            assert call(lambda: __name__) == __name__ == logging.getLogger(__name__).name
+            with pytest.raises(Exception, match="it is rewritten"):
+                call(inner, 0)
+"""
+
+
+@pytest.mark.parametrize("mode", ["prepend", "append", "importlib"])
+def test_in_a_file_of_pytest(mode, tmp_path):
+    written(tmp_path, "folder/test_it.py", TESTS)
+    out = run(tmp_path, "-m", "pytest", "-q", f"--import-mode={mode}", "-p", "no:cacheprovider", "folder")
+    assert "1 passed" in out
+
+
 @pytest.mark.parametrize(
     "how",
     [
