@@ -13,6 +13,8 @@
 
 #include <stdlib.h>
 
+enum { LARGE = 1 << 18 }; /* bytes */
+
 static const char capsule_name[] = "atoll prepared callable";
 
 static atoll_function *new_function(atoll_state *state, uint64_t number, PyObject *callable) {
@@ -31,6 +33,17 @@ static atoll_function *new_function(atoll_state *state, uint64_t number, PyObjec
     return function;
 }
 
+/* Of large ones only the latest is kept: they are likely to be one function's, whose globals change. */
+static void release_large(atoll_pool_object *self) {
+    for (int i = 0; i < ATOLL_FUNCTIONS_KEPT; i++) {
+        atoll_function *function = self->functions[i];
+        if (function != NULL && function->full.body.len >= LARGE) {
+            self->functions[i] = NULL;
+            atoll_function_release(function);
+        }
+    }
+}
+
 /* The shared full form of a numbered function: a borrowed reference, or NULL with an exception. */
 static atoll_function *full_function(atoll_pool_object *self, atoll_state *state, uint64_t number,
                                      PyObject *callable) {
@@ -41,6 +54,9 @@ static atoll_function *full_function(atoll_pool_object *self, atoll_state *state
     atoll_function *function = new_function(state, number, callable);
     if (function == NULL) {
         return NULL;
+    }
+    if (function->full.body.len >= LARGE) {
+        release_large(self);
     }
     if (*slot != NULL) {
         atoll_function_release(*slot);

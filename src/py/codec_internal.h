@@ -215,7 +215,8 @@ bool atoll_is_fixed(PyObject *value);
 
 /* Where values are, among what a function reaches, that may change without notice. */
 atoll_reach *atoll_reach_new(void); /* NULL when out of memory, without an exception */
-void atoll_reach_free(atoll_reach *reach);
+void atoll_reach_retain(atoll_reach *reach);
+void atoll_reach_release(atoll_reach *reach); /* or NULL */
 bool atoll_reach_is_empty(const atoll_reach *reach);
 int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name);
 int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name);

@@ -58,7 +58,7 @@ uint64_t atoll_next_number(void) { return atomic_fetch_add_explicit(&next_number
 static void free_records(function_record *r) {
     while (r != NULL) {
         function_record *next = r->next;
-        atoll_reach_free(r->reach);
+        atoll_reach_release(r->reach);
         Py_XDECREF(r->defaults);
         Py_XDECREF(r->qualname);
         Py_XDECREF(r->name);
@@ -183,7 +183,7 @@ typedef struct {
 } examination;
 
 static void drop(examination *seen) {
-    atoll_reach_free(seen->reach);
+    atoll_reach_release(seen->reach);
     atoll_message_clear(&seen->full);
 }
 
@@ -203,7 +203,7 @@ static int examine(atoll_codec *codec, PyFunctionObject *func, examination *seen
     }
     seen->content = atoll_hash(seen->full.body.data, seen->full.body.len);
     if (atoll_reach_is_empty(seen->reach)) {
-        atoll_reach_free(seen->reach);
+        atoll_reach_release(seen->reach);
         seen->reach = NULL;
     }
     return 1;
@@ -222,8 +222,9 @@ static int look_over(atoll_codec *codec, PyFunctionObject *func, examination *se
     return rc > 0 && !same ? 0 : rc;
 }
 
-/* Writes down in its record what was seen; the number. */
-static uint64_t note(atoll_codec *codec, PyFunctionObject *func, examination *seen) {
+/* Writes down in its record what was seen; the number, and whether it is a new one. */
+static uint64_t note(atoll_codec *codec, PyFunctionObject *func, examination *seen, bool *fresh) {
+    *fresh = false;
     function_record *r = find_record(records_of(codec, func), func);
     if (r == NULL && (r = add_record(codec, func)) == NULL) {
         return 0;
@@ -232,6 +233,7 @@ static uint64_t note(atoll_codec *codec, PyFunctionObject *func, examination *se
         r->number = 0;
     } else if (r->number == 0 || seen->crossing != r->crossing || seen->content != r->content) {
         r->number = atoll_next_number();
+        *fresh = true;
     }
     r->crossing = seen->crossing;
     r->epoch = seen->epoch;
@@ -248,19 +250,18 @@ static int is_current(atoll_codec *codec, function_record *r, PyFunctionObject *
         return 1;
     }
     atoll_reach *reach = r->reach;
-    r->reach = NULL; /* comparing may run code, which may drop the record */
     uint64_t number = r->number;
+    atoll_reach_retain(reach); /* comparing may run code, which may drop the record */
     int rc = atoll_reach_is_same(codec, reach);
     if (rc < 0 && !atoll_error_is_urgent()) {
         PyErr_Clear();
         rc = 0;
     }
     r = find_record(records_of(codec, func), func);
-    if (r == NULL || r->number != number || r->reach != NULL) {
-        atoll_reach_free(reach);
-        return rc < 0 ? -1 : 0;
+    if (rc > 0 && (r == NULL || r->number != number || r->reach != reach)) {
+        rc = 0;
     }
-    r->reach = reach;
+    atoll_reach_release(reach);
     return rc;
 }
 
@@ -288,10 +289,11 @@ int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     examination seen = {.epoch = epoch};
     int rc = look_over(codec, func, &seen);
     if (rc > 0) {
-        *number = note(codec, func, &seen);
+        bool fresh;
+        *number = note(codec, func, &seen, &fresh);
         atoll_examined_forget(codec);
-        /* Kept for a moment, it must not keep anything. */
-        if (*number != 0 && seen.full.body.len != 0 && seen.full.nhandles == 0) {
+        /* Whoever asked has to send it now.  Kept for that moment, it must not keep anything. */
+        if (fresh && seen.full.body.len != 0 && seen.full.nhandles == 0) {
             codec->examined.number = *number;
             codec->examined.full = seen.full;
             seen.full = (atoll_message){0};

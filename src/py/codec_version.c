@@ -132,6 +132,7 @@ typedef struct {
 } place;
 
 struct atoll_reach {
+    unsigned refs; /* under the GIL */
     place *places;
     size_t n;
     size_t cap;
@@ -139,16 +140,25 @@ struct atoll_reach {
     bool always; /* something in it changes in silence: nothing can be told from the places */
 };
 
-atoll_reach *atoll_reach_new(void) { return PyMem_RawCalloc(1, sizeof(atoll_reach)); }
+atoll_reach *atoll_reach_new(void) {
+    atoll_reach *reach = PyMem_RawCalloc(1, sizeof *reach);
+    if (reach != NULL) {
+        reach->refs = 1;
+    }
+    return reach;
+}
 
-void atoll_reach_free(atoll_reach *reach) {
-    for (size_t i = 0; reach != NULL && i < reach->n; i++) {
+void atoll_reach_retain(atoll_reach *reach) { reach->refs++; }
+
+void atoll_reach_release(atoll_reach *reach) {
+    if (reach == NULL || --reach->refs != 0) {
+        return;
+    }
+    for (size_t i = 0; i < reach->n; i++) {
         Py_XDECREF(reach->places[i].ref);
         Py_XDECREF(reach->places[i].name);
     }
-    if (reach != NULL) {
-        PyMem_RawFree(reach->places);
-    }
+    PyMem_RawFree(reach->places);
     PyMem_RawFree(reach);
 }
 
