@@ -276,20 +276,23 @@ static int wait_for(future_object *self, PyObject *timeout) {
 }
 
 /* The timeout argument of result() and exception(): borrowed, Py_None when there is none; NULL with TypeError.
- * Negative numbers mean 0 there. */
+ * Negative numbers mean 0 there, of whatever type, and so does what is none (nan). */
 static PyObject *timeout_of(const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const char *const keywords[] = {"timeout"};
     PyObject *value = NULL;
     if (atoll_parse(name, keywords, 1, 1, 0, args, nargs, kwnames, &value) < 0) {
         return NULL;
     }
-    if (value != NULL && PyFloat_Check(value) && PyFloat_AS_DOUBLE(value) < 0) {
-        return PyLong_FromLong(0); /* immortal */
-    }
-    if (value != NULL && PyLong_Check(value)) {
-        int overflow;
-        if (PyLong_AsLongAndOverflow(value, &overflow) < 0 || overflow < 0) {
-            return PyLong_FromLong(0);
+    if (value != NULL && value != Py_None) {
+        int overflow = 0;
+        if (PyLong_Check(value)) {
+            (void)PyLong_AsLongAndOverflow(value, &overflow);
+        }
+        double seconds = PyFloat_AsDouble(value);
+        bool known = seconds != -1.0 || !PyErr_Occurred();
+        PyErr_Clear(); /* who waits says what is wrong */
+        if (overflow < 0 || (known && !(seconds > 0))) {
+            return PyLong_FromLong(0); /* immortal */
         }
     }
     return value != NULL ? value : Py_None;

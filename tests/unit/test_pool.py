@@ -5,10 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import copy
 import gc
+import math
 import pickle
 import threading
 import time
 import weakref
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -154,14 +157,16 @@ class TestFuture:
             inside.wait()
             assert future.running()
             assert not future.done()
-            for timeout in (0, 0.01, -1):
+            for timeout in (0, 0.01, -1, -math.inf, math.nan, Fraction(-1, 2), Decimal(-1), -(10**400)):
                 with pytest.raises(TimeoutError):
                     future.result(timeout)
                 with pytest.raises(TimeoutError):
                     future.exception(timeout=timeout)
+            with pytest.raises(OverflowError):
+                future.result(10**400)
             assert future.cancel() is False
             leave.signal()
-            future.result(PATIENCE)
+            future.result(2**70)  # waits
 
     def test_bad_timeout(self, pool):
         with pytest.raises(TypeError):
