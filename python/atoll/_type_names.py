@@ -9,6 +9,7 @@ Called by ``atoll._byvalue`` and by what it sends.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import typing
@@ -23,6 +24,15 @@ _lock = threading.RLock()  # what the garbage collector runs meanwhile may send 
 _numbers = itertools.count(1)
 _keys: weakref.WeakKeyDictionary[Any, _Key] = weakref.WeakKeyDictionary()
 _objects: weakref.WeakValueDictionary[_Key, Any] = weakref.WeakValueDictionary()
+
+
+def _after_fork() -> None:
+    """In a child: a thread that is not there may have the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _key_of(obj: Any) -> _Key:

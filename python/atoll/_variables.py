@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import importlib
 import itertools
+import os
 import sys
 import threading
 import types
@@ -21,10 +22,19 @@ from . import _atoll
 # (module, name), or (interpreter's id, number), name and default, which is a tuple of it, or empty.
 _Reference = tuple[str, str] | tuple[tuple[int, int], str, tuple[Any, ...]]
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # what the garbage collector runs meanwhile may send one, too
 _numbers = itertools.count(1)
 _references: dict[contextvars.ContextVar[Any], _Reference] = {}
 _variables: dict[tuple[int, int], contextvars.ContextVar[Any]] = {}
+
+
+def _after_fork() -> None:
+    """In a child: a thread that is not there may have the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _path(variable: contextvars.ContextVar[Any]) -> tuple[str, str] | None:
