@@ -153,12 +153,14 @@ PyObject *atoll_loader_list(atoll_loader *loader) {
         const atoll_loaded *m = &loader->modules[i];
         rc = append(list, describe(m->name, m->file, m->how, m->clone));
     }
+    atoll_loader_lock(loader); /* a thread of C, without the GIL, may open a library */
     for (size_t i = 0; rc == 0 && i < loader->clones.count; i++) {
         const atoll_clone *clone = loader->clones.items[i];
         if (clone->library) {
             rc = append(list, describe(NULL, clone->file, "isolated", clone));
         }
     }
+    atoll_loader_unlock(loader);
     if (rc < 0) {
         Py_CLEAR(list);
     }
