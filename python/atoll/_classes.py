@@ -42,6 +42,7 @@ _OF_ENUM = (
 # Names that no attribute has, for what is not set as an attribute.
 _MEMBERS = "<members>"
 _DEFAULTS = "<defaults>"
+_REGISTRARS = "<registrars>"
 _FILLED_BY_INIT = (list, dict, set, bytearray)
 
 # As type has them, whatever a metaclass says.
@@ -128,9 +129,11 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
     abstract = "_abc_impl" in namespace
     if abstract:
         definition["_abc_impl"] = _registered(cls)
+    registrars = _registrars(cls)
+    if registrars:
+        definition[_REGISTRARS] = registrars
     for name, value in attributes.items():
-        if _is_partialmethod(value):
-            attributes[name] = _Made(rebuild_partialmethod, (value.func, value.args, value.keywords))
+        attributes[name] = _as_sent(value)
     skeleton = (
         kind, type(cls), _name_of(cls), _qualname_of(cls), namespace.get("__module__"), _bases_of(cls), body,
         extra, abstract, False, _is_bound(cls, namespace),
@@ -181,10 +184,18 @@ def _is_bound(cls: type, namespace: Any) -> bool:
     return isinstance(module, types.ModuleType) and vars(module).get(_qualname_of(cls)) is cls
 
 
-def _is_partialmethod(value: object) -> bool:
-    """What copy and pickle do not make again where its __new__ wants its function (3.14)."""
+def _as_sent(value: Any) -> Any:
+    """What is sent for an attribute: mostly itself."""
     functools: Any = sys.modules.get("functools")
-    return functools is not None and type(value) is functools.partialmethod
+    if functools is not None and type(value) is functools.partialmethod:
+        # Pickle does not make it again where its __new__ wants its function (3.14).
+        return _Made(rebuild_partialmethod, (value.func, value.args, value.keywords))
+    for kind in (property, staticmethod, classmethod):
+        if isinstance(value, kind) and type(value) is not kind:
+            parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value.__func__,)
+            state = getattr(value, "__dict__", None) or None
+            return _Made(rebuild_wrapper, (type(value), kind, parts), state)
+    return value
 
 
 # ---- annotations ----
@@ -267,6 +278,42 @@ def _register(cls: type, registered: list[type]) -> None:
     for one in dict.fromkeys((*earlier, *registered)):
         Donor.register(one)
     type.__setattr__(cls, "_abc_impl", _namespace_of(Donor)["_abc_impl"])
+
+
+_known_registrars: dict[
+    int, list[type]
+] = {}  # by the address of a class that is registered: by which modules' classes
+_known_token: object = None
+
+
+def _registrars(cls: type) -> list[type]:
+    """The abstract classes of modules that cls was registered with (``collections.abc.Sequence.register(cls)``)."""
+    global _known_registrars, _known_token
+    abc: Any = sys.modules.get("abc")
+    if abc is None:
+        return []
+    token = abc.get_cache_token()  # another after each registration
+    if token != _known_token:
+        found: dict[int, list[type]] = {}
+        stack = [one for one in type.__subclasses__(object) if issubclass(type(one), abc.ABCMeta)]
+        seen = {id(one) for one in stack}
+        while stack:
+            one = stack.pop()
+            below = [sub for sub in type.__subclasses__(one) if id(sub) not in seen]
+            seen.update(map(id, below))
+            stack.extend(below)
+            if "_abc_impl" in _namespace_of(one) and _has_path(one):
+                for registered in _registered(one):
+                    found.setdefault(id(registered), []).append(one)
+        _known_registrars, _known_token = found, token
+    registrars = _known_registrars.get(id(cls), ())
+    return [one for one in registrars if any(other is cls for other in _registered(one))]
+
+
+def _has_path(cls: type) -> bool:
+    name = _namespace_of(cls).get("__module__")
+    module = None if name in _MAIN_NAMES else sys.modules.get(name)
+    return getattr(module, "__dict__", {}).get(_qualname_of(cls)) is cls
 
 
 # ---- named tuples ----
@@ -460,6 +507,9 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> type:
             members = _namespace_of(cls)["_member_map_"]
             for one, state in value.items():
                 _set_state(members[one], state)
+        elif name == _REGISTRARS:
+            for one in value:
+                one.register(cls)
         elif name == _DEFAULTS:
             new = _namespace_of(cls)["__new__"].__func__
             new.__defaults__, annotations = value
@@ -469,6 +519,9 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> type:
             continue
         else:
             set_attribute(cls, name, value)
+    metaclass: Any = type(cls)
+    if any("mro" in _namespace_of(one) for one in metaclass.__mro__[: metaclass.__mro__.index(type)]):
+        _set_bases(cls, _bases_of(cls))  # the metaclass was not whole when cls was made
     return cls
 
 
@@ -477,3 +530,10 @@ def rebuild_partialmethod(function: Any, args: tuple[Any, ...], keywords: dict[s
     import functools
 
     return functools.partialmethod(function, *args, **keywords)
+
+
+def rebuild_wrapper(cls: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
+    """A property, or static or class method, of a class that derives from those."""
+    made = kind.__new__(cls)
+    kind.__init__(made, *parts)
+    return made

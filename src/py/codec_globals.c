@@ -37,7 +37,7 @@ static bool is_own_name(PyObject *name) {
 }
 
 /* name -> value of what func's code names and its globals have, and a list of the other names; with `definitions`, only the
- * definitions.  What is about to be made over there is neither. */
+ * definitions, and what stands for types.  What is about to be made over there is neither. */
 static int find_globals(const atoll_encoder *enc, PyFunctionObject *func, bool definitions, PyObject *found,
                         PyObject *absent) {
     PyObject *globals = func->func_globals;
@@ -51,7 +51,8 @@ static int find_globals(const atoll_encoder *enc, PyFunctionObject *func, bool d
             PyObject *value = PyDict_GetItemWithError(globals, name);
             if (value == NULL) {
                 rc = PyErr_Occurred() ? -1 : definitions ? 0 : PyList_Append(absent, name);
-            } else if ((!definitions || atoll_is_definition(value)) && !atoll_class_is_awaited(enc, value)) {
+            } else if ((!definitions || atoll_is_definition(value) || atoll_is_type_form(value)) &&
+                       !atoll_class_is_awaited(enc, value)) {
                 rc = PyDict_SetItem(found, name, value);
             }
         }

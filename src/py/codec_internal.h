@@ -210,6 +210,8 @@ typedef struct atoll_reach atoll_reach;
 int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach);
 /* Appends what atoll_version_of hashes. */
 int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj);
+/* Type variables, list[int], int | str, and whatever else typing has made to stand for types. */
+bool atoll_is_type_form(PyObject *value);
 /* Whether nothing in it can change, or tells when it does. */
 bool atoll_is_fixed(PyObject *value);
 

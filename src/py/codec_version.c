@@ -101,6 +101,21 @@ static bool is_value_of_c(PyObject *value) {
            strcmp(type->tp_name, "method-wrapper") != 0;
 }
 
+bool atoll_is_type_form(PyObject *value) {
+    PyTypeObject *type = Py_TYPE(value);
+    if (type == &Py_GenericAliasType || strcmp(type->tp_name, "types.UnionType") == 0 ||
+        strncmp(type->tp_name, "typing.", 7) == 0) {
+        return true;
+    }
+    bool python = (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
+    PyObject *dict = python ? PyType_GetDict(type) : NULL;
+    PyObject *module = dict != NULL ? PyDict_GetItemString(dict, "__module__") : NULL;
+    bool found =
+        module != NULL && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "typing") == 0;
+    Py_XDECREF(dict);
+    return found;
+}
+
 static bool is_fixed_to(PyObject *value, int depth) {
     if (atoll_is_plain_value(value) || PyFunction_Check(value) || PyType_Check(value) ||
         PyModule_Check(value)) {
@@ -118,7 +133,7 @@ static bool is_fixed_to(PyObject *value, int depth) {
         }
         return true;
     }
-    return is_value_of_c(value);
+    return is_value_of_c(value) || atoll_is_type_form(value);
 }
 
 bool atoll_is_fixed(PyObject *value) { return is_fixed_to(value, 3); }
