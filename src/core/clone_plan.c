@@ -103,6 +103,7 @@ static char *expand(const char *part, size_t length, const char *file) {
 
 char *atoll_clone_search_path(const char *list, const char *file) {
     char *all = strdup("");
+    list = list != NULL && list[0] != '\0' ? list : NULL; /* no list, other than one of an empty part */
     while (list != NULL && all != NULL) {
         size_t length = strcspn(list, ":");
         char *part = expand(list, length, file);
@@ -111,8 +112,9 @@ char *atoll_clone_search_path(const char *list, const char *file) {
             free(all);
             return NULL;
         }
-        if (strchr(part, ':') == NULL && part[0] != '\0') {
-            if (asprintf(&more, "%s%s%s", all, all[0] != '\0' ? ":" : "", part) < 0) {
+        if (strchr(part, ':') == NULL) {
+            const char *directory = part[0] != '\0' ? part : "."; /* no name is the current one */
+            if (asprintf(&more, "%s%s%s", all, all[0] != '\0' ? ":" : "", directory) < 0) {
                 more = NULL;
             }
             free(all);
@@ -146,9 +148,7 @@ char *atoll_clone_find_loaded(const char *name) {
     void *handle = atoll_dl_loaded(name);
     char *path = NULL;
     if (handle != NULL) {
-        const char *at;
-        (void)atoll_dl_base(handle, &at);
-        path = at[0] == '/' ? strdup(at) : NULL;
+        path = atoll_dl_file(handle);
         atoll_dl_close(handle);
     }
     return path;

@@ -203,6 +203,9 @@ void *atoll_dl_loaded(const char *name);
 bool atoll_dl_is_loaded(const char *path);
 /* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
 uintptr_t atoll_dl_base(void *handle, const char **path);
+/* The same file by an absolute path, whatever the current directory was when it was loaded; malloc, or NULL: it is the program, or
+ * nobody knows. */
+char *atoll_dl_file(void *handle);
 /* The path of the library that would be loaded for a NEEDED name: looked for in `rpath` (unless there is a
  * `runpath`; both are lists with colons, $ORIGIN already expanded, may be NULL, and are those of the library that needs
  * it), LD_LIBRARY_PATH as it was at the start, `runpath`, the system's cache and the default directories, as the dynamic linker does.

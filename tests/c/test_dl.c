@@ -2,8 +2,11 @@
 #include "harness.h"
 #include "libraries.h"
 
+#include "core/clones.h"
+
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -374,4 +377,30 @@ TEST(dl_is_left_alone_until_the_last_has_forked) {
     atoll_dl_fork(ATOLL_FORK_PARENT);
     CHECK_INT(pthread_join(thread, NULL), 0);
     CHECK_INT(atomic_load(&opened), 1);
+}
+
+/* By a path that meant it in another directory. */
+TEST(dl_knows_the_file_of_what_was_loaded_by_a_relative_path) {
+    char why[400];
+    atoll_file_id id;
+    atoll_file_id expected;
+    int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK_INT(atoll_file_identify(LIB("lib_leaf"), &expected), 0);
+    REQUIRE(here >= 0 && chdir(ATOLL_TEST_LIBS) == 0);
+    void *handle = atoll_dl_open("./lib_leaf.so", 0, why, sizeof why);
+    CHECK_INT(fchdir(here), 0);
+    (void)close(here);
+    REQUIRE(handle != NULL);
+    char *file = atoll_dl_file(handle);
+    REQUIRE(file != NULL);
+    CHECK(file[0] == '/');
+    CHECK_INT(atoll_file_identify(file, &id), 0);
+    CHECK(atoll_file_same(&id, &expected));
+    char *needed = atoll_clone_find_loaded("lib_leaf.so"); /* by what needs it */
+    CHECK_STR(needed != NULL ? needed : "nowhere", file);
+    free(needed);
+    free(file);
+    atoll_dl_close(handle);
+    void *program = dlopen(NULL, RTLD_LAZY);
+    CHECK(program != NULL && atoll_dl_file(program) == NULL);
 }

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -163,6 +164,37 @@ uintptr_t atoll_dl_base(void *handle, const char **path) {
     }
     *path = map->l_name;
     return map->l_addr;
+}
+
+/* The file that is mapped at an address, as the system tells it; malloc or NULL. */
+static char *mapped_file(const void *address) {
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char *line = NULL;
+    char *file = NULL;
+    size_t room = 0;
+    while (maps != NULL && file == NULL && getline(&line, &room, maps) > 0) {
+        char *after = NULL;
+        uintptr_t low = strtoul(line, &after, 16);
+        uintptr_t high = *after == '-' ? strtoul(after + 1, NULL, 16) : 0;
+        if ((uintptr_t)address >= low && (uintptr_t)address < high) {
+            char *path = strchr(line, '/');
+            file = path != NULL ? strndup(path, strcspn(path, "\n")) : NULL;
+            break;
+        }
+    }
+    free(line);
+    if (maps != NULL) {
+        (void)fclose(maps);
+    }
+    return file;
+}
+
+char *atoll_dl_file(void *handle) {
+    struct link_map *map = NULL;
+    if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL || map->l_name[0] == '\0') {
+        return NULL;
+    }
+    return map->l_name[0] == '/' ? strdup(map->l_name) : mapped_file(map->l_ld);
 }
 
 /* ---- data ---- */
