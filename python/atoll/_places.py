@@ -11,9 +11,10 @@ import sys
 import types
 from typing import Any
 
-_Place = tuple[Any, ...]
+_SEPARATOR = "\x1f"
+_NOTHING = "\x00"
 # What is no module's name in sys.modules, or the interpreter's own.
-_NO_NAMES = frozenset({None, "", "__main__", "__mp_main__", "<fake __main__>"})
+_NO_NAMES = frozenset({"", "__main__", "__mp_main__", "<fake __main__>"})
 
 
 def is_executing(name: str) -> bool:
@@ -182,43 +183,37 @@ def named(module: types.ModuleType, names: set[str] | None) -> dict[str, Any]:
     return {name: own[name] for name in names if name in own and name not in skipped}
 
 
-def describe(namespace: dict[str, Any]) -> _Place:
-    """What functions find out about where they are from their globals, for `settle`."""
+def describe(namespace: dict[str, Any]) -> str:
+    """What functions find out about where they are from their globals, for `settle`: one text, which goes with each.
+
+    Its parts are the name, file and package, name and origin of the spec, three of the loader (`_describe_loader`), and
+    then, for a package, "" and where its modules are.
+    """
     spec = namespace.get("__spec__")
     loader = namespace.get("__loader__") or getattr(spec, "loader", None)
-    texts = [namespace.get(key) for key in ("__name__", "__file__", "__package__")]
-    return (
-        *(text if type(text) is str else None for text in texts),
-        _describe_spec(spec),
-        _describe_loader(loader),
-    )
-
-
-def _describe_spec(spec: Any) -> tuple[str, str | None, tuple[str, ...] | None] | None:
-    if spec is None or not isinstance(getattr(spec, "name", None), str):
-        return None
-    origin = getattr(spec, "origin", None)
     locations = getattr(spec, "submodule_search_locations", None)
-    return (
-        str(spec.name),
-        origin if type(origin) is str else None,
-        tuple(map(str, locations)) if locations is not None else None,
+    parts = [namespace.get(key) for key in ("__name__", "__file__", "__package__")]
+    parts += [getattr(spec, "name", None), getattr(spec, "origin", None), *_describe_loader(loader)]
+    if locations is not None:
+        parts += ["", *map(str, locations)]
+    return _SEPARATOR.join(
+        part if type(part) is str and _SEPARATOR not in part else _NOTHING for part in parts
     )
 
 
-def _describe_loader(loader: Any) -> tuple[str, ...] | None:
+def _describe_loader(loader: Any) -> tuple[str | None, str | None, str | None]:
     """What to make of a loader of the standard library's that has the source: tracebacks and inspect ask for it."""
     kind = type(loader)
     if kind.__module__ == "zipimport" and isinstance(getattr(loader, "archive", None), str):
         import os
 
-        return ("zip", os.path.join(loader.archive, loader.prefix) if loader.prefix else loader.archive)
+        return "zip", os.path.join(loader.archive, loader.prefix) if loader.prefix else loader.archive, None
     if kind.__name__ in ("SourceFileLoader", "SourcelessFileLoader") and "importlib" in kind.__module__:
-        return (kind.__name__, str(loader.name), str(loader.path))
-    return None
+        return kind.__name__, str(loader.name), str(loader.path)
+    return None, None, None
 
 
-def settle(module: types.ModuleType, place: _Place, stand_ins: dict[str, types.ModuleType]) -> None:
+def settle(module: types.ModuleType, place: str, stand_ins: dict[str, types.ModuleType]) -> None:
     """Gives the module that stands for a sender's namespace the names of that one, and its place in sys.modules.
 
     A script's has none there: ``sys.modules["__main__"]`` is this interpreter's own.
@@ -228,24 +223,26 @@ def settle(module: types.ModuleType, place: _Place, stand_ins: dict[str, types.M
         place: What `describe` said.
         stand_ins: Those that are in sys.modules, by name.
     """
-    name, file, package, spec, loader = place
+    parts = [None if part == _NOTHING else part for part in place.split(_SEPARATOR)]
+    name, file, package, spec, origin, *loader = parts[:8]
     own = vars(module)
     own["__name__"] = name if name is not None else "__main__"
     if file is not None:
         own["__file__"] = file
     own["__package__"] = package
-    own["__loader__"] = made = _make_loader(loader)
+    own["__loader__"] = made = _make_loader(*loader)
     if spec is not None:
         import importlib.machinery
 
+        is_package = len(parts) > 8
         own["__spec__"] = again = importlib.machinery.ModuleSpec(
-            spec[0], made, origin=spec[1], is_package=spec[2] is not None
+            spec, made, origin=origin, is_package=is_package
         )
-        if spec[2] is not None:
-            again.submodule_search_locations = list(spec[2])
-            own["__path__"] = list(spec[2])
+        if is_package:
+            own["__path__"] = [part for part in parts[9:] if part]
+            again.submodule_search_locations = own["__path__"]
         again.has_location = file is not None
-    if name in _NO_NAMES:
+    if name is None or name in _NO_NAMES:
         return
     there = sys.modules.get(name)
     if there is None and not _can_import(name):
@@ -282,16 +279,16 @@ def _can_import(name: str) -> bool:
     return _find(name, path) is not None
 
 
-def _make_loader(loader: tuple[str, ...] | None) -> Any:
-    if loader is None:
+def _make_loader(kind: str | None, name: str | None, path: str | None) -> Any:
+    if kind is None:
         return None
-    if loader[0] == "zip":
+    if kind == "zip":
         import zipimport
 
         try:
-            return zipimport.zipimporter(loader[1])
+            return zipimport.zipimporter(name or "")
         except ImportError:  # the archive is gone
             return None
     import importlib.machinery
 
-    return getattr(importlib.machinery, loader[0])(loader[1], loader[2])
+    return getattr(importlib.machinery, kind)(name, path)

@@ -196,6 +196,9 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
         }
         Py_SETREF(*where, rc > 0 ? Py_XNewRef(name) : NULL);
         Py_SETREF(*origin, *where != NULL ? atoll_module_origin(codec, module, *where) : NULL);
+        if (*origin == Py_False) { /* a moment ago it was found */
+            Py_SETREF(*origin, Py_NewRef(Py_None));
+        }
         Py_XDECREF(module);
         PyObject *odd = NULL;
         if (*origin != NULL &&
@@ -314,7 +317,7 @@ static int find_globals(atoll_decoder *dec, atoll_crossing way, uint64_t space, 
             atoll_space_globals(codec, space, to) < 0) {
             return -1;
         }
-        if (to->seen != NULL && PyTuple_CheckExact(where)) {
+        if (to->seen != NULL && PyUnicode_CheckExact(where)) {
             return atoll_space_settle(codec, space, to->dict, where);
         }
         return 0;

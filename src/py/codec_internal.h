@@ -34,7 +34,8 @@ PyObject *atoll_module_by_name(PyObject *name);
 PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname);
 /* Whether another interpreter finds the module by its name: 1, 0, or -1 with an exception. */
 int atoll_module_is_found(atoll_codec *codec, PyObject *module, PyObject *name);
-/* The file that leads to a module which is found, where its name alone may not, or None.  New reference. */
+/* The file that leads to a module, where its name alone may not, or None; False where it is not found.  New reference, or NULL with
+ * an exception. */
 PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name);
 /* Imports module `name`, loading it from origin (a str or None) where it cannot be found. New reference. */
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin);

@@ -9,7 +9,7 @@
  * is executed a second time for it.
  *
  * What a namespace says of itself (its name, file, package, spec and loader: its place) goes with each function of it and is
- * taken by the first receiver that makes a stand-in for it.
+ * taken once by each receiver, when it makes a stand-in for it.
  *
  * Any of it may run Python code: finders, imports.
  */
@@ -75,8 +75,7 @@ static PyObject *find_origin(atoll_codec *codec, PyObject *module, PyObject *nam
     return PyObject_CallMethod(helper, "origin_of", "OO", name, module);
 }
 
-/* The file that leads to a module, None, or False: new reference, or NULL with an exception. */
-static PyObject *origin_or_false(atoll_codec *codec, PyObject *module, PyObject *name) {
+PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
     PyObject *entry = atoll_weak_entry(codec->origins, name, module);
     PyObject *more[2] = {file_of(codec, module), NULL}; /* the file, what is sent */
     if (entry != NULL && PyTuple_GET_ITEM(entry, 1) == more[0]) {
@@ -99,18 +98,10 @@ static PyObject *origin_or_false(atoll_codec *codec, PyObject *module, PyObject 
 }
 
 int atoll_module_is_found(atoll_codec *codec, PyObject *module, PyObject *name) {
-    PyObject *origin = origin_or_false(codec, module, name);
+    PyObject *origin = atoll_module_origin(codec, module, name);
     int found = origin == NULL ? -1 : origin != Py_False;
     Py_XDECREF(origin);
     return found;
-}
-
-PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
-    PyObject *origin = origin_or_false(codec, module, name);
-    if (origin == Py_False) { /* it was found a moment ago */
-        Py_SETREF(origin, Py_NewRef(Py_None));
-    }
-    return origin;
 }
 
 /* What was put into sys.modules for a namespace gives way to the module that is to be imported: it was being executed when
@@ -211,15 +202,13 @@ static int put_submodules(atoll_encoder *enc, PyObject *module, PyObject *name) 
     return rc;
 }
 
-static int put_module(atoll_encoder *enc, PyObject *module, PyObject *name) {
-    PyObject *origin = atoll_module_origin(enc->codec, module, name);
+static int put_module(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *origin) {
     int rc = -1;
     /* It gets no index: what other code reaches of it is written where that is. */
-    if (origin != NULL && atoll_put_tag(enc, T_MODULE) == 0 && atoll_encode_shared(enc, name) == 0 &&
+    if (atoll_put_tag(enc, T_MODULE) == 0 && atoll_encode_shared(enc, name) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
         rc = put_submodules(enc, module, name);
     }
-    Py_XDECREF(origin);
     return rc;
 }
 
@@ -268,12 +257,14 @@ int atoll_encode_module(atoll_encoder *enc, PyObject *obj) {
         return urgent ? -1 : atoll_refuse_type(enc, obj);
     }
     PyObject *known = atoll_module_by_name(name);
-    int rc = known == NULL && PyErr_Occurred() ? -1
-             : known == obj                    ? atoll_module_is_found(codec, obj, name)
-                                               : 0;
-    if (rc >= 0) {
-        rc = rc > 0 ? put_module(enc, obj, name) : put_namespace(enc, obj);
+    PyObject *origin = known == obj       ? atoll_module_origin(codec, obj, name)
+                       : PyErr_Occurred() ? NULL
+                                          : Py_NewRef(Py_False);
+    int rc = -1;
+    if (origin != NULL) {
+        rc = origin != Py_False ? put_module(enc, obj, name, origin) : put_namespace(enc, obj);
     }
+    Py_XDECREF(origin);
     Py_XDECREF(known);
     Py_DECREF(name);
     return rc;
@@ -341,7 +332,7 @@ PyObject *atoll_decode_namespace(atoll_decoder *dec) {
                 Py_CLEAR(module);
             }
         }
-    } else if (rc == 0 && PyTuple_CheckExact(place) &&
+    } else if (rc == 0 && PyUnicode_CheckExact(place) &&
                atoll_space_settle(codec, space, to.dict, place) == 0) {
         module = atoll_space_module(codec, space);
     }

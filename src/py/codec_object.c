@@ -12,12 +12,14 @@ static uint8_t *tag_of(atoll_encoder *enc, size_t at) { return &enc->msg->body.d
 
 /* ---- import paths ---- */
 
+/* 1, 0 when the module is not found by its name, or -1 with an exception. */
 static int put_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname) {
     PyObject *origin = atoll_module_origin(enc->codec, module, name);
-    int rc = -1;
-    if (origin != NULL && atoll_put_tag(enc, T_GLOBAL | ATOLL_MEMO) == 0 &&
-        atoll_encode_shared(enc, name) == 0 && atoll_encode_shared(enc, qualname) == 0) {
-        rc = atoll_encode_shared(enc, origin);
+    int rc = origin == Py_False ? 0 : -1;
+    if (origin != NULL && rc < 0 && atoll_put_tag(enc, T_GLOBAL | ATOLL_MEMO) == 0 &&
+        atoll_encode_shared(enc, name) == 0 && atoll_encode_shared(enc, qualname) == 0 &&
+        atoll_encode_shared(enc, origin) == 0) {
+        rc = 1;
     }
     Py_XDECREF(origin);
     return rc;
@@ -47,9 +49,9 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
     PyObject *found = module != NULL ? look_up(module, qualname) : NULL;
     int rc = 0;
     if (found != NULL && found == obj) {
-        rc = atoll_module_is_found(enc->codec, module, name);
-        if (rc > 0) {
-            rc = put_path(enc, module, name, qualname) < 0 || atoll_memo_add(enc, obj) < 0 ? -1 : 1;
+        rc = put_path(enc, module, name, qualname);
+        if (rc > 0 && atoll_memo_add(enc, obj) < 0) {
+            rc = -1;
         }
     } else if (found == NULL && PyErr_Occurred()) {
         rc = atoll_passes_through(enc->codec) ? -1 : 0;
