@@ -175,7 +175,7 @@ class TestWithoutThreads:
 
 
 class TestMemory:
-    def test_telling_is_tried_again(self, pool, monkeypatch, capfd):
+    def test_telling_is_tried_again(self, pool, monkeypatch):
         """Whoever waits for a future that could not be told for want of memory would wait for ever."""
         tell = concurrent.futures.Future.set_result
 
