@@ -58,8 +58,8 @@ class Interrupter:
         sys.monitoring.free_tool_id(TOOL)
 
     def returned(self, code, at, function, _first):
-        # Between the __enter__ of a lock and the body of its `with` nothing could be done about it; before 3.14
-        # CPython does not look there.
+        # Between the __enter__ of a lock and the body of its `with` nothing could be done about it; only CPython 3.14
+        # looks there.
         if getattr(function, "__name__", "") != "__enter__":
             self.look()
 
