@@ -191,8 +191,8 @@ def _as_sent(value: Any) -> Any:
         # Pickle does not make it again where its __new__ wants its function (3.14).
         return _Made(rebuild_partialmethod, (value.func, value.args, value.keywords))
     for kind in (property, staticmethod, classmethod):
-        if isinstance(value, kind) and type(value) is not kind:
-            parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value.__func__,)
+        if type(value) is not kind and issubclass(type(value), kind):
+            parts = (value.fget, value.fset, value.fdel) if kind is property else (value.__func__,)
             state = getattr(value, "__dict__", None) or None
             return _Made(rebuild_wrapper, (type(value), kind, parts), state)
     return value

@@ -67,6 +67,12 @@ def _statements(node: Any, enclosing: list[Any]) -> Iterator[tuple[ast.ClassDef,
             yield from _statements(child, enclosing)
 
 
+def undecorated(node: ast.ClassDef) -> ast.ClassDef:
+    """The same statement without its decorators."""
+    copy = ast.ClassDef(**{**dict(ast.iter_fields(node)), "decorator_list": []})
+    return ast.copy_location(copy, node)
+
+
 def is_function(node: Any) -> bool:
     """Whether one of those that a statement is in is a function."""
     return not isinstance(node, ast.ClassDef)

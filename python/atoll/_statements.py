@@ -112,7 +112,7 @@ def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
         import weakref
 
         forget = functools.partial(_forget, id(cls))
-        known = _known[id(cls)] = (weakref.ref(cls, forget), *_analyse(cls, namespace))
+        known = _known[id(cls)] = (weakref.ref(cls, forget), *_analyse(cls, namespace, of_c))
     _, skeleton, definition, set_by_statement = known
     attributes = {
         name: value for name, value in namespace.items() if _is_set_later(name, value, set_by_statement, of_c)
@@ -124,7 +124,7 @@ def _forget(key: int, _: object) -> None:
     _known.pop(key, None)
 
 
-def _analyse(cls: type, namespace: Any) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
+def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
     """The skeleton and the definition, which stay as they are, and what the statement sets."""
     from . import _source
 
@@ -133,17 +133,32 @@ def _analyse(cls: type, namespace: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     first_line = namespace.get("__firstlineno__")
     node, enclosing, file, tree = _source.find_statement(_qualname_of(cls), first_line, functions, home)
     own_module = namespace.get("__module__")
-    names = _source.Names(node)
     closure = _closure(cls, functions)
-    variables = _resolve_locals(cls, node, names, enclosing, closure)
-    first, later = _partition(cls, names, home, {one.name for one in enclosing}, variables)
+
+    def resolve() -> tuple[set[str], dict[str, Any], list[str], list[str]]:
+        names = _source.Names(node)
+        variables = _resolve_locals(cls, node, names, enclosing, closure)
+        return (
+            names.bound,
+            variables,
+            *_partition(cls, names, home, {one.name for one in enclosing}, variables),
+        )
+
+    try:
+        bound_by, variables, first, later = resolve()
+    except LookupError:
+        if not of_c or not node.decorator_list:
+            raise
+        # Decorators that keep the class in a registry have it there when that is sent; what they set is set later.
+        node = _source.undecorated(node)
+        bound_by, variables, first, later = resolve()
     code = _source.compile_alone(
         node, enclosing, sorted(variables), own_module, _source.flags_of(tree, functions), file
     )
     path = tuple((one.name, _source.is_function(one)) for one in (*enclosing, node))
     bound = tuple(name for name, value in home.items() if value is cls)
     skeleton = ("statement", code, path, variables, _naming(first, home), bound, own_module)
-    return skeleton, {NAMES: _naming(later, home)}, names.bound
+    return skeleton, {NAMES: _naming(later, home)}, bound_by
 
 
 def _is_set_later(name: str, value: Any, bound: set[str], of_c: bool) -> bool:
@@ -166,9 +181,10 @@ def _functions(namespace: Any, qualname: str) -> Iterator[types.FunctionType]:
         parts = [value]
         for attribute in ("__func__", "__wrapped__", "wrapped", "fget", "func"):
             for one in tuple(parts):
-                part = getattr(one, attribute, None) if not isinstance(one, type) else None
-                if part is not None:
-                    parts.append(part)
+                try:  # without code of the object's own: it may stand for one that is made when it is asked
+                    parts.append(object.__getattribute__(one, attribute))
+                except Exception:
+                    continue
         for part in parts:
             if isinstance(part, types.FunctionType) and part.__qualname__.startswith(f"{qualname}."):
                 yield part
@@ -277,7 +293,7 @@ def _holds(value: Any, cls: type) -> bool:
         one = stack.pop()
         if one is cls:
             return True
-        if id(one) in seen or type(one) in _PLAIN or isinstance(one, types.ModuleType):
+        if id(one) in seen or type(one) in _PLAIN or issubclass(type(one), types.ModuleType):
             continue
         seen.add(id(one))
         stack.extend(_parts(one, cls))
@@ -286,22 +302,23 @@ def _holds(value: Any, cls: type) -> bool:
 
 def _parts(value: Any, cls: type) -> list[Any]:
     """What is sent with a value, without cls as a global."""
-    if isinstance(value, dict):
+    kind = type(value)  # isinstance() would ask value itself
+    if issubclass(kind, dict):
         return [*value.keys(), *value.values()]
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if issubclass(kind, (list, tuple, set, frozenset)):
         return list(value)
-    if isinstance(value, (staticmethod, classmethod)):
+    if issubclass(kind, (staticmethod, classmethod)):
         return [value.__func__]
-    if isinstance(value, types.MethodType):
+    if issubclass(kind, types.MethodType):
         return [value.__func__, value.__self__]
-    if isinstance(value, types.FunctionType):
+    if issubclass(kind, types.FunctionType):
         if value.__module__ not in _MAIN_NAMES:
             return []
         parts = [value.__defaults__, value.__kwdefaults__, value.__dict__]
         parts.extend(_contents(value))
         used = (value.__globals__.get(name) for name in _code_names(value.__code__))
         return parts + [one for one in used if one is not cls]
-    if isinstance(value, type):
+    if issubclass(kind, type):
         namespace = _namespace_of(value)
         if namespace.get("__module__") not in _MAIN_NAMES:
             return []

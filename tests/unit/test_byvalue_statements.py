@@ -198,7 +198,16 @@ def test_ctypes(tmp_path: Path) -> None:
             assert node.next.contents.v == 2 and type(node.next) is ctypes.POINTER(Node)
             assert Callback(lambda x: x + 1)(3) == 4 and Callback is ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
             assert len(Triple()) == 3 and Triple._type_ is S and Sub(1).a == 1 and MyInt(3).plus() == 4
+        registry = {}
+        def registered(cls):
+            registry[cls.__name__] = cls
+            cls.note = "seen"
+            return cls
+        @registered
+        class R(ctypes.Structure): _fields_ = [("r", ctypes.c_int)]
+        def g(): return registry["R"] is R, R(3).r, R.note
         f()
+        with atoll.create() as i: assert i.call(g) == (True, 3, "seen")
         with atoll.create() as i:
             i.call(f)
             assert i.call(lambda s: s.both(), S(9, (1, 2))) == (9, [1.0, 2.0])
@@ -209,4 +218,28 @@ def test_ctypes(tmp_path: Path) -> None:
             else: raise SystemExit("how was it made?")
         """,
         CTYPES,
+    )
+
+
+def test_decorators_with_registries_and_redefined_classes(tmp_path: Path) -> None:
+    check(
+        tmp_path,
+        """
+        registry = {}
+        def registered(cls):
+            registry[cls.__name__] = cls
+            return cls
+        @registered
+        class A(Model):
+            x = 1
+            def run(self): return self.x
+        def f(): return registry["A"] is A, A().run()
+        with atoll.create() as i:
+            assert i.call(f) == (True, 1)
+            @registered
+            class A(Model):
+                x = 2
+                def run(self): return -self.x
+            assert i.call(f) == (True, -2)
+        """,
     )
