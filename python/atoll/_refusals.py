@@ -117,6 +117,13 @@ def _is_library(cls: type) -> bool:
     return top in sys.stdlib_module_names or top == "atoll"
 
 
+def _usual(obj: object) -> str | None:
+    advice = _USUAL.get(type(obj).__name__)
+    if advice is None and hasattr(type(obj), "__next__"):
+        return "send what it yields, as a list"
+    return advice
+
+
 def choose(objects: list[Any]) -> tuple[int, str | None]:
     """Which of nested objects, outermost first, an error is to name, and what it says of that one besides.
 
@@ -128,5 +135,5 @@ def choose(objects: list[Any]) -> tuple[int, str | None]:
         if advice is not None:
             return index, advice
         if _is_library(type(obj)) and type(obj).__module__ not in _CONTAINERS:
-            return index, _USUAL.get(type(obj).__name__)
-    return len(objects) - 1, _USUAL.get(type(objects[-1]).__name__)
+            return index, _usual(obj)
+    return len(objects) - 1, _usual(objects[-1])

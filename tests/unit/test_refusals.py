@@ -177,6 +177,17 @@ def test_where(where, kind):
     assert text.startswith(f"{path}: {name} is not shareable: "), text
 
 
+def test_iterators():
+    class Steps:
+        def __next__(self):
+            raise StopIteration
+
+        def __reduce__(self):
+            raise TypeError("no")
+
+    assert refused([Steps()]).endswith("Steps is not shareable: send what it yields, as a list")
+
+
 def test_the_error_has_no_cause_that_speaks_of_inner_parts():
     with pytest.raises(atoll.NotShareableError) as caught:
         _atoll._encode(threading.Event())
