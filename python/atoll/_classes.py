@@ -355,13 +355,20 @@ def _enum_state(cls: type, namespace: Any) -> dict[str, Any]:
     for name, member in members.items():
         if id(member) not in made:  # else name is an alias
             made[id(member)] = _Made(new_member, (cls, name, *_data_of(member)))
-            state[name] = object.__getstate__(member)
+            state[name] = _without_inverted(object.__getstate__(member))
     found: dict[str, Any] = {"_member_map_": {name: made[id(member)] for name, member in members.items()}}
     found[_MEMBERS] = state
     by_value = namespace.get("_value2member_map_")
     if by_value is not None:  # without the combinations of flags that were asked for
         found["_value2member_map_"] = {value: one for value, one in by_value.items() if id(one) in made}
     return found
+
+
+def _without_inverted(state: Any) -> Any:
+    """The state of a member without what a flag remembers of ``~member``: a combination, which is made when asked for."""
+    if isinstance(state, dict):
+        return {name: value for name, value in state.items() if name != "_inverted_"}
+    return state
 
 
 def _data_of(member: Any) -> tuple[type, tuple[Any, ...]]:
@@ -425,7 +432,7 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
         from collections import namedtuple
 
         fields, own = extra
-        fresh = vars(namedtuple(name, fields))
+        fresh = vars(namedtuple(name, fields, rename=True))  # names that rename= has given, too
         for function in own:
             type.__setattr__(cls, function, fresh[function])
     if abstract:
