@@ -365,7 +365,7 @@ def _enum_state(cls: type, namespace: Any) -> dict[str, Any]:
 
 
 def _without_inverted(state: Any) -> Any:
-    """The state of a member without what a flag remembers of ``~member``: a combination, which is made when asked for."""
+    """The state of a member without what a flag remembers of ``~member``: that is made when it is asked for."""
     if isinstance(state, dict):
         return {name: value for name, value in state.items() if name != "_inverted_"}
     return state
