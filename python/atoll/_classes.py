@@ -123,7 +123,9 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
     for name in [name for name in attributes if _meets_descriptor(type(cls), name)]:
         body[name] = attributes.pop(name)
     definition.update(_annotations(cls, namespace))
-    for name in ("__orig_bases__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__"):
+    for name in (
+        "__orig_bases__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_field_defaults",
+    ):  # fmt: skip
         if name in attributes:
             definition[name] = attributes.pop(name)
     abstract = "_abc_impl" in namespace

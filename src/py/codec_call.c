@@ -63,6 +63,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->whole = false;
     enc->outline = false;
     enc->reach = NULL;
+    enc->own = NULL;
     enc->keep = NULL;
     enc->nkeep = 0;
     enc->memo = codec->memo;

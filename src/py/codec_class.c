@@ -92,8 +92,11 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *descri
     PyObject *value;
     while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
         fr.key = name;
-        rc = exempt || atoll_is_fixed(value) ? 0 : atoll_reach_attribute(enc, cls, name);
+        bool fixed = exempt || atoll_is_fixed(value);
+        rc = fixed ? 0 : atoll_reach_attribute(enc, cls, name);
+        enc->exempt += !fixed; /* it is looked at by itself */
         rc = rc == 0 ? atoll_encode_named(enc, name, value) : rc;
+        enc->exempt -= !fixed;
     }
     enc->exempt -= exempt;
     atoll_pop(enc, &fr);
@@ -149,6 +152,7 @@ static int encode_contents(atoll_encoder *enc, PyObject *cls) {
 static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
     int rc = atoll_encoder_begin_part(part, enc);
     part->witnesses = NULL;
+    part->own = NULL;
     if (rc < 0) {
         return -1;
     }
@@ -158,7 +162,13 @@ static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
         atoll_reach_always(enc);
     }
     part->witnesses = PyList_New(0);
-    rc = part->witnesses != NULL && atoll_witness(part, cls) == 0 ? encode_contents(part, cls) : -1;
+    part->own = atoll_reach_new();
+    if (part->own == NULL) {
+        PyErr_NoMemory();
+    }
+    rc = part->own != NULL && part->witnesses != NULL && atoll_witness(part, cls) == 0
+             ? encode_contents(part, cls)
+             : -1;
     atoll_encoder_end_part(part);
     return rc;
 }
@@ -194,13 +204,17 @@ static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
         enc->impure |= part.impure;
         enc->lowest = part.lowest < enc->lowest ? part.lowest : enc->lowest;
         if (!part.impure && part.lowest >= fr.depth && epoch == atoll_definitions_epoch(enc->codec)) {
-            rc = atoll_kept_store(enc->codec, cls, number, part.witnesses, head, HEAD + size);
+            rc = atoll_kept_store(enc->codec, cls, number, &part, head, HEAD + size);
             rc = rc < 0 ? -1 : 0;
         }
         if (rc == 0) {
             rc = atoll_witness_all(enc, part.witnesses);
         }
+        if (rc == 0) {
+            rc = atoll_reach_add_all(enc->own, part.own);
+        }
     }
+    atoll_reach_release(part.own);
     Py_XDECREF(part.witnesses);
     return rc;
 }

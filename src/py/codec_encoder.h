@@ -56,6 +56,7 @@ struct atoll_encoder {
     bool whole;                        /* large bytes are copied, not lent */
     bool outline;              /* for a version: definitions by what they are, large data by its hash */
     struct atoll_reach *reach; /* what may change without notice is written down here, or NULL */
+    struct atoll_reach *own;   /* and here, for the class being written, or NULL */
     PyObject *witnesses;       /* list: what the bytes of the class being written depend on, or NULL */
     bool impure;     /* something that may change without notice was written: do not keep these bytes */
     PyObject *code;  /* of the innermost function that is being written, borrowed, or NULL */

@@ -144,11 +144,10 @@ static bool is_foreign(atoll_codec *codec, PyFunctionObject *func, atoll_crossin
     return home != said && PyUnicode_Compare(home, said) != 0;
 }
 
-static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
-    /* Attributes and defaults may be changed in place, whatever the function is a part of.  (After an error nobody looks at
-     * exempt any more.) */
-    unsigned exempt = enc->exempt;
-    enc->exempt = 0;
+static int encode_parts(atoll_encoder *enc, PyFunctionObject *func) {
+    /* What may change in it without notice is looked at by itself (codec_version.c), and does not make a class's bytes impure.  (After
+     * an error nobody looks at exempt any more.) */
+    enc->exempt++;
     if (atoll_witness(enc, (PyObject *)func) < 0 || encode_part(enc, func, "__name__", func->func_name) < 0 ||
         encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
         encode_part(enc, func, "__module__", func->func_module) < 0 ||
@@ -156,27 +155,23 @@ static int encode_parts(atoll_encoder *enc, PyFunctionObject *func, atoll_crossi
         encode_part(enc, func, "__defaults__", func->func_defaults) < 0 || encode_kwdefaults(enc, func) < 0) {
         return -1;
     }
-    enc->exempt = exempt;
     bool lazy;
     PyObject *annotations = atoll_annotations_of(enc, func, &lazy);
     if (annotations == NULL) {
         return -1;
     }
     enc->impure |= !atoll_kept_watch_function(enc, func); /* the dicts are made now */
-    enc->exempt++;
     int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
     Py_DECREF(annotations);
     if (rc < 0 || encode_part(enc, func, "__type_params__", func->func_typeparams) < 0) {
         return -1;
     }
-    /* What a library's decorator keeps in its closure (reprlib: the set of running calls) is its own affair. */
-    enc->exempt = is_foreign(enc->codec, func, way) ? exempt + 1 : 0;
     bool impure = enc->impure;
     rc = encode_part(enc, func, "__closure__", func->func_closure);
     if (is_annotate(func)) {
         enc->impure = impure; /* what a class or function is annotated with is part of it */
     }
-    enc->exempt = exempt;
+    enc->exempt--;
     return rc;
 }
 
@@ -252,7 +247,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     }
     PyObject *outer = enc->code;
     enc->code = Py_NewRef(func->func_code); /* the function may be given another one meanwhile */
-    rc = encode_parts(enc, func, way);
+    rc = encode_parts(enc, func);
     if (rc == 0) {
         rc = way == CROSS_MAIN ? atoll_encode_globals(enc, func, is_annotate(func))
                                : atoll_put_no_globals(enc);

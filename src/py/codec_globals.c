@@ -74,11 +74,11 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
     while (rc == 0 && PyDict_Next(found, &pos, &name, &value)) { /* nobody else has it */
         fr.key = name;
         atoll_note_reached(globals, name);
-        if (!atoll_is_fixed(value)) {
-            enc->impure = true;
-            rc = atoll_reach_global(enc, globals, name);
-        }
+        bool fixed = atoll_is_fixed(value);
+        rc = fixed ? 0 : atoll_reach_global(enc, globals, name);
+        enc->exempt += !fixed; /* it is looked at by itself */
         rc = rc == 0 ? atoll_encode_named(enc, name, value) : rc;
+        enc->exempt -= !fixed;
     }
     atoll_pop(enc, &fr);
     return rc;

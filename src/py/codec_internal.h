@@ -152,7 +152,7 @@ bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func);
 bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls);
 /* 1 when what was last written for the class was written again, 0 when there is nothing or it has changed. */
 int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number);
-int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *witnesses,
+int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
                      const uint8_t *data, size_t size);
 
 /* ---- namespaces (codec_space.c) ---- */
@@ -225,6 +225,8 @@ int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name);
 int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name);
 int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func);
 void atoll_reach_always(atoll_encoder *enc);
+/* Adds all of another reach; neither need be there. */
+int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more);
 /* Notes how all of it is now.  0, or -1 with an exception. */
 int atoll_reach_settle(atoll_codec *codec, atoll_reach *reach);
 /* Whether all of it is as noted: 1, 0, or -1 with an exception. */

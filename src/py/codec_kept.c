@@ -9,15 +9,15 @@
  *   - for each function, what changes in silence: its names, its documentation, what is in its cells (numbers and the like are
  *     among the witnesses, so that no others come to have their addresses).
  *
- * What cannot be had in this way (values of mutable types, what cannot be watched) makes
- * bytes "impure": they are not kept.  Bytes of another interpreter's class need not be kept, nor those in which a class
+ * Values of mutable types are compared by themselves, those that were there when the bytes were written (a reach: codec_version.c).  What
+ * cannot be had in this way (handles, what cannot be watched) makes bytes "impure": they are not kept.  Bytes of another interpreter's class need not be kept, nor those in which a class
  * outside is named by its number only.
  *
  * An entry goes with its class (codec_weak.c).
  */
 #include "py/codec_internal.h"
 
-enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES };
+enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH }; /* E_REACH: a capsule, or None */
 enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 16 };
 
 int atoll_witness(atoll_encoder *enc, PyObject *obj) {
@@ -123,6 +123,41 @@ static int stamp_of(atoll_codec *codec, PyObject *witnesses, uint64_t *stamp) {
     return 1;
 }
 
+static const char capsule_name[] = "atoll reach";
+
+static void release_reach(PyObject *capsule) {
+    atoll_reach_release(PyCapsule_GetPointer(capsule, capsule_name));
+}
+
+/* What a class reaches, as it is now; None where there is nothing.  New reference, or NULL, without an exception where it cannot be
+ * told. */
+static PyObject *settled(atoll_encoder *part) {
+    if (atoll_reach_is_empty(part->own)) {
+        return Py_NewRef(Py_None);
+    }
+    if (atoll_reach_settle(part->codec, part->own) < 0) {
+        if (!atoll_error_is_urgent()) {
+            PyErr_Clear();
+        }
+        return NULL;
+    }
+    PyObject *capsule = PyCapsule_New(part->own, capsule_name, release_reach);
+    if (capsule != NULL) {
+        atoll_reach_retain(part->own);
+    }
+    return capsule;
+}
+
+/* 1, 0, or -1 with an exception. */
+static int is_reach_same(atoll_codec *codec, PyObject *capsule) {
+    int rc = atoll_reach_is_same(codec, PyCapsule_GetPointer(capsule, capsule_name));
+    if (rc < 0 && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        rc = 0;
+    }
+    return rc;
+}
+
 int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     PyObject *key = PyLong_FromUnsignedLongLong(number);
     PyObject *entry = key != NULL ? atoll_weak_entry(enc->codec->class_bytes, key, cls) : NULL;
@@ -136,6 +171,14 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     uint64_t before = rc > 0 ? PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, E_STAMP)) : 0;
     if (rc > 0 && stamp != before) {
         rc = 0;
+    }
+    if (rc > 0 && PyTuple_GET_ITEM(entry, E_REACH) != Py_None) {
+        rc = is_reach_same(enc->codec, PyTuple_GET_ITEM(entry, E_REACH));
+    }
+    if (rc > 0 && PyTuple_GET_ITEM(entry, E_REACH) != Py_None &&
+        atoll_reach_add_all(enc->own, PyCapsule_GetPointer(PyTuple_GET_ITEM(entry, E_REACH), capsule_name)) <
+            0) {
+        rc = -1;
     }
     if (rc > 0 && atoll_witness_all(enc, PyTuple_GET_ITEM(entry, E_WITNESSES)) < 0) {
         rc = -1;
@@ -154,24 +197,25 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     return rc;
 }
 
-int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *witnesses,
+int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
                      const uint8_t *data, size_t size) {
     uint64_t stamp;
-    int rc = size <= KEPT_SIZE ? stamp_of(codec, witnesses, &stamp) : 0;
-    if (rc <= 0) {
-        return rc;
+    /* Telling what it reaches may run code, and write messages: what data is in is copied before. */
+    PyObject *bytes =
+        size <= KEPT_SIZE ? PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size) : NULL;
+    PyObject *reach = bytes != NULL ? settled(part) : NULL;
+    int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : PyErr_Occurred() ? -1 : 0;
+    if (rc > 0) {
+        if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {
+            PyDict_Clear(codec->class_bytes);
+        }
+        PyObject *key = PyLong_FromUnsignedLongLong(number);
+        PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp), bytes, part->witnesses, reach};
+        rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_bytes, key, cls, more, 4) : -1;
+        Py_XDECREF(key);
+        Py_XDECREF(more[0]);
     }
-    if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {
-        PyDict_Clear(codec->class_bytes);
-    }
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp),
-                        PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size), witnesses};
-    rc = key != NULL && more[0] != NULL && more[1] != NULL
-             ? atoll_weak_store(codec->class_bytes, key, cls, more, 3)
-             : -1;
-    Py_XDECREF(key);
-    Py_XDECREF(more[0]);
-    Py_XDECREF(more[1]);
+    Py_XDECREF(reach);
+    Py_XDECREF(bytes);
     return rc;
 }

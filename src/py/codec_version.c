@@ -198,17 +198,70 @@ static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject 
     return 0;
 }
 
+/* In the reach of the function, and in that of the class, that are being written. */
+static int add(atoll_encoder *enc, PyObject *dict, PyObject *of, PyObject *name) {
+    if (enc->reach != NULL && add_place(enc->reach, dict, of, name) < 0) {
+        return -1;
+    }
+    return enc->own != NULL ? add_place(enc->own, dict, of, name) : 0;
+}
+
 int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name) {
-    return enc->reach != NULL ? add_place(enc->reach, globals, NULL, name) : 0;
+    return add(enc, globals, NULL, name);
 }
 
 int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name) {
-    return enc->reach != NULL ? add_place(enc->reach, NULL, cls, name) : 0;
+    return add(enc, NULL, cls, name);
+}
+
+static bool values_are_fixed(PyObject *dict) {
+    Py_ssize_t pos = 0;
+    PyObject *value;
+    while (dict != NULL && PyDict_Next(dict, &pos, NULL, &value)) {
+        if (!atoll_is_fixed(value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool items_are_fixed(PyObject *items) {
+    for (Py_ssize_t i = 0; items != NULL && i < PyTuple_GET_SIZE(items); i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        item = PyCell_Check(item) ? PyCell_GET(item) : item;
+        if (item != NULL && !atoll_is_fixed(item)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether codec_kept.c sees all that may change in it. */
+static bool is_seen_elsewhere(const PyFunctionObject *func) {
+    return items_are_fixed(func->func_closure) && items_are_fixed(func->func_defaults) &&
+           values_are_fixed(func->func_kwdefaults) && values_are_fixed(func->func_dict);
 }
 
 int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func) {
-    bool silent = enc->reach != NULL && !atoll_function_may_be_numbered(func);
-    return silent ? add_place(enc->reach, NULL, (PyObject *)func, NULL) : 0;
+    if (atoll_function_may_be_numbered(func)) {
+        return 0;
+    }
+    if (enc->reach != NULL && add_place(enc->reach, NULL, (PyObject *)func, NULL) < 0) {
+        return -1;
+    }
+    return enc->own != NULL && !is_seen_elsewhere(func) ? add_place(enc->own, NULL, (PyObject *)func, NULL)
+                                                        : 0;
+}
+
+int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more) {
+    for (size_t i = 0; reach != NULL && more != NULL && i < more->n; i++) {
+        const place *at = &more->places[i];
+        if (add_place(reach, at->dict, NULL, at->name) < 0) {
+            return -1;
+        }
+        reach->places[reach->n - 1].ref = Py_XNewRef(at->ref);
+    }
+    return 0;
 }
 
 void atoll_reach_always(atoll_encoder *enc) {
