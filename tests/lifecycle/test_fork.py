@@ -328,7 +328,8 @@ print("end")
     def test_child(self, how):
         done = run(f"""
 def task(way):
-    import atoll, os, signal, sys
+    import atoll, os, signal, sys, warnings
+    warnings.simplefilter("ignore")  # a script's own code is warned of forks beside threads
     pid = os.fork()
     if pid == 0:
         signal.alarm(60)
