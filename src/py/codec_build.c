@@ -171,6 +171,23 @@ static int apply_state(atoll_decoder *dec, PyObject *obj, PyObject *setter, PyOb
     return done != NULL ? 0 : -1;
 }
 
+/* Of an exception: with its slots, or without. */
+static int apply_plain_state(atoll_decoder *dec, PyObject *obj, PyObject *state) {
+    PyObject *slots = NULL;
+    if (PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2) {
+        slots = PyTuple_GET_ITEM(state, 1);
+        state = PyTuple_GET_ITEM(state, 0);
+    }
+    if (slots != NULL && !PyDict_CheckExact(slots)) {
+        atoll_malformed("slots that are not a dict");
+        return -1;
+    }
+    if (state != Py_None && apply_state(dec, obj, NULL, state) < 0) {
+        return -1;
+    }
+    return slots != NULL ? set_attributes(obj, slots) : 0;
+}
+
 static PyObject *decode_plain(atoll_decoder *dec) {
     PyTypeObject *type = decode_type(dec);
     PyObject *obj = type != NULL ? new_instance(dec, type) : NULL;
@@ -245,31 +262,29 @@ static PyObject *decode_enum(atoll_decoder *dec, uint8_t tag) {
 
 /* ---- reductions ---- */
 
-/* A class of exceptions has refused its own `args`, because its __init__ takes something else: made with that of the builtin class
- * that it comes from.  Its attributes come as its state.  NULL with the exception when it was refused for another reason. */
+/* An exception, made by the builtin class that its class comes from: what code of the class has made of it is in its `args` and its
+ * state. */
 static PyObject *exception_as_it_was(PyTypeObject *type, PyObject *args) {
-    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
-        return NULL;
-    }
-    PyErr_Clear();
-    const PyTypeObject *builtin = type;
+    PyTypeObject *builtin = type;
     while ((builtin->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
         builtin = builtin->tp_base;
     }
-    PyObject *obj = type->tp_new(type, args, NULL);
-    if (obj != NULL && PyObject_TypeCheck(obj, (PyTypeObject *)PyExc_BaseException) &&
-        builtin->tp_init(obj, args, NULL) < 0) {
+    PyObject *obj = builtin->tp_new(type, args, NULL);
+    if (obj != NULL && builtin->tp_init(obj, args, NULL) < 0) {
         Py_CLEAR(obj);
     }
     return obj;
 }
 
-static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args) {
+static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args,
+                                  bool plain) {
+    if (plain) {
+        return tag == T_REDUCE && PyExceptionClass_Check(func)
+                   ? exception_as_it_was((PyTypeObject *)func, args)
+                   : atoll_malformed("a plain exception that is none");
+    }
     if (tag == T_REDUCE) {
-        PyObject *made = PyObject_Call(func, args, NULL);
-        return made != NULL || !PyExceptionClass_Check(func)
-                   ? made
-                   : exception_as_it_was((PyTypeObject *)func, args);
+        return PyObject_Call(func, args, NULL);
     }
     Py_ssize_t n = PyTuple_GET_SIZE(args);
     if (n < 1 || !PyType_Check(PyTuple_GET_ITEM(args, 0)) ||
@@ -383,7 +398,7 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
         return replaced(dec, args);
     }
     if (args != NULL) {
-        obj = call_constructor(dec, tag, func, args);
+        obj = call_constructor(dec, tag, func, args, (flags & R_PLAIN) != 0);
     }
     Py_XDECREF(args);
     Py_XDECREF(func);
@@ -405,7 +420,9 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
     }
     if (rc == 0 && (flags & R_STATE) != 0) {
         state = atoll_decode_value(dec);
-        rc = state != NULL ? apply_state(dec, obj, setter, state) : -1;
+        rc = state == NULL            ? -1
+             : (flags & R_PLAIN) != 0 ? apply_plain_state(dec, obj, state)
+                                      : apply_state(dec, obj, setter, state);
     }
     Py_XDECREF(setter);
     Py_XDECREF(state);

@@ -26,6 +26,11 @@ static inline atoll_type_info *atoll_type_info_known(atoll_codec *codec, PyTypeO
     return known ? info : NULL;
 }
 int atoll_codec_need_copyreg(atoll_codec *codec);
+/* What is sent of an exception for what __reduce_ex__ has said of it: a new reference, or NULL with an exception (codec_exception.c).
+ * plain: it is made without its class's code. */
+PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject *value, bool *plain);
+/* Whether exceptions of this class, which a class statement has made, are what they have: no code says how to make them again. */
+bool atoll_is_plain_exception(atoll_codec *codec, PyTypeObject *type);
 PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an exception */
 /* sys.modules[name]: new reference, or NULL, without an exception when it is not there.  Waits for the import lock of a
  * module that another thread imports. */

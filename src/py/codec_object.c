@@ -327,7 +327,7 @@ static int encode_construction(atoll_encoder *enc, PyObject *obj, PyObject *func
     return rc;
 }
 
-int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
+static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, uint8_t plain) {
     if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 || PyTuple_GET_SIZE(value) > 6 ||
         !PyCallable_Check(PyTuple_GET_ITEM(value, 0)) || !PyTuple_Check(PyTuple_GET_ITEM(value, 1))) {
         return atoll_encoder_refuse(enc,
@@ -348,7 +348,7 @@ int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
         return atoll_encoder_refuse(enc, "its __reduce__ gives wrong arguments to copyreg");
     }
     uint8_t flags =
-        (uint8_t)((state != NULL ? R_STATE : 0) | (items != NULL ? R_LIST : 0) |
+        (uint8_t)(plain | (state != NULL ? R_STATE : 0) | (items != NULL ? R_LIST : 0) |
                   (pairs != NULL ? R_DICT : 0) | (setter != NULL && state != NULL ? R_SETTER : 0));
     if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
         return -1;
@@ -368,6 +368,17 @@ int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
         return -1;
     }
     return state != NULL ? atoll_encode_state(enc, state) : 0;
+}
+
+int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
+    if (!PyExceptionInstance_Check(obj)) {
+        return encode_reduction(enc, obj, value, 0);
+    }
+    bool plain;
+    PyObject *own = atoll_exception_reduction(enc->codec, obj, value, &plain);
+    int rc = own != NULL ? encode_reduction(enc, obj, own, plain ? R_PLAIN : 0) : -1;
+    Py_XDECREF(own);
+    return rc;
 }
 
 /* What __reduce_ex__ says of obj: new reference, or NULL with an exception. */

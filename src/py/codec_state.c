@@ -241,6 +241,17 @@ static bool same_as_object(atoll_codec *codec, PyTypeObject *type, int name) {
     return find_in_type(type, codec->names[name]) == find_in_type(&PyBaseObject_Type, codec->names[name]);
 }
 
+static bool is_of_c(PyTypeObject *type, PyObject *name) {
+    PyObject *found = find_in_type(type, name);
+    return found == NULL || Py_IS_TYPE(found, &PyMethodDescr_Type);
+}
+
+bool atoll_is_plain_exception(atoll_codec *codec, PyTypeObject *type) {
+    return PyExceptionClass_Check((PyObject *)type) && atoll_is_made_by_code(codec, type) &&
+           is_of_c(type, codec->names[N_REDUCE_EX]) && is_of_c(type, codec->names[N_REDUCE]) &&
+           is_of_c(type, codec->names[N_GETSTATE]) && is_of_c(type, codec->names[N_SETSTATE]);
+}
+
 /* 1: instances have no state but their dict and their slots (object.__getstate__'s own test). */
 static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
     if (!same_as_object(codec, type, N_REDUCE_EX) || !same_as_object(codec, type, N_REDUCE) ||
