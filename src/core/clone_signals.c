@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 #define PLACES 256
 #define PATIENCE 1.0 /* seconds for handlers that run */
@@ -85,6 +86,15 @@ static void by_default(int number) {
     struct sigaction none = {.sa_handler = SIG_DFL};
     (void)sigaction(number, &none, NULL);
     (void)raise(number);
+}
+
+/* What an action says.  The kernel has one bit for each signal: what the C library's mask has beyond is whatever was in memory before,
+ * maybe a pointer that nobody holds, and is not kept (py/leftovers.h reads it). */
+static struct sigaction meant_by(const struct sigaction *action) {
+    struct sigaction said = {.sa_flags = action->sa_flags};
+    said.sa_sigaction = action->sa_sigaction;
+    memcpy(&said.sa_mask, &action->sa_mask, (NSIG - 1 + 7) / 8);
+    return said;
 }
 
 static void call_before(handler_function before, int number, siginfo_t *info, void *context) {
@@ -177,7 +187,7 @@ static void lead_to_locked(place *p, const struct sigaction *before) {
     }
     p->taken = before != NULL;
     if (before != NULL) {
-        p->before = *before;
+        p->before = meant_by(before);
         atomic_store(&p->next, function_of(before));
     }
 }
@@ -231,7 +241,7 @@ static int install_locked(atoll_clones *owner, int number, const struct sigactio
     own.sa_sigaction = functions[p - places];
     own.sa_flags = (own.sa_flags | SA_SIGINFO) & ~(int)SA_RESETHAND;
     const struct sigaction was = p->action;
-    p->action = *action; /* before the kernel may call it */
+    p->action = meant_by(action); /* before the kernel may call it */
     atomic_store(&p->once, ((unsigned)action->sa_flags & (unsigned)SA_RESETHAND) != 0);
     atomic_store(&p->handler, function_of(action));
     int rc = sigaction(number, &own, NULL);

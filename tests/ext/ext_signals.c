@@ -118,6 +118,27 @@ static PyObject *installed(PyObject *Py_UNUSED(self), PyObject *arg) {
                                                             : "other");
 }
 
+/* How many bytes of the mask of what is installed, beyond what the kernel knows of, are not 0, when it was installed and is asked for
+ * with such: the kernel leaves them alone. */
+static PyObject *rest_of_mask(PyObject *Py_UNUSED(self), PyObject *arg) {
+    int number = (int)PyLong_AsLong(arg);
+    struct sigaction action;
+    struct sigaction now;
+    memset(&action, 0xab, sizeof action);
+    memset(&now, 0, sizeof now);
+    action.sa_handler = simple;
+    action.sa_flags = SA_RESTART;
+    memset(&action.sa_mask, 0, (NSIG - 1 + 7) / 8);
+    if (sigaction(number, &action, NULL) != 0 || sigaction(number, NULL, &now) != 0) {
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    long rest = 0;
+    for (size_t i = (NSIG - 1 + 7) / 8; i < sizeof now.sa_mask; i++) {
+        rest += ((const unsigned char *)&now.sa_mask)[i] != 0;
+    }
+    return PyLong_FromLong(rest);
+}
+
 /* put_back(number): what install() found. */
 static PyObject *put_back(PyObject *Py_UNUSED(self), PyObject *arg) {
     if (sigaction((int)PyLong_AsLong(arg), &before, NULL) != 0) {
@@ -137,6 +158,7 @@ static PyObject *send(PyObject *Py_UNUSED(self), PyObject *arg) {
 static PyMethodDef methods[] = {EXT_METHODS,
                                 {"install", install, METH_VARARGS, NULL},
                                 {"installed", installed, METH_O, NULL},
+                                {"rest_of_mask", rest_of_mask, METH_O, NULL},
                                 {"put_back", put_back, METH_O, NULL},
                                 {"send", send, METH_O, NULL},
                                 EXT_METHODS_END};

@@ -53,6 +53,17 @@ def check(source, *options):
 
 @pytest.mark.usefixtures("corpus")
 class TestEnd:
+    def test_nothing_else_is_kept_of_a_handler(self):
+        """What lay beside its mask, on the stack of who installed it, may look like a pointer into the interpreter."""
+        check("""
+interp, found = new()
+def rest():
+    import ext_signals
+    return ext_signals.rest_of_mask(NUMBER)
+assert interp.call(rest) == 0
+interp.close()
+""")
+
     def test_what_was_before_is_back(self):
         """And is called from the handler meanwhile."""
         check(f"""
