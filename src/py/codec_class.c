@@ -93,9 +93,11 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *descri
     while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
         fr.key = name;
         bool fixed = exempt || atoll_is_fixed(value);
-        rc = fixed ? 0 : atoll_reach_attribute(enc, cls, name);
+        uint64_t version;
+        rc = atoll_version_to_send(enc, value, &version);
+        rc = rc == 0 && !fixed ? atoll_reach_attribute(enc, cls, name, version) : rc;
         enc->exempt += !fixed; /* it is looked at by itself */
-        rc = rc == 0 ? atoll_encode_named(enc, name, value) : rc;
+        rc = rc == 0 ? atoll_encode_named(enc, name, value, version) : rc;
         enc->exempt -= !fixed;
     }
     enc->exempt -= exempt;

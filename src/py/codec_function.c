@@ -340,7 +340,7 @@ static int find_globals(atoll_decoder *dec, atoll_crossing way, uint64_t space, 
 }
 
 static int set_text(PyObject **field, PyObject *value) {
-    if (!PyUnicode_CheckExact(value)) {
+    if (!PyUnicode_Check(value)) {
         atoll_malformed("a function's name is not a str");
         return -1;
     }

@@ -75,9 +75,11 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
         fr.key = name;
         atoll_note_reached(globals, name);
         bool fixed = atoll_is_fixed(value);
-        rc = fixed ? 0 : atoll_reach_global(enc, globals, name);
+        uint64_t version;
+        rc = atoll_version_to_send(enc, value, &version);
+        rc = rc == 0 && !fixed ? atoll_reach_global(enc, globals, name, version) : rc;
         enc->exempt += !fixed; /* it is looked at by itself */
-        rc = rc == 0 ? atoll_encode_named(enc, name, value) : rc;
+        rc = rc == 0 ? atoll_encode_named(enc, name, value, version) : rc;
         enc->exempt -= !fixed;
     }
     atoll_pop(enc, &fr);

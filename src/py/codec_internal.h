@@ -165,6 +165,8 @@ int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_e
 void atoll_spaces_forget(atoll_codec *codec);
 /* Whether this dict is watched and in the table. */
 bool atoll_space_known(PyObject *dict);
+/* Whether this is a dict of codec's interpreter: whoever has its GIL may look into it. */
+bool atoll_space_is_of(const atoll_codec *codec, PyObject *dict);
 /* Enters a watched dict, or gives it its number.  -1 when out of memory, without an exception. */
 int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool native);
 /* A watched dict goes away.  Runs no code. */
@@ -226,15 +228,14 @@ atoll_reach *atoll_reach_new(void); /* NULL when out of memory, without an excep
 void atoll_reach_retain(atoll_reach *reach);
 void atoll_reach_release(atoll_reach *reach); /* or NULL */
 bool atoll_reach_is_empty(const atoll_reach *reach);
-int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name);
-int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name);
+/* version: of what is there, told before it is encoded. */
+int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name, uint64_t version);
+int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name, uint64_t version);
 int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func);
 void atoll_reach_always(atoll_encoder *enc);
 /* Adds all of another reach; neither need be there. */
 int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more);
-/* Notes how all of it is now.  0, or -1 with an exception. */
-int atoll_reach_settle(atoll_codec *codec, atoll_reach *reach);
-/* Whether all of it is as noted: 1, 0, or -1 with an exception. */
+/* Whether all of it is as it was when it was encoded: 1, 0, or -1 with an exception. */
 int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach);
 
 /* A name, the version of its value, and the value. */
@@ -243,7 +244,9 @@ typedef struct {
     uint64_t version;
     PyObject *value;
 } atoll_named;
-int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value);
+/* The version that goes with a value; a new one where it cannot be told.  0, or -1 with an exception that must reach the user. */
+int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version);
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version);
 /* New references in *out.  0, or -1 with an exception. */
 int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
 

@@ -129,17 +129,10 @@ static void release_reach(PyObject *capsule) {
     atoll_reach_release(PyCapsule_GetPointer(capsule, capsule_name));
 }
 
-/* What a class reaches, as it is now; None where there is nothing.  New reference, or NULL, without an exception where it cannot be
- * told. */
-static PyObject *settled(atoll_encoder *part) {
+/* What a class reaches; None where there is nothing.  New reference, or NULL with an exception. */
+static PyObject *reach_of(atoll_encoder *part) {
     if (atoll_reach_is_empty(part->own)) {
         return Py_NewRef(Py_None);
-    }
-    if (atoll_reach_settle(part->codec, part->own) < 0) {
-        if (!atoll_error_is_urgent()) {
-            PyErr_Clear();
-        }
-        return NULL;
     }
     PyObject *capsule = PyCapsule_New(part->own, capsule_name, release_reach);
     if (capsule != NULL) {
@@ -200,10 +193,9 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
 int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
                      const uint8_t *data, size_t size) {
     uint64_t stamp;
-    /* Telling what it reaches may run code, and write messages: what data is in is copied before. */
     PyObject *bytes =
         size <= KEPT_SIZE ? PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size) : NULL;
-    PyObject *reach = bytes != NULL ? settled(part) : NULL;
+    PyObject *reach = bytes != NULL ? reach_of(part) : NULL;
     int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : PyErr_Occurred() ? -1 : 0;
     if (rc > 0) {
         if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {

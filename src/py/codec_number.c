@@ -152,8 +152,9 @@ static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
         r = r->next;
     }
     if (r != NULL) {
-        free_records(r->next);
-        r->next = NULL;
+        function_record *old = r->next;
+        r->next = NULL; /* what is dropped may run code */
+        free_records(old);
     }
     return list->first;
 }
@@ -193,8 +194,7 @@ static int examine(atoll_codec *codec, PyFunctionObject *func, examination *seen
     if (seen->reach == NULL || !atoll_watch_functions(codec)) {
         return 0;
     }
-    if (atoll_encode_examined(codec, &seen->full, (PyObject *)func, seen->reach) < 0 ||
-        atoll_reach_settle(codec, seen->reach) < 0) {
+    if (atoll_encode_examined(codec, &seen->full, (PyObject *)func, seen->reach) < 0) {
         if (atoll_error_is_urgent()) {
             return -1;
         }

@@ -38,8 +38,12 @@ static PyObject *take_note(PyObject *dict) {
     PyObject *key;
     PyObject *value;
     while (note != NULL && PyDict_Next(dict, &pos, &key, &value)) {
-        if (!PyUnicode_CheckExact(key)) {
+        if (!PyUnicode_Check(key)) {
             continue; /* no name that code could use */
+        }
+        if (!PyUnicode_CheckExact(key)) {
+            Py_CLEAR(note); /* one that no filter has: the dict stays watched */
+            break;
         }
         PyObject *bound = noted(dict, key, value);
         if (bound == NULL || PyDict_SetItem(note, key, bound) < 0) {
@@ -74,10 +78,10 @@ static bool agrees(PyObject *dict, PyObject *note) {
     PyObject *key;
     PyObject *value;
     while (PyDict_Next(dict, &pos, &key, &value)) {
-        if (!PyUnicode_CheckExact(key)) {
+        if (!PyUnicode_Check(key)) {
             continue;
         }
-        n++;
+        n++; /* a key of a subclass of str is not in the note */
         PyObject *bound = PyDict_GetItemWithError(note, key);
         if (bound == NULL || !is_noted(bound, value)) {
             PyErr_Clear();

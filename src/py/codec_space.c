@@ -84,6 +84,14 @@ bool atoll_space_known(PyObject *dict) {
     return known;
 }
 
+bool atoll_space_is_of(const atoll_codec *codec, PyObject *dict) {
+    atoll_mutex_lock(&lock);
+    space *s = find_locked(dict);
+    bool own = s != NULL && s->interp == codec->interp_id;
+    atoll_mutex_unlock(&lock);
+    return own;
+}
+
 int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool native) {
     space *fresh = calloc(1, sizeof *fresh);
     if (fresh == NULL) {

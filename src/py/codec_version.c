@@ -13,6 +13,8 @@
  * otherwise: codec_watch.c.)  It is made while the function is encoded, and compared before each call of it: that costs
  * what encoding these values costs, and for large buffers what reading them does.  A reach does not keep alive what it
  * leads to: a dict of globals that goes away moves the epoch, functions and classes are referred to weakly.
+ * Telling a version may run code, and so other threads: the version of a place is told before what is there is encoded, so that
+ * what changes in between is seen the next time; and a dict is looked into only where the table of namespaces has it still.
  */
 #include "py/codec_internal.h"
 
@@ -85,19 +87,26 @@ int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version) {
 
 /* ---- what cannot change without notice ---- */
 
+/* Whether its items may be assigned: a record of numpy is hashed by value all the same. */
+static bool has_assignable_items(const PyTypeObject *type) {
+    return (type->tp_as_mapping != NULL && type->tp_as_mapping->mp_ass_subscript != NULL) ||
+           (type->tp_as_sequence != NULL && type->tp_as_sequence->sq_ass_item != NULL);
+}
+
 /* An instance of a type that C code made once for all, which compares and hashes by value: a pattern, a date, a Decimal. */
 static bool is_value_of_c(PyObject *value) {
     PyTypeObject *type = Py_TYPE(value);
     bool fixed_type =
         (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 || (type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0;
     if (!fixed_type || type->tp_dictoffset != 0 || type->tp_hash == NULL ||
-        type->tp_hash == PyBaseObject_Type.tp_hash || type->tp_hash == PyObject_HashNotImplemented) {
+        type->tp_hash == PyBaseObject_Type.tp_hash || type->tp_hash == PyObject_HashNotImplemented ||
+        has_assignable_items(type)) {
         return false;
     }
     /* These hash, and have something in them that may change. */
-    return type != &PyMethod_Type && type != &PyMemoryView_Type && type != &PyDictProxy_Type &&
-           type != &PySlice_Type && type != &PyContextVar_Type && type != &PyTuple_Type &&
-           type != &PyFrozenSet_Type && !PyWeakref_Check(value) &&
+    bool container = (type->tp_flags & (Py_TPFLAGS_SEQUENCE | Py_TPFLAGS_MAPPING)) != 0;
+    return (!container || type == &PyRange_Type) && type != &PyMethod_Type && type != &PySlice_Type &&
+           type != &PyContextVar_Type && type != &PyFrozenSet_Type && !PyWeakref_Check(value) &&
            strcmp(type->tp_name, "method-wrapper") != 0;
 }
 
@@ -141,9 +150,10 @@ bool atoll_is_fixed(PyObject *value) { return is_fixed_to(value, 3); }
 /* ---- reaches ---- */
 
 typedef struct {
-    PyObject *dict; /* borrowed: globals, in which it is, or NULL */
-    PyObject *ref;  /* else a weak reference to a function, or to the class whose attribute it is */
-    PyObject *name; /* NULL for a function */
+    PyObject *dict;   /* borrowed: globals, in which it is, or NULL */
+    PyObject *ref;    /* else a weak reference to a function, or to the class whose attribute it is */
+    PyObject *name;   /* NULL for a function */
+    uint64_t version; /* when it was encoded */
 } place;
 
 struct atoll_reach {
@@ -151,7 +161,6 @@ struct atoll_reach {
     place *places;
     size_t n;
     size_t cap;
-    uint64_t stamp;
     bool always; /* something in it changes in silence: nothing can be told from the places */
 };
 
@@ -179,7 +188,7 @@ void atoll_reach_release(atoll_reach *reach) {
 
 bool atoll_reach_is_empty(const atoll_reach *reach) { return reach->n == 0 && !reach->always; }
 
-static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject *name) {
+static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject *name, uint64_t version) {
     if (reach->n == reach->cap) {
         size_t cap = reach->cap != 0 ? reach->cap * 2 : 8;
         place *places = PyMem_RawRealloc(reach->places, cap * sizeof *places);
@@ -194,24 +203,24 @@ static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject 
     if (of != NULL && ref == NULL) {
         return -1;
     }
-    reach->places[reach->n++] = (place){dict, ref, Py_XNewRef(name)};
+    reach->places[reach->n++] = (place){dict, ref, Py_XNewRef(name), version};
     return 0;
 }
 
 /* In the reach of the function, and in that of the class, that are being written. */
-static int add(atoll_encoder *enc, PyObject *dict, PyObject *of, PyObject *name) {
-    if (enc->reach != NULL && add_place(enc->reach, dict, of, name) < 0) {
+static int add(atoll_encoder *enc, PyObject *dict, PyObject *of, PyObject *name, uint64_t version) {
+    if (enc->reach != NULL && add_place(enc->reach, dict, of, name, version) < 0) {
         return -1;
     }
-    return enc->own != NULL ? add_place(enc->own, dict, of, name) : 0;
+    return enc->own != NULL ? add_place(enc->own, dict, of, name, version) : 0;
 }
 
-int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name) {
-    return add(enc, globals, NULL, name);
+int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name, uint64_t version) {
+    return add(enc, globals, NULL, name, version);
 }
 
-int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name) {
-    return add(enc, NULL, cls, name);
+int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name, uint64_t version) {
+    return add(enc, NULL, cls, name, version);
 }
 
 static bool values_are_fixed(PyObject *dict) {
@@ -246,17 +255,21 @@ int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func) {
     if (atoll_function_may_be_numbered(func)) {
         return 0;
     }
-    if (enc->reach != NULL && add_place(enc->reach, NULL, (PyObject *)func, NULL) < 0) {
+    bool of_class = enc->own != NULL && !is_seen_elsewhere(func);
+    uint64_t version = 0;
+    if ((enc->reach == NULL && !of_class) || atoll_version_to_send(enc, (PyObject *)func, &version) < 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (enc->reach != NULL && add_place(enc->reach, NULL, (PyObject *)func, NULL, version) < 0) {
         return -1;
     }
-    return enc->own != NULL && !is_seen_elsewhere(func) ? add_place(enc->own, NULL, (PyObject *)func, NULL)
-                                                        : 0;
+    return of_class ? add_place(enc->own, NULL, (PyObject *)func, NULL, version) : 0;
 }
 
 int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more) {
     for (size_t i = 0; reach != NULL && more != NULL && i < more->n; i++) {
         const place *at = &more->places[i];
-        if (add_place(reach, at->dict, NULL, at->name) < 0) {
+        if (add_place(reach, at->dict, NULL, at->name, at->version) < 0) {
             return -1;
         }
         reach->places[reach->n - 1].ref = Py_XNewRef(at->ref);
@@ -271,9 +284,12 @@ void atoll_reach_always(atoll_encoder *enc) {
 }
 
 /* What is at a place: 1 with a new reference, 0 when there is nothing, -1 with an exception. */
-static int look_at(const place *at, PyObject **value) {
+static int look_at(const atoll_codec *codec, const place *at, PyObject **value) {
     *value = NULL;
     if (at->dict != NULL) {
+        if (!atoll_space_is_of(codec, at->dict)) {
+            return 0; /* code that ran for another place has done away with it */
+        }
         *value = Py_XNewRef(PyDict_GetItemWithError(at->dict, at->name));
         return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
     }
@@ -290,45 +306,35 @@ static int look_at(const place *at, PyObject **value) {
     return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
 
-static int stamp_of(atoll_codec *codec, const atoll_reach *reach, uint64_t *stamp) {
-    *stamp = reach->n;
-    for (size_t i = 0; i < reach->n; i++) {
+int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
+    int same = !reach->always;
+    for (size_t i = 0; same > 0 && i < reach->n; i++) {
+        const place *at = &reach->places[i];
         PyObject *value;
         uint64_t version = 0;
-        int rc = look_at(&reach->places[i], &value);
-        rc = rc > 0 ? atoll_version_of(codec, value, &version) : rc;
-        Py_XDECREF(value);
-        if (rc < 0) {
-            return -1;
+        same = look_at(codec, at, &value);
+        if (same > 0) {
+            same = atoll_version_of(codec, value, &version) < 0 ? -1 : version == at->version;
+            Py_DECREF(value);
         }
-        *stamp = mixed(*stamp, version);
     }
-    return 0;
-}
-
-int atoll_reach_settle(atoll_codec *codec, atoll_reach *reach) {
-    return stamp_of(codec, reach, &reach->stamp);
-}
-
-int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
-    uint64_t stamp;
-    if (reach->always) {
-        return 0;
-    }
-    return stamp_of(codec, reach, &stamp) < 0 ? -1 : stamp == reach->stamp;
+    return same;
 }
 
 /* ---- named values with their versions ---- */
 
-int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value) {
-    uint64_t version;
-    if (atoll_version_of(enc->codec, value, &version) < 0) {
+int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version) {
+    if (atoll_version_of(enc->codec, value, version) < 0) {
         if (atoll_error_is_urgent()) {
             return -1;
         }
         PyErr_Clear(); /* encoding it says why, or does it */
-        version = atoll_next_number();
+        *version = atoll_next_number();
     }
+    return 0;
+}
+
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version) {
     if (atoll_encode_shared(enc, name) < 0 || atoll_put_u64_checked(enc, version) < 0) {
         return -1;
     }

@@ -107,7 +107,7 @@ static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyO
     case PyDict_EVENT_MODIFIED:
     case PyDict_EVENT_ADDED:
         if (!PyUnicode_CheckExact(key)) {
-            return 0; /* no name that code could use */
+            break; /* it may be equal to a name that code uses: a subclass of str */
         }
         if (atoll_is_definition(value)) {
             atoll_note_reached(dict, key);
@@ -120,14 +120,10 @@ static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyO
             }
         }
         break;
-    case PyDict_EVENT_DELETED:
-        if (!PyUnicode_CheckExact(key)) {
-            return 0;
-        }
-        break;
     case PyDict_EVENT_CLONED:
         note_definitions(dict, key);
         break;
+    case PyDict_EVENT_DELETED:
     case PyDict_EVENT_CLEARED:
         break;
     case PyDict_EVENT_DEALLOCATED:

@@ -214,6 +214,92 @@ SCRIPTS = {
             for n in range(2000):
                 if n % 500 == 499: assert interp.call(f) == n
     """,
+    "bound under what equals a name": """
+        class Name(str): pass
+        x = 1
+        def f(): return x
+        with atoll.create() as interp:
+            assert interp.call(f) == interp.call(f) == 1
+            globals()[Name("x")] = 2
+            assert interp.call(f) == 2
+            del x
+            globals()[Name("x")] = 3
+            assert interp.call(f) == 3
+            for n in range(400): globals()["n"] = n
+            x = 4
+            assert interp.call(f) == 4
+    """,
+    "a function whose name is of a subclass of str": """
+        class Name(str): pass
+        def f(): return 1
+        f.__name__ = f.__qualname__ = Name("g")
+        with atoll.create() as interp:
+            assert interp.call(lambda g: (g(), g.__name__, g.__qualname__), f) == (1, "g", "g")
+    """,
+    "containers that hash, and what they hold": """
+        import builtins, time, types
+        class Box: n = 1
+        box = Box()
+        times, proxy = time.struct_time([box] * 9), types.MappingProxyType({"k": box})
+        frozen = getattr(builtins, "frozendict", dict)(k=box)
+        def f(): return times[0].n, frozen["k"].n
+        def g(): return f()
+        with atoll.create() as interp:
+            for box.n in range(3):
+                assert interp.call(f) == interp.call(g) == (box.n, box.n)
+    """,
+    "changed by another thread while it is sent": """
+        import byvalue_hooks as hooks, threading
+        class Slow:
+            def __reduce__(self):
+                hooks.reached()
+                return Slow, ()
+        data, slow = [0], Slow()
+        class C: items, other = data, slow
+        def change(): hooks.begin.wait(); data.append(1); hooks.end.set()
+        def f(): return len(data), slow is None
+        def g(): return len(C.items), C.other is None
+        for func in (f, g):
+            for moment in range(1, 8):
+                del data[1:]
+                hooks.begin.clear(), hooks.end.clear()
+                thread = threading.Thread(target=change)
+                thread.start()
+                with atoll.create() as interp:
+                    hooks.at(moment, hooks.let_other_thread)
+                    for _ in range(3): interp.call(func)
+                    hooks.at(0, int)
+                    hooks.begin.set()
+                    thread.join()
+                    assert interp.call(func)[0] == 2, (func, moment)
+    """,
+    "globals that go away while they are compared": """
+        import byvalue_hooks as hooks, gc
+        class Slow:
+            def __reduce__(self):
+                hooks.reached()
+                return Slow, ()
+        p = q = r = s = t = u = Slow()
+        def made():
+            names = {"__name__": "__main__"}
+            exec("a, b = [1], [2]\\ndef helper(): return len(a) + len(b)", names)
+            names.update((f"unused_{n}", n) for n in range(20))  # none of those dicts that are kept for reuse
+            return names["helper"]
+        def f(): return p, q, r, s, t, u, helper()
+        def drop():
+            globals().pop("helper", None)
+            gc.collect()
+        with atoll.create() as interp:
+            for moment in range(1, 8):
+                helper = made()
+                assert interp.call(f)[6] == interp.call(f)[6] == 2
+                hooks.at(moment, drop)
+                try:
+                    interp.call(f), interp.call(f)
+                except atoll.ExecutionFailed as exc:
+                    assert "NameError" in str(exc)
+                hooks.at(0, int)
+    """,
     "what goes away meanwhile": """
         def made(k):
             names = {"__name__": "__main__", "k": [k]}
