@@ -10,7 +10,8 @@ import sys
 import types
 from typing import Any
 
-from ._classes import annotations_as_text, describe_class, fill_class, make_class, reduce_namespace
+from ._annotations import annotations_as_text, reduce_namespace
+from ._classes import describe_class, fill_class, make_class
 
 __all__ = ["annotations_as_text", "describe_class", "fill_class", "make_class", "reduce_namespace"]
 

@@ -23,7 +23,7 @@ import sys
 import types
 from typing import Any
 
-from . import _statements
+from . import _annotations, _statements
 
 _MAIN_NAMES = ("__main__", "<fake __main__>")
 # What belongs to the old class only, or is sent in another way.
@@ -51,7 +51,6 @@ _base_of: Any = type.__dict__["__base__"].__get__
 _bases_of: Any = type.__dict__["__bases__"].__get__
 _name_of: Any = type.__dict__["__name__"].__get__
 _qualname_of: Any = type.__dict__["__qualname__"].__get__
-_annotations_of: Any = type.__dict__["__annotations__"].__get__  # noqa: RUF063
 _set_bases: Any = type.__dict__["__bases__"].__set__
 
 
@@ -65,19 +64,6 @@ class _Made:
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
         return self.reduction
-
-
-def raw_namespace(cls: type) -> dict[str, Any]:
-    """The dict behind ``cls.__dict__``: what functions that compute annotations look names up in."""
-    import gc
-
-    found: dict[str, Any] = gc.get_referents(_namespace_of(cls))[0]
-    return found
-
-
-def reduce_namespace(cls: type) -> tuple[Any, ...]:
-    """A reduction for the dict behind ``cls.__dict__``."""
-    return raw_namespace, (cls,)
 
 
 # ---- taking apart ----
@@ -110,7 +96,7 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
         for name in own:
             del attributes[name]
         new = namespace["__new__"].__func__
-        definition[_DEFAULTS] = (new.__defaults__, _values(new))
+        definition[_DEFAULTS] = (new.__defaults__, _annotations.values_of(new))
     elif _is_enum(cls, namespace):
         kind = "enum"
         definition.update(_enum_state(cls, namespace))
@@ -122,7 +108,10 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
         body["__slots__"] = slots
     for name in [name for name in attributes if _meets_descriptor(type(cls), name)]:
         body[name] = attributes.pop(name)
-    definition.update(_annotations(cls, namespace))
+    definition.update(_annotations.describe(cls, namespace))
+    naming = _annotations.naming_annotated(cls, namespace, definition)
+    if naming is not None:
+        definition[_statements.NAMES] = naming
     for name in (
         "__orig_bases__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_field_defaults",
     ):  # fmt: skip
@@ -198,62 +187,6 @@ def _as_sent(value: Any) -> Any:
             state = getattr(value, "__dict__", None) or None
             return _Made(rebuild_wrapper, (type(value), kind, parts), state)
     return value
-
-
-# ---- annotations ----
-
-
-def _annotations(cls: type, namespace: Any) -> dict[str, Any]:
-    """cls's own annotations: since 3.14 the function that computes them, where it can be sent."""
-    if sys.version_info >= (3, 14):
-        annotate: Any = type.__dict__["__annotate__"].__get__(cls)
-        if annotate is None:  # there are none, or they are strings (from __future__ import annotations)
-            own = _values(cls)
-            return {"__annotations__": own} if own else {}
-        if isinstance(annotate, types.FunctionType) and _crosses(annotate, cls):
-            computed = namespace.get("__annotations_cache__")  # which may have been changed
-            return {
-                "__annotate__": annotate,
-                **({} if computed is None else {"__annotations_cache__": dict(computed)}),
-            }
-        return {"__annotations__": _values(cls)}
-    import inspect
-
-    own = inspect.get_annotations(cls)
-    return {"__annotations__": own} if own else {}
-
-
-def _crosses(annotate: types.FunctionType, cls: type) -> bool:
-    """Whether a function that computes annotations crosses, and would look names up in this class's namespace."""
-    name = annotate.__globals__.get("__name__")
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    if (
-        annotate.__module__ not in _MAIN_NAMES
-        and getattr(module, "__dict__", None) is not annotate.__globals__
-    ):
-        return False
-    for free, cell in zip(annotate.__code__.co_freevars, annotate.__closure__ or (), strict=False):
-        if free == "__classdict__" and cell.cell_contents is not raw_namespace(cls):
-            return False
-    return True
-
-
-def _values(obj: Any) -> dict[str, Any]:
-    """The annotations of a class or function, computed now; as text where they name what is not there."""
-    try:
-        return dict(_annotations_of(obj) if isinstance(obj, type) else obj.__annotations__)
-    except Exception:  # whatever it is that evaluating them raises
-        return annotations_as_text(obj)
-
-
-def annotations_as_text(obj: Any) -> dict[str, Any]:
-    """The annotations of a class or function as they stand in the source."""
-    text: dict[str, Any] = {}  # before 3.14 they are not computed late: what is there was had
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        text = annotationlib.get_annotations(obj, format=annotationlib.Format.STRING)
-    return text
 
 
 # ---- abstract classes ----
@@ -509,6 +442,7 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> type:
     set_attribute = setattr if _statements.is_of_c(type(cls)) else type.__setattr__
     for name, value in attributes.items():
         if name == _statements.NAMES:
+            _annotations.bind_annotated(cls, value)
             continue
         if name == "_abc_impl":
             _register(cls, value)

@@ -128,8 +128,8 @@ def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], di
     """The skeleton and the definition, which stay as they are, and what the statement sets."""
     from . import _source
 
-    functions = list(_functions(namespace, _qualname_of(cls)))
-    home = _home(cls, functions)
+    functions = list(functions_of(namespace, _qualname_of(cls)))
+    home = home_of(cls, functions)
     first_line = namespace.get("__firstlineno__")
     node, enclosing, file, tree = _source.find_statement(_qualname_of(cls), first_line, functions, home)
     own_module = namespace.get("__module__")
@@ -157,8 +157,8 @@ def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], di
     )
     path = tuple((one.name, _source.is_function(one)) for one in (*enclosing, node))
     bound = tuple(name for name, value in home.items() if value is cls)
-    skeleton = ("statement", code, path, variables, _naming(first, home), bound, own_module)
-    return skeleton, {NAMES: _naming(later, home)}, bound_by
+    skeleton = ("statement", code, path, variables, naming(first, home), bound, own_module)
+    return skeleton, {NAMES: naming(later, home)}, bound_by
 
 
 def _is_set_later(name: str, value: Any, bound: set[str], of_c: bool) -> bool:
@@ -175,7 +175,7 @@ def _is_set_later(name: str, value: Any, bound: set[str], of_c: bool) -> bool:
 # ---- where it is from ----
 
 
-def _functions(namespace: Any, qualname: str) -> Iterator[types.FunctionType]:
+def functions_of(namespace: Any, qualname: str) -> Iterator[types.FunctionType]:
     """The functions that the statement has made."""
     for value in list(namespace.values()):
         parts = [value]
@@ -191,7 +191,7 @@ def _functions(namespace: Any, qualname: str) -> Iterator[types.FunctionType]:
                 break
 
 
-def _home(cls: type, functions: list[types.FunctionType]) -> dict[str, Any]:
+def home_of(cls: type, functions: list[types.FunctionType]) -> dict[str, Any]:
     """The globals that the statement ran in."""
     if functions:
         return functions[0].__globals__
@@ -344,7 +344,7 @@ def _code_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _naming(names: list[str], home: dict[str, Any]) -> types.FunctionType:
+def naming(names: list[str], home: dict[str, Any]) -> types.FunctionType:
     """A function that uses these globals, and is sent with them."""
     code = compile(f"lambda: (__name__, {', '.join(names)})", "<names>", "eval")
     return types.FunctionType(code.co_consts[0], home, "<names>")

@@ -86,7 +86,13 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
     return rc;
 }
 
-/* The definitions that annotations of func name as text are found, too. */
+/* Annotations as text do not ask for `type` aliases: one may name itself, which does not cross. */
+static bool is_annotated(PyObject *value) {
+    return atoll_is_definition(value) ||
+           (atoll_is_type_form(value) && strcmp(Py_TYPE(value)->tp_name, "typing.TypeAliasType") != 0);
+}
+
+/* The definitions, and what stands for types, that annotations of func name as text are found, too. */
 static int find_annotated(const atoll_encoder *enc, PyFunctionObject *func, PyObject *found) {
     PyObject *names = PySet_New(NULL);
     int rc = names != NULL ? atoll_add_annotated_names(enc->codec, func, names) : -1;
@@ -94,7 +100,7 @@ static int find_annotated(const atoll_encoder *enc, PyFunctionObject *func, PyOb
     PyObject *name;
     while (rc == 0 && it != NULL && (name = PyIter_Next(it)) != NULL) {
         PyObject *value = PyDict_GetItemWithError(func->func_globals, name);
-        if (value != NULL && !is_own_name(name) && atoll_is_definition(value) &&
+        if (value != NULL && !is_own_name(name) && is_annotated(value) &&
             !atoll_class_is_awaited(enc, value)) {
             rc = PyDict_SetItem(found, name, value);
         }

@@ -248,7 +248,8 @@ KNOWN = {
         names = interp_names = lambda: sorted(vars(sys.modules["__main__"]))
         with atoll.create() as interp:
             before = interp.call(names)
-            interp.call(lambda *x: None, make()(), type("Made", (), {})(), dataclasses.make_dataclass("D", "a")(1))
+            data = dataclasses.make_dataclass("D", [("a", int)])
+            interp.call(lambda *x: None, make()(), type("Made", (), {})(), data(1))
             assert interp.call(names) == before
             interp.exec("class Theirs: pass")
             theirs = interp.call(eval, "Theirs()")
