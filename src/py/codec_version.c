@@ -125,6 +125,31 @@ bool atoll_is_type_form(PyObject *value) {
     return found;
 }
 
+static bool is_fixed_to(PyObject *value, int depth);
+
+/* The attribute in which a value of C refers to other objects, or NULL: list[X], X | Y, a date with a zone. */
+static const char *made_of(PyObject *value) {
+    static const char *const types[][2] = {{"types.GenericAlias", "__args__"},
+                                           {"types.UnionType", "__args__"},
+                                           {"typing.Union", "__args__"},
+                                           {"datetime.datetime", "tzinfo"},
+                                           {"datetime.time", "tzinfo"}};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(Py_TYPE(value)->tp_name, types[i][0]) == 0) {
+            return types[i][1];
+        }
+    }
+    return NULL;
+}
+
+static bool is_part_fixed(PyObject *value, const char *name, int depth) {
+    PyObject *part = PyObject_GetAttrString(value, name);
+    bool fixed = part != NULL && is_fixed_to(part, depth);
+    PyErr_Clear();
+    Py_XDECREF(part);
+    return fixed;
+}
+
 static bool is_fixed_to(PyObject *value, int depth) {
     if (atoll_is_plain_value(value) || PyFunction_Check(value) || PyType_Check(value) ||
         PyModule_Check(value)) {
@@ -142,7 +167,11 @@ static bool is_fixed_to(PyObject *value, int depth) {
         }
         return true;
     }
-    return is_value_of_c(value) || atoll_is_type_form(value);
+    if (!is_value_of_c(value)) {
+        return false;
+    }
+    const char *part = made_of(value);
+    return part == NULL || (depth > 0 && is_part_fixed(value, part, depth - 1));
 }
 
 bool atoll_is_fixed(PyObject *value) { return is_fixed_to(value, 3); }

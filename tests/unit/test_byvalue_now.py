@@ -237,16 +237,25 @@ SCRIPTS = {
             assert interp.call(lambda g: (g(), g.__name__, g.__qualname__), f) == (1, "g", "g")
     """,
     "containers that hash, and what they hold": """
-        import builtins, time, types
+        import builtins, datetime, time, types, typing
         class Box: n = 1
         box = Box()
+        class Zone(datetime.tzinfo):
+            def utcoffset(self, when): return datetime.timedelta(hours=box.n)
+        zone = Zone()
+        zone.box = box
+        noon = datetime.datetime(2000, 1, 1, 12, tzinfo=zone)
+        form, alias = typing.Annotated[int, box], types.GenericAlias(list, (box,))
         times, proxy = time.struct_time([box] * 9), types.MappingProxyType({"k": box})
         frozen = getattr(builtins, "frozendict", dict)(k=box)
-        def f(): return times[0].n, frozen["k"].n
-        def g(): return f()
+        def f(): return times[0].n, frozen["k"].n, noon.tzinfo.box.n, form.__metadata__[0].n, alias.__args__[0].n
+        def g(): return noon.tzinfo.box.n
+        def h(): return form.__metadata__[0].n
+        def i(): return alias.__args__[0].n
         with atoll.create() as interp:
-            for box.n in range(3):
-                assert interp.call(f) == interp.call(g) == (box.n, box.n)
+            for box.n in (0, 0, 1, 1, 2):
+                assert interp.call(f) == (box.n,) * 5
+                assert interp.call(g) == interp.call(h) == interp.call(i) == box.n
     """,
     "changed by another thread while it is sent": """
         import byvalue_hooks as hooks, threading
