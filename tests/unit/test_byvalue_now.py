@@ -248,14 +248,12 @@ SCRIPTS = {
         form, alias = typing.Annotated[int, box], types.GenericAlias(list, (box,))
         times, proxy = time.struct_time([box] * 9), types.MappingProxyType({"k": box})
         frozen = getattr(builtins, "frozendict", dict)(k=box)
-        def f(): return times[0].n, frozen["k"].n, noon.tzinfo.box.n, form.__metadata__[0].n, alias.__args__[0].n
-        def g(): return noon.tzinfo.box.n
-        def h(): return form.__metadata__[0].n
-        def i(): return alias.__args__[0].n
-        with atoll.create() as interp:
-            for box.n in (0, 0, 1, 1, 2):
-                assert interp.call(f) == (box.n,) * 5
-                assert interp.call(g) == interp.call(h) == interp.call(i) == box.n
+        getters = (lambda: times[0].n, lambda: frozen["k"].n, lambda: noon.tzinfo.box.n,
+                   lambda: form.__metadata__[0].n, lambda: alias.__args__[0].n)
+        for f in getters:
+            with atoll.create() as interp:
+                for box.n in (0, 0, 0, 1, 1, 2):
+                    assert interp.call(f) == box.n, f.__code__.co_names
     """,
     "changed by another thread while it is sent": """
         import byvalue_hooks as hooks, threading
