@@ -322,8 +322,11 @@ static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t version, size_t
         atoll_decoder_begin_part(&part, dec, size);
         rc = rc == 0 ? read_again(&part, cls, seen) : -1;
         atoll_decoder_end_part(&part);
-        if (rc < 0) {
-            PyDict_Clear(seen); /* all of it is taken again */
+        taken = rc == 0 ? atoll_taken(seen, Py_None, version) : ATOLL_OTHER;
+        rc = taken < 0 ? -1 : rc;
+        if (taken != ATOLL_SAME) {
+            /* It failed, or another thread has taken another version meanwhile: all of it is taken again. */
+            PyDict_Clear(seen);
         }
     }
     Py_XDECREF(seen);

@@ -280,6 +280,31 @@ SCRIPTS = {
                     thread.join()
                     assert interp.call(func)[0] == 2, (func, moment)
     """,
+    "two versions of a class arrive at once": """
+        import threading
+        class Slow:
+            def __init__(self, n): self.n = n
+            def __getstate__(self): return self.n
+            def __setstate__(self, n):
+                self.n = n
+                if n == 1:
+                    begin.put(None)
+                    end.get(timeout=30)
+        class C: slow, items = Slow(0), [0]
+        begin, end = atoll.create_queue(), atoll.create_queue()
+        def f(): return C.slow.n, C.items[0]
+        with atoll.create() as interp:
+            assert interp.call(f) == (0, 0)
+            C.slow, C.items = Slow(1), [1]
+            thread = threading.Thread(target=interp.call, args=(f,))
+            thread.start()
+            begin.get(timeout=30)
+            C.slow, C.items = Slow(2), [2]
+            interp.call(f)
+            end.put(None)
+            thread.join()
+            assert interp.call(f) == interp.call(f) == (2, 2)
+    """,
     "globals that go away while they are compared": """
         import byvalue_hooks as hooks, gc
         class Slow:
