@@ -99,7 +99,9 @@ PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number);
 /* The full form of the function that has just got this number, if it is still at hand: the caller's to clear. */
 bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message *full);
 /* Keeps func (a decoded copy) under number for later. 0, or -1 with an exception. */
-int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func);
+/* before: atoll_bound_by_others() before func was decoded.  When it is another now, func is good for this once. */
+int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before);
+uint64_t atoll_bound_by_others(const atoll_codec *codec);
 
 /* concurrent.interpreters.is_shareable(): 1, 0 or -1 with an exception.  Deep. */
 int atoll_is_shareable(atoll_codec *codec, PyObject *obj);

@@ -138,7 +138,7 @@ static int drop_gone(atoll_codec *codec, PyObject *cls, PyObject *seen, PyObject
             rc = there < 0 ? -1 : 0;
             continue;
         }
-        codec->bound++;
+        atoll_note_bound(codec, 1);
         rc = PyDict_DelItem(seen, name);
         if (rc == 0 && PyType_Type.tp_setattro(cls, name, NULL) < 0) {
             rc = PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ? 0
@@ -183,7 +183,7 @@ static int fill_class(atoll_decoder *dec, PyObject *byvalue, PyObject *cls, PyOb
         PyObject *others = PyDict_New();
         rc = others != NULL ? read_attributes(dec, seen, met, others) : -1;
         if (rc == 0 && (!changed || PyDict_GET_SIZE(others) != 0)) {
-            dec->codec->bound += changed;
+            atoll_note_bound(dec->codec, changed);
             PyObject *done = PyObject_CallMethod(byvalue, "fill_class", "OO", cls, others);
             rc = done != NULL ? 0 : -1;
             Py_XDECREF(done);

@@ -237,7 +237,7 @@ static int bind(atoll_codec *codec, const atoll_globals *to, atoll_named *named)
         }
         break;
     case ATOLL_OTHER:
-        codec->bound++;
+        atoll_note_bound(codec, 1);
         if (PyDict_SetItem(to->dict, named->name, named->value) < 0) {
             return -1;
         }
@@ -255,7 +255,7 @@ static int unbind(atoll_codec *codec, const atoll_globals *to, PyObject *name, P
     }
     int had = PyDict_Contains(to->seen, name);
     if (had > 0) {
-        codec->bound++;
+        atoll_note_bound(codec, 1);
         if (PyDict_DelItem(to->seen, name) < 0) {
             return -1;
         }

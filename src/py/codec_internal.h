@@ -238,6 +238,9 @@ int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more);
 /* Whether all of it is as it was when it was encoded: 1, 0, or -1 with an exception. */
 int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach);
 
+/* Globals or classes that functions may have are changed by what is received. */
+void atoll_note_bound(atoll_codec *codec, uint64_t n);
+
 /* A name, the version of its value, and the value. */
 typedef struct {
     PyObject *name;

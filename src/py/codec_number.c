@@ -327,7 +327,16 @@ PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number) {
     return NULL;
 }
 
-int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func) {
+static _Thread_local uint64_t own_bound;
+
+void atoll_note_bound(atoll_codec *codec, uint64_t n) {
+    codec->bound += n;
+    own_bound += n;
+}
+
+uint64_t atoll_bound_by_others(const atoll_codec *codec) { return codec->bound - own_bound; }
+
+int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before) {
     if (codec->functions == NULL) {
         codec->functions = PyMem_Calloc(ATOLL_FUNCTION_CACHE, sizeof *codec->functions);
         if (codec->functions == NULL) {
@@ -342,7 +351,8 @@ int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func) {
     }
     PyObject *old = set[at].func;
     memmove(&set[1], &set[0], (size_t)at * sizeof *set);
-    set[0] = (atoll_function_entry){number, codec->bound, Py_NewRef(func)};
+    set[0] = (atoll_function_entry){number, codec->bound - (before != atoll_bound_by_others(codec)),
+                                    Py_NewRef(func)};
     Py_XDECREF(old);
     return 0;
 }

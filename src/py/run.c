@@ -186,11 +186,12 @@ static PyObject *numbered_function(atoll_state *state, const call_target *target
     if (func != NULL || target->full == NULL || PyErr_Occurred()) {
         return func;
     }
+    uint64_t before = atoll_bound_by_others(state->codec);
     func = atoll_decode(state->codec, target->full);
     if (func == NULL) {
         return NULL;
     }
-    int rc = atoll_function_keep(state->codec, target->number, func);
+    int rc = atoll_function_keep(state->codec, target->number, func, before);
     Py_DECREF(func);
     return rc == 0 ? func : NULL;
 }

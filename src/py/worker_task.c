@@ -86,9 +86,10 @@ static PyObject *callable_of(atoll_state *state, const atoll_function *function)
     if (func != NULL || PyErr_Occurred()) {
         return Py_XNewRef(func);
     }
+    uint64_t before = atoll_bound_by_others(state->codec);
     func = atoll_decode(state->codec, &function->full);
     if (func != NULL && function->number != 0 &&
-        atoll_function_keep(state->codec, function->number, func) < 0) {
+        atoll_function_keep(state->codec, function->number, func, before) < 0) {
         Py_CLEAR(func);
     }
     return func;

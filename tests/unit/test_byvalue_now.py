@@ -305,6 +305,31 @@ SCRIPTS = {
             thread.join()
             assert interp.call(f) == interp.call(f) == (2, 2)
     """,
+    "two versions of globals arrive at once": """
+        import threading, time
+        class Slow:
+            def __init__(self, n, when): self.n, self.when = n, when
+            def __getstate__(self): return self.n, self.when
+            def __setstate__(self, state):
+                self.n, self.when = state
+                if self.n == self.when: time.sleep(0.2)
+        def put(n):
+            global a, b, c, d, e, s, t
+            a = b = c = d = e = [n]
+            s, t = Slow(n, 1), Slow(n, 2)
+        def f(): return {a[0], b[0], c[0], d[0], e[0], s.n, t.n}
+        put(0)
+        with atoll.create() as interp:
+            interp.call(f)
+            put(1)
+            thread = threading.Thread(target=interp.call, args=(f,))
+            thread.start()
+            time.sleep(0.1)
+            put(2)
+            interp.call(f)
+            thread.join()
+            assert interp.call(f) == interp.call(f) == {2}
+    """,
     "globals that go away while they are compared": """
         import byvalue_hooks as hooks, gc
         class Slow:
