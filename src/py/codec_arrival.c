@@ -336,6 +336,9 @@ static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t version, size_t
 PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
     atoll_codec *codec = dec->codec;
     uint64_t number = atoll_get_u64(&dec->rd);
+    if (atoll_codec_byvalue(codec) == NULL) { /* first: importing it lets others make the class */
+        return NULL;
+    }
     PyObject *cls = dec->rd.failed ? NULL : known_class(codec, number);
     if (cls == NULL && PyErr_Occurred()) {
         return NULL;

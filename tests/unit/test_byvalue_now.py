@@ -330,6 +330,17 @@ SCRIPTS = {
             thread.join()
             assert interp.call(f) == interp.call(f) == {2}
     """,
+    "a class arrives first in several threads at once": """
+        import threading
+        class C: pass
+        with atoll.create() as interp:
+            ids, ready = [], threading.Barrier(4)
+            def send(): ready.wait(); ids.append(interp.call(lambda c: id(c), C))
+            threads = [threading.Thread(target=send) for _ in range(4)]
+            for t in threads: t.start()
+            for t in threads: t.join()
+            assert len(set(ids)) == 1
+    """,
     "globals that go away while they are compared": """
         import byvalue_hooks as hooks, gc
         class Slow:
