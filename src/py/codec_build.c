@@ -276,6 +276,64 @@ static PyObject *exception_as_it_was(PyTypeObject *type, PyObject *args) {
     return obj;
 }
 
+/* The builtin class that an instance of `type` is a value of, when that class says what it is made of; or NULL, maybe with an
+ * exception. */
+static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
+    PyTypeObject *base = type;
+    while ((base->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
+        base = base->tp_base;
+    }
+    bool known = base == &PyLong_Type || base == &PyFloat_Type || base == &PyComplex_Type ||
+                 base == &PyUnicode_Type || base == &PyBytes_Type || base == &PyTuple_Type;
+    if (!known || type->tp_new == base->tp_new || !atoll_is_made_by_code(codec, type)) {
+        return NULL;
+    }
+    PyObject *says = PyObject_GetAttr((PyObject *)type, codec->names[N_GETNEWARGS]);
+    bool own = says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type);
+    Py_XDECREF(says);
+    return own ? base : NULL;
+}
+
+/* Whether obj is the value of these arguments: 1, 0, or -1 with an exception. */
+static int has_value(atoll_codec *codec, PyTypeObject *base, PyObject *obj, PyObject *args) {
+    PyObject *says = PyObject_GetAttr((PyObject *)base, codec->names[N_GETNEWARGS]);
+    PyObject *value = says != NULL ? PyObject_CallOneArg(says, obj) : NULL;
+    int same = value != NULL ? PyObject_RichCompareBool(value, args, Py_EQ) : -1;
+    Py_XDECREF(says);
+    Py_XDECREF(value);
+    return same;
+}
+
+/* obj (stolen, or NULL with an exception) is what the class's own __new__ has made of a value: it is that, or the value is made by the
+ * builtin class, for a __new__ that takes something else, or makes something else of it. */
+static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj, PyObject *args) {
+    if (obj == NULL && (!PyErr_ExceptionMatches(PyExc_Exception) || atoll_error_is_urgent())) {
+        return NULL;
+    }
+    PyObject *why = PyErr_GetRaisedException();
+    PyTypeObject *base = value_class_of(codec, type);
+    PyObject *rest = base != NULL ? PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args)) : NULL;
+    int same = rest == NULL || (obj != NULL && !PyObject_TypeCheck(obj, type)) ? 1
+               : obj == NULL ? 0
+                             : has_value(codec, base, obj, rest);
+    if (same < 0 && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        same = 0;
+    }
+    if (same == 0) {
+        Py_XDECREF(obj);
+        Py_CLEAR(why);
+        obj = base->tp_new(type, rest, NULL);
+    } else if (same < 0) {
+        Py_CLEAR(obj);
+    } else if (obj == NULL && !PyErr_Occurred()) {
+        PyErr_SetRaisedException(Py_XNewRef(why));
+    }
+    Py_XDECREF(why);
+    Py_XDECREF(rest);
+    return obj;
+}
+
 static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args,
                                   bool plain) {
     if (plain) {
@@ -299,7 +357,7 @@ static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *fun
     }
     PyObject *obj = NULL;
     if (tag == T_NEWOBJ) {
-        obj = PyObject_Call(make, args, NULL);
+        obj = as_it_was(dec->codec, (PyTypeObject *)type, PyObject_Call(make, args, NULL), args);
     } else {
         PyObject *first = PyTuple_Pack(1, type);
         PyObject *all = first != NULL ? PySequence_Concat(first, PyTuple_GET_ITEM(args, 1)) : NULL;

@@ -292,7 +292,7 @@ void atoll_relaxed_leave(atoll_codec *codec, PyObject *dict);
 void atoll_relaxed_forget(atoll_codec *codec);
 
 /* What a code object has of the codec's goes with it. */
-void atoll_records_free(void *records);
+void atoll_records_free(void *ptr);
 /* Drops the full form that is kept for the next who sends it. */
 void atoll_examined_forget(atoll_codec *codec);
 

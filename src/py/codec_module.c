@@ -257,9 +257,12 @@ int atoll_encode_module(atoll_encoder *enc, PyObject *obj) {
         return urgent ? -1 : atoll_refuse_type(enc, obj);
     }
     PyObject *known = atoll_module_by_name(name);
-    PyObject *origin = known == obj       ? atoll_module_origin(codec, obj, name)
-                       : PyErr_Occurred() ? NULL
-                                          : Py_NewRef(Py_False);
+    PyObject *origin = NULL;
+    if (known != NULL && known == obj) {
+        origin = atoll_module_origin(codec, known, name);
+    } else if (!PyErr_Occurred()) {
+        origin = Py_NewRef(Py_False);
+    }
     int rc = -1;
     if (origin != NULL) {
         rc = origin != Py_False ? put_module(enc, obj, name, origin) : put_namespace(enc, obj);
