@@ -86,7 +86,7 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *descri
     int rc = atoll_put_count(enc, (uint64_t)PyDict_GET_SIZE(attributes));
     atoll_frame fr;
     atoll_push(enc, &fr, cls, AT_ATTR);
-    enc->exempt += exempt;
+    enc->exempt++; /* what may change is looked at by itself */
     Py_ssize_t pos = 0;
     PyObject *name;
     PyObject *value;
@@ -96,11 +96,9 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *descri
         uint64_t version;
         rc = atoll_version_to_send(enc, value, &version);
         rc = rc == 0 && !fixed ? atoll_reach_attribute(enc, cls, name, version) : rc;
-        enc->exempt += !fixed; /* it is looked at by itself */
         rc = rc == 0 ? atoll_encode_named(enc, name, value, version) : rc;
-        enc->exempt -= !fixed;
     }
-    enc->exempt -= exempt;
+    enc->exempt--;
     atoll_pop(enc, &fr);
     return rc;
 }

@@ -78,9 +78,9 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
         uint64_t version;
         rc = atoll_version_to_send(enc, value, &version);
         rc = rc == 0 && !fixed ? atoll_reach_global(enc, globals, name, version) : rc;
-        enc->exempt += !fixed; /* it is looked at by itself */
+        enc->exempt++; /* what may change is looked at by itself */
         rc = rc == 0 ? atoll_encode_named(enc, name, value, version) : rc;
-        enc->exempt -= !fixed;
+        enc->exempt--;
     }
     atoll_pop(enc, &fr);
     return rc;

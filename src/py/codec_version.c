@@ -150,6 +150,29 @@ static bool is_part_fixed(PyObject *value, const char *name, int depth) {
     return fixed;
 }
 
+/* What is made once and stays as it is, although it is compared by identity. */
+static bool is_made_once(PyObject *value) {
+    static const char *const names[] = {"collections._tuplegetter", "typing.TypeVar", "typing.ParamSpec",
+                                        "typing.TypeVarTuple"};
+    PyTypeObject *type = Py_TYPE(value);
+    bool found = false;
+    for (size_t i = 0; !found && i < sizeof names / sizeof names[0]; i++) {
+        found = strcmp(type->tp_name, names[i]) == 0;
+    }
+    return found &&
+           ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 || (type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0);
+}
+
+/* What is put around functions, which tell on their own what may change in them. */
+static bool is_fixed_wrapper(PyObject *value, int depth) {
+    if (PyObject_TypeCheck(value, &PyProperty_Type)) {
+        return Py_IS_TYPE(value, &PyProperty_Type) && is_part_fixed(value, "fget", depth) &&
+               is_part_fixed(value, "fset", depth) && is_part_fixed(value, "fdel", depth);
+    }
+    return (Py_IS_TYPE(value, &PyStaticMethod_Type) || Py_IS_TYPE(value, &PyClassMethod_Type)) &&
+           is_part_fixed(value, "__func__", depth);
+}
+
 static bool is_fixed_to(PyObject *value, int depth) {
     if (atoll_is_plain_value(value) || PyFunction_Check(value) || PyType_Check(value) ||
         PyModule_Check(value)) {
@@ -165,6 +188,9 @@ static bool is_fixed_to(PyObject *value, int depth) {
                 return false;
             }
         }
+        return true;
+    }
+    if (is_made_once(value) || (depth > 0 && is_fixed_wrapper(value, depth - 1))) {
         return true;
     }
     if (!is_value_of_c(value)) {
