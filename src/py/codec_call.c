@@ -109,45 +109,34 @@ static int end(atoll_encoder *enc, int rc, const mark *start) {
     return rc;
 }
 
-int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
+/* One object, in one of the ways that an encoder has. */
+static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root, bool whole,
+                      bool outline, atoll_reach *reach) {
     atoll_encoder enc;
     mark start;
     if (begin(&enc, codec, msg, root, &start) < 0) {
         return -1;
     }
-    return end(&enc, atoll_encode_shared(&enc, obj), &start);
-}
-
-int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
-    atoll_encoder enc;
-    mark start;
-    if (begin(&enc, codec, msg, root, &start) < 0) {
-        return -1;
-    }
-    enc.whole = true;
-    return end(&enc, atoll_encode_shared(&enc, obj), &start);
-}
-
-int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
-    atoll_encoder enc;
-    mark start;
-    if (begin(&enc, codec, msg, "callable", &start) < 0) {
-        return -1;
-    }
-    enc.whole = true;
+    enc.whole = whole;
+    enc.outline = outline;
     enc.reach = reach;
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
 
+int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
+    return encode_one(codec, msg, obj, root, false, false, NULL);
+}
+
+int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
+    return encode_one(codec, msg, obj, root, true, false, NULL);
+}
+
+int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
+    return encode_one(codec, msg, obj, "callable", true, false, reach);
+}
+
 int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj) {
-    atoll_encoder enc;
-    mark start;
-    if (begin(&enc, codec, msg, "", &start) < 0) {
-        return -1;
-    }
-    enc.whole = true;
-    enc.outline = true;
-    return end(&enc, atoll_encode_shared(&enc, obj), &start);
+    return encode_one(codec, msg, obj, "", true, true, NULL);
 }
 
 static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *const *args, Py_ssize_t nargs,

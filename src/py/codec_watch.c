@@ -262,27 +262,19 @@ int atoll_numbers_start(atoll_codec *codec) {
     return 0;
 }
 
+static void stop_watcher(int *watcher, int (*clear)(int)) {
+    if (*watcher >= 0 && clear(*watcher) < 0) {
+        PyErr_Clear();
+    }
+    *watcher = -1;
+}
+
 void atoll_numbers_stop(atoll_codec *codec) {
-    if (codec->dict_watcher >= 0 && PyDict_ClearWatcher(codec->dict_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->dict_watcher = -1;
-    if (codec->type_watcher >= 0 && PyType_ClearWatcher(codec->type_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->type_watcher = -1;
-    if (codec->table_watcher >= 0 && PyDict_ClearWatcher(codec->table_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->table_watcher = -1;
-    if (codec->part_watcher >= 0 && PyDict_ClearWatcher(codec->part_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->part_watcher = -1;
-    if (codec->function_watcher >= 0 && PyFunction_ClearWatcher(codec->function_watcher) < 0) {
-        PyErr_Clear();
-    }
-    codec->function_watcher = -1;
+    stop_watcher(&codec->dict_watcher, PyDict_ClearWatcher);
+    stop_watcher(&codec->type_watcher, PyType_ClearWatcher);
+    stop_watcher(&codec->table_watcher, PyDict_ClearWatcher);
+    stop_watcher(&codec->part_watcher, PyDict_ClearWatcher);
+    stop_watcher(&codec->function_watcher, PyFunction_ClearWatcher);
     atoll_spaces_forget(codec);
     atoll_relaxed_forget(codec);
 }
