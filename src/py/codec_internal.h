@@ -31,6 +31,8 @@ int atoll_codec_need_copyreg(atoll_codec *codec);
 PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject *value, bool *plain);
 /* Whether exceptions of this class, which a class statement has made, are what they have: no code says how to make them again. */
 bool atoll_is_plain_exception(atoll_codec *codec, PyTypeObject *type);
+/* The module of this name, which slot keeps from then on: borrowed, or NULL with an exception. */
+PyObject *atoll_import_once(PyObject **slot, const char *name);
 PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an exception */
 /* sys.modules[name]: new reference, or NULL, without an exception when it is not there.  Waits for the import lock of a
  * module that another thread imports. */

@@ -17,16 +17,7 @@
 
 enum { PLACES_KEPT = 256 };
 
-static PyObject *places(atoll_codec *codec) {
-    if (codec->places == NULL) {
-        PyObject *module = PyImport_ImportModule("atoll._places");
-        if (module == NULL) {
-            return NULL;
-        }
-        Py_XSETREF(codec->places, module);
-    }
-    return codec->places;
-}
+static PyObject *places(atoll_codec *codec) { return atoll_import_once(&codec->places, "atoll._places"); }
 
 PyObject *atoll_module_by_name(PyObject *name) {
     PyObject *module = PyImport_GetModule(name);

@@ -182,15 +182,19 @@ int atoll_codec_need_copyreg(atoll_codec *codec) {
     return newobj_ex != NULL ? 0 : -1;
 }
 
-PyObject *atoll_codec_byvalue(atoll_codec *codec) {
-    if (codec->byvalue == NULL) {
-        PyObject *module = PyImport_ImportModule("atoll._byvalue");
+PyObject *atoll_import_once(PyObject **slot, const char *name) {
+    if (*slot == NULL) {
+        PyObject *module = PyImport_ImportModule(name);
         if (module == NULL) {
             return NULL;
         }
-        Py_XSETREF(codec->byvalue, module);
+        Py_XSETREF(*slot, module);
     }
-    return codec->byvalue;
+    return *slot;
+}
+
+PyObject *atoll_codec_byvalue(atoll_codec *codec) {
+    return atoll_import_once(&codec->byvalue, "atoll._byvalue");
 }
 
 PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {
