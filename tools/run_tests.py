@@ -3,7 +3,7 @@
     run_tests.py [--suites SUITE ...] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
 
 Each suite runs as its own process: lint, c, asan and tsan once, the others once for each Python, in the environment
-that tools/env makes, as many Pythons at once as there are processors. blocks are some of pytest's tests with
+that tools/env makes, one Python more at once than there are processors. blocks are some of pytest's tests with
 ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-wheel some with an Atoll that another
 build of the same version has made (another patch release, linked otherwise), as users of a wheel have it. A suite
 that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary;
@@ -298,8 +298,9 @@ def main() -> int:
     if set(BY_PYTHON) & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
-    # Nothing in the tests depends on how fast they are, and much of them waits for child processes.
-    jobs = min(len(os.sched_getaffinity(0)), len(versions))
+    # Nothing in the tests depends on how fast they are, and much of them waits for child processes: one more than there are
+    # processors keeps these busy.
+    jobs = min(len(os.sched_getaffinity(0)) + 1, len(versions))
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
         rows += itertools.chain.from_iterable(
             threads.map(

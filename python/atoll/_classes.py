@@ -33,11 +33,15 @@ _NOT_COPIED = frozenset({
 })  # fmt: skip
 # Data descriptors of type that take what is in a namespace under their name.
 _TAKEN_BY_TYPE = frozenset({"__doc__", "__abstractmethods__", "__type_params__"})
-# What EnumType makes, and looks members up with: it is there before anything that may ask for a member.
+# What EnumType makes, and looks members up with: it is there before anything that may ask for a member.  But what has
+# values of members in it, which may be anything, is not.
 _OF_ENUM = (
     "_member_map_", "_member_type_", "_new_member_", "__new_member__", "_use_args_", "_value_repr_", "_boundary_",
     "_flag_mask_", "_singles_mask_", "_all_bits_", "_inverted_", "_member_names_", "_value2member_map_",
     "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_", "__new__", "_missing_",
+)  # fmt: skip
+_OF_ENUM_VALUES = (
+    "_value2member_map_", "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_",
 )  # fmt: skip
 # Names that no attribute has, for what is not set as an attribute.
 _MEMBERS = "<members>"
@@ -69,10 +73,13 @@ class _Made:
 # ---- taking apart ----
 
 
-def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]] | str:
-    """What makes cls again: a skeleton for `make_class`, and two sets of attributes for `fill_class`.
+def describe_class(
+    cls: type,
+) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any], dict[str, Any]] | str:
+    """What makes cls again: a skeleton for `make_class`, and three sets of attributes for `fill_class`.
 
-    The first of them belongs to the class's definition, and is not expected to change.  The last two parts of the
+    The first two belong to the class's definition, and are not expected to change; the first of them is what others
+    may need of a class whose code is still on its way.  The last two parts of the
     skeleton are for the codec: whether making the class runs code, for which all that it comes with has to be whole,
     and whether it is to be bound in ``__main__``.  A text instead says why cls cannot cross.
     """
@@ -83,9 +90,10 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
         if isinstance(found, str):
             return found
         if found is not None:
-            return (*found[0], True, _is_bound(cls, namespace)), *found[1:]
+            return (*found[0], True, _is_bound(cls, namespace)), {}, *found[1:]
     slots, descriptors = _slots(cls, namespace)
     attributes = {k: v for k, v in namespace.items() if k not in _NOT_COPIED and k not in descriptors}
+    outset: dict[str, Any] = {}
     definition: dict[str, Any] = {}
     body: dict[str, Any] = {}
     kind, extra = "class", None
@@ -99,11 +107,15 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
         definition[_DEFAULTS] = (new.__defaults__, _annotations.values_of(new))
     elif _is_enum(cls, namespace):
         kind = "enum"
-        definition.update(_enum_state(cls, namespace))
+        outset["_member_map_"], state = _enum_state(cls, namespace)
+        definition.update(state)
         for name in _OF_ENUM:
             value = attributes.pop(name, definition)
-            if value is not definition and name not in definition:
-                definition[name] = value
+            if value is not definition and name not in outset and name not in definition:
+                of = definition if name in _OF_ENUM_VALUES else outset
+                of[name] = value
+    if "__parameters__" in attributes:  # for who writes cls[...]
+        outset["__parameters__"] = attributes.pop("__parameters__")
     if slots is not None:
         body["__slots__"] = slots
     for name in [name for name in attributes if _meets_descriptor(type(cls), name)]:
@@ -129,7 +141,7 @@ def describe_class(cls: type) -> tuple[tuple[Any, ...], dict[str, Any], dict[str
         kind, type(cls), _name_of(cls), _qualname_of(cls), namespace.get("__module__"), _bases_of(cls), body,
         extra, abstract, False, _is_bound(cls, namespace),
     )  # fmt: skip
-    return skeleton, definition, attributes
+    return skeleton, outset, definition, attributes
 
 
 def _slots(cls: type, namespace: Any) -> tuple[tuple[str, ...] | None, set[str]]:
@@ -282,8 +294,8 @@ def _is_enum(cls: type, namespace: Any) -> bool:
     return enum is not None and issubclass(type(cls), enum.EnumType) and "_member_map_" in namespace
 
 
-def _enum_state(cls: type, namespace: Any) -> dict[str, Any]:
-    """What makes the members, by name, and what is in them."""
+def _enum_state(cls: type, namespace: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What makes the members, by name; and what is in them."""
     members: dict[str, Any] = namespace["_member_map_"]
     made: dict[int, _Made] = {}
     state: dict[str, Any] = {}
@@ -291,12 +303,11 @@ def _enum_state(cls: type, namespace: Any) -> dict[str, Any]:
         if id(member) not in made:  # else name is an alias
             made[id(member)] = _Made(new_member, (cls, name, *_data_of(member)))
             state[name] = _without_inverted(object.__getstate__(member))
-    found: dict[str, Any] = {"_member_map_": {name: made[id(member)] for name, member in members.items()}}
-    found[_MEMBERS] = state
+    found: dict[str, Any] = {_MEMBERS: state}
     by_value = namespace.get("_value2member_map_")
     if by_value is not None:  # without the combinations of flags that were asked for
         found["_value2member_map_"] = {value: one for value, one in by_value.items() if id(one) in made}
-    return found
+    return {name: made[id(member)] for name, member in members.items()}, found
 
 
 def _without_inverted(state: Any) -> Any:
@@ -437,8 +448,11 @@ def _do_nothing(cls: type, /, **given: Any) -> None:
     pass
 
 
-def fill_class(cls: type, attributes: dict[str, Any]) -> type:
-    """Gives a new class the attributes that `describe_class` took from the old one."""
+def fill_class(cls: type, attributes: dict[str, Any], able: bool) -> type:
+    """Gives a new class attributes that `describe_class` took from the old one.
+
+    able: the functions of its metaclass have what they need, and can be called.
+    """
     set_attribute = setattr if _statements.is_of_c(type(cls)) else type.__setattr__
     for name, value in attributes.items():
         if name == _statements.NAMES:
@@ -463,7 +477,9 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> type:
         else:
             set_attribute(cls, name, value)
     metaclass: Any = type(cls)
-    if any("mro" in _namespace_of(one) for one in metaclass.__mro__[: metaclass.__mro__.index(type)]):
+    if able and any(
+        "mro" in _namespace_of(one) for one in metaclass.__mro__[: metaclass.__mro__.index(type)]
+    ):
         _set_bases(cls, _bases_of(cls))  # the metaclass was not whole when cls was made
     return cls
 

@@ -1,13 +1,14 @@
 /* Receiving classes by value (codec_class.c has how they are written).
  *
  * A class is there before its attributes are, which may lead back to it.  So may those of its bases and of its metaclass
- * (a base that knows its subclasses): classes that come in the skeleton of another are filled after that other one is there.
+ * (a base that knows its subclasses), and of what its functions use: classes that come in the skeleton of another, or while
+ * its code does, are made at once and filled together with it, stage by stage (codec_later.c).
  * Unless code runs to make that one, which needs them whole: then the class itself is left out of the globals of functions
  * until it is there.
  * Reading attributes may run Python code, and so other threads: one that receives the class meanwhile waits until it is
  * whole.  One that cannot be had as a whole is forgotten.
  *
- * A class that is there already, in another version, is changed in place, under the eyes of whoever uses it.
+ * A class that is there already, in another version, is changed in place, in the same stages, under the eyes of whoever uses it.
  */
 #include "py/codec_internal.h"
 
@@ -46,12 +47,12 @@ static int bind(atoll_codec *codec, PyObject *cls) {
 /* A thread that gave up waiting goes on with what there is: who makes the class may need something of that thread's. */
 #define PATIENCE 10.0
 
-static void begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
-    *making = (atoll_making){codec->making, number, PyThread_get_thread_ident()};
+void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
+    *making = (atoll_making){codec->making, number, PyThread_get_thread_ident(), NULL, NULL};
     codec->making = making;
 }
 
-static void end_making(atoll_codec *codec, const atoll_making *making) {
+void atoll_end_making(atoll_codec *codec, const atoll_making *making) {
     atoll_making **link = &codec->making;
     while (*link != making) {
         link = &(*link)->next;
@@ -74,8 +75,52 @@ static bool is_made_elsewhere(const atoll_codec *codec, uint64_t number) {
     return found;
 }
 
+bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type) {
+    unsigned long self = codec->making != NULL ? PyThread_get_thread_ident() : 0;
+    for (const atoll_making *m = codec->making; m != NULL; m = m->next) {
+        if (m->cls == (const PyObject *)type) {
+            return m->thread == self;
+        }
+    }
+    return false;
+}
+
+/* Whether an error about obj's attribute, or a class's, is one about what m's class still awaits. */
+static bool is_awaited(const atoll_making *m, PyObject *obj, PyObject *name) {
+    if (m->awaited == NULL || m->thread != PyThread_get_thread_ident()) {
+        return false;
+    }
+    PyTypeObject *type = PyType_Check(obj) ? (PyTypeObject *)obj : Py_TYPE(obj);
+    return PyType_IsSubtype(type, (PyTypeObject *)m->cls) && PySequence_Contains(m->awaited, name) > 0;
+}
+
+bool atoll_stand_in(const atoll_codec *codec) {
+    if (codec->making == NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return false;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *name = PyObject_GetAttrString(exc, "name");
+    PyObject *obj = name != NULL ? PyObject_GetAttrString(exc, "obj") : NULL;
+    bool found = false;
+    for (const atoll_making *m = codec->making; obj != NULL && !found && m != NULL; m = m->next) {
+        PyObject *dict = is_awaited(m, obj, name) ? PyType_GetDict((PyTypeObject *)m->cls) : NULL;
+        found = dict != NULL && PyDict_Contains(dict, name) == 0 &&
+                PyType_Type.tp_setattro(m->cls, name, Py_None) == 0;
+        Py_XDECREF(dict);
+    }
+    PyErr_Clear();
+    Py_XDECREF(obj);
+    Py_XDECREF(name);
+    if (found) {
+        Py_DECREF(exc);
+    } else {
+        PyErr_SetRaisedException(exc);
+    }
+    return found;
+}
+
 /* Until the class is whole, or what made it has failed.  0, or -1 with an exception. */
-static int wait_for_maker(atoll_codec *codec, uint64_t number) {
+int atoll_wait_for_maker(atoll_codec *codec, uint64_t number) {
     double limit = atoll_clock() + PATIENCE;
     atoll_state *state = atoll_state_of(PyInterpreterState_Get());
     while (state != NULL && is_made_elsewhere(codec, number) && atoll_clock() < limit) {
@@ -94,7 +139,7 @@ static int wait_for_maker(atoll_codec *codec, uint64_t number) {
 
 /* The class of this number: a new reference, or NULL, maybe with an exception. */
 static PyObject *known_class(atoll_codec *codec, uint64_t number) {
-    if (codec->making != NULL && wait_for_maker(codec, number) < 0) {
+    if (codec->making != NULL && atoll_wait_for_maker(codec, number) < 0) {
         return NULL;
     }
     PyObject *cls = atoll_weak_get(codec->class_refs, number);
@@ -152,92 +197,165 @@ static int drop_gone(atoll_codec *codec, PyObject *cls, PyObject *seen, PyObject
     return rc;
 }
 
-/* Some attributes that follow: those whose version is another than what was taken are put into `others`. */
-static int read_attributes(atoll_decoder *dec, PyObject *seen, PyObject *met, PyObject *others) {
-    Py_ssize_t n = atoll_get_count(dec, 2);
-    int rc = n < 0 ? -1 : 0;
+/* A class whose attributes are read. */
+typedef struct {
+    atoll_decoder *dec; /* reads the part of the class */
+    PyObject *byvalue;  /* borrowed, as the others */
+    PyObject *cls;
+    PyObject *seen; /* what was taken of it */
+    PyObject *met;  /* names that came; NULL for a class that is new */
+} filling;
+
+/* Gives the class some attributes; able: the functions of its metaclass are whole. */
+static int fill(const filling *to, PyObject *attributes, bool able) {
+    atoll_note_bound(to->dec->codec, to->met != NULL);
+    PyObject *done =
+        PyObject_CallMethod(to->byvalue, "fill_class", "OOO", to->cls, attributes, able ? Py_True : Py_False);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* The next attribute: put into `others` when its version is another than what was taken. */
+static int read_attribute(const filling *to, PyObject *others) {
+    atoll_named named;
+    if (atoll_decode_named(to->dec, &named) < 0) {
+        return -1;
+    }
+    PyUnicode_InternInPlace(&named.name);
+    int taken = atoll_taken(to->seen, named.name, named.version);
+    int rc = taken < 0 ? -1 : to->met != NULL ? PySet_Add(to->met, named.name) : 0;
+    if (rc == 0 && taken != ATOLL_SAME) {
+        rc = atoll_take(to->seen, named.name, named.version);
+        rc = rc == 0 ? PyDict_SetItem(others, named.name, named.value) : -1;
+    }
+    Py_DECREF(named.name);
+    Py_DECREF(named.value);
+    return rc;
+}
+
+/* Some attributes that follow, which are given to the class together, or one by one: code that the next runs may want the last. */
+static int read_attributes(const filling *to, bool able, bool singly) {
+    Py_ssize_t n = atoll_get_count(to->dec, 2);
+    PyObject *others = n >= 0 ? PyDict_New() : NULL;
+    int rc = others != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
-        atoll_named named;
-        rc = atoll_decode_named(dec, &named);
-        if (rc < 0) {
-            break;
+        rc = read_attribute(to, others);
+        if (rc == 0 && PyDict_GET_SIZE(others) != 0 && (singly || i == n - 1)) {
+            rc = fill(to, others, able);
+            PyDict_Clear(others);
         }
-        PyUnicode_InternInPlace(&named.name);
-        int taken = atoll_taken(seen, named.name, named.version);
-        rc = taken < 0 ? -1 : PySet_Add(met, named.name);
-        if (rc == 0 && taken != ATOLL_SAME) {
-            rc = atoll_take(seen, named.name, named.version);
-            rc = rc == 0 ? PyDict_SetItem(others, named.name, named.value) : -1;
-        }
-        Py_DECREF(named.name);
-        Py_DECREF(named.value);
+    }
+    Py_XDECREF(others);
+    return rc;
+}
+
+/* As codec_class.c writes them: the stages in which others may come along. */
+static int read_code(const filling *to, PyObject **awaited) {
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < 2; i++) { /* of its definition, CODE */
+        rc = read_attributes(to, false, false);
+    }
+    *awaited = rc == 0 ? atoll_decode_value(to->dec) : NULL;
+    if (*awaited != NULL && !PyTuple_CheckExact(*awaited)) {
+        Py_CLEAR(*awaited);
+        atoll_malformed("names that are not a tuple");
+    }
+    return *awaited != NULL ? 0 : -1;
+}
+
+static int read_states(const filling *to) {
+    int rc = atoll_read_states(to->dec, to->dec->pending);
+    for (int i = 0; rc == 0 && i < 3; i++) { /* its definition, EARLY, FILLED */
+        rc = read_attributes(to, true, false);
     }
     return rc;
 }
 
-/* The attributes that follow, in two parts.  changed: cls has others, which are made these.  0, or -1 with an exception. */
-static int fill_class(atoll_decoder *dec, PyObject *byvalue, PyObject *cls, PyObject *seen, bool changed) {
-    PyObject *met = PySet_New(NULL);
-    int rc = met != NULL ? 0 : -1;
-    for (int i = 0; i < 2 && rc == 0; i++) {
-        PyObject *others = PyDict_New();
-        rc = others != NULL ? read_attributes(dec, seen, met, others) : -1;
-        if (rc == 0 && (!changed || PyDict_GET_SIZE(others) != 0)) {
-            atoll_note_bound(dec->codec, changed);
-            PyObject *done = PyObject_CallMethod(byvalue, "fill_class", "OO", cls, others);
-            rc = done != NULL ? 0 : -1;
-            Py_XDECREF(done);
-        }
-        Py_XDECREF(others);
+/* The last of what comes: the other attributes, and all else. */
+static int read_end(const filling *to) {
+    if (atoll_read_late(to->dec, to->dec->pending) < 0) {
+        return -1;
     }
-    if (rc == 0 && dec->rd.at != dec->rd.end) {
+    if (to->dec->rd.at != to->dec->rd.end) {
         atoll_malformed("a class of the wrong size");
-        rc = -1;
+        return -1;
     }
-    rc = rc == 0 && changed ? drop_gone(dec->codec, cls, seen, met) : rc;
-    Py_XDECREF(met);
-    return rc;
+    return to->met != NULL ? drop_gone(to->dec->codec, to->cls, to->seen, to->met) : 0;
 }
 
 /* A class that is coming. */
 typedef struct arrival {
     struct arrival *next;
     atoll_decoder part; /* reads what has come of it */
+    atoll_pending pending;
     atoll_making making;
     uint64_t number;
     uint64_t version;
     PyObject *cls;  /* NULL until it is there */
     PyObject *seen; /* what was taken of it */
+    PyObject *met;  /* of one that was there before: names that came; else NULL */
     bool bound;     /* its module is to have it under its name */
+    bool has_code;
+    bool has_bodies;
 } arrival;
 
+/* Those that are filled together. */
 struct atoll_arrivals {
     arrival *first;
     arrival **end;
 };
 
-static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t version, uint32_t size) {
+/* cls: one that is there, in another version, of which `seen` was taken; or NULL, both. */
+static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t version, uint32_t size,
+                              PyObject *cls, PyObject *seen) {
     arrival *arr = PyMem_RawCalloc(1, sizeof *arr);
-    PyObject *seen = arr != NULL ? PyDict_New() : NULL;
-    if (seen == NULL) {
+    PyObject *met = arr != NULL && cls != NULL ? PySet_New(NULL) : NULL;
+    seen = cls != NULL ? Py_NewRef(seen) : PyDict_New();
+    if (arr == NULL || seen == NULL || (cls != NULL && met == NULL)) {
         PyErr_NoMemory();
+        Py_XDECREF(seen);
         PyMem_RawFree(arr);
         return NULL;
     }
     arr->number = number;
     arr->version = version;
+    arr->cls = Py_XNewRef(cls);
     arr->seen = seen;
-    begin_making(dec->codec, &arr->making, number);
+    arr->met = met;
+    if (met == NULL) {
+        atoll_begin_making(dec->codec, &arr->making, number);
+    }
     atoll_decoder_begin_part(&arr->part, dec, size);
+    atoll_pending_begin(&arr->pending);
+    arr->part.pending = &arr->pending;
     return arr;
 }
 
-static void end_arrival(arrival *arr, bool whole) {
-    if (!whole && arr->cls != NULL) {
-        forget(arr->part.codec, arr->cls, arr->number);
+/* A class that was there before, and failed, or of which another thread has taken another version meanwhile: all of it is taken again
+ * when it comes again. */
+static void check_taken(const arrival *arr, bool whole) {
+    PyObject *exc = PyErr_GetRaisedException();
+    if (!whole || atoll_taken(arr->seen, Py_None, arr->version) != ATOLL_SAME) {
+        PyErr_Clear();
+        PyDict_Clear(arr->seen);
     }
+    PyErr_SetRaisedException(exc);
+}
+
+static void end_arrival(arrival *arr, bool whole) {
+    atoll_codec *codec = arr->part.codec;
+    if (arr->met != NULL) {
+        check_taken(arr, whole);
+    } else if (!whole && arr->cls != NULL) {
+        forget(codec, arr->cls, arr->number);
+    }
+    atoll_pending_end(&arr->pending, codec, whole);
     atoll_decoder_end_part(&arr->part);
-    end_making(arr->part.codec, &arr->making);
+    if (arr->met == NULL) {
+        atoll_end_making(codec, &arr->making);
+    }
+    Py_XDECREF(arr->making.awaited);
+    Py_XDECREF(arr->met);
     Py_XDECREF(arr->cls);
     Py_DECREF(arr->seen);
     PyMem_RawFree(arr);
@@ -252,9 +370,14 @@ static PyObject *read_skeleton(atoll_decoder *part, struct atoll_arrivals *other
     return skeleton;
 }
 
-/* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`. */
+/* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`.  How one was made that was there
+ * before stays. */
 static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
     PyObject *skeleton = read_skeleton(&arr->part, others);
+    if (arr->met != NULL) {
+        Py_XDECREF(skeleton);
+        return skeleton != NULL ? 0 : -1;
+    }
     arr->cls = skeleton != NULL ? make_class(byvalue, skeleton) : NULL;
     if (arr->cls == NULL) {
         Py_XDECREF(skeleton);
@@ -266,68 +389,125 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
     return atoll_class_give_number(arr->part.codec, arr->cls, arr->number, arr->seen);
 }
 
-static int fill_arrived(arrival *arr, PyObject *byvalue) {
-    if (fill_class(&arr->part, byvalue, arr->cls, arr->seen, false) < 0 ||
-        atoll_take(arr->seen, Py_None, arr->version) < 0) {
-        return -1;
-    }
-    return arr->bound && arr->part.codec->interp_id != 0 ? bind(arr->part.codec, arr->cls) : 0;
+static filling filling_of(arrival *arr, PyObject *byvalue) {
+    return (filling){&arr->part, byvalue, arr->cls, arr->seen, arr->met};
 }
 
-/* A class that nobody has here, of the `size` bytes that follow.  New reference. */
-static PyObject *receive_class(atoll_decoder *dec, uint64_t number, uint64_t version, uint32_t size) {
+static int fill_code(const struct atoll_arrivals *group, PyObject *byvalue) {
+    for (arrival *arr = group->first; arr != NULL; arr = arr->next) { /* there may come more */
+        filling to = filling_of(arr, byvalue);
+        if (!arr->has_code && read_code(&to, &arr->making.awaited) < 0) {
+            return -1;
+        }
+        arr->has_code = true;
+        arr->making.cls = arr->cls;
+    }
+    return 0;
+}
+
+/* Those without a body: 1 when there were some, 0, or -1 with an exception. */
+static int fill_bodies(const struct atoll_arrivals *group) {
+    int found = 0;
+    for (arrival *arr = group->first; arr != NULL && arr->has_code; arr = arr->next) {
+        if (!arr->has_bodies && atoll_read_bodies(&arr->part, &arr->pending) < 0) {
+            return -1;
+        }
+        found |= !arr->has_bodies;
+        arr->has_bodies = true;
+    }
+    return found;
+}
+
+/* What others come along with enters the group. */
+static int fill_all_code(struct atoll_arrivals *group, PyObject *byvalue) {
+    int more = 1;
+    while (more > 0) {
+        more = fill_code(group, byvalue) < 0 ? -1 : fill_bodies(group);
+    }
+    return more;
+}
+
+/* All of them.  0, or -1 with an exception. */
+static int fill_group(struct atoll_arrivals *group, PyObject *byvalue) {
+    int rc = fill_all_code(group, byvalue);
+    for (arrival *arr = group->first; arr != NULL; arr = arr->next) {
+        arr->part.arrivals = NULL;
+    }
+    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+        filling to = filling_of(arr, byvalue);
+        rc = read_states(&to);
+    }
+    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+        filling to = filling_of(arr, byvalue);
+        rc = read_attributes(&to, true, true);
+    }
+    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+        filling to = filling_of(arr, byvalue);
+        rc = read_end(&to);
+        if (rc == 0 && arr->met == NULL) {
+            rc = atoll_take(arr->seen, Py_None, arr->version);
+            rc = rc == 0 && arr->bound && arr->part.codec->interp_id != 0 ? bind(arr->part.codec, arr->cls)
+                                                                          : rc;
+        }
+    }
+    return rc;
+}
+
+/* arr has been made, or not: it and the others that came with it are filled, and at an end.  0, or -1 with an exception. */
+static int finish_group(struct atoll_arrivals *group, arrival *arr, PyObject *byvalue, bool made) {
+    *group->end = arr;
+    group->end = &arr->next;
+    for (arrival *one = group->first; one != NULL; one = one->next) {
+        one->part.arrivals = group;
+    }
+    int rc = made ? fill_group(group, byvalue) : -1;
+    while (group->first != NULL) {
+        arrival *next = group->first->next;
+        end_arrival(group->first, rc == 0);
+        group->first = next;
+    }
+    return rc;
+}
+
+/* A class of the `size` bytes that follow: one that nobody has here, or cls, of which `seen` was taken.  New reference. */
+static PyObject *receive_class(atoll_decoder *dec, uint64_t number, uint64_t version, uint32_t size,
+                               PyObject *known, PyObject *seen) {
     struct atoll_arrivals own = {NULL, &own.first};
     struct atoll_arrivals *outer = dec->arrivals;
     PyObject *byvalue = atoll_codec_byvalue(dec->codec);
-    arrival *arr = byvalue != NULL ? begin_arrival(dec, number, version, size) : NULL;
+    arrival *arr = byvalue != NULL ? begin_arrival(dec, number, version, size, known, seen) : NULL;
     if (arr == NULL) {
         return NULL;
     }
-    bool whole = make_arrived(arr, byvalue, outer != NULL ? outer : &own) == 0;
+    bool made = make_arrived(arr, byvalue, outer != NULL ? outer : &own) == 0;
     PyObject *cls = Py_XNewRef(arr->cls);
-    if (whole && outer != NULL) {
+    if (made && outer != NULL) {
+        arr->part.arrivals = outer;
         *outer->end = arr;
         outer->end = &arr->next;
         return cls;
     }
-    while (own.first != NULL) {
-        arrival *next = own.first->next;
-        whole = whole && fill_arrived(own.first, byvalue) == 0;
-        end_arrival(own.first, whole);
-        own.first = next;
+    if (outer != NULL) {
+        end_arrival(arr, false);
+    } else {
+        made = finish_group(&own, arr, byvalue, made) == 0;
     }
-    whole = whole && fill_arrived(arr, byvalue) == 0;
-    end_arrival(arr, whole);
-    if (!whole) {
+    if (!made) {
         Py_CLEAR(cls);
     }
     return cls;
 }
 
-static int read_again(atoll_decoder *part, PyObject *cls, PyObject *seen) {
-    PyObject *byvalue = atoll_codec_byvalue(part->codec);
-    PyObject *skeleton = byvalue != NULL ? read_skeleton(part, NULL) : NULL;
-    Py_XDECREF(skeleton); /* how cls was made stays */
-    return skeleton != NULL ? fill_class(part, byvalue, cls, seen, true) : -1;
-}
-
 /* Makes a class that is there what it has become at home.  0, or -1 with an exception. */
-static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t version, size_t size) {
+static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t number, uint64_t version, uint32_t size) {
     PyObject *seen = Py_XNewRef(atoll_class_seen(dec->codec, cls));
     int taken = seen == NULL || seen == Py_None ? ATOLL_SAME : atoll_taken(seen, Py_None, version);
     int rc = taken < 0 || PyErr_Occurred() ? -1 : 0;
     if (rc == 0 && taken != ATOLL_SAME) {
         rc = atoll_take(seen, Py_None, version); /* before: the contents may lead back here */
-        atoll_decoder part;
-        atoll_decoder_begin_part(&part, dec, size);
-        rc = rc == 0 ? read_again(&part, cls, seen) : -1;
-        atoll_decoder_end_part(&part);
-        taken = rc == 0 ? atoll_taken(seen, Py_None, version) : ATOLL_OTHER;
-        rc = taken < 0 ? -1 : rc;
-        if (taken != ATOLL_SAME) {
-            /* It failed, or another thread has taken another version meanwhile: all of it is taken again. */
-            PyDict_Clear(seen);
-        }
+        PyObject *same = rc == 0 ? receive_class(dec, number, version, size, cls, seen) : NULL;
+        rc = same != NULL ? 0 : -1;
+        Py_XDECREF(same);
     }
     Py_XDECREF(seen);
     return rc;
@@ -355,8 +535,8 @@ PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
             return atoll_malformed("a class goes past the end");
         }
         if (cls == NULL) {
-            cls = receive_class(dec, number, version, size);
-        } else if (make_same(dec, cls, version, size) < 0) {
+            cls = receive_class(dec, number, version, size, NULL, NULL);
+        } else if (make_same(dec, cls, number, version, size) < 0) {
             Py_CLEAR(cls);
         }
         if (cls == NULL) {

@@ -85,9 +85,10 @@ static PyTypeObject *decode_type(atoll_decoder *dec) {
 }
 
 static PyObject *new_instance(atoll_decoder *dec, PyTypeObject *type) {
-    if (type->tp_new == PyBaseObject_Type.tp_new && (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
+    bool plain = type->tp_new == PyBaseObject_Type.tp_new || atoll_is_being_made(dec->codec, type);
+    if (plain && (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
         PyObject *empty = PyTuple_New(0);
-        PyObject *obj = empty != NULL ? type->tp_new(type, empty, NULL) : NULL;
+        PyObject *obj = empty != NULL ? PyBaseObject_Type.tp_new(type, empty, NULL) : NULL;
         Py_XDECREF(empty);
         return obj;
     }
@@ -260,114 +261,7 @@ static PyObject *decode_enum(atoll_decoder *dec, uint8_t tag) {
     return tag == T_ENUM_DUP ? replaced(dec, obj) : remembered(dec, obj);
 }
 
-/* ---- reductions ---- */
-
-/* An exception, made by the builtin class that its class comes from: what code of the class has made of it is in its `args` and its
- * state. */
-static PyObject *exception_as_it_was(PyTypeObject *type, PyObject *args) {
-    PyTypeObject *builtin = type;
-    while ((builtin->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
-        builtin = builtin->tp_base;
-    }
-    PyObject *obj = builtin->tp_new(type, args, NULL);
-    if (obj != NULL && builtin->tp_init(obj, args, NULL) < 0) {
-        Py_CLEAR(obj);
-    }
-    return obj;
-}
-
-/* The builtin class that an instance of `type` is a value of, when that class says what it is made of; or NULL, maybe with an
- * exception. */
-static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
-    PyTypeObject *base = type;
-    while ((base->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
-        base = base->tp_base;
-    }
-    bool known = base == &PyLong_Type || base == &PyFloat_Type || base == &PyComplex_Type ||
-                 base == &PyUnicode_Type || base == &PyBytes_Type || base == &PyTuple_Type;
-    if (!known || type->tp_new == base->tp_new || !atoll_is_made_by_code(codec, type)) {
-        return NULL;
-    }
-    PyObject *says = PyObject_GetAttr((PyObject *)type, codec->names[N_GETNEWARGS]);
-    bool own = says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type);
-    Py_XDECREF(says);
-    return own ? base : NULL;
-}
-
-/* Whether obj is the value of these arguments: 1, 0, or -1 with an exception. */
-static int has_value(atoll_codec *codec, PyTypeObject *base, PyObject *obj, PyObject *args) {
-    PyObject *says = PyObject_GetAttr((PyObject *)base, codec->names[N_GETNEWARGS]);
-    PyObject *value = says != NULL ? PyObject_CallOneArg(says, obj) : NULL;
-    int same = value != NULL ? PyObject_RichCompareBool(value, args, Py_EQ) : -1;
-    Py_XDECREF(says);
-    Py_XDECREF(value);
-    return same;
-}
-
-/* obj (stolen, or NULL with an exception) is what the class's own __new__ has made of a value: it is that, or the value is made by the
- * builtin class, for a __new__ that takes something else, or makes something else of it. */
-static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj, PyObject *args) {
-    if (obj == NULL && (!PyErr_ExceptionMatches(PyExc_Exception) || atoll_error_is_urgent())) {
-        return NULL;
-    }
-    PyObject *why = PyErr_GetRaisedException();
-    PyTypeObject *base = value_class_of(codec, type);
-    PyObject *rest = base != NULL ? PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args)) : NULL;
-    int same = rest == NULL || (obj != NULL && !PyObject_TypeCheck(obj, type)) ? 1
-               : obj == NULL ? 0
-                             : has_value(codec, base, obj, rest);
-    if (same < 0 && !atoll_error_is_urgent()) {
-        PyErr_Clear();
-        same = 0;
-    }
-    if (same == 0) {
-        Py_XDECREF(obj);
-        Py_CLEAR(why);
-        obj = base->tp_new(type, rest, NULL);
-    } else if (same < 0) {
-        Py_CLEAR(obj);
-    } else if (obj == NULL && !PyErr_Occurred()) {
-        PyErr_SetRaisedException(Py_XNewRef(why));
-    }
-    Py_XDECREF(why);
-    Py_XDECREF(rest);
-    return obj;
-}
-
-static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args,
-                                  bool plain) {
-    if (plain) {
-        return tag == T_REDUCE && PyExceptionClass_Check(func)
-                   ? exception_as_it_was((PyTypeObject *)func, args)
-                   : atoll_malformed("a plain exception that is none");
-    }
-    if (tag == T_REDUCE) {
-        return PyObject_Call(func, args, NULL);
-    }
-    Py_ssize_t n = PyTuple_GET_SIZE(args);
-    if (n < 1 || !PyType_Check(PyTuple_GET_ITEM(args, 0)) ||
-        (tag == T_NEWOBJ_EX &&
-         (n != 3 || !PyTuple_Check(PyTuple_GET_ITEM(args, 1)) || !PyDict_Check(PyTuple_GET_ITEM(args, 2))))) {
-        return atoll_malformed("a construction without a class");
-    }
-    PyObject *type = PyTuple_GET_ITEM(args, 0);
-    PyObject *make = PyObject_GetAttr(type, dec->codec->names[N_NEW]);
-    if (make == NULL) {
-        return NULL;
-    }
-    PyObject *obj = NULL;
-    if (tag == T_NEWOBJ) {
-        obj = as_it_was(dec->codec, (PyTypeObject *)type, PyObject_Call(make, args, NULL), args);
-    } else {
-        PyObject *first = PyTuple_Pack(1, type);
-        PyObject *all = first != NULL ? PySequence_Concat(first, PyTuple_GET_ITEM(args, 1)) : NULL;
-        obj = all != NULL ? PyObject_Call(make, all, PyTuple_GET_ITEM(args, 2)) : NULL;
-        Py_XDECREF(first);
-        Py_XDECREF(all);
-    }
-    Py_DECREF(make);
-    return obj;
-}
+/* ---- reductions (codec_construct.c has the calls) ---- */
 
 /* As pickle does: extend() where there is one (what it raises is an error), else append() for each. */
 static int extend(atoll_codec *codec, PyObject *obj, PyObject *items) {
@@ -456,7 +350,7 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
         return replaced(dec, args);
     }
     if (args != NULL) {
-        obj = call_constructor(dec, tag, func, args, (flags & R_PLAIN) != 0);
+        obj = atoll_construct(dec, tag, func, args, (flags & R_PLAIN) != 0);
     }
     Py_XDECREF(args);
     Py_XDECREF(func);
@@ -532,6 +426,18 @@ static PyObject *decode_cell(atoll_decoder *dec) {
     return cell;
 }
 
+static PyObject *decode_cell_later(atoll_decoder *dec) {
+    uint8_t rank = atoll_get_u8(&dec->rd);
+    if (dec->rd.failed || rank >= ATOLL_RANKS || dec->pending == NULL) {
+        return atoll_malformed("a variable that never comes");
+    }
+    PyObject *cell = remembered(dec, PyCell_New(NULL));
+    if (cell != NULL && atoll_pending_contents(dec, (atoll_rank)rank, cell) < 0) {
+        Py_CLEAR(cell);
+    }
+    return cell;
+}
+
 static PyObject *decode_code(atoll_decoder *dec) {
     Py_ssize_t n = atoll_get_count(dec, 1);
     const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n) : NULL;
@@ -585,6 +491,10 @@ PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
         return atoll_decode_function(dec, tag);
     case T_CELL:
         return decode_cell(dec);
+    case T_CELL_LATER:
+        return decode_cell_later(dec);
+    case T_FILLED_LATER:
+        return atoll_decode_empty(dec);
     case T_CLASS:
     case T_CLASS_NUMBER:
         return atoll_decode_class(dec, tag);

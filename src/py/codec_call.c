@@ -54,6 +54,8 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->late = 0;
     enc->depth.levels = 0;
     enc->depth.known = false;
+    enc->later = NULL;
+    enc->empty = NULL;
     enc->classes = NULL;
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
@@ -210,6 +212,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->depth.known = false;
     dec->pinned = false;
     dec->arrivals = NULL;
+    dec->pending = NULL;
 }
 
 static void end_decoding(atoll_decoder *dec) {

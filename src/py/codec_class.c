@@ -7,8 +7,16 @@
  *   u8     whether making the class runs code (atoll._statements)
  *   value  skeleton: what makes the class (atoll._classes.describe_class)
  *   -- the class exists from here --
- *   count  and that many names with their versions and values: what belongs to its definition (annotations, dataclass fields)
- *   count  and likewise its other attributes
+ *   count  and that many names with their versions and values: of its definition, what others may need early (members of enums)
+ *   count  likewise its functions, and what else is RANK_CODE (codec_later.c)
+ *   value  names of attributes that are RANK_LATE: a tuple
+ *   bodies of functions
+ *   states of functions, and what is RANK_EARLY or RANK_FILLED of what they lead to
+ *   count  likewise what else belongs to its definition (annotations, dataclass fields)
+ *   count  likewise its attributes that are RANK_EARLY
+ *   count  likewise those that are RANK_FILLED
+ *   count  likewise its other attributes
+ *   what is RANK_LATE of what its functions lead to, and what is in lists, dicts and sets that were empty
  *
  * The part after the size has a memo of its own, so that a receiver that has this version of the class, and the class's home,
  * skip it.  Inside, the class names itself by its number, and so does whatever leads back to it.
@@ -76,21 +84,17 @@ static int ensure_number(atoll_codec *codec, PyObject *cls, uint64_t number) {
 
 /* ---- sending ---- */
 
-/* described[i]: attributes; `exempt` when they are part of the definition, whatever they are made of. */
-static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *described, Py_ssize_t i,
-                             bool exempt) {
-    PyObject *attributes = PyTuple_GET_ITEM(described, i);
-    if (!PyDict_CheckExact(attributes)) {
-        return atoll_refuse_type(enc, cls);
-    }
-    int rc = atoll_put_count(enc, (uint64_t)PyDict_GET_SIZE(attributes));
+/* name -> value; `exempt` when they are part of the definition, whatever they are made of. */
+static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *attributes, bool exempt) {
+    int rc = atoll_put_count(enc, attributes != NULL ? (uint64_t)PyDict_GET_SIZE(attributes) : 0);
     atoll_frame fr;
     atoll_push(enc, &fr, cls, AT_ATTR);
     enc->exempt++; /* what may change is looked at by itself */
     Py_ssize_t pos = 0;
     PyObject *name;
     PyObject *value;
-    while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
+    while (rc == 0 && attributes != NULL &&
+           PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
         fr.key = name;
         bool fixed = exempt || atoll_is_fixed(value);
         uint64_t version;
@@ -100,6 +104,26 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *descri
     }
     enc->exempt--;
     atoll_pop(enc, &fr);
+    return rc;
+}
+
+/* By ranks.  A metaclass's mro() is asked as soon as it is there: it counts as what runs.  0, or -1 with an exception. */
+static int split_attributes(atoll_encoder *enc, PyObject *attributes, PyObject *parts[ATOLL_RANKS]) {
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
+        atoll_rank rank = atoll_rank_of(enc, value);
+        if (rank == RANK_CODE && PyUnicode_Check(name) &&
+            PyUnicode_CompareWithASCIIString(name, "mro") == 0) {
+            rank = RANK_EARLY;
+        }
+        if (parts[rank] == NULL) {
+            parts[rank] = PyDict_New();
+        }
+        rc = parts[rank] != NULL ? PyDict_SetItem(parts[rank], name, value) : -1;
+    }
     return rc;
 }
 
@@ -113,16 +137,54 @@ bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj) {
 }
 
 /* described[0]: what makes the class, and, last but one, whether that is code that runs: the class's statement. */
-static int encode_skeleton(atoll_encoder *enc, PyObject *described) {
+static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later *later) {
     PyObject *skeleton = PyTuple_GET_ITEM(described, 0);
     Py_ssize_t n = PyTuple_Check(skeleton) ? PyTuple_GET_SIZE(skeleton) : 0;
     bool runs = n >= 2 && PyTuple_GET_ITEM(skeleton, n - 2) == Py_True;
     enc->classes->awaited = runs;
+    enc->later = runs ? NULL : later; /* code that runs wants all that it names */
     enc->exempt++;
     int rc = atoll_put_tag(enc, runs) < 0 ? -1 : atoll_encode_state(enc, skeleton);
     enc->exempt--;
     enc->classes->awaited = false;
     return rc;
+}
+
+static int encode_names(atoll_encoder *enc, PyObject *attributes) {
+    PyObject *names = attributes != NULL ? PySequence_Tuple(attributes) : PyTuple_New(0);
+    int rc = names != NULL ? atoll_encode_shared(enc, names) : -1;
+    Py_XDECREF(names);
+    return rc;
+}
+
+/* described: as describe_class has it; parts: its attributes by ranks. */
+static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
+                         PyObject *const parts[ATOLL_RANKS], atoll_later *later) {
+    enc->later = later;
+    int rc = encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 1), true) < 0 ||
+                     encode_attributes(enc, cls, parts[RANK_CODE], false) < 0 ||
+                     encode_names(enc, parts[RANK_LATE]) < 0
+                 ? -1
+                 : atoll_write_bodies(enc, later);
+    enc->later = NULL;
+    if (rc < 0 || atoll_write_states(enc, later) < 0 ||
+        encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 2), true) < 0 ||
+        encode_attributes(enc, cls, parts[RANK_EARLY], false) < 0) {
+        return -1;
+    }
+    enc->empty = later;
+    rc = encode_attributes(enc, cls, parts[RANK_FILLED], false);
+    enc->empty = NULL;
+    return rc < 0 || encode_attributes(enc, cls, parts[RANK_LATE], false) < 0 ? -1
+                                                                              : atoll_write_late(enc, later);
+}
+
+static bool is_description(PyObject *described) {
+    bool proper = PyTuple_Check(described) && PyTuple_GET_SIZE(described) == 4;
+    for (int i = 1; proper && i < 4; i++) {
+        proper = PyDict_CheckExact(PyTuple_GET_ITEM(described, i));
+    }
+    return proper;
 }
 
 static int encode_contents(atoll_encoder *enc, PyObject *cls) {
@@ -134,16 +196,22 @@ static int encode_contents(atoll_encoder *enc, PyObject *cls) {
         Py_DECREF(described);
         return -1;
     }
-    if (described == NULL || !PyTuple_Check(described) || PyTuple_GET_SIZE(described) != 3) {
+    if (described == NULL || !is_description(described)) {
         Py_XDECREF(described);
         return PyErr_Occurred() && atoll_passes_through(enc->codec) ? -1 : atoll_refuse_type(enc, cls);
     }
-    int rc = encode_skeleton(enc, described);
-    if (rc == 0) {
-        rc = encode_attributes(enc, cls, described, 1, true);
-    }
-    if (rc == 0) {
-        rc = encode_attributes(enc, cls, described, 2, false);
+    PyObject *parts[ATOLL_RANKS] = {NULL};
+    atoll_later later;
+    atoll_later_begin(&later, enc);
+    int rc = encode_skeleton(enc, described, &later) < 0
+                 ? -1
+                 : split_attributes(enc, PyTuple_GET_ITEM(described, 3), parts);
+    rc = rc == 0 ? encode_stages(enc, cls, described, parts, &later) : -1;
+    enc->later = NULL;
+    enc->empty = NULL;
+    atoll_later_end(&later);
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        Py_XDECREF(parts[i]);
     }
     Py_DECREF(described);
     return rc;
@@ -153,6 +221,8 @@ static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
     int rc = atoll_encoder_begin_part(part, enc);
     part->witnesses = NULL;
     part->own = NULL;
+    part->later = NULL;
+    part->empty = NULL;
     if (rc < 0) {
         return -1;
     }

@@ -16,7 +16,8 @@ struct atoll_decoder {
     atoll_depth depth;
     bool pinned;
     struct atoll_arrivals
-        *arrivals; /* of a class whose skeleton is being read: which others came with it (codec_class.c) */
+        *arrivals; /* a class is coming: which others came with it, or NULL (codec_arrival.c) */
+    struct atoll_pending *pending; /* and what comes later, or NULL (codec_later.c) */
 };
 
 PyObject *atoll_decode_value(atoll_decoder *dec);

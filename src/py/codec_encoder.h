@@ -50,6 +50,10 @@ struct atoll_encoder {
     atoll_depth depth;
     unsigned late; /* how many objects that are entered after their contents are being written: while
                     * there are any, every container is entered, or a cycle through them would not end */
+    struct atoll_later *
+        later; /* the code of a class is being written: what waits until it is there (codec_later.c), or NULL */
+    struct atoll_later
+        *empty; /* what is being written is lists, dicts and sets that are filled later, or NULL */
     struct atoll_class_frame *classes; /* classes being written, innermost first */
     unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
     unsigned exempt;                   /* what is being written is part of a definition, however mutable */

@@ -67,9 +67,11 @@ enum {
     T_NEWOBJ_EX,    /* flags, class, arguments, keywords, parts */
     T_FUNCTION,     /* see codec_function.c */
     T_CELL,         /* contents */
+    T_CELL_LATER,   /* u8 rank of the contents, which come later (codec_later.c) */
     T_EMPTY,        /* nothing: an empty cell, a missing field */
     T_CLASS,        /* see codec_class.c */
     T_CLASS_NUMBER, /* the number of a class under construction */
+    T_FILLED_LATER, /* tag of a list, dict or set, whose contents come later (codec_later.c) */
     T_STATICMETHOD,
     T_CLASSMETHOD,
     T_PROPERTY, /* fget, fset, fdel, doc */

@@ -1,16 +1,19 @@
 /* Functions: by value where they are nobody's but a __main__'s, by import path elsewhere.
  *
  *   T_FUNCTION
- *   u8     crossing (stateless, main, module), with a bit that says whether who has it need not make it again
+ *   u8     crossing (stateless, main, module), with a bit that says whether who has it need not make it again, and one that says that
+ *          what follows the memo index comes later (codec_later.c)
  *   u64    identity (codec_identity.c)
  *   u64    space: which namespace, if a __main__ it belongs to (codec_space.c)
  *   value  code
  *   value  module name of the globals, or place of the namespace (codec_module.c), or None
  *   value  origin of that module, maybe in a tuple with a dict of atoll_odd_globals(), or None
  *   -- the function gets its memo index here --
- *   values name, qualified name, module, doc, dict, defaults, keyword defaults, annotations, type parameters, closure (a tuple
- *          of cells)
- *   globals  (codec_globals.c)
+ *   its body
+ *     values name, qualified name, module, doc, closure (a tuple of cells)
+ *     globals  (codec_globals.c)
+ *   its state
+ *     values dict, defaults, keyword defaults, annotations, type parameters
  *
  * The function exists over there before anything that may refer back to it is read: recursion through globals, cells
  * and defaults needs no more than the memo.
@@ -20,7 +23,7 @@
  */
 #include "py/codec_internal.h"
 
-enum { PART_COUNT = 10, REUSABLE = 0x80 };
+enum { PART_COUNT = 5, REUSABLE = 0x80, LATER = 0x40 };
 
 /* ---- which way ---- */
 
@@ -144,34 +147,61 @@ static bool is_foreign(atoll_codec *codec, PyFunctionObject *func, atoll_crossin
     return home != said && PyUnicode_Compare(home, said) != 0;
 }
 
-static int encode_parts(atoll_encoder *enc, PyFunctionObject *func) {
-    /* What may change in it without notice is looked at by itself (codec_version.c), and does not make a class's bytes impure.  (After
-     * an error nobody looks at exempt any more.) */
-    enc->exempt++;
-    if (atoll_witness(enc, (PyObject *)func) < 0 || encode_part(enc, func, "__name__", func->func_name) < 0 ||
-        encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
-        encode_part(enc, func, "__module__", func->func_module) < 0 ||
-        encode_part(enc, func, "__doc__", func->func_doc) < 0 || encode_attributes(enc, func) < 0 ||
-        encode_part(enc, func, "__defaults__", func->func_defaults) < 0 || encode_kwdefaults(enc, func) < 0) {
-        return -1;
-    }
-    bool lazy;
-    PyObject *annotations = atoll_annotations_of(enc, func, &lazy);
-    if (annotations == NULL) {
-        return -1;
-    }
-    enc->impure |= !atoll_kept_watch_function(enc, func); /* the dicts are made now */
-    int rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
-    Py_DECREF(annotations);
-    if (rc < 0 || encode_part(enc, func, "__type_params__", func->func_typeparams) < 0) {
-        return -1;
-    }
+static int encode_names(atoll_encoder *enc, PyFunctionObject *func) {
+    return encode_part(enc, func, "__name__", func->func_name) < 0 ||
+                   encode_part(enc, func, "__qualname__", func->func_qualname) < 0 ||
+                   encode_part(enc, func, "__module__", func->func_module) < 0 ||
+                   encode_part(enc, func, "__doc__", func->func_doc) < 0
+               ? -1
+               : 0;
+}
+
+/* What may change in it without notice is looked at by itself (codec_version.c), and does not make a class's bytes impure. */
+int atoll_encode_body(atoll_encoder *enc, PyObject *obj, PyObject *unused) {
+    (void)unused;
+    PyFunctionObject *func = (PyFunctionObject *)obj;
+    PyObject *outer = enc->code;
     bool impure = enc->impure;
-    rc = encode_part(enc, func, "__closure__", func->func_closure);
+    enc->code = Py_NewRef(func->func_code); /* the function may be given another one meanwhile */
+    enc->exempt++;
+    int rc = atoll_witness(enc, obj) < 0 || encode_names(enc, func) < 0
+                 ? -1
+                 : encode_part(enc, func, "__closure__", func->func_closure);
+    enc->exempt--;
     if (is_annotate(func)) {
         enc->impure = impure; /* what a class or function is annotated with is part of it */
     }
+    if (rc == 0) {
+        rc = atoll_function_crossing(enc->codec, func) == CROSS_MAIN
+                 ? atoll_encode_globals(enc, func, is_annotate(func))
+                 : atoll_put_no_globals(enc);
+    }
+    Py_SETREF(enc->code, outer);
+    return rc;
+}
+
+int atoll_encode_function_state(atoll_encoder *enc, PyObject *obj, PyObject *unused) {
+    (void)unused;
+    PyFunctionObject *func = (PyFunctionObject *)obj;
+    bool lazy;
+    PyObject *outer = enc->code;
+    enc->code = Py_NewRef(func->func_code);
+    enc->exempt++;
+    PyObject *annotations = NULL;
+    int rc = encode_attributes(enc, func) < 0 ||
+                     encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
+                     encode_kwdefaults(enc, func) < 0 ||
+                     (annotations = atoll_annotations_of(enc, func, &lazy)) == NULL
+                 ? -1
+                 : 0;
+    if (rc == 0) {
+        enc->impure |= !atoll_kept_watch_function(enc, func); /* the dicts are made now */
+        rc = encode_part(enc, func, lazy ? "__annotate__" : "__annotations__", annotations);
+    }
+    rc = rc == 0 ? encode_part(enc, func, "__type_params__", func->func_typeparams) : -1;
     enc->exempt--;
+    Py_XDECREF(annotations);
+    Py_SETREF(enc->code, outer);
     return rc;
 }
 
@@ -233,8 +263,9 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
         return -1;
     }
     int rc = -1;
+    bool later = enc->later != NULL;
     if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 &&
-        atoll_put_tag(enc, (uint8_t)(way | (reusable ? REUSABLE : 0))) == 0 &&
+        atoll_put_tag(enc, (uint8_t)(way | (reusable ? REUSABLE : 0) | (later ? LATER : 0))) == 0 &&
         atoll_put_u64_checked(enc, identity) == 0 && atoll_put_u64_checked(enc, space) == 0 &&
         atoll_encode_shared(enc, func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
@@ -242,18 +273,12 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     }
     Py_DECREF(where);
     Py_DECREF(origin);
-    if (rc < 0) {
-        return -1;
+    if (rc < 0 || later) {
+        return rc < 0 ? -1 : atoll_later_function(enc, func);
     }
-    PyObject *outer = enc->code;
-    enc->code = Py_NewRef(func->func_code); /* the function may be given another one meanwhile */
-    rc = encode_parts(enc, func);
-    if (rc == 0) {
-        rc = way == CROSS_MAIN ? atoll_encode_globals(enc, func, is_annotate(func))
-                               : atoll_put_no_globals(enc);
-    }
-    Py_SETREF(enc->code, outer);
-    return rc;
+    return atoll_encode_body(enc, (PyObject *)func, NULL) < 0
+               ? -1
+               : atoll_encode_function_state(enc, (PyObject *)func, NULL);
 }
 
 /* What tells func from others, and what is in it that may change. */
@@ -348,33 +373,22 @@ static int set_text(PyObject **field, PyObject *value) {
     return 0;
 }
 
-/* part: as encode_parts wrote them. */
-static int apply_parts(atoll_decoder *dec, PyFunctionObject *func, PyObject *const *part) {
-    PyObject *obj = (PyObject *)func;
-    PyCodeObject *code = (PyCodeObject *)func->func_code;
-    if (set_text(&func->func_name, part[0]) < 0 || set_text(&func->func_qualname, part[1]) < 0) {
-        return -1;
+static int decode_parts(atoll_decoder *dec, PyObject *part[PART_COUNT]) {
+    int rc = 0;
+    for (int i = 0; i < PART_COUNT && rc == 0; i++) {
+        rc = (part[i] = atoll_decode_value(dec)) != NULL ? 0 : -1;
     }
-    Py_XSETREF(func->func_module, Py_NewRef(part[2]));
-    Py_XSETREF(func->func_doc, Py_NewRef(part[3]));
-    if (part[4] != Py_None && PyObject_SetAttr(obj, dec->codec->names[N_DICT], part[4]) < 0) {
-        return -1;
+    return rc;
+}
+
+static void drop_parts(PyObject *part[PART_COUNT]) {
+    for (int i = 0; i < PART_COUNT; i++) {
+        Py_XDECREF(part[i]);
     }
-    if ((part[5] != Py_None && PyFunction_SetDefaults(obj, part[5]) < 0) ||
-        (part[6] != Py_None && PyObject_SetAttr(obj, dec->codec->names[N_KWDEFAULTS], part[6]) < 0)) {
-        return -1;
-    }
-    if (part[7] != Py_None) {
-        int name = PyFunction_Check(part[7]) ? N_ANNOTATE : N_ANNOTATIONS;
-        if (PyObject_SetAttr(obj, dec->codec->names[name], part[7]) < 0) {
-            return -1;
-        }
-    }
-    if (part[8] != Py_None && PyObject_SetAttrString(obj, "__type_params__", part[8]) < 0) {
-        return -1;
-    }
-    PyObject *closure = part[9];
-    Py_ssize_t nfree = PyCode_GetNumFree(code);
+}
+
+static int apply_closure(PyFunctionObject *func, PyObject *closure) {
+    Py_ssize_t nfree = PyCode_GetNumFree((PyCodeObject *)func->func_code);
     if (closure == Py_None) {
         if (nfree == 0) {
             return 0;
@@ -386,36 +400,95 @@ static int apply_parts(atoll_decoder *dec, PyFunctionObject *func, PyObject *con
                 return -1;
             }
         }
-        return PyFunction_SetClosure(obj, closure);
+        return PyFunction_SetClosure((PyObject *)func, closure);
     }
     atoll_malformed("a closure that does not fit its code");
     return -1;
 }
 
-static int decode_parts(atoll_decoder *dec, PyFunctionObject *func, bool known) {
+int atoll_decode_body(atoll_decoder *dec, PyFunctionObject *func, atoll_globals *to,
+                      const atoll_received *received) {
     PyObject *part[PART_COUNT] = {NULL};
-    int rc = 0;
-    for (int i = 0; i < PART_COUNT && rc == 0; i++) {
-        rc = (part[i] = atoll_decode_value(dec)) != NULL ? 0 : -1;
+    int rc = decode_parts(dec, part);
+    if (rc == 0 && !received->known) {
+        rc = set_text(&func->func_name, part[0]) < 0 || set_text(&func->func_qualname, part[1]) < 0
+                 ? -1
+                 : apply_closure(func, part[4]);
+        Py_XSETREF(func->func_module, Py_NewRef(part[2]));
+        Py_XSETREF(func->func_doc, Py_NewRef(part[3]));
     }
-    if (rc == 0 && !known) {
-        rc = apply_parts(dec, func, part);
+    drop_parts(part);
+    return rc < 0 ? -1 : atoll_decode_globals(dec, to, func->func_builtins);
+}
+
+static int apply_state(atoll_decoder *dec, PyFunctionObject *func, PyObject *part[PART_COUNT]) {
+    PyObject *obj = (PyObject *)func;
+    if (part[0] != Py_None && PyObject_SetAttr(obj, dec->codec->names[N_DICT], part[0]) < 0) {
+        return -1;
     }
-    for (int i = 0; i < PART_COUNT; i++) {
-        Py_XDECREF(part[i]);
+    if ((part[1] != Py_None && PyFunction_SetDefaults(obj, part[1]) < 0) ||
+        (part[2] != Py_None && PyObject_SetAttr(obj, dec->codec->names[N_KWDEFAULTS], part[2]) < 0)) {
+        return -1;
     }
-    return rc;
+    if (part[3] != Py_None) {
+        int name = PyFunction_Check(part[3]) ? N_ANNOTATE : N_ANNOTATIONS;
+        if (PyObject_SetAttr(obj, dec->codec->names[name], part[3]) < 0) {
+            return -1;
+        }
+    }
+    return part[4] != Py_None ? PyObject_SetAttrString(obj, "__type_params__", part[4]) : 0;
+}
+
+int atoll_decode_function_state(atoll_decoder *dec, PyFunctionObject *func, const atoll_received *received) {
+    PyObject *part[PART_COUNT] = {NULL};
+    int rc = decode_parts(dec, part);
+    if (rc == 0 && !received->known) {
+        rc = apply_state(dec, func, part);
+    }
+    drop_parts(part);
+    return rc < 0 || received->known ? rc
+                                     : atoll_function_adopt(dec->codec, func, received->way,
+                                                            received->identity, received->reusable);
+}
+
+/* What follows the function's memo index, or is to come later. */
+static int decode_rest(atoll_decoder *dec, PyFunctionObject *func, atoll_globals *to,
+                       const atoll_received *received, bool later) {
+    if (!later) {
+        return atoll_decode_body(dec, func, to, received) < 0
+                   ? -1
+                   : atoll_decode_function_state(dec, func, received);
+    }
+    if (dec->pending == NULL) {
+        atoll_malformed("a function that never comes");
+        return -1;
+    }
+    return atoll_pending_function(dec, func, to, received);
+}
+
+/* The function that has this number here, if it is one that need not be made again: new reference, or NULL, maybe with an exception. */
+static PyObject *known_function(atoll_codec *codec, const atoll_received *received) {
+    if (!received->reusable ||
+        (codec->making != NULL && atoll_wait_for_maker(codec, received->identity) < 0)) {
+        return NULL;
+    }
+    PyObject *func = atoll_weak_get(codec->function_refs, received->identity);
+    if (func != NULL && !PyFunction_Check(func)) {
+        Py_CLEAR(func);
+        atoll_malformed("an identity that is not a function's");
+    }
+    return func;
 }
 
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     (void)tag;
-    atoll_codec *codec = dec->codec;
     uint8_t first = atoll_get_u8(&dec->rd);
-    atoll_crossing way = (atoll_crossing)(first & ~REUSABLE);
-    bool reusable = (first & REUSABLE) != 0;
-    uint64_t identity = atoll_get_u64(&dec->rd);
+    atoll_received received = {.way = (atoll_crossing)(first & ~(REUSABLE | LATER)),
+                               .reusable = (first & REUSABLE) != 0};
+    received.identity = atoll_get_u64(&dec->rd);
     uint64_t space = atoll_get_u64(&dec->rd);
-    if (dec->rd.failed || (way != CROSS_STATELESS && way != CROSS_MAIN && way != CROSS_MODULE)) {
+    if (dec->rd.failed ||
+        (received.way != CROSS_STATELESS && received.way != CROSS_MAIN && received.way != CROSS_MODULE)) {
         return atoll_malformed("an unknown kind of function");
     }
     PyObject *code = atoll_decode_value(dec);
@@ -423,7 +496,6 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
     PyObject *origin = where != NULL ? atoll_decode_value(dec) : NULL;
     atoll_globals to = {0};
     PyObject *func = NULL;
-    bool known = false;
     if (origin == NULL) {
         goto done;
     }
@@ -431,28 +503,21 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
         atoll_malformed("a function without code");
         goto done;
     }
-    func = reusable ? atoll_weak_get(codec->function_refs, identity) : NULL;
-    known = func != NULL;
-    if (known && !PyFunction_Check(func)) {
-        Py_CLEAR(func);
-        atoll_malformed("an identity that is not a function's");
-        goto done;
-    }
+    func = known_function(dec->codec, &received);
+    received.known = func != NULL;
     if (PyErr_Occurred()) {
         goto done;
     }
-    if (find_globals(dec, way, space, where, origin, &to) < 0) {
+    if (find_globals(dec, received.way, space, where, origin, &to) < 0) {
         Py_CLEAR(func);
-    } else if (known) {
+    } else if (received.known) {
         Py_SETREF(to.dict, Py_NewRef(PyFunction_GET_GLOBALS(func)));
     } else {
         func = PyFunction_New(code, to.dict);
     }
-    to.bare = !known;
+    to.bare = !received.known;
     if (func == NULL || atoll_remember(dec, func) < 0 ||
-        decode_parts(dec, (PyFunctionObject *)func, known) < 0 ||
-        (!known && atoll_function_adopt(codec, (PyFunctionObject *)func, way, identity, reusable) < 0) ||
-        atoll_decode_globals(dec, &to, ((PyFunctionObject *)func)->func_builtins) < 0) {
+        decode_rest(dec, (PyFunctionObject *)func, &to, &received, (first & LATER) != 0) < 0) {
         Py_CLEAR(func);
     }
 done:

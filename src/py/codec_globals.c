@@ -4,6 +4,7 @@
  *     value  name
  *     u64    version (codec_version.c)
  *     value  what it is bound to
+ *   u8     bit n: others, of rank n, come later (codec_later.c)
  *   count  of names that are not bound at home, and these
  *
  * They are bound in the dict that stands for the function's own over there (codec_space.c), which has a table of what was
@@ -86,6 +87,42 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
     return rc;
 }
 
+/* What code has to have, and the rest by ranks: name -> value in each; NULL where there is none.  0, or -1 with an exception. */
+static int split(atoll_encoder *enc, PyObject *found, PyObject *parts[ATOLL_RANKS]) {
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && PyDict_Next(found, &pos, &name, &value)) { /* nobody else has it */
+        PyObject **part = &parts[atoll_rank_of(enc, value)];
+        if (*part == NULL) {
+            *part = PyDict_New();
+        }
+        rc = *part != NULL ? PyDict_SetItem(*part, name, value) : -1;
+    }
+    return rc;
+}
+
+int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found) {
+    if (enc->later == NULL) {
+        return atoll_encode_reached(enc, globals, found) < 0 ? -1 : atoll_put_tag(enc, 0);
+    }
+    PyObject *parts[ATOLL_RANKS] = {[RANK_CODE] = PyDict_New()};
+    int rc = parts[RANK_CODE] != NULL ? split(enc, found, parts) : -1;
+    rc = rc == 0 ? atoll_encode_reached(enc, globals, parts[RANK_CODE]) : -1;
+    uint8_t ranks = 0;
+    for (int i = RANK_CODE + 1; rc == 0 && i < ATOLL_RANKS; i++) {
+        if (parts[i] != NULL) {
+            ranks |= (uint8_t)(1 << i);
+            rc = atoll_later_data(enc, (atoll_rank)i, globals, parts[i]);
+        }
+    }
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        Py_XDECREF(parts[i]);
+    }
+    return rc == 0 ? atoll_put_tag(enc, ranks) : -1;
+}
+
 /* Annotations as text do not ask for `type` aliases: one may name itself, which does not cross. */
 static bool is_annotated(PyObject *value) {
     return atoll_is_definition(value) ||
@@ -118,7 +155,7 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
     int rc = absent != NULL ? find_globals(enc, func, definitions, found, absent) : -1;
     rc = rc == 0 ? find_annotated(enc, func, found) : -1;
     if (rc == 0) {
-        rc = atoll_encode_reached(enc, globals, found);
+        rc = atoll_encode_split(enc, globals, found);
     }
     if (rc == 0) {
         rc = atoll_put_count(enc, (uint64_t)PyList_GET_SIZE(absent));
@@ -132,7 +169,7 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
 }
 
 int atoll_put_no_globals(atoll_encoder *enc) {
-    return atoll_put_count(enc, 0) < 0 ? -1 : atoll_put_count(enc, 0);
+    return atoll_put_count(enc, 0) < 0 || atoll_put_tag(enc, 0) < 0 ? -1 : atoll_put_count(enc, 0);
 }
 
 /* ---- receiving ---- */
@@ -277,7 +314,7 @@ static int unbind(atoll_codec *codec, const atoll_globals *to, PyObject *name, P
     return rc;
 }
 
-int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins) {
+int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to) {
     Py_ssize_t n = atoll_get_count(dec, 2);
     int rc = n < 0 ? -1 : 0;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
@@ -289,7 +326,25 @@ int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *
             Py_DECREF(named.value);
         }
     }
-    n = rc == 0 ? atoll_get_count(dec, 1) : 0;
+    return rc;
+}
+
+static int expect_ranks(atoll_decoder *dec, const atoll_globals *to) {
+    uint8_t ranks = atoll_get_u8(&dec->rd);
+    int rc = 0;
+    for (int i = 0; ranks != 0 && rc == 0 && i < ATOLL_RANKS; i++) {
+        if (dec->pending == NULL) {
+            atoll_malformed("globals that never come");
+            return -1;
+        }
+        rc = (ranks >> i & 1) != 0 ? atoll_pending_globals(dec, (atoll_rank)i, to) : 0;
+    }
+    return rc;
+}
+
+int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins) {
+    int rc = atoll_decode_reached(dec, to) < 0 ? -1 : expect_ranks(dec, to);
+    Py_ssize_t n = rc == 0 ? atoll_get_count(dec, 1) : 0;
     rc = n < 0 ? -1 : rc;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         PyObject *name = atoll_decode_value(dec);

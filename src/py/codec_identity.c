@@ -80,3 +80,15 @@ int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_cr
     *identity = atoll_next_number();
     return atoll_function_adopt(codec, func, way, *identity, *reusable);
 }
+
+void atoll_function_forget(atoll_codec *codec, PyFunctionObject *func, uint64_t identity) {
+    PyObject *key = PyLong_FromUnsignedLongLong(identity);
+    PyObject *address = PyLong_FromVoidPtr(func);
+    if (key != NULL && address != NULL) {
+        atoll_weak_drop(codec->function_refs, key);
+        atoll_weak_drop(codec->function_ids, address);
+    }
+    PyErr_Clear();
+    Py_XDECREF(key);
+    Py_XDECREF(address);
+}

@@ -134,6 +134,9 @@ int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_cr
 /* Gives a received function the identity it was sent with.  0, or -1 with an exception. */
 int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way, uint64_t identity,
                          bool reusable);
+/* One that has not come as a whole is nobody's. */
+void atoll_function_forget(atoll_codec *codec, PyFunctionObject *func, uint64_t identity);
+
 /* ---- weak maps (codec_weak.c) ---- */
 
 /* From a number to an object.  get: new reference, or NULL, maybe with an exception. */
@@ -204,11 +207,76 @@ PyObject *atoll_space_module(atoll_codec *codec, uint64_t number);
 
 /* The globals that func names, or only the definitions among them. */
 int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions);
-/* The same for what else has no globals that go along, and for names and values that code reaches in globals. */
+/* The same for what else has no globals that go along, and for names and values that code reaches in globals: all of them, or
+ * without those that wait until the code of a class is there. */
 int atoll_put_no_globals(atoll_encoder *enc);
 int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found);
-/* What came with a function or namespace.  0, or -1 with an exception. */
+int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found);
+/* What came with a function or namespace; what of it came later.  0, or -1 with an exception. */
 int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins);
+int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
+
+/* ---- what waits for the code of classes (codec_later.c) ---- */
+
+/* A value: code, and what can change nothing; made without running code; a list, dict or set of others; any other. */
+typedef enum { RANK_CODE, RANK_EARLY, RANK_FILLED, RANK_LATE, ATOLL_RANKS } atoll_rank;
+atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value);
+
+/* Of the writer. */
+typedef struct atoll_later {
+    atoll_frame *base; /* the class's */
+    struct waiting *functions;
+    struct waiting **functions_end;
+    struct waiting *data[ATOLL_RANKS];
+    struct waiting **data_end[ATOLL_RANKS];
+} atoll_later;
+
+void atoll_later_begin(atoll_later *later, atoll_encoder *enc);
+void atoll_later_end(atoll_later *later);
+/* A function that was written but for its body and state; globals, name -> value, or a cell and what is in it. */
+int atoll_later_function(atoll_encoder *enc, PyFunctionObject *func);
+int atoll_later_data(atoll_encoder *enc, atoll_rank rank, PyObject *obj, PyObject *found);
+int atoll_write_bodies(atoll_encoder *enc, const atoll_later *later);
+int atoll_write_states(atoll_encoder *enc,
+                       atoll_later *later); /* and what is EARLY or FILLED, this still empty */
+/* An empty list, dict or set for this one, whose contents come with what is LATE. */
+int atoll_write_empty(atoll_encoder *enc, PyObject *value);
+int atoll_write_late(atoll_encoder *enc, const atoll_later *later);
+
+/* Of the reader. */
+typedef struct atoll_pending {
+    struct pending *functions;
+    struct pending **functions_end;
+    struct pending *data[ATOLL_RANKS];
+    struct pending **data_end[ATOLL_RANKS];
+} atoll_pending;
+
+/* What is known of a function that comes. */
+typedef struct {
+    atoll_crossing way;
+    uint64_t identity;
+    bool reusable;
+    bool known; /* it is there already */
+} atoll_received;
+
+void atoll_pending_begin(atoll_pending *list);
+void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
+int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
+                           const atoll_received *received);
+int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globals *to);
+int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank,
+                           PyObject *obj); /* of a cell, list, dict or set */
+PyObject *atoll_decode_empty(atoll_decoder *dec);
+int atoll_read_bodies(atoll_decoder *dec, const atoll_pending *list);
+int atoll_read_states(atoll_decoder *dec, const atoll_pending *list);
+int atoll_read_late(atoll_decoder *dec, const atoll_pending *list);
+
+/* The parts of a function (codec_function.c).  0, or -1 with an exception. */
+int atoll_encode_body(atoll_encoder *enc, PyObject *obj, PyObject *unused);
+int atoll_encode_function_state(atoll_encoder *enc, PyObject *obj, PyObject *unused);
+int atoll_decode_body(atoll_decoder *dec, PyFunctionObject *func, atoll_globals *to,
+                      const atoll_received *received);
+int atoll_decode_function_state(atoll_decoder *dec, PyFunctionObject *func, const atoll_received *received);
 
 /* ---- versions (codec_version.c) ---- */
 
@@ -268,6 +336,19 @@ PyObject *atoll_class_seen(atoll_codec *codec, PyObject *cls);
 int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *seen);
 /* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
 int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
+
+/* A class, or a function, with this number is being made by this thread; another that needs it waits.  0, or -1 with an exception
+ * (codec_arrival.c). */
+void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
+void atoll_end_making(atoll_codec *codec, const atoll_making *making);
+int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
+/* Whether this thread is making it, and its functions are there. */
+bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
+/* What a reduction with these parts makes: new reference, or NULL with an exception (codec_construct.c). */
+PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
+/* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is
+ * None, as the one instance mostly is before there is one. */
+bool atoll_stand_in(const atoll_codec *codec);
 
 /* ---- handles (codec_handle.c) ---- */
 

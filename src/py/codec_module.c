@@ -205,7 +205,7 @@ static int put_module(atoll_encoder *enc, PyObject *module, PyObject *name, PyOb
 
 /* Names and values, as those of a function's globals. */
 static int put_names(atoll_encoder *enc, PyObject *globals, PyObject *found) {
-    return atoll_encode_reached(enc, globals, found) < 0 ? -1 : atoll_put_count(enc, 0);
+    return atoll_encode_split(enc, globals, found) < 0 ? -1 : atoll_put_count(enc, 0);
 }
 
 static int put_namespace(atoll_encoder *enc, PyObject *module) {

@@ -46,11 +46,13 @@ typedef struct {
 
 enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_BUILTIN_CACHE = 64, ATOLL_RELAXED_MAX = 8 };
 
-/* A class that a thread is reading: linked on its C stack. */
+/* A class, or function, that a thread is reading. */
 typedef struct atoll_making {
     struct atoll_making *next;
     uint64_t number;
     unsigned long thread;
+    PyObject *cls;     /* borrowed: the class, once it has its functions, or NULL */
+    PyObject *awaited; /* a tuple: names of attributes that come last, or NULL */
 } atoll_making;
 
 struct atoll_codec {

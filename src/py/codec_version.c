@@ -393,7 +393,7 @@ int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint
     if (atoll_encode_shared(enc, name) < 0 || atoll_put_u64_checked(enc, version) < 0) {
         return -1;
     }
-    return atoll_encode_shared(enc, value);
+    return enc->empty != NULL ? atoll_write_empty(enc, value) : atoll_encode_shared(enc, value);
 }
 
 int atoll_decode_named(atoll_decoder *dec, atoll_named *out) {

@@ -88,9 +88,22 @@ static int encode_namespace(atoll_encoder *enc, PyObject *dict, PyObject *cls) {
     return rc;
 }
 
+static int encode_cell_later(atoll_encoder *enc, PyObject *cell, PyObject *contents, atoll_rank rank) {
+    return atoll_memo_add(enc, cell) < 0 || atoll_put_tag(enc, T_CELL_LATER | ATOLL_MEMO) < 0 ||
+                   atoll_put_tag(enc, (uint8_t)rank) < 0
+               ? -1
+               : atoll_later_data(enc, rank, cell, contents);
+}
+
 int atoll_encode_cell(atoll_encoder *enc, PyObject *obj) {
     PyObject *contents = PyCell_GET(obj);
     PyObject *cls = contents != NULL ? atoll_class_of_namespace(enc, contents) : NULL;
+    if (contents != NULL && cls == NULL && enc->later != NULL) {
+        atoll_rank rank = atoll_rank_of(enc, contents);
+        if (rank != RANK_CODE) {
+            return note_contents(enc, contents) < 0 ? -1 : encode_cell_later(enc, obj, contents, rank);
+        }
+    }
     if ((cls == NULL && note_contents(enc, contents) < 0) || atoll_memo_add(enc, obj) < 0 ||
         atoll_put_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
         return -1;

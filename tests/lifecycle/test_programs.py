@@ -25,6 +25,8 @@ OUTPUT = {
         r".*state=cancelled.*",
         r"cancelled CancelledError\(\)",
         r"timeout TimeoutError\(\)",
+        r"True",
+        r"interrupted: KeyboardInterrupt\(\)",
         r"0\.01",
         r".*TimeoutError.* the task took longer than its time limit of 300 ms",
         r"0\.02",

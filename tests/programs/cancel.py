@@ -42,10 +42,12 @@ with atoll.InterpreterPoolExecutor(1) as pool:
     done, rest = cf.wait([a, b], return_when=cf.FIRST_COMPLETED)
     print(len(done), len(rest))
     try:
-        pool.submit(nap, 1).result(timeout=0.05)
+        pool.submit(nap, 0.3).result(timeout=0.05)
     except TimeoutError as e:
         print("timeout", repr(e))
     f = pool.submit(spin, 30)
+    while not f.running():
+        time.sleep(0.01)
     time.sleep(0.2)
     print(f.interrupt())
     try:

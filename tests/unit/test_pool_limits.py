@@ -102,7 +102,7 @@ class TestTasksPerChild:
     def test_map(self, options):
         """No chunk is for more than one interpreter."""
         with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=5) as pool:
-            places = list(pool.map(where, range(200), **options))
+            places = list(pool.map(where, range(60), **options))
         assert max(map(places.count, places)) <= 5
 
     @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (1.5, TypeError)])
