@@ -298,8 +298,8 @@ def main() -> int:
     if set(BY_PYTHON) & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
-    # Nothing in the tests depends on how fast they are, and much of them waits for child processes: one more than there are
-    # processors keeps these busy.
+    # Nothing in the tests depends on how fast they are, and much of them waits for child processes: one more than there
+    # are processors keeps these busy.
     jobs = min(len(os.sched_getaffinity(0)) + 1, len(versions))
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
         rows += itertools.chain.from_iterable(

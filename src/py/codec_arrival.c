@@ -204,6 +204,7 @@ typedef struct {
     PyObject *cls;
     PyObject *seen; /* what was taken of it */
     PyObject *met;  /* names that came; NULL for a class that is new */
+    uint64_t number;
 } filling;
 
 /* Gives the class some attributes; able: the functions of its metaclass are whole. */
@@ -225,8 +226,14 @@ static int read_attribute(const filling *to, PyObject *others) {
     int taken = atoll_taken(to->seen, named.name, named.version);
     int rc = taken < 0 ? -1 : to->met != NULL ? PySet_Add(to->met, named.name) : 0;
     if (rc == 0 && taken != ATOLL_SAME) {
-        rc = atoll_take(to->seen, named.name, named.version);
+        rc = atoll_same_value(to->dec, &named, to->number, true) < 0
+                 ? -1
+                 : atoll_take(to->seen, named.name, named.version);
         rc = rc == 0 ? PyDict_SetItem(others, named.name, named.value) : -1;
+    } else if (rc == 0) {
+        PyObject *dict = PyType_GetDict((PyTypeObject *)to->cls);
+        rc = atoll_keep_bound(to->dec, dict, &named);
+        Py_XDECREF(dict);
     }
     Py_DECREF(named.name);
     Py_DECREF(named.value);
@@ -249,6 +256,14 @@ static int read_attributes(const filling *to, bool able, bool singly) {
     return rc;
 }
 
+/* A new class whose metaclass says the order of its bases: now it can be asked. */
+static int settle(const filling *to) {
+    PyObject *nothing = to->met == NULL ? PyDict_New() : NULL;
+    int rc = nothing != NULL ? fill(to, nothing, true) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(nothing);
+    return rc;
+}
+
 /* As codec_class.c writes them: the stages in which others may come along. */
 static int read_code(const filling *to, PyObject **awaited) {
     int rc = 0;
@@ -268,7 +283,7 @@ static int read_states(const filling *to) {
     for (int i = 0; rc == 0 && i < 3; i++) { /* its definition, EARLY, FILLED */
         rc = read_attributes(to, true, false);
     }
-    return rc;
+    return rc == 0 && Py_TYPE(to->cls) != &PyType_Type ? settle(to) : rc;
 }
 
 /* The last of what comes: the other attributes, and all else. */
@@ -390,7 +405,7 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
 }
 
 static filling filling_of(arrival *arr, PyObject *byvalue) {
-    return (filling){&arr->part, byvalue, arr->cls, arr->seen, arr->met};
+    return (filling){&arr->part, byvalue, arr->cls, arr->seen, arr->met, arr->number};
 }
 
 static int fill_code(const struct atoll_arrivals *group, PyObject *byvalue) {

@@ -121,6 +121,7 @@ static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, con
     }
     enc.whole = whole;
     enc.outline = outline;
+    enc.late = outline; /* who else refers to a container at the moment says nothing about it */
     enc.reach = reach;
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
@@ -224,6 +225,11 @@ static void end_decoding(atoll_decoder *dec) {
         PyErr_SetRaisedException(exc);
     }
     atoll_codec *codec = dec->codec;
+    if (codec->recent != NULL && PyDict_GET_SIZE(codec->recent) != 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        PyDict_Clear(codec->recent);
+        PyErr_SetRaisedException(exc);
+    }
     if (codec->stack == NULL && dec->memo_cap <= STACK_KEEP) {
         codec->stack = dec->memo;
         codec->stack_cap = dec->memo_cap;

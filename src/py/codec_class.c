@@ -98,9 +98,9 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *attrib
         fr.key = name;
         bool fixed = exempt || atoll_is_fixed(value);
         uint64_t version;
-        rc = atoll_version_to_send(enc, value, &version);
+        rc = atoll_version_to_send(enc, value, &version, fixed);
         rc = rc == 0 && !fixed ? atoll_reach_attribute(enc, cls, name, version) : rc;
-        rc = rc == 0 ? atoll_encode_named(enc, name, value, version) : rc;
+        rc = rc == 0 ? atoll_encode_named(enc, name, value, version, fixed) : rc;
     }
     enc->exempt--;
     atoll_pop(enc, &fr);

@@ -45,7 +45,7 @@ int atoll_put_ref(atoll_encoder *enc, uint32_t index) {
 static inline int encode_str(atoll_encoder *enc, PyObject *obj, bool shared) {
     size_t len = (size_t)PyUnicode_GET_LENGTH(obj);
     uint8_t memo = 0;
-    if (shared && len > 1) {
+    if (shared && len > 1 && !enc->outline) {
         int rc = enter(enc, obj);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;
@@ -181,7 +181,7 @@ static int put_data(atoll_encoder *enc, uint8_t tag, const void *data, Py_ssize_
 
 static int encode_bytes(atoll_encoder *enc, PyObject *obj, bool shared) {
     uint8_t tag = T_BYTES;
-    if (shared && PyBytes_GET_SIZE(obj) > 1) {
+    if (shared && PyBytes_GET_SIZE(obj) > 1 && !enc->outline) {
         int rc = enter(enc, obj);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;

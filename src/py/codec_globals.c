@@ -3,6 +3,7 @@
  *   count  of names that the function's code uses and that are bound at home; for each
  *     value  name
  *     u64    version (codec_version.c)
+ *     u64    which object it is, where that makes a difference (codec_same.c)
  *     value  what it is bound to
  *   u8     bit n: others, of rank n, come later (codec_later.c)
  *   count  of names that are not bound at home, and these
@@ -77,10 +78,10 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
         atoll_note_reached(globals, name);
         bool fixed = atoll_is_fixed(value);
         uint64_t version;
-        rc = atoll_version_to_send(enc, value, &version);
+        rc = atoll_version_to_send(enc, value, &version, fixed);
         rc = rc == 0 && !fixed ? atoll_reach_global(enc, globals, name, version) : rc;
         enc->exempt++; /* what may change is looked at by itself */
-        rc = rc == 0 ? atoll_encode_named(enc, name, value, version) : rc;
+        rc = rc == 0 ? atoll_encode_named(enc, name, value, version, fixed) : rc;
         enc->exempt--;
     }
     atoll_pop(enc, &fr);
@@ -260,22 +261,25 @@ static int bind_first(atoll_codec *codec, const atoll_globals *to, PyObject *nam
     return rc;
 }
 
-static int bind(atoll_codec *codec, const atoll_globals *to, atoll_named *named) {
+static int bind(atoll_decoder *dec, const atoll_globals *to, atoll_named *named) {
+    atoll_codec *codec = dec->codec;
     PyUnicode_InternInPlace(&named->name);
     if (to->seen == NULL) { /* at home */
         return to->bare ? PyDict_SetDefault(to->dict, named->name, named->value) != NULL ? 0 : -1 : 0;
     }
     switch (atoll_taken(to->seen, named->name, named->version)) {
     case ATOLL_SAME:
-        return 0;
+        return atoll_keep_bound(dec, to->dict, named);
     case ATOLL_NEVER:
-        if (bind_first(codec, to, named->name, named->value) < 0) {
+        if (atoll_same_value(dec, named, to->space, false) < 0 ||
+            bind_first(codec, to, named->name, named->value) < 0) {
             return -1;
         }
         break;
     case ATOLL_OTHER:
         atoll_note_bound(codec, 1);
-        if (PyDict_SetItem(to->dict, named->name, named->value) < 0) {
+        if (atoll_same_value(dec, named, to->space, false) < 0 ||
+            PyDict_SetItem(to->dict, named->name, named->value) < 0) {
             return -1;
         }
         break;
@@ -321,7 +325,7 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to) {
         atoll_named named;
         rc = atoll_decode_named(dec, &named);
         if (rc == 0) {
-            rc = bind(dec->codec, to, &named);
+            rc = bind(dec, to, &named);
             Py_DECREF(named.name);
             Py_DECREF(named.value);
         }

@@ -191,11 +191,15 @@ typedef struct {
     PyObject *seen; /* owned: name -> version that was taken from the sender; NULL at home */
     PyObject *
         mains; /* owned: name -> what __main__ had under it when it was looked at, a tuple of one or none; NULL at home */
-    bool bare; /* at home: a name that is not bound gets its value back */
+    uint64_t space; /* their number */
+    bool bare;      /* at home: a name that is not bound gets its value back */
 } atoll_globals;
 /* The dict that has this number here.  0, or -1 with an exception. */
 int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to);
 void atoll_globals_clear(atoll_globals *to);
+/* The dict that stands for these globals here, and what was taken into it: new references, or NULL where there is none.  0, or -1
+ * with an exception. */
+int atoll_space_look(atoll_codec *codec, uint64_t number, PyObject **dict, PyObject **seen);
 /* What code here has bound in __main__, or deleted, since it was looked at last, is so for functions that were received, too.  0, or
  * -1 with an exception. */
 int atoll_spaces_follow(atoll_codec *codec);
@@ -311,15 +315,16 @@ int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach);
 /* Globals or classes that functions may have are changed by what is received. */
 void atoll_note_bound(atoll_codec *codec, uint64_t n);
 
-/* A name, the version of its value, and the value. */
+/* A name, the version of its value, which object it is (0 where that makes no difference), and the value. */
 typedef struct {
     PyObject *name;
     uint64_t version;
+    uint64_t identity;
     PyObject *value;
 } atoll_named;
-/* The version that goes with a value; a new one where it cannot be told.  0, or -1 with an exception that must reach the user. */
-int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version);
-int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version);
+/* The version that goes with a value, which may change or not; a new one where it cannot be told.  0, or -1 with an exception that must reach the user. */
+int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version, bool fixed);
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version, bool fixed);
 /* New references in *out.  0, or -1 with an exception. */
 int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
 
@@ -327,6 +332,16 @@ int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
 enum { ATOLL_NEVER, ATOLL_SAME, ATOLL_OTHER };
 int atoll_taken(PyObject *seen, PyObject *name, uint64_t version);
 int atoll_take(PyObject *seen, PyObject *name, uint64_t version);
+
+/* ---- one object under several names (codec_same.c) ---- */
+
+uint64_t atoll_identity_of(const atoll_codec *codec, PyObject *value);
+/* The value that came gives way to the object that it is, where that is there; else it is noted as that, under its name in a
+ * namespace or class with this number.  0, or -1 with an exception. */
+int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, bool is_class);
+/* The value that came is what is bound under the name already, and stays: so it is to what refers to it from here on in the message.  0,
+ * or -1 with an exception. */
+int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *named);
 
 /* ---- classes (codec_class.c) ---- */
 

@@ -238,7 +238,7 @@ static int make_hidden(atoll_codec *codec, uint64_t number, atoll_globals *to) {
         Py_CLEAR(seen);
         Py_CLEAR(mains);
     }
-    *to = (atoll_globals){.dict = dict, .seen = seen, .mains = mains};
+    *to = (atoll_globals){.dict = dict, .seen = seen, .mains = mains, .space = number};
     return rc;
 }
 
@@ -261,8 +261,17 @@ PyObject *atoll_space_module(atoll_codec *codec, uint64_t number) {
     return Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_MODULE));
 }
 
+int atoll_space_look(atoll_codec *codec, uint64_t number, PyObject **dict, PyObject **seen) {
+    PyObject *both = hidden_of(codec, number);
+    if (both != NULL) {
+        *dict = Py_NewRef(PyModule_GetDict(PyTuple_GET_ITEM(both, HIDDEN_MODULE)));
+        *seen = Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_SEEN));
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to) {
-    *to = (atoll_globals){0};
+    *to = (atoll_globals){.space = number};
     atoll_mutex_lock(&lock);
     space *s = number != 0 ? find_number_locked(number, codec->interp_id) : NULL;
     if (s != NULL && s->native) {

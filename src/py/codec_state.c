@@ -64,6 +64,8 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->modules = PyDict_New();
     codec->hidden = PyDict_New();
     codec->described = PyDict_New();
+    codec->same = PyDict_New();
+    codec->recent = PyDict_New();
     codec->stand_ins = PyDict_New();
     codec->namespaces = PyDict_New();
     codec->class_refs = PyDict_New();
@@ -71,10 +73,11 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     codec->function_ids = PyDict_New();
-    if (codec->described == NULL || codec->stand_ins == NULL || codec->namespaces == NULL ||
-        codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
-        codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
-        codec->function_refs == NULL || codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
+    if (codec->same == NULL || codec->recent == NULL || codec->described == NULL ||
+        codec->stand_ins == NULL || codec->namespaces == NULL || codec->origins == NULL ||
+        codec->modules == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
+        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL ||
+        codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -100,7 +103,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) \
-    DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
+    DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(recent) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
 

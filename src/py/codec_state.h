@@ -83,6 +83,8 @@ struct atoll_codec {
     PyObject *places;         /* module atoll._places */
     PyObject *stand_ins;      /* dict: name -> module that is in sys.modules for a namespace */
     PyObject *described;      /* dict: space -> its place (codec_module.c) */
+    PyObject *same;           /* dict: which objects named values are (codec_same.c) */
+    PyObject *recent;         /* likewise, those of the message that is being read */
     PyObject
         *hidden; /* dict: space -> the module that stands for it here, and what was taken (codec_space.c) */
     uint64_t deaths;   /* of spaces, when hidden was last looked through */

@@ -5,8 +5,9 @@
  * stays until the sender's value changes again.
  *
  * What is hashed is an outline: definitions stand in it by what they are (a function by its identity and what is in its closure, a
- * class by its number), whatever is shared by its place in the process, large data by a hash of it.  Nothing of an outline is ever
- * decoded.  Two values of one version are equal but for a collision of 64 bits.
+ * class by its number), whatever is shared by its place in the process, large data by a hash of it.  It does not depend on how often
+ * something is referred to.  Nothing of an outline is ever decoded.  Two values of one version are equal but for a collision of 64 bits, and those that may change are one object (but for an
+ * address that has come to be another's).
  *
  * A reach is a list of the places, among all that a function reaches, whose values may change without anybody being told: a global
  * that holds a list, an attribute of a class that holds one, a function with a closure.  (What is bound anew is seen
@@ -312,7 +313,8 @@ int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func) {
     }
     bool of_class = enc->own != NULL && !is_seen_elsewhere(func);
     uint64_t version = 0;
-    if ((enc->reach == NULL && !of_class) || atoll_version_to_send(enc, (PyObject *)func, &version) < 0) {
+    if ((enc->reach == NULL && !of_class) ||
+        atoll_version_to_send(enc, (PyObject *)func, &version, true) < 0) {
         return PyErr_Occurred() ? -1 : 0;
     }
     if (enc->reach != NULL && add_place(enc->reach, NULL, (PyObject *)func, NULL, version) < 0) {
@@ -361,6 +363,13 @@ static int look_at(const atoll_codec *codec, const place *at, PyObject **value) 
     return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
 
+/* Of a value that may change: another object is another version, though it is equal. */
+static int version_of_object(atoll_codec *codec, PyObject *value, uint64_t *version) {
+    int rc = atoll_version_of(codec, value, version);
+    *version = mixed(*version, atoll_identity_of(codec, value));
+    return rc;
+}
+
 int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
     int same = !reach->always;
     for (size_t i = 0; same > 0 && i < reach->n; i++) {
@@ -369,7 +378,9 @@ int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
         uint64_t version = 0;
         same = look_at(codec, at, &value);
         if (same > 0) {
-            same = atoll_version_of(codec, value, &version) < 0 ? -1 : version == at->version;
+            int rc = at->name == NULL ? atoll_version_of(codec, value, &version)
+                                      : version_of_object(codec, value, &version);
+            same = rc < 0 ? -1 : version == at->version;
             Py_DECREF(value);
         }
     }
@@ -378,8 +389,10 @@ int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
 
 /* ---- named values with their versions ---- */
 
-int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version) {
-    if (atoll_version_of(enc->codec, value, version) < 0) {
+int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version, bool fixed) {
+    int rc =
+        fixed ? atoll_version_of(enc->codec, value, version) : version_of_object(enc->codec, value, version);
+    if (rc < 0) {
         if (atoll_error_is_urgent()) {
             return -1;
         }
@@ -389,8 +402,9 @@ int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version
     return 0;
 }
 
-int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version) {
-    if (atoll_encode_shared(enc, name) < 0 || atoll_put_u64_checked(enc, version) < 0) {
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version, bool fixed) {
+    if (atoll_encode_shared(enc, name) < 0 || atoll_put_u64_checked(enc, version) < 0 ||
+        atoll_put_u64_checked(enc, fixed ? 0 : atoll_identity_of(enc->codec, value)) < 0) {
         return -1;
     }
     return enc->empty != NULL ? atoll_write_empty(enc, value) : atoll_encode_shared(enc, value);
@@ -403,6 +417,7 @@ int atoll_decode_named(atoll_decoder *dec, atoll_named *out) {
         atoll_malformed("a name that is not a str");
     } else if (out->name != NULL) {
         out->version = atoll_get_u64(&dec->rd);
+        out->identity = atoll_get_u64(&dec->rd);
         out->value = atoll_decode_value(dec);
     }
     if (out->value == NULL) {
