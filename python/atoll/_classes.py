@@ -109,6 +109,8 @@ def describe_class(
         kind = "enum"
         outset["_member_map_"], state = _enum_state(cls, namespace)
         definition.update(state)
+        for name in [name for name, value in attributes.items() if type(value) is cls]:
+            definition[name] = attributes.pop(name)
         for name in _OF_ENUM:
             value = attributes.pop(name, definition)
             if value is not definition and name not in outset and name not in definition:

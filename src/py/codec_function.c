@@ -131,14 +131,12 @@ static int encode_attributes(atoll_encoder *enc, PyFunctionObject *func) {
     return encode_own_dict(enc, func, "__dict__", some ? func->func_dict : NULL);
 }
 
-static bool is_annotate(PyFunctionObject *func) {
+bool atoll_is_annotate(const PyFunctionObject *func) {
     return PyUnicode_CompareWithASCIIString(func->func_name, "__annotate__") == 0;
 }
 
-/* Whether it was put around somebody else's function by a decorator: its globals are of another module than it says. */
-static bool is_foreign(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way) {
-    PyObject *home =
-        way == CROSS_MODULE ? PyDict_GetItemWithError(func->func_globals, codec->names[N_NAME]) : NULL;
+bool atoll_is_foreign(atoll_codec *codec, const PyFunctionObject *func) {
+    PyObject *home = PyDict_GetItemWithError(func->func_globals, codec->names[N_NAME]);
     PyObject *said = func->func_module;
     if (home == NULL || said == NULL || !PyUnicode_CheckExact(home) || !PyUnicode_CheckExact(said)) {
         PyErr_Clear();
@@ -168,12 +166,12 @@ int atoll_encode_body(atoll_encoder *enc, PyObject *obj, PyObject *unused) {
                  ? -1
                  : encode_part(enc, func, "__closure__", func->func_closure);
     enc->exempt--;
-    if (is_annotate(func)) {
+    if (atoll_is_annotate(func)) {
         enc->impure = impure; /* what a class or function is annotated with is part of it */
     }
     if (rc == 0) {
         rc = atoll_function_crossing(enc->codec, func) == CROSS_MAIN
-                 ? atoll_encode_globals(enc, func, is_annotate(func))
+                 ? atoll_encode_globals(enc, func, atoll_is_annotate(func))
                  : atoll_put_no_globals(enc);
     }
     Py_SETREF(enc->code, outer);
@@ -290,14 +288,16 @@ static int encode_outline(atoll_encoder *enc, PyFunctionObject *func, atoll_cros
         atoll_memo_add(enc, (PyObject *)func) < 0) {
         return -1;
     }
-    if (reusable || is_annotate(func)) {
+    if (reusable || atoll_is_annotate(func)) {
         return 0;
     }
     if (encode_attributes(enc, func) < 0 || encode_part(enc, func, "__defaults__", func->func_defaults) < 0 ||
         encode_kwdefaults(enc, func) < 0) {
         return -1;
     }
-    return is_foreign(enc->codec, func, way) ? 0 : encode_part(enc, func, "__closure__", func->func_closure);
+    return way == CROSS_MODULE && atoll_is_foreign(enc->codec, func)
+               ? 0
+               : encode_part(enc, func, "__closure__", func->func_closure);
 }
 
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {

@@ -83,6 +83,11 @@ typedef enum {
 /* May run Python code only for CROSS_PATH's lookups. */
 atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *func);
 bool atoll_function_is_stateless(PyFunctionObject *func);
+/* Whether it computes annotations (3.14+). */
+bool atoll_is_annotate(const PyFunctionObject *func);
+/* Whether it was put around somebody else's function by a decorator: its globals are of another module than it says.  What such a
+ * function keeps in its closure is the decorator's affair. */
+bool atoll_is_foreign(atoll_codec *codec, const PyFunctionObject *func);
 
 uint64_t atoll_next_number(void);
 /* The number of a callable that is no function (codec_builtin.c); 0 when it has none.  0, or -1 with an exception. */

@@ -302,16 +302,17 @@ static bool items_are_fixed(PyObject *items) {
 }
 
 /* Whether codec_kept.c sees all that may change in it. */
-static bool is_seen_elsewhere(const PyFunctionObject *func) {
-    return items_are_fixed(func->func_closure) && items_are_fixed(func->func_defaults) &&
-           values_are_fixed(func->func_kwdefaults) && values_are_fixed(func->func_dict);
+static bool is_seen_elsewhere(atoll_codec *codec, const PyFunctionObject *func) {
+    return (items_are_fixed(func->func_closure) || atoll_is_foreign(codec, func)) &&
+           items_are_fixed(func->func_defaults) && values_are_fixed(func->func_kwdefaults) &&
+           values_are_fixed(func->func_dict);
 }
 
 int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func) {
-    if (atoll_function_may_be_numbered(func)) {
+    if (atoll_function_may_be_numbered(func) || atoll_is_annotate(func)) {
         return 0;
     }
-    bool of_class = enc->own != NULL && !is_seen_elsewhere(func);
+    bool of_class = enc->own != NULL && !is_seen_elsewhere(enc->codec, func);
     uint64_t version = 0;
     if ((enc->reach == NULL && !of_class) ||
         atoll_version_to_send(enc, (PyObject *)func, &version, true) < 0) {
