@@ -1,4 +1,4 @@
-/* A fuzzer for core/elf.h (libFuzzer): any file may be opened, and what opens may be cloned with all kinds of edits.
+/* A fuzzer for core/elf/elf.h (libFuzzer): any file may be opened, and what opens may be cloned with all kinds of edits.
  *
  * Files are in memory (memfd), so that nothing is written to a disk.  The linker puts the two functions below in
  * the place of atoll_map_fd() and atoll_unmap(): what is read is then a block of exactly the file's size, and
@@ -8,7 +8,7 @@
  * a hole that the original's page will be mapped over; and a whole clone, if it can be opened, has the names
  * that it was given.
  */
-#include "core/elf.h"
+#include "core/elf/elf.h"
 #include "port/port.h"
 
 #include <elf.h>

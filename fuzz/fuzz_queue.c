@@ -1,12 +1,12 @@
-/* A fuzzer for core/queue.h and core/message.h (libFuzzer): what one thread does with queues, in any order, beside a simple
+/* A fuzzer for core/queue/queue.h and core/base/message.h (libFuzzer): what one thread does with queues, in any order, beside a simple
  * list that says what has to come out.
  *
  * Each byte of an input is an operation, the ones behind it what it needs.  Items are of all sizes, have handles of blocks, of
  * other queues and of their own, are taken one by one and many at once, put back, marked, removed and dropped.  In the end
  * nothing is left (LeakSanitizer), and no handle was released twice or too early (AddressSanitizer).
  */
-#include "core/block.h"
-#include "core/queue.h"
+#include "core/base/block.h"
+#include "core/queue/queue.h"
 
 #include <stdio.h>
 #include <stdlib.h>

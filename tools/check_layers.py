@@ -24,7 +24,7 @@ LAYERS = ["port", "core", "py", "module"]
 NEEDS_PYTHON = {"py", "module"}
 # A library of its own, beside the layers: it is copied, so it must not bring anything along.
 SHIM = "shim"
-SHIM_INCLUDES = {"core/shim.h", "shim/shim_internal.h"}
+SHIM_INCLUDES = {"core/clone/shim.h", "shim/shim_internal.h"}
 COMPAT = Path("src/py/compat.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

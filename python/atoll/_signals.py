@@ -3,7 +3,7 @@
 A process has one set of signal handlers, and CPython calls those written in Python in the main interpreter only. So
 what sets one in another interpreter has the main interpreter do it, with a handler that only notes the signal for that
 interpreter. The thread is inside it at that time, or else calls it; there what was set is called, on the main thread,
-between two bytecodes, and what it raises is raised there. ``src/py/signals.c`` has the other half.
+between two bytecodes, and what it raises is raised there. ``src/py/interp/signals.c`` has the other half.
 
 As in a single interpreter only the process's main thread may set a handler.
 

@@ -1,4 +1,4 @@
-"""Corrects what threading knows of an interpreter's threads; see src/py/threading.c, which calls this.
+"""Corrects what threading knows of an interpreter's threads; see src/py/interp/threading.c, which calls this.
 
 Imported in workers when they import threading, so it imports nothing else.
 """

@@ -1,16 +1,16 @@
 /* Interpreter.close(): what was submitted ends before the interpreter does.
  *
- *   its line is shut          nobody submits any more, from whatever interpreter (core/line.h)
+ *   its line is shut          nobody submits any more, from whatever interpreter (core/pool/line.h)
  *   own calls                 the pool through which this interpreter submits is shut, and joined; after Ctrl-C it is interrupted
  *   calls of others           are waited for; after Ctrl-C they are not: who is inside makes the close fail
- *   the interpreter           is closed (py/ending.c); when that is refused its line is open again
+ *   the interpreter           is closed (py/interp/ending.c); when that is refused its line is open again
  *
  * A call that was submitted and closes the interpreter that it runs in, by way of another one, would wait for itself: that is refused
  * before.
  */
 #include "module/pool.h"
-#include "py/blocking.h"
-#include "py/worker.h"
+#include "py/interp/blocking.h"
+#include "py/pool/worker.h"
 
 #include <math.h>
 

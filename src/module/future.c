@@ -1,6 +1,6 @@
 /* The base of atoll's Future: a concurrent.futures.Future whose outcome is where the worker left it.
  *
- * Two ways of life.  A light future is this struct and a task (core/pool.h).  Nobody is told when the task ends:
+ * Two ways of life.  A light future is this struct and a task (core/pool/pool.h).  Nobody is told when the task ends:
  * result() waits for the task itself and decodes its outcome, in the thread that wants it, so that no other thread is in
  * between.  All it does is done with the GIL held and without letting it go, but for decoding, which is done before
  * anything is changed.
@@ -24,8 +24,8 @@
  */
 #include "module/future.h"
 
-#include "py/blocking.h"
-#include "py/run.h"
+#include "py/interp/blocking.h"
+#include "py/interp/run.h"
 
 #include <math.h>
 #include <structmember.h>

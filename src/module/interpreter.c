@@ -6,8 +6,8 @@
  * Atoll made is gone, the interpreter is closed.
  */
 #include "module/pool.h"
-#include "py/process.h"
-#include "py/run.h"
+#include "py/interp/process.h"
+#include "py/interp/run.h"
 
 #include <structmember.h>
 

@@ -6,16 +6,16 @@
  */
 #include "module/module.h"
 #include "module/pool.h"
-#include "py/arena.h"
-#include "py/blocks.h"
-#include "py/fork.h"
-#include "py/frames.h"
-#include "py/interned.h"
-#include "py/restart.h"
-#include "py/run.h"
-#include "py/runtime_list.h"
-#include "py/tracing.h"
-#include "py/worker.h"
+#include "py/interp/fork.h"
+#include "py/interp/frames.h"
+#include "py/interp/restart.h"
+#include "py/interp/run.h"
+#include "py/interp/runtime_list.h"
+#include "py/interp/tracing.h"
+#include "py/memory/arena.h"
+#include "py/memory/blocks.h"
+#include "py/memory/interned.h"
+#include "py/pool/worker.h"
 
 static char module_name[] = "atoll._atoll";
 static char *module_file; /* where this library was loaded from; set once, by the first import */

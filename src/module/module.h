@@ -1,10 +1,10 @@
 /* What the files of the module layer share. */
-#ifndef ATOLL_MODULE_MODULE_H
-#define ATOLL_MODULE_MODULE_H
+#ifndef ATOLL_MODULE_H
+#define ATOLL_MODULE_H
 
-#include "core/queue.h"
-#include "py/lifecycle.h"
-#include "py/session.h"
+#include "core/queue/queue.h"
+#include "py/interp/lifecycle.h"
+#include "py/interp/session.h"
 #include "py/state.h"
 
 /* An Interpreter object.  Linked into its interpreter's state, so that each id has one object there. */

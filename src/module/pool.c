@@ -1,17 +1,17 @@
-/* The type behind InterpreterPoolExecutor: a pool (core/pool.h) and what the submitting interpreter adds to it.
+/* The type behind InterpreterPoolExecutor: a pool (core/pool/pool.h) and what the submitting interpreter adds to it.
  * pool_submit.c has what queues calls, pool_encode.c how they are sent.
  *
  * The object belongs to its interpreter; it shuts its pool when it goes.  Futures hold it, and so does the
  * thread that delivers, so atoll._pool shuts the pool itself when the executor goes.
  *
- * Everything here runs attached; waits detach (py/blocking.c).  No lock is held while Python runs.
+ * Everything here runs attached; waits detach (py/interp/blocking.c).  No lock is held while Python runs.
  */
 #include "module/pool.h"
 
-#include "py/blocking.h"
-#include "py/process.h"
-#include "py/run.h"
-#include "py/worker.h"
+#include "py/interp/blocking.h"
+#include "py/interp/process.h"
+#include "py/interp/run.h"
+#include "py/pool/worker.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef ATOLL_MODULE_POOL_H
 #define ATOLL_MODULE_POOL_H
 
-#include "core/pool.h"
+#include "core/pool/pool.h"
 #include "module/module.h"
 
 enum { ATOLL_FUNCTIONS_KEPT = 64 };

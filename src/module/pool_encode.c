@@ -1,6 +1,6 @@
 /* Tasks of a pool as they are sent.
  *
- * A function that has a number (py/codec_number.c) is encoded in full once and shared by all tasks that call it.  So is whatever a map
+ * A function that has a number (py/codec/number.c) is encoded in full once and shared by all tasks that call it.  So is whatever a map
  * calls, which is prepared when the map is made: its chunks, some of which are sent much later, see it, and all that it
  * reaches, as it was then.  A prepared callable without a number is made anew by each chunk, and nobody keeps it.
  *
@@ -8,8 +8,8 @@
  */
 #include "module/pool.h"
 
-#include "core/block.h"
-#include "py/export.h"
+#include "core/base/block.h"
+#include "py/interp/export.h"
 
 #include <stdlib.h>
 

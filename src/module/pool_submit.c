@@ -6,7 +6,7 @@
  */
 #include "module/pool.h"
 
-#include "py/worker.h"
+#include "py/pool/worker.h"
 
 static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
 

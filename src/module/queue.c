@@ -1,6 +1,6 @@
 /* The Queue type: what it is.  queue_ops.c has what it does.
  *
- * An object is one reference to a queue (core/queue.h); an interpreter has at most one object per queue, found through
+ * An object is one reference to a queue (core/queue/queue.h); an interpreter has at most one object per queue, found through
  * a table in its module state, so that identity, hash and equality are those of the queue.  A queue crosses as a
  * handle in the message and is found again on the other side.
  *

@@ -3,11 +3,11 @@
  * A put encodes first, with the thread state attached, and touches the queue only when it has the whole item, so an
  * item that cannot be sent leaves the queue as it was.  A get takes the record first and decodes it afterwards:
  * an item that cannot be rebuilt here is consumed, and reported.  When a queue is full or empty the thread state is
- * detached for the wait (py/blocking.h).
+ * detached for the wait (py/interp/blocking.h).
  */
 #include "module/module.h"
-#include "py/blocking.h"
-#include "py/export.h"
+#include "py/interp/blocking.h"
+#include "py/interp/export.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,15 +1,15 @@
 /* memoryview across interpreters: the same memory, no copy.
  *
- * Sending a memoryview makes an export (py/export.h).  What crosses is a handle to it and the view's geometry.  The
+ * Sending a memoryview makes an export (py/interp/export.h).  What crosses is a handle to it and the view's geometry.  The
  * receiver wraps both in a SharedView, an object whose only ability is the buffer protocol, and gives the user a
  * memoryview of that.  Sending it on sends the same export again.  Where the memory comes home, the SharedView has a
  * buffer of the object instead of a reference to the export: exports are what others see.
  *
  * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
  */
-#include "core/block.h"
+#include "core/base/block.h"
 #include "module/module.h"
-#include "py/export.h"
+#include "py/interp/export.h"
 
 typedef struct {
     PyObject_HEAD

@@ -1,5 +1,5 @@
-/* What atoll._signals and atoll._quirks need of src/py/signals.c and facade.c. */
-#include "py/signals.h"
+/* What atoll._signals and atoll._quirks need of src/py/interp/signals.c and facade.c. */
+#include "py/interp/signals.h"
 #include "module/module.h"
 #include "py/facade.h"
 

@@ -4,8 +4,8 @@
  * while Python code runs or a GIL is awaited: every lock of Atoll's is a leaf lock
  * except the lifecycle lock, which port knows nothing about.
  */
-#ifndef ATOLL_PORT_PORT_H
-#define ATOLL_PORT_PORT_H
+#ifndef ATOLL_PORT_H
+#define ATOLL_PORT_H
 
 #include <pthread.h>
 #include <signal.h>

@@ -2,9 +2,9 @@
 #ifndef ATOLL_PY_STATE_H
 #define ATOLL_PY_STATE_H
 
-#include "core/queue.h"
-#include "core/registry.h"
-#include "py/codec.h"
+#include "core/queue/queue.h"
+#include "core/registry/registry.h"
+#include "py/codec/codec.h"
 #include "py/compat.h"
 
 /* A compiled script kept for the next exec() of the same text. */

@@ -1,4 +1,4 @@
-/* The shim: see core/shim.h.  A shared library of its own, of which each interpreter has a copy.
+/* The shim: see core/clone/shim.h.  A shared library of its own, of which each interpreter has a copy.
  *
  * Knows no Python and links with nothing but the C library.  Every function is called from a clone's code, in
  * whatever thread and thread state that is in.

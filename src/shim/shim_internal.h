@@ -2,7 +2,7 @@
 #ifndef ATOLL_SHIM_SHIM_INTERNAL_H
 #define ATOLL_SHIM_SHIM_INTERNAL_H
 
-#include "core/shim.h"
+#include "core/clone/shim.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

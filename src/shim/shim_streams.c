@@ -3,7 +3,7 @@
  * The C library flushes every stream that is open when the process ends, or when somebody asks it to: through functions and into
  * memory that the stream was opened with.  Those of a clone's will be gone.  A buffer can be the C library's own instead.  A
  * stream whose functions or whose memory are a clone's cannot: it is counted until it is closed, and as long as there is one the
- * clones stay (core/clone_unload.c).
+ * clones stay (core/clone/unload.c).
  */
 #include "shim/shim_internal.h"
 

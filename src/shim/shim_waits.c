@@ -1,4 +1,4 @@
-/* The functions in which a thread of a clone's waits (shim.c, core/native_threads.c), and those that change which signals it
+/* The functions in which a thread of a clone's waits (shim.c, core/clone/native_threads.c), and those that change which signals it
  * blocks. */
 #include "shim/shim_internal.h"
 

@@ -5,7 +5,7 @@
 #ifndef ATOLL_TEST_LIBRARIES_H
 #define ATOLL_TEST_LIBRARIES_H
 
-#include "core/elf.h"
+#include "core/elf/elf.h"
 #include "port/port.h"
 
 #define LIB(name) ATOLL_TEST_LIBS "/" name ".so"

@@ -1,9 +1,9 @@
-/* Buffers and readers (core/buffer.h), blocks (core/block.h) and rewinding a message. */
+/* Buffers and readers (core/base/buffer.h), blocks (core/base/block.h) and rewinding a message. */
 #include "harness.h"
 
-#include "core/block.h"
-#include "core/buffer.h"
-#include "core/message.h"
+#include "core/base/block.h"
+#include "core/base/buffer.h"
+#include "core/base/message.h"
 
 #include <pthread.h>
 

@@ -1,8 +1,8 @@
-/* What is cloned for an extension, loading it, and what is left: core/clones.h. */
+/* What is cloned for an extension, loading it, and what is left: core/clone/clones.h. */
 #include "harness.h"
 #include "libraries.h"
 
-#include "core/clones.h"
+#include "core/clone/clones.h"
 
 #include <dirent.h>
 #include <stdio.h>

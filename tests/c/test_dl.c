@@ -2,7 +2,7 @@
 #include "harness.h"
 #include "libraries.h"
 
-#include "core/clones.h"
+#include "core/clone/clones.h"
 
 #include <dlfcn.h>
 #include <errno.h>

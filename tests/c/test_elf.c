@@ -1,11 +1,11 @@
-/* Reading shared objects (core/elf.h): good ones, and files that lie.
+/* Reading shared objects (core/elf/elf.h): good ones, and files that lie.
  *
  * The lying ones are lib_user with some bytes changed.
  */
 #include "harness.h"
 #include "libraries.h"
 
-#include "core/elf_internal.h"
+#include "core/elf/internal.h"
 
 #include <elf.h>
 #include <stdlib.h>

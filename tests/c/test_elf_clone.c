@@ -1,4 +1,4 @@
-/* Clones (core/elf.h): written, loaded, started and unloaded.
+/* Clones (core/elf/elf.h): written, loaded, started and unloaded.
  *
  * The originals are lib_*.c.  What a test loads it unloads, so that the next finds none of them in the process.
  */

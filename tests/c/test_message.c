@@ -1,5 +1,5 @@
 /* Messages and the handles they own. */
-#include "core/message.h"
+#include "core/base/message.h"
 #include "harness.h"
 
 typedef struct {

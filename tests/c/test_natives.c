@@ -1,9 +1,9 @@
-/* Threads, keys and thread_local objects of clones: core/natives.h. */
+/* Threads, keys and thread_local objects of clones: core/clone/natives.h. */
 #include "harness.h"
 #include "libraries.h"
 
-#include "core/natives.h"
-#include "core/shim.h"
+#include "core/clone/natives.h"
+#include "core/clone/shim.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
-/* What destructors ask of natives that have ended: core/natives.h. */
+/* What destructors ask of natives that have ended: core/clone/natives.h. */
 #include "harness.h"
 
-#include "core/natives.h"
+#include "core/clone/natives.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Pools without Python: what a task is, who ends it, who hears of it.  The workers here are plain threads, and a task's call is
  * a byte that says what to do. */
-#include "core/pool.h"
+#include "core/pool/pool.h"
 #include "harness.h"
 
 #include <math.h>

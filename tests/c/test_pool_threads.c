@@ -1,6 +1,6 @@
 /* A pool with many threads at once: whatever is cancelled, interrupted, observed or dropped meanwhile, every task ends once, and
  * everybody who waits for it hears of it. */
-#include "core/pool.h"
+#include "core/pool/pool.h"
 #include "harness.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* The queue against a reference that is too simple to be wrong: random operations, one thread, every result compared. */
-#include "core/queue.h"
+#include "core/queue/queue.h"
 #include "harness.h"
 
 #include <stdlib.h>

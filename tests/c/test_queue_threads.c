@@ -1,6 +1,6 @@
 /* The queue with eight threads that give up the processor at random places: every item arrives once, in its producer's
  * order, whoever waits, gives up, watches or shuts down meanwhile. */
-#include "core/queue.h"
+#include "core/queue/queue.h"
 #include "harness.h"
 
 #include <math.h>

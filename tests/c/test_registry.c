@@ -1,5 +1,5 @@
 /* The registry and the gate, single-threaded and raced. */
-#include "core/registry.h"
+#include "core/registry/registry.h"
 #include "harness.h"
 
 #include <stdlib.h>

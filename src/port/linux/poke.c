@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { LISTENERS = 2 }; /* redirect.c, core/native_threads.c */
+enum { LISTENERS = 2 }; /* redirect.c, core/clone/native_threads.c */
 
 static _Atomic(atoll_poke_listener) listeners[LISTENERS];
 

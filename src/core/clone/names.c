@@ -1,0 +1,150 @@
+/* What is known of libraries by their names.
+ *
+ * A pattern ends with a '*' or is the whole name; wheels put a hash behind the first part (libgomp-a34b3233.so.1.0.0), so
+ * most have one.
+ */
+#include "core/clone/clones.h"
+
+#include <string.h>
+
+/* They keep their state by thread, or for the process, on purpose; a second copy of them would disagree with the first. */
+static const char *const system_libraries[] = {
+    "libc.so.6",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "librt.so.1",
+    "libutil.so.1",
+    "libresolv.so.2",
+    "libmvec.so.1",
+    "ld-linux-*",
+    "libgcc_s.so.1",
+    "libgcc_s-*",
+    "libstdc++.so.6",
+    "libstdc++-*",
+    "libgomp.so.1",
+    "libgomp-*",
+    "libomp.so*",
+    "libiomp5.so",
+    "libgfortran.so.*",
+    "libgfortran-*",
+    "libquadmath.so*",
+    "libquadmath-*",
+    "libatomic.so.1",
+    "libpython3*",
+    "libc++.so.1",
+    "libc++abi.so.1",
+    "libcuda.so*",
+    "libcudart.so*",
+    "libcudart-*",
+    "libnvidia-*",
+    "libcublas*",
+    "libcudnn*",
+    "libcufft*",
+    "libcurand*",
+    "libcusolver*",
+    "libcusparse*",
+    "libcufile*",
+    "libnccl*",
+    "libnvrtc*",
+    "libnvJitLink*",
+    "libcupti*",
+    "libnvshmem*",
+    "libnvToolsExt*",
+    NULL,
+};
+
+/* They register objects, types or threads for the process, and were made for one interpreter in it:
+ * Arrow has registries of extension types and of functions that Python fills; torch one of operators and dispatch keys;
+ * libev one default loop; igraph one error handler, LLVM one context for ctypes' use, netCDF one state without a lock;
+ * readline one line and its history; ncurses and what belongs to it one current terminal;
+ * HDF5 one table of types and conversions. */
+static const char *const cloned_libraries[] = {
+    "libarrow*", "libparquet*", "libtorch*",  "libc10*",    "libshm*",      "libcaffe2*",  "libllvmlite*",
+    "libev.so*", "libev-*",     "libigraph*", "libnetcdf*", "libreadline*", "libhistory*", "libncurses*",
+    "libtinfo*", "libpanel*",   "libform*",   "libmenu*",   "libedit*",     "libhdf5*",    NULL,
+};
+
+/* They keep functions that they were given and call them when the process ends, or from threads of their own. */
+static const char *const later_callers[] = {
+    "libQt5*", "libQt6*", "libgobject-2*", "libglib-2*", "libgtk-*", "libgit2*", "libcuda.so*", NULL,
+};
+
+/* So do these, for what works on a graphics processor: without the driver, which they open when they are first used, they
+ * have no thread and never call anybody. */
+static const char *const driven_callers[] = {"libcuda*", NULL};
+
+/* They come with packages and still are for the process: linear algebra, whose threads and buffers are one pool for all
+ * and which keeps nothing that it is given; schedulers, allocators, drivers and windows. */
+static const char *const process_wide_libraries[] = {
+    "libopenblas*",   "libscipy_openblas*",
+    "libblas*",       "liblapack*",
+    "libcblas*",      "libblis*",
+    "libflexiblas*",  "libatlas*",
+    "libmkl_*",       "libarmpl*",
+    "libnvpl*",       "libtbb*",
+    "libhwloc*",      "libnuma*",
+    "libjemalloc*",   "libtcmalloc*",
+    "libmimalloc*",   "libmpi*",
+    "libopen-pal*",   "libopen-rte*",
+    "libOpenCL*",     "libGL*",
+    "libEGL*",        "libOpenGL*",
+    "libX*",          "libxcb*",
+    "libwayland*",    "libvulkan*",
+    "libamd*",        "libroc*",
+    "libhsa*",        "libhip*",
+    "librccl*",       "libMIOpen*",
+    "libsycl*",       "libze_*",
+    "libcusparseLt*", "libcudss*",
+    "libnv*",         NULL,
+};
+
+/* What they are given they keep no longer than the object of theirs that it was given to, which ends with its owner's module:
+ * nothing in their static memory leads to it.  The arithmetic is one for the process; the others are what the
+ * standard library's own modules are made of, and many more.  Found by reading: a library that nobody has read is not here. */
+static const char *const forgetful_libraries[] = {
+    "libopenblas*", "libscipy_openblas*",
+    "libblas*",     "libcblas*",
+    "liblapack*",   "libmkl_*",
+    "libz.so*",     "libz-*",
+    "libbz2*",      "liblzma*",
+    "libzstd*",     "liblz4*",
+    "libexpat*",    "libcrypto*",
+    "libssl*",      "libffi*",
+    "libmpdec*",    "libsqlite3*",
+    "libuuid*",     "libcrypt.so*",
+    "libcrypt-*",   NULL,
+};
+
+static bool matches(const char *const *patterns, const char *name) {
+    for (; *patterns != NULL; patterns++) {
+        size_t length = strlen(*patterns);
+        if ((*patterns)[length - 1] == '*' ? strncmp(*patterns, name, length - 1) == 0
+                                           : strcmp(*patterns, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool atoll_name_is_system(const char *name) { return matches(system_libraries, atoll_name_last_part(name)); }
+
+bool atoll_name_wants_clone(const char *name) {
+    return matches(cloned_libraries, atoll_name_last_part(name));
+}
+
+bool atoll_name_is_process_wide(const char *name) {
+    const char *last = atoll_name_last_part(name);
+    return matches(process_wide_libraries, last) || matches(system_libraries, last);
+}
+
+bool atoll_name_keeps_nothing(const char *name) {
+    return atoll_name_is_system(name) || matches(forgetful_libraries, atoll_name_last_part(name));
+}
+
+uint8_t atoll_name_calls_back(const char *name) {
+    const char *last = atoll_name_last_part(name);
+    return matches(later_callers, last)    ? ATOLL_CALLS_BACK
+           : matches(driven_callers, last) ? ATOLL_CALLS_BACK_FROM_DRIVER
+                                           : 0;
+}

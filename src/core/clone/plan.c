@@ -1,0 +1,560 @@
+/* Planning: which files are cloned for an extension (clones.h).
+ *
+ * A library is found where the dynamic linker would find it: under its name among those that are loaded already, then
+ * in the directories of the file that needs it (a DT_RPATH is good for what that needs in turn, unless it has a DT_RUNPATH).
+ * What is found is needed by its path from then on, so that the clone, which lies elsewhere, needs the same file.
+ *
+ * A library is cloned when one of these holds:
+ *
+ *   it calls Python, or is known to keep state for one interpreter (clone/names.c)
+ *   it comes with the package         it lies below the directory that the extension is imported from, or in one of
+ *                                     the name NAME.libs, as wheels have them: made for the extension, and as likely to keep what it was given (a callback, an object whose
+ *                                     class is in the extension).  But not one that is known to be for the process, has
+ *                                     a part in the static block of thread-local storage, of which a process has few,
+ *                                     or asks never to be unloaded
+ *   it needs one that is cloned       or its own would be the original's; also when it is not linked with it, but finds its
+ *                                     symbols because it was opened for all (RTLD_GLOBAL)
+ *
+ * What a library that is for the process needs itself is left to that as well, unless it calls Python.
+ *
+ * First all files are looked at, each once, although they may need each other in a circle; then the rules are applied
+ * until nothing changes; then what is left needs no clone.
+ *
+ * That a library needs no clone is a fact about the file and those that it needs.  It is remembered by its file
+ * identity, so that a large library is read once in a process and not once for each extension that needs it.
+ */
+#include "core/clone/clones.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NONE = -1, UNREADABLE = -2, FAILED = -3 }; /* instead of a node's place */
+
+/* ---- what is known of files ---- */
+
+typedef struct plain_file {
+    struct plain_file *next;
+    atoll_file_id id;
+    uint8_t calls_back;
+    bool packaged; /* even where it comes with a package */
+} plain_file;
+
+static atoll_mutex plain_lock = ATOLL_MUTEX_INIT;
+static plain_file *plain_files;
+
+void atoll_plain_files_fork(atoll_fork_moment when) { atoll_mutex_fork(&plain_lock, when); }
+
+static const plain_file *find_plain(const atoll_file_id *id, bool packaged) {
+    atoll_mutex_lock(&plain_lock);
+    const plain_file *known = plain_files;
+    while (known != NULL && (!atoll_file_same(&known->id, id) || (packaged && !known->packaged))) {
+        known = known->next;
+    }
+    atoll_mutex_unlock(&plain_lock);
+    return known; /* never freed */
+}
+
+static void remember_plain(const atoll_file_id *id, bool packaged, uint8_t calls_back) {
+    plain_file *known = malloc(sizeof *known);
+    if (known != NULL) {
+        *known = (plain_file){.id = *id, .calls_back = calls_back, .packaged = packaged};
+        atoll_mutex_lock(&plain_lock);
+        known->next = plain_files;
+        plain_files = known;
+        atoll_mutex_unlock(&plain_lock);
+    }
+}
+
+/* ---- paths ---- */
+
+/* The length of `$ORIGIN` or `${ORIGIN}` at the start of text, or 0.  Without braces the name ends where no more of a name
+ * can follow. */
+static size_t origin_length(const char *text) {
+    static const char with[] = "${ORIGIN}", without[] = "$ORIGIN";
+    if (strncmp(text, with, sizeof with - 1) == 0) {
+        return sizeof with - 1;
+    }
+    size_t length = sizeof without - 1;
+    bool same = strncmp(text, without, length) == 0;
+    return same && !isalnum((unsigned char)text[length]) && text[length] != '_' ? length : 0;
+}
+
+static void directory_of(const char *file, const char **start, int *length) {
+    const char *slash = strrchr(file, '/');
+    *start = slash != NULL ? file : ".";
+    *length = slash == NULL ? 1 : slash == file ? 1 : (int)(slash - file);
+}
+
+/* One directory of a list, `$ORIGIN` replaced; malloc, or NULL when out of memory. */
+static char *expand(const char *part, size_t length, const char *file) {
+    const char *directory;
+    int directory_length;
+    directory_of(file, &directory, &directory_length);
+    char *path = NULL;
+    size_t skip = length >= 7 ? origin_length(part) : 0;
+    int done = skip != 0 && skip <= length ? asprintf(&path, "%.*s%.*s", directory_length, directory,
+                                                      (int)(length - skip), part + skip)
+                                           : asprintf(&path, "%.*s", (int)length, part);
+    return done >= 0 ? path : NULL;
+}
+
+char *atoll_clone_search_path(const char *list, const char *file) {
+    char *all = strdup("");
+    list = list != NULL && list[0] != '\0' ? list : NULL; /* no list, other than one of an empty part */
+    while (list != NULL && all != NULL) {
+        size_t length = strcspn(list, ":");
+        char *part = expand(list, length, file);
+        char *more = NULL;
+        if (part == NULL) {
+            free(all);
+            return NULL;
+        }
+        if (strchr(part, ':') == NULL) {
+            const char *directory = part[0] != '\0' ? part : "."; /* no name is the current one */
+            if (asprintf(&more, "%s%s%s", all, all[0] != '\0' ? ":" : "", directory) < 0) {
+                more = NULL;
+            }
+            free(all);
+            all = more;
+        }
+        free(part);
+        list = list[length] != '\0' ? list + length + 1 : NULL;
+    }
+    return all;
+}
+
+/* In those directories of a list that cannot be in a list once `$ORIGIN` is replaced. */
+static char *find_in_odd_directories(const char *list, const char *file, const char *name) {
+    char *found = NULL;
+    while (list != NULL && found == NULL) {
+        size_t length = strcspn(list, ":");
+        char *directory = expand(list, length, file);
+        char *path = NULL;
+        if (directory != NULL && strchr(directory, ':') != NULL &&
+            asprintf(&path, "%s/%s", directory, name) >= 0) {
+            found = atoll_dl_find(path, NULL, NULL);
+            free(path);
+        }
+        free(directory);
+        list = list[length] != '\0' ? list + length + 1 : NULL;
+    }
+    return found;
+}
+
+char *atoll_clone_find_loaded(const char *name) {
+    void *handle = atoll_dl_loaded(name);
+    char *path = NULL;
+    if (handle != NULL) {
+        path = atoll_dl_file(handle);
+        atoll_dl_close(handle);
+    }
+    return path;
+}
+
+/* The chain of files that need each other, from the one that is looked at to the one that was asked for. */
+typedef struct visit {
+    const struct visit *outer;
+    size_t node;
+} visit;
+
+/* The lists of DT_RPATH that are good for what the node needs, in their order; malloc, or NULL: none, or out of memory. */
+static char *rpath_of(const atoll_clone_plan *plan, const visit *self) {
+    char *all = NULL;
+    for (const visit *v = self; v != NULL; v = v->outer) {
+        const atoll_elf *elf = &plan->nodes[v->node].elf;
+        if (elf->rpath == NULL || elf->runpath != NULL) {
+            continue;
+        }
+        char *own = atoll_clone_search_path(elf->rpath, elf->path);
+        char *more = NULL;
+        if (own != NULL && own[0] != '\0' &&
+            asprintf(&more, "%s%s%s", all != NULL ? all : "", all != NULL ? ":" : "", own) >= 0) {
+            free(all);
+            all = more;
+        }
+        free(own);
+    }
+    return all;
+}
+
+/* Where a library of this name is that the node asks for, loaded or not; malloc, or NULL: nowhere, or nobody knows. */
+static char *search_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
+    const atoll_elf *elf = &plan->nodes[self->node].elf;
+    if (strchr(name, '/') != NULL) {
+        char *path = expand(name, strlen(name), elf->path);
+        char *found = path != NULL ? atoll_dl_find(path, NULL, NULL) : NULL;
+        free(path);
+        return found;
+    }
+    char *found = find_in_odd_directories(elf->runpath != NULL ? elf->runpath : elf->rpath, elf->path, name);
+    if (found != NULL) {
+        return found;
+    }
+    char *runpath = elf->runpath != NULL ? atoll_clone_search_path(elf->runpath, elf->path) : NULL;
+    char *rpath = elf->runpath == NULL ? rpath_of(plan, self) : NULL;
+    found = atoll_dl_find(name, rpath, runpath != NULL && runpath[0] != '\0' ? runpath : NULL);
+    free(rpath);
+    free(runpath);
+    return found;
+}
+
+/* Where the library is that the node needs under this name, which one that is loaded may have. */
+static char *find_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
+    char *found = strchr(name, '/') == NULL ? atoll_clone_find_loaded(name) : NULL;
+    return found != NULL ? found : search_library(plan, self, name);
+}
+
+char *atoll_clone_find_library(const char *file, const char *name) {
+    atoll_clone_node node = {0};
+    atoll_clone_plan plan = {.nodes = &node, .count = 1};
+    atoll_elf_error error;
+    if (file == NULL || atoll_elf_open(&node.elf, file, &error) != 0) {
+        return atoll_dl_find(name, NULL, NULL);
+    }
+    char *found = search_library(&plan, &(const visit){NULL, 0}, name);
+    atoll_elf_close(&node.elf);
+    return found;
+}
+
+/* Whether the file is in a directory such as wheels have for the libraries that they bring. */
+static bool is_in_libs(const char *file) {
+    static const char ending[] = ".libs";
+    const char *slash = strrchr(file, '/');
+    size_t length = slash != NULL ? (size_t)(slash - file) : 0;
+    return length > sizeof ending && memcmp(slash - (sizeof ending - 1), ending, sizeof ending - 1) == 0;
+}
+
+/* Whether the file comes with the package of what is loaded: lies below the root, whatever `..` is in its path, or among
+ * a wheel's libraries. */
+static bool is_packaged(const atoll_clones *set, const char *file) {
+    size_t length = set->root != NULL ? strlen(set->root) : 0;
+    if (is_in_libs(file)) {
+        return true;
+    }
+    if (length == 0 || strncmp(file, set->root, length) != 0 || file[length] != '/') {
+        return false;
+    }
+    long depth = 0;
+    for (const char *part = file + length; *part != '\0' && depth >= 0;) {
+        part += strspn(part, "/");
+        size_t size = strcspn(part, "/");
+        bool up = size == 2 && strncmp(part, "..", 2) == 0;
+        depth += up ? -1 : size > 0 && !(size == 1 && *part == '.');
+        part += size;
+    }
+    return depth > 0;
+}
+
+/* ---- the plan ---- */
+
+static int out_of_memory(atoll_clone_plan *plan) {
+    (void)snprintf(plan->why->text, sizeof plan->why->text, "out of memory");
+    return FAILED;
+}
+
+static int pin_later(atoll_clone_plan *plan, const char *path) {
+    for (size_t i = 0; i < plan->npinned; i++) {
+        if (strcmp(plan->pinned[i], path) == 0) {
+            return 0;
+        }
+    }
+    if (plan->npinned == plan->pinned_room) {
+        size_t room = plan->pinned_room * 2 + 8;
+        char **pinned = realloc((void *)plan->pinned, room * sizeof *pinned);
+        if (pinned == NULL) {
+            return -1;
+        }
+        plan->pinned = pinned;
+        plan->pinned_room = room;
+    }
+    char *own = strdup(path);
+    if (own == NULL) {
+        return -1;
+    }
+    plan->pinned[plan->npinned++] = own;
+    return 0;
+}
+
+static void free_node(atoll_clone_node *node) {
+    for (size_t i = 0; node->needed != NULL && i < node->elf.nneeded; i++) {
+        free(node->needed[i]);
+    }
+    free((void *)node->needed);
+    free(node->children);
+    free(node->file);
+    if (node->elf.tables != NULL) {
+        atoll_elf_close(&node->elf);
+    }
+}
+
+/* The place of a file, or -1. */
+static long find_node(const atoll_clone_plan *plan, const atoll_file_id *id) {
+    for (size_t i = 0; i < plan->count; i++) {
+        if (atoll_file_same(&plan->nodes[i].id, id)) {
+            return (long)i;
+        }
+    }
+    return -1;
+}
+
+/* Whether a symbol is one of the set's clones'. */
+static bool is_of_clone(const char *symbol, void *context) {
+    atoll_clones *set = context;
+    for (size_t i = 0; i < set->count; i++) {
+        const void *found = set->items[i]->global ? atoll_dl_symbol(set->items[i]->handle, symbol) : NULL;
+        if (found != NULL && atoll_clones_at(set, found) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A new node, which takes over what `node` has; FAILED with its own parts freed. */
+static long add_node(atoll_clone_plan *plan, atoll_clone_node *node) {
+    if (plan->count == plan->room) {
+        size_t room = plan->room * 2 + 8;
+        atoll_clone_node *nodes = realloc(plan->nodes, room * sizeof *nodes);
+        if (nodes == NULL) {
+            free_node(node);
+            return out_of_memory(plan);
+        }
+        plan->nodes = nodes;
+        plan->room = room;
+    }
+    plan->nodes[plan->count] = *node;
+    return (long)plan->count++;
+}
+
+static long cannot_read(atoll_clone_plan *plan, const char *file, const char *why) {
+    (void)snprintf(plan->why->text, sizeof plan->why->text, "%s: %s", file, why);
+    return UNREADABLE;
+}
+
+static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library);
+
+/* Looks at what the node needs.  0 or FAILED. */
+static long visit_needed(atoll_clone_plan *plan, const visit *self) {
+    size_t n = plan->nodes[self->node].elf.nneeded;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = plan->nodes[self->node].elf.needed[i];
+        plan->nodes[self->node].calls_back |= atoll_name_calls_back(name);
+        char *path = find_library(plan, self, name);
+        if (path == NULL) {
+            continue; /* the dynamic linker will say that it is missing, unless it knows better */
+        }
+        long place = atoll_name_is_system(name) ? NONE : visit_file(plan, path, self, true);
+        atoll_clone_node *node = &plan->nodes[self->node]; /* after that: nodes may have moved */
+        node->needed[i] = path;
+        node->children[i] = place >= 0 ? place : NONE;
+        if (place == FAILED) {
+            return FAILED;
+        }
+    }
+    return 0;
+}
+
+/* The place of a file that may or may not be cloned; UNREADABLE (a library: then it is the dynamic linker's matter) or
+ * FAILED, with why. */
+static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library) {
+    atoll_clone_node node = {.library = library};
+    if (atoll_file_identify(file, &node.id) != 0) {
+        char text[300];
+        (void)snprintf(text, sizeof text, "cannot open shared object file: %s", strerror(errno));
+        return cannot_read(plan, file, text);
+    }
+    long place = find_node(plan, &node.id);
+    if (place >= 0) {
+        return place;
+    }
+    if (library && atoll_clones_is_original(plan->set, file, &node.id)) {
+        node.known = true;
+        return add_node(plan, &node);
+    }
+    node.existing = atoll_clones_find(plan->set, &node.id);
+    if (node.existing != NULL) {
+        node.wanted = true;
+        node.strong = !node.existing->packaged;
+        return add_node(plan, &node);
+    }
+    node.packaged = library && is_packaged(plan->set, file);
+    bool has_globals = atoll_clones_have_globals(plan->set);
+    const plain_file *plain = library && !has_globals ? find_plain(&node.id, node.packaged) : NULL;
+    if (plain != NULL) {
+        node.known = true;
+        node.calls_back = plain->calls_back;
+        return add_node(plan, &node);
+    }
+    atoll_elf_error error;
+    if (atoll_elf_open(&node.elf, file, &error) != 0) {
+        return cannot_read(plan, file, error.text);
+    }
+    node.calls_back = atoll_name_calls_back(file);
+    node.strong = !library || node.elf.imports_python || atoll_name_wants_clone(file) ||
+                  (has_globals && atoll_elf_any_import(&node.elf, is_of_clone, plan->set));
+    node.anchored = node.calls_back != 0 || node.elf.stays || atoll_name_is_process_wide(file);
+    node.file = strdup(file);
+    node.needed = calloc(node.elf.nneeded + 1, sizeof *node.needed);
+    node.children = malloc((node.elf.nneeded + 1) * sizeof *node.children);
+    if (node.file == NULL || node.needed == NULL || node.children == NULL) {
+        free_node(&node);
+        return out_of_memory(plan);
+    }
+    for (size_t i = 0; i <= node.elf.nneeded; i++) {
+        node.children[i] = NONE;
+    }
+    place = add_node(plan, &node);
+    if (place == FAILED) {
+        return FAILED;
+    }
+    const visit self = {outer, (size_t)place};
+    if (visit_needed(plan, &self) == FAILED) {
+        return FAILED;
+    }
+    plan->nodes[place].order = ++plan->visited;
+    return place;
+}
+
+/* One rule for a node and one that it needs; true when that changed something. */
+typedef bool rule(atoll_clone_node *node, atoll_clone_node *child);
+
+static bool set(bool *flag, bool value) {
+    bool changed = value && !*flag;
+    *flag |= value;
+    return changed;
+}
+
+/* Whoever needs what calls Python, or calls back, is like that itself. */
+static bool is_strong(atoll_clone_node *node, atoll_clone_node *child) {
+    bool changed = set(&node->strong, child->strong);
+    uint8_t before = node->calls_back;
+    node->calls_back |= child->calls_back;
+    return changed || node->calls_back != before;
+}
+
+static bool is_anchored(atoll_clone_node *node, atoll_clone_node *child) {
+    return set(&child->anchored, node->anchored && !node->strong && !child->strong);
+}
+
+static bool is_wanted(atoll_clone_node *node, atoll_clone_node *child) {
+    return set(&node->wanted, child->wanted && (!node->anchored || node->strong));
+}
+
+static void apply(atoll_clone_plan *plan, rule *each) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < plan->count; i++) {
+            atoll_clone_node *node = &plan->nodes[i];
+            for (size_t k = 0; k < node->elf.nneeded; k++) {
+                if (node->children[k] >= 0) {
+                    changed |= each(node, &plan->nodes[node->children[k]]);
+                }
+            }
+        }
+    }
+}
+
+static void decide(atoll_clone_plan *plan) {
+    apply(plan, is_strong);
+    apply(plan, is_anchored);
+    for (size_t i = 0; i < plan->count; i++) {
+        atoll_clone_node *node = &plan->nodes[i];
+        node->wanted |= node->strong || (node->packaged && !node->known && !node->anchored);
+    }
+    apply(plan, is_wanted);
+}
+
+/* What is needed but not cloned is pinned, and needed by its path; one of the system's goes on being needed by its name.
+ * 0 or -1 with why. */
+static int settle_needs(atoll_clone_plan *plan, atoll_clone_node *node) {
+    for (size_t i = 0; i < node->elf.nneeded; i++) {
+        bool cloned = node->children[i] >= 0 && plan->nodes[node->children[i]].wanted;
+        plan->uses_plain |= !cloned && !atoll_name_keeps_nothing(node->elf.needed[i]);
+        if (node->needed[i] == NULL) {
+            continue;
+        }
+        if (!cloned && pin_later(plan, node->needed[i]) != 0) {
+            (void)out_of_memory(plan);
+            return -1;
+        }
+        if (cloned || atoll_name_is_system(node->elf.needed[i])) {
+            free(node->needed[i]);
+            node->needed[i] = NULL;
+        }
+        node->children[i] = cloned ? node->children[i] : NONE;
+    }
+    return 0;
+}
+
+static int by_order(const void *one, const void *other) {
+    const atoll_clone_node *a = one, *b = other;
+    return a->order < b->order ? -1 : a->order > b->order;
+}
+
+/* Leaves what is cloned, dependencies first.  0 or -1 with why. */
+static int select_wanted(atoll_clone_plan *plan) {
+    size_t *places = calloc(plan->count + 1, sizeof *places);
+    if (places == NULL) {
+        (void)out_of_memory(plan);
+        return -1;
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        atoll_clone_node *node = &plan->nodes[i];
+        if (!node->wanted) {
+            if (!node->known && !atoll_clones_have_globals(plan->set)) {
+                remember_plain(&node->id, node->packaged, node->calls_back);
+            }
+            free_node(node);
+            continue;
+        }
+        node->was = i;
+        plan->nodes[count++] = *node;
+    }
+    plan->count = count;
+    qsort(plan->nodes, count, sizeof *plan->nodes, by_order);
+    for (size_t i = 0; i < count; i++) {
+        places[plan->nodes[i].was] = i;
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < plan->nodes[i].elf.nneeded; k++) {
+            long *child = &plan->nodes[i].children[k];
+            *child = *child >= 0 ? (long)places[*child] : NONE;
+        }
+    }
+    free(places);
+    return 0;
+}
+
+int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char *file, bool library,
+                          atoll_clone_error *why) {
+    *plan = (atoll_clone_plan){.set = set, .why = why};
+    why->text[0] = '\0';
+    long place = visit_file(plan, file, NULL, library);
+    if (place < 0) {
+        return place == UNREADABLE && library ? 1 : -1;
+    }
+    why->text[0] = '\0'; /* of libraries that could not be read */
+    decide(plan);
+    plan->calls_back = plan->nodes[place].calls_back;
+    bool wanted = plan->nodes[place].wanted;
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->nodes[i].wanted && settle_needs(plan, &plan->nodes[i]) != 0) {
+            return -1;
+        }
+    }
+    return select_wanted(plan) != 0 ? -1 : wanted ? 0 : 1;
+}
+
+void atoll_clone_plan_free(atoll_clone_plan *plan) {
+    for (size_t i = 0; i < plan->count; i++) {
+        free_node(&plan->nodes[i]);
+    }
+    free(plan->nodes);
+    for (size_t i = 0; i < plan->npinned; i++) {
+        free(plan->pinned[i]);
+    }
+    free((void *)plan->pinned);
+}

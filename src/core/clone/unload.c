@@ -1,0 +1,274 @@
+/* Unloading clones (clones.h): the end of an interpreter's native code.
+ *
+ * The model is what a process does when it ends, in its order: all destructors run while all code is still there, and
+ * nothing of one library is taken away before another's destructor has run.  Here, after Python's own end:
+ *
+ *   functions of Py_AtExit()            by the caller (py/extension/foreign.c), last first
+ *   thread_local objects                of the thread that ends the interpreter; those of other threads are never
+ *                                       destroyed, as at the end of a process
+ *   functions of atexit(), on_exit()    last first, whichever clone they are from: static objects of C++ are among them.
+ *                                       The C library has them on its list under one handle, the shim's
+ *   destructors of the libraries        each clone's, dependents before what they need, last loaded first
+ *   what those two left                 functions that were registered meanwhile
+ *   handlers                            of memory that is short and of uncaught exceptions, in C++
+ *   signal handlers                     what was there before is there again (clone/signals.c)
+ *   threads                             those that clones have started end where they wait (native_threads.c)
+ *   keys for thread-specific data       are there for all of these; now they are deleted, and their destructors do not
+ *                                       run, as they do not in a process that ends
+ *   the memory                          all clones, then the shim.  The dynamic linker runs no code of theirs: their lists
+ *                                       of destructors are empty by then
+ *
+ * As in a process the threads are still there while destructors run, and may use what has been destroyed; that has to last for
+ * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
+ * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
+ * by a library that is known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the
+ * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
+ * the C and C++ libraries have: streams that lead into a clone, variables that a program may set.
+ *
+ * All or nothing: a clone that stays may have been given anything by any other one.
+ *
+ * No thread state is attached, no lock is held.
+ */
+#include "core/clone/clones.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GRAPHICS_DRIVER "libcuda.so.1"
+#define SETTLE 0.25 /* seconds for threads that have done their work and are about to wait for more */
+
+static _Atomic(atoll_kept_clone *) kept_clones;
+
+const atoll_kept_clone *atoll_clones_kept(void) { return atomic_load(&kept_clones); }
+
+/* Takes the clone's strings over. */
+static void add_kept(atoll_clone *clone, const char *why) {
+    atoll_kept_clone *kept = malloc(sizeof *kept);
+    if (kept == NULL) {
+        return; /* kept all the same, but not on the list */
+    }
+    *kept = (atoll_kept_clone){atomic_load(&kept_clones), clone->file, clone->path, why, clone->bytes};
+    while (!atomic_compare_exchange_weak(&kept_clones, &kept->next, kept)) {
+    }
+}
+
+static bool keep_all(atoll_clones *set, const char *why) {
+    for (size_t i = 0; i < set->count; i++) {
+        add_kept(set->items[i], why);
+    }
+    return false;
+}
+
+static bool has_signal_handler(const atoll_clones *set) {
+    uintptr_t handlers[ATOLL_SIGNALS];
+    if (set->count == 0) {
+        return false;
+    }
+    atoll_signal_handlers(handlers);
+    for (size_t i = 0; i < set->count; i++) {
+        for (int number = 0; number < ATOLL_SIGNALS; number++) {
+            if (handlers[number] >= set->items[i]->low && handlers[number] < set->items[i]->high) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Under whatever path; nobody closes it once it is there. */
+static bool has_driver(void) {
+    void *handle = atoll_dl_loaded(GRAPHICS_DRIVER);
+    if (handle != NULL) {
+        atoll_dl_close(handle);
+    }
+    return handle != NULL;
+}
+
+/* Whether variables that programs set lead into a clone, the C library's and CPython's. */
+static bool has_variable(atoll_clones *set) {
+    static const char *const variables[] = {"environ",
+                                            "program_invocation_name",
+                                            "program_invocation_short_name",
+                                            "error_print_progname",
+                                            "obstack_alloc_failed_handler",
+                                            "PyImport_FrozenModules",
+                                            "PyImport_Inittab"};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        void *const *variable = atoll_dl_symbol(NULL, variables[i]);
+        if (variable != NULL && atoll_clones_at(set, *variable) != NULL) {
+            return true;
+        }
+    }
+    for (char **at = environ; at != NULL && *at != NULL; at++) {
+        if (atoll_clones_at(set, *at) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_streams(const atoll_clones *set) {
+    void *symbol =
+        set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_HAS_STREAMS) : NULL;
+    int (*function)(void) = NULL;
+    memcpy(&function, &symbol, sizeof function);
+    return function != NULL && function() != 0;
+}
+
+static const char threads_are_alive[] = "threads that the interpreter's extensions have started are alive";
+
+/* Why they cannot be unloaded, or NULL. */
+static const char *reason_to_keep(const atoll_clones *set) {
+    if ((set->calls_back & ATOLL_CALLS_BACK) != 0 ||
+        ((set->calls_back & ATOLL_CALLS_BACK_FROM_DRIVER) != 0 && has_driver())) {
+        return "a library that they use may call back";
+    }
+    if (!atoll_natives_threads_wait(set->natives, SETTLE)) {
+        return threads_are_alive;
+    }
+    return has_signal_handler(set) || atoll_clone_signals_matter(set)
+               ? "one of them has installed a signal handler"
+               : NULL;
+}
+
+/* Whether one of C++'s own streams writes to, or reads from, something of a clone's: an object in it, or one whose class is. */
+static bool has_stream_of_cpp(atoll_clones *set, void *handle, const char *name, const char *getter) {
+    char *stream = atoll_dl_symbol(handle, name);
+    void *get = atoll_dl_symbol(handle, getter);
+    void *(*get_buffer)(void *ios) = NULL;
+    memcpy(&get_buffer, &get, sizeof get_buffer);
+    if (stream == NULL || get_buffer == NULL) {
+        return false;
+    }
+    /* The part that has the buffer is a virtual base: where it is stands before the table of functions, in every C++ ABI of Linux. */
+    const ptrdiff_t *table;
+    memcpy(&table, stream, sizeof table);
+    if (table == NULL) { /* nobody has initialized it: nobody includes <iostream> */
+        return false;
+    }
+    void *const *buffer = get_buffer(stream + table[-3]);
+    return buffer != NULL && (atoll_clones_at(set, buffer) != NULL || atoll_clones_at(set, *buffer) != NULL);
+}
+
+static bool has_streams_of_cpp(atoll_clones *set) {
+    static const char *const narrow[] = {"_ZSt4cout", "_ZSt4cerr", "_ZSt4clog", "_ZSt3cin"};
+    static const char *const wide[] = {"_ZSt5wcout", "_ZSt5wcerr", "_ZSt5wclog", "_ZSt4wcin"};
+    const void *last = NULL;
+    bool any = false;
+    for (size_t i = 0; i < set->count && !any; i++) {
+        void *handle = set->items[i]->handle;
+        const void *library = atoll_dl_symbol(handle, narrow[0]); /* of which a package may have its own */
+        for (size_t k = 0; library != last && library != NULL && k < 4 && !any; k++) {
+            any =
+                has_stream_of_cpp(set, handle, narrow[k], "_ZNKSt9basic_iosIcSt11char_traitsIcEE5rdbufEv") ||
+                has_stream_of_cpp(set, handle, wide[k], "_ZNKSt9basic_iosIwSt11char_traitsIwEE5rdbufEv");
+        }
+        last = library != NULL ? library : last;
+    }
+    return any;
+}
+
+/* The same once their destructors have run. */
+static const char *reason_to_keep_still(atoll_clones *set) {
+    const char *why = reason_to_keep(set);
+    if (why == NULL && (has_streams(set) || has_streams_of_cpp(set))) {
+        why = "a stream is open that leads into one of them";
+    }
+    return why == NULL && has_variable(set) ? "a variable of the process leads into one of them" : why;
+}
+
+static void finish(const atoll_clones *set) {
+    void *symbol = set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_FINISH) : NULL;
+    void (*function)(void) = NULL;
+    memcpy(&function, &symbol, sizeof function);
+    if (function != NULL) {
+        function();
+    }
+}
+
+/* C++'s runtime library keeps a function that is called where memory is short, and one for exceptions that nobody catches.  One
+ * of a clone's gives way to what there is at the start of a process. */
+static void reset_handler(atoll_clones *set, const char *getter, const char *setter, const char *at_start) {
+    void *get = atoll_dl_symbol(atoll_clones_scope(set, NULL, getter), getter);
+    void *put = atoll_dl_symbol(atoll_clones_scope(set, NULL, setter), setter);
+    void *(*get_handler)(void) = NULL;
+    void *(*set_handler)(void *) = NULL;
+    memcpy(&get_handler, &get, sizeof get_handler);
+    memcpy(&set_handler, &put, sizeof set_handler);
+    if (get_handler != NULL && set_handler != NULL && atoll_clones_at(set, get_handler()) != NULL) {
+        (void)set_handler(
+            at_start != NULL ? atoll_dl_symbol(atoll_clones_scope(set, NULL, at_start), at_start) : NULL);
+    }
+}
+
+static void destroy(atoll_clones *set) {
+    atoll_natives_thread_end(set->natives);
+    finish(set);
+    for (size_t i = set->count; i-- > 0;) {
+        atoll_elf_destroy(&set->items[i]->destructors);
+    }
+    finish(set);
+    if (set->sets_handlers) {
+        reset_handler(set, "_ZSt15get_new_handlerv", "_ZSt15set_new_handlerPFvvE", NULL);
+        reset_handler(set, "_ZSt13get_terminatev", "_ZSt13set_terminatePFvvE",
+                      "_ZN9__gnu_cxx27__verbose_terminate_handlerEv");
+    }
+}
+
+/* Whether all are gone. */
+static bool unmap(atoll_clones *set) {
+    for (size_t i = set->count; i-- > 0;) {
+        atoll_dl_close(set->items[i]->handle);
+    }
+    bool gone = true;
+    for (size_t i = 0; i < set->count; i++) {
+        atoll_clone *clone = set->items[i];
+        if (!atoll_dl_is_loaded(clone->path)) {
+            atoll_clone_free(clone);
+            continue;
+        }
+        add_kept(clone, "the dynamic linker keeps it loaded");
+        gone = false;
+    }
+    free((void *)set->items);
+    set->items = NULL;
+    set->count = 0;
+    return gone;
+}
+
+bool atoll_clones_unload(atoll_clones *set) {
+    if (set->have_scratch) {
+        atoll_scratch_close(&set->scratch);
+        set->have_scratch = false;
+    }
+    const char *why = reason_to_keep(set);
+    for (size_t i = 0; why == NULL && i < set->count; i++) {
+        if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
+            why = "Python may know something in them";
+        }
+    }
+    if (why == NULL) {
+        destroy(set);
+        why = reason_to_keep_still(set);
+        why = why == NULL && !atoll_clone_signals_end(set) ? "a signal handler of theirs is running" : why;
+    }
+    if (why == NULL && !atoll_natives_end(set->natives)) {
+        why = atomic_load(&set->natives->threads) != 0
+                  ? threads_are_alive
+                  : "a thread that ends is running a destructor of theirs";
+    }
+    if (why != NULL) {
+        return keep_all(set, why);
+    }
+    if (!unmap(set)) {
+        return false;
+    }
+    if (set->shim_handle != NULL) {
+        atoll_dl_close(set->shim_handle);
+        free(set->shim_path);
+    }
+    atoll_clones_free(set);
+    return true;
+}

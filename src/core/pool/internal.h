@@ -1,0 +1,34 @@
+/* What pool.c, pool/task.c, pool/worker.c and pool/watch.c share. */
+#ifndef ATOLL_CORE_POOL_INTERNAL_H
+#define ATOLL_CORE_POOL_INTERNAL_H
+
+#include "core/pool/pool.h"
+
+/* Grants `most` waiters of a list, which the lock guards and whose length is `count` (or NULL), and wakes those that sleep.  No
+ * lock held. */
+void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                     uint32_t most);
+/* Waits on such a list until ready(what), a grant, an interrupt or the deadline. */
+atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
+                                   atoll_spin *spin, bool (*ready)(void *what), void *what,
+                                   atoll_waiter *waiter, double deadline);
+/* The last thread may have gone: wakes whoever waits for that. */
+void atoll_pool_left(atoll_pool *pool);
+void atoll_pools_count_thread(int change);
+
+/* From one state to another, flags kept.  The flags, or UINT32_MAX when it was in another state. */
+uint32_t atoll_task_step(atoll_task *task, uint32_t from, uint32_t to);
+/* The outcome of a task that was claimed is written: tells whoever is to hear of it. */
+void atoll_task_finished(atoll_pool *pool, atoll_task *task);
+
+#define ATOLL_POOL_GRACE 1.0 /* seconds that a worker has to react to an interrupt */
+
+/* With the pool's lock held: it takes no more tasks.  The task that it runs, now ENDING and the caller's to finish, with a
+ * reference; NULL when it runs none. */
+atoll_task *atoll_worker_bereave_locked(atoll_worker *worker);
+/* The same, and its thread may come back or not: it is no worker any more. */
+atoll_task *atoll_worker_abandon_locked(atoll_worker *worker);
+/* A worker's deadline has come nearer. */
+void atoll_pool_watch_wake(atoll_pool *pool);
+
+#endif

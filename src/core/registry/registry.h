@@ -1,0 +1,169 @@
+/* The registry: one entry per interpreter that Atoll deals with, in any thread, without Python.
+ *
+ * An entry is an interpreter's life as the rest of the process sees it.  Its gate is one
+ * atomic word:
+ *
+ *     bit 63 closing    no one may enter any more
+ *     bits 32..47       guards: short visits that only need the interpreter to exist
+ *     bits 0..31        pins: sessions that run code inside
+ *
+ *   operation x operation   pin            guard          begin_close        reopen
+ *   pin                     both succeed   both succeed   one of them fails  -
+ *   guard                   both succeed   both succeed   close waits        -
+ *   begin_close             one fails      close waits    one of them fails  -
+ *
+ * A session never waits for a close and a close never waits for a session: whoever is
+ * second is refused.  Guards are held for a few instructions, so close spins for them.
+ *
+ * What its life has come to is one atomic word, too.  The gate is open while that says open, and shut otherwise.
+ *
+ *     spare     made, not open yet: nobody finds it                  -> open, closing
+ *     open                                                           -> closing
+ *     closing   may it end?  It is as it was, if not                 -> winding, open
+ *     winding   it ends: its threads are joined, its exit functions run      -> stopping
+ *     stopping  what is left of its threads has to end               -> zombie, ended
+ *     zombie    a thread or memory that others see is left           -> stopping
+ *     ended     CPython has no such interpreter any more
+ *     left      the process ends without it (any but ended)
+ *
+ * Whoever makes it closing, or a zombie stopping, is the only one that goes on from there.
+ *
+ * Two counts: `refs` keeps the struct (objects, messages, cached thread states, the
+ * registry itself), `users` keeps the interpreter (Interpreter objects and messages
+ * that carry one).  An owned interpreter without users is doomed: the next operation
+ * that can close it does (see py/interp/lifecycle.c).
+ *
+ * Locks: the registry's mutex guards the list; an entry's mutex guards its cached thread
+ * states and its waits.  Both are leaves: nothing is called with them held.
+ */
+#ifndef ATOLL_CORE_REGISTRY_H
+#define ATOLL_CORE_REGISTRY_H
+
+#include "core/pool/line.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Work that only the owner interpreter may do (release a buffer, drop a reference),
+ * handed to it by another.  Embedded in what is to be freed; run() frees it. */
+typedef struct atoll_job {
+    struct atoll_job *next;
+    /* alive: the owner's thread state is attached.  Otherwise the owner has ended, or never gets to it: what it had is gone, and
+     * any thread state or none is attached. */
+    void (*run)(struct atoll_job *job, bool alive);
+} atoll_job;
+
+typedef enum {
+    ATOLL_LIFE_SPARE,
+    ATOLL_LIFE_OPEN,
+    ATOLL_LIFE_CLOSING,
+    ATOLL_LIFE_WINDING,
+    ATOLL_LIFE_STOPPING,
+    ATOLL_LIFE_ZOMBIE,
+    ATOLL_LIFE_ENDED,
+    ATOLL_LIFE_LEFT,
+} atoll_life;
+
+/* A thread state cached for one (OS thread, interpreter) pair: see py/interp/session.c. */
+typedef struct atoll_cached {
+    struct atoll_cached *next; /* in entry->cached, under entry->lock */
+    struct atoll_entry *entry; /* a reference */
+    void *tstate;              /* NULL once the interpreter deleted it */
+    bool orphan;               /* its OS thread is gone */
+} atoll_cached;
+
+typedef struct atoll_entry {
+    int64_t id;
+    uint64_t serial; /* never given to another one, also when Python has begun anew and ids with it */
+    void *interp;    /* PyInterpreterState *, opaque here */
+    void *state;     /* the extension module's state there; set once, before others can see it */
+    void *
+        loader; /* of its extension modules (py/extension/loader.h), or NULL; set once, before others can see the entry */
+    bool owned;    /* made by Atoll, so that Atoll may run code in it and close it */
+    bool may_fork; /* set once, before others can see the entry */
+    _Atomic(uint64_t) gate;
+    _Atomic(int) life; /* an atoll_life */
+    _Atomic(uint32_t) refs;
+    _Atomic(uint32_t) users;
+    _Atomic(uint32_t) runners; /* calls and execs inside, changed with that interpreter's GIL held */
+    _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
+    _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
+    _Atomic(atoll_job *) jobs;
+    _Atomic(bool) drain_due; /* a pending call of that interpreter will run them */
+    atoll_mutex lock;
+    atoll_cached *cached;
+    struct atoll_waiter
+        *waits;               /* of threads that are in this interpreter and wait for something of Atoll's */
+    struct atoll_entry *prev; /* registry list, under the registry's mutex */
+    struct atoll_entry *next;
+    bool listed;
+    atoll_line line;      /* of the calls that are submitted to it */
+    _Atomic(bool) pooled; /* a pool's worker uses it, or it was a spare: nobody left it open */
+    _Atomic(unsigned)
+        depth; /* how many interpreters made one another, this one at last; 0: not of that sort */
+} atoll_entry;
+
+/* A new entry, in the registry, with one reference for the caller; NULL when out of memory.  One that is owned is a spare, any
+ * other open. */
+atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned);
+/* Takes the entry out of the list, so that it is not found again. */
+void atoll_registry_remove(atoll_entry *entry);
+/* A new reference to the entry with this id, or NULL. */
+atoll_entry *atoll_registry_find(int64_t id);
+/* A new reference to the listed owned entry with the highest id below `below` for which want() holds, or NULL. */
+atoll_entry *atoll_registry_newest(int64_t below, bool (*want)(const atoll_entry *));
+
+void atoll_entry_retain(atoll_entry *entry);
+void atoll_entry_release(atoll_entry *entry);
+
+/* Users; a user implies a reference.  remove_user says whether it was the last of an owned interpreter. */
+void atoll_entry_add_user(atoll_entry *entry);
+bool atoll_entry_remove_user(atoll_entry *entry);
+
+/* The gate. */
+bool atoll_entry_pin(atoll_entry *entry); /* false: closing or closed */
+void atoll_entry_unpin(atoll_entry *entry);
+bool atoll_entry_guard(atoll_entry *entry);
+void atoll_entry_unguard(atoll_entry *entry);
+bool atoll_entry_is_open(const atoll_entry *entry);
+uint32_t atoll_entry_pins(const atoll_entry *entry);
+
+typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_close_result;
+/* Of one that is open or a spare: it is closing, its gate shut, if no session is inside; guards have passed. */
+atoll_close_result atoll_entry_begin_close(atoll_entry *entry);
+/* Opens a spare; undoes begin_close.  One that was left meanwhile stays shut. */
+void atoll_entry_open(atoll_entry *entry);
+
+atoll_life atoll_entry_life(const atoll_entry *entry);
+/* For who has begun to close it, and for the end of the process: what was left stays so. */
+void atoll_entry_set_life(atoll_entry *entry, atoll_life life);
+/* The process ends without it: whatever is inside, nobody enters any more. */
+void atoll_entry_leave(atoll_entry *entry);
+/* True for one thread only: it was a zombie, and is stopping again. */
+bool atoll_entry_claim_zombie(atoll_entry *entry);
+
+/* The waits of an interpreter's threads.  A waiter is added before it waits and removed before it is gone. */
+void atoll_entry_add_wait(atoll_entry *entry, atoll_waiter *waiter);
+void atoll_entry_remove_wait(atoll_entry *entry, atoll_waiter *waiter);
+/* Makes every thread that waits come back and look what its interpreter has for it to do. */
+void atoll_entry_interrupt_waits(atoll_entry *entry);
+
+/* Hands a job to the entry's interpreter; the caller arranges for someone to drain the list.  Any thread, no thread
+ * state needed.  Whether the list was empty. */
+bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job);
+/* All jobs handed over so far, oldest first; the caller runs them. */
+atoll_job *atoll_entry_take_jobs(atoll_entry *entry);
+/* Takes and runs them. */
+void atoll_entry_run_jobs(atoll_entry *entry, bool alive);
+
+/* Holds every lock of the registry and of its entries while the process is forked. */
+void atoll_registry_fork(atoll_fork_moment when);
+/* In a forked child, after that: only this interpreter is left, and of its threads the one that calls.  Entries of others stay
+ * allocated, shut for good; no entry has thread states or waits any more, and jobs of those that are gone are not run. */
+void atoll_registry_keep_only(const void *interp);
+/* Python has ended: no interpreter is left, nor a thread state.  Entries of those that were not ended stay allocated, shut for good. */
+void atoll_registry_forget(void);
+
+#endif

@@ -1,0 +1,566 @@
+/* Receiving classes by value (codec/class.c has how they are written).
+ *
+ * A class is there before its attributes are, which may lead back to it.  So may those of its bases and of its metaclass
+ * (a base that knows its subclasses), and of what its functions use: classes that come in the skeleton of another, or while
+ * its code does, are made at once and filled together with it, stage by stage (codec/later.c).
+ * Unless code runs to make that one, which needs them whole: then the class itself is left out of the globals of functions
+ * until it is there.
+ * Reading attributes may run Python code, and so other threads: one that receives the class meanwhile waits until it is
+ * whole.  One that cannot be had as a whole is forgotten.
+ *
+ * A class that is there already, in another version, is changed in place, in the same stages, under the eyes of whoever uses it.
+ */
+#include "py/codec/internal.h"
+
+#include "py/interp/blocking.h"
+
+#include <limits.h>
+
+/* What the sender's module has under the class's own name is found under it where pickle looks: in a stand-in (codec/module.c) or,
+ * if that is its __main__, in the __main__ of an interpreter that was made for work.  A name that is taken stays what it is, unless
+ * an older class that was received has it. */
+static int bind(atoll_codec *codec, PyObject *cls) {
+    PyObject *where = PyObject_GetAttr(cls, codec->names[N_MODULE]);
+    bool elsewhere = where != NULL && !atoll_is_main_name(codec, where);
+    Py_XDECREF(where);
+    if (where == NULL || elsewhere) {
+        return where == NULL ? -1 : atoll_bind_class(codec, cls);
+    }
+    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
+    PyObject *dict = main != NULL ? PyModule_GetDict(main) : NULL;
+    PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
+    PyObject *bound = name != NULL ? PyDict_GetItemWithError(dict, name) : NULL;
+    int rc = PyErr_Occurred() ? -1 : 0;
+    if (bound != NULL) {
+        rc = PyType_Check(bound) ? atoll_class_is_received(codec, bound) : 0;
+        rc = rc < 0 ? -1 : rc == 0;
+    }
+    if (rc == 0) {
+        rc = PyDict_SetItem(dict, name, cls);
+    }
+    Py_XDECREF(name);
+    return rc < 0 ? -1 : 0;
+}
+
+/* ---- classes that are being made ---- */
+
+/* A thread that gave up waiting goes on with what there is: who makes the class may need something of that thread's. */
+#define PATIENCE 10.0
+
+void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
+    *making = (atoll_making){codec->making, number, PyThread_get_thread_ident(), NULL, NULL};
+    codec->making = making;
+}
+
+void atoll_end_making(atoll_codec *codec, const atoll_making *making) {
+    atoll_making **link = &codec->making;
+    while (*link != making) {
+        link = &(*link)->next;
+    }
+    *link = making->next;
+    atomic_fetch_add(&codec->made, 1);
+    atoll_word_wake(&codec->made, INT_MAX);
+}
+
+/* Whether another thread makes it, and this one makes none: else each might wait for the other. */
+static bool is_made_elsewhere(const atoll_codec *codec, uint64_t number) {
+    unsigned long self = PyThread_get_thread_ident();
+    bool found = false;
+    for (const atoll_making *m = codec->making; m != NULL; m = m->next) {
+        if (m->thread == self) {
+            return false;
+        }
+        found |= m->number == number;
+    }
+    return found;
+}
+
+bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type) {
+    unsigned long self = codec->making != NULL ? PyThread_get_thread_ident() : 0;
+    for (const atoll_making *m = codec->making; m != NULL; m = m->next) {
+        if (m->cls == (const PyObject *)type) {
+            return m->thread == self;
+        }
+    }
+    return false;
+}
+
+/* Whether an error about obj's attribute, or a class's, is one about what m's class still awaits. */
+static bool is_awaited(const atoll_making *m, PyObject *obj, PyObject *name) {
+    if (m->awaited == NULL || m->thread != PyThread_get_thread_ident()) {
+        return false;
+    }
+    PyTypeObject *type = PyType_Check(obj) ? (PyTypeObject *)obj : Py_TYPE(obj);
+    return PyType_IsSubtype(type, (PyTypeObject *)m->cls) && PySequence_Contains(m->awaited, name) > 0;
+}
+
+bool atoll_stand_in(const atoll_codec *codec) {
+    if (codec->making == NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return false;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *name = PyObject_GetAttrString(exc, "name");
+    PyObject *obj = name != NULL ? PyObject_GetAttrString(exc, "obj") : NULL;
+    bool found = false;
+    for (const atoll_making *m = codec->making; obj != NULL && !found && m != NULL; m = m->next) {
+        PyObject *dict = is_awaited(m, obj, name) ? PyType_GetDict((PyTypeObject *)m->cls) : NULL;
+        found = dict != NULL && PyDict_Contains(dict, name) == 0 &&
+                PyType_Type.tp_setattro(m->cls, name, Py_None) == 0;
+        Py_XDECREF(dict);
+    }
+    PyErr_Clear();
+    Py_XDECREF(obj);
+    Py_XDECREF(name);
+    if (found) {
+        Py_DECREF(exc);
+    } else {
+        PyErr_SetRaisedException(exc);
+    }
+    return found;
+}
+
+/* Until the class is whole, or what made it has failed.  0, or -1 with an exception. */
+int atoll_wait_for_maker(atoll_codec *codec, uint64_t number) {
+    double limit = atoll_clock() + PATIENCE;
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    while (state != NULL && is_made_elsewhere(codec, number) && atoll_clock() < limit) {
+        uint32_t made = atomic_load(&codec->made);
+        atoll_blocking b;
+        atoll_blocking_begin(&b, state, limit);
+        atoll_wait_result why = atoll_word_wait(&codec->made, made, atoll_clock() + 0.05);
+        why = atomic_load(&b.waiter.interrupted) ? ATOLL_WAIT_SIGNAL : why;
+        if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+            return -1;
+        }
+        atoll_blocking_end(&b);
+    }
+    return 0;
+}
+
+/* The class of this number: a new reference, or NULL, maybe with an exception. */
+static PyObject *known_class(atoll_codec *codec, uint64_t number) {
+    if (codec->making != NULL && atoll_wait_for_maker(codec, number) < 0) {
+        return NULL;
+    }
+    PyObject *cls = atoll_weak_get(codec->class_refs, number);
+    if (cls != NULL && !PyType_Check(cls)) {
+        Py_CLEAR(cls);
+    }
+    return cls;
+}
+
+/* A class that could not be filled is nobody's: it is made again when it comes again. */
+static void forget(atoll_codec *codec, PyObject *cls, uint64_t number) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *address = PyLong_FromVoidPtr(cls);
+    PyErr_Clear();
+    PyErr_SetRaisedException(exc);
+    atoll_weak_drop(codec->class_refs, key);
+    atoll_weak_drop(codec->class_numbers, address);
+    Py_XDECREF(key);
+    Py_XDECREF(address);
+}
+
+/* What a skeleton describes.  NULL with an exception. */
+static PyObject *make_class(PyObject *byvalue, PyObject *skeleton) {
+    PyObject *cls = PyObject_CallMethod(byvalue, "make_class", "(O)", skeleton);
+    if (cls != NULL && !PyType_Check(cls)) {
+        Py_CLEAR(cls);
+        atoll_malformed("a class that is not a class");
+    }
+    return cls;
+}
+
+/* Takes out of cls what was taken into it and did not come again.  met: names. */
+static int drop_gone(atoll_codec *codec, PyObject *cls, PyObject *seen, PyObject *met) {
+    PyObject *names = PyDict_Keys(seen);
+    int rc = names != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(names); i++) {
+        PyObject *name = PyList_GET_ITEM(names, i);
+        int there = name == Py_None ? 1 : PySet_Contains(met, name);
+        if (there != 0) {
+            rc = there < 0 ? -1 : 0;
+            continue;
+        }
+        atoll_note_bound(codec, 1);
+        rc = PyDict_DelItem(seen, name);
+        if (rc == 0 && PyType_Type.tp_setattro(cls, name, NULL) < 0) {
+            rc = PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ? 0
+                                                                                                         : -1;
+            if (rc == 0) {
+                PyErr_Clear(); /* the receiver's own code has deleted it, or it cannot be */
+            }
+        }
+    }
+    Py_XDECREF(names);
+    return rc;
+}
+
+/* A class whose attributes are read. */
+typedef struct {
+    atoll_decoder *dec; /* reads the part of the class */
+    PyObject *byvalue;  /* borrowed, as the others */
+    PyObject *cls;
+    PyObject *seen; /* what was taken of it */
+    PyObject *met;  /* names that came; NULL for a class that is new */
+    uint64_t number;
+} filling;
+
+/* Gives the class some attributes; able: the functions of its metaclass are whole. */
+static int fill(const filling *to, PyObject *attributes, bool able) {
+    atoll_note_bound(to->dec->codec, to->met != NULL);
+    PyObject *done =
+        PyObject_CallMethod(to->byvalue, "fill_class", "OOO", to->cls, attributes, able ? Py_True : Py_False);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
+/* The next attribute: put into `others` when its version is another than what was taken. */
+static int read_attribute(const filling *to, PyObject *others) {
+    atoll_named named;
+    if (atoll_decode_named(to->dec, &named) < 0) {
+        return -1;
+    }
+    PyUnicode_InternInPlace(&named.name);
+    int taken = atoll_taken(to->seen, named.name, named.version);
+    int rc = taken < 0 ? -1 : to->met != NULL ? PySet_Add(to->met, named.name) : 0;
+    if (rc == 0 && taken != ATOLL_SAME) {
+        rc = atoll_same_value(to->dec, &named, to->number, true) < 0
+                 ? -1
+                 : atoll_take(to->seen, named.name, named.version);
+        rc = rc == 0 ? PyDict_SetItem(others, named.name, named.value) : -1;
+    } else if (rc == 0) {
+        PyObject *dict = PyType_GetDict((PyTypeObject *)to->cls);
+        rc = atoll_keep_bound(to->dec, dict, &named);
+        Py_XDECREF(dict);
+    }
+    Py_DECREF(named.name);
+    Py_DECREF(named.value);
+    return rc;
+}
+
+/* Some attributes that follow, which are given to the class together, or one by one: code that the next runs may want the last. */
+static int read_attributes(const filling *to, bool able, bool singly) {
+    Py_ssize_t n = atoll_get_count(to->dec, 2);
+    PyObject *others = n >= 0 ? PyDict_New() : NULL;
+    int rc = others != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
+        rc = read_attribute(to, others);
+        if (rc == 0 && PyDict_GET_SIZE(others) != 0 && (singly || i == n - 1)) {
+            rc = fill(to, others, able);
+            PyDict_Clear(others);
+        }
+    }
+    Py_XDECREF(others);
+    return rc;
+}
+
+/* A new class whose metaclass says the order of its bases: now it can be asked. */
+static int settle(const filling *to) {
+    PyObject *nothing = to->met == NULL ? PyDict_New() : NULL;
+    int rc = nothing != NULL ? fill(to, nothing, true) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(nothing);
+    return rc;
+}
+
+/* As codec/class.c writes them: the stages in which others may come along. */
+static int read_code(const filling *to, PyObject **awaited) {
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < 2; i++) { /* of its definition, CODE */
+        rc = read_attributes(to, false, false);
+    }
+    *awaited = rc == 0 ? atoll_decode_value(to->dec) : NULL;
+    if (*awaited != NULL && !PyTuple_CheckExact(*awaited)) {
+        Py_CLEAR(*awaited);
+        atoll_malformed("names that are not a tuple");
+    }
+    return *awaited != NULL ? 0 : -1;
+}
+
+static int read_states(const filling *to) {
+    int rc = atoll_read_states(to->dec, to->dec->pending);
+    for (int i = 0; rc == 0 && i < 3; i++) { /* its definition, EARLY, FILLED */
+        rc = read_attributes(to, true, false);
+    }
+    return rc == 0 && Py_TYPE(to->cls) != &PyType_Type ? settle(to) : rc;
+}
+
+/* The last of what comes: the other attributes, and all else. */
+static int read_end(const filling *to) {
+    if (atoll_read_late(to->dec, to->dec->pending) < 0) {
+        return -1;
+    }
+    if (to->dec->rd.at != to->dec->rd.end) {
+        atoll_malformed("a class of the wrong size");
+        return -1;
+    }
+    return to->met != NULL ? drop_gone(to->dec->codec, to->cls, to->seen, to->met) : 0;
+}
+
+/* A class that is coming. */
+typedef struct arrival {
+    struct arrival *next;
+    atoll_decoder part; /* reads what has come of it */
+    atoll_pending pending;
+    atoll_making making;
+    uint64_t number;
+    uint64_t version;
+    PyObject *cls;  /* NULL until it is there */
+    PyObject *seen; /* what was taken of it */
+    PyObject *met;  /* of one that was there before: names that came; else NULL */
+    bool bound;     /* its module is to have it under its name */
+    bool has_code;
+    bool has_bodies;
+} arrival;
+
+/* Those that are filled together. */
+struct atoll_arrivals {
+    arrival *first;
+    arrival **end;
+};
+
+/* cls: one that is there, in another version, of which `seen` was taken; or NULL, both. */
+static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t version, uint32_t size,
+                              PyObject *cls, PyObject *seen) {
+    arrival *arr = PyMem_RawCalloc(1, sizeof *arr);
+    PyObject *met = arr != NULL && cls != NULL ? PySet_New(NULL) : NULL;
+    seen = cls != NULL ? Py_NewRef(seen) : PyDict_New();
+    if (arr == NULL || seen == NULL || (cls != NULL && met == NULL)) {
+        PyErr_NoMemory();
+        Py_XDECREF(seen);
+        PyMem_RawFree(arr);
+        return NULL;
+    }
+    arr->number = number;
+    arr->version = version;
+    arr->cls = Py_XNewRef(cls);
+    arr->seen = seen;
+    arr->met = met;
+    if (met == NULL) {
+        atoll_begin_making(dec->codec, &arr->making, number);
+    }
+    atoll_decoder_begin_part(&arr->part, dec, size);
+    atoll_pending_begin(&arr->pending);
+    arr->part.pending = &arr->pending;
+    return arr;
+}
+
+/* A class that was there before, and failed, or of which another thread has taken another version meanwhile: all of it is taken again
+ * when it comes again. */
+static void check_taken(const arrival *arr, bool whole) {
+    PyObject *exc = PyErr_GetRaisedException();
+    if (!whole || atoll_taken(arr->seen, Py_None, arr->version) != ATOLL_SAME) {
+        PyErr_Clear();
+        PyDict_Clear(arr->seen);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+static void end_arrival(arrival *arr, bool whole) {
+    atoll_codec *codec = arr->part.codec;
+    if (arr->met != NULL) {
+        check_taken(arr, whole);
+    } else if (!whole && arr->cls != NULL) {
+        forget(codec, arr->cls, arr->number);
+    }
+    atoll_pending_end(&arr->pending, codec, whole);
+    atoll_decoder_end_part(&arr->part);
+    if (arr->met == NULL) {
+        atoll_end_making(codec, &arr->making);
+    }
+    Py_XDECREF(arr->making.awaited);
+    Py_XDECREF(arr->met);
+    Py_XDECREF(arr->cls);
+    Py_DECREF(arr->seen);
+    PyMem_RawFree(arr);
+}
+
+/* New reference.  Classes that come in it enter `others`, unless code is to run, for which they have to be whole. */
+static PyObject *read_skeleton(atoll_decoder *part, struct atoll_arrivals *others) {
+    part->arrivals = atoll_get_u8(&part->rd) == 0 ? others : NULL;
+    PyObject *skeleton =
+        part->rd.failed ? atoll_malformed("a class without contents") : atoll_decode_value(part);
+    part->arrivals = NULL;
+    return skeleton;
+}
+
+/* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`.  How one was made that was there
+ * before stays. */
+static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
+    PyObject *skeleton = read_skeleton(&arr->part, others);
+    if (arr->met != NULL) {
+        Py_XDECREF(skeleton);
+        return skeleton != NULL ? 0 : -1;
+    }
+    arr->cls = skeleton != NULL ? make_class(byvalue, skeleton) : NULL;
+    if (arr->cls == NULL) {
+        Py_XDECREF(skeleton);
+        return -1;
+    }
+    arr->bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
+                 PyTuple_GET_ITEM(skeleton, PyTuple_GET_SIZE(skeleton) - 1) == Py_True;
+    Py_DECREF(skeleton);
+    return atoll_class_give_number(arr->part.codec, arr->cls, arr->number, arr->seen);
+}
+
+static filling filling_of(arrival *arr, PyObject *byvalue) {
+    return (filling){&arr->part, byvalue, arr->cls, arr->seen, arr->met, arr->number};
+}
+
+static int fill_code(const struct atoll_arrivals *group, PyObject *byvalue) {
+    for (arrival *arr = group->first; arr != NULL; arr = arr->next) { /* there may come more */
+        filling to = filling_of(arr, byvalue);
+        if (!arr->has_code && read_code(&to, &arr->making.awaited) < 0) {
+            return -1;
+        }
+        arr->has_code = true;
+        arr->making.cls = arr->cls;
+    }
+    return 0;
+}
+
+/* Those without a body: 1 when there were some, 0, or -1 with an exception. */
+static int fill_bodies(const struct atoll_arrivals *group) {
+    int found = 0;
+    for (arrival *arr = group->first; arr != NULL && arr->has_code; arr = arr->next) {
+        if (!arr->has_bodies && atoll_read_bodies(&arr->part, &arr->pending) < 0) {
+            return -1;
+        }
+        found |= !arr->has_bodies;
+        arr->has_bodies = true;
+    }
+    return found;
+}
+
+/* What others come along with enters the group. */
+static int fill_all_code(struct atoll_arrivals *group, PyObject *byvalue) {
+    int more = 1;
+    while (more > 0) {
+        more = fill_code(group, byvalue) < 0 ? -1 : fill_bodies(group);
+    }
+    return more;
+}
+
+/* All of them.  0, or -1 with an exception. */
+static int fill_group(struct atoll_arrivals *group, PyObject *byvalue) {
+    int rc = fill_all_code(group, byvalue);
+    for (arrival *arr = group->first; arr != NULL; arr = arr->next) {
+        arr->part.arrivals = NULL;
+    }
+    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+        filling to = filling_of(arr, byvalue);
+        rc = read_states(&to);
+    }
+    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+        filling to = filling_of(arr, byvalue);
+        rc = read_attributes(&to, true, true);
+    }
+    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+        filling to = filling_of(arr, byvalue);
+        rc = read_end(&to);
+        if (rc == 0 && arr->met == NULL) {
+            rc = atoll_take(arr->seen, Py_None, arr->version);
+            rc = rc == 0 && arr->bound && arr->part.codec->interp_id != 0 ? bind(arr->part.codec, arr->cls)
+                                                                          : rc;
+        }
+    }
+    return rc;
+}
+
+/* arr has been made, or not: it and the others that came with it are filled, and at an end.  0, or -1 with an exception. */
+static int finish_group(struct atoll_arrivals *group, arrival *arr, PyObject *byvalue, bool made) {
+    *group->end = arr;
+    group->end = &arr->next;
+    for (arrival *one = group->first; one != NULL; one = one->next) {
+        one->part.arrivals = group;
+    }
+    int rc = made ? fill_group(group, byvalue) : -1;
+    while (group->first != NULL) {
+        arrival *next = group->first->next;
+        end_arrival(group->first, rc == 0);
+        group->first = next;
+    }
+    return rc;
+}
+
+/* A class of the `size` bytes that follow: one that nobody has here, or cls, of which `seen` was taken.  New reference. */
+static PyObject *receive_class(atoll_decoder *dec, uint64_t number, uint64_t version, uint32_t size,
+                               PyObject *known, PyObject *seen) {
+    struct atoll_arrivals own = {NULL, &own.first};
+    struct atoll_arrivals *outer = dec->arrivals;
+    PyObject *byvalue = atoll_codec_byvalue(dec->codec);
+    arrival *arr = byvalue != NULL ? begin_arrival(dec, number, version, size, known, seen) : NULL;
+    if (arr == NULL) {
+        return NULL;
+    }
+    bool made = make_arrived(arr, byvalue, outer != NULL ? outer : &own) == 0;
+    PyObject *cls = Py_XNewRef(arr->cls);
+    if (made && outer != NULL) {
+        arr->part.arrivals = outer;
+        *outer->end = arr;
+        outer->end = &arr->next;
+        return cls;
+    }
+    if (outer != NULL) {
+        end_arrival(arr, false);
+    } else {
+        made = finish_group(&own, arr, byvalue, made) == 0;
+    }
+    if (!made) {
+        Py_CLEAR(cls);
+    }
+    return cls;
+}
+
+/* Makes a class that is there what it has become at home.  0, or -1 with an exception. */
+static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t number, uint64_t version, uint32_t size) {
+    PyObject *seen = Py_XNewRef(atoll_class_seen(dec->codec, cls));
+    int taken = seen == NULL || seen == Py_None ? ATOLL_SAME : atoll_taken(seen, Py_None, version);
+    int rc = taken < 0 || PyErr_Occurred() ? -1 : 0;
+    if (rc == 0 && taken != ATOLL_SAME) {
+        rc = atoll_take(seen, Py_None, version); /* before: the contents may lead back here */
+        PyObject *same = rc == 0 ? receive_class(dec, number, version, size, cls, seen) : NULL;
+        rc = same != NULL ? 0 : -1;
+        Py_XDECREF(same);
+    }
+    Py_XDECREF(seen);
+    return rc;
+}
+
+PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
+    atoll_codec *codec = dec->codec;
+    uint64_t number = atoll_get_u64(&dec->rd);
+    if (atoll_codec_byvalue(codec) == NULL) { /* first: importing it lets others make the class */
+        return NULL;
+    }
+    PyObject *cls = dec->rd.failed ? NULL : known_class(codec, number);
+    if (cls == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (tag == T_CLASS_NUMBER) {
+        if (cls == NULL) {
+            return atoll_malformed("a class that was not sent");
+        }
+    } else {
+        uint64_t version = atoll_get_u64(&dec->rd);
+        uint32_t size = atoll_get_u32(&dec->rd);
+        if (dec->rd.failed || size > atoll_reader_left(&dec->rd)) {
+            Py_XDECREF(cls);
+            return atoll_malformed("a class goes past the end");
+        }
+        if (cls == NULL) {
+            cls = receive_class(dec, number, version, size, NULL, NULL);
+        } else if (make_same(dec, cls, number, version, size) < 0) {
+            Py_CLEAR(cls);
+        }
+        if (cls == NULL) {
+            return NULL;
+        }
+        dec->rd.at += size;
+    }
+    if (atoll_remember(dec, cls) < 0) {
+        Py_CLEAR(cls);
+    }
+    return cls;
+}

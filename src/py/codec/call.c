@@ -1,0 +1,409 @@
+/* The codec's entry points: one message out, one message in.
+ *
+ * An encoder borrows the codec's memo for its run; one that starts while another runs in the same interpreter
+ * (a reduce hook that sends something, another Python thread) makes its own.  So does a decoder with its
+ * memo storage.
+ */
+#include "py/codec/internal.h"
+
+#include <limits.h>
+
+enum { STACK_KEEP = 1 << 14 };
+
+atoll_message *atoll_encoder_message(atoll_encoder *enc) { return enc->msg; }
+const atoll_message *atoll_decoder_message(atoll_decoder *dec) { return dec->msg; }
+atoll_reader *atoll_decoder_reader(atoll_decoder *dec) { return &dec->rd; }
+
+static int hold(atoll_encoder *enc) {
+    size_t n = 0;
+    for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
+        n += (fr->obj != NULL) + (fr->key != NULL);
+    }
+    if (n != 0 && (enc->keep = PyMem_RawMalloc(n * sizeof(PyObject *))) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (atoll_frame *fr = enc->top; fr != NULL; fr = fr->up) {
+        if (fr->obj != NULL) {
+            enc->keep[enc->nkeep++] = Py_NewRef(fr->obj);
+        }
+        if (fr->key != NULL) {
+            enc->keep[enc->nkeep++] = Py_NewRef(fr->key);
+        }
+    }
+    for (uint32_t i = 0; i < enc->memo->used; i++) {
+        Py_INCREF(enc->memo->keys[i]);
+    }
+    enc->pinned = true;
+    return 0;
+}
+
+int atoll_encoder_pin(atoll_encoder *enc) { return enc->pinned ? 0 : hold(enc); }
+
+typedef struct {
+    size_t len;
+    uint32_t nhandles;
+} mark;
+
+static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, const char *root, mark *start) {
+    enc->codec = codec;
+    enc->msg = msg;
+    enc->top = NULL;
+    enc->root = root;
+    enc->pinned = false;
+    enc->late = 0;
+    enc->depth.levels = 0;
+    enc->depth.known = false;
+    enc->later = NULL;
+    enc->empty = NULL;
+    enc->classes = NULL;
+    enc->lowest = UINT_MAX;
+    enc->exempt = 0;
+    enc->impure = false;
+    enc->witnesses = NULL;
+    enc->code = NULL;
+    enc->whole = false;
+    enc->outline = false;
+    enc->reach = NULL;
+    enc->own = NULL;
+    enc->keep = NULL;
+    enc->nkeep = 0;
+    enc->memo = codec->memo;
+    codec->memo = NULL;
+    if (enc->memo == NULL && (enc->memo = atoll_memo_new()) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    start->len = msg->body.len;
+    start->nhandles = msg->nhandles;
+    return 0;
+}
+
+static void drop_references(atoll_encoder *enc) {
+    PyObject *exc = PyErr_GetRaisedException();
+    for (uint32_t i = 0; i < enc->memo->used; i++) {
+        Py_DECREF(enc->memo->keys[i]);
+    }
+    while (enc->nkeep > 0) {
+        Py_DECREF(enc->keep[--enc->nkeep]);
+    }
+    PyMem_RawFree(enc->keep);
+    PyErr_SetRaisedException(exc);
+}
+
+static int end(atoll_encoder *enc, int rc, const mark *start) {
+    if (enc->msg->body.failed && rc == 0) {
+        PyErr_NoMemory();
+        rc = -1;
+    }
+    if (rc < 0) {
+        atoll_message_rewind(enc->msg, start->len, start->nhandles);
+    }
+    if (enc->pinned) {
+        drop_references(enc);
+    }
+    atoll_memo_reset(enc->memo);
+    if (enc->codec->memo == NULL) {
+        enc->codec->memo = enc->memo;
+    } else {
+        atoll_memo_free(enc->memo);
+    }
+    return rc;
+}
+
+/* One object, in one of the ways that an encoder has. */
+static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root, bool whole,
+                      bool outline, atoll_reach *reach) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, root, &start) < 0) {
+        return -1;
+    }
+    enc.whole = whole;
+    enc.outline = outline;
+    enc.late = outline; /* who else refers to a container at the moment says nothing about it */
+    enc.reach = reach;
+    return end(&enc, atoll_encode_shared(&enc, obj), &start);
+}
+
+int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
+    return encode_one(codec, msg, obj, root, false, false, NULL);
+}
+
+int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
+    return encode_one(codec, msg, obj, root, true, false, NULL);
+}
+
+int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
+    return encode_one(codec, msg, obj, "callable", true, false, reach);
+}
+
+int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj) {
+    return encode_one(codec, msg, obj, "", true, true, NULL);
+}
+
+static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames) {
+    Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    atoll_frame fr;
+    atoll_push(enc, &fr, NULL, AT_CALLABLE);
+    int rc = atoll_put_count(enc, (uint64_t)nargs);
+    if (rc == 0) {
+        rc = atoll_put_count(enc, (uint64_t)nkw);
+    }
+    if (rc == 0) {
+        rc = callable != NULL ? atoll_encode_shared(enc, callable) : atoll_put_tag(enc, T_EMPTY);
+    }
+    fr.step = AT_ARG;
+    for (Py_ssize_t i = 0; i < nargs && rc == 0; i++) {
+        fr.index = i;
+        rc = atoll_encode_shared(enc, args[i]);
+    }
+    fr.step = AT_KWARG;
+    for (Py_ssize_t i = 0; i < nkw && rc == 0; i++) {
+        fr.key = PyTuple_GET_ITEM(kwnames, i);
+        rc = atoll_encode_shared(enc, fr.key);
+        if (rc == 0) {
+            rc = atoll_encode_shared(enc, args[nargs + i]);
+        }
+    }
+    atoll_pop(enc, &fr);
+    return rc;
+}
+
+int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, "", &start) < 0) {
+        return -1;
+    }
+    return end(&enc, encode_call_parts(&enc, callable, args, nargs, kwnames), &start);
+}
+
+int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc) {
+    *part = *enc;
+    part->keep = NULL;
+    part->nkeep = 0;
+    part->memo = atoll_memo_new();
+    if (part->memo == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+void atoll_encoder_end_part(atoll_encoder *part) {
+    drop_references(part);
+    atoll_memo_free(part->memo);
+}
+
+/* ---- decoding ---- */
+
+static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_message *msg) {
+    dec->codec = codec;
+    dec->msg = msg;
+    dec->rd = (atoll_reader){msg->body.data, msg->body.data + msg->body.len, false};
+    dec->memo = codec->stack;
+    dec->memo_cap = codec->stack_cap;
+    codec->stack = NULL;
+    codec->stack_cap = 0;
+    dec->nmemo = 0;
+    dec->depth.levels = 0;
+    dec->depth.known = false;
+    dec->pinned = false;
+    dec->arrivals = NULL;
+    dec->pending = NULL;
+}
+
+static void end_decoding(atoll_decoder *dec) {
+    if (dec->pinned) {
+        PyObject *exc = PyErr_GetRaisedException();
+        while (dec->nmemo > 0) {
+            Py_DECREF(dec->memo[--dec->nmemo]);
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    atoll_codec *codec = dec->codec;
+    if (codec->recent != NULL && PyDict_GET_SIZE(codec->recent) != 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        PyDict_Clear(codec->recent);
+        PyErr_SetRaisedException(exc);
+    }
+    if (codec->stack == NULL && dec->memo_cap <= STACK_KEEP) {
+        codec->stack = dec->memo;
+        codec->stack_cap = dec->memo_cap;
+    } else {
+        PyMem_RawFree(dec->memo);
+    }
+}
+
+void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t len) {
+    *part = *dec;
+    part->rd.end = part->rd.at + len;
+    part->memo = NULL;
+    part->nmemo = 0;
+    part->memo_cap = 0;
+    part->pinned = true;
+}
+
+void atoll_decoder_end_part(atoll_decoder *part) {
+    PyObject *exc = PyErr_GetRaisedException();
+    while (part->nmemo > 0) {
+        Py_DECREF(part->memo[--part->nmemo]);
+    }
+    PyMem_RawFree(part->memo);
+    PyErr_SetRaisedException(exc);
+}
+
+PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg) {
+    atoll_decoder dec;
+    begin_decoding(&dec, codec, msg);
+    PyObject *obj = atoll_decode_value(&dec);
+    if (obj != NULL && dec.rd.at != dec.rd.end) {
+        Py_CLEAR(obj);
+        atoll_malformed("there is more than one value");
+    } else if (obj == NULL && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "an object could not be received, for no reason given");
+    }
+    end_decoding(&dec);
+    return obj;
+}
+
+int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]) {
+    out[0] = out[1] = NULL;
+    atoll_decoder dec;
+    begin_decoding(&dec, codec, msg);
+    int had = 1;
+    if (dec.rd.at != dec.rd.end && (*dec.rd.at & ~ATOLL_MEMO) == T_TUPLE) {
+        dec.rd.at++;
+        had = atoll_get_count(&dec, 1) == 2 && (out[0] = atoll_decode_value(&dec)) != NULL;
+    }
+    if (had == 1 && (out[1] = atoll_decode_value(&dec)) != NULL) {
+        had = 2;
+    } else {
+        atoll_malformed("not a pair");
+    }
+    end_decoding(&dec);
+    return had;
+}
+
+static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
+    Py_ssize_t nargs = atoll_get_count(dec, 0);
+    Py_ssize_t nkw = nargs >= 0 ? atoll_get_count(dec, 0) : -1;
+    size_t left = atoll_reader_left(&dec->rd);
+    if (nkw < 0 || (size_t)nargs > left || (size_t)nkw > left / 2) {
+        atoll_malformed("more arguments than bytes");
+        return -1;
+    }
+    size_t room = (size_t)nargs + (size_t)nkw + 1;
+    PyObject **stack = out->small;
+    if (room > sizeof out->small / sizeof out->small[0]) {
+        stack = PyMem_Malloc(room * sizeof *stack);
+        if (stack == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    out->stack = stack + 1;
+    if (dec->rd.at != dec->rd.end && *dec->rd.at == T_EMPTY) {
+        dec->rd.at++;
+    } else if ((out->callable = atoll_decode_value(dec)) == NULL) {
+        return -1;
+    }
+    for (; out->nargs < nargs; out->nargs++) {
+        if ((out->stack[out->nargs] = atoll_decode_value(dec)) == NULL) {
+            return -1;
+        }
+    }
+    if (nkw == 0) {
+        return 0;
+    }
+    PyObject *names = PyTuple_New(nkw);
+    if (names == NULL) {
+        return -1;
+    }
+    /* From here nargs counts keyword values too, until all is well: atoll_call_args_clear goes by it. */
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *name = atoll_decode_value(dec);
+        if (name == NULL || !PyUnicode_CheckExact(name)) {
+            if (name != NULL) {
+                atoll_malformed("a keyword that is not a str");
+            }
+            Py_XDECREF(name);
+            Py_DECREF(names);
+            return -1;
+        }
+        PyTuple_SET_ITEM(names, i, name);
+        if ((out->stack[out->nargs] = atoll_decode_value(dec)) == NULL) {
+            Py_DECREF(names);
+            return -1;
+        }
+        out->nargs++;
+    }
+    out->kwnames = names;
+    out->nargs = nargs;
+    return 0;
+}
+
+int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out) {
+    out->callable = NULL;
+    out->stack = NULL;
+    out->nargs = 0;
+    out->kwnames = NULL;
+    atoll_decoder dec;
+    begin_decoding(&dec, codec, msg);
+    int rc = decode_call_parts(&dec, out);
+    if (rc == 0 && dec.rd.at != dec.rd.end) {
+        atoll_malformed("there are more values than arguments");
+        rc = -1;
+    }
+    if (rc < 0) {
+        atoll_call_args_clear(out);
+    }
+    end_decoding(&dec);
+    return rc;
+}
+
+void atoll_call_args_clear(atoll_call_args *args) {
+    PyObject *exc = PyErr_GetRaisedException();
+    Py_ssize_t n = args->nargs + (args->kwnames != NULL ? PyTuple_GET_SIZE(args->kwnames) : 0);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_DECREF(args->stack[i]);
+    }
+    if (args->stack != NULL && args->stack != args->small + 1) {
+        PyMem_Free(args->stack - 1);
+    }
+    Py_CLEAR(args->callable);
+    Py_CLEAR(args->kwnames);
+    args->stack = NULL;
+    args->nargs = 0;
+    PyErr_SetRaisedException(exc);
+}
+
+/* ---- is_shareable ---- */
+
+int atoll_is_shareable(atoll_codec *codec, PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    if (obj == Py_None || type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type ||
+        type == &PyBool_Type || type == &PyBytes_Type || type == &PyMemoryView_Type) {
+        return 1;
+    }
+    if (type == &PyTuple_Type) {
+        if (Py_EnterRecursiveCall(" in is_shareable()")) {
+            return -1;
+        }
+        int rc = 1;
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(obj) && rc == 1; i++) {
+            rc = atoll_is_shareable(codec, PyTuple_GET_ITEM(obj, i));
+        }
+        Py_LeaveRecursiveCall();
+        return rc;
+    }
+    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
+        if (codec->hook_types[i] == type) {
+            return 1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,377 @@
+/* Classes: by import path, else, those of a __main__, by value.
+ *
+ *   T_CLASS
+ *   u64    the class's number, process-wide
+ *   u64    version: a hash of what follows the size
+ *   u32    size of what follows
+ *   u8     whether making the class runs code (atoll._statements)
+ *   value  skeleton: what makes the class (atoll._classes.describe_class)
+ *   -- the class exists from here --
+ *   count  and that many names with their versions and values: of its definition, what others may need early (members of enums)
+ *   count  likewise its functions, and what else is RANK_CODE (codec/later.c)
+ *   value  names of attributes that are RANK_LATE: a tuple
+ *   bodies of functions
+ *   states of functions, and what is RANK_EARLY or RANK_FILLED of what they lead to
+ *   count  likewise what else belongs to its definition (annotations, dataclass fields)
+ *   count  likewise its attributes that are RANK_EARLY
+ *   count  likewise those that are RANK_FILLED
+ *   count  likewise its other attributes
+ *   what is RANK_LATE of what its functions lead to, and what is in lists, dicts and sets that were empty
+ *
+ * The part after the size has a memo of its own, so that a receiver that has this version of the class, and the class's home,
+ * skip it.  Inside, the class names itself by its number, and so does whatever leads back to it.
+ *
+ * A receiver that has another version changes its class into this one, attribute by attribute: it has noted which version of each
+ * it has taken (codec/version.c), sets those that are others now, and deletes those that are gone.  What its own code has set stays
+ * until it changes at home.  How the class was made (its bases, its slots) stays, too.
+ *
+ * The sender keeps the bytes of a class as long as nothing in them can have changed (codec/kept.c).
+ *
+ * Numbers are kept in weak maps: number to class in every interpreter that has it, class to number in each
+ * that sent or received it.
+ *
+ * Receiving is in codec/arrival.c.
+ */
+#include "py/codec/internal.h"
+
+enum {
+    C_REF,
+    C_NUMBER,
+    C_SEEN
+}; /* C_SEEN: what was taken of a received class (under None, its version), None at home */
+
+/* The number of cls, given to it now where it had none; 0 with an exception. */
+static uint64_t number_of(atoll_codec *codec, PyObject *cls) {
+    PyObject *key = PyLong_FromVoidPtr(cls);
+    PyObject *entry = key != NULL ? atoll_weak_entry(codec->class_numbers, key, cls) : NULL;
+    Py_XDECREF(key);
+    if (entry != NULL) {
+        return PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, C_NUMBER));
+    }
+    return PyErr_Occurred() ? 0 : atoll_next_number();
+}
+
+/* What was taken of a class that was received: a borrowed dict, name -> version; None for one that is at home; NULL, maybe with an
+ * exception, for one that has no number. */
+PyObject *atoll_class_seen(atoll_codec *codec, PyObject *cls) {
+    PyObject *key = PyLong_FromVoidPtr(cls);
+    PyObject *entry = key != NULL ? atoll_weak_entry(codec->class_numbers, key, cls) : NULL;
+    Py_XDECREF(key);
+    return entry != NULL ? PyTuple_GET_ITEM(entry, C_SEEN) : NULL;
+}
+
+int atoll_class_is_received(atoll_codec *codec, PyObject *cls) {
+    PyObject *seen = atoll_class_seen(codec, cls);
+    return seen != NULL ? seen != Py_None : PyErr_Occurred() ? -1 : 0;
+}
+
+int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *seen) {
+    PyObject *key = PyLong_FromVoidPtr(cls);
+    PyObject *more[] = {PyLong_FromUnsignedLongLong(number), seen};
+    int rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_numbers, key, cls, more, 2) : -1;
+    Py_XDECREF(key);
+    Py_XDECREF(more[0]);
+    return rc < 0 ? -1 : atoll_weak_put(codec->class_refs, number, cls);
+}
+
+/* Before the contents of a class are written: they may lead back to it. */
+static int ensure_number(atoll_codec *codec, PyObject *cls, uint64_t number) {
+    PyObject *there = atoll_weak_get(codec->class_refs, number);
+    int rc = there == cls ? 0 : PyErr_Occurred() ? -1 : atoll_class_give_number(codec, cls, number, Py_None);
+    Py_XDECREF(there);
+    return rc;
+}
+
+/* ---- sending ---- */
+
+/* name -> value; `exempt` when they are part of the definition, whatever they are made of. */
+static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *attributes, bool exempt) {
+    int rc = atoll_put_count(enc, attributes != NULL ? (uint64_t)PyDict_GET_SIZE(attributes) : 0);
+    atoll_frame fr;
+    atoll_push(enc, &fr, cls, AT_ATTR);
+    enc->exempt++; /* what may change is looked at by itself */
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    while (rc == 0 && attributes != NULL &&
+           PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
+        fr.key = name;
+        bool fixed = exempt || atoll_is_fixed(value);
+        uint64_t version;
+        rc = atoll_version_to_send(enc, value, &version, fixed);
+        rc = rc == 0 && !fixed ? atoll_reach_attribute(enc, cls, name, version) : rc;
+        rc = rc == 0 ? atoll_encode_named(enc, name, value, version, fixed) : rc;
+    }
+    enc->exempt--;
+    atoll_pop(enc, &fr);
+    return rc;
+}
+
+/* By ranks.  A metaclass's mro() is asked as soon as it is there: it counts as what runs.  0, or -1 with an exception. */
+static int split_attributes(atoll_encoder *enc, PyObject *attributes, PyObject *parts[ATOLL_RANKS]) {
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
+        atoll_rank rank = atoll_rank_of(enc, value);
+        if (rank == RANK_CODE && PyUnicode_Check(name) &&
+            PyUnicode_CompareWithASCIIString(name, "mro") == 0) {
+            rank = RANK_EARLY;
+        }
+        if (parts[rank] == NULL) {
+            parts[rank] = PyDict_New();
+        }
+        rc = parts[rank] != NULL ? PyDict_SetItem(parts[rank], name, value) : -1;
+    }
+    return rc;
+}
+
+bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj) {
+    for (const atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
+        if (fr->cls == obj) {
+            return fr->awaited;
+        }
+    }
+    return false;
+}
+
+/* described[0]: what makes the class, and, last but one, whether that is code that runs: the class's statement. */
+static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later *later) {
+    PyObject *skeleton = PyTuple_GET_ITEM(described, 0);
+    Py_ssize_t n = PyTuple_Check(skeleton) ? PyTuple_GET_SIZE(skeleton) : 0;
+    bool runs = n >= 2 && PyTuple_GET_ITEM(skeleton, n - 2) == Py_True;
+    enc->classes->awaited = runs;
+    enc->later = runs ? NULL : later; /* code that runs wants all that it names */
+    enc->exempt++;
+    int rc = atoll_put_tag(enc, runs) < 0 ? -1 : atoll_encode_state(enc, skeleton);
+    enc->exempt--;
+    enc->classes->awaited = false;
+    return rc;
+}
+
+static int encode_names(atoll_encoder *enc, PyObject *attributes) {
+    PyObject *names = attributes != NULL ? PySequence_Tuple(attributes) : PyTuple_New(0);
+    int rc = names != NULL ? atoll_encode_shared(enc, names) : -1;
+    Py_XDECREF(names);
+    return rc;
+}
+
+/* described: as describe_class has it; parts: its attributes by ranks. */
+static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
+                         PyObject *const parts[ATOLL_RANKS], atoll_later *later) {
+    enc->later = later;
+    int rc = encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 1), true) < 0 ||
+                     encode_attributes(enc, cls, parts[RANK_CODE], false) < 0 ||
+                     encode_names(enc, parts[RANK_LATE]) < 0
+                 ? -1
+                 : atoll_write_bodies(enc, later);
+    enc->later = NULL;
+    if (rc < 0 || atoll_write_states(enc, later) < 0 ||
+        encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 2), true) < 0 ||
+        encode_attributes(enc, cls, parts[RANK_EARLY], false) < 0) {
+        return -1;
+    }
+    enc->empty = later;
+    rc = encode_attributes(enc, cls, parts[RANK_FILLED], false);
+    enc->empty = NULL;
+    return rc < 0 || encode_attributes(enc, cls, parts[RANK_LATE], false) < 0 ? -1
+                                                                              : atoll_write_late(enc, later);
+}
+
+static bool is_description(PyObject *described) {
+    bool proper = PyTuple_Check(described) && PyTuple_GET_SIZE(described) == 4;
+    for (int i = 1; proper && i < 4; i++) {
+        proper = PyDict_CheckExact(PyTuple_GET_ITEM(described, i));
+    }
+    return proper;
+}
+
+static int encode_contents(atoll_encoder *enc, PyObject *cls) {
+    PyObject *byvalue = atoll_codec_byvalue(enc->codec);
+    PyObject *described = byvalue != NULL ? PyObject_CallMethod(byvalue, "describe_class", "(O)", cls) : NULL;
+    const char *why = described != NULL && PyUnicode_Check(described) ? PyUnicode_AsUTF8(described) : NULL;
+    if (why != NULL) {
+        (void)atoll_encoder_refuse(enc, why);
+        Py_DECREF(described);
+        return -1;
+    }
+    if (described == NULL || !is_description(described)) {
+        Py_XDECREF(described);
+        return PyErr_Occurred() && atoll_passes_through(enc->codec) ? -1 : atoll_refuse_type(enc, cls);
+    }
+    PyObject *parts[ATOLL_RANKS] = {NULL};
+    atoll_later later;
+    atoll_later_begin(&later, enc);
+    int rc = encode_skeleton(enc, described, &later) < 0
+                 ? -1
+                 : split_attributes(enc, PyTuple_GET_ITEM(described, 3), parts);
+    rc = rc == 0 ? encode_stages(enc, cls, described, parts, &later) : -1;
+    enc->later = NULL;
+    enc->empty = NULL;
+    atoll_later_end(&later);
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        Py_XDECREF(parts[i]);
+    }
+    Py_DECREF(described);
+    return rc;
+}
+
+static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
+    int rc = atoll_encoder_begin_part(part, enc);
+    part->witnesses = NULL;
+    part->own = NULL;
+    part->later = NULL;
+    part->empty = NULL;
+    if (rc < 0) {
+        return -1;
+    }
+    part->exempt = 0;
+    part->impure = !atoll_kept_watch_class(enc->codec, cls);
+    if (part->impure) {
+        atoll_reach_always(enc);
+    }
+    part->witnesses = PyList_New(0);
+    part->own = atoll_reach_new();
+    if (part->own == NULL) {
+        PyErr_NoMemory();
+    }
+    rc = part->own != NULL && part->witnesses != NULL && atoll_witness(part, cls) == 0
+             ? encode_contents(part, cls)
+             : -1;
+    atoll_encoder_end_part(part);
+    return rc;
+}
+
+enum { HEAD = 12 }; /* bytes of version and size */
+
+static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
+    size_t head_at = enc->msg->body.len;
+    uint64_t epoch = atoll_definitions_epoch(enc->codec);
+    uint8_t *at = atoll_reserve(enc, HEAD);
+    if (at == NULL) {
+        return -1;
+    }
+    atoll_commit(enc, at + HEAD);
+    atoll_class_frame fr = {enc->classes, cls, number, enc->classes != NULL ? enc->classes->depth + 1 : 1,
+                            false};
+    atoll_encoder part;
+    atoll_class_frame *outer = enc->classes;
+    unsigned lowest = enc->lowest;
+    enc->classes = &fr; /* the part has them from here */
+    enc->lowest = fr.depth;
+    int rc = write_part(enc, &part, cls);
+    enc->classes = outer;
+    enc->lowest = lowest;
+    size_t size = enc->msg->body.len - head_at - HEAD;
+    if (rc == 0 && size > UINT32_MAX) {
+        rc = atoll_encoder_refuse(enc, "a class of more than 4 GiB is not shareable");
+    }
+    if (rc == 0) {
+        uint8_t *head = enc->msg->body.data + head_at;
+        atoll_store_u64(head, atoll_hash(head + HEAD, size));
+        atoll_store_u32(head + 8, (uint32_t)size);
+        enc->impure |= part.impure;
+        enc->lowest = part.lowest < enc->lowest ? part.lowest : enc->lowest;
+        if (!part.impure && part.lowest >= fr.depth && epoch == atoll_definitions_epoch(enc->codec)) {
+            rc = atoll_kept_store(enc->codec, cls, number, &part, head, HEAD + size);
+            rc = rc < 0 ? -1 : 0;
+        }
+        if (rc == 0) {
+            rc = atoll_witness_all(enc, part.witnesses);
+        }
+        if (rc == 0) {
+            rc = atoll_reach_add_all(enc->own, part.own);
+        }
+    }
+    atoll_reach_release(part.own);
+    Py_XDECREF(part.witnesses);
+    return rc;
+}
+
+PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict) {
+    for (const atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
+        PyObject *own = PyType_GetDict((PyTypeObject *)fr->cls);
+        Py_XDECREF(own); /* the class has it */
+        if (own == dict) {
+            return fr->cls;
+        }
+    }
+    return NULL;
+}
+
+/* Of an outline: the number says which it is. */
+static int encode_number(atoll_encoder *enc, PyObject *cls) {
+    uint64_t number = number_of(enc->codec, cls);
+    if (number == 0 || ensure_number(enc->codec, cls, number) < 0 ||
+        atoll_put_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 || atoll_put_u64_checked(enc, number) < 0) {
+        return -1;
+    }
+    return atoll_memo_add(enc, cls);
+}
+
+static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
+    if (enc->outline) {
+        return encode_number(enc, cls);
+    }
+    for (atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
+        if (fr->cls == cls) {
+            enc->lowest = fr->depth < enc->lowest ? fr->depth : enc->lowest;
+            return atoll_put_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 ||
+                           atoll_put_u64_checked(enc, fr->number) < 0
+                       ? -1
+                       : atoll_memo_add(enc, cls);
+        }
+    }
+    uint64_t number = number_of(enc->codec, cls);
+    if (number == 0 || atoll_put_tag(enc, T_CLASS | ATOLL_MEMO) < 0 ||
+        atoll_put_u64_checked(enc, number) < 0) {
+        return -1;
+    }
+    int rc = enc->reach == NULL ? atoll_kept_write(enc, cls, number) : 0; /* what it reaches is wanted */
+    if (rc == 0) {
+        rc = ensure_number(enc->codec, cls, number) < 0 ? -1 : write_anew(enc, cls, number);
+    }
+    return rc < 0 ? -1 : atoll_memo_add(enc, cls);
+}
+
+/* The types of None, Ellipsis and NotImplemented have names but no path: type(None) says it all. */
+static int encode_singleton_type(atoll_encoder *enc, PyObject *cls, PyObject *instance) {
+    if (atoll_put_tag(enc, T_REDUCE | ATOLL_MEMO) < 0 || atoll_put_tag(enc, 0) < 0 ||
+        atoll_encode_shared(enc, (PyObject *)&PyType_Type) < 0 || atoll_put_count(enc, 1) < 0 ||
+        atoll_encode_shared(enc, instance) < 0) {
+        return -1;
+    }
+    return atoll_memo_add(enc, cls);
+}
+
+bool atoll_is_made_by_code(const atoll_codec *codec, const PyTypeObject *cls) {
+    return (cls->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 && (cls->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) == 0 &&
+           ((const PyHeapTypeObject *)cls)->ht_module == NULL &&
+           cls->tp_dealloc == ((PyTypeObject *)codec->not_shareable)->tp_dealloc;
+}
+
+int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
+    PyObject *const singletons[] = {Py_None, Py_Ellipsis, Py_NotImplemented};
+    for (int i = 0; i < 3; i++) {
+        if (cls == (PyObject *)Py_TYPE(singletons[i])) {
+            return encode_singleton_type(enc, cls, singletons[i]);
+        }
+    }
+    int rc = atoll_try_global(enc, cls);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    PyObject *module = PyObject_GetAttr(cls, enc->codec->names[N_MODULE]);
+    if (module == NULL) {
+        if (atoll_passes_through(enc->codec)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    bool mine = atoll_is_made_by_code(enc->codec, (PyTypeObject *)cls) ||
+                (module != NULL && atoll_is_main_name(enc->codec, module) &&
+                 (((PyTypeObject *)cls)->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0);
+    Py_XDECREF(module);
+    return mine ? encode_by_value(enc, cls) : atoll_encode_fallback(enc, cls);
+}

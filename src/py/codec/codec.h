@@ -1,0 +1,109 @@
+/* The codec: Python objects to messages and back.  Public face; codec/internal.h has the rest.
+ *
+ * One atoll_codec lives in the module state of each interpreter.  All functions need
+ * that interpreter's thread state attached, and may run Python code unless said otherwise.
+ */
+#ifndef ATOLL_PY_CODEC_H
+#define ATOLL_PY_CODEC_H
+
+#include "py/compat.h" /* first: Python.h wants to be */
+
+#include "core/base/message.h"
+#include "port/port.h"
+
+typedef struct atoll_codec atoll_codec;
+typedef struct atoll_encoder atoll_encoder;
+typedef struct atoll_decoder atoll_decoder;
+
+/* What the module layer adds: types that cross by handle.  `id` is stable and the same in
+ * every interpreter (one of ATOLL_HOOK_*).  Hooked types match exactly (Py_TYPE(obj) == type),
+ * are memoised by the codec, and count as shareable. */
+typedef struct {
+    uint8_t id;
+    int (*encode)(atoll_encoder *enc, PyObject *obj); /* 0, or -1 with an exception */
+    PyObject *(*decode)(atoll_decoder *dec);          /* a new reference, or NULL with an exception */
+} atoll_codec_hook;
+
+enum {
+    ATOLL_HOOK_INTERPRETER = 0,
+    ATOLL_HOOK_MEMORYVIEW = 1,
+    ATOLL_HOOK_QUEUE = 2,
+    ATOLL_HOOK_BYTES = 3, /* used from ATOLL_LEND_LEAST bytes on */
+    ATOLL_HOOK_MAX = 16
+};
+
+/* Bytes objects of at least this size are lent, not copied, where the message may hold handles. */
+#define ATOLL_LEND_LEAST (64 * 1024)
+
+/* interp_id: the id of the interpreter that owns this codec.  not_shareable: the exception class
+ * NotShareableError (a new reference is taken). */
+atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable);
+int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg);
+void atoll_codec_clear(atoll_codec *codec);
+void atoll_codec_free(atoll_codec *codec);
+int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_codec_hook *hook);
+
+/* For hooks: the message being written or read, its body's reader, and the exception to raise. */
+atoll_message *atoll_encoder_message(atoll_encoder *enc);
+const atoll_message *atoll_decoder_message(atoll_decoder *dec);
+atoll_reader *atoll_decoder_reader(atoll_decoder *dec);
+/* Sets NotShareableError "PATH: why" for the object being encoded; returns -1. */
+int atoll_encoder_refuse(atoll_encoder *enc, const char *why);
+
+/* Appends obj to msg.  root names it in errors ("result", "args", ...).  0, or -1 with an exception
+ * (NotShareableError for what cannot cross) and the message as it was before. */
+int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
+/* The same with all of it in the message's bytes, as far as possible: nothing is lent. */
+int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
+/* Rebuilds the object of a message.  The message stays the caller's. */
+PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
+/* The same for a tuple of two, one after the other, or for what is none: that is out[1].  2, or with an exception 1 (it is
+ * the second that could not be had) or 0. */
+int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]);
+/* Whether the current exception has nothing to do with what was being done: Ctrl-C, the end of the process, no memory.  It is not
+ * turned into anything else, and nothing is lost by it. */
+bool atoll_error_is_urgent(void);
+
+/* A call's arguments, in one memo, so that shared references keep their shape.  `args` is
+ * a vectorcall array (may hold the same object twice and borrowed references: no assumption
+ * about reference counts); kwnames a tuple or NULL.  callable may be NULL when it travels by
+ * number.  In errors: "callable", "args[1]", "kwargs['x']". */
+int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames);
+/* The other side.  *callable is NULL when it travelled by number; *stack is a PyMem array of
+ * nargs + len(kwnames) new references with one writable slot before it (PY_VECTORCALL_ARGUMENTS_OFFSET). */
+typedef struct {
+    PyObject *callable;
+    PyObject **stack; /* stack[-1] is writable */
+    Py_ssize_t nargs;
+    PyObject *kwnames; /* NULL when there are none */
+    PyObject *small[9];
+} atoll_call_args;
+int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out);
+void atoll_call_args_clear(atoll_call_args *args);
+
+/* The process-unique number of a callable that the receiver may cache whole: a function with no closure, no defaults that could
+ * differ, and all that it reaches as it is now, or a builtin, a class or the like that crosses by its import path.  *number is 0
+ * when obj is no such callable (the caller then encodes it in full).  Runs no Python code on the fast path (number already known,
+ * nothing in its reach that changes without notice).  0, or -1 with an
+ * exception: Ctrl-C, while it waited for somebody to import the function's module. */
+int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
+/* Holds the lock of the table of namespaces while the process is forked. */
+void atoll_spaces_fork(atoll_fork_moment when);
+/* Python has ended, and no dict is left. */
+void atoll_spaces_forget_all(void);
+/* Gives up what was kept for interpreters, or namespaces, that are gone.  0, or -1 with an exception. */
+int atoll_spaces_sweep(atoll_codec *codec);
+/* A borrowed reference to the function cached here under number, or NULL: send it in full, or, with an exception, fail. */
+PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number);
+/* The full form of the function that has just got this number, if it is still at hand: the caller's to clear. */
+bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message *full);
+/* Keeps func (a decoded copy) under number for later. 0, or -1 with an exception. */
+/* before: atoll_bound_by_others() before func was decoded.  When it is another now, func is good for this once. */
+int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before);
+uint64_t atoll_bound_by_others(const atoll_codec *codec);
+
+/* concurrent.interpreters.is_shareable(): 1, 0 or -1 with an exception.  Deep. */
+int atoll_is_shareable(atoll_codec *codec, PyObject *obj);
+
+#endif

@@ -1,0 +1,533 @@
+/* Decoding: the basic types.  Nothing read is trusted: every count is bounded by the bytes that are left before
+ * anything is allocated, every index is checked, and there are no pointers.
+ *
+ * References.  The memo borrows while there is builtin data only: the values are held by the
+ * containers under construction.  What would drop a value (a duplicate key, a duplicated tuple) pins first, and so does
+ * whatever is not builtin data.  A list under construction has the size it has been filled to, so that code which
+ * sees it through a cycle finds no holes.
+ */
+#include "py/codec/internal.h"
+
+PyObject *atoll_malformed(const char *why) {
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "malformed message: %s", why);
+    }
+    return NULL;
+}
+
+void atoll_decoder_pin(atoll_decoder *dec) {
+    /* After a failure values are already gone, and nothing will look at the memo again. */
+    if (!dec->pinned && !PyErr_Occurred()) {
+        dec->pinned = true;
+        for (size_t i = 0; i < dec->nmemo; i++) {
+            Py_INCREF(dec->memo[i]);
+        }
+    }
+}
+
+int atoll_decoder_remember_slow(atoll_decoder *dec, PyObject *obj) {
+    if (dec->nmemo == dec->memo_cap) {
+        size_t cap = dec->memo_cap != 0 ? dec->memo_cap * 2 : 64;
+        PyObject **grown = PyMem_RawRealloc(dec->memo, cap * sizeof *grown);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        dec->memo = grown;
+        dec->memo_cap = cap;
+    }
+    dec->memo[dec->nmemo++] = dec->pinned ? Py_NewRef(obj) : obj;
+    return 0;
+}
+
+/* Remembers a new value where its tag says so; drops it on failure. */
+static inline PyObject *finish(atoll_decoder *dec, uint8_t tag, PyObject *obj) {
+    if (obj != NULL && (tag & ATOLL_MEMO) != 0 && atoll_remember(dec, obj) < 0) {
+        Py_DECREF(obj);
+        return NULL;
+    }
+    return obj;
+}
+
+static PyObject *decode_ref(atoll_decoder *dec) {
+    Py_ssize_t index = atoll_get_count(dec, 0);
+    if (index < 0) {
+        return NULL;
+    }
+    if ((size_t)index >= dec->nmemo) {
+        return atoll_malformed("a reference to what was not sent");
+    }
+    return Py_NewRef(dec->memo[index]);
+}
+
+static PyObject *decode_ascii(const uint8_t *data, size_t len) {
+    if (len == 0) {
+        return PyUnicode_FromStringAndSize(NULL, 0);
+    }
+    if (len == 1) {
+        return *data < 128 ? PyUnicode_FromOrdinal(*data) : atoll_malformed("text that is not ASCII");
+    }
+    PyObject *obj = PyUnicode_New((Py_ssize_t)len, 127);
+    if (obj == NULL) {
+        return NULL;
+    }
+    uint8_t *to = PyUnicode_1BYTE_DATA(obj);
+    uint64_t bits = 0;
+    size_t i = 0;
+    for (; i + 8 <= len; i += 8) {
+        uint64_t word;
+        memcpy(&word, data + i, 8);
+        memcpy(to + i, &word, 8);
+        bits |= word;
+    }
+    for (; i < len; i++) {
+        to[i] = data[i];
+        bits |= data[i];
+    }
+    if ((bits & UINT64_C(0x8080808080808080)) != 0) {
+        Py_DECREF(obj);
+        return atoll_malformed("text that is not ASCII");
+    }
+    return obj;
+}
+
+static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
+    size_t width = tag == T_STR_2 ? 2 : tag == T_STR_4 ? 4 : 1;
+    Py_ssize_t len = atoll_get_count(dec, width);
+    if (len < 0) {
+        return NULL;
+    }
+    const uint8_t *data = atoll_get_bytes(&dec->rd, (size_t)len * width);
+    if (data == NULL) {
+        return atoll_malformed("text goes past the end");
+    }
+    if (tag == T_STR_ASCII) {
+        return decode_ascii(data, (size_t)len);
+    }
+    if (width == 4) {
+        /* CPython asserts on code points beyond Unicode. */
+        for (Py_ssize_t i = 0; i < len; i++) {
+            uint32_t c;
+            memcpy(&c, data + 4 * i, 4);
+            if (c > 0x10FFFF) {
+                return atoll_malformed("a character beyond Unicode");
+            }
+        }
+    }
+    if (width > 1 && (uintptr_t)data % width != 0) {
+        void *aligned = PyMem_Malloc((size_t)len * width);
+        if (aligned == NULL) {
+            return PyErr_NoMemory();
+        }
+        memcpy(aligned, data, (size_t)len * width);
+        PyObject *obj = PyUnicode_FromKindAndData((int)width, aligned, len);
+        PyMem_Free(aligned);
+        return obj;
+    }
+    return PyUnicode_FromKindAndData((int)width, data, len);
+}
+
+static PyObject *decode_big_int(atoll_decoder *dec) {
+    Py_ssize_t len = atoll_get_count(dec, 1);
+    const uint8_t *data = len >= 0 ? atoll_get_bytes(&dec->rd, (size_t)len) : NULL;
+    if (data == NULL) {
+        return atoll_malformed("a number goes past the end");
+    }
+    PyObject *from_bytes = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
+    PyObject *args = from_bytes != NULL ? Py_BuildValue("(y#s)", data, len, "little") : NULL;
+    PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
+    PyObject *obj = kwargs != NULL ? PyObject_Call(from_bytes, args, kwargs) : NULL;
+    Py_XDECREF(from_bytes);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return obj;
+}
+
+static inline double load_double(const uint8_t *at) {
+    uint64_t bits = atoll_load_u64(at);
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* Makes n objects; on failure the rest of items is as it was (NULL). */
+static int unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
+#define EACH(value)                                                                                          \
+    for (Py_ssize_t i = 0; i < n; i++) {                                                                     \
+        if ((items[i] = (value)) == NULL) {                                                                  \
+            return -1;                                                                                       \
+        }                                                                                                    \
+    }                                                                                                        \
+    return 0
+    switch (kind) {
+    case P_INT8:
+        EACH(PyLong_FromLong((int8_t)at[i]));
+    case P_INT16:
+        EACH(PyLong_FromLong((int16_t)(at[2 * i] | at[2 * i + 1] << 8)));
+    case P_INT32:
+        EACH(PyLong_FromLong((int32_t)atoll_load_u32(at + 4 * i)));
+    case P_INT64:
+        EACH(PyLong_FromLongLong((int64_t)atoll_load_u64(at + 8 * i)));
+    default:
+        EACH(PyFloat_FromDouble(load_double(at + 8 * i)));
+    }
+#undef EACH
+}
+
+static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
+    static const uint8_t widths[P_COUNT] = {1, 2, 4, 8, 8};
+    uint8_t kind = atoll_get_u8(&dec->rd);
+    if (dec->rd.failed || kind >= P_COUNT) {
+        return atoll_malformed("an unknown kind of array");
+    }
+    Py_ssize_t n = atoll_get_count(dec, widths[kind]);
+    const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n * widths[kind]) : NULL;
+    if (at == NULL) {
+        return atoll_malformed("an array goes past the end");
+    }
+    bool list = (tag & ~ATOLL_MEMO) == T_PACKED_LIST;
+    PyObject *obj = list ? PyList_New(n) : PyTuple_New(n);
+    if (obj == NULL || n == 0) {
+        return finish(dec, tag, obj);
+    }
+    PyObject **items = list ? ((PyListObject *)obj)->ob_item : ((PyTupleObject *)obj)->ob_item;
+    if (unpack(kind, at, items, n) < 0) {
+        Py_DECREF(obj);
+        return NULL;
+    }
+    return finish(dec, tag, obj);
+}
+
+static PyObject *decode_list(atoll_decoder *dec, uint8_t tag) {
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    PyObject *obj = n >= 0 ? PyList_New(n) : NULL;
+    if (obj == NULL) {
+        return NULL;
+    }
+    if (n == 0) {
+        return finish(dec, tag, obj);
+    }
+    Py_SET_SIZE(obj, 0);
+    if ((tag & ATOLL_MEMO) != 0 && atoll_remember(dec, obj) < 0) {
+        Py_DECREF(obj);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = atoll_decode_value(dec);
+        if (item == NULL) {
+            Py_DECREF(obj);
+            return NULL;
+        }
+        if (!dec->pinned) {
+            ((PyListObject *)obj)->ob_item[i] = item;
+            Py_SET_SIZE(obj, i + 1);
+        } else {
+            int rc = PyList_Append(obj, item);
+            Py_DECREF(item);
+            if (rc < 0) {
+                Py_DECREF(obj);
+                return NULL;
+            }
+        }
+    }
+    return obj;
+}
+
+/* After an object that is remembered late: the copy that was made meanwhile. */
+static PyObject *use_duplicate(atoll_decoder *dec, PyObject *obj) {
+    atoll_decoder_pin(dec);
+    PyObject *other = decode_ref(dec);
+    Py_DECREF(obj);
+    return other;
+}
+
+static PyObject *decode_tuple(atoll_decoder *dec, uint8_t tag) {
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    PyObject *obj = n >= 0 ? PyTuple_New(n) : NULL;
+    if (obj == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = atoll_decode_value(dec);
+        if (item == NULL) {
+            Py_DECREF(obj);
+            return NULL;
+        }
+        PyTuple_SET_ITEM(obj, i, item);
+    }
+    if ((tag & ~ATOLL_MEMO) == T_TUPLE_DUP) {
+        return use_duplicate(dec, obj);
+    }
+    return finish(dec, tag, obj);
+}
+
+int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
+    Py_ssize_t n = atoll_get_count(dec, 2);
+    if (n < 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *key = atoll_decode_value(dec);
+        if (key == NULL) {
+            return -1;
+        }
+        if (intern && PyUnicode_CheckExact(key)) {
+            /* Interning may replace the key; the memo may still borrow the old one. */
+            PyObject *old = Py_NewRef(key);
+            PyUnicode_InternInPlace(&key);
+            if (key != old && dec->nmemo != 0 && dec->memo[dec->nmemo - 1] == old) {
+                dec->memo[dec->nmemo - 1] = dec->pinned ? Py_NewRef(key) : key;
+                if (dec->pinned) {
+                    Py_DECREF(old);
+                }
+            }
+            Py_DECREF(old);
+        }
+        PyObject *value = atoll_decode_value(dec);
+        if (value == NULL) {
+            Py_DECREF(key);
+            return -1;
+        }
+        Py_ssize_t before = PyDict_GET_SIZE(dict);
+        /* A key that is there already would drop a value that the memo may borrow. */
+        int rc = 0;
+        if (dec->pinned) {
+            rc = PyDict_SetItem(dict, key, value);
+        } else {
+            PyObject *there = PyDict_SetDefault(dict, key, value);
+            if (there == NULL) {
+                rc = -1;
+            } else if (PyDict_GET_SIZE(dict) == before) {
+                atoll_decoder_pin(dec);
+                rc = PyDict_SetItem(dict, key, value);
+            }
+        }
+        Py_DECREF(key);
+        Py_DECREF(value);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* A dict with room for the count that comes next, where it is worth it. */
+static PyObject *new_dict(atoll_decoder *dec) {
+    atoll_reader ahead = dec->rd;
+    Py_ssize_t n = atoll_get_count(dec, 2);
+    if (n < 0) {
+        return NULL;
+    }
+    dec->rd = ahead;
+    return n > 5 ? atoll_dict_presized(n) : PyDict_New();
+}
+
+static PyObject *decode_dict(atoll_decoder *dec, uint8_t tag) {
+    PyObject *obj = new_dict(dec);
+    if (obj == NULL || ((tag & ATOLL_MEMO) != 0 && atoll_remember(dec, obj) < 0) ||
+        atoll_decode_dict_body(dec, obj, false) < 0) {
+        Py_XDECREF(obj);
+        return NULL;
+    }
+    return obj;
+}
+
+static PyObject *decode_set(atoll_decoder *dec, uint8_t tag) {
+    bool frozen = (tag & ~ATOLL_MEMO) != T_SET;
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    PyObject *obj = n < 0 ? NULL : frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
+    if (obj == NULL) {
+        return NULL;
+    }
+    if (!frozen && (tag & ATOLL_MEMO) != 0 && atoll_remember(dec, obj) < 0) {
+        Py_DECREF(obj);
+        return NULL;
+    }
+    PyObject *fill = obj;
+    PyObject *members = NULL;
+    if (frozen && n != 0) {
+        /* frozenset() is a shared object, and PySet_Add wants a frozenset that nobody has seen. */
+        members = PySet_New(NULL);
+        if (members == NULL) {
+            Py_DECREF(obj);
+            return NULL;
+        }
+        fill = members;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = atoll_decode_value(dec);
+        int rc = -1;
+        if (item != NULL) {
+            Py_ssize_t before = PySet_GET_SIZE(fill);
+            rc = PySet_Add(fill, item);
+            if (rc == 0 && !dec->pinned && PySet_GET_SIZE(fill) == before) {
+                atoll_decoder_pin(dec); /* a duplicate: item is about to go */
+            }
+            Py_DECREF(item);
+        }
+        if (rc < 0) {
+            Py_DECREF(obj);
+            Py_XDECREF(members);
+            return NULL;
+        }
+    }
+    if (members != NULL) {
+        Py_SETREF(obj, PyFrozenSet_New(members));
+        Py_DECREF(members);
+        if (obj == NULL) {
+            return NULL;
+        }
+    }
+    if ((tag & ~ATOLL_MEMO) == T_FROZENSET_DUP) {
+        return use_duplicate(dec, obj);
+    }
+    return frozen ? finish(dec, tag, obj) : obj;
+}
+
+static PyObject *decode_triple(atoll_decoder *dec, uint8_t tag) {
+    PyObject *part[3] = {NULL};
+    PyObject *obj = NULL;
+    for (int i = 0; i < 3; i++) {
+        part[i] = atoll_decode_value(dec);
+        if (part[i] == NULL) {
+            goto done;
+        }
+    }
+    if ((tag & ~ATOLL_MEMO) == T_SLICE) {
+        obj = PySlice_New(part[0], part[1], part[2]);
+    } else {
+        for (int i = 0; i < 3; i++) {
+            if (!PyLong_Check(part[i])) {
+                atoll_malformed("a range of something else than numbers");
+                goto done;
+            }
+        }
+        obj = PyObject_CallFunctionObjArgs((PyObject *)&PyRange_Type, part[0], part[1], part[2], NULL);
+    }
+    obj = finish(dec, tag, obj);
+done:
+    for (int i = 0; i < 3; i++) {
+        if (part[i] != NULL) {
+            atoll_decoder_pin(dec); /* a range does not hold the parts it was made of */
+        }
+        Py_XDECREF(part[i]);
+    }
+    return obj;
+}
+
+static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
+    if (atoll_enter(&dec->depth, " while receiving an object") < 0) {
+        return NULL;
+    }
+    PyObject *obj;
+    switch (tag & ~ATOLL_MEMO) {
+    case T_LIST:
+        obj = decode_list(dec, tag);
+        break;
+    case T_TUPLE:
+    case T_TUPLE_DUP:
+        obj = decode_tuple(dec, tag);
+        break;
+    case T_DICT:
+        obj = decode_dict(dec, tag);
+        break;
+    case T_SET:
+    case T_FROZENSET:
+    case T_FROZENSET_DUP:
+        obj = decode_set(dec, tag);
+        break;
+    case T_RANGE:
+    case T_SLICE:
+        obj = decode_triple(dec, tag);
+        break;
+    default:
+        atoll_decoder_pin(dec);
+        obj = atoll_decode_object(dec, tag);
+    }
+    atoll_leave(&dec->depth);
+    return obj;
+}
+
+PyObject *atoll_decode_value(atoll_decoder *dec) {
+    atoll_reader *rd = &dec->rd;
+    if (rd->at == rd->end) {
+        return atoll_malformed("it ends too early");
+    }
+    uint8_t tag = *rd->at++;
+    const uint8_t *at;
+    Py_ssize_t n;
+    switch (tag & ~ATOLL_MEMO) {
+    case T_NONE:
+        return Py_None;
+    case T_FALSE:
+        return Py_False;
+    case T_TRUE:
+        return Py_True;
+    case T_ELLIPSIS:
+        return Py_NewRef(Py_Ellipsis);
+    case T_NOT_IMPLEMENTED:
+        return Py_NewRef(Py_NotImplemented);
+    case T_INT8:
+        if ((at = atoll_get_bytes(rd, 1)) == NULL) {
+            break;
+        }
+        return PyLong_FromLong((int8_t)*at);
+    case T_INT32:
+        if ((at = atoll_get_bytes(rd, 4)) == NULL) {
+            break;
+        }
+        return PyLong_FromLong((int32_t)atoll_load_u32(at));
+    case T_INT64:
+        if ((at = atoll_get_bytes(rd, 8)) == NULL) {
+            break;
+        }
+        return PyLong_FromLongLong((int64_t)atoll_load_u64(at));
+    case T_INT_BIG:
+        return decode_big_int(dec);
+    case T_FLOAT:
+        if ((at = atoll_get_bytes(rd, 8)) == NULL) {
+            break;
+        }
+        return PyFloat_FromDouble(load_double(at));
+    case T_COMPLEX:
+        if ((at = atoll_get_bytes(rd, 16)) == NULL) {
+            break;
+        }
+        return PyComplex_FromDoubles(load_double(at), load_double(at + 8));
+    case T_STR_SHORT: {
+        if (rd->at == rd->end) {
+            break;
+        }
+        size_t len = *rd->at++;
+        if ((at = atoll_get_bytes(rd, len)) == NULL) {
+            break;
+        }
+        return finish(dec, tag, decode_ascii(at, len));
+    }
+    case T_STR_ASCII:
+    case T_STR_1:
+    case T_STR_2:
+    case T_STR_4:
+        return finish(dec, tag, decode_str(dec, tag & ~ATOLL_MEMO));
+    case T_BYTES:
+        n = atoll_get_count(dec, 1);
+        if (n < 0 || (at = atoll_get_bytes(rd, (size_t)n)) == NULL) {
+            break;
+        }
+        return finish(dec, tag, PyBytes_FromStringAndSize((const char *)at, n));
+    case T_BYTEARRAY:
+        n = atoll_get_count(dec, 1);
+        if (n < 0 || (at = atoll_get_bytes(rd, (size_t)n)) == NULL) {
+            break;
+        }
+        return finish(dec, tag, PyByteArray_FromStringAndSize((const char *)at, n));
+    case T_REF:
+        return decode_ref(dec);
+    case T_PACKED_LIST:
+    case T_PACKED_TUPLE:
+        return decode_packed(dec, tag);
+    default:
+        return decode_container(dec, tag);
+    }
+    return atoll_malformed("it ends too early");
+}

@@ -1,0 +1,66 @@
+/* The decoder. */
+#ifndef ATOLL_PY_CODEC_DECODER_H
+#define ATOLL_PY_CODEC_DECODER_H
+
+#include "py/codec/depth.h"
+#include "py/codec/format.h"
+#include "py/codec/state.h"
+
+struct atoll_decoder {
+    atoll_codec *codec;
+    const atoll_message *msg;
+    atoll_reader rd;
+    PyObject **memo; /* borrowed references until pinned */
+    size_t nmemo;
+    size_t memo_cap;
+    atoll_depth depth;
+    bool pinned;
+    struct atoll_arrivals
+        *arrivals; /* a class is coming: which others came with it, or NULL (codec/arrival.c) */
+    struct atoll_pending *pending; /* and what comes later, or NULL (codec/later.c) */
+};
+
+PyObject *atoll_decode_value(atoll_decoder *dec);
+/* The tag was read: everything that is not one of the basic types. */
+PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag);
+PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag);
+PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag);
+PyObject *atoll_decode_module(atoll_decoder *dec);
+PyObject *atoll_decode_namespace(atoll_decoder *dec);
+PyObject *atoll_decode_buffer(atoll_decoder *dec);
+/* Raises ValueError("malformed message: why"); returns NULL. */
+PyObject *atoll_malformed(const char *why);
+/* Python code may run from here on, or a value is about to be dropped: the memo holds its values. */
+void atoll_decoder_pin(atoll_decoder *dec);
+int atoll_decoder_remember_slow(atoll_decoder *dec, PyObject *obj);
+
+static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {
+    if (dec->pinned || dec->nmemo == dec->memo_cap) {
+        return atoll_decoder_remember_slow(dec, obj);
+    }
+    dec->memo[dec->nmemo++] = obj;
+    return 0;
+}
+
+/* A count; `at_least` bytes of each item must still be there (0: no bound but SIZE_MAX).  -1 with an exception. */
+static inline Py_ssize_t atoll_get_count(atoll_decoder *dec, size_t at_least) {
+    atoll_reader *rd = &dec->rd;
+    uint64_t v = 0;
+    for (unsigned shift = 0; shift < 63; shift += 7) {
+        if (rd->at == rd->end) {
+            break;
+        }
+        uint8_t byte = *rd->at++;
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            if (at_least != 0 && v > atoll_reader_left(rd) / at_least) {
+                break;
+            }
+            return (Py_ssize_t)v;
+        }
+    }
+    atoll_malformed("a length goes past the end");
+    return -1;
+}
+
+#endif

@@ -1,0 +1,216 @@
+/* The encoder. */
+#ifndef ATOLL_PY_CODEC_ENCODER_H
+#define ATOLL_PY_CODEC_ENCODER_H
+
+#include "py/codec/depth.h"
+#include "py/codec/format.h"
+#include "py/codec/memo.h"
+#include "py/codec/state.h"
+
+/* Where an encoder is: linked on the C stack, read only to name an offending object or to pin. */
+typedef enum {
+    AT_ROOT, /* the root's own name */
+    AT_CALLABLE,
+    AT_ARG,     /* args[index] */
+    AT_KWARG,   /* kwargs[key] */
+    AT_INDEX,   /* [index] */
+    AT_KEY,     /* [key] */
+    AT_ATTR,    /* .key */
+    AT_ELEMENT, /* {...}: a member of a set or a key of a dict */
+    AT_GLOBAL,  /* .__globals__[key] */
+    AT_SELF,    /* a step with no name of its own */
+    AT_WORD,    /* .word */
+} atoll_step;
+
+typedef struct atoll_frame {
+    struct atoll_frame *up;
+    PyObject *obj; /* the container being written, or NULL */
+    atoll_step step;
+    Py_ssize_t index;
+    PyObject *key; /* borrowed */
+    const char *word;
+} atoll_frame;
+
+/* A class being written by value: inside, it is named by its number. */
+typedef struct atoll_class_frame {
+    struct atoll_class_frame *up;
+    PyObject *cls;
+    uint64_t number;
+    unsigned depth; /* from 1 */
+    bool awaited;   /* what makes it is being written: code that runs over there, and cannot have it yet */
+} atoll_class_frame;
+
+struct atoll_encoder {
+    atoll_codec *codec;
+    atoll_message *msg;
+    atoll_memo *memo;
+    atoll_frame *top;
+    const char *root;
+    bool pinned;
+    atoll_depth depth;
+    unsigned late; /* how many objects that are entered after their contents are being written: while
+                    * there are any, every container is entered, or a cycle through them would not end */
+    struct atoll_later *
+        later; /* the code of a class is being written: what waits until it is there (codec/later.c), or NULL */
+    struct atoll_later
+        *empty; /* what is being written is lists, dicts and sets that are filled later, or NULL */
+    struct atoll_class_frame *classes; /* classes being written, innermost first */
+    unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
+    unsigned exempt;                   /* what is being written is part of a definition, however mutable */
+    bool whole;                        /* large bytes are copied, not lent */
+    bool outline;              /* for a version: definitions by what they are, large data by its hash */
+    struct atoll_reach *reach; /* what may change without notice is written down here, or NULL */
+    struct atoll_reach *own;   /* and here, for the class being written, or NULL */
+    PyObject *witnesses;       /* list: what the bytes of the class being written depend on, or NULL */
+    bool impure;     /* something that may change without notice was written: do not keep these bytes */
+    PyObject *code;  /* of the innermost function that is being written, borrowed, or NULL */
+    PyObject **keep; /* strong references: what the frames had when the encoder was pinned */
+    size_t nkeep;
+};
+
+int atoll_encode_value(atoll_encoder *enc, PyObject *obj);
+/* The same for an object whose reference count says nothing about how often it occurs. */
+int atoll_encode_shared(atoll_encoder *enc, PyObject *obj);
+/* For everything that is not one of the basic types. */
+int atoll_encode_object(atoll_encoder *enc, PyObject *obj);
+/* An instance, by what is known of its class. */
+int atoll_encode_instance(atoll_encoder *enc, PyObject *obj, const atoll_type_info *info);
+int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj);
+/* obj by what __reduce_ex__ would say of it: a tuple of 2 to 6. */
+int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value);
+int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag);
+int atoll_encode_method(atoll_encoder *enc, PyObject *obj);
+int atoll_encode_cell(atoll_encoder *enc, PyObject *obj);
+/* 1: written by import path, 0: it has none, -1: exception. */
+int atoll_try_global(atoll_encoder *enc, PyObject *obj);
+int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
+int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
+/* Whether obj is a class that what is being written will make. */
+bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj);
+/* The class being written that has this namespace, or NULL: borrowed. */
+PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict);
+int atoll_encode_module(atoll_encoder *enc, PyObject *obj);
+/* 1: written packed, 0: not of one kind, nothing written, -1: exception.  n is not 0. */
+int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n);
+int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj);
+int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step);
+
+/* Python code may run from here on: holds all that the memo and the frames refer to. */
+int atoll_encoder_pin(atoll_encoder *enc);
+/* NotShareableError naming the current object; the current exception, if any, becomes its cause. */
+int atoll_refuse_with_cause(atoll_encoder *enc, const char *why);
+int atoll_refuse_type(atoll_encoder *enc, PyObject *obj);
+/* Whether the current exception must reach the user as it is. */
+bool atoll_passes_through(atoll_codec *codec);
+
+static inline void atoll_push(atoll_encoder *enc, atoll_frame *fr, PyObject *obj, atoll_step step) {
+    fr->up = enc->top;
+    fr->obj = obj;
+    fr->step = step;
+    fr->index = 0;
+    fr->key = NULL;
+    fr->word = NULL;
+    enc->top = fr;
+}
+
+static inline void atoll_pop(atoll_encoder *enc, atoll_frame *fr) { enc->top = fr->up; }
+
+/* Encodes obj as the part of `of` that word names in errors. */
+int atoll_encode_part(atoll_encoder *enc, PyObject *of, const char *word, PyObject *obj);
+
+int atoll_memo_add_slow(atoll_encoder *enc, PyObject *obj);
+
+/* Gives obj the next index; it must not be there yet. */
+static inline int atoll_memo_add(atoll_encoder *enc, PyObject *obj) {
+    atoll_memo *memo = enc->memo;
+    if (memo->used * 2 >= memo->mask) {
+        return atoll_memo_add_slow(enc, obj);
+    }
+    atoll_memo_enter(memo, atoll_memo_find(memo, obj), obj);
+    if (enc->pinned) {
+        Py_INCREF(obj);
+    }
+    return 0;
+}
+
+/* What is being written may change without anybody noticing. */
+static inline void atoll_mark_mutable(atoll_encoder *enc) { enc->impure |= enc->exempt == 0; }
+
+static inline uint8_t *atoll_reserve(atoll_encoder *enc, size_t n) {
+    atoll_buffer *buf = &enc->msg->body;
+    if (buf->cap - buf->len < n && atoll_buffer_grow(buf, n) < 0) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return buf->data + buf->len;
+}
+
+static inline void atoll_commit(atoll_encoder *enc, const uint8_t *end) {
+    enc->msg->body.len = (size_t)(end - enc->msg->body.data);
+}
+
+enum { ATOLL_VARINT_MAX = 10 };
+
+static inline uint8_t *atoll_write_varint(uint8_t *at, uint64_t v) {
+    while (v >= 0x80) {
+        *at++ = (uint8_t)(v | 0x80);
+        v >>= 7;
+    }
+    *at++ = (uint8_t)v;
+    return at;
+}
+
+static inline uint8_t *atoll_store_double(uint8_t *at, double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    atoll_store_u64(at, bits);
+    return at + 8;
+}
+
+static inline int atoll_put_tag(atoll_encoder *enc, uint8_t tag) {
+    uint8_t *at = atoll_reserve(enc, 1);
+    if (at == NULL) {
+        return -1;
+    }
+    *at = tag;
+    atoll_commit(enc, at + 1);
+    return 0;
+}
+
+static inline int atoll_put_tag_count(atoll_encoder *enc, uint8_t tag, uint64_t count) {
+    uint8_t *at = atoll_reserve(enc, 1 + ATOLL_VARINT_MAX);
+    if (at == NULL) {
+        return -1;
+    }
+    *at++ = tag;
+    atoll_commit(enc, atoll_write_varint(at, count));
+    return 0;
+}
+
+static inline int atoll_put_count(atoll_encoder *enc, uint64_t count) {
+    uint8_t *at = atoll_reserve(enc, ATOLL_VARINT_MAX);
+    if (at == NULL) {
+        return -1;
+    }
+    atoll_commit(enc, atoll_write_varint(at, count));
+    return 0;
+}
+
+static inline int atoll_put_u64_checked(atoll_encoder *enc, uint64_t v) {
+    uint8_t *at = atoll_reserve(enc, 8);
+    if (at == NULL) {
+        return -1;
+    }
+    atoll_store_u64(at, v);
+    atoll_commit(enc, at + 8);
+    return 0;
+}
+
+/* 1: a reference to obj was written; 0: it is new; -1: exception. */
+int atoll_put_ref(atoll_encoder *enc, uint32_t index);
+static inline int atoll_try_ref(atoll_encoder *enc, PyObject *obj) {
+    uint32_t index = atoll_memo_get(enc->memo, obj);
+    return index == ATOLL_NOT_FOUND ? 0 : atoll_put_ref(enc, index);
+}
+
+#endif

@@ -1,0 +1,61 @@
+/* What is shared and not copied: it travels as a handle beside the message, which its hook attaches (module/).
+ *
+ * An outline (codec/version.c) has the handle's address instead: the very same thing is the same value, whatever is in it.
+ */
+#include "py/codec/internal.h"
+
+const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObject *type) {
+    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
+        if (codec->hook_types[i] == type) {
+            return &codec->hooks[i];
+        }
+    }
+    return NULL;
+}
+
+static int outline_view(atoll_encoder *enc, PyObject *obj) {
+    const Py_buffer *view = PyMemoryView_GET_BUFFER(obj);
+    return atoll_put_u64_checked(enc, (uint64_t)(uintptr_t)view->buf) < 0
+               ? -1
+               : atoll_put_u64_checked(enc, (uint64_t)view->len);
+}
+
+int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook) {
+    int rc = atoll_try_ref(enc, obj);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    enc->impure = true; /* its handle belongs to this message */
+    if (atoll_memo_add(enc, obj) < 0 || atoll_put_tag(enc, T_HOOK | ATOLL_MEMO) < 0 ||
+        atoll_put_tag(enc, hook->id) < 0) {
+        return -1;
+    }
+    if (enc->outline && hook->id == ATOLL_HOOK_MEMORYVIEW) {
+        return outline_view(enc, obj);
+    }
+    uint32_t before = enc->msg->nhandles;
+    if (hook->encode(enc, obj) < 0) {
+        return -1;
+    }
+    if (enc->msg->body.failed) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (uint32_t i = before; enc->outline && i < enc->msg->nhandles; i++) {
+        if (atoll_put_u64_checked(enc, (uint64_t)(uintptr_t)enc->msg->handles[i].ptr) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+PyObject *atoll_decode_hooked(atoll_decoder *dec) {
+    uint8_t id = atoll_get_u8(&dec->rd);
+    atoll_codec *codec = dec->codec;
+    for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
+        if (codec->hooks[i].id == id) {
+            return codec->hooks[i].decode(dec);
+        }
+    }
+    return atoll_malformed("an unknown kind of handle");
+}

@@ -1,0 +1,417 @@
+/* What the codec's files share.
+ *
+ * Who holds references.  Messages of the exact builtin data types only are written and read without any Python code
+ * running and without the GIL being given away: there, memo and frames borrow what the object being encoded
+ * (or the values under construction) hold.  As soon as anything else comes, "pin" makes the memo and the
+ * frames own what they have, and what they get later.  It happens in one place on each side, where builtin data
+ * ends (encode_other, decode_container): what comes after need not think of it.
+ */
+#ifndef ATOLL_PY_CODEC_INTERNAL_H
+#define ATOLL_PY_CODEC_INTERNAL_H
+
+#include "py/codec/decoder.h"
+#include "py/codec/encoder.h"
+
+/* ---- state and lookups (codec/state.c, codec/module.c) ---- */
+
+atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
+/* Changes when copyreg's table does. */
+uint64_t atoll_tables_epoch(void);
+
+/* What is known of type and still so, or NULL.  Only of types whose instances nothing but their kind decides about. */
+static inline atoll_type_info *atoll_type_info_known(atoll_codec *codec, PyTypeObject *type) {
+    atoll_type_info *info = &codec->types[atoll_memo_hash(type) % ATOLL_TYPE_CACHE];
+    bool known = info->type == type && info->version == type->tp_version_tag && info->version != 0 &&
+                 codec->table_watcher >= 0 && info->epoch == atoll_tables_epoch();
+    return known ? info : NULL;
+}
+int atoll_codec_need_copyreg(atoll_codec *codec);
+/* What is sent of an exception for what __reduce_ex__ has said of it: a new reference, or NULL with an exception (codec/exception.c).
+ * plain: it is made without its class's code. */
+PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject *value, bool *plain);
+/* Whether exceptions of this class, which a class statement has made, are what they have: no code says how to make them again. */
+bool atoll_is_plain_exception(atoll_codec *codec, PyTypeObject *type);
+/* The module of this name, which slot keeps from then on: borrowed, or NULL with an exception. */
+PyObject *atoll_import_once(PyObject **slot, const char *name);
+PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an exception */
+/* sys.modules[name]: new reference, or NULL, without an exception when it is not there.  Waits for the import lock of a
+ * module that another thread imports. */
+PyObject *atoll_module_by_name(PyObject *name);
+/* obj.qualname, dots followed: new reference or NULL with an exception. */
+PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname);
+/* Whether another interpreter finds the module by its name: 1, 0, or -1 with an exception. */
+int atoll_module_is_found(atoll_codec *codec, PyObject *module, PyObject *name);
+/* The file that leads to a module, where its name alone may not, or None; False where it is not found.  New reference, or NULL with
+ * an exception. */
+PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name);
+/* Imports module `name`, loading it from origin (a str or None) where it cannot be found. New reference. */
+PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin);
+/* What functions of these globals, which have this number, know of where they are; a stand-in for them learns it.  New reference;
+ * 0, or -1 with an exception. */
+PyObject *atoll_space_place(atoll_codec *codec, uint64_t space, PyObject *globals);
+int atoll_space_settle(atoll_codec *codec, uint64_t space, PyObject *dict, PyObject *place);
+/* A received class of a module that is not imported here is found under its name, by pickle.  0, or -1 with an exception. */
+int atoll_bind_class(atoll_codec *codec, PyObject *cls);
+PyObject *atoll_buffer_wrap(atoll_codec *codec, void *block, int readonly);
+/* Is this the name of the module that scripts run in, here or where it came from? */
+bool atoll_is_main_name(atoll_codec *codec, PyObject *name);
+
+/* ---- functions (codec/number.c, codec/names.c, codec/function.c, codec/class.c) ---- */
+
+/* Neither marshal nor the interpreter survives bytecode that no compiler made.  The seal depends on a secret of the
+ * process, so that code is only accepted as it was sent. */
+uint64_t atoll_code_seal(const uint8_t *data, size_t size);
+
+/* The names of globals that code, and the code objects in it, use: a new set of str. */
+PyObject *atoll_global_names(PyCodeObject *code);
+/* All names that it uses, those of attributes too: a new set of str. */
+PyObject *atoll_all_names(PyCodeObject *code);
+/* *found (a dict, made when it is needed) gets the modules that code finds in globals under names which no source has: a test
+ * runner has put them there, and has rewritten the code.  0, or -1 with an exception. */
+int atoll_odd_globals(PyCodeObject *code, PyObject *globals, PyObject **found);
+
+/* How a function crosses. */
+typedef enum {
+    CROSS_NOT,       /* neither by value nor by path */
+    CROSS_STATELESS, /* by value; its globals are the receiver's __main__ */
+    CROSS_PATH,      /* by import path */
+    CROSS_MAIN,      /* by value; its globals are those of the functions of a __main__ */
+    CROSS_MODULE,    /* by value, defined by code of an importable module, which has its globals */
+    CROSS_ERROR,
+} atoll_crossing;
+
+/* May run Python code only for CROSS_PATH's lookups. */
+atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *func);
+bool atoll_function_is_stateless(PyFunctionObject *func);
+/* Whether it computes annotations (3.14+). */
+bool atoll_is_annotate(const PyFunctionObject *func);
+/* Whether it was put around somebody else's function by a decorator: its globals are of another module than it says.  What such a
+ * function keeps in its closure is the decorator's affair. */
+bool atoll_is_foreign(atoll_codec *codec, const PyFunctionObject *func);
+
+uint64_t atoll_next_number(void);
+/* The number of a callable that is no function (codec/builtin.c); 0 when it has none.  0, or -1 with an exception. */
+int atoll_builtin_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
+int atoll_builtins_traverse(atoll_codec *codec, visitproc visit, void *arg);
+void atoll_builtins_clear(atoll_codec *codec);
+/* Changes when anything does that is watched: definitions in globals, classes and functions, parts of those. */
+uint64_t atoll_definitions_epoch(atoll_codec *codec);
+uint64_t atoll_globals_epoch(atoll_codec *codec);
+/* A dict was found to have other definitions than when it was last watched. */
+void atoll_globals_changed(PyObject *dict);
+/* How often something that has, or shares a place with, this address was seen to change: a class, a function, or a dict
+ * that is part of one. */
+uint64_t atoll_changes_of(PyObject *obj);
+/* Makes changes of these globals, or of this class, count; false where that cannot be. */
+bool atoll_watch_globals(atoll_codec *codec, PyObject *globals);
+bool atoll_watch_functions(atoll_codec *codec);
+bool atoll_watch_class(atoll_codec *codec, PyObject *cls);
+/* A dict that belongs to a class or function by value; NULL and what is no dict need no watching. */
+bool atoll_watch_part(atoll_codec *codec, PyObject *dict);
+/* Watches copyreg's table; without a watcher nothing that depends on it is kept. */
+void atoll_watch_table(atoll_codec *codec, PyObject *table);
+/* No closure, attributes or keyword defaults, and nothing in it that can change: what has a number, and need not be made again. */
+bool atoll_function_may_be_numbered(const PyFunctionObject *func);
+/* None, a number, a str and the like: nothing in it can change. */
+bool atoll_is_plain_value(PyObject *obj);
+/* Whether a class statement made it, or a call of a metaclass, and no extension module: such a class can be made again. */
+bool atoll_is_made_by_code(const atoll_codec *codec, const PyTypeObject *cls);
+/* Whether all classes from this one up to tuple are such: what C code makes of tuple has more in it than it tells. */
+bool atoll_is_plain_tuple_class(const atoll_codec *codec, const PyTypeObject *type);
+/* A function, class or module: code that uses a global which is one wants the present one. */
+bool atoll_is_definition(PyObject *obj);
+/* Drops cached functions whose globals are among these: a dict, address -> globals. */
+int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts);
+
+/* What func is annotated with; lazy: it is the function that computes that (3.14+), or None.  Never a reason to refuse func.  New
+ * reference (codec/annotations.c). */
+PyObject *atoll_annotations_of(atoll_encoder *enc, PyFunctionObject *func, bool *lazy);
+
+/* Adds the identifiers in annotations of func that are text to a set.  0, or -1 with an exception. */
+int atoll_add_annotated_names(atoll_codec *codec, PyFunctionObject *func, PyObject *names);
+
+/* ---- identities (codec/identity.c) ---- */
+
+/* The identity of a function that crosses by value: the same wherever it goes; reusable: who has it need not make it again.  0,
+ * or -1 with an exception. */
+int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way,
+                            uint64_t *identity, bool *reusable);
+/* Gives a received function the identity it was sent with.  0, or -1 with an exception. */
+int atoll_function_adopt(atoll_codec *codec, PyFunctionObject *func, atoll_crossing way, uint64_t identity,
+                         bool reusable);
+/* One that has not come as a whole is nobody's. */
+void atoll_function_forget(atoll_codec *codec, PyFunctionObject *func, uint64_t identity);
+
+/* ---- weak maps (codec/weak.c) ---- */
+
+/* From a number to an object.  get: new reference, or NULL, maybe with an exception. */
+PyObject *atoll_weak_get(PyObject *map, uint64_t number);
+int atoll_weak_put(PyObject *map, uint64_t number, PyObject *obj);
+/* map[key] = (weak reference to obj, more...), an int or a str being the key. */
+int atoll_weak_store(PyObject *map, PyObject *key, PyObject *obj, PyObject *const *more, Py_ssize_t n);
+/* Forgets what is under an int. */
+void atoll_weak_drop(PyObject *map, PyObject *key);
+/* The tuple under key if it is obj's: borrowed, or NULL, maybe with an exception. */
+PyObject *atoll_weak_entry(PyObject *map, PyObject *key, PyObject *obj);
+void atoll_weak_clear(PyObject *map);
+
+/* ---- the bytes of classes (codec/kept.c) ---- */
+
+/* What is being written depends on this function or class by value. */
+int atoll_witness(atoll_encoder *enc, PyObject *obj);
+/* And on this value, a number or the like, in a cell: that it is that one is seen by its address. */
+int atoll_witness_value(atoll_encoder *enc, PyObject *value);
+int atoll_witness_all(atoll_encoder *enc, PyObject *witnesses);
+/* Makes changes count; false where that cannot be. */
+bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func);
+bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls);
+/* 1 when what was last written for the class was written again, 0 when there is nothing or it has changed. */
+int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number);
+int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
+                     const uint8_t *data, size_t size);
+
+/* ---- namespaces (codec/space.c) ---- */
+
+void atoll_spaces_forget(atoll_codec *codec);
+/* Whether this dict is watched and in the table. */
+bool atoll_space_known(PyObject *dict);
+/* Whether this is a dict of codec's interpreter: whoever has its GIL may look into it. */
+bool atoll_space_is_of(const atoll_codec *codec, PyObject *dict);
+/* Enters a watched dict, or gives it its number.  -1 when out of memory, without an exception. */
+int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool native);
+/* A watched dict goes away.  Runs no code. */
+void atoll_space_gone(PyObject *dict);
+/* Whether the dict's end is told when it is not watched. */
+void atoll_space_lasts(PyObject *dict, atoll_codec *codec, bool lasts);
+/* Marks a dict that lasts as one that is to be watched no more: whether it was not yet.  Takes the mark away; takes it from any
+ * dict of the attached interpreter, which is returned, borrowed, with its codec. */
+bool atoll_space_want(PyObject *dict);
+void atoll_space_unwant(PyObject *dict);
+PyObject *atoll_space_take_wanted(int64_t interp, atoll_codec **codec);
+/* The number of these globals; 0 with an exception. */
+uint64_t atoll_space_of(atoll_codec *codec, PyObject *globals);
+/* Where the globals of received functions are. */
+typedef struct {
+    PyObject *dict; /* owned */
+    PyObject *seen; /* owned: name -> version that was taken from the sender; NULL at home */
+    PyObject *
+        mains; /* owned: name -> what __main__ had under it when it was looked at, a tuple of one or none; NULL at home */
+    uint64_t space; /* their number */
+    bool bare;      /* at home: a name that is not bound gets its value back */
+} atoll_globals;
+/* The dict that has this number here.  0, or -1 with an exception. */
+int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to);
+void atoll_globals_clear(atoll_globals *to);
+/* The dict that stands for these globals here, and what was taken into it: new references, or NULL where there is none.  0, or -1
+ * with an exception. */
+int atoll_space_look(atoll_codec *codec, uint64_t number, PyObject **dict, PyObject **seen);
+/* What code here has bound in __main__, or deleted, since it was looked at last, is so for functions that were received, too.  0, or
+ * -1 with an exception. */
+int atoll_spaces_follow(atoll_codec *codec);
+int atoll_globals_follow(atoll_codec *codec, const atoll_globals *to);
+/* The module whose dict stands for them here: new reference, or NULL with an exception. */
+PyObject *atoll_space_module(atoll_codec *codec, uint64_t number);
+
+/* ---- globals (codec/globals.c) ---- */
+
+/* The globals that func names, or only the definitions among them. */
+int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions);
+/* The same for what else has no globals that go along, and for names and values that code reaches in globals: all of them, or
+ * without those that wait until the code of a class is there. */
+int atoll_put_no_globals(atoll_encoder *enc);
+int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found);
+int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found);
+/* What came with a function or namespace; what of it came later.  0, or -1 with an exception. */
+int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins);
+int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
+
+/* ---- what waits for the code of classes (codec/later.c) ---- */
+
+/* A value: code, and what can change nothing; made without running code; a list, dict or set of others; any other. */
+typedef enum { RANK_CODE, RANK_EARLY, RANK_FILLED, RANK_LATE, ATOLL_RANKS } atoll_rank;
+atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value);
+
+/* Of the writer. */
+typedef struct atoll_later {
+    atoll_frame *base; /* the class's */
+    struct waiting *functions;
+    struct waiting **functions_end;
+    struct waiting *data[ATOLL_RANKS];
+    struct waiting **data_end[ATOLL_RANKS];
+} atoll_later;
+
+void atoll_later_begin(atoll_later *later, atoll_encoder *enc);
+void atoll_later_end(atoll_later *later);
+/* A function that was written but for its body and state; globals, name -> value, or a cell and what is in it. */
+int atoll_later_function(atoll_encoder *enc, PyFunctionObject *func);
+int atoll_later_data(atoll_encoder *enc, atoll_rank rank, PyObject *obj, PyObject *found);
+int atoll_write_bodies(atoll_encoder *enc, const atoll_later *later);
+int atoll_write_states(atoll_encoder *enc,
+                       atoll_later *later); /* and what is EARLY or FILLED, this still empty */
+/* An empty list, dict or set for this one, whose contents come with what is LATE. */
+int atoll_write_empty(atoll_encoder *enc, PyObject *value);
+int atoll_write_late(atoll_encoder *enc, const atoll_later *later);
+
+/* Of the reader. */
+typedef struct atoll_pending {
+    struct pending *functions;
+    struct pending **functions_end;
+    struct pending *data[ATOLL_RANKS];
+    struct pending **data_end[ATOLL_RANKS];
+} atoll_pending;
+
+/* What is known of a function that comes. */
+typedef struct {
+    atoll_crossing way;
+    uint64_t identity;
+    bool reusable;
+    bool known; /* it is there already */
+} atoll_received;
+
+void atoll_pending_begin(atoll_pending *list);
+void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
+int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
+                           const atoll_received *received);
+int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globals *to);
+int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank,
+                           PyObject *obj); /* of a cell, list, dict or set */
+PyObject *atoll_decode_empty(atoll_decoder *dec);
+int atoll_read_bodies(atoll_decoder *dec, const atoll_pending *list);
+int atoll_read_states(atoll_decoder *dec, const atoll_pending *list);
+int atoll_read_late(atoll_decoder *dec, const atoll_pending *list);
+
+/* The parts of a function (codec/function.c).  0, or -1 with an exception. */
+int atoll_encode_body(atoll_encoder *enc, PyObject *obj, PyObject *unused);
+int atoll_encode_function_state(atoll_encoder *enc, PyObject *obj, PyObject *unused);
+int atoll_decode_body(atoll_decoder *dec, PyFunctionObject *func, atoll_globals *to,
+                      const atoll_received *received);
+int atoll_decode_function_state(atoll_decoder *dec, PyFunctionObject *func, const atoll_received *received);
+
+/* ---- versions (codec/version.c) ---- */
+
+uint64_t atoll_hash(const void *data, size_t size);
+/* Tells one value from another: equal for what encodes to the same.  0, or -1 with an exception: it cannot be encoded. */
+int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version);
+/* Appends all of obj, and writes down what it reaches (codec/call.c). */
+typedef struct atoll_reach atoll_reach;
+int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach);
+/* Appends what atoll_version_of hashes. */
+int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj);
+/* Type variables, list[int], int | str, and whatever else typing has made to stand for types. */
+bool atoll_is_type_form(PyObject *value);
+/* Whether nothing in it can change, or tells when it does. */
+bool atoll_is_fixed(PyObject *value);
+
+/* Where values are, among what a function reaches, that may change without notice. */
+atoll_reach *atoll_reach_new(void); /* NULL when out of memory, without an exception */
+void atoll_reach_retain(atoll_reach *reach);
+void atoll_reach_release(atoll_reach *reach); /* or NULL */
+bool atoll_reach_is_empty(const atoll_reach *reach);
+/* version: of what is there, told before it is encoded. */
+int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name, uint64_t version);
+int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name, uint64_t version);
+int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func);
+void atoll_reach_always(atoll_encoder *enc);
+/* Adds all of another reach; neither need be there. */
+int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more);
+/* Whether all of it is as it was when it was encoded: 1, 0, or -1 with an exception. */
+int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach);
+
+/* Globals or classes that functions may have are changed by what is received. */
+void atoll_note_bound(atoll_codec *codec, uint64_t n);
+
+/* A name, the version of its value, which object it is (0 where that makes no difference), and the value. */
+typedef struct {
+    PyObject *name;
+    uint64_t version;
+    uint64_t identity;
+    PyObject *value;
+} atoll_named;
+/* The version that goes with a value, which may change or not; a new one where it cannot be told.  0, or -1 with an exception that must reach the user. */
+int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version, bool fixed);
+int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version, bool fixed);
+/* New references in *out.  0, or -1 with an exception. */
+int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
+
+/* What was taken for a name before: nothing, this version, or another; -1 with an exception. */
+enum { ATOLL_NEVER, ATOLL_SAME, ATOLL_OTHER };
+int atoll_taken(PyObject *seen, PyObject *name, uint64_t version);
+int atoll_take(PyObject *seen, PyObject *name, uint64_t version);
+
+/* ---- one object under several names (codec/same.c) ---- */
+
+uint64_t atoll_identity_of(const atoll_codec *codec, PyObject *value);
+/* The value that came gives way to the object that it is, where that is there; else it is noted as that, under its name in a
+ * namespace or class with this number.  0, or -1 with an exception. */
+int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, bool is_class);
+/* The value that came is what is bound under the name already, and stays: so it is to what refers to it from here on in the message.  0,
+ * or -1 with an exception. */
+int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *named);
+
+/* ---- classes (codec/class.c) ---- */
+
+/* What was taken of a class that was received: a borrowed dict, name -> version, with the version of all of it under None; None for
+ * a class that is at home; NULL, maybe with an exception, for one that has no number. */
+PyObject *atoll_class_seen(atoll_codec *codec, PyObject *cls);
+int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *seen);
+/* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
+int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
+
+/* A class, or a function, with this number is being made by this thread; another that needs it waits.  0, or -1 with an exception
+ * (codec/arrival.c). */
+void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
+void atoll_end_making(atoll_codec *codec, const atoll_making *making);
+int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
+/* Whether this thread is making it, and its functions are there. */
+bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
+/* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
+PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
+/* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is
+ * None, as the one instance mostly is before there is one. */
+bool atoll_stand_in(const atoll_codec *codec);
+
+/* ---- handles (codec/handle.c) ---- */
+
+const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObject *type);
+int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook);
+PyObject *atoll_decode_hooked(atoll_decoder *dec);
+
+/* ---- what is watched (codec/watch.c) ---- */
+
+/* Code reaches this name of a watched dict: binding it anew moves the epoch. */
+void atoll_note_reached(PyObject *dict, PyObject *name);
+bool atoll_is_reached(PyObject *dict, PyObject *name);
+
+/* ---- dicts that are not watched for a while (codec/relaxed.c) ---- */
+
+/* A watched dict is stored to again and again.  From its watcher: runs no code. */
+void atoll_relaxed_want(PyObject *dict);
+/* These globals, which are watched from now on, may be left alone if they are a module's.  0, or -1 with an exception. */
+int atoll_relaxed_allow(atoll_codec *codec, PyObject *globals);
+/* Watches them all again; one of them, which is to be given up. */
+void atoll_relaxed_end(atoll_codec *codec);
+void atoll_relaxed_leave(atoll_codec *codec, PyObject *dict);
+/* The codec is cleared: they are not looked at any more. */
+void atoll_relaxed_forget(atoll_codec *codec);
+
+/* What a code object has of the codec's goes with it. */
+void atoll_records_free(void *ptr);
+/* Drops the full form that is kept for the next who sends it. */
+void atoll_examined_forget(atoll_codec *codec);
+
+/* Called once when the codec is made and once when it is cleared. */
+int atoll_numbers_start(atoll_codec *codec);
+void atoll_numbers_stop(atoll_codec *codec);
+
+/* An encoder or decoder with a memo of its own, for a part that the receiver may skip. */
+int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc); /* both are pinned */
+void atoll_encoder_end_part(atoll_encoder *part);
+void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t len);
+void atoll_decoder_end_part(atoll_decoder *part);
+
+int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern);
+/* obj, which refuses to be reduced: 0, or -1 with NotShareableError. */
+int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj);
+int atoll_encode_state(atoll_encoder *enc, PyObject *state);
+
+#endif

@@ -1,0 +1,213 @@
+/* The bytes that were last written for a class by value, for the next one who has not got the class.
+ *
+ * They are worth something as long as nothing that they hold has changed.  What they were made of, their witnesses, are the
+ * classes and functions by value in them; a stamp says what those were like, and is computed anew each time.  In it are
+ *
+ *   - the epoch of globals: definitions that functions name (codec/number.c);
+ *   - for each class and function, and the dicts that are parts of it (attributes of functions, keyword defaults, annotations), how
+ *     often something of its address was seen to change: all of these are watched;
+ *   - for each function, what changes in silence: its names, its documentation, what is in its cells (numbers and the like are
+ *     among the witnesses, so that no others come to have their addresses).
+ *
+ * Values of mutable types are compared by themselves, those that were there when the bytes were written (a reach: codec/version.c).  What
+ * cannot be had in this way (handles, what cannot be watched) makes bytes "impure": they are not kept.  Bytes of another interpreter's class need not be kept, nor those in which a class
+ * outside is named by its number only.
+ *
+ * An entry goes with its class (codec/weak.c).
+ */
+#include "py/codec/internal.h"
+
+enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH }; /* E_REACH: a capsule, or None */
+enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 16 };
+
+int atoll_witness(atoll_encoder *enc, PyObject *obj) {
+    if (enc->witnesses == NULL) {
+        return 0;
+    }
+    PyObject *ref = PyWeakref_NewRef(obj, NULL);
+    int rc = ref != NULL ? PyList_Append(enc->witnesses, ref) : -1;
+    Py_XDECREF(ref);
+    return rc;
+}
+
+int atoll_witness_value(atoll_encoder *enc, PyObject *value) {
+    return enc->witnesses == NULL ? 0 : PyList_Append(enc->witnesses, value);
+}
+
+int atoll_witness_all(atoll_encoder *enc, PyObject *witnesses) {
+    return enc->witnesses == NULL
+               ? 0
+               : PyList_SetSlice(enc->witnesses, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, witnesses);
+}
+
+static uint64_t mix(uint64_t stamp, uint64_t value) {
+    return ((stamp ^ value) * UINT64_C(0x9E3779B97F4A7C15)) ^ (stamp >> 29);
+}
+
+static uint64_t mix_address(uint64_t stamp, const void *ptr) { return mix(stamp, (uint64_t)(uintptr_t)ptr); }
+
+/* A dict that is watched, or NULL, or no dict at all. */
+static uint64_t mix_part(uint64_t stamp, PyObject *part) {
+    return part != NULL ? mix(mix_address(stamp, part), atoll_changes_of(part)) : mix(stamp, 0);
+}
+
+/* What functions do not tell. */
+static uint64_t mix_function(uint64_t stamp, PyFunctionObject *func) {
+    const void *const fields[] = {func->func_name, func->func_qualname, func->func_module, func->func_doc,
+                                  func->func_closure};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        stamp = mix_address(stamp, fields[i]);
+    }
+    for (Py_ssize_t i = 0; func->func_closure != NULL && i < PyTuple_GET_SIZE(func->func_closure); i++) {
+        stamp = mix_address(stamp, PyCell_GET(PyTuple_GET_ITEM(func->func_closure, i)));
+    }
+    PyObject *const parts[] = {func->func_dict, func->func_kwdefaults, func->func_annotations};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        stamp = mix_part(stamp, parts[i]);
+    }
+    return stamp;
+}
+
+bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func) {
+    return enc->witnesses == NULL || /* only in what belongs to a class can bytes be kept */
+           (atoll_watch_part(enc->codec, func->func_dict) &&
+            atoll_watch_part(enc->codec, func->func_kwdefaults) &&
+            atoll_watch_part(enc->codec, func->func_annotations));
+}
+
+/* The dicts in a class's namespace that may be changed in place, without anybody telling. */
+static const int class_dicts[] = {N_ANNOTATIONS, N_ANNOTATIONS_CACHE, N_DATACLASS_FIELDS};
+enum { CLASS_DICTS = sizeof class_dicts / sizeof class_dicts[0] };
+
+bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls) {
+    PyObject *dict = PyType_GetDict((PyTypeObject *)cls);
+    bool watched = dict != NULL && atoll_watch_class(codec, cls);
+    for (size_t i = 0; watched && i < CLASS_DICTS; i++) {
+        watched = atoll_watch_part(codec, PyDict_GetItemWithError(dict, codec->names[class_dicts[i]]));
+    }
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return watched;
+}
+
+static uint64_t mix_class(atoll_codec *codec, uint64_t stamp, PyObject *cls) {
+    PyObject *dict = PyType_GetDict((PyTypeObject *)cls);
+    for (size_t i = 0; dict != NULL && i < CLASS_DICTS; i++) {
+        stamp = mix_part(stamp, PyDict_GetItemWithError(dict, codec->names[class_dicts[i]]));
+    }
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return stamp;
+}
+
+/* 0 when one of them is gone; -1 with an exception. */
+static int stamp_of(atoll_codec *codec, PyObject *witnesses, uint64_t *stamp) {
+    *stamp = mix(0, atoll_globals_epoch(codec));
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(witnesses); i++) {
+        PyObject *obj = PyList_GET_ITEM(witnesses, i);
+        if (!PyWeakref_Check(obj)) {
+            continue;
+        }
+        int rc = atoll_weakref_target(obj, &obj);
+        if (rc <= 0) {
+            return rc;
+        }
+        *stamp = mix(*stamp, atoll_changes_of(obj));
+        if (PyFunction_Check(obj)) {
+            *stamp = mix_function(*stamp, (PyFunctionObject *)obj);
+        } else {
+            *stamp = mix_class(codec, *stamp, obj);
+        }
+        Py_DECREF(obj);
+    }
+    return 1;
+}
+
+static const char capsule_name[] = "atoll reach";
+
+static void release_reach(PyObject *capsule) {
+    atoll_reach_release(PyCapsule_GetPointer(capsule, capsule_name));
+}
+
+/* What a class reaches; None where there is nothing.  New reference, or NULL with an exception. */
+static PyObject *reach_of(atoll_encoder *part) {
+    if (atoll_reach_is_empty(part->own)) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *capsule = PyCapsule_New(part->own, capsule_name, release_reach);
+    if (capsule != NULL) {
+        atoll_reach_retain(part->own);
+    }
+    return capsule;
+}
+
+/* 1, 0, or -1 with an exception. */
+static int is_reach_same(atoll_codec *codec, PyObject *capsule) {
+    int rc = atoll_reach_is_same(codec, PyCapsule_GetPointer(capsule, capsule_name));
+    if (rc < 0 && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        rc = 0;
+    }
+    return rc;
+}
+
+int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *entry = key != NULL ? atoll_weak_entry(enc->codec->class_bytes, key, cls) : NULL;
+    Py_XDECREF(key);
+    if (entry == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    Py_INCREF(entry);
+    uint64_t stamp;
+    int rc = stamp_of(enc->codec, PyTuple_GET_ITEM(entry, E_WITNESSES), &stamp);
+    uint64_t before = rc > 0 ? PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, E_STAMP)) : 0;
+    if (rc > 0 && stamp != before) {
+        rc = 0;
+    }
+    if (rc > 0 && PyTuple_GET_ITEM(entry, E_REACH) != Py_None) {
+        rc = is_reach_same(enc->codec, PyTuple_GET_ITEM(entry, E_REACH));
+    }
+    if (rc > 0 && PyTuple_GET_ITEM(entry, E_REACH) != Py_None &&
+        atoll_reach_add_all(enc->own, PyCapsule_GetPointer(PyTuple_GET_ITEM(entry, E_REACH), capsule_name)) <
+            0) {
+        rc = -1;
+    }
+    if (rc > 0 && atoll_witness_all(enc, PyTuple_GET_ITEM(entry, E_WITNESSES)) < 0) {
+        rc = -1;
+    }
+    if (rc > 0) {
+        PyObject *bytes = PyTuple_GET_ITEM(entry, E_BYTES);
+        size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+        uint8_t *at = atoll_reserve(enc, size);
+        if (at != NULL) {
+            memcpy(at, PyBytes_AS_STRING(bytes), size);
+            atoll_commit(enc, at + size);
+        }
+        rc = at != NULL ? 1 : -1;
+    }
+    Py_DECREF(entry);
+    return rc;
+}
+
+int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
+                     const uint8_t *data, size_t size) {
+    uint64_t stamp;
+    PyObject *bytes =
+        size <= KEPT_SIZE ? PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size) : NULL;
+    PyObject *reach = bytes != NULL ? reach_of(part) : NULL;
+    int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : PyErr_Occurred() ? -1 : 0;
+    if (rc > 0) {
+        if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {
+            PyDict_Clear(codec->class_bytes);
+        }
+        PyObject *key = PyLong_FromUnsignedLongLong(number);
+        PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp), bytes, part->witnesses, reach};
+        rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_bytes, key, cls, more, 4) : -1;
+        Py_XDECREF(key);
+        Py_XDECREF(more[0]);
+    }
+    Py_XDECREF(reach);
+    Py_XDECREF(bytes);
+    return rc;
+}

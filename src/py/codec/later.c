@@ -1,0 +1,481 @@
+/* What waits until the code of classes is there.
+ *
+ * Making an object may run code of its class over there: __init__ that __reduce__ names, __setstate__, __hash__ of what is in a
+ * set.  A class, and what its functions use, may lead to such objects of itself: a registry in a class attribute, a
+ * global with the one instance.  So a class is written, and read, in stages, the code first, then the data:
+ *
+ *   made      the class exists
+ *   code      its functions, and what else can change nothing, are its attributes; of functions only that they exist
+ *   bodies    the names of those functions, their closures, the definitions among their globals: functions that these lead to have
+ *             their turn in this stage, too
+ *   states    their defaults, attributes and annotations; globals, and variables of closures, that are made without running code
+ *             (EARLY); lists, dicts and sets, still empty, that are not (FILLED)
+ *   then      what belongs to the class's definition, and attributes of the same kinds
+ *   data      the other attributes, one by one; after them the other globals and variables (LATE), and what was empty is filled
+ *
+ * Classes that are met in the first three are at the same stage as the class itself: they are made at once, and each of the next
+ * stages is done for all of them together before the one after that (codec/arrival.c).  From `states` on all code is there, and what
+ * is met then comes as a whole.
+ *
+ * What waits is in lists, of the part of a message that is one class: the writer's and the reader's have the same order, so that nothing
+ * need say what comes next.  Under the GIL; the lists are of one thread.
+ *
+ * A function that has a number is found by it from the moment it exists, by whatever else is received; another thread waits as it
+ * does for a class that is being made.
+ */
+#include "py/codec/internal.h"
+
+/* ---- which kind a value is ---- */
+
+enum { NODES = 1 << 16, LEVELS = 16 };
+
+typedef struct {
+    atoll_encoder *enc;
+    int left; /* how many values are still looked at */
+} look;
+
+static bool is_harmless(look *at, PyObject *value, int levels);
+
+static bool are_items_harmless(look *at, PyObject *items, int levels) {
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items); i++) { /* a list may be changed meanwhile */
+        PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(items, i));
+        bool harmless = is_harmless(at, item, levels);
+        Py_DECREF(item);
+        if (!harmless) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What is hashed over there. */
+static bool is_plain_key(PyObject *key) {
+    bool plain = atoll_is_plain_value(key);
+    if (!plain && PyTuple_CheckExact(key)) {
+        plain = true;
+        for (Py_ssize_t i = 0; plain && i < PyTuple_GET_SIZE(key); i++) {
+            plain = atoll_is_plain_value(PyTuple_GET_ITEM(key, i));
+        }
+    }
+    return plain;
+}
+
+static bool is_dict_harmless(look *at, PyObject *dict, int levels) {
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    while (PyDict_Next(dict, &pos, &key, &value)) {
+        if (!is_plain_key(key)) {
+            return false;
+        }
+        Py_INCREF(value);
+        bool harmless = is_harmless(at, value, levels);
+        Py_DECREF(value);
+        if (!harmless) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_set_harmless(PyObject *set) {
+    PyObject *members = PySequence_List(set);
+    bool harmless = members != NULL;
+    for (Py_ssize_t i = 0; harmless && i < PyList_GET_SIZE(members); i++) {
+        harmless = is_plain_key(PyList_GET_ITEM(members, i));
+    }
+    PyErr_Clear();
+    Py_XDECREF(members);
+    return harmless;
+}
+
+/* An instance of a Python class: whether it is made by giving it its attributes, and these are harmless. */
+static bool is_instance_harmless(look *at, PyObject *value, int levels) {
+    const atoll_type_info *info = atoll_type_info_get(at->enc, Py_TYPE(value));
+    if (info == NULL || (info->kind != KIND_PLAIN && info->kind != KIND_ENUM)) {
+        PyErr_Clear();
+        return false;
+    }
+    if (info->kind == KIND_ENUM) {
+        return true;
+    }
+    PyObject *dict = PyObject_GenericGetDict(value, NULL);
+    bool harmless = dict != NULL && PyDict_CheckExact(dict) && is_dict_harmless(at, dict, levels);
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return harmless;
+}
+
+/* Whether no code of a class runs when it is made again. */
+static bool is_harmless(look *at, PyObject *value, int levels) {
+    if (atoll_is_plain_value(value) || atoll_is_definition(value)) {
+        return true;
+    }
+    if (levels == 0 || --at->left < 0) {
+        return false;
+    }
+    if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) {
+        return are_items_harmless(at, value, levels - 1);
+    }
+    if (PyDict_CheckExact(value)) {
+        return is_dict_harmless(at, value, levels - 1);
+    }
+    if (PyAnySet_CheckExact(value)) {
+        return is_set_harmless(value);
+    }
+    return PyByteArray_CheckExact(value) || atoll_is_fixed(value) || atoll_is_type_form(value) ||
+           Py_TYPE(value)->tp_descr_get != NULL || is_instance_harmless(at, value, levels - 1);
+}
+
+static bool is_code(PyObject *value) {
+    if (atoll_is_plain_value(value) || atoll_is_definition(value)) {
+        return true;
+    }
+    if (PyCFunction_Check(value)) {
+        return atoll_is_fixed(value);
+    }
+    bool wrapper = Py_IS_TYPE(value, &PyStaticMethod_Type) || Py_IS_TYPE(value, &PyClassMethod_Type) ||
+                   Py_IS_TYPE(value, &PyProperty_Type);
+    return wrapper && atoll_is_fixed(value);
+}
+
+atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value) {
+    if (is_code(value)) {
+        return RANK_CODE;
+    }
+    look at = {enc, NODES};
+    if (is_harmless(&at, value, LEVELS)) {
+        return RANK_EARLY;
+    }
+    return PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value) ? RANK_FILLED
+                                                                                           : RANK_LATE;
+}
+
+/* ---- writing ---- */
+
+typedef struct waiting {
+    struct waiting *next;
+    PyObject *obj; /* owned: a function, a cell, a dict of globals; a list, dict or set */
+    PyObject *
+        found; /* owned: what is in it: for globals, name -> value; NULL for a function, obj itself for what is filled */
+    PyObject *code;      /* owned: of the function that is being written, or NULL */
+    atoll_frame *frames; /* where it was met, innermost first, for errors; each owns its obj and key */
+    size_t nframes;
+} waiting;
+
+void atoll_later_begin(atoll_later *later, atoll_encoder *enc) {
+    *later = (atoll_later){.base = enc->top};
+    later->functions_end = &later->functions;
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        later->data_end[i] = &later->data[i];
+    }
+}
+
+static void free_list(waiting *list) {
+    while (list != NULL) {
+        waiting *next = list->next;
+        for (size_t i = 0; i < list->nframes; i++) {
+            Py_XDECREF(list->frames[i].obj);
+            Py_XDECREF(list->frames[i].key);
+        }
+        PyMem_RawFree(list->frames);
+        Py_XDECREF(list->obj);
+        Py_XDECREF(list->found);
+        Py_XDECREF(list->code);
+        PyMem_RawFree(list);
+        list = next;
+    }
+}
+
+void atoll_later_end(atoll_later *later) {
+    PyObject *exc = PyErr_GetRaisedException();
+    free_list(later->functions);
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        free_list(later->data[i]);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+/* The frames between the class and here. */
+static int copy_frames(waiting *item, const atoll_encoder *enc) {
+    size_t n = 0;
+    const atoll_frame *base = (enc->later != NULL ? enc->later : enc->empty)->base;
+    for (const atoll_frame *fr = enc->top; fr != base; fr = fr->up) {
+        n++;
+    }
+    item->frames = n != 0 ? PyMem_RawCalloc(n, sizeof *item->frames) : NULL;
+    if (n != 0 && item->frames == NULL) {
+        return -1;
+    }
+    item->nframes = n;
+    size_t i = 0;
+    for (const atoll_frame *fr = enc->top; i < n; fr = fr->up, i++) {
+        item->frames[i] = *fr;
+        Py_XINCREF(fr->obj);
+        Py_XINCREF(fr->key);
+        item->frames[i].up = i + 1 < n ? &item->frames[i + 1] : (atoll_frame *)base;
+    }
+    return 0;
+}
+
+static int enqueue(const atoll_encoder *enc, struct waiting ***end, PyObject *obj, PyObject *found) {
+    waiting *item = PyMem_RawCalloc(1, sizeof *item);
+    if (item == NULL || copy_frames(item, enc) < 0) {
+        PyMem_RawFree(item);
+        PyErr_NoMemory();
+        return -1;
+    }
+    item->obj = Py_NewRef(obj);
+    item->found = Py_XNewRef(found);
+    item->code = Py_XNewRef(enc->code);
+    **end = item;
+    *end = &item->next;
+    return 0;
+}
+
+int atoll_later_function(atoll_encoder *enc, PyFunctionObject *func) {
+    return enqueue(enc, &enc->later->functions_end, (PyObject *)func, NULL);
+}
+
+int atoll_later_data(atoll_encoder *enc, atoll_rank rank, PyObject *obj, PyObject *found) {
+    return enqueue(enc, &enc->later->data_end[rank], obj, found);
+}
+
+/* As where it was met. */
+static int write_item(atoll_encoder *enc, const waiting *item,
+                      int (*write)(atoll_encoder *enc, PyObject *obj, PyObject *found)) {
+    PyObject *outer = enc->code;
+    atoll_frame *top = enc->top;
+    enc->code = item->code;
+    enc->top = item->nframes != 0 ? item->frames : top;
+    enc->exempt++; /* what may change is looked at by itself */
+    int rc = write(enc, item->obj, item->found);
+    enc->exempt--;
+    enc->top = top;
+    enc->code = outer;
+    return rc;
+}
+
+static int write_list(atoll_encoder *enc, const waiting *item,
+                      int (*write)(atoll_encoder *enc, PyObject *obj, PyObject *found)) {
+    int rc = 0;
+    for (; rc == 0 && item != NULL; item = item->next) { /* it may grow meanwhile */
+        rc = write_item(enc, item, write);
+    }
+    return rc;
+}
+
+int atoll_write_empty(atoll_encoder *enc, PyObject *value) {
+    int rc = atoll_try_ref(enc, value);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    uint8_t tag = PyList_CheckExact(value) ? T_LIST : PyDict_CheckExact(value) ? T_DICT : T_SET;
+    return atoll_put_tag(enc, T_FILLED_LATER | ATOLL_MEMO) < 0 || atoll_put_tag(enc, tag) < 0 ||
+                   atoll_memo_add(enc, value) < 0
+               ? -1
+               : enqueue(enc, &enc->empty->data_end[RANK_LATE], value, value);
+}
+
+/* A list, dict or set: what is in it now. */
+static int write_contents(atoll_encoder *enc, PyObject *obj) {
+    if (PyDict_CheckExact(obj)) {
+        return atoll_encode_dict_body(enc, obj, AT_KEY);
+    }
+    PyObject *items = PySequence_List(obj);
+    int rc = items != NULL ? atoll_put_count(enc, (uint64_t)PyList_GET_SIZE(items)) : -1;
+    atoll_frame fr;
+    atoll_push(enc, &fr, obj, PyList_CheckExact(obj) ? AT_INDEX : AT_ELEMENT);
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
+        fr.index = i;
+        rc = atoll_encode_shared(enc, PyList_GET_ITEM(items, i));
+    }
+    atoll_pop(enc, &fr);
+    Py_XDECREF(items);
+    return rc;
+}
+
+static int write_data(atoll_encoder *enc, PyObject *obj, PyObject *found) {
+    if (obj == found) {
+        return write_contents(enc, obj);
+    }
+    if (!PyCell_Check(obj)) {
+        return atoll_encode_reached(enc, obj, found);
+    }
+    return enc->empty != NULL ? atoll_write_empty(enc, found)
+                              : atoll_encode_part(enc, obj, "cell_contents", found);
+}
+
+int atoll_write_bodies(atoll_encoder *enc, const atoll_later *later) {
+    return write_list(enc, later->functions, atoll_encode_body);
+}
+
+int atoll_write_states(atoll_encoder *enc, atoll_later *later) {
+    if (write_list(enc, later->functions, atoll_encode_function_state) < 0 ||
+        write_list(enc, later->data[RANK_EARLY], write_data) < 0) {
+        return -1;
+    }
+    enc->empty = later;
+    int rc = write_list(enc, later->data[RANK_FILLED], write_data);
+    enc->empty = NULL;
+    return rc;
+}
+
+int atoll_write_late(atoll_encoder *enc, const atoll_later *later) {
+    return write_list(enc, later->data[RANK_LATE], write_data);
+}
+
+/* ---- reading ---- */
+
+typedef struct pending {
+    struct pending *next;
+    PyObject *obj;           /* owned: a function, a cell, a list, dict or set; NULL for globals */
+    atoll_globals to;        /* a function's, or those that are to be bound */
+    atoll_received received; /* of a function */
+    atoll_making making;
+    bool listed; /* in codec->making */
+} pending;
+
+void atoll_pending_begin(atoll_pending *list) {
+    *list = (atoll_pending){0};
+    list->functions_end = &list->functions;
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        list->data_end[i] = &list->data[i];
+    }
+}
+
+static void end_list(atoll_codec *codec, pending *item, bool whole) {
+    while (item != NULL) {
+        pending *next = item->next;
+        if (item->listed) {
+            if (!whole) {
+                atoll_function_forget(codec, (PyFunctionObject *)item->obj, item->received.identity);
+            }
+            atoll_end_making(codec, &item->making);
+        }
+        Py_XDECREF(item->obj);
+        atoll_globals_clear(&item->to);
+        PyMem_RawFree(item);
+        item = next;
+    }
+}
+
+void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole) {
+    PyObject *exc = PyErr_GetRaisedException();
+    end_list(codec, list->functions, whole);
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        end_list(codec, list->data[i], whole);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+static pending *append(struct pending ***end, PyObject *obj, const atoll_globals *to) {
+    pending *item = PyMem_RawCalloc(1, sizeof *item);
+    if (item == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    item->obj = Py_XNewRef(obj);
+    if (to != NULL) {
+        item->to = *to;
+        Py_XINCREF(to->dict);
+        Py_XINCREF(to->seen);
+        Py_XINCREF(to->mains);
+    }
+    **end = item;
+    *end = &item->next;
+    return item;
+}
+
+int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
+                           const atoll_received *received) {
+    pending *item = append(&dec->pending->functions_end, (PyObject *)func, to);
+    if (item == NULL) {
+        return -1;
+    }
+    item->received = *received;
+    if (received->known || !received->reusable) {
+        return 0;
+    }
+    item->listed = true;
+    atoll_begin_making(dec->codec, &item->making, received->identity);
+    return atoll_weak_put(dec->codec->function_refs, received->identity, (PyObject *)func);
+}
+
+int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globals *to) {
+    return append(&dec->pending->data_end[rank], NULL, to) != NULL ? 0 : -1;
+}
+
+int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank, PyObject *obj) {
+    return append(&dec->pending->data_end[rank], obj, NULL) != NULL ? 0 : -1;
+}
+
+PyObject *atoll_decode_empty(atoll_decoder *dec) {
+    uint8_t tag = atoll_get_u8(&dec->rd);
+    if (dec->rd.failed || (tag != T_LIST && tag != T_DICT && tag != T_SET) || dec->pending == NULL) {
+        return atoll_malformed("contents that never come");
+    }
+    PyObject *obj = tag == T_LIST ? PyList_New(0) : tag == T_DICT ? PyDict_New() : PySet_New(NULL);
+    if (obj != NULL && (atoll_remember(dec, obj) < 0 || atoll_pending_contents(dec, RANK_LATE, obj) < 0)) {
+        Py_CLEAR(obj);
+    }
+    return obj;
+}
+
+int atoll_read_bodies(atoll_decoder *dec, const atoll_pending *list) {
+    int rc = 0;
+    for (pending *item = list->functions; rc == 0 && item != NULL; item = item->next) { /* it may grow */
+        rc = atoll_decode_body(dec, (PyFunctionObject *)item->obj, &item->to, &item->received);
+    }
+    return rc;
+}
+
+static int read_cell(atoll_decoder *dec, PyObject *cell) {
+    PyObject *contents = atoll_decode_value(dec);
+    if (contents != NULL) {
+        PyCell_Set(cell, contents);
+    }
+    Py_XDECREF(contents);
+    return contents != NULL ? 0 : -1;
+}
+
+/* Code that runs meanwhile may have put something into it already. */
+static int read_contents(atoll_decoder *dec, PyObject *obj) {
+    if (PyDict_CheckExact(obj)) {
+        return atoll_decode_dict_body(dec, obj, false);
+    }
+    Py_ssize_t n = atoll_get_count(dec, 1);
+    int rc = n >= 0 ? 0 : -1;
+    if (rc == 0 && PyList_CheckExact(obj)) {
+        rc = PyList_SetSlice(obj, 0, PY_SSIZE_T_MAX, NULL);
+    }
+    for (Py_ssize_t i = 0; rc == 0 && i < n; i++) {
+        PyObject *item = atoll_decode_value(dec);
+        rc = item == NULL ? -1 : PyList_CheckExact(obj) ? PyList_Append(obj, item) : PySet_Add(obj, item);
+        Py_XDECREF(item);
+    }
+    return rc;
+}
+
+static int read_data(atoll_decoder *dec, const pending *item) {
+    int rc = 0;
+    for (; rc == 0 && item != NULL; item = item->next) {
+        rc = item->obj == NULL         ? atoll_decode_reached(dec, &item->to)
+             : PyCell_Check(item->obj) ? read_cell(dec, item->obj)
+                                       : read_contents(dec, item->obj);
+    }
+    return rc;
+}
+
+int atoll_read_states(atoll_decoder *dec, const atoll_pending *list) {
+    int rc = 0;
+    for (pending *item = list->functions; rc == 0 && item != NULL; item = item->next) {
+        rc = atoll_decode_function_state(dec, (PyFunctionObject *)item->obj, &item->received);
+    }
+    return rc < 0 || read_data(dec, list->data[RANK_EARLY]) < 0 ? -1
+                                                                : read_data(dec, list->data[RANK_FILLED]);
+}
+
+int atoll_read_late(atoll_decoder *dec, const atoll_pending *list) {
+    return read_data(dec, list->data[RANK_LATE]);
+}

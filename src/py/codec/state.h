@@ -1,0 +1,151 @@
+/* What the codec of an interpreter knows. */
+#ifndef ATOLL_PY_CODEC_STATE_H
+#define ATOLL_PY_CODEC_STATE_H
+
+#include "py/codec/codec.h"
+#include "py/codec/memo.h"
+
+#include <stdatomic.h>
+
+/* What an instance's class says about how to encode it. */
+typedef enum {
+    KIND_UNKNOWN,
+    KIND_REDUCE,
+    KIND_PLAIN,       /* class and instance dict */
+    KIND_PLAIN_SLOTS, /* class and object.__getstate__() */
+    KIND_NAMEDTUPLE,
+    KIND_ENUM,
+    KIND_CLASS,   /* instances are classes: the type is a metaclass */
+    KIND_SPECIAL, /* atoll._byvalue knows how */
+} atoll_kind;
+
+typedef struct {
+    PyTypeObject *type; /* borrowed; means nothing when version differs */
+    unsigned int version;
+    atoll_kind kind;
+    uint64_t epoch; /* of copyreg's table */
+} atoll_type_info;
+
+enum { ATOLL_TYPE_CACHE = 128 };
+
+typedef struct atoll_function_entry {
+    uint64_t number;
+    uint64_t bound; /* the codec's, when it was kept */
+    PyObject *func;
+} atoll_function_entry;
+
+/* A callable that is no function, and its number (codec/builtin.c). */
+typedef struct {
+    PyObject *obj; /* NULL: the entry is empty */
+    bool owned;    /* else compared only, in the epoch */
+    uint64_t number;
+    uint64_t epoch;
+    PyObject *name; /* of its module, where it crosses by its path; owned, or NULL */
+    PyObject *qualname;
+} atoll_builtin_entry;
+
+enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_BUILTIN_CACHE = 64, ATOLL_RELAXED_MAX = 8 };
+
+/* A class, or function, that a thread is reading. */
+typedef struct atoll_making {
+    struct atoll_making *next;
+    uint64_t number;
+    unsigned long thread;
+    PyObject *cls;     /* borrowed: the class, once it has its functions, or NULL */
+    PyObject *awaited; /* a tuple: names of attributes that come last, or NULL */
+} atoll_making;
+
+struct atoll_codec {
+    int64_t interp_id;
+    PyObject *not_shareable;
+    PyTypeObject *hook_types[ATOLL_HOOK_MAX]; /* strong, NULL where there is none */
+    atoll_codec_hook hooks[ATOLL_HOOK_MAX];
+    atoll_memo *memo; /* NULL while an encoder has it */
+    PyObject **stack; /* the decoder's memo storage, likewise */
+    size_t stack_cap;
+    atoll_type_info types[ATOLL_TYPE_CACHE];
+    Py_ssize_t code_extra; /* index for PyUnstable_Code_SetExtra, or -1 */
+    int dict_watcher;      /* or -1 */
+    int type_watcher;      /* or -1 */
+    int table_watcher;     /* of copyreg's table, or -1 */
+    int function_watcher;  /* once a class was sent by value, or -1 */
+    int part_watcher;      /* likewise: of dicts that belong to classes and functions */
+
+    /* Looked up when first needed; NULL until then. */
+    PyObject *copyreg;        /* module copyreg */
+    PyObject *dispatch_table; /* copyreg.dispatch_table */
+    PyObject *newobj;         /* copyreg.__newobj__ */
+    PyObject *newobj_ex;      /* copyreg.__newobj_ex__ */
+    PyObject *enum_type;      /* enum.EnumType; only once enum is imported */
+    PyObject *byvalue;        /* module atoll._byvalue */
+    PyObject *buffer_type;    /* exports a block */
+    PyObject *origins;        /* weak map: module name -> its file, what is sent */
+    PyObject *places;         /* module atoll._places */
+    PyObject *stand_ins;      /* dict: name -> module that is in sys.modules for a namespace */
+    PyObject *described;      /* dict: space -> its place (codec/module.c) */
+    PyObject *same;           /* dict: which objects named values are (codec/same.c) */
+    PyObject *recent;         /* likewise, those of the message that is being read */
+    PyObject
+        *hidden; /* dict: space -> the module that stands for it here, and what was taken (codec/space.c) */
+    uint64_t deaths;   /* of spaces, when hidden was last looked through */
+    uint64_t followed; /* the epoch of globals when they last followed __main__ */
+    uint64_t bound;    /* changes when what was received is made what it has become at home */
+    struct {
+        uint64_t number; /* 0: nothing */
+        atoll_message full;
+    } examined; /* the full form of the function that was numbered last */
+    struct {
+        PyObject *dict; /* not owned */
+        PyObject *note;
+    } relaxed[ATOLL_RELAXED_MAX]; /* codec/relaxed.c */
+    unsigned nrelaxed;
+    /* Weak maps (codec/weak.c). */
+    PyObject *modules;               /* address of a module's dict -> what tells its end */
+    PyObject *namespaces;            /* space -> module whose dict it is */
+    PyObject *class_refs;            /* number -> class */
+    atoll_making *making;            /* classes that are there in part */
+    _Atomic(uint32_t) made;          /* changes when one is whole, or is given up */
+    PyObject *class_numbers;         /* address of a class -> number */
+    PyObject *class_bytes;           /* number -> what was last written for the class (codec/kept.c) */
+    PyObject *function_refs;         /* identity -> function */
+    PyObject *function_ids;          /* address of a function -> identity, what it was then */
+    atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
+    atoll_builtin_entry builtins[ATOLL_BUILTIN_CACHE];
+    PyObject *names[32]; /* interned strings, see N_* */
+};
+
+enum {
+    N_REDUCE_EX,
+    N_REDUCE,
+    N_GETSTATE,
+    N_SETSTATE,
+    N_GETNEWARGS,
+    N_GETNEWARGS_EX,
+    N_DICT,
+    N_MODULE,
+    N_QUALNAME,
+    N_NAME,
+    N_FILE,
+    N_PACKAGE,
+    N_FIELDS,
+    N_MEMBER_MAP,
+    N_ENUM_NAME,
+    N_SLOTNAMES,
+    N_NEW,
+    N_MAIN,
+    N_FAKE_MAIN,
+    N_BUILTINS_MODULE,
+    N_BUILTINS,
+    N_EXTEND,
+    N_APPEND,
+    N_ANNOTATE,
+    N_SPEC,
+    N_ANNOTATIONS,
+    N_ANNOTATIONS_CACHE,
+    N_DATACLASS_FIELDS,
+    N_DOC,
+    N_KWDEFAULTS,
+    N_COUNT,
+};
+
+#endif

@@ -1,0 +1,47 @@
+/* Extension modules in interpreters with a GIL of their own: see loader.c. */
+#ifndef ATOLL_PY_EXTENSION_LOADER_H
+#define ATOLL_PY_EXTENSION_LOADER_H
+
+#include "core/clone/clones.h"
+#include "py/compat.h"
+#include "py/extension/foreign.h"
+
+#include <stdbool.h>
+
+typedef enum { ATOLL_EXTENSIONS_ISOLATE, ATOLL_EXTENSIONS_STRICT, ATOLL_EXTENSIONS_SHARED } atoll_extensions;
+
+/* One for each interpreter that is not strict.  It outlives its interpreter when clones stay mapped. */
+typedef struct atoll_loader atoll_loader;
+
+/* Where Atoll's own library was loaded from: the shim is beside it. */
+void atoll_loader_set_home(const char *library);
+
+/* The mode that create()'s argument means, an object or NULL; None and NULL: what ATOLL_EXTENSIONS says.  0, or -1 with
+ * TypeError or ValueError. */
+int atoll_extensions_from(PyObject *value, atoll_extensions *mode);
+
+/* Makes the attached interpreter, a new one, load extension modules in this mode.  NULL with an exception; for strict
+ * NULL without one. */
+atoll_loader *atoll_loader_install(atoll_extensions mode);
+
+/* A list of (module or None, file, how, clone or None, bytes) of what `loader` has loaded.  Its interpreter is attached. */
+PyObject *atoll_loader_list(atoll_loader *loader);
+
+/* A list of (file, clone, bytes, why) of what is mapped for interpreters that are gone. */
+PyObject *atoll_loader_list_kept(void);
+
+/* loader_fork.c: holds the locks of loaders while the process is forked: those of all, and those of the attached interpreter's
+ * own if that may fork.  In the child, after that, only this interpreter is left. */
+void atoll_loaders_fork(atoll_fork_moment when);
+void atoll_loaders_keep_only(const PyInterpreterState *interp);
+
+/* The end of its interpreter, in this order; NULL is no loader.  The first two and ending need its thread state. */
+/* false: a foreign thread is inside and stays there for so many seconds */
+bool atoll_loader_shut(atoll_loader *loader, double patience);
+void atoll_loader_reopen(atoll_loader *loader);
+void atoll_loader_ending(atoll_loader *loader);
+/* No thread state is attached; `id` was the interpreter's; the loader is no longer the caller's.  Takes back what is left of
+ * the interpreter's memory, if that is unseen: nobody has a view of it. */
+void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen);
+
+#endif

@@ -1,0 +1,96 @@
+/* Waiting for something of Atoll's with the thread state detached.
+ *
+ * The wait itself is the core's.  What is Python's about it: the GIL is given back first, and a wait can be
+ * interrupted.  Three things do that: a signal, whose handler CPython runs on the process's main thread, in
+ * the main interpreter (also while that thread is in another one, see signals.c); the end of the process, which
+ * interrupts the waits in every interpreter of Atoll's (exit.c) and makes them raise SystemExit, as does the end of
+ * an interpreter with those of its daemon threads (stragglers.c); a pool that wants a task of its to stop (worker.c); and
+ * whatever else makes the kernel return early, after which the wait goes on.  Pending calls are no way to reach a thread
+ * that waits: only the main thread of the main interpreter looks at them outside of bytecode.
+ *
+ * The waiter is on this thread's stack.  It is on the entry's list only while detached: attaching may never return, when
+ * the interpreter is being finalized.
+ */
+#include "py/interp/blocking.h"
+
+#include "py/interp/lifecycle.h"
+#include "py/interp/session.h"
+#include "py/interp/signals.h"
+#include "py/pool/worker.h"
+
+#include <math.h>
+
+int atoll_deadline(PyObject *timeout, double *deadline) {
+    if (timeout == NULL || timeout == Py_None) {
+        *deadline = INFINITY;
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %.200s",
+                         Py_TYPE(timeout)->tp_name);
+        }
+        return -1;
+    }
+    if (!(seconds >= 0)) {
+        PyErr_Format(PyExc_ValueError, "timeout must be non-negative, got %R", timeout);
+        return -1;
+    }
+    *deadline = atoll_clock() + seconds;
+    return 0;
+}
+
+/* True: this thread's wait is to raise SystemExit. */
+static bool is_over(const atoll_blocking *b) {
+    return b->entry->owned && (atoll_interp_exiting() || atoll_entry_life(b->entry) >= ATOLL_LIFE_STOPPING);
+}
+
+static void detach(atoll_blocking *b) {
+    b->tstate = PyEval_SaveThread();
+    atoll_entry_add_wait(b->entry, &b->waiter);
+    /* Whoever asked before that did not find the waiter. */
+    if (is_over(b) || atoll_worker_is_asked() ||
+        atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
+        atomic_store(&b->waiter.interrupted, true);
+    }
+}
+
+void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline) {
+    *b = (atoll_blocking){.deadline = deadline, .entry = state->entry};
+    atoll_entry_retain(b->entry);
+    detach(b);
+}
+
+void atoll_blocking_end(atoll_blocking *b) {
+    atoll_entry_remove_wait(b->entry, &b->waiter);
+    atoll_entry_release(b->entry);
+    PyEval_RestoreThread(b->tstate);
+}
+
+bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why) {
+    return why == ATOLL_WAIT_SIGNAL || (b->waiter.spun && atoll_thread_is_main());
+}
+
+int atoll_blocking_interrupted(atoll_blocking *b) {
+    atoll_entry_remove_wait(b->entry, &b->waiter);
+    PyEval_RestoreThread(b->tstate);
+    atomic_store(&b->waiter.interrupted, false);
+    if (atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
+        atoll_session_housekeeping(b->entry);
+    }
+    int rc = atoll_signals_check();
+    if (rc == 0) {
+        rc = atoll_worker_check();
+    }
+    if (rc == 0 && is_over(b)) {
+        PyErr_SetNone(PyExc_SystemExit);
+        rc = -1;
+    }
+    if (rc < 0) {
+        atoll_entry_release(b->entry);
+        return -1;
+    }
+    detach(b);
+    return 0;
+}

@@ -1,0 +1,29 @@
+/* Waiting for something of Atoll's with the thread state detached. */
+#ifndef ATOLL_PY_INTERP_BLOCKING_H
+#define ATOLL_PY_INTERP_BLOCKING_H
+
+#include "py/state.h"
+
+typedef struct {
+    atoll_waiter waiter; /* for the core's wait functions */
+    double deadline;     /* for the core's wait functions */
+    atoll_entry *entry;
+    PyThreadState *tstate;
+} atoll_blocking;
+
+/* Seconds on the monotonic clock at which a wait that begins now is over: a non-negative number of seconds from now, None
+ * for never.  0, or -1 with TypeError or ValueError. */
+int atoll_deadline(PyObject *timeout, double *deadline);
+
+/* Detaches; nothing of Python may be touched until the end. */
+void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline);
+/* After each wait: true when there may be signals to handle, because it said so, or because this is the main thread
+ * and it span, during which nothing tells of a signal. */
+bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why);
+/* Then: attaches, runs the handlers of signals that have arrived, detaches again.  0, or -1 when that raised: then it is
+ * attached, and the end. */
+int atoll_blocking_interrupted(atoll_blocking *b);
+/* Attaches. */
+void atoll_blocking_end(atoll_blocking *b);
+
+#endif

@@ -1,0 +1,315 @@
+/* The way of an interpreter to its end.  There is one, in three steps:
+ *
+ *   step            life (registry.h)   what happens, in this order                          runs code of users     locks
+ *   may it end?     closing             what others handed over is done;                     what they release      -
+ *                                       foreign threads are kept out, and waited for
+ *   wind down       winding             thread states of sessions are deleted;               destructors            -
+ *                                       threads are joined, exit functions called,           yes, and theirs
+ *                                       foreign threads may enter meanwhile;
+ *                   stopping            foreign threads are kept out;                        pending calls
+ *                                       daemon threads are interrupted and waited for;       what they do then
+ *                                       its items in queues are unbound
+ *   end             stopping            Py_EndInterpreter: modules, then their objects       finalizers             -
+ *                                       CPython frees the interpreter                        -                      lifecycle
+ *                   ended               clones end, and its memory is taken back             destructors of C       -
+ *
+ * The first step changes nothing: who is refused opens the gate again.  From the second on there is no way back.  It ends with
+ * a zombie when a thread is left that does not end, which CPython would end the process for, or when memory of its objects is
+ * seen elsewhere (export.c): closed for everyone, ended by a sweep that finds it alone.  Then foreign threads may enter
+ * again, as what is left in it may wait for them.  A zombie that is tried once more is only looked at.
+ *
+ * Everybody takes that way: close(), `with`, the last user that goes, a create() that fails, a pool's worker, a surplus spare, the end
+ * of the process.  They differ in what they wait for (atoll_patience).
+ *
+ *   close()             a little for foreign threads, and for its own until they have ended
+ *   the last user goes  for nothing that may take long: one whose threads still run is closed by a sweep, or at the end
+ *   a worker, a spare   as close(), on a thread of their own
+ *   sweep               nothing
+ *   end of the process  for its threads; who is inside is waited for by exit.c
+ *
+ * Signals: while the main thread winds an interpreter down it is as if it were in a session there (session.c).
+ *
+ * The lifecycle lock is taken in the middle of Py_EndInterpreter, by an object that CPython drops when it has finished with
+ * modules and begins to clear the interpreter: it is in the dict of the last thread state.  Before that finalizers run, and
+ * guards are waited for (PEP 788).  What CPython itself still has then, and drops later, are objects that no code could reach but
+ * through it; what they run has the lock, which is recursive.
+ *
+ * Thread states: every function is called attached to `from`'s interpreter and returns so, but for the detached ones, which
+ * have none.
+ */
+#include "py/extension/loader.h"
+#include "py/interp/lifecycle_internal.h"
+#include "py/interp/signals.h"
+#include "py/interp/stragglers.h"
+
+#include "core/queue/queue.h"
+
+static const atoll_patience closing = {.foreign = 5.0, .daemons = 1.0};
+static const atoll_patience on_own_thread = {.foreign = 5.0, .daemons = 1.0};
+static const atoll_patience last_user_gone = {.foreign = 5.0, .daemons = 1.0, .idle_only = true};
+static const atoll_patience sweeping = {.daemons = 1.0, .idle_only = true};
+static const atoll_patience at_exit = {.daemons = 1.0};
+static const atoll_patience a_look = {.idle_only = true};
+
+static _Atomic(bool) sweep_due;
+
+void atoll_interp_sweep_later(void) { atomic_store(&sweep_due, true); }
+
+/* ---- the three steps: entry's interpreter is attached through `mine` ---- */
+
+static bool may_end(atoll_entry *entry, PyThreadState *mine, const atoll_patience *patience) {
+    atoll_session_housekeeping(entry);
+    bool idle = atoll_loader_shut(entry->loader, patience->foreign) &&
+                (!patience->idle_only || !atoll_has_threads(entry, mine));
+    atoll_loader_reopen(entry->loader);
+    return idle;
+}
+
+/* Whether it is alone now, and nobody sees its memory: it can be ended.  Else it is a zombie. */
+static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patience *patience) {
+    if (atoll_entry_life(entry) == ATOLL_LIFE_CLOSING) {
+        atoll_entry_set_life(entry, ATOLL_LIFE_WINDING);
+        /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
+        atoll_thread_states_drop(entry, mine);
+        atoll_join_threads();
+        atoll_run_exit_functions();
+        atoll_entry_set_life(entry, ATOLL_LIFE_STOPPING);
+    } else {
+        atoll_thread_states_drop(entry, mine);
+    }
+    bool alone = atoll_loader_shut(entry->loader,
+                                   patience->foreign); /* who is still inside is a thread that is left */
+    alone = atoll_stop_daemons(entry, mine, patience->daemons) && alone;
+    atoll_queues_unbind(entry->id);    /* what its items lend from it comes back, */
+    atoll_session_housekeeping(entry); /* and is released */
+    if (alone && atomic_load(&entry->exports) == 0) {
+        atoll_loader_ending(entry->loader); /* runs what is pending, which may start threads */
+        if (atoll_stop_daemons(entry, mine, patience->daemons) && atomic_load(&entry->exports) == 0) {
+            PyErr_Clear();
+            return true;
+        }
+    }
+    PyErr_Clear();
+    atoll_loader_reopen(entry->loader);
+    return false;
+}
+
+static void take_lock(PyObject *capsule) {
+    bool *taken = PyCapsule_GetPointer(capsule, NULL);
+    if (!*taken) {
+        atoll_lifecycle_lock();
+        *taken = true;
+    }
+}
+
+/* No thread state is attached afterwards. */
+static void end(atoll_entry *entry, PyThreadState *mine) {
+    static const char key[] = "atoll: the interpreter is freed";
+    bool locked = false;
+    PyObject *dict = PyThreadState_GetDict(); /* borrowed */
+    PyObject *capsule = PyCapsule_New(&locked, NULL, take_lock);
+    if (dict == NULL || capsule == NULL || PyDict_SetItemString(dict, key, capsule) < 0) {
+        PyErr_Clear();
+        atoll_lifecycle_lock();
+        locked = true;
+    }
+    Py_XDECREF(capsule);
+    atoll_state_let_go(entry->state);
+    Py_EndInterpreter(mine);
+    atoll_signals_forget();
+    atoll_registry_remove(entry);
+    if (locked) {
+        atoll_lifecycle_unlock();
+    }
+    atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
+    atoll_entry_run_jobs(entry, false); /* handed over after its module was cleared */
+}
+
+atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience) {
+    PyThreadState *here = atoll_thread_state_attached();
+    PyThreadState *mine = atoll_thread_state(entry);
+    if (mine == NULL) {
+        if (here != NULL) {
+            PyErr_NoMemory();
+        }
+        return ATOLL_END_FAILED;
+    }
+    (void)PyThreadState_Swap(mine);
+    bool fresh = atoll_entry_life(entry) == ATOLL_LIFE_CLOSING;
+    if (fresh && !may_end(entry, mine, patience)) {
+        (void)PyThreadState_Swap(here);
+        return ATOLL_END_REFUSED;
+    }
+    atoll_session *winding = /* the main thread handles signals meanwhile */
+        atoll_session_begin_wind_down(entry, here);
+    bool alone = wind_down(entry, mine, fresh ? patience : &a_look);
+    if (winding != NULL) {
+        atoll_session_end_wind_down(winding);
+    }
+    if (alone) {
+        end(entry, mine);
+        atoll_loader *loader = entry->loader;
+        entry->loader = NULL;
+        atoll_loader_ended(loader, entry->id, atomic_load(&entry->exports) == 0);
+        if (here != NULL) {
+            (void)PyThreadState_Swap(here);
+        }
+    } else {
+        /* Dropping has forgotten it; without memory the next that tries makes another. */
+        (void)atoll_thread_state_keep(entry, mine);
+        (void)PyThreadState_Swap(here);
+        atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE);
+    }
+    if (winding != NULL) {
+        (void)atoll_session_interrupted(winding);
+        atoll_session_close(winding);
+    }
+    return alone ? ATOLL_END_DONE : ATOLL_END_ZOMBIE;
+}
+
+/* ---- who takes that way ---- */
+
+bool atoll_interp_end_zombie(atoll_entry *entry) {
+    if (!atoll_entry_claim_zombie(entry)) {
+        return false;
+    }
+    atoll_end_result result = atoll_interp_end(entry, &a_look);
+    if (result >= ATOLL_END_REFUSED) {
+        atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE);
+    }
+    return result == ATOLL_END_DONE;
+}
+
+void atoll_interp_end_failed(atoll_entry *entry) {
+    if (atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN &&
+        atoll_interp_end(entry, &closing) >= ATOLL_END_REFUSED) {
+        atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE); /* it cannot be opened: it is tried again */
+        atoll_interp_sweep_later();
+    }
+    atoll_entry_release(entry);
+}
+
+bool atoll_interp_end_detached(atoll_entry *entry) {
+    atoll_end_result result = ATOLL_END_REFUSED;
+    bool shut = atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN;
+    if (shut) {
+        result = atoll_interp_end(entry, &on_own_thread);
+    }
+    if (result >= ATOLL_END_REFUSED) {
+        if (shut) {
+            atoll_entry_open(entry);
+        }
+        atoll_interp_sweep_later(); /* somebody is inside: whoever can closes it when they have left */
+    }
+    (void)atoll_entry_remove_user(entry);
+    atoll_entry_release(entry);
+    return result == ATOLL_END_DONE;
+}
+
+static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patience *patience) {
+    long long id = (long long)entry->id;
+    if (!entry->owned) {
+        PyErr_Format(from->error, "cannot close unrecognized interpreter %lld", id);
+        return -1;
+    }
+    if (!atoll_entry_is_open(entry)) {
+        atoll_raise_not_found(from, entry->id);
+        return -1;
+    }
+    if (entry->interp == from->interp) {
+        PyErr_Format(from->error, "cannot close the current interpreter (%lld)", id);
+        return -1;
+    }
+    if (atoll_interp_is_running(entry->interp)) {
+        PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
+        return -1;
+    }
+    if (atoll_session_is_below(
+            entry->interp)) { /* of a thread of its own, which no session has brought there */
+        PyErr_Format(from->error, "cannot close interpreter %lld: this thread runs in it", id);
+        return -1;
+    }
+    switch (atoll_entry_begin_close(entry)) {
+    case ATOLL_CLOSE_GONE:
+        atoll_raise_not_found(from, entry->id);
+        return -1;
+    case ATOLL_CLOSE_BUSY:
+        PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
+        return -1;
+    case ATOLL_CLOSE_BEGUN:
+        break;
+    }
+    atoll_end_result result = atoll_interp_end(entry, patience);
+    if (result >= ATOLL_END_REFUSED) {
+        atoll_entry_open(entry);
+        if (result == ATOLL_END_REFUSED) {
+            PyErr_Format(from->error, "cannot close interpreter %lld: a thread %s", id,
+                         patience->idle_only ? "still runs in it" : "of an extension module is still inside");
+        }
+        return -1;
+    }
+    atoll_interp_sweep(from);         /* of what only its objects used */
+    return PyErr_Occurred() ? -1 : 0; /* Ctrl-C, while it was waited for its threads */
+}
+
+int atoll_interp_close(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, &closing); }
+
+int atoll_interp_close_at_exit(atoll_state *from, atoll_entry *entry) {
+    return close_interp(from, entry, &at_exit);
+}
+
+/* Ctrl-C where no exception can be raised: once more, for whoever comes next. */
+static void put_off(void) {
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_SetInterrupt();
+    }
+    PyErr_Clear();
+}
+
+/* Nobody uses it.  What is still running is tried again by the next sweep. */
+static void close_unused(atoll_state *from, atoll_entry *entry, const atoll_patience *patience) {
+    if (entry->interp == from->interp || close_interp(from, entry, patience) < 0) {
+        put_off();
+        atoll_interp_sweep_later();
+    }
+}
+
+void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry) {
+    atoll_entry_retain(entry);
+    if (atoll_entry_remove_user(entry) && atoll_entry_is_open(entry)) {
+        PyObject *exc = PyErr_GetRaisedException();
+        close_unused(from, entry, &last_user_gone);
+        PyErr_SetRaisedException(exc);
+    }
+    atoll_entry_release(entry);
+}
+
+static bool is_unused(const atoll_entry *entry) {
+    return atomic_load(&entry->users) == 0 && atoll_entry_is_open(entry);
+}
+
+static bool may_be_dead(const atoll_entry *entry) {
+    return atoll_entry_life(entry) == ATOLL_LIFE_ZOMBIE &&
+           (atomic_load(&entry->exports) == 0 || atomic_load(&entry->jobs) != NULL);
+}
+
+void atoll_interp_sweep(atoll_state *from) {
+    if (!atomic_load_explicit(&sweep_due, memory_order_relaxed) || atoll_interp_exiting()) {
+        return;
+    }
+    atomic_store(&sweep_due, false);
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_entry *entry;
+    for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_unused)) != NULL;) {
+        below = entry->id;
+        close_unused(from, entry, &sweeping);
+        atoll_entry_release(entry);
+    }
+    for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, may_be_dead)) != NULL;) {
+        below = entry->id;
+        (void)atoll_interp_end_zombie(entry);
+        put_off();
+        atoll_entry_release(entry);
+    }
+    PyErr_SetRaisedException(exc);
+}

@@ -1,0 +1,125 @@
+/* Exceptions as text.
+ *
+ * An exception cannot leave its interpreter, so its description does: six strings, made there by
+ * atoll._excinfo with the traceback module, written as a tuple, and the places of those source lines that are not known there,
+ * which whoever raises it fills in.  Whatever goes wrong while
+ * describing (the module cannot be imported, __str__ raises, memory is short) costs detail, never the report.
+ */
+#include "py/interp/run.h"
+
+/* (name, qualname, module, msg, formatted, errdisplay, missing) made by Python code; NULL with an exception. */
+static PyObject *describe(PyObject *exc, PyObject *script, const char *source, Py_ssize_t source_len) {
+    PyObject *helper = PyImport_ImportModule("atoll._excinfo");
+    PyObject *text =
+        source != NULL ? PyUnicode_DecodeUTF8(source, source_len, "replace") : Py_NewRef(Py_None);
+    PyObject *tuple = NULL;
+    if (helper != NULL && text != NULL) {
+        tuple = PyObject_CallMethod(helper, "describe", "OOO", exc, script != NULL ? script : Py_None, text);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(helper);
+    return tuple;
+}
+
+/* str(exc), but of an ExecutionFailed only the summary: its str() repeats the text of another failure, which would
+ * double with every interpreter that passes it on. */
+static PyObject *message_of(atoll_state *state, PyObject *exc) {
+    if (!PyErr_GivenExceptionMatches(exc, state->execution_failed)) {
+        return PyObject_Str(exc);
+    }
+    PyObject *args = PyObject_GetAttrString(exc, "args");
+    PyObject *summary = args != NULL ? PySequence_GetItem(args, 0) : NULL;
+    PyObject *msg = summary != NULL ? PyObject_Str(summary) : NULL;
+    Py_XDECREF(summary);
+    Py_XDECREF(args);
+    return msg;
+}
+
+static PyObject *describe_plainly(atoll_state *state, PyObject *exc) {
+    PyTypeObject *type = Py_TYPE(exc);
+    PyObject *msg = message_of(state, exc);
+    if (msg == NULL) {
+        PyErr_Clear();
+        msg = PyUnicode_FromString("<exception str() failed>");
+    }
+    const char *dot = strrchr(type->tp_name, '.');
+    const char *name = dot != NULL ? dot + 1 : type->tp_name;
+    PyObject *line = msg != NULL ? PyUnicode_FromFormat("%s: %U", type->tp_name, msg) : NULL;
+    PyObject *tuple =
+        line != NULL ? Py_BuildValue("sszOOO()", name, name, dot == NULL ? "builtins" : NULL, msg, line, line)
+                     : NULL;
+    Py_XDECREF(line);
+    Py_XDECREF(msg);
+    return tuple;
+}
+
+void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
+                           Py_ssize_t source_len) {
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_SystemError, "a failure without an exception");
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *tuple = describe(exc, script, source, source_len);
+    if (tuple == NULL) {
+        PyErr_Clear();
+        tuple = describe_plainly(state, exc);
+    }
+    if (tuple == NULL || atoll_encode(state->codec, msg, tuple, "excinfo") < 0) {
+        PyErr_Clear(); /* an empty message: raised as an unknown exception */
+    }
+    Py_XDECREF(tuple);
+    Py_DECREF(exc);
+}
+
+static PyObject *make_namespace(atoll_state *state, PyObject *fields) {
+    PyObject *empty = PyTuple_New(0);
+    PyObject *ns =
+        empty != NULL && fields != NULL ? PyObject_Call(state->namespace_type, empty, fields) : NULL;
+    Py_XDECREF(empty);
+    Py_XDECREF(fields);
+    return ns;
+}
+
+/* errdisplay with what this interpreter knows of the source: a new reference. */
+static PyObject *display_of(PyObject *tuple) {
+    PyObject *display = PyTuple_GET_ITEM(tuple, 5);
+    PyObject *missing = PyTuple_GET_ITEM(tuple, 6);
+    PyObject *filled = NULL;
+    if (PyUnicode_Check(display) && PyTuple_Check(missing) && PyTuple_GET_SIZE(missing) != 0) {
+        PyObject *helper = PyImport_ImportModule("atoll._excinfo");
+        filled = helper != NULL ? PyObject_CallMethod(helper, "fill_in", "OO", display, missing) : NULL;
+        Py_XDECREF(helper);
+        PyErr_Clear(); /* it is the worse for a few lines */
+    }
+    return filled != NULL ? filled : Py_NewRef(display);
+}
+
+void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg) {
+    PyObject *tuple = msg->body.len != 0 ? atoll_decode(state->codec, msg) : NULL;
+    if (tuple == NULL || !PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 7) {
+        Py_XDECREF(tuple);
+        PyErr_Clear();
+        tuple = Py_BuildValue("sszOOO()", "Exception", "Exception", "builtins", Py_None, Py_None, Py_None);
+        if (tuple == NULL) {
+            return;
+        }
+    }
+    PyObject *type = make_namespace(state, Py_BuildValue("{sOsOsO}", "__name__", PyTuple_GET_ITEM(tuple, 0),
+                                                         "__qualname__", PyTuple_GET_ITEM(tuple, 1),
+                                                         "__module__", PyTuple_GET_ITEM(tuple, 2)));
+    PyObject *info = NULL;
+    if (type != NULL) {
+        info = make_namespace(
+            state, Py_BuildValue("{sNsOsOsN}", "type", type, "msg", PyTuple_GET_ITEM(tuple, 3), "formatted",
+                                 PyTuple_GET_ITEM(tuple, 4), "errdisplay", display_of(tuple)));
+    }
+    Py_DECREF(tuple);
+    if (info != NULL) {
+        PyObject *exc = PyObject_CallOneArg(state->execution_failed, info);
+        if (exc != NULL) {
+            PyErr_SetObject(state->execution_failed, exc);
+            Py_DECREF(exc);
+        }
+        Py_DECREF(info);
+    }
+}

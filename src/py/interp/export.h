@@ -1,0 +1,25 @@
+/* Memory of an object that other interpreters see: taken and released in the interpreter that owns the object. */
+#ifndef ATOLL_PY_INTERP_EXPORT_H
+#define ATOLL_PY_INTERP_EXPORT_H
+
+#include "py/state.h"
+
+typedef struct {
+    atoll_job job; /* first member: the job is the export */
+    _Atomic(uint32_t) refs;
+    bool is_bytes;      /* releasing it runs no code */
+    atoll_entry *owner; /* a reference */
+    Py_buffer buffer;
+} atoll_export;
+
+/* An export of obj's memory with one reference; NULL with what PyObject_GetBuffer raises, or MemoryError. */
+atoll_export *atoll_export_new(atoll_state *state, PyObject *obj);
+/* Any thread, with or without a thread state. */
+void atoll_export_retain(void *ptr);
+void atoll_export_release(void *ptr);
+extern const atoll_handle_class atoll_export_class;
+/* Attached to its sender: the bytes objects that a message lends become blocks (core/base/block.h), so that it outlives the
+ * sender.  0, or -1 with MemoryError. */
+int atoll_export_keep_bytes(atoll_message *msg);
+
+#endif

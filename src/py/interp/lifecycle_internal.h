@@ -1,0 +1,38 @@
+/* What lifecycle.c, exit.c and lookup.c share. */
+#ifndef ATOLL_PY_INTERP_LIFECYCLE_INTERNAL_H
+#define ATOLL_PY_INTERP_LIFECYCLE_INTERNAL_H
+
+#include "py/interp/lifecycle.h"
+#include "py/interp/session.h"
+
+/* The lifecycle lock: recursive, awaited detached, so any GIL may be taken with it held. A thread state must be
+ * attached for lock, none for unlock. */
+void atoll_lifecycle_lock(void);
+void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
+void atoll_lifecycle_unlock(void);
+void atoll_lifecycle_fork(atoll_fork_moment when);
+
+typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_REFUSED, ATOLL_END_FAILED } atoll_end_result;
+
+/* How much who ends an interpreter waits for, in seconds. */
+typedef struct {
+    double foreign; /* one that a library has started has to leave */
+    double daemons; /* the threads that are left have to end */
+    bool idle_only; /* nothing: it is not ended while threads of its own run that would have to be joined */
+} atoll_patience;
+
+/* Takes an entry that is closing, or a zombie that was claimed, as far as it gets on its way to the end (ending.c).  Comes back to
+ * where it was, which may be without a thread state.  REFUSED and FAILED (with an exception where a thread state is attached):
+ * nothing was done, and one that was closing may be opened again. */
+atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience);
+
+/* Ends one that could not be made ready: a spare, of which the caller has a reference, which it gives back.  No thread state is
+ * attached. */
+void atoll_interp_end_failed(atoll_entry *entry);
+
+/* As atoll_interp_close(), for the end of the process. */
+int atoll_interp_close_at_exit(atoll_state *from, atoll_entry *entry);
+/* A zombie: whether it could be ended. */
+bool atoll_interp_end_zombie(atoll_entry *entry);
+
+#endif

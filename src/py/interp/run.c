@@ -1,0 +1,479 @@
+/* Calls.
+ *
+ * A call is two messages and one session: encode the arguments here, swap to the interpreter, decode, call,
+ * encode the result there, swap back, decode it here.  Nothing of one interpreter is touched while
+ * the other's thread state is attached, except the immutable UTF-8 or marshalled text of a script,
+ * which its owner keeps alive for the duration.
+ *
+ * A function that both sides know goes by its number (8 bytes).  When the target does not have it the session
+ * is left, the function is encoded in full, and the session entered again: once per
+ * function and interpreter.
+ *
+ * What happened is kept in `outcome` until the caller's thread state is attached again, because
+ * that is where exceptions are raised.
+ *
+ * Two things count as running: CPython's own mark (SetRunningMain), which the standard
+ * library's modules and threading look at, and entry->runners, which counts Atoll's calls.  exec() and
+ * prepare_main() own __main__ and refuse to run beside anything else; calls run beside each
+ * other, one at a time as that interpreter's GIL lets them.
+ */
+#include "py/interp/run.h"
+
+#include "py/interp/child.h"
+#include "py/interp/lifecycle.h"
+
+typedef enum {
+    OUT_OK,
+    OUT_UNKNOWN,     /* the function's number means nothing there yet */
+    OUT_BUSY,        /* something else runs in __main__ */
+    OUT_RAISED,      /* back holds the description of an exception */
+    OUT_INTERRUPTED, /* likewise, and it was KeyboardInterrupt */
+    OUT_REFUSED,     /* back holds the text of a NotShareableError */
+    OUT_NO_STATE,    /* atoll._atoll cannot be had there */
+} outcome;
+
+bool atoll_run_begin(atoll_entry *entry) {
+    atomic_fetch_add_explicit(&entry->runners, 1, memory_order_relaxed);
+    if (!entry->owned || atoll_interp_is_running(entry->interp)) {
+        return false;
+    }
+    if (atoll_interp_set_running(entry->interp) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+void atoll_run_end(atoll_entry *entry, bool marked) {
+    if (marked) {
+        atoll_interp_set_not_running(entry->interp);
+    }
+    atomic_fetch_sub_explicit(&entry->runners, 1, memory_order_relaxed);
+}
+
+/* Exact with that interpreter's thread state attached. */
+static bool is_busy(const atoll_entry *entry) {
+    return atomic_load_explicit(&entry->runners, memory_order_relaxed) != 0 ||
+           atoll_interp_is_running(entry->interp);
+}
+
+/* The same without a thread state there: an early refusal that need not wait for that GIL. */
+static bool busy_from_outside(atoll_entry *entry) {
+    bool busy = false;
+    if (atoll_entry_guard(entry)) {
+        busy = is_busy(entry);
+        atoll_entry_unguard(entry);
+    }
+    return busy;
+}
+
+static void raise_busy(atoll_state *from, const atoll_entry *entry) {
+    PyErr_Format(from->error, "interpreter already running (id %lld)", (long long)entry->id);
+}
+
+/* What was run is over, with an exception set if it raised: does not return in a child that was forked in it. */
+static void check_forked(const atoll_session *s, bool raised) {
+    if (atoll_session_is_cut(s)) {
+        atoll_child_ends(raised);
+    }
+}
+
+/* The attached interpreter's state; NULL (no exception) when it cannot be had. */
+static atoll_state *target_state(atoll_entry *entry) {
+    atoll_state *state = entry->state;
+    if (state == NULL) {
+        state = atoll_state_ensure();
+        if (state == NULL) {
+            PyErr_Clear();
+        }
+    }
+    return state;
+}
+
+/* What a signal handler has raised, out to where the outermost session was opened; to be compared only. */
+static const void *what_waits(const atoll_session *s) {
+    for (const atoll_session *outer = s; outer != NULL; outer = outer->prev) {
+        if (outer->interrupt != NULL) {
+            return outer->interrupt;
+        }
+    }
+    return s->interrupted ? s : NULL;
+}
+
+/* Moves the current exception of the target into s->back.  Ctrl-C while it is described interrupts what raised it. */
+static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, const atoll_script_key *key) {
+    bool interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+    bool source = key != NULL && key->kind != ATOLL_SCRIPT_CODE;
+    const void *before = what_waits(s);
+    atoll_message_reset(&s->back, SIZE_MAX);
+    atoll_excinfo_capture(state, &s->back, script, source ? key->text : NULL, source ? key->len : 0);
+    const void *now = what_waits(s);
+    interrupted |= now != NULL && now != before;
+    return interrupted ? OUT_INTERRUPTED : OUT_RAISED;
+}
+
+void atoll_run_close_coroutine(PyObject *value) {
+    if (PyCoro_CheckExact(value) && Py_REFCNT(value) == 1) {
+        PyObject *done = PyObject_CallMethod(value, "close", NULL);
+        if (done == NULL) {
+            PyErr_WriteUnraisable(value);
+        }
+        Py_XDECREF(done);
+    }
+}
+
+/* Moves a NotShareableError of the target into s->back as text; anything else as an exception. */
+static outcome capture_refusal(atoll_state *state, atoll_session *s) {
+    if (!PyErr_ExceptionMatches(state->not_shareable)) {
+        return capture(state, s, NULL, NULL);
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *text = PyObject_Str(exc);
+    Py_DECREF(exc);
+    atoll_message_reset(&s->back, SIZE_MAX);
+    if (text == NULL || atoll_encode(state->codec, &s->back, text, "error") < 0) {
+        PyErr_Clear();
+        atoll_message_reset(&s->back, SIZE_MAX);
+    }
+    Py_XDECREF(text);
+    return OUT_REFUSED;
+}
+
+/* Raises what an outcome other than OK and UNKNOWN says; the caller's thread state is attached. */
+static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
+    switch (result) {
+    case OUT_OK:
+    case OUT_UNKNOWN:
+        break;
+    case OUT_BUSY:
+        raise_busy(from, s->entry);
+        break;
+    case OUT_INTERRUPTED:
+        if (atoll_session_interrupted(s)) {
+            break;
+        }
+        atoll_excinfo_raise(from, &s->back);
+        break;
+    case OUT_RAISED:
+        atoll_excinfo_raise(from, &s->back);
+        break;
+    case OUT_REFUSED: {
+        PyObject *text = s->back.body.len != 0 ? atoll_decode(from->codec, &s->back) : NULL;
+        if (text != NULL) {
+            PyErr_SetObject(from->not_shareable, text);
+            Py_DECREF(text);
+        } else {
+            PyErr_SetString(from->not_shareable, "the result is not shareable");
+        }
+        break;
+    }
+    case OUT_NO_STATE:
+        PyErr_Format(from->error, "Atoll cannot be loaded in interpreter %lld", (long long)s->entry->id);
+        break;
+    }
+}
+
+/* ---- call ---- */
+
+typedef struct {
+    uint64_t number;     /* of the function, or 0 */
+    atoll_message *full; /* the function in full, or NULL */
+} call_target;
+
+/* The borrowed function of this number, from the cache or from target->full. */
+static PyObject *numbered_function(atoll_state *state, const call_target *target) {
+    PyObject *func = atoll_function_cached(state->codec, target->number);
+    if (func != NULL || target->full == NULL || PyErr_Occurred()) {
+        return func;
+    }
+    uint64_t before = atoll_bound_by_others(state->codec);
+    func = atoll_decode(state->codec, target->full);
+    if (func == NULL) {
+        return NULL;
+    }
+    int rc = atoll_function_keep(state->codec, target->number, func, before);
+    Py_DECREF(func);
+    return rc == 0 ? func : NULL;
+}
+
+/* The target's half of a call. */
+static outcome call_there(atoll_session *s, const call_target *target) {
+    atoll_entry *entry = s->entry;
+    atoll_state *state = target_state(entry);
+    if (state == NULL) {
+        return OUT_NO_STATE;
+    }
+    PyObject *callable = NULL;
+    if (target->number != 0) {
+        callable = numbered_function(state, target);
+        if (callable == NULL) {
+            return PyErr_Occurred() ? capture(state, s, NULL, NULL) : OUT_UNKNOWN;
+        }
+        Py_INCREF(callable); /* calls inside this one may push it out of the cache */
+    }
+    bool marked = atoll_run_begin(entry);
+    atoll_call_args args;
+    PyObject *result = NULL;
+    outcome out = OUT_OK;
+    if (atoll_decode_call(state->codec, &s->out, &args) == 0) {
+        if (callable == NULL) {
+            callable = Py_XNewRef(args.callable);
+        } else {
+            args.callable = Py_NewRef(callable);
+        }
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
+            result = PyObject_Vectorcall(callable, args.stack,
+                                         (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
+        }
+        check_forked(s, result == NULL);
+        atoll_call_args_clear(&args);
+    }
+    if (result == NULL) {
+        out = capture(state, s, NULL, NULL);
+    } else {
+        if (atoll_encode(state->codec, &s->back, result, "result") < 0) {
+            out = capture_refusal(state, s);
+            atoll_run_close_coroutine(result);
+        }
+        Py_DECREF(result);
+    }
+    Py_XDECREF(callable);
+    atoll_run_end(entry, marked);
+    atoll_interp_park_if_exiting(s);
+    return out;
+}
+
+static PyObject *call_with_session(atoll_state *from, atoll_session *s, PyObject *callable,
+                                   call_target *target) {
+    if (atoll_session_enter(s, from) < 0) {
+        return NULL;
+    }
+    outcome out = call_there(s, target);
+    atoll_session_leave(s);
+    if (out == OUT_UNKNOWN) {
+        atoll_message full = {0};
+        target->full = &full;
+        bool at_hand = atoll_function_take_full(from->codec, target->number, &full);
+        int rc = at_hand ? 0 : atoll_encode(from->codec, &full, callable, "callable");
+        if (rc == 0 && (rc = atoll_session_enter(s, from)) == 0) {
+            out = call_there(s, target);
+            atoll_session_leave(s);
+        }
+        target->full = NULL;
+        atoll_message_clear(&full);
+        if (rc < 0) {
+            return NULL;
+        }
+    }
+    if (out == OUT_OK) {
+        return atoll_decode(from->codec, &s->back);
+    }
+    if (out == OUT_UNKNOWN) {
+        PyErr_SetString(PyExc_SystemError, "a function sent in full is unknown to its receiver");
+        return NULL;
+    }
+    raise_outcome(from, s, out);
+    return NULL;
+}
+
+/* Lets an interpreter that nobody is in free what it had lent for a result: nobody else might come for a long time. */
+static void collect_loans(atoll_state *from, atoll_entry *entry) {
+    if (atomic_load(&entry->jobs) == NULL || atoll_entry_pins(entry) != 0) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_session *s = atoll_session_open(entry);
+    if (s != NULL && atoll_session_enter(s, from) == 0) { /* does what is to be done there */
+        atoll_session_leave(s);
+    } else {
+        PyErr_Clear(); /* closed meanwhile, which does it too */
+    }
+    atoll_session_close(s);
+    PyErr_SetRaisedException(exc);
+}
+
+PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callable, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *kwnames) {
+    if (!PyCallable_Check(callable)) {
+        PyErr_Format(PyExc_TypeError, "expected a callable, got %R", callable);
+        return NULL;
+    }
+    call_target target = {0};
+    if (atoll_function_number(from->codec, callable, &target.number) < 0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    atoll_session *s = atoll_session_open(entry);
+    if (s == NULL) {
+        return NULL;
+    }
+    if (atoll_encode_call(from->codec, &s->out, target.number != 0 ? NULL : callable, args, nargs, kwnames) ==
+        0) {
+        result = call_with_session(from, s, callable, &target);
+    }
+    bool borrowed = s->back.nhandles != 0;
+    atoll_session_close(s);
+    if (borrowed) {
+        collect_loans(from, entry);
+    }
+    return result;
+}
+
+/* ---- exec ---- */
+
+/* The target's half of exec().  code is marshalled code for a script it does not have, or NULL. */
+static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObject *code) {
+    atoll_entry *entry = s->entry;
+    atoll_state *state = target_state(entry);
+    if (state == NULL) {
+        return OUT_NO_STATE;
+    }
+    if (is_busy(entry)) {
+        return OUT_BUSY;
+    }
+    PyObject *script = atoll_script_find(state, key);
+    if (script == NULL) {
+        if (code == NULL) {
+            return OUT_UNKNOWN;
+        }
+        /* The caller keeps the bytes object alive and unchanged: reading it needs no thread state of its own. */
+        script = atoll_script_keep(state, key, PyBytes_AS_STRING(code), PyBytes_GET_SIZE(code));
+        if (script == NULL) {
+            return capture(state, s, NULL, NULL);
+        }
+    }
+    Py_INCREF(script);
+    bool marked = atoll_run_begin(entry);
+    PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
+    check_forked(s, result == NULL);
+    outcome out = result == NULL ? capture(state, s, script, key) : OUT_OK;
+    Py_XDECREF(result);
+    Py_DECREF(script);
+    atoll_run_end(entry, marked);
+    atoll_interp_park_if_exiting(s);
+    return out;
+}
+
+int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent) {
+    atoll_script_key key;
+    if (atoll_script_key_of(code, dedent, &key) < 0) {
+        return -1;
+    }
+    if (busy_from_outside(entry)) {
+        raise_busy(from, entry);
+        Py_DECREF(key.holder);
+        return -1;
+    }
+    atoll_session *s = atoll_session_open(entry);
+    int rc = s != NULL ? atoll_session_enter(s, from) : -1;
+    if (rc == 0) {
+        outcome out = exec_there(s, &key, NULL);
+        atoll_session_leave(s);
+        if (out == OUT_UNKNOWN) {
+            PyObject *compiled = atoll_script_compile(&key);
+            rc = compiled != NULL ? atoll_session_enter(s, from) : -1;
+            if (rc == 0) {
+                out = exec_there(s, &key, compiled);
+                atoll_session_leave(s);
+            }
+            Py_XDECREF(compiled);
+        }
+        if (rc == 0 && out != OUT_OK) {
+            raise_outcome(from, s, out);
+            rc = -1;
+        }
+    }
+    atoll_session_close(s);
+    Py_DECREF(key.holder);
+    return rc;
+}
+
+/* ---- prepare_main ---- */
+
+static outcome bind_there(atoll_session *s) {
+    atoll_entry *entry = s->entry;
+    atoll_state *state = target_state(entry);
+    if (state == NULL) {
+        return OUT_NO_STATE;
+    }
+    if (is_busy(entry)) {
+        return OUT_BUSY;
+    }
+    bool marked = atoll_run_begin(entry);
+    PyObject *values = atoll_decode(state->codec, &s->out);
+    int rc = values != NULL ? PyDict_Update(state->main_dict, values) : -1;
+    Py_XDECREF(values);
+    outcome out = rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK;
+    atoll_run_end(entry, marked);
+    return out;
+}
+
+/* Raises NotShareableError for a value that is not shareable, naming it by its path inside tuples. */
+static void raise_not_shareable(atoll_state *from, PyObject *path, PyObject *value) {
+    for (Py_ssize_t i = 0; PyTuple_CheckExact(value) && i < PyTuple_GET_SIZE(value); i++) {
+        PyObject *item = PyTuple_GET_ITEM(value, i);
+        if (atoll_is_shareable(from->codec, item) == 0) {
+            PyObject *inner = PyUnicode_FromFormat("%U[%zd]", path, i);
+            if (inner != NULL) {
+                raise_not_shareable(from, inner, item);
+                Py_DECREF(inner);
+            }
+            return;
+        }
+    }
+    PyErr_Format(from->not_shareable, "%U: %s is not shareable by prepare_main(); call() takes more", path,
+                 Py_TYPE(value)->tp_name);
+}
+
+static int check_bindings(atoll_state *from, PyObject *values) {
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    if (PyDict_GET_SIZE(values) == 0) {
+        PyErr_SetString(PyExc_ValueError, "prepare_main() needs at least one name to bind");
+        return -1;
+    }
+    while (PyDict_Next(values, &pos, &name, &value)) {
+        if (!PyUnicode_Check(name)) {
+            PyErr_Format(PyExc_TypeError, "a name in __main__ must be a str, not %R", name);
+            return -1;
+        }
+        if (PyUnicode_FindChar(name, 0, 0, PyUnicode_GET_LENGTH(name), 1) >= 0) {
+            PyErr_Format(PyExc_ValueError, "embedded null character in the name %R", name);
+            return -1;
+        }
+        int shareable = atoll_is_shareable(from->codec, value);
+        if (shareable == 0) {
+            raise_not_shareable(from, name, value);
+        }
+        if (shareable <= 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values) {
+    if (check_bindings(from, values) < 0) {
+        return -1;
+    }
+    if (busy_from_outside(entry)) {
+        raise_busy(from, entry);
+        return -1;
+    }
+    atoll_session *s = atoll_session_open(entry);
+    if (s == NULL) {
+        return -1;
+    }
+    int rc = atoll_encode(from->codec, &s->out, values, "values");
+    if (rc == 0 && (rc = atoll_session_enter(s, from)) == 0) {
+        outcome out = bind_there(s);
+        atoll_session_leave(s);
+        if (out != OUT_OK) {
+            raise_outcome(from, s, out);
+            rc = -1;
+        }
+    }
+    atoll_session_close(s);
+    return rc;
+}

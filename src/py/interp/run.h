@@ -1,0 +1,60 @@
+/* Running code in another interpreter: call, exec, prepare_main. */
+#ifndef ATOLL_PY_INTERP_RUN_H
+#define ATOLL_PY_INTERP_RUN_H
+
+#include "py/interp/session.h"
+
+/* Calls callable there with the vectorcall arguments.  The result, or NULL with an exception: NotShareableError
+ * for what cannot cross, ExecutionFailed for what the callable raised, InterpreterNotFoundError. */
+PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callable, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *kwnames);
+
+/* Executes code in __main__ there: a str, a code object, or a function without arguments, closure or
+ * return value.  0, or -1 with an exception. */
+int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent);
+
+/* Binds the shareable values of the dict in __main__ there, all or none.  0, or -1 with an exception. */
+int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values);
+
+/* Marks the attached interpreter as running.  Whether CPython's mark is ours to take away, which end() wants to know. */
+bool atoll_run_begin(atoll_entry *entry);
+void atoll_run_end(atoll_entry *entry, bool marked);
+
+/* A result that cannot cross: a coroutine that nobody else has is closed, so that it does not warn that it was not awaited.  No
+ * exception may be set. */
+void atoll_run_close_coroutine(PyObject *value);
+
+/* script.c: what exec() runs, compiled and cached. */
+typedef struct {
+    PyObject *holder; /* keeps text alive; a reference */
+    const char *text; /* the key: source as UTF-8, or marshalled code */
+    Py_ssize_t len;
+    Py_hash_t hash;
+    int kind; /* ATOLL_SCRIPT_* */
+} atoll_script_key;
+
+enum { ATOLL_SCRIPT_SOURCE = 1, ATOLL_SCRIPT_DEDENT = 2, ATOLL_SCRIPT_CODE = 3 };
+
+/* In the caller: what names this code.  0, or -1 with TypeError, ValueError, SyntaxError or UnicodeEncodeError. */
+int atoll_script_key_of(PyObject *code, bool dedent, atoll_script_key *key);
+/* In the caller: marshalled code for a key that the target does not have; a bytes object, or NULL with SyntaxError. */
+PyObject *atoll_script_compile(const atoll_script_key *key);
+/* In the target: a borrowed code object, or NULL (no exception). */
+PyObject *atoll_script_find(atoll_state *state, const atoll_script_key *key);
+/* In the target: loads and keeps it; borrowed, or NULL with an exception. */
+PyObject *atoll_script_keep(atoll_state *state, const atoll_script_key *key, const char *code,
+                            Py_ssize_t len);
+void atoll_script_clear(atoll_state *state);
+
+/* excinfo.c.  In the target, with an exception set: writes its description to msg and clears it.  source (UTF-8)
+ * is the script that was running, or NULL. */
+void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
+                           Py_ssize_t source_len);
+/* In the caller: raises ExecutionFailed for the description. */
+void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg);
+
+/* frameless.c: calls eval, exec, dir, globals, locals, vars so that they mean __main__, where no Python frame runs.
+ * 1 with *result set (NULL: an exception), 0 when callable is none of them. */
+int atoll_call_frameless(atoll_state *state, const atoll_call_args *args, PyObject **result);
+
+#endif

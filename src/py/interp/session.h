@@ -1,0 +1,85 @@
+/* Sessions: running code in another interpreter on the current OS thread. */
+#ifndef ATOLL_PY_INTERP_SESSION_H
+#define ATOLL_PY_INTERP_SESSION_H
+
+#include "py/state.h"
+
+typedef struct atoll_session {
+    struct atoll_session *prev; /* the session this one was opened inside of, on the same OS thread */
+    atoll_entry *entry;
+    unsigned depth;                  /* how many sessions of this OS thread are open, this one included */
+    PyThreadState *from;             /* what was attached before, and will be again */
+    bool comes_back;                 /* into an interpreter that is suspended on this thread */
+    const void *greenlet;            /* then: the one that runs there */
+    int c_calls;                     /* what the thread state inside may nest, when nothing is below it */
+    PyInterpreterState *from_interp; /* its interpreter */
+    atoll_entry *from_entry;         /* and that one's entry */
+    PyObject *interrupt;             /* what a signal handler raised meanwhile where this was opened */
+    uint64_t noted;                  /* signals that a handler there is to be called for: one bit for each */
+    bool interrupted;                /* one of them was Ctrl-C */
+    atoll_entry *winding;            /* what the main thread wound down before this */
+    atoll_message out;               /* for the way in */
+    atoll_message back;              /* for the way out */
+} atoll_session;
+
+int atoll_session_init(void); /* once per process */
+
+/* In a forked child, where this interpreter is the only one: cuts off the sessions that this thread was inside of, and forgets
+ * all thread states but the one that is attached. */
+void atoll_session_keep_only(const PyInterpreterState *interp);
+/* Whether this one was the innermost at that time: where it was opened nobody is left to go back to (py/interp/child.h). */
+bool atoll_session_is_cut(const atoll_session *s);
+
+/* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
+ * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */
+atoll_message atoll_spare_take(void);
+void atoll_spare_give(atoll_message *msg);
+
+/* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError. */
+atoll_session *atoll_session_open(atoll_entry *entry);
+/* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
+ * InterpreterNotFoundError when it is closed, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
+ * GIL is released meanwhile. */
+int atoll_session_enter(atoll_session *s, atoll_state *from);
+/* Back to where enter() was called.  May be followed by another enter(). */
+void atoll_session_leave(atoll_session *s);
+/* Releases the messages, and the session, which must be left, or is NULL. */
+void atoll_session_close(atoll_session *s);
+/* The same for the thread that winds an interpreter down, whose gate is shut, and is attached to it: `here` is what it was
+ * attached to before.  NULL: there is nothing to do, on any thread but the main one and without `here`. */
+atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *here);
+/* Before it is ended for good; to be closed as others are. */
+void atoll_session_end_wind_down(atoll_session *s);
+/* After leave(): if a signal handler raised while the session ran, sets that exception here.
+ * true when an exception is now set. */
+bool atoll_session_interrupted(atoll_session *s);
+
+/* The cached thread state of this OS thread in entry's interpreter, or a new one.  NULL when out of memory.
+ * The gate must be held (a pin, or a close begun). */
+PyThreadState *atoll_thread_state(atoll_entry *entry);
+/* Caches `tstate`, which belongs to this OS thread.  0 or -1 (out of memory, no exception). */
+int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate);
+/* Deletes the attached thread state, which is this OS thread's cached one in entry's interpreter; none is attached
+ * afterwards.  For a thread that attaches no other: CPython keeps, for PyGILState_Ensure, the last that a thread attached,
+ * and only the thread itself can make it forget that. */
+void atoll_thread_state_discard(atoll_entry *entry);
+/* Deletes every cached thread state of entry but `keep`, which is forgotten, not deleted.
+ * The interpreter's thread state `keep` is attached and the gate is shut. */
+void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep);
+/* True when tstate is one of the cached ones. */
+bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate);
+
+/* The ident, as CPython has it, of the process's main thread; 0: it did not import Atoll. */
+unsigned long atoll_session_main_ident(void);
+
+/* Runs what other interpreters handed to this one, and deletes thread states of OS threads that are gone.
+ * entry's interpreter is attached. */
+void atoll_session_housekeeping(atoll_entry *entry);
+
+/* Whether code of that interpreter is suspended on this OS thread, in a call to another one. */
+bool atoll_session_is_below(const PyInterpreterState *interp);
+
+/* The innermost session of this OS thread, or NULL. */
+atoll_session *atoll_session_current(void);
+
+#endif

@@ -1,0 +1,21 @@
+/* The threads of an interpreter that is to end: see stragglers.c. */
+#ifndef ATOLL_PY_INTERP_STRAGGLERS_H
+#define ATOLL_PY_INTERP_STRAGGLERS_H
+
+#include "core/registry/registry.h"
+#include "py/compat.h"
+
+#include <stdbool.h>
+
+/* All of them: entry's interpreter is attached through `mine`, its gate shut. */
+
+/* Waits for threading's threads that are not daemons, once and for all. */
+void atoll_join_threads(void);
+/* Calls what was given to atexit, and forgets it. */
+void atoll_run_exit_functions(void);
+/* Whether threads of threading's are left that are no daemons.  May run code. */
+bool atoll_has_threads(atoll_entry *entry, PyThreadState *mine);
+/* Interrupts the others and waits for so many seconds.  Whether all are gone. */
+bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience);
+
+#endif

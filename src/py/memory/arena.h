@@ -1,0 +1,36 @@
+/* Memory of CPython's object allocator that is kept between interpreters. */
+#ifndef ATOLL_PY_MEMORY_ARENA_H
+#define ATOLL_PY_MEMORY_ARENA_H
+
+#include "py/compat.h" /* first: Python.h wants to be */
+
+#include "port/port.h"
+
+#include <stdbool.h>
+
+/* Wraps the process's arena allocator, once.  A thread state must be attached. */
+void atoll_arena_init(void);
+/* Python has ended, and its allocators are as they were before that. */
+void atoll_arenas_forget(void);
+
+/* Takes back the arenas of an interpreter that is gone and of whose objects nobody knows any more (leftovers.h). */
+void atoll_arenas_reclaim(int64_t owner);
+
+/* Whether arenas are still taken and returned through Atoll's allocator. */
+bool atoll_arenas_seen(void);
+
+typedef struct {
+    char *start;
+    size_t size;
+} atoll_span;
+
+/* Adds one to an array (malloc) with room for `*room`; the new count, or -1 when out of memory. */
+Py_ssize_t atoll_span_add(atoll_span **spans, Py_ssize_t count, size_t *room, atoll_span span);
+
+/* The arenas that an interpreter that is gone has left: an array (malloc) and its length; -1 when out of memory. */
+Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas);
+
+/* Holds the lock while the process is forked. */
+void atoll_arenas_fork(atoll_fork_moment when);
+
+#endif

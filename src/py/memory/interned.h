@@ -1,0 +1,10 @@
+/* Static strings that interpreters share: see interned.c. */
+#ifndef ATOLL_PY_MEMORY_INTERNED_H
+#define ATOLL_PY_MEMORY_INTERNED_H
+
+#include "py/compat.h"
+
+/* Attached to the main interpreter, before another one is made. */
+void atoll_interned_init(void);
+
+#endif

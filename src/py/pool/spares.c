@@ -1,0 +1,251 @@
+/* Interpreters that are kept ready, so that one is had in microseconds: prewarm().
+ *
+ * A native thread makes them, one after the other, without a thread state of its own: no GIL of anybody's is held
+ * meanwhile, only the lifecycle lock.  A spare is an entry whose gate is shut, so that nobody finds it, lists it or
+ * enters it; taking one opens the gate.  What is taken is made anew.
+ *
+ * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made.  Another
+ * sys.path, environment or time zone is no obstacle: whoever takes it is told and sets that (process.c).  One that does not
+ * fit what was asked for last is ended.
+ *
+ * One number holds for the whole process: the last call's.  At the end of the process, spares are ended before the
+ * interpreters that were left open are looked for.  A forked child has none.
+ *
+ * Lock: `lock` guards everything here; a leaf.
+ */
+#include "py/interp/lifecycle_internal.h"
+#include "py/interp/process.h"
+#include "py/pool/worker.h"
+
+#include <stdlib.h>
+
+#define HEAD_START                                                                                           \
+    0.005 /* seconds that whoever took a spare has before the next one's making takes processor time */
+
+typedef struct spare {
+    struct spare *next;
+    atoll_entry *entry; /* with a user and a reference; its gate is shut */
+    atoll_message path;
+    atoll_process_mark process; /* as it was before it was made */
+    atoll_extensions extensions;
+    bool installed;
+} spare;
+
+static atoll_mutex lock = ATOLL_MUTEX_INIT;
+static atoll_cond changed;
+static spare *ready;
+static uint32_t ready_count;
+static uint32_t wanted;
+static atoll_blueprint print; /* of those to come */
+static bool started;          /* the thread */
+static bool making;
+static bool changed_ready;
+static double last_taken; /* on the monotonic clock */
+
+void atoll_spares_fork(atoll_fork_moment when) {
+    atoll_mutex_fork(&lock, when);
+    if (when == ATOLL_FORK_CHILD) {
+        ready = NULL;
+        ready_count = wanted = 0;
+        started = making = changed_ready = false;
+    }
+}
+
+void atoll_spares_forget(void) {
+    atoll_mutex_lock(&lock);
+    ready = NULL;
+    ready_count = wanted = 0;
+    started = started && !making;
+    making = false;
+    atoll_mutex_unlock(&lock);
+}
+
+static int copy_message(atoll_message *to, const atoll_message *from) {
+    *to = (atoll_message){0};
+    atoll_put_bytes(&to->body, from->body.data, from->body.len);
+    return to->body.failed ? -1 : 0;
+}
+
+static void spare_free(spare *s) {
+    atoll_message_clear(&s->path);
+    free(s);
+}
+
+/* No lock held, no thread state attached: one more, or NULL. */
+static spare *make_one(const atoll_blueprint *like, bool installed) {
+    spare *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return NULL;
+    }
+    char *why = NULL;
+    s->installed = installed;
+    s->extensions = like->extensions;
+    s->process = atoll_process_look();
+    s->entry = copy_message(&s->path, &like->path) == 0 ? atoll_interp_create_detached(like, &why) : NULL;
+    free(why);
+    if (s->entry != NULL) {
+        /* Whoever takes the spare ends it, on another thread. */
+        PyEval_RestoreThread(atoll_thread_state(s->entry));
+        atoll_thread_state_discard(s->entry);
+    }
+    if (s->entry == NULL) {
+        spare_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static void end_one(spare *s) {
+    atomic_store(&s->entry->pooled, true); /* nobody left it open */
+    (void)atoll_interp_end_detached(s->entry);
+    spare_free(s);
+}
+
+static bool fits(const spare *s, const atoll_blueprint *like) {
+    return s->extensions == like->extensions && s->installed == atoll_interp_installed();
+}
+
+static spare *unlink_locked(spare **at) {
+    spare *s = *at;
+    *at = s->next;
+    ready_count--;
+    return s;
+}
+
+/* One that is not wanted, off the list: made otherwise than is asked for now, or one too many; else NULL. */
+static spare *unlink_surplus_locked(void) {
+    spare **at = &ready;
+    while (*at != NULL && fits(*at, &print)) {
+        at = &(*at)->next;
+    }
+    if (*at == NULL && ready_count > wanted) {
+        at = &ready;
+    }
+    return *at != NULL ? unlink_locked(at) : NULL;
+}
+
+/* `lock` is held, and given back meanwhile: one more, or a number that can be reached. */
+static void add_one_locked(void) {
+    atoll_blueprint like = {.extensions = print.extensions, .hidden = true};
+    bool ok = copy_message(&like.path, &print.path) == 0;
+    atoll_mutex_unlock(&lock);
+    spare *s = ok ? make_one(&like, atoll_interp_installed()) : NULL;
+    atoll_blueprint_clear(&like);
+    atoll_mutex_lock(&lock);
+    if (s == NULL) {
+        wanted = ready_count; /* the next call of prewarm() tries again */
+        return;
+    }
+    spare **end = &ready; /* also when another sort is wanted by now: it is ended then */
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = s;
+    ready_count++;
+}
+
+static void keep_ready(void *Py_UNUSED(arg)) {
+    atoll_thread_name("atoll-prewarm");
+    atoll_mutex_lock(&lock);
+    for (;;) {
+        spare *surplus = atoll_interp_exiting() ? NULL : unlink_surplus_locked();
+        if (surplus == NULL && (ready_count >= wanted || atoll_interp_exiting())) {
+            atoll_cond_wait(&changed, &lock);
+            continue;
+        }
+        double rest = last_taken + HEAD_START - atoll_clock();
+        if (surplus == NULL && rest > 0) {
+            (void)atoll_cond_wait_for(&changed, &lock, rest);
+            continue;
+        }
+        making = true;
+        if (surplus != NULL) {
+            atoll_mutex_unlock(&lock);
+            end_one(surplus);
+            atoll_mutex_lock(&lock);
+        } else {
+            add_one_locked();
+        }
+        making = false;
+        atoll_cond_broadcast(&changed);
+    }
+}
+
+int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like) {
+    atoll_mutex_lock(&lock);
+    if (!changed_ready) {
+        atoll_cond_init(&changed);
+        changed_ready = true;
+    }
+    atoll_blueprint_clear(&print);
+    print = *like;
+    *like = (atoll_blueprint){0};
+    wanted = count;
+    if (!started && count != 0) {
+        started = atoll_thread_start(keep_ready, NULL, 0) == 0;
+    }
+    bool ok = started || count == 0;
+    atoll_cond_broadcast(&changed);
+    atoll_mutex_unlock(&lock);
+    if (!ok) {
+        PyErr_SetString(from->error, "cannot start the thread that makes interpreters");
+        return -1;
+    }
+    return 0;
+}
+
+uint32_t atoll_spares_ready(void) {
+    atoll_mutex_lock(&lock);
+    uint32_t count = 0;
+    for (const spare *s = ready; s != NULL; s = s->next) {
+        count += fits(s, &print);
+    }
+    atoll_mutex_unlock(&lock);
+    return count;
+}
+
+atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) {
+    *stale = (atoll_stale){0};
+    atoll_mutex_lock(&lock);
+    spare **at = &ready;
+    while (*at != NULL && !fits(*at, like)) {
+        at = &(*at)->next;
+    }
+    spare *s = *at != NULL ? unlink_locked(at) : NULL;
+    if (s != NULL) {
+        last_taken = atoll_clock();
+        atoll_cond_broadcast(&changed);
+    }
+    atoll_mutex_unlock(&lock);
+    if (s == NULL) {
+        return NULL;
+    }
+    atoll_entry *entry = s->entry;
+    atomic_store(&entry->depth, like->depth);
+    atoll_process_mark now = atoll_process_look();
+    stale->path = s->path.body.len != like->path.body.len ||
+                  memcmp(s->path.body.data, like->path.body.data, s->path.body.len) != 0;
+    stale->environment = s->process.environment != now.environment;
+    stale->zone = s->process.zone != now.zone;
+    spare_free(s);
+    atoll_entry_open(entry);
+    return entry;
+}
+
+bool atoll_spares_end(void) {
+    atoll_mutex_lock(&lock);
+    wanted = 0;
+    spare *all = ready;
+    ready = NULL;
+    ready_count = 0;
+    bool idle = !making;
+    atoll_mutex_unlock(&lock);
+    PyThreadState *tstate = PyEval_SaveThread();
+    while (all != NULL) {
+        spare *next = all->next;
+        end_one(all);
+        all = next;
+    }
+    PyEval_RestoreThread(tstate);
+    return idle;
+}

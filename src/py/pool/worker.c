@@ -1,0 +1,439 @@
+/* A pool's worker: an OS thread and, for its life, an interpreter.
+ *
+ * The thread is native and has no thread state at first.  It takes a spare interpreter or makes one (neither needs the
+ * submitting interpreter's GIL), runs the initializer, and then takes tasks until the pool is shut and empty.
+ * It keeps its GIL from task to task and gives it back while it waits.  The interpreter's gate is pinned as long as
+ * it works, so that nobody closes it; at the end the thread unpins it and ends it itself, without a thread state
+ * of any other interpreter.  After max_tasks tasks it does so as well and goes on with a new one.
+ *
+ * A guest works in an interpreter that is somebody else's (Interpreter.submit): it pins and attaches for each task, so that
+ * its owner may close it in between.  Guests of one interpreter take turns (core/pool/line.h).
+ *
+ * Interrupts.  Whoever wants a task to stop notes its turn in `wanted` and adds a pending call to the worker's
+ * interpreter, which needs no GIL; waits of Atoll's own are woken and look (atoll_worker_check).  The pending
+ * call runs on some thread of that interpreter, with its GIL: on the worker's own it raises KeyboardInterrupt, on
+ * another it leaves an asynchronous exception for the worker's.  Either is dropped when the task has ended
+ * meanwhile.  While an exception is being described none is raised: that of a task that was interrupted is.  Each pending
+ * call holds a reference to the worker's record (`asks`); those that die with the
+ * interpreter are given back by the worker.
+ *
+ * Failure: an interpreter that cannot be made, or an initializer that raises, breaks the pool.  An abandoned worker
+ * finds out when it claims its task's end.
+ *
+ * Locks: the pool's lock for `place`, which says where to interrupt, and nothing else.
+ */
+#include "py/pool/worker.h"
+
+#include "py/interp/run.h"
+#include "py/interp/session.h"
+#include "py/interp/threading.h"
+
+#include <stdlib.h>
+
+#define KEEP_BYTES (1024 * 1024) /* storage kept from one task for the next one's result */
+
+typedef struct {
+    atoll_entry *entry;
+    unsigned long ident; /* of the thread, as CPython has it */
+    bool left_exception; /* with the interpreter's GIL: an asynchronous exception may be on its way */
+    uint32_t calls;      /* so far */
+    bool introduced;     /* threading knows the thread there */
+} place;
+
+static _Thread_local atoll_worker *this_worker;
+
+void atoll_pool_settings_free(atoll_pool_settings *settings) {
+    if (settings != NULL) {
+        atoll_blueprint_clear(&settings->print);
+        atoll_message_clear(&settings->init);
+        atoll_message_clear(&settings->refused);
+        if (settings->guest != NULL) {
+            if (atoll_entry_remove_user(settings->guest)) {
+                atoll_interp_sweep_later();
+            }
+        }
+        if (settings->of != NULL) {
+            atoll_entry_release(settings->of);
+        }
+        free(settings->name);
+        free(settings);
+    }
+}
+
+/* ---- interrupts ---- */
+
+bool atoll_worker_is_asked(void) { return this_worker != NULL && atoll_worker_is_wanted(this_worker); }
+
+bool atoll_worker_is_guest_of(const atoll_entry *entry) {
+    return this_worker != NULL && ((const atoll_pool_settings *)this_worker->pool->settings)->of == entry;
+}
+
+int atoll_worker_check(void) {
+    if (!atoll_worker_is_asked()) {
+        return 0;
+    }
+    atomic_store(&this_worker->wanted, 0);
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+    return -1;
+}
+
+void atoll_worker_set_deaf(bool deaf) {
+    if (this_worker != NULL) {
+        atomic_store(&this_worker->deaf, deaf);
+    }
+}
+
+static int on_interrupt(void *raw) {
+    atoll_worker *worker = raw;
+    place *where = worker->place; /* changed with this interpreter attached only */
+    int rc = 0;
+    atomic_fetch_sub(&worker->asks, 1);
+    if (where != NULL) {
+        if (this_worker == worker) {
+            rc = atoll_worker_check();
+        } else if (atoll_worker_is_wanted(worker)) {
+            atomic_store(&worker->wanted, 0);
+            where->left_exception = true;
+            (void)PyThreadState_SetAsyncExc(where->ident, PyExc_KeyboardInterrupt);
+        }
+    }
+    atoll_worker_release(worker);
+    return rc;
+}
+
+static void interrupt(atoll_worker *worker) {
+    atoll_lock_take(&worker->pool->lock);
+    place *where = worker->place;
+    atoll_entry *entry = where != NULL ? where->entry : NULL;
+    if (entry != NULL) {
+        atoll_entry_retain(entry);
+    }
+    atoll_lock_give(&worker->pool->lock);
+    if (entry == NULL) {
+        return;
+    }
+    if (atoll_entry_guard(entry)) {
+        atoll_worker_retain(worker);
+        atomic_fetch_add(&worker->asks, 1);
+        if (atoll_add_pending_call(entry->interp, on_interrupt, worker) < 0) {
+            atomic_fetch_sub(&worker->asks, 1);
+            atoll_worker_release(worker);
+        }
+        atoll_entry_interrupt_waits(entry);
+        atoll_entry_unguard(entry);
+    }
+    atoll_entry_release(entry);
+}
+
+/* ---- threading ---- */
+
+/* Attached. */
+static void introduce(const atoll_worker *worker, place *where) {
+    if (where->introduced) {
+        return;
+    }
+    const atoll_pool_settings *settings = worker->pool->settings;
+    int rc = atoll_threading_adopt(settings->name, worker->number);
+    where->introduced = rc > 0;
+    if (rc < 0 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) { /* meant for the task */
+        where->left_exception = true;
+        (void)PyThreadState_SetAsyncExc(where->ident, PyExc_KeyboardInterrupt);
+    }
+    PyErr_Clear();
+}
+
+void atoll_worker_introduce(void) {
+    place *where = this_worker != NULL ? this_worker->place : NULL;
+    if (where != NULL && where->entry->interp == PyInterpreterState_Get()) {
+        introduce(this_worker, where);
+    }
+}
+
+/* ---- tasks ---- */
+
+/* Attached: what was to be interrupted has ended. */
+static void forget_interrupt(place *where) {
+    if (where->left_exception) {
+        where->left_exception = false;
+        (void)PyThreadState_SetAsyncExc(where->ident, NULL);
+    }
+}
+
+/* Attached: runs a task and tells; a guest tells later, when it has left.  False: this worker was abandoned. */
+static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_message *spare, bool is_guest) {
+    atoll_message result = *spare;
+    atoll_message error = {0};
+    *spare = (atoll_message){0};
+    double began = atoll_clock();
+    atoll_task_remains remains;
+    atoll_outcome outcome = atoll_task_run(where->entry, task, &result, &error, &remains);
+    where->calls += task->items; /* those of a chunk that was divided are fewer now */
+    bool mine = atoll_worker_claim(worker, task);
+    forget_interrupt(where);
+    if (!mine) {
+        atoll_message_clear(&result);
+        atoll_message_clear(&error);
+        atoll_task_release(task);
+        atoll_task_clear(&remains);
+        return false;
+    }
+    *spare = task->call;
+    atoll_message_reset(spare, KEEP_BYTES);
+    task->call = (atoll_message){0};
+    task->result = result;
+    task->error = error;
+    task->seconds = (float)(atoll_clock() - began);
+    if (atomic_load_explicit(&worker->pool->killed, memory_order_relaxed)) {
+        outcome = ATOLL_OUT_BROKEN;
+    } else if (task->late) {
+        outcome = ATOLL_OUT_TIMEOUT;
+    }
+    task->outcome = (uint8_t)outcome;
+    if (!is_guest) {
+        atoll_worker_end_task(worker, task);
+    }
+    atoll_task_clear(&remains);
+    return true;
+}
+
+/* Attached: work until there is a reason to leave this interpreter.  True: the worker goes on in another one. */
+static bool work(atoll_worker *worker, place *where) {
+    atoll_pool *pool = worker->pool;
+    atoll_message spare = {0};
+    bool go_on = false;
+    for (;;) {
+        atoll_task *task = atoll_worker_try_take(worker);
+        if (task == NULL) {
+            PyThreadState *tstate = PyEval_SaveThread();
+            task = atoll_worker_take(worker);
+            PyEval_RestoreThread(tstate);
+            if (task == NULL) {
+                break;
+            }
+        }
+        introduce(worker, where);
+        if (!serve(worker, where, task, &spare, false) || atoll_interp_exiting()) {
+            break;
+        }
+        if (atomic_load_explicit(&where->entry->jobs, memory_order_relaxed) != NULL) {
+            atoll_session_housekeeping(where->entry);
+        }
+        if (pool->max_tasks != 0 && where->calls >= pool->max_tasks) {
+            go_on = true;
+            break;
+        }
+    }
+    atoll_message_clear(&spare);
+    return go_on;
+}
+
+/* ---- interpreters ---- */
+
+static void break_with(atoll_pool *pool, const void *text, size_t len) {
+    atoll_message why = {0};
+    atoll_put_bytes(&why.body, text, len);
+    atoll_pool_break(pool, &why, true);
+}
+
+static void break_with_text(atoll_pool *pool, const char *text) { break_with(pool, text, strlen(text)); }
+
+/* Attached: 0, or -1 and the pool is broken. */
+static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
+    atoll_pool *pool = worker->pool;
+    const atoll_pool_settings *settings = pool->settings;
+    atoll_call_args args;
+    atoll_worker_next_turn(worker);
+    PyObject *result = NULL;
+    bool marked = atoll_run_begin(state->entry);
+    if (atoll_decode_call(state->codec, &settings->init, &args) == 0) {
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
+            result = PyObject_Vectorcall(args.callable, args.stack,
+                                         (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
+        }
+        atoll_call_args_clear(&args);
+    }
+    atoll_worker_next_turn(worker);
+    forget_interrupt(where);
+    if (result != NULL) {
+        Py_DECREF(result);
+        atoll_run_end(state->entry, marked);
+        return 0;
+    }
+    atoll_message why = {0};
+    atoll_excinfo_capture(state, &why, NULL, NULL, 0);
+    atoll_run_end(state->entry, marked);
+    atoll_pool_break(pool, &why, false);
+    return -1;
+}
+
+/* An interpreter for this worker, pinned, not attached; NULL and the pool is broken. */
+static atoll_entry *find_place(atoll_worker *worker, atoll_stale *stale) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    *stale = (atoll_stale){0};
+    atoll_entry *entry = settings->spares ? atoll_spares_take(&settings->print, stale) : NULL;
+    if (entry == NULL) {
+        char *why = NULL;
+        entry = atoll_interp_create_detached(&settings->print, &why);
+        if (entry == NULL) {
+            break_with_text(worker->pool, why != NULL ? why : "out of memory");
+            free(why);
+            return NULL;
+        }
+    }
+    atomic_store(&entry->pooled, true);
+    if (!atoll_entry_pin(entry)) { /* closed by somebody at once */
+        break_with_text(worker->pool, "the worker's interpreter was closed");
+        (void)atoll_entry_remove_user(entry);
+        atoll_entry_release(entry);
+        return NULL;
+    }
+    return entry;
+}
+
+/* One interpreter's life as a worker.  True: the worker goes on with another one. */
+static bool live_in_one(atoll_worker *worker) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    atoll_stale stale;
+    bool go_on = false;
+    atoll_entry *entry = find_place(worker, &stale);
+    if (entry == NULL) {
+        return false;
+    }
+    PyThreadState *tstate = atoll_thread_state(entry);
+    if (tstate == NULL) {
+        break_with_text(worker->pool, "out of memory");
+    } else {
+        place where = {.entry = entry};
+        PyEval_RestoreThread(tstate);
+        where.ident = tstate->thread_id;
+        atoll_state *state = entry->state;
+        bool ready = !atoll_is_stale(&stale) || atoll_interp_prepare(state, &settings->print, &stale) == 0;
+        if (!ready) {
+            char *why = atoll_interp_exception_text();
+            break_with_text(worker->pool, why != NULL ? why : "out of memory");
+            free(why);
+        }
+        atoll_worker_set_place(worker, &where);
+        introduce(worker, &where);
+        if (ready && (!settings->has_init || initialize(worker, &where, state) == 0)) {
+            go_on = work(worker, &where);
+        }
+        if (where.introduced) {
+            atoll_threading_let_go(false);
+        }
+        atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
+        (void)PyEval_SaveThread();
+        atoll_entry_unpin(entry);
+        go_on = atoll_interp_end_detached(entry) && go_on;
+        for (uint32_t left = atomic_exchange(&worker->asks, 0); left > 0; left--) {
+            atoll_worker_release(worker);
+        }
+        return go_on;
+    }
+    atoll_entry_unpin(entry);
+    (void)atoll_interp_end_detached(entry);
+    return false;
+}
+
+/* No more work is coming: the interpreter is closed if nobody else has it. */
+static void let_go_of_guest(atoll_pool_settings *settings) {
+    atoll_entry *entry = settings->guest;
+    settings->guest = NULL;
+    atoll_entry_retain(entry);
+    if (atomic_load(&entry->users) == 1 && atoll_entry_is_open(entry)) {
+        (void)atoll_interp_end_detached(entry);
+        return;
+    }
+    if (atoll_entry_remove_user(entry)) {
+        atoll_interp_sweep_later();
+    }
+    atoll_entry_release(entry);
+}
+
+/* A guest goes: threading there forgets its thread, unless the interpreter has been closed. */
+static void take_leave(atoll_entry *entry) {
+    if (atoll_interp_exiting() || !atoll_entry_pin(entry)) {
+        return;
+    }
+    PyThreadState *tstate = atoll_thread_state(entry);
+    if (tstate != NULL) {
+        PyEval_RestoreThread(tstate);
+        atoll_threading_let_go(true);
+        (void)PyEval_SaveThread();
+    }
+    atoll_entry_unpin(entry);
+}
+
+/* A guest: the interpreter is somebody else's. */
+static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
+    atoll_message spare = {0};
+    atoll_task *task;
+    place where = {.entry = entry};
+    while ((task = atoll_worker_take(worker)) != NULL) {
+        bool go_on = true;
+        PyThreadState *tstate = NULL;
+        bool pinned = atoll_entry_pin(entry);
+        if (pinned && (tstate = atoll_thread_state(entry)) != NULL) {
+            PyEval_RestoreThread(tstate);
+            where.ident = tstate->thread_id;
+            if (atomic_load(&entry->jobs) != NULL) {
+                atoll_session_housekeeping(entry);
+            }
+            atoll_worker_set_place(worker, &where);
+            introduce(worker, &where);
+            go_on = serve(worker, &where, task, &spare, true);
+            atoll_worker_set_place(worker, NULL);
+            (void)PyEval_SaveThread();
+        } else if (atoll_worker_claim(worker, task)) {
+            task->outcome = ATOLL_OUT_LOST;
+        }
+        if (pinned) {
+            atoll_entry_unpin(entry);
+        }
+        if (!go_on) {
+            break;
+        }
+        atoll_worker_end_task(worker, task); /* who hears of it may close the interpreter at once */
+    }
+    atoll_message_clear(&spare);
+    if (where.introduced) {
+        take_leave(entry);
+    }
+    if (atomic_load(&worker->pool->shut) && atomic_load(&worker->pool->open) == 0) {
+        let_go_of_guest(worker->pool->settings);
+    }
+}
+
+static void run_thread(void *raw) {
+    atoll_worker *worker = raw;
+    atoll_pool_settings *settings = worker->pool->settings;
+    this_worker = worker;
+    atoll_signal_mask_set(&settings->signals);
+    char name[32]; /* the system keeps fewer bytes */
+    snprintf(name, sizeof name, "%.*s_%u", (int)sizeof name - 12, settings->name, worker->number);
+    atoll_thread_name(name);
+    (void)atoll_pool_watch(worker->pool); /* it may have ended since this thread was asked for */
+    if (settings->refused.body.len != 0) {
+        break_with(worker->pool, settings->refused.body.data, settings->refused.body.len);
+    } else if (settings->guest != NULL) {
+        work_as_guest(worker, settings->guest);
+    } else {
+        while (live_in_one(worker) && !atoll_interp_exiting()) {
+        }
+    }
+    this_worker = NULL;
+    atoll_pool *pool = worker->pool;
+    atoll_pool_retain(pool);
+    atoll_worker_gone(worker);
+    if (!atoll_interp_exiting()) {
+        atoll_pool_restaff(pool); /* it may have left work to do */
+    }
+    atoll_pool_release(pool);
+}
+
+static int start(atoll_worker *worker) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    return atoll_thread_start(run_thread, worker, settings->stack);
+}
+
+const atoll_pool_ops atoll_worker_ops = {start, interrupt};
