@@ -6,11 +6,13 @@
  */
 #include "module/module.h"
 #include "module/pool.h"
+#include "py/interp/blocking.h"
 #include "py/interp/fork.h"
 #include "py/interp/frames.h"
 #include "py/interp/restart.h"
 #include "py/interp/run.h"
 #include "py/interp/runtime_list.h"
+#include "py/interp/site.h"
 #include "py/interp/tracing.h"
 #include "py/memory/arena.h"
 #include "py/memory/blocks.h"
@@ -464,7 +466,8 @@ static int module_exec(PyObject *module) {
         return -1;
     }
     atoll_fork_init();
-    atoll_arena_init();
+    atoll_arena_init(atoll_site_on_arena);
+    atoll_pools_install();
     atoll_lifecycle_init(atoll_state_ensure);
     PyObject *main_module = PyImport_AddModule("__main__");       /* borrowed */
     PyObject *implementation = PySys_GetObject("implementation"); /* borrowed */
@@ -473,7 +476,7 @@ static int module_exec(PyObject *module) {
     }
     state->main_dict = Py_NewRef(PyModule_GetDict(main_module));
     state->namespace_type = Py_NewRef((PyObject *)Py_TYPE(implementation));
-    state->codec = atoll_codec_new(state->interp_id, state->not_shareable);
+    state->codec = atoll_codec_new(state->interp_id, state->not_shareable, atoll_blocking_await_word);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
         atoll_shared_view_add(state, module) < 0 || atoll_queue_add(state, module) < 0 ||
         atoll_pool_add(state, module) < 0) {

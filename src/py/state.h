@@ -4,8 +4,9 @@
 
 #include "core/queue/queue.h"
 #include "core/registry/registry.h"
-#include "py/codec/codec.h"
 #include "py/compat.h"
+
+typedef struct atoll_codec atoll_codec; /* py/codec/codec.h */
 
 /* A compiled script kept for the next exec() of the same text. */
 typedef struct {

@@ -17,19 +17,7 @@
 #ifndef ATOLL_CORE_POOL_LINE_H
 #define ATOLL_CORE_POOL_LINE_H
 
-#include "core/base/lock.h"
-#include "core/base/wait.h"
-
-struct atoll_task;
-
-typedef struct {
-    atoll_lock lock;
-    unsigned shut; /* by how many */
-    struct atoll_task *first;
-    struct atoll_task *last;
-    _Atomic(uint32_t) length;
-    atoll_waiters waiters; /* for it to be empty */
-} atoll_line;
+#include "core/base/line.h"
 
 /* With the lock of the task's pool held: false when it is shut. */
 bool atoll_line_join(atoll_line *line, struct atoll_task *task);

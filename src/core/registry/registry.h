@@ -39,7 +39,7 @@
 #ifndef ATOLL_CORE_REGISTRY_H
 #define ATOLL_CORE_REGISTRY_H
 
-#include "core/pool/line.h"
+#include "core/base/line.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -12,8 +12,6 @@
  */
 #include "py/codec/internal.h"
 
-#include "py/interp/blocking.h"
-
 #include <limits.h>
 
 /* What the sender's module has under the class's own name is found under it where pickle looks: in a stand-in (codec/module.c) or,
@@ -122,17 +120,11 @@ bool atoll_stand_in(const atoll_codec *codec) {
 /* Until the class is whole, or what made it has failed.  0, or -1 with an exception. */
 int atoll_wait_for_maker(atoll_codec *codec, uint64_t number) {
     double limit = atoll_clock() + PATIENCE;
-    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
-    while (state != NULL && is_made_elsewhere(codec, number) && atoll_clock() < limit) {
+    while (is_made_elsewhere(codec, number) && atoll_clock() < limit) {
         uint32_t made = atomic_load(&codec->made);
-        atoll_blocking b;
-        atoll_blocking_begin(&b, state, limit);
-        atoll_wait_result why = atoll_word_wait(&codec->made, made, atoll_clock() + 0.05);
-        why = atomic_load(&b.waiter.interrupted) ? ATOLL_WAIT_SIGNAL : why;
-        if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+        if (codec->await(&codec->made, made, atoll_clock() + 0.05) < 0) {
             return -1;
         }
-        atoll_blocking_end(&b);
     }
     return 0;
 }

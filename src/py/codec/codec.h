@@ -37,7 +37,9 @@ enum {
 
 /* interp_id: the id of the interpreter that owns this codec.  not_shareable: the exception class
  * NotShareableError (a new reference is taken). */
-atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable);
+/* Waits, with the thread state detached, until the word is not what was seen, or the deadline.  0, or -1 when an interrupt has raised. */
+typedef int (*atoll_codec_await)(_Atomic(uint32_t) *word, uint32_t seen, double deadline);
+atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_codec_await await);
 int atoll_codec_traverse(atoll_codec *codec, visitproc visit, void *arg);
 void atoll_codec_clear(atoll_codec *codec);
 void atoll_codec_free(atoll_codec *codec);

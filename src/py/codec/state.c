@@ -40,12 +40,13 @@ static const char *const name_texts[N_COUNT] = {
 
 _Static_assert(N_COUNT <= sizeof(((atoll_codec *)0)->names) / sizeof(PyObject *), "room for every name");
 
-atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable) {
+atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_codec_await await) {
     atoll_codec *codec = PyMem_Calloc(1, sizeof *codec);
     if (codec == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
+    codec->await = await;
     codec->interp_id = interp_id;
     codec->not_shareable = Py_NewRef(not_shareable);
     codec->code_extra = -1;

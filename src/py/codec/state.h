@@ -57,6 +57,7 @@ typedef struct atoll_making {
 
 struct atoll_codec {
     int64_t interp_id;
+    atoll_codec_await await;
     PyObject *not_shareable;
     PyTypeObject *hook_types[ATOLL_HOOK_MAX]; /* strong, NULL where there is none */
     atoll_codec_hook hooks[ATOLL_HOOK_MAX];

@@ -24,7 +24,8 @@
 #include "py/extension/builtin_datetime.h"
 
 #include "py/extension/static_types.h"
-#include "py/interp/lifecycle_internal.h"
+
+#include <stdatomic.h>
 
 #include <string.h>
 
@@ -303,33 +304,33 @@ PyObject *atoll_datetime_create(void) { return NULL; }
 #endif
 
 #if ATOLL_DATETIME_NEEDS_MAIN
-static int settle(void) {
+static int settle(void (*lock)(void), void (*unlock)(void)) {
     if (!is_built_in()) {
         return NOT_HELD;
     }
     PyObject *module =
         PyImport_ImportModule("_datetime"); /* before the lock is taken: hooks may run Python */
     int now = NOT_HELD;
-    atoll_lifecycle_lock();
+    lock();
     if (atoll_datetime_is_settled()) {
         now = atomic_load(&state);
     } else if (module != NULL && hold(module)) {
         now = HELD;
     }
     atomic_store(&state, now);
-    atoll_lifecycle_unlock();
+    unlock();
     Py_XDECREF(module);
     PyErr_Clear();
     return now;
 }
 #else
-static int settle(void) { return HELD; }
+static int settle(void (*lock)(void), void (*unlock)(void)) { return HELD; }
 #endif
 
-void atoll_datetime_hold(void) {
+void atoll_datetime_hold(void (*lock)(void), void (*unlock)(void)) {
     if (!atoll_datetime_is_settled()) {
         PyObject *exc = PyErr_GetRaisedException();
-        atomic_store(&state, settle());
+        atomic_store(&state, settle(lock, unlock));
         PyErr_SetRaisedException(exc);
     }
 }

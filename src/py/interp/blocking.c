@@ -14,9 +14,9 @@
 #include "py/interp/blocking.h"
 
 #include "py/interp/lifecycle.h"
+#include "py/interp/pools.h"
 #include "py/interp/session.h"
 #include "py/interp/signals.h"
-#include "py/pool/worker.h"
 
 #include <math.h>
 
@@ -50,7 +50,7 @@ static void detach(atoll_blocking *b) {
     b->tstate = PyEval_SaveThread();
     atoll_entry_add_wait(b->entry, &b->waiter);
     /* Whoever asked before that did not find the waiter. */
-    if (is_over(b) || atoll_worker_is_asked() ||
+    if (is_over(b) || atoll_the_pools->is_asked() ||
         atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
         atomic_store(&b->waiter.interrupted, true);
     }
@@ -81,7 +81,7 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
     }
     int rc = atoll_signals_check();
     if (rc == 0) {
-        rc = atoll_worker_check();
+        rc = atoll_the_pools->check();
     }
     if (rc == 0 && is_over(b)) {
         PyErr_SetNone(PyExc_SystemExit);
@@ -92,5 +92,21 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
         return -1;
     }
     detach(b);
+    return 0;
+}
+
+int atoll_blocking_await_word(_Atomic(uint32_t) *word, uint32_t seen, double deadline) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    if (state == NULL) {
+        return 0;
+    }
+    atoll_blocking b;
+    atoll_blocking_begin(&b, state, deadline);
+    atoll_wait_result why = atoll_word_wait(word, seen, deadline);
+    why = atomic_load(&b.waiter.interrupted) ? ATOLL_WAIT_SIGNAL : why;
+    if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
+        return -1;
+    }
+    atoll_blocking_end(&b);
     return 0;
 }

@@ -26,4 +26,7 @@ int atoll_blocking_interrupted(atoll_blocking *b);
 /* Attaches. */
 void atoll_blocking_end(atoll_blocking *b);
 
+/* All of it: until the word is not what was seen, or the deadline.  0, or -1 when that raised. */
+int atoll_blocking_await_word(_Atomic(uint32_t) *word, uint32_t seen, double deadline);
+
 #endif

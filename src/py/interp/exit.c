@@ -18,10 +18,11 @@
  * others made is on it - the streams are flushed and the process ends at once.  The program's exit status is not to be had there,
  * so it is 1: it has not ended well.
  */
+#include "core/pool/pool.h"
 #include "py/extension/builtin_datetime.h"
 #include "py/interp/lifecycle_internal.h"
+#include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"
-#include "py/pool/worker.h"
 
 #include <stdlib.h>
 
@@ -215,7 +216,7 @@ static bool leave_behind(void) {
 
 /* Ends what can be ended now.  Threads of pools end their interpreters themselves, and others may be about to close one. */
 static bool all_ended(atoll_state *state) {
-    bool spares_ended = atoll_spares_end();
+    bool spares_ended = atoll_the_pools->end_spares();
     bool closed = end_all(state, is_open) == 0;
     atoll_entry *entry = atoll_registry_newest(INT64_MAX, is_unfinished);
     if (entry != NULL) {

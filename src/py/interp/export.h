@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_INTERP_EXPORT_H
 #define ATOLL_PY_INTERP_EXPORT_H
 
+#include "py/codec/codec.h"
 #include "py/state.h"
 
 typedef struct {

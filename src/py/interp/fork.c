@@ -46,17 +46,19 @@
 #include "py/extension/loader.h"
 #include "py/extension/parsers.h"
 #include "py/interp/lifecycle_internal.h"
+#include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"
 #include "py/interp/session.h"
 #include "py/interp/signals.h"
 #include "py/memory/arena.h"
 #include "py/memory/blocks.h"
-#include "py/pool/worker.h"
+
+static void fork_spares(atoll_fork_moment when) { atoll_the_pools->fork_spares(when); }
 
 static void (*const parts[])(atoll_fork_moment when) = {
     atoll_dl_fork,
     atoll_lifecycle_fork,
-    atoll_spares_fork,
+    fork_spares,
     atoll_signals_fork,
     atoll_parsers_fork,
     atoll_loaders_fork,

@@ -18,6 +18,7 @@
 #include "py/extension/loader.h"
 #include "py/extension/parsers.h"
 #include "py/interp/lifecycle_internal.h"
+#include "py/interp/pools.h"
 #include "py/interp/process.h"
 #include "py/interp/runtime_list.h"
 #include "py/interp/site.h"
@@ -25,9 +26,10 @@
 #include "py/interp/tracing.h"
 #include "py/interp/tripped.h"
 #include "py/memory/blocks.h"
-#include "py/pool/worker.h"
 
 #include <stdlib.h>
+
+const atoll_pools_face *atoll_the_pools;
 
 static struct {
     atoll_mutex lock;
@@ -206,7 +208,7 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
 
 /* Attached to main: what other interpreters take from it.  0, or -1 with an exception. */
 static int learn_from_main(void) {
-    atoll_datetime_hold();
+    atoll_datetime_hold(atoll_lifecycle_lock, atoll_lifecycle_unlock);
     return atoll_builtin_types_note();
 }
 
@@ -336,7 +338,8 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions,
     }
     print.fork = may_fork; /* no spare may */
     atoll_stale stale;
-    atoll_entry *entry = atoll_interp_exiting() || may_fork ? NULL : atoll_spares_take(&print, &stale);
+    atoll_entry *entry =
+        atoll_interp_exiting() || may_fork ? NULL : atoll_the_pools->take_spare(&print, &stale);
     if (entry != NULL && (!atoll_is_stale(&stale) || prepare_spare(from, entry, &print, &stale) == 0)) {
         atoll_blueprint_clear(&print);
         return entry;

@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_INTERP_LIFECYCLE_H
 #define ATOLL_PY_INTERP_LIFECYCLE_H
 
+#include "py/codec/codec.h"
 #include "py/extension/loader.h"
 #include "py/state.h"
 
@@ -31,6 +32,9 @@ typedef struct {
     bool environment;
     bool zone;
 } atoll_stale;
+static inline bool atoll_is_stale(const atoll_stale *stale) {
+    return stale->path || stale->environment || stale->zone;
+}
 /* Makes that of the attached interpreter what the blueprint and the process say.  0, or -1 with an exception. */
 int atoll_interp_prepare(atoll_state *state, const atoll_blueprint *print, const atoll_stale *stale);
 /* Attached: the current exception as UTF-8 in a malloc block (it must survive its interpreter); clears it. */

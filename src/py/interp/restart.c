@@ -21,25 +21,21 @@
 #include "py/extension/builtin_datetime.h"
 #include "py/extension/static_types.h"
 #include "py/interp/lifecycle_internal.h"
+#include "py/interp/pools.h"
 #include "py/memory/arena.h"
 #include "py/memory/blocks.h"
-#include "py/pool/worker.h"
-
-#define IDS_OF_ONE (INT64_C(1) << 40)
+#include "py/memory/owner.h"
 
 static _Atomic(bool) is_over;
 static _Atomic(bool) is_awaited;
-static _Atomic(int64_t) past; /* ids that may have been used by Pythons that have ended */
+
+static void forget_spares(void) { atoll_the_pools->forget_spares(); }
 
 static void (*const parts[])(void) = {
-    atoll_registry_forget,    atoll_spaces_forget_all, atoll_pools_forget,        atoll_spares_forget,
+    atoll_registry_forget,    atoll_spaces_forget_all, atoll_pools_forget,        forget_spares,
     atoll_datetime_forget,    atoll_blocks_forget,     atoll_static_types_forget, atoll_arenas_forget,
     atoll_interp_exit_forget, /* last: interpreters can be created from then on */
 };
-
-int64_t atoll_memory_owner(int64_t id) {
-    return id > 0 ? id + atomic_load_explicit(&past, memory_order_relaxed) : id;
-}
 
 static void on_end(void) {
     atomic_store(&is_awaited, false);
@@ -50,7 +46,7 @@ void atoll_restart_begin(void) {
     if (!atomic_exchange(&is_over, false)) {
         return;
     }
-    atomic_fetch_add(&past, IDS_OF_ONE);
+    atoll_memory_restart();
     for (size_t i = 0; i < Py_ARRAY_LENGTH(parts); i++) {
         parts[i]();
     }

@@ -2,14 +2,9 @@
 #ifndef ATOLL_PY_INTERP_RESTART_H
 #define ATOLL_PY_INTERP_RESTART_H
 
-#include <stdint.h>
-
 /* Attached, before anything else of Atoll's is used in an interpreter: what is left of a Python that has ended is forgotten. */
 void atoll_restart_begin(void);
 /* Attached to main: hears of the end of this Python. */
 void atoll_restart_await(void);
-
-/* Whose memory it is: an interpreter's number among those of all Pythons of this process, 0 for main. */
-int64_t atoll_memory_owner(int64_t id);
 
 #endif

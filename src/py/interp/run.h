@@ -2,6 +2,7 @@
 #ifndef ATOLL_PY_INTERP_RUN_H
 #define ATOLL_PY_INTERP_RUN_H
 
+#include "py/codec/codec.h"
 #include "py/interp/session.h"
 
 /* Calls callable there with the vectorcall arguments.  The result, or NULL with an exception: NotShareableError

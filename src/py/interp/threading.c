@@ -18,8 +18,8 @@
 
 #include "port/port.h"
 #include "py/facade.h"
+#include "py/interp/pools.h"
 #include "py/interp/session.h"
-#include "py/pool/worker.h"
 
 /* atoll._threading.NAME(...): 0, or -1 with an exception. */
 static int call(const char *name, const char *format, ...) {
@@ -71,7 +71,7 @@ static PyObject *register_at_fork(PyObject *original, PyObject *args, PyObject *
                 PyErr_Clear(); /* then code that asks is told that this is the main thread */
             }
         }
-        atoll_worker_introduce();
+        atoll_the_pools->introduce();
     }
     return result;
 }

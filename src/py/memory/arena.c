@@ -20,9 +20,8 @@
 #include "py/memory/arena.h"
 
 #include "port/port.h"
-#include "py/interp/restart.h"
-#include "py/interp/site.h"
 #include "py/memory/blocks.h"
+#include "py/memory/owner.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -107,9 +106,11 @@ static void forget_pools(char *start, size_t size) {
     }
 }
 
+static void (*on_take)(void);
+
 static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
     int64_t owner = current_interpreter();
-    atoll_site_on_arena();
+    on_take();
     kept_arena *arena = NULL;
     atoll_mutex_lock(&lock);
     if (size == arena_size && kept != NULL) {
@@ -222,10 +223,11 @@ void atoll_arenas_forget(void) {
     atomic_store(&is_installed, now.alloc == take_arena);
 }
 
-void atoll_arena_init(void) {
+void atoll_arena_init(void (*taken)(void)) {
     if (atomic_exchange(&is_installed, true)) {
         return;
     }
+    on_take = taken;
     PyObject_GetArenaAllocator(&before);
     PyObject_SetArenaAllocator(&(PyObjectArenaAllocator){NULL, take_arena, return_arena});
 }

@@ -8,8 +8,9 @@
 
 #include <stdbool.h>
 
-/* Wraps the process's arena allocator, once.  A thread state must be attached. */
-void atoll_arena_init(void);
+/* Wraps the process's arena allocator, once.  A thread state must be attached.  taken: called before each arena is taken, by the thread
+ * that wants it. */
+void atoll_arena_init(void (*taken)(void));
 /* Python has ended, and its allocators are as they were before that. */
 void atoll_arenas_forget(void);
 

@@ -35,9 +35,9 @@
  * attached.
  */
 #include "py/memory/blocks.h"
-#include "py/interp/restart.h"
 
 #include "port/port.h"
+#include "py/memory/owner.h"
 
 #include <stdio.h>
 #include <stdlib.h>

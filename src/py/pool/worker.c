@@ -10,7 +10,7 @@
  * its owner may close it in between.  Guests of one interpreter take turns (core/pool/line.h).
  *
  * Interrupts.  Whoever wants a task to stop notes its turn in `wanted` and adds a pending call to the worker's
- * interpreter, which needs no GIL; waits of Atoll's own are woken and look (atoll_worker_check).  The pending
+ * interpreter, which needs no GIL; waits of Atoll's own are woken and look (check).  The pending
  * call runs on some thread of that interpreter, with its GIL: on the worker's own it raises KeyboardInterrupt, on
  * another it leaves an asynchronous exception for the worker's.  Either is dropped when the task has ended
  * meanwhile.  While an exception is being described none is raised: that of a task that was interrupted is.  Each pending
@@ -24,6 +24,7 @@
  */
 #include "py/pool/worker.h"
 
+#include "py/interp/pools.h"
 #include "py/interp/run.h"
 #include "py/interp/session.h"
 #include "py/interp/threading.h"
@@ -62,14 +63,14 @@ void atoll_pool_settings_free(atoll_pool_settings *settings) {
 
 /* ---- interrupts ---- */
 
-bool atoll_worker_is_asked(void) { return this_worker != NULL && atoll_worker_is_wanted(this_worker); }
+static bool is_asked(void) { return this_worker != NULL && atoll_worker_is_wanted(this_worker); }
 
 bool atoll_worker_is_guest_of(const atoll_entry *entry) {
     return this_worker != NULL && ((const atoll_pool_settings *)this_worker->pool->settings)->of == entry;
 }
 
-int atoll_worker_check(void) {
-    if (!atoll_worker_is_asked()) {
+static int check(void) {
+    if (!is_asked()) {
         return 0;
     }
     atomic_store(&this_worker->wanted, 0);
@@ -90,7 +91,7 @@ static int on_interrupt(void *raw) {
     atomic_fetch_sub(&worker->asks, 1);
     if (where != NULL) {
         if (this_worker == worker) {
-            rc = atoll_worker_check();
+            rc = check();
         } else if (atoll_worker_is_wanted(worker)) {
             atomic_store(&worker->wanted, 0);
             where->left_exception = true;
@@ -142,7 +143,7 @@ static void introduce(const atoll_worker *worker, place *where) {
     PyErr_Clear();
 }
 
-void atoll_worker_introduce(void) {
+static void introduce_here(void) {
     place *where = this_worker != NULL ? this_worker->place : NULL;
     if (where != NULL && where->entry->interp == PyInterpreterState_Get()) {
         introduce(this_worker, where);
@@ -437,3 +438,15 @@ static int start(atoll_worker *worker) {
 }
 
 const atoll_pool_ops atoll_worker_ops = {start, interrupt};
+
+static const atoll_pools_face face = {
+    .is_asked = is_asked,
+    .check = check,
+    .introduce = introduce_here,
+    .take_spare = atoll_spares_take,
+    .end_spares = atoll_spares_end,
+    .forget_spares = atoll_spares_forget,
+    .fork_spares = atoll_spares_fork,
+};
+
+void atoll_pools_install(void) { atoll_the_pools = &face; }

@@ -25,22 +25,15 @@ extern const atoll_pool_ops atoll_worker_ops;
 /* Frees settings, or what there is of them. */
 void atoll_pool_settings_free(atoll_pool_settings *settings);
 
-/* On any thread: whether it is a worker's whose task is to be interrupted. */
-bool atoll_worker_is_asked(void);
+/* Gives the life of interpreters what it asks of pools (py/interp/pools.h). */
+void atoll_pools_install(void);
 
 /* On any thread: whether it is one that runs what was submitted to this interpreter. */
 bool atoll_worker_is_guest_of(const atoll_entry *entry);
 
-/* On any thread, attached: raises KeyboardInterrupt when this is a worker's thread whose task is to be interrupted.  0 or
- * -1. */
-int atoll_worker_check(void);
-
 /* On a worker's thread: whether interrupts are put off.  Those that come meanwhile are made again by whoever has a time limit
  * to keep. */
 void atoll_worker_set_deaf(bool deaf);
-
-/* On any thread, attached to an interpreter that has imported threading: a worker's that works there becomes known to it. */
-void atoll_worker_introduce(void);
 
 /* What a task leaves to be freed when its end has been told: freeing a large argument takes time. */
 typedef struct {
@@ -64,9 +57,6 @@ uint32_t atoll_spares_ready(void);
 /* A spare that matches the blueprint: its entry, open, with a user and a reference, or NULL.  *stale: what has to be
  * prepared before it is used.  No thread state needed. */
 atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale);
-static inline bool atoll_is_stale(const atoll_stale *stale) {
-    return stale->path || stale->environment || stale->zone;
-}
 /* Attached to main, at the end of the process: ends them all.  False: one is just being made. */
 bool atoll_spares_end(void);
 
