@@ -3,7 +3,7 @@
  * The cache is a block of exactly its size, so that AddressSanitizer sees a read one byte behind it.  Files are not looked at:
  * in this program there are none.
  */
-#include "core/clone/clones.h"
+#include "core/clone/clone.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
  * other queues and of their own, are taken one by one and many at once, put back, marked, removed and dropped.  In the end
  * nothing is left (LeakSanitizer), and no handle was released twice or too early (AddressSanitizer).
  */
-#include "core/base/block.h"
+#include "core/base/base.h"
 #include "core/queue/queue.h"
 
 #include <stdio.h>

@@ -9,8 +9,8 @@
  * before.
  */
 #include "module/pool.h"
-#include "py/interp/blocking.h"
-#include "py/pool/worker.h"
+#include "py/interp/interp.h"
+#include "py/pool/pool.h"
 
 #include <math.h>
 

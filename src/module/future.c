@@ -24,8 +24,7 @@
  */
 #include "module/future.h"
 
-#include "py/interp/blocking.h"
-#include "py/interp/run.h"
+#include "py/interp/interp.h"
 
 #include <math.h>
 #include <structmember.h>

@@ -6,8 +6,7 @@
  * Atoll made is gone, the interpreter is closed.
  */
 #include "module/pool.h"
-#include "py/interp/process.h"
-#include "py/interp/run.h"
+#include "py/interp/interp.h"
 
 #include <structmember.h>
 

@@ -6,18 +6,9 @@
  */
 #include "module/module.h"
 #include "module/pool.h"
-#include "py/interp/blocking.h"
-#include "py/interp/fork.h"
-#include "py/interp/frames.h"
-#include "py/interp/restart.h"
-#include "py/interp/run.h"
-#include "py/interp/runtime_list.h"
-#include "py/interp/site.h"
-#include "py/interp/tracing.h"
-#include "py/memory/arena.h"
-#include "py/memory/blocks.h"
-#include "py/memory/interned.h"
-#include "py/pool/worker.h"
+#include "py/interp/interp.h"
+#include "py/memory/memory.h"
+#include "py/pool/pool.h"
 
 static char module_name[] = "atoll._atoll";
 static char *module_file; /* where this library was loaded from; set once, by the first import */

@@ -3,8 +3,7 @@
 #define ATOLL_MODULE_H
 
 #include "core/queue/queue.h"
-#include "py/interp/lifecycle.h"
-#include "py/interp/session.h"
+#include "py/interp/interp.h"
 #include "py/state.h"
 
 /* An Interpreter object.  Linked into its interpreter's state, so that each id has one object there. */

@@ -5,7 +5,7 @@
  * here, or no memory, is no outcome: it can be had once more.
  */
 #include "module/pool.h"
-#include "py/interp/run.h"
+#include "py/interp/interp.h"
 
 /* NULL with an exception that is urgent. */
 static PyObject *described(atoll_state *state, const atoll_message *error) {

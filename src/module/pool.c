@@ -8,10 +8,8 @@
  */
 #include "module/pool.h"
 
-#include "py/interp/blocking.h"
-#include "py/interp/process.h"
-#include "py/interp/run.h"
-#include "py/pool/worker.h"
+#include "py/interp/interp.h"
+#include "py/pool/pool.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -8,8 +8,8 @@
  */
 #include "module/pool.h"
 
-#include "core/base/block.h"
-#include "py/interp/export.h"
+#include "core/base/base.h"
+#include "py/interp/interp.h"
 
 #include <stdlib.h>
 

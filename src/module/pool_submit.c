@@ -6,7 +6,7 @@
  */
 #include "module/pool.h"
 
-#include "py/pool/worker.h"
+#include "py/pool/pool.h"
 
 static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
 

@@ -6,8 +6,7 @@
  * detached for the wait (py/interp/blocking.h).
  */
 #include "module/module.h"
-#include "py/interp/blocking.h"
-#include "py/interp/export.h"
+#include "py/interp/interp.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Waiting for queues otherwise than in put() and get(): several at once, by file descriptor, in an event loop. */
 #include "module/module.h"
-#include "py/interp/blocking.h"
+#include "py/interp/interp.h"
 
 /* One use more of an event. */
 static PyObject *event_of(PyObject *self, atoll_queue_side side) {

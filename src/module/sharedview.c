@@ -7,9 +7,9 @@
  *
  * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
  */
-#include "core/base/block.h"
+#include "core/base/base.h"
 #include "module/module.h"
-#include "py/interp/export.h"
+#include "py/interp/interp.h"
 
 typedef struct {
     PyObject_HEAD

@@ -1,7 +1,7 @@
 /* What atoll._signals and atoll._quirks need of src/py/interp/signals.c and facade.c. */
-#include "py/interp/signals.h"
 #include "module/module.h"
 #include "py/facade.h"
+#include "py/interp/interp.h"
 
 static PyObject *on_main_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     return PyBool_FromLong(atoll_thread_is_main());

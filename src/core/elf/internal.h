@@ -7,7 +7,7 @@
 #ifndef ATOLL_CORE_ELF_INTERNAL_H
 #define ATOLL_CORE_ELF_INTERNAL_H
 
-#include "core/base/buffer.h"
+#include "core/base/base.h"
 #include "core/elf/elf.h"
 #include "port/port.h"
 

@@ -1,4 +1,4 @@
-/* What pool.c, pool/task.c, pool/worker.c and pool/watch.c share. */
+/* What the files of the room share, each of which uses those before it: held, line, task, ending, worker, watch, pool. */
 #ifndef ATOLL_CORE_POOL_INTERNAL_H
 #define ATOLL_CORE_POOL_INTERNAL_H
 
@@ -12,9 +12,16 @@ void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *c
 atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
                                    atoll_spin *spin, bool (*ready)(void *what), void *what,
                                    atoll_waiter *waiter, double deadline);
-/* The last thread may have gone: wakes whoever waits for that. */
+/* Into the list of all pools; the first one, linked by next_pool, with the list's lock held. */
+void atoll_pool_enlist(atoll_pool *pool);
+atoll_pool *atoll_pool_list_lock(void);
+void atoll_pool_list_unlock(void);
+/* No thread of the pool (an atoll_pool *) is left.  The last may have gone: wakes whoever waits for that. */
+bool atoll_pool_is_left(void *pool);
 void atoll_pool_left(atoll_pool *pool);
 void atoll_pools_count_thread(int change);
+/* Its tasks have time limits, or it is ended by force. */
+bool atoll_pool_has_limits(const atoll_pool *pool);
 
 /* From one state to another, flags kept.  The flags, or UINT32_MAX when it was in another state. */
 uint32_t atoll_task_step(atoll_task *task, uint32_t from, uint32_t to);

@@ -17,7 +17,7 @@
 #ifndef ATOLL_CORE_POOL_LINE_H
 #define ATOLL_CORE_POOL_LINE_H
 
-#include "core/base/line.h"
+#include "core/base/base.h"
 
 /* With the lock of the task's pool held: false when it is shut. */
 bool atoll_line_join(atoll_line *line, struct atoll_task *task);

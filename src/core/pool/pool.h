@@ -40,9 +40,7 @@
 #ifndef ATOLL_CORE_POOL_H
 #define ATOLL_CORE_POOL_H
 
-#include "core/base/lock.h"
-#include "core/base/message.h"
-#include "core/base/wait.h"
+#include "core/base/base.h"
 #include "core/pool/line.h"
 
 typedef enum {
@@ -139,6 +137,7 @@ typedef struct atoll_pool {
     uint32_t max_tasks; /* per interpreter; 0: no limit */
     double timeout;     /* seconds for a task, or INFINITY */
     const atoll_pool_ops *ops;
+    bool (*watch)(struct atoll_pool *pool); /* atoll_pool_watch */
     unsigned era;   /* how many forks led to the process that made it, and ends of Python came before */
     void *settings; /* of src/py, which frees it */
     atoll_line *

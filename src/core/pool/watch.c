@@ -18,15 +18,6 @@
 
 #define REPEAT 0.1
 
-static bool has_limits(const atoll_pool *pool) { return !isinf(pool->timeout) || atomic_load(&pool->killed); }
-
-void atoll_pool_watch_wake(atoll_pool *pool) {
-    if (has_limits(pool)) {
-        atomic_fetch_add(&pool->watch_word, 1);
-        atoll_word_wake(&pool->watch_word, 1);
-    }
-}
-
 /* Deals with one worker whose time has come; the nearest deadline, in *next, when there is none. */
 static bool look(atoll_pool *pool, double now, double *next) {
     atoll_worker *due = NULL;
@@ -97,7 +88,7 @@ static void watch(void *raw) {
 }
 
 bool atoll_pool_watch(atoll_pool *pool) {
-    if (!has_limits(pool) || atomic_exchange(&pool->watching, true)) {
+    if (!atoll_pool_has_limits(pool) || atomic_exchange(&pool->watching, true)) {
         return true;
     }
     atoll_pool_retain(pool);

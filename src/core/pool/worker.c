@@ -14,7 +14,7 @@ int atoll_pool_staff(atoll_pool *pool) {
     if (!needs_worker(pool)) {
         return 0;
     }
-    if (!atoll_pool_watch(pool)) { /* no task without its time limit */
+    if (!pool->watch(pool)) { /* no task without its time limit */
         return -1;
     }
     atoll_worker *worker = calloc(1, sizeof *worker);
@@ -55,17 +55,6 @@ void atoll_pool_restaff(atoll_pool *pool) {
         atoll_message why = {0};
         atoll_put_bytes(&why.body, text, sizeof text - 1);
         atoll_pool_break(pool, &why, true);
-    }
-}
-
-void atoll_worker_retain(atoll_worker *worker) {
-    atomic_fetch_add_explicit(&worker->refs, 1, memory_order_relaxed);
-}
-
-void atoll_worker_release(atoll_worker *worker) {
-    if (atomic_fetch_sub_explicit(&worker->refs, 1, memory_order_acq_rel) == 1) {
-        atoll_pool_release(worker->pool);
-        free(worker);
     }
 }
 

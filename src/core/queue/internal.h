@@ -2,7 +2,7 @@
 #ifndef ATOLL_CORE_QUEUE_INTERNAL_H
 #define ATOLL_CORE_QUEUE_INTERNAL_H
 
-#include "core/base/lock.h"
+#include "core/base/base.h"
 #include "core/queue/queue.h"
 
 #define CACHE_LINE 64
@@ -78,9 +78,12 @@ static inline uint64_t atoll_queue_live(const atoll_queue *queue) {
     return atomic_load(&queue->puts) - gets;
 }
 
-/* queue/list.c: the list of all queues. */
+/* queue/list.c: the list of all queues, linked by `next`, with its lock held. */
 void atoll_queue_enlist(atoll_queue *queue); /* gives it its id */
 void atoll_queue_delist(atoll_queue *queue);
+void atoll_queue_list_lock(void);
+void atoll_queue_list_unlock(void);
+atoll_queue *atoll_queue_list_first(void);
 
 /* queue.c: marks or removes what `sender` put; the boxes to release are added to *dead. */
 void atoll_queue_unbind(atoll_queue *queue, int64_t sender, atoll_box **dead);
@@ -89,8 +92,8 @@ void atoll_queue_lock_all(atoll_queue *queue);
 void atoll_queue_unlock_all(atoll_queue *queue, bool forked);
 
 /* A queue's own handle in its own message does not count: see "Lifetime". */
-void atoll_box_let_go_of(atoll_box *box, atoll_queue *queue);
-void atoll_box_take_hold_of(atoll_box *box, atoll_queue *queue);
+void atoll_box_let_go_of(atoll_box *box, const atoll_handle_class *cls, void *queue);
+void atoll_box_take_hold_of(atoll_box *box, const atoll_handle_class *cls, void *queue);
 void atoll_box_free(atoll_box *box);
 
 #endif

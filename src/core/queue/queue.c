@@ -173,7 +173,7 @@ atoll_queue_result atoll_queue_put(atoll_queue *queue, atoll_batch *batch) {
             break;
         }
         if (record->kind == ATOLL_RECORD_BOX) {
-            atoll_box_let_go_of(atoll_record_box(record), queue);
+            atoll_box_let_go_of(atoll_record_box(record), &atoll_queue_class, queue);
         }
         atoll_record_copy(queue->tail->data + queue->tail_at, record, span);
         queue->tail_at += span;
@@ -248,7 +248,7 @@ atoll_queue_result atoll_queue_get(atoll_queue *queue, atoll_record *out) {
     atomic_store(&queue->gets, gets + 1);
     atoll_lock_give(&queue->head_lock);
     if (out->kind == ATOLL_RECORD_BOX) {
-        atoll_box_take_hold_of(atoll_record_box(out), queue);
+        atoll_box_take_hold_of(atoll_record_box(out), &atoll_queue_class, queue);
     }
     taken(queue, 1);
     return ATOLL_QUEUE_OK;
@@ -287,7 +287,7 @@ atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_c
     for (uint32_t i = 0; i < at;) {
         const atoll_record *record = atoll_record_at(into, i);
         if (record->kind == ATOLL_RECORD_BOX) {
-            atoll_box_take_hold_of(atoll_record_box(record), queue);
+            atoll_box_take_hold_of(atoll_record_box(record), &atoll_queue_class, queue);
         }
         i += atoll_record_span(record->size);
     }
@@ -300,7 +300,7 @@ void atoll_queue_return(atoll_queue *queue, atoll_chunk *chunk, size_t count) {
     for (uint32_t i = chunk->at; atoll_record_at(chunk, i)->kind != ATOLL_RECORD_END;) {
         const atoll_record *record = atoll_record_at(chunk, i);
         if (record->kind == ATOLL_RECORD_BOX) {
-            atoll_box_let_go_of(atoll_record_box(record), queue);
+            atoll_box_let_go_of(atoll_record_box(record), &atoll_queue_class, queue);
         }
         i += atoll_record_span(record->size);
     }

@@ -37,8 +37,7 @@
 #ifndef ATOLL_CORE_QUEUE_H
 #define ATOLL_CORE_QUEUE_H
 
-#include "core/base/message.h"
-#include "core/base/wait.h"
+#include "core/base/base.h"
 
 enum { ATOLL_RECORD_INLINE = 512 };
 

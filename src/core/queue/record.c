@@ -10,22 +10,22 @@ static void uncounted(void *ptr) { (void)ptr; }
 
 static const atoll_handle_class self_class = {"queue (itself)", uncounted, uncounted};
 
-void atoll_box_let_go_of(atoll_box *box, atoll_queue *queue) {
+void atoll_box_let_go_of(atoll_box *box, const atoll_handle_class *cls, void *queue) {
     for (uint32_t i = 0; i < box->msg.nhandles; i++) {
         atoll_handle *handle = &box->msg.handles[i];
-        if (handle->cls == &atoll_queue_class && handle->ptr == queue) {
+        if (handle->cls == cls && handle->ptr == queue) {
             handle->cls = &self_class;
-            atoll_queue_release(queue); /* not the last: the caller has one */
+            cls->release(queue); /* not the last: the caller has one */
         }
     }
 }
 
-void atoll_box_take_hold_of(atoll_box *box, atoll_queue *queue) {
+void atoll_box_take_hold_of(atoll_box *box, const atoll_handle_class *cls, void *queue) {
     for (uint32_t i = 0; i < box->msg.nhandles; i++) {
         atoll_handle *handle = &box->msg.handles[i];
         if (handle->cls == &self_class) {
-            handle->cls = &atoll_queue_class;
-            atoll_queue_retain(queue);
+            handle->cls = cls;
+            cls->retain(queue);
         }
     }
 }

@@ -39,7 +39,7 @@
 #ifndef ATOLL_CORE_REGISTRY_H
 #define ATOLL_CORE_REGISTRY_H
 
-#include "core/base/line.h"
+#include "core/base/base.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -6,7 +6,7 @@
  */
 #include "py/codec/internal.h"
 
-#include "core/base/block.h"
+#include "core/base/base.h"
 
 typedef struct {
     PyObject_HEAD

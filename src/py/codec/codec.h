@@ -8,7 +8,7 @@
 
 #include "py/compat.h" /* first: Python.h wants to be */
 
-#include "core/base/message.h"
+#include "core/base/base.h"
 #include "port/port.h"
 
 typedef struct atoll_codec atoll_codec;

@@ -2,8 +2,7 @@
 #ifndef ATOLL_PY_EXTENSION_FOREIGN_H
 #define ATOLL_PY_EXTENSION_FOREIGN_H
 
-#include "core/clone/clones.h"
-#include "core/clone/shim.h"
+#include "core/clone/clone.h"
 #include "py/compat.h"
 #include "py/extension/declare.h"
 

@@ -37,9 +37,7 @@
 #include "port/port.h"
 #include "py/extension/parsers.h"
 #include "py/facade.h"
-#include "py/memory/blocks.h"
-#include "py/memory/leftovers.h"
-#include "py/memory/owner.h"
+#include "py/memory/memory.h"
 
 #include <stdlib.h>
 #include <string.h>

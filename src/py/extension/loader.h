@@ -2,7 +2,7 @@
 #ifndef ATOLL_PY_EXTENSION_LOADER_H
 #define ATOLL_PY_EXTENSION_LOADER_H
 
-#include "core/clone/clones.h"
+#include "core/clone/clone.h"
 #include "py/compat.h"
 #include "py/extension/foreign.h"
 

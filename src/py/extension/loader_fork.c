@@ -7,7 +7,7 @@
  */
 #include "py/extension/loader_internal.h"
 
-#include "core/clone/natives.h"
+#include "core/clone/clone.h"
 #include "core/registry/registry.h"
 
 /* Of the process that is being forked; the thread that forks has the locks. */

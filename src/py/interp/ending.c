@@ -37,7 +37,7 @@
  * Thread states: every function is called attached to `from`'s interpreter and returns so, but for the detached ones, which
  * have none.
  */
-#include "py/extension/loader.h"
+#include "py/extension/extension.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/signals.h"
 #include "py/interp/stragglers.h"

@@ -19,7 +19,7 @@
  * so it is 1: it has not ended well.
  */
 #include "core/pool/pool.h"
-#include "py/extension/builtin_datetime.h"
+#include "py/extension/extension.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"

@@ -13,7 +13,7 @@
  */
 #include "py/interp/export.h"
 
-#include "core/base/block.h"
+#include "core/base/base.h"
 #include "py/interp/lifecycle.h"
 #include "py/interp/session.h"
 

@@ -43,15 +43,13 @@
  */
 #include "py/interp/fork.h"
 
-#include "py/extension/loader.h"
-#include "py/extension/parsers.h"
+#include "py/extension/extension.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"
 #include "py/interp/session.h"
 #include "py/interp/signals.h"
-#include "py/memory/arena.h"
-#include "py/memory/blocks.h"
+#include "py/memory/memory.h"
 
 static void fork_spares(atoll_fork_moment when) { atoll_the_pools->fork_spares(when); }
 

@@ -13,10 +13,7 @@
  * Thread states: every function is called attached to `from`'s interpreter and returns so, but for the detached ones.
  * ending.c has the way to the end, exit.c the end of the process, lookup.c the questions.
  */
-#include "py/extension/builtin_datetime.h"
-#include "py/extension/builtin_types.h"
-#include "py/extension/loader.h"
-#include "py/extension/parsers.h"
+#include "py/extension/extension.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/process.h"
@@ -25,7 +22,7 @@
 #include "py/interp/threading.h"
 #include "py/interp/tracing.h"
 #include "py/interp/tripped.h"
-#include "py/memory/blocks.h"
+#include "py/memory/memory.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 #define ATOLL_PY_INTERP_LIFECYCLE_H
 
 #include "py/codec/codec.h"
-#include "py/extension/loader.h"
+#include "py/extension/extension.h"
 #include "py/state.h"
 
 /* The module layer's way to make atoll._atoll exist in the current interpreter. */
@@ -87,5 +87,9 @@ void atoll_interp_set_installed(bool value);
 bool atoll_interp_installed(void);
 
 enum { ATOLL_WHENCE_RUNTIME = 1, ATOLL_WHENCE_ATOLL = 100 };
+
+/* Ends one that could not be made ready: a spare, of which the caller has a reference, which it gives back.  No thread state is
+ * attached. */
+void atoll_interp_end_failed(atoll_entry *entry);
 
 #endif

@@ -26,10 +26,6 @@ typedef struct {
  * nothing was done, and one that was closing may be opened again. */
 atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience);
 
-/* Ends one that could not be made ready: a spare, of which the caller has a reference, which it gives back.  No thread state is
- * attached. */
-void atoll_interp_end_failed(atoll_entry *entry);
-
 /* As atoll_interp_close(), for the end of the process. */
 int atoll_interp_close_at_exit(atoll_state *from, atoll_entry *entry);
 /* A zombie: whether it could be ended. */

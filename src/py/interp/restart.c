@@ -18,13 +18,10 @@
 #include "py/interp/restart.h"
 
 #include "core/pool/pool.h"
-#include "py/extension/builtin_datetime.h"
-#include "py/extension/static_types.h"
+#include "py/extension/extension.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
-#include "py/memory/arena.h"
-#include "py/memory/blocks.h"
-#include "py/memory/owner.h"
+#include "py/memory/memory.h"
 
 static _Atomic(bool) is_over;
 static _Atomic(bool) is_awaited;

@@ -13,9 +13,8 @@
  *
  * Lock: `lock` guards everything here; a leaf.
  */
-#include "py/interp/lifecycle_internal.h"
-#include "py/interp/process.h"
-#include "py/pool/worker.h"
+#include "py/interp/interp.h"
+#include "py/pool/pool.h"
 
 #include <stdlib.h>
 

@@ -4,11 +4,10 @@
  * nobody else touches while it is running; what comes out is written to two messages of the worker's, which it hands
  * over when it has claimed the task's end.  An exception crosses twice: as an object, where it can be sent, and as text.
  */
-#include "py/pool/worker.h"
+#include "py/pool/pool.h"
 
 #include "port/port.h"
-#include "py/interp/child.h"
-#include "py/interp/run.h"
+#include "py/interp/interp.h"
 
 #include <stdlib.h>
 

@@ -22,12 +22,9 @@
  *
  * Locks: the pool's lock for `place`, which says where to interrupt, and nothing else.
  */
-#include "py/pool/worker.h"
+#include "py/pool/pool.h"
 
-#include "py/interp/pools.h"
-#include "py/interp/run.h"
-#include "py/interp/session.h"
-#include "py/interp/threading.h"
+#include "py/interp/interp.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* The threads of a pool: what runs its tasks.  worker.c says how. */
-#ifndef ATOLL_PY_POOL_WORKER_H
-#define ATOLL_PY_POOL_WORKER_H
+#ifndef ATOLL_PY_POOL_H
+#define ATOLL_PY_POOL_H
 
 #include "core/pool/pool.h"
-#include "py/interp/lifecycle.h"
+#include "py/interp/interp.h"
 
 /* What a pool's workers need; pool->settings. */
 typedef struct {

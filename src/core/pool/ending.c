@@ -1,0 +1,74 @@
+/* The end of pools: they take nothing more, what waits is cancelled, or all of it is broken.  See pool.h. */
+#include "core/pool/internal.h"
+
+static void wake_all(atoll_pool *pool) {
+    atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, NULL, UINT32_MAX);
+    atoll_pool_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
+    atoll_pool_watch_wake(pool);
+}
+
+void atoll_pool_shut(atoll_pool *pool) {
+    if (atoll_pool_is_foreign(pool)) {
+        return;
+    }
+    atoll_lock_take(&pool->lock);
+    atomic_store(&pool->shut, true);
+    atoll_lock_give(&pool->lock);
+    wake_all(pool);
+}
+
+atoll_task *atoll_pool_drain(atoll_pool *pool) {
+    atoll_lock_take(&pool->lock);
+    atoll_task *task = pool->first;
+    pool->first = pool->last = NULL;
+    atomic_store(&pool->queued, 0);
+    atoll_lock_give(&pool->lock);
+    atoll_task *cancelled = NULL;
+    atoll_task **end = &cancelled;
+    while (task != NULL) {
+        atoll_task *next = task->next;
+        task->next = NULL;
+        if (atoll_task_cancel(task) != ATOLL_CANCEL_DONE) {
+            atoll_task_release(task); /* by others, before */
+        } else {
+            *end = task;
+            end = &task->next;
+        }
+        task = next;
+    }
+    return cancelled;
+}
+
+void atoll_pools_stop(void) {
+    for (atoll_pool *pool = atoll_pool_list_lock(); pool != NULL; pool = pool->next_pool) {
+        atomic_store(&pool->stopped, true);
+        atoll_pool_shut(pool);
+    }
+    atoll_pool_list_unlock();
+}
+
+void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text) {
+    atoll_lock_take(&pool->lock);
+    bool first = !atomic_load(&pool->broken);
+    if (first) {
+        pool->why = *why;
+        pool->why_is_text = is_text;
+        *why = (atoll_message){0};
+        atomic_store(&pool->broken, true);
+    }
+    atoll_task *task = pool->first;
+    pool->first = pool->last = NULL;
+    atomic_store(&pool->queued, 0);
+    atoll_lock_give(&pool->lock);
+    atoll_message_clear(why);
+    while (task != NULL) {
+        atoll_task *next = task->next;
+        if (atoll_task_step(task, ATOLL_TASK_PENDING, ATOLL_TASK_ENDING) != UINT32_MAX) {
+            task->outcome = ATOLL_OUT_BROKEN;
+            atoll_task_finished(pool, task);
+        }
+        atoll_task_release(task);
+        task = next;
+    }
+    wake_all(pool);
+}

@@ -1,0 +1,174 @@
+/* Who holds a pool, and who sleeps for it: the list of pools, references, counts of threads, waking and waiting.  See pool.h. */
+#include "core/pool/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define GRANTS 16 /* sleeping threads woken in one go */
+
+static atoll_mutex pools_lock = ATOLL_MUTEX_INIT; /* the list of pools; taken before a pool's lock */
+static atoll_pool *pools;
+static _Atomic(uint32_t) threads;
+static unsigned era;
+
+static void before_fork(void) { atoll_mutex_lock(&pools_lock); }
+
+static void after_fork_parent(void) { atoll_mutex_unlock(&pools_lock); }
+
+static void after_fork_child(void) {
+    /* Threads and locks of its pools are not here: they stay as they are, for ever. */
+    atoll_mutex_init(&pools_lock);
+    pools = NULL;
+    atomic_store(&threads, 0);
+    era++;
+}
+
+void atoll_pools_forget(void) {
+    atoll_mutex_lock(&pools_lock);
+    pools = NULL;
+    atomic_store(&threads, 0);
+    era++;
+    atoll_mutex_unlock(&pools_lock);
+}
+
+static void prepare_fork(void) { atoll_at_fork(before_fork, after_fork_parent, after_fork_child); }
+
+void atoll_pools_init(void) {
+    static atoll_once once = ATOLL_ONCE_INIT;
+    atoll_once_run(&once, prepare_fork);
+}
+
+bool atoll_pool_is_foreign(const atoll_pool *pool) { return pool->era != era; }
+
+void atoll_pool_enlist(atoll_pool *pool) {
+    pool->era = era;
+    atoll_mutex_lock(&pools_lock);
+    pool->next_pool = pools;
+    if (pools != NULL) {
+        pools->prev = pool;
+    }
+    pools = pool;
+    atoll_mutex_unlock(&pools_lock);
+}
+
+atoll_pool *atoll_pool_list_lock(void) {
+    atoll_mutex_lock(&pools_lock);
+    return pools;
+}
+
+void atoll_pool_list_unlock(void) { atoll_mutex_unlock(&pools_lock); }
+
+void atoll_pool_retain(atoll_pool *pool) { atomic_fetch_add_explicit(&pool->refs, 1, memory_order_relaxed); }
+
+void atoll_pool_release(atoll_pool *pool) {
+    if (atoll_pool_is_foreign(pool) || atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    atoll_mutex_lock(&pools_lock);
+    *(pool->prev != NULL ? &pool->prev->next_pool : &pools) = pool->next_pool;
+    if (pool->next_pool != NULL) {
+        pool->next_pool->prev = pool->prev;
+    }
+    atoll_mutex_unlock(&pools_lock);
+    if (pool->free_settings != NULL) {
+        pool->free_settings(pool->settings);
+    }
+    atoll_message_clear(&pool->why);
+    free(pool);
+}
+
+void atoll_worker_retain(atoll_worker *worker) {
+    atomic_fetch_add_explicit(&worker->refs, 1, memory_order_relaxed);
+}
+
+void atoll_worker_release(atoll_worker *worker) {
+    if (atomic_fetch_sub_explicit(&worker->refs, 1, memory_order_acq_rel) == 1) {
+        atoll_pool_release(worker->pool);
+        free(worker);
+    }
+}
+
+void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                     uint32_t most) {
+    for (bool more = true; more;) {
+        _Atomic(uint32_t) *asleep[GRANTS];
+        int n = 0;
+        atoll_lock_take(lock);
+        while (n < GRANTS && most > 0 && list->first != NULL) {
+            atoll_waiter *waiter = list->first;
+            atoll_waiters_remove(list, waiter);
+            if (count != NULL) {
+                atomic_fetch_sub(count, 1);
+            }
+            if (spin != NULL) {
+                atoll_spin_granted(spin);
+            }
+            asleep[n] = atoll_waiter_grant(waiter);
+            n += asleep[n] != NULL;
+            most--;
+        }
+        more = n == GRANTS;
+        atoll_lock_give(lock);
+        for (int i = 0; i < n; i++) {
+            atoll_word_wake(asleep[i], 1);
+        }
+    }
+}
+
+atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
+                                   atoll_spin *spin, bool (*ready)(void *what), void *what,
+                                   atoll_waiter *waiter, double deadline) {
+    if (spin != NULL && atoll_waiter_spin(waiter, spin, ready, what)) {
+        return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
+    }
+    atoll_lock_take(lock);
+    waiter->turn = 0;
+    atoll_waiters_add(list, waiter);
+    if (count != NULL) {
+        atomic_fetch_add(count, 1);
+    }
+    atoll_lock_give(lock);
+    atoll_wait_result result = ATOLL_WAIT_OK;
+    if (!ready(what) && !atomic_load(&waiter->interrupted)) {
+        result = atoll_waiter_block(waiter, deadline, spin);
+    }
+    /* Under the lock once more, so that a waker has let go of the waiter. */
+    atoll_lock_take(lock);
+    if (waiter->linked) {
+        atoll_waiters_remove(list, waiter);
+        if (count != NULL) {
+            atomic_fetch_sub(count, 1);
+        }
+    }
+    atoll_lock_give(lock);
+    if (atomic_load(&waiter->interrupted)) {
+        return ATOLL_WAIT_SIGNAL;
+    }
+    return result;
+}
+
+/* ---- threads ---- */
+
+uint32_t atoll_pools_threads(void) { return atomic_load(&threads); }
+
+void atoll_pools_count_thread(int change) { atomic_fetch_add(&threads, (uint32_t)change); }
+
+bool atoll_pool_has_limits(const atoll_pool *pool) {
+    return !isinf(pool->timeout) || atomic_load(&pool->killed);
+}
+
+void atoll_pool_watch_wake(atoll_pool *pool) {
+    if (atoll_pool_has_limits(pool)) {
+        atomic_fetch_add(&pool->watch_word, 1);
+        atoll_word_wake(&pool->watch_word, 1);
+    }
+}
+
+bool atoll_pool_is_left(void *pool) { return atomic_load(&((atoll_pool *)pool)->live) == 0; }
+
+void atoll_pool_left(atoll_pool *pool) {
+    if (atoll_pool_is_left(pool)) {
+        atoll_pool_wake(&pool->lock, &pool->joiners, NULL, NULL, UINT32_MAX);
+        atoll_pool_watch_wake(pool);
+    }
+}
