@@ -1,5 +1,5 @@
-/* What elf.c, elf/read_symbols.c and elf/query.c (reading), elf/write.c, elf/symbols.c and elf/sections.c (writing)
- * know of each other.
+/* What the files of the room know of each other: view <- read_symbols <- elf, query (reading); view, edit <- symbols, sections <- write,
+ * trim (writing).
  *
  * "Offset" is a place in the file, "address" one in the library as it is loaded, relative to where.  All
  * offsets, sizes and counts in here were checked against the file; strings end within it.
@@ -88,6 +88,8 @@ static inline uint64_t atoll_elf_align(uint64_t value, uint64_t align) {
 static inline bool atoll_elf_bit(const uint8_t *bits, uint64_t i) {
     return (bits[i / 8] & (1U << (i % 8))) != 0;
 }
+
+static inline void atoll_elf_set_bit(uint8_t *bits, uint64_t i) { bits[i / 8] |= (uint8_t)(1U << (i % 8)); }
 
 /* A clone in the making. */
 typedef struct {

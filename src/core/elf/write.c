@@ -21,44 +21,6 @@
 
 /* ---- preparing ---- */
 
-uint64_t atoll_elf_add_string(atoll_elf_job *job, const char *text, const char *more) {
-    uint64_t name = job->strings_base + job->strings.len;
-    atoll_put_bytes(&job->strings, text, strlen(text));
-    atoll_put_bytes(&job->strings, more, strlen(more) + 1);
-    if (job->strings.failed) {
-        atoll_elf_fail(job->why, "out of memory");
-        return 0;
-    }
-    if (name > UINT32_MAX) {
-        atoll_elf_fail(job->why, "its table of strings is too large");
-        return 0;
-    }
-    return name;
-}
-
-static void set_bit(uint8_t *bits, uint64_t i) { bits[i / 8] |= (uint8_t)(1U << (i % 8)); }
-
-void atoll_elf_keep(atoll_elf_job *job, uint64_t offset, uint64_t size) {
-    if (size == 0 || job->clone->whole) {
-        return;
-    }
-    for (uint64_t i = offset / job->page; i <= (offset + size - 1) / job->page; i++) {
-        set_bit(job->keep, i);
-    }
-}
-
-bool atoll_elf_keeps(const atoll_elf_job *job, uint64_t offset, uint64_t size) {
-    if (size == 0 || job->clone->whole) {
-        return true;
-    }
-    for (uint64_t i = offset / job->page; i <= (offset + size - 1) / job->page; i++) {
-        if (!atoll_elf_bit(job->keep, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Where everything goes. */
 static int plan(atoll_elf_job *job) {
     const atoll_elf *elf = job->elf;
@@ -291,7 +253,7 @@ static int patch(atoll_elf_job *job, uint64_t offset, const void *bytes, uint64_
         if (memcmp(job->elf->bytes + offset, from, n) == 0) {
             continue;
         }
-        set_bit(job->clone->dirty, offset / job->page);
+        atoll_elf_set_bit(job->clone->dirty, offset / job->page);
         if (put_out(job, from, n, offset) != 0) {
             return -1;
         }

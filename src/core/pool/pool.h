@@ -272,6 +272,8 @@ static inline bool atoll_worker_is_wanted(const atoll_worker *worker) {
 void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text);
 /* The thread ends: gives back its reference. */
 void atoll_worker_gone(atoll_worker *worker);
+void atoll_worker_be(atoll_worker *worker); /* this thread is its thread from now on, or nobody's: NULL */
+atoll_worker *atoll_worker_current(void);   /* borrowed, or NULL */
 void atoll_worker_retain(atoll_worker *worker);
 void atoll_worker_release(atoll_worker *worker);
 

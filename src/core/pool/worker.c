@@ -4,6 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 
+static _Thread_local atoll_worker *current; /* whose thread this is, or NULL */
+
+void atoll_worker_be(atoll_worker *worker) { current = worker; }
+
+atoll_worker *atoll_worker_current(void) { return current; }
+
 static bool needs_worker(const atoll_pool *pool) {
     uint32_t workers = atomic_load(&pool->workers);
     return workers < pool->max_workers && atomic_load(&pool->open) > workers && !atomic_load(&pool->broken) &&

@@ -147,19 +147,6 @@ static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
     }
 }
 
-Py_ssize_t atoll_span_add(atoll_span **spans, Py_ssize_t count, size_t *room, atoll_span span) {
-    if ((size_t)count == *room) {
-        *room = *room * 2 + 8;
-        atoll_span *more = realloc(*spans, *room * sizeof *more);
-        if (more == NULL) {
-            return -1;
-        }
-        *spans = more;
-    }
-    (*spans)[count] = span;
-    return count + 1;
-}
-
 Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas) {
     Py_ssize_t count = 0;
     size_t room = 0;

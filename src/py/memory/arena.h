@@ -5,6 +5,7 @@
 #include "py/compat.h" /* first: Python.h wants to be */
 
 #include "port/port.h"
+#include "py/memory/span.h"
 
 #include <stdbool.h>
 
@@ -19,14 +20,6 @@ void atoll_arenas_reclaim(int64_t owner);
 
 /* Whether arenas are still taken and returned through Atoll's allocator. */
 bool atoll_arenas_seen(void);
-
-typedef struct {
-    char *start;
-    size_t size;
-} atoll_span;
-
-/* Adds one to an array (malloc) with room for `*room`; the new count, or -1 when out of memory. */
-Py_ssize_t atoll_span_add(atoll_span **spans, Py_ssize_t count, size_t *room, atoll_span span);
 
 /* The arenas that an interpreter that is gone has left: an array (malloc) and its length; -1 when out of memory. */
 Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas);

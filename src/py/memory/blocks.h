@@ -2,7 +2,8 @@
 #ifndef ATOLL_PY_MEMORY_BLOCKS_H
 #define ATOLL_PY_MEMORY_BLOCKS_H
 
-#include "py/memory/arena.h"
+#include "port/port.h"
+#include "py/memory/span.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -19,5 +19,6 @@
 #include "py/memory/interned.h"
 #include "py/memory/leftovers.h"
 #include "py/memory/owner.h"
+#include "py/memory/span.h"
 
 #endif

@@ -31,10 +31,6 @@ void atoll_pools_install(void);
 /* On any thread: whether it is one that runs what was submitted to this interpreter. */
 bool atoll_worker_is_guest_of(const atoll_entry *entry);
 
-/* On a worker's thread: whether interrupts are put off.  Those that come meanwhile are made again by whoever has a time limit
- * to keep. */
-void atoll_worker_set_deaf(bool deaf);
-
 /* What a task leaves to be freed when its end has been told: freeing a large argument takes time. */
 typedef struct {
     atoll_call_args args;

@@ -33,6 +33,15 @@ static int encode_raised(atoll_state *state, PyObject *exc, PyObject *so_far, at
     return rc;
 }
 
+/* On a worker's thread: whether interrupts are put off.  Those that come meanwhile are made again by whoever has a time limit
+ * to keep. */
+static void set_deaf(bool deaf) {
+    atoll_worker *worker = atoll_worker_current();
+    if (worker != NULL) {
+        atomic_store(&worker->deaf, deaf);
+    }
+}
+
 /* The current exception, described in `error` and cleared; before that, as itself in `result`, where it can be sent.  An
  * interrupt that comes meanwhile is the outcome instead. */
 static atoll_outcome capture(atoll_state *state, PyObject *so_far, atoll_message *result,
@@ -53,9 +62,9 @@ static atoll_outcome capture(atoll_state *state, PyObject *so_far, atoll_message
         }
     }
     PyErr_SetRaisedException(exc);
-    atoll_worker_set_deaf(true);
+    set_deaf(true);
     atoll_excinfo_capture(state, error, NULL, NULL, 0);
-    atoll_worker_set_deaf(false);
+    set_deaf(false);
     return ATOLL_OUT_RAISED;
 }
 

@@ -38,8 +38,6 @@ typedef struct {
     bool introduced;     /* threading knows the thread there */
 } place;
 
-static _Thread_local atoll_worker *this_worker;
-
 void atoll_pool_settings_free(atoll_pool_settings *settings) {
     if (settings != NULL) {
         atoll_blueprint_clear(&settings->print);
@@ -60,25 +58,22 @@ void atoll_pool_settings_free(atoll_pool_settings *settings) {
 
 /* ---- interrupts ---- */
 
-static bool is_asked(void) { return this_worker != NULL && atoll_worker_is_wanted(this_worker); }
+static bool is_asked(void) {
+    return atoll_worker_current() != NULL && atoll_worker_is_wanted(atoll_worker_current());
+}
 
 bool atoll_worker_is_guest_of(const atoll_entry *entry) {
-    return this_worker != NULL && ((const atoll_pool_settings *)this_worker->pool->settings)->of == entry;
+    return atoll_worker_current() != NULL &&
+           ((const atoll_pool_settings *)atoll_worker_current()->pool->settings)->of == entry;
 }
 
 static int check(void) {
     if (!is_asked()) {
         return 0;
     }
-    atomic_store(&this_worker->wanted, 0);
+    atomic_store(&atoll_worker_current()->wanted, 0);
     PyErr_SetNone(PyExc_KeyboardInterrupt);
     return -1;
-}
-
-void atoll_worker_set_deaf(bool deaf) {
-    if (this_worker != NULL) {
-        atomic_store(&this_worker->deaf, deaf);
-    }
 }
 
 static int on_interrupt(void *raw) {
@@ -87,7 +82,7 @@ static int on_interrupt(void *raw) {
     int rc = 0;
     atomic_fetch_sub(&worker->asks, 1);
     if (where != NULL) {
-        if (this_worker == worker) {
+        if (atoll_worker_current() == worker) {
             rc = check();
         } else if (atoll_worker_is_wanted(worker)) {
             atomic_store(&worker->wanted, 0);
@@ -141,9 +136,10 @@ static void introduce(const atoll_worker *worker, place *where) {
 }
 
 static void introduce_here(void) {
-    place *where = this_worker != NULL ? this_worker->place : NULL;
+    atoll_worker *worker = atoll_worker_current();
+    place *where = worker != NULL ? worker->place : NULL;
     if (where != NULL && where->entry->interp == PyInterpreterState_Get()) {
-        introduce(this_worker, where);
+        introduce(worker, where);
     }
 }
 
@@ -405,7 +401,7 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
 static void run_thread(void *raw) {
     atoll_worker *worker = raw;
     atoll_pool_settings *settings = worker->pool->settings;
-    this_worker = worker;
+    atoll_worker_be(worker);
     atoll_signal_mask_set(&settings->signals);
     char name[32]; /* the system keeps fewer bytes */
     snprintf(name, sizeof name, "%.*s_%u", (int)sizeof name - 12, settings->name, worker->number);
@@ -419,7 +415,7 @@ static void run_thread(void *raw) {
         while (live_in_one(worker) && !atoll_interp_exiting()) {
         }
     }
-    this_worker = NULL;
+    atoll_worker_be(NULL);
     atoll_pool *pool = worker->pool;
     atoll_pool_retain(pool);
     atoll_worker_gone(worker);
