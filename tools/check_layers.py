@@ -1,7 +1,8 @@
 """Check the rules of the house that no compiler or linter knows.
 
-* Includes point one way: port <- core <- py <- module, and port and core never see Python.h. The shim sees
-  one header of core's.
+* The table of rooms in ARCHITECTURE.md holds: a room includes the faces of those it stands on, which are above it, and
+  nothing else of other rooms; where its files are in order, none uses what another one defines that uses it. No header
+  includes itself by way of others. Port and core never see Python.h; the shim sees one header of core's.
 * Only src/py/compat.h tests PY_VERSION_HEX or names CPython's private symbols.
 * Source files have at most MAX_LINES lines, and every C file is in a source list.
 * Nothing that only one machine or one person understands: absolute paths, hosts of package
@@ -10,6 +11,8 @@
 Prints one line per violation, ``file:line: what``; the exit status is 1 when there is one.
 """
 
+import dataclasses
+import graphlib
 import re
 import subprocess
 import sys
@@ -19,11 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 600
 
-# A layer may include itself and those before it.
-LAYERS = ["port", "core", "py", "module"]
+PLAN = ROOT / "ARCHITECTURE.md"
+SOURCE = Path("src")
 NEEDS_PYTHON = {"py", "module"}
-# A library of its own, beside the layers: it is copied, so it must not bring anything along.
-SHIM = "shim"
+# A library of its own: it is copied, so it must not bring anything along.
 SHIM_INCLUDES = {"core/clone/shim.h", "shim/shim_internal.h"}
 COMPAT = Path("src/py/compat.h")
 
@@ -74,33 +76,135 @@ def blank_out(text: str, pattern: re.Pattern[str]) -> str:
     return pattern.sub(lambda match: "\n" * match[0].count("\n") or " ", text)
 
 
-def check_includes(path: Path, text: str) -> Iterator[Violation]:
-    """Each include of another layer, or of Python.h, that the layer of this file may not have."""
-    layer = path.parts[1]
-    allowed = LAYERS[: LAYERS.index(layer) + 1] if layer != SHIM else []
+@dataclasses.dataclass
+class Room:
+    """A row of the table."""
+
+    name: str
+    stands_on: list[str]
+    faces: list[str]
+    in_order: bool
+
+
+def read_plan() -> dict[str, Room]:
+    """The rooms, in the table's order."""
+    rooms = {}
+    for line in PLAN.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) == 5 and cells[3] in {"in order", "together"}:
+            name, stands_on, faces = (re.findall(r"`([^`]+)`", cell) for cell in cells[:3])
+            headers = [f"{name[0]}/{face}" for face in faces]
+            rooms[name[0]] = Room(name[0], stands_on, headers, cells[3] == "in order")
+    return rooms
+
+
+def check_plan(rooms: dict[str, Room], files: list[Path]) -> Iterator[Violation]:
+    """Each row that says what cannot be, and each file that is in no room."""
+    above: set[str] = set()
+    for room in rooms.values():
+        for other in room.stands_on:
+            if other not in above:
+                yield PLAN.relative_to(ROOT), 1, f"{room.name} stands on {other}, which is not above it"
+        for face in room.faces:
+            if not (ROOT / SOURCE / face).is_file():
+                yield PLAN.relative_to(ROOT), 1, f"{room.name} has no face {face}"
+        above.add(room.name)
+    for path in files:
+        if room_of(path) not in rooms:
+            yield path, 1, f"{room_of(path)} is no room of {PLAN.name}"
+
+
+def room_of(path: Path) -> str:
+    """The room of a file of src."""
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) == 2 or parts[0] == "port" else "/".join(parts[:2])
+
+
+def check_includes(path: Path, text: str, rooms: dict[str, Room]) -> Iterator[Violation]:
+    """Each include of what the room of this file may not have, and of Python.h."""
+    room = rooms.get(room_of(path))
+    if room is None:
+        return
     for number, line in enumerate(text.splitlines(), 1):
         match = INCLUDE.match(line)
         if match is None:
             continue
         style, name = match.groups()
-        target = name.split("/")[0]
-        if layer == SHIM and style == '"':
-            if name not in SHIM_INCLUDES:
-                yield path, number, f"{layer} must not include {name}: only {', '.join(SHIM_INCLUDES)}"
-        elif style == '"' and target in LAYERS:
-            if target not in allowed:
-                yield path, number, f"{layer} must not include {name}: {' <- '.join(LAYERS)}"
-        elif style == '"' and name != "atoll/atoll.h":
-            yield path, number, f'include {name} from src, with its layer: "{layer}/..."'
+        if style == '"' and name != "atoll/atoll.h":
+            other = room_of(SOURCE / name) if (ROOT / SOURCE / name).is_file() else None
+            if room.name == "shim":
+                if name not in SHIM_INCLUDES:
+                    yield (
+                        path,
+                        number,
+                        f"shim must not include {name}: only {', '.join(sorted(SHIM_INCLUDES))}",
+                    )
+            elif other is None:
+                yield path, number, f'include {name} from src, with its room: "core/queue/..."'
+            elif other != room.name and other not in room.stands_on:
+                yield path, number, f"{room.name} does not stand on {other} ({name}): see {PLAN.name}"
+            elif other != room.name and name not in rooms[other].faces:
+                yield path, number, f"{name} is private to {other}: include {' or '.join(rooms[other].faces)}"
         elif name == "Python.h" and path != COMPAT:
             yield path, number, f"only {COMPAT} includes Python.h"
         elif name.startswith(("internal/", "cpython/")):
             yield path, number, f"{name} is private to CPython"
 
 
+def find_circle(graph: dict[Path, set[Path]]) -> list[Path]:
+    """Files that lead to each other, or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+DEFINITION = re.compile(
+    r"^(?!static|typedef|extern|return|else)[A-Za-z_][\w \*]*?\b(atoll_\w+)"
+    r"(?:\s*\([^;{}]*\)\s*\{|(?:\[[^\]]*\])?\s*(?:=|;))",
+    re.M,
+)
+
+
+def check_circles(texts: dict[Path, str], rooms: dict[str, Room]) -> Iterator[Violation]:
+    """A circle of includes, and one of files of a room in order that use each other."""
+    includes = {
+        path: {
+            SOURCE / match[2]
+            for line in text.splitlines()
+            if (match := INCLUDE.match(line)) and match[1] == '"' and SOURCE / match[2] in texts
+        }
+        for path, text in texts.items()
+    }
+    circle = find_circle(includes)
+    if circle:
+        yield circle[0], 1, f"includes itself: {' <- '.join(map(str, circle))}"
+    code = {path: blank_out(text, NOT_CODE) for path, text in texts.items() if path.suffix == ".c"}
+    home: dict[str, Path] = {}
+    for path, text in code.items():
+        for match in DEFINITION.finditer(text):
+            home.setdefault(match[1], path)
+    for room in rooms.values():
+        files = {path for path in code if room_of(path) == room.name}
+        if not room.in_order:
+            continue
+        uses = {
+            path: {
+                home[name]
+                for name in re.findall(r"\batoll_\w+", code[path])
+                if name in home and home[name] in files and home[name] != path
+            }
+            for path in files
+        }
+        circle = find_circle(uses)
+        if circle:
+            yield circle[0], 1, f"a circle of files in {room.name}: {' <- '.join(map(str, circle))}"
+
+
 def check_symbols(path: Path, text: str) -> Iterator[Violation]:
     """Each use of what only compat.h may name, and of Python in a layer that knows none."""
-    layer = path.parts[1]
+    layer = room_of(path).split("/")[0]
     for number, line in enumerate(blank_out(text, NOT_CODE).splitlines(), 1):
         if path != COMPAT:
             for match in VERSION_TEST.finditer(line):
@@ -126,6 +230,8 @@ def check_text(path: Path, text: str) -> Iterator[Violation]:
 def main() -> int:
     """Check every file; the exit status."""
     violations: list[Violation] = []
+    rooms = read_plan()
+    sources: dict[Path, str] = {}
     for path in tracked_files():
         if path.suffix not in TEXT_SUFFIXES:
             continue
@@ -135,9 +241,12 @@ def main() -> int:
             violations.append((path, 1, "not UTF-8"))
             continue
         violations.extend(check_text(path, text))
-        if path.suffix in {".c", ".h"} and path.parts[0] == "src" and path.parts[1] in {*LAYERS, SHIM}:
-            violations.extend(check_includes(path, text))
+        if path.suffix in {".c", ".h"} and path.parts[0] == "src":
+            sources[path] = text
+            violations.extend(check_includes(path, text, rooms))
             violations.extend(check_symbols(path, text))
+    violations.extend(check_plan(rooms, list(sources)))
+    violations.extend(check_circles(sources, rooms))
     for path, number, what in violations:
         print(f"{path}:{number}: {what}")
     lists = subprocess.run([sys.executable, ROOT / "tools" / "sources.py"], check=False).returncode
