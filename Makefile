@@ -23,8 +23,8 @@ run: ## the main job: analyse the standard library, and measurements with numpy 
 	    ".venv/$$py/bin/python" examples/analyse_stdlib.py $(ARGS) && \
 	    ".venv/$$py/bin/python" examples/analyse_arrays.py $(ARGS)
 
-test: ## C tests, pytest on every Python that can be had, CPython's own tests on 3.14 and 3.15
-	@$(RUN_TESTS) $(WITH_PY) $(if $(ARGS),-- $(ARGS))
+test: ## C tests, pytest on every Python that can be had, CPython's own tests on 3.14 and 3.15 (ROOM=queue: one room's)
+	@$(RUN_TESTS) $(if $(ROOM),--room $(ROOM)) $(WITH_PY) $(if $(ARGS),-- $(ARGS))
 
 test-builtin: ## what loads modules, in Pythons that have all modules of the standard library built in
 	@$(RUN_TESTS) --suites builtin --py $(or $(PY),$$(tools/pythons versions)) $(if $(ARGS),-- $(ARGS))

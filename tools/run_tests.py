@@ -1,6 +1,7 @@
 """Run test suites on each supported Python and add up what they say.
 
     run_tests.py [--suites SUITE ...] [--py 3.14 ...] [-- PYTEST ARGUMENTS]
+    run_tests.py --room queue [--py 3.14 ...]
 
 Each suite runs as its own process: lint, c, asan and tsan once, the others once for each Python, in the environment
 that tools/env makes, one Python more at once than there are processors. blocks are some of pytest's tests with
@@ -8,6 +9,9 @@ ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-whee
 build of the same version has made (another patch release, linked otherwise), as users of a wheel have it. A suite
 that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary;
 it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
+
+A room of the source (ARCHITECTURE.md) is tested by the C tests and by pytest's that have its name, on the preferred Python
+or those that are named.
 
 After the table comes each test that failed, by name, or how the output of a suite ended that says no more than
 that it did. The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
@@ -46,20 +50,22 @@ BY_PYTHON = ["pytest", "blocks", "builtin", "old-wheel", "conformance"]
 SUITES = [*ONCE, *BY_PYTHON]
 # What is also tested while all memory that interpreters leave is filled, counted and checked.
 BLOCKS_TESTS = [
-    "tests/lifecycle/test_end.py",
-    "tests/lifecycle/test_exit.py",
-    "tests/lifecycle/test_extensions_exit.py",
-    "tests/lifecycle/test_pool_exit.py",
-    "tests/lifecycle/test_memory.py",
+    "tests/interp/test_end.py",
+    "tests/interp/test_exit.py",
+    "tests/extension/test_extensions_exit.py",
+    "tests/pool/test_pool_exit.py",
+    "tests/memory/test_memory.py",
 ]
+# Rooms with more than one folder of tests.
+ROOM_FOLDERS = {"codec": ["codec", "crossing"], "module": ["interp", "queue", "pool"]}
 # What is also tested in a Python that has all modules built in.
-BUILTIN_TESTS = ["tests/lifecycle/test_quirks.py", "tests/unit/test_call.py", "tests/unit/test_codec.py"]
+BUILTIN_TESTS = ["tests/extension/test_quirks.py", "tests/interp/test_call.py", "tests/codec/test_codec.py"]
 # What is also tested with an Atoll that was built with another Python of the same version.
 OLD_WHEEL_TESTS = [
-    "tests/lifecycle/test_quirks.py",
-    "tests/lifecycle/test_builtin.py",
-    "tests/lifecycle/test_extensions_close.py",
-    "tests/unit/test_call.py",
+    "tests/extension/test_quirks.py",
+    "tests/extension/test_builtin.py",
+    "tests/extension/test_extensions_close.py",
+    "tests/interp/test_call.py",
 ]
 # For one suite on one Python; only a hang that the suite itself does not notice lasts so long.
 SUITE_SECONDS = 1800
@@ -258,6 +264,27 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
     return rows
 
 
+def run_room(name: str, versions: list[str]) -> list[Row]:
+    """Run the tests of one room of the source."""
+    rows = []
+    if any((ROOT / "tests" / "c").glob(f"test_{name}*.c")):
+        rows.append(run_suite(f"c {name}", ["tools/ctests", "plain", f"/test_{name}"]))
+    folders = [f"tests/{one}" for one in ROOM_FOLDERS.get(name, [name]) if (ROOT / "tests" / one).is_dir()]
+    for version in versions if folders else []:
+        trouble = make_environment(version)
+        if trouble is not None:
+            rows.append(Row(f"Python {version}", failed=1, note=trouble))
+            continue
+        python = str(ROOT / ".venv" / version / "bin" / "python")
+        rows.append(run_suite(f"{name} {version}", [python, "-m", "pytest", "-q", *folders]))
+    if not rows:
+        known = sorted({path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))})
+        rows.append(
+            Row(f"room {name}", failed=1, note=f"no tests have this name; there are {', '.join(known)}")
+        )
+    return rows
+
+
 def print_summary(rows: list[Row]) -> int:
     """Print the table, what failed and the totals; the exit status."""
     print(f"\n{'':<24}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
@@ -287,11 +314,17 @@ def main() -> int:
     parser.add_argument("--suites", nargs="+", choices=SUITES, default=["c", "pytest", "conformance"])
     pythons = [*VERSIONS, *VARIANTS]
     parser.add_argument("--py", nargs="*", choices=pythons, default=[], help="default: all that can be had")
+    parser.add_argument("--room", help="a room of the source: only its tests")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args()
     # What a shell starts in the background ignores SIGINT, which the programs that tests interrupt would inherit.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if options.room:
+        best = subprocess.run(
+            ["tools/pythons", "best"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        )
+        return print_summary(run_room(options.room.rsplit("/", 1)[-1], options.py or [best.stdout.strip()]))
     rows = [run_suite(name, ONCE[name]) for name in options.suites if name in ONCE]
     required = bool(options.py) or bool(os.environ.get("CI"))
     versions = options.py or pythons

@@ -1,4 +1,4 @@
-/* Runs the registered tests, or those whose name holds argv[1], in one process.
+/* Runs the registered tests, or those whose name, or whose file's, holds argv[1], in one process.
  *
  * The last line is `N passed, N failed`, the exit status 1 when one failed or
  * none ran.  A test that hangs or crashes ends the run: its name is the last
@@ -73,7 +73,7 @@ int main(int argc, char **argv) {
     signal(SIGALRM, on_alarm);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (test_case *test = first_test; test != NULL; test = test->next) {
-        if (argc > 1 && strstr(test->name, argv[1]) == NULL) {
+        if (argc > 1 && strstr(test->name, argv[1]) == NULL && strstr(test->file, argv[1]) == NULL) {
             continue;
         }
         printf("%s ... ", test->name);

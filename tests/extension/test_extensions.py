@@ -1,6 +1,6 @@
 """Extension modules in interpreters: each has its own copy of what would otherwise be shared.
 
-The main interpreter of this process imports none of them; tests/lifecycle/test_extensions_main.py has it do so.
+The main interpreter of this process imports none of them; tests/extension/test_extensions_main.py has it do so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* Preloaded by tests/lifecycle/test_no_memory.py: memory that atoll._atoll asks for itself runs out.
+/* Preloaded by tests/interp/test_no_memory.py: memory that atoll._atoll asks for itself runs out.
  *
  * Not what CPython asks for through its allocators, which Atoll wraps: the wrappers are named to failing_exclude().  Of the others'
  * calls the one that is numbered in failing_arm() fails.
