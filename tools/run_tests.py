@@ -10,8 +10,8 @@ build of the same version has made (another patch release, linked otherwise), as
 that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary;
 it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
 
-A room of the source (ARCHITECTURE.md) is tested by the C tests and by pytest's that have its name, on the preferred Python
-or those that are named.
+A room of the source (ARCHITECTURE.md) is tested by the C tests and by pytest's that have its name, on the preferred
+Python or those that are named.
 
 After the table comes each test that failed, by name, or how the output of a suite ended that says no more than
 that it did. The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing

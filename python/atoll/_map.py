@@ -45,9 +45,20 @@ from . import _atoll
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Protocol
 
-    from ._pool import Future, InterpreterPoolExecutor
+    from ._future import Future
+
+    class Executor(Protocol):
+        """What the executor, which is built on this, has for it."""
+
+        _pool: _atoll._Pool
+        _most_items: int | None
+        _one_by_one: bool
+        _max_workers: int
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
 
 CHUNK_SECONDS = 0.002
 CHUNK_BYTES = 1 << 20
@@ -282,7 +293,7 @@ def cancel(future: Future[Any]) -> None:
 
 
 def each(
-    executor: InterpreterPoolExecutor,
+    executor: Executor,
     fn: Callable[..., Any],
     iterables: tuple[Iterable[Any], ...],
     timeout: float | None,
@@ -300,7 +311,7 @@ def each(
 
 
 def _results_of(
-    executor: weakref.ref[InterpreterPoolExecutor],
+    executor: weakref.ref[Executor],
     fn: Callable[..., Any],
     items: Iterator[tuple[Any, ...]],
     futures: deque[Future[Any]],
@@ -332,7 +343,7 @@ class Map(_atoll._Results):
 
     def __init__(
         self,
-        executor: InterpreterPoolExecutor,
+        executor: Executor,
         fn: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,

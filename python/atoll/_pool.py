@@ -13,13 +13,14 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from concurrent.futures import Future as _BaseFuture
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
 from types import MethodType
 
 from . import _atoll, _install
-from ._callbacks import Teller, invoke
+from ._callbacks import Teller
+from ._future import Future
+from ._future import _BaseFuture as _BaseFuture
 from ._map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -35,36 +36,6 @@ GRACE = 1.0  # seconds that an interrupted call gets before its worker is given 
 REPEAT = 0.1  # it is interrupted again so often: code may catch it and go on
 
 __all__ = ["BrokenInterpreterPool", "CancelledError", "Future", "InterpreterPoolExecutor"]
-
-
-class Future(_atoll._Future, _BaseFuture["_T"]):
-    """A concurrent.futures.Future of a call in another interpreter.
-
-    Executors make it; it cannot be made otherwise.
-    """
-
-    if TYPE_CHECKING:
-
-        def result(self, timeout: float | None = None) -> _T:
-            """Return the call's result, or raise its exception."""
-
-    def cancel(self) -> bool:
-        """Cancel the call if it has not begun; return whether it is cancelled.
-
-        A call that is running goes on, but for one that asyncio awaits: that is interrupted. So does Ctrl-C end
-        ``asyncio.run()``, which cancels what is awaited and then waits for the pool.
-        """
-        cancelled = super().cancel()
-        if not cancelled and any(
-            getattr(callback, "__module__", None) == "asyncio.futures" for callback in self._done_callbacks
-        ):
-            self.interrupt()
-        return cancelled
-
-    def _invoke_callbacks(self) -> None:
-        """Call them here, or have them called where they may wait for other futures."""
-        if not invoke(self, self._done_callbacks):
-            super()._invoke_callbacks()  # type: ignore[misc]
 
 
 class BrokenInterpreterPool(BrokenThreadPool):

@@ -1,0 +1,44 @@
+"""The futures of pools: ``atoll._atoll._Future`` with what concurrent.futures has of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future as _BaseFuture
+
+from . import _atoll
+from ._callbacks import invoke
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
+
+class Future(_atoll._Future, _BaseFuture["_T"]):
+    """A concurrent.futures.Future of a call in another interpreter.
+
+    Executors make it; it cannot be made otherwise.
+    """
+
+    if TYPE_CHECKING:
+
+        def result(self, timeout: float | None = None) -> _T:
+            """Return the call's result, or raise its exception."""
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not begun; return whether it is cancelled.
+
+        A call that is running goes on, but for one that asyncio awaits: that is interrupted. So does Ctrl-C end
+        ``asyncio.run()``, which cancels what is awaited and then waits for the pool.
+        """
+        cancelled = super().cancel()
+        if not cancelled and any(
+            getattr(callback, "__module__", None) == "asyncio.futures" for callback in self._done_callbacks
+        ):
+            self.interrupt()
+        return cancelled
+
+    def _invoke_callbacks(self) -> None:
+        """Call them here, or have them called where they may wait for other futures."""
+        if not invoke(self, self._done_callbacks):
+            super()._invoke_callbacks()  # type: ignore[misc]
