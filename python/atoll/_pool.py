@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import Future as _BaseFuture  # noqa: F401 (src/module/pool.c has it from here)
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
 from types import MethodType
@@ -20,7 +21,6 @@ from types import MethodType
 from . import _atoll, _install
 from ._callbacks import Teller
 from ._future import Future
-from ._future import _BaseFuture as _BaseFuture
 from ._map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
