@@ -532,13 +532,14 @@ static void future_dealloc(PyObject *op) {
 
 PyDoc_STRVAR(future_doc, "The base of atoll.futures.Future.");
 
+/* Its attributes are given by who adds the type. */
 static PyType_Slot future_slots[] = {
     {Py_tp_doc, (void *)future_doc},
     {Py_tp_dealloc, future_dealloc},
     {Py_tp_traverse, future_traverse},
     {Py_tp_clear, future_clear},
     {Py_tp_methods, future_methods},
-    {Py_tp_getset, atoll_future_getset},
+    {Py_tp_getset, NULL},
     {0, NULL},
 };
 
@@ -550,8 +551,10 @@ static PyType_Spec future_spec = {
     .slots = future_slots,
 };
 
-int atoll_future_add(atoll_state *state, PyObject *module) {
-    (void)state;
+int atoll_future_add(PyObject *module, PyGetSetDef *attributes) {
+    for (PyType_Slot *slot = future_slots; slot->slot != 0; slot++) {
+        slot->pfunc = slot->slot == Py_tp_getset ? (void *)attributes : slot->pfunc;
+    }
     PyObject *type = PyType_FromModuleAndSpec(module, &future_spec, NULL);
     int rc = type != NULL ? PyModule_AddObjectRef(module, "_Future", type) : -1;
     Py_XDECREF(type);

@@ -15,27 +15,6 @@ static char *module_file; /* where this library was loaded from; set once, by th
 
 /* ---- state ---- */
 
-PyObject *atoll_raise_not_found(atoll_state *state, int64_t id) {
-    PyErr_Format(state->not_found, "unrecognized interpreter ID %lld", (long long)id);
-    return NULL;
-}
-
-void atoll_raise_unrecognized(atoll_state *state, const char *what, int64_t id) {
-    bool is_main = id == PyInterpreterState_GetID(PyInterpreterState_Main());
-    PyErr_Format(state->error, "cannot %s unrecognized interpreter %lld: %s", what, (long long)id,
-                 is_main ? "it is the main one, where only call() and call_in_thread() work"
-                         : "Atoll did not make it");
-}
-
-atoll_state *atoll_state_of(PyInterpreterState *interp) {
-    atoll_entry *entry = atoll_registry_find(PyInterpreterState_GetID(interp));
-    atoll_state *state = entry != NULL ? entry->state : NULL;
-    if (entry != NULL) {
-        atoll_entry_release(entry); /* its interpreter is attached, so it stays in the registry */
-    }
-    return state;
-}
-
 /* Makes and registers the module in the current interpreter without importing it. */
 static PyObject *make_module(void) {
     PyObject *machinery = PyImport_ImportModule("_frozen_importlib");
@@ -442,7 +421,7 @@ static int module_exec(PyObject *module) {
     state->interp = PyInterpreterState_Get();
     state->interp_id = PyInterpreterState_GetID(state->interp);
     remember_file(module);
-    if (atoll_session_init() < 0) {
+    if (atoll_session_init(atoll_child_ends) < 0) {
         PyErr_SetString(PyExc_OSError, "no thread-local storage left");
         return -1;
     }

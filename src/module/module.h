@@ -49,7 +49,6 @@ void atoll_queue_forget(atoll_state *state);
 PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name);
 /* The state behind a Queue object; NULL with an exception when its module was cleared. */
 atoll_state *atoll_queue_state(PyObject *self);
-PyObject *atoll_queue_reduce(PyObject *self, PyObject *ignored); /* Queue.__reduce__ */
 /* unbounditems as the core has it: `otherwise` for NULL.  0 with an exception for what is none. */
 uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise);
 

@@ -7,6 +7,7 @@
  * Everything here runs attached; waits detach (py/interp/blocking.c).  No lock is held while Python runs.
  */
 #include "module/pool.h"
+#include "module/future.h"
 
 #include "py/interp/interp.h"
 #include "py/pool/pool.h"
@@ -17,35 +18,7 @@
 
 #define MOST_WORKERS 10000
 
-/* ---- atoll._pool ---- */
-
-static const char *const names[ATOLL_P_NAMES] = {"Future", "_BaseFuture", "CancelledError", "_broken",
-                                                 "_start", "_submit_to",  "_call_async",    "_end_guest"};
-
-PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name) {
-    if (state->pool_names[name] == NULL) {
-        PyObject *module = PyImport_ImportModule("atoll._pool");
-        for (int i = 0; module != NULL && i < ATOLL_P_NAMES; i++) {
-            PyObject *value = PyObject_GetAttrString(module, names[i]);
-            if (value == NULL) {
-                break;
-            }
-            Py_XSETREF(state->pool_names[i], value);
-        }
-        Py_XDECREF(module);
-    }
-    return PyErr_Occurred() ? NULL : state->pool_names[name];
-}
-
 static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
-
-atoll_state *atoll_pool_state(atoll_pool_object *pool) {
-    if (pool->state == NULL || pool->state->entry == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
-        return NULL;
-    }
-    return pool->state;
-}
 
 /* ---- making one ---- */
 
@@ -407,5 +380,5 @@ int atoll_pool_add(atoll_state *state, PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &pool_spec, NULL);
     int rc = type != NULL ? PyModule_AddObjectRef(module, "_Pool", type) : -1;
     Py_XDECREF(type);
-    return rc < 0 || atoll_results_add(module) < 0 ? -1 : atoll_future_add(state, module);
+    return rc < 0 || atoll_results_add(module) < 0 ? -1 : atoll_future_add(module, atoll_future_getset);
 }

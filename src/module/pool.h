@@ -49,7 +49,7 @@ PyObject *atoll_pool_method_submit(PyObject *op, PyObject *const *args, Py_ssize
 PyObject *atoll_pool_method_prepare(PyObject *op, PyObject *callable);
 PyObject *atoll_pool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
 
-int atoll_future_add(atoll_state *state, PyObject *module);
+int atoll_future_add(PyObject *module, PyGetSetDef *attributes);
 int atoll_results_add(PyObject *module);
 int atoll_pool_add(atoll_state *state, PyObject *module);
 

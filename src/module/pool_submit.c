@@ -10,12 +10,6 @@
 
 static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
 
-PyObject *atoll_pool_broken(atoll_pool_object *self) {
-    atoll_state *state = atoll_pool_state(self);
-    PyObject *broken = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BROKEN) : NULL;
-    return broken != NULL ? PyObject_CallOneArg(broken, (PyObject *)self) : NULL;
-}
-
 static void raise_broken(atoll_pool_object *self) {
     PyObject *exc = atoll_pool_broken(self);
     if (exc != NULL) {

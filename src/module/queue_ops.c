@@ -552,6 +552,11 @@ static PyObject *queue_shutdown(PyObject *self, PyObject *const *args, Py_ssize_
 
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
+static PyObject *reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *number = PyObject_GetAttrString(self, "id");
+    return number != NULL ? Py_BuildValue("O(N)", Py_TYPE(self), number) : NULL;
+}
+
 PyMethodDef atoll_queue_ops[] = {
     {"put", FAST(queue_put), put_doc},
     {"put_nowait", FAST(queue_put_nowait), put_nowait_doc},
@@ -570,6 +575,6 @@ PyMethodDef atoll_queue_ops[] = {
      PyDoc_STR("_watch($self, put, /)\n--\n\nAs fileno(), or with True for room to put, until _unwatch().")},
     {"_unwatch", atoll_queue_method_unwatch, METH_O,
      PyDoc_STR("_unwatch($self, put, /)\n--\n\nEnds one _watch().")},
-    {"__reduce__", atoll_queue_reduce, METH_NOARGS, NULL},
+    {"__reduce__", reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

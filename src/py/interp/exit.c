@@ -29,20 +29,17 @@
 #define EXIT_GRACE 1.0
 #define EXIT_POLL 0.005
 
-static _Atomic(bool) exiting;
 static pthread_t exiter; /* the thread that ends the process, before that is set */
-
-bool atoll_interp_exiting(void) { return atomic_load_explicit(&exiting, memory_order_acquire); }
 
 void atoll_interp_exit_forked(void) {
     if (!pthread_equal(exiter, pthread_self())) {
-        atomic_store(&exiting, false);
+        atoll_interp_set_exiting(false);
     }
 }
 
 void atoll_interp_exit_forget(void) {
     atoll_interp_set_installed(false);
-    atomic_store(&exiting, false);
+    atoll_interp_set_exiting(false);
 }
 
 static int raise_system_exit(void *Py_UNUSED(arg)) {
@@ -230,7 +227,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     if (!atoll_interp_exiting()) {
         exiter = pthread_self();
     }
-    if (atomic_exchange(&exiting, true)) {
+    if (atoll_interp_set_exiting(true)) {
         return 0;
     }
     atoll_pools_stop();

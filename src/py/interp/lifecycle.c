@@ -26,68 +26,9 @@
 
 #include <stdlib.h>
 
-const atoll_pools_face *atoll_the_pools;
-
-static struct {
-    atoll_mutex lock;
-    atoll_cond released;
-    bool cond_ready;
-    bool held;
-    unsigned depth;
-    pthread_t owner;
-} lifecycle = {.lock = ATOLL_MUTEX_INIT};
-
 static atoll_bootstrap bootstrap_state;
-static _Atomic(bool) install_in_new;
 
 void atoll_lifecycle_init(atoll_bootstrap bootstrap) { bootstrap_state = bootstrap; }
-
-void atoll_interp_set_installed(bool value) { atomic_store(&install_in_new, value); }
-
-bool atoll_interp_installed(void) { return atomic_load(&install_in_new); }
-
-void atoll_lifecycle_lock_detached(void) {
-    pthread_t self = pthread_self();
-    atoll_mutex_lock(&lifecycle.lock);
-    if (!lifecycle.cond_ready) {
-        atoll_cond_init(&lifecycle.released);
-        lifecycle.cond_ready = true;
-    }
-    while (lifecycle.held && !pthread_equal(lifecycle.owner, self)) {
-        atoll_cond_wait(&lifecycle.released, &lifecycle.lock);
-    }
-    lifecycle.held = true;
-    lifecycle.owner = self;
-    lifecycle.depth++;
-    atoll_mutex_unlock(&lifecycle.lock);
-}
-
-void atoll_lifecycle_lock(void) {
-    PyThreadState *tstate = PyEval_SaveThread();
-    atoll_lifecycle_lock_detached();
-    PyEval_RestoreThread(tstate);
-}
-
-void atoll_lifecycle_unlock(void) {
-    atoll_mutex_lock(&lifecycle.lock);
-    if (--lifecycle.depth == 0) {
-        lifecycle.held = false;
-        atoll_cond_broadcast(&lifecycle.released);
-    }
-    atoll_mutex_unlock(&lifecycle.lock);
-}
-
-/* Awaited for long, so a fork takes only what guards it. */
-void atoll_lifecycle_fork(atoll_fork_moment when) {
-    atoll_mutex_fork(&lifecycle.lock, when);
-    if (when == ATOLL_FORK_CHILD) {
-        lifecycle.cond_ready = false;
-        if (lifecycle.held && !pthread_equal(lifecycle.owner, pthread_self())) {
-            lifecycle.held = false;
-            lifecycle.depth = 0;
-        }
-    }
-}
 
 /* ---- creation ---- */
 
@@ -98,7 +39,7 @@ static int set_path(atoll_state *state, const atoll_message *path) {
     }
     int rc = PySys_SetObject("path", list);
     Py_DECREF(list);
-    if (rc == 0 && atomic_load(&install_in_new)) {
+    if (rc == 0 && atoll_interp_installed()) {
         PyObject *package = PyImport_ImportModule("atoll");
         PyObject *done = package != NULL ? PyObject_CallMethod(package, "install", NULL) : NULL;
         Py_XDECREF(package);

@@ -1,4 +1,4 @@
-/* What lifecycle.c, exit.c and lookup.c share. */
+/* What lifecycle.c, ending.c, exit.c and lookup.c share. */
 #ifndef ATOLL_PY_INTERP_LIFECYCLE_INTERNAL_H
 #define ATOLL_PY_INTERP_LIFECYCLE_INTERNAL_H
 
@@ -11,6 +11,9 @@ void atoll_lifecycle_lock(void);
 void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
 void atoll_lifecycle_unlock(void);
 void atoll_lifecycle_fork(atoll_fork_moment when);
+
+/* Whether it was so before. */
+bool atoll_interp_set_exiting(bool value);
 
 typedef enum { ATOLL_END_DONE, ATOLL_END_ZOMBIE, ATOLL_END_REFUSED, ATOLL_END_FAILED } atoll_end_result;
 

@@ -23,7 +23,9 @@ typedef struct atoll_session {
     atoll_message back;              /* for the way out */
 } atoll_session;
 
-int atoll_session_init(void); /* once per process */
+/* Once per process.  ends: what becomes of a forked child whose innermost session is over, and nobody is left to go back to
+ * (child.h). */
+int atoll_session_init(void (*ends)(bool raised));
 
 /* In a forked child, where this interpreter is the only one: cuts off the sessions that this thread was inside of, and forgets
  * all thread states but the one that is attached. */

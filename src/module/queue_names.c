@@ -1,0 +1,54 @@
+/* What the files of the Queue type share: the names that atoll._queues defines, and an object's state. */
+#include "module/module.h"
+
+static const char *const names[ATOLL_Q_NAMES] = {
+    "QueueError", "QueueNotFoundError", "QueueEmpty",
+    "QueueFull",  "QueueShutDown",      "ItemInterpreterDestroyed",
+    "UNBOUND",    "UNBOUND_ERROR",      "UNBOUND_REMOVE",
+    "put_async",  "get_async"};
+
+PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name) {
+    if (state->queue_names[name] == NULL) {
+        PyObject *module = PyImport_ImportModule("atoll._queues");
+        for (int i = 0; module != NULL && i < ATOLL_Q_NAMES; i++) {
+            PyObject *value = PyObject_GetAttrString(module, names[i]);
+            if (value == NULL) {
+                break;
+            }
+            Py_XSETREF(state->queue_names[i], value);
+        }
+        Py_XDECREF(module);
+    }
+    return PyErr_Occurred() ? NULL : state->queue_names[name];
+}
+
+uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise) {
+    if (items == NULL) {
+        return otherwise;
+    }
+    PyObject *replace = atoll_queue_name_get(state, ATOLL_Q_UNBOUND);
+    if (replace == NULL) {
+        return 0;
+    }
+    if (items == replace) {
+        return ATOLL_UNBOUND_REPLACE;
+    }
+    if (items == state->queue_names[ATOLL_Q_UNBOUND_ERROR]) {
+        return ATOLL_UNBOUND_ERROR;
+    }
+    if (items == state->queue_names[ATOLL_Q_UNBOUND_REMOVE]) {
+        return ATOLL_UNBOUND_REMOVE;
+    }
+    PyErr_Format(PyExc_NotImplementedError,
+                 "unbounditems must be UNBOUND, UNBOUND_ERROR or UNBOUND_REMOVE, not %R", items);
+    return 0;
+}
+
+atoll_state *atoll_queue_state(PyObject *self) {
+    atoll_state *state = ((atoll_queue_object *)self)->state;
+    if (state == NULL || state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    return state;
+}

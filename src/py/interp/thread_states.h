@@ -1,0 +1,26 @@
+/* What a thread has of interpreters that it has been in: for session.c. */
+#ifndef ATOLL_PY_INTERP_THREAD_STATES_H
+#define ATOLL_PY_INTERP_THREAD_STATES_H
+
+#include "py/interp/session.h"
+
+typedef struct {
+    atoll_cached **slots; /* open addressing by the entry's serial number; NULL: free */
+    uint64_t *serials;
+    size_t cap; /* power of two or 0 */
+    size_t used;
+    atoll_session *top;
+    atoll_session *idle;      /* sessions to be opened again, linked by `prev` */
+    const atoll_session *cut; /* was the innermost when the process was forked */
+    atoll_message spare[2];   /* empty messages with storage */
+    bool is_main;
+} atoll_thread_table;
+
+/* NULL: this thread has been in none. */
+extern _Thread_local atoll_thread_table *atoll_this_thread;
+/* Made where it is not there; NULL: out of memory. */
+atoll_thread_table *atoll_thread_table_get(void);
+/* main_ended: called when the process's main thread ends.  0 or -1. */
+int atoll_thread_states_init(void (*main_ended)(void));
+
+#endif
