@@ -34,7 +34,7 @@
 
 #include <stdlib.h>
 
-_Thread_local atoll_thread_table *atoll_this_thread;
+_Thread_local __attribute__((tls_model("initial-exec"))) atoll_thread_table *atoll_this_thread;
 static unsigned long main_ident;
 static void (*on_main_end)(void);
 
@@ -112,13 +112,9 @@ bool atoll_session_is_cut(const atoll_session *s) {
     return atoll_this_thread != NULL && atoll_this_thread->cut == s;
 }
 
-atoll_thread_table *atoll_thread_table_get(void) {
-    atoll_thread_table *table = atoll_this_thread;
-    if (table == NULL) {
-        table = calloc(1, sizeof *table);
-        if (table == NULL) {
-            return NULL;
-        }
+atoll_thread_table *atoll_thread_table_make(void) {
+    atoll_thread_table *table = calloc(1, sizeof *table);
+    if (table != NULL) {
         table->is_main = atoll_thread_is_main();
         atoll_this_thread = table;
         atoll_thread_at_exit(table);
