@@ -75,13 +75,8 @@ atoll_session *atoll_session_open(atoll_entry *entry) {
     return s;
 }
 
-int atoll_session_enter(atoll_session *s, atoll_state *from) {
-    atoll_entry *entry = s->entry;
-    atoll_thread_table *table = atoll_thread_table_get();
-    if (table == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
+/* Whether one more may be opened inside of those that are: 0, or -1 with an exception. */
+static int check_room(const atoll_thread_table *table, atoll_session *s) {
     s->depth = table->top != NULL ? table->top->depth + 1 : 1;
     atoll_stack_end end = atoll_thread_stack_end();
     end.margin += end.margin != 0 ? REPORT_BYTES : 0;
@@ -94,7 +89,17 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
                      MAX_DEPTH);
         return -1;
     }
-    if (table->top != NULL && atoll_greenlet_check(table->top, entry) < 0) {
+    return table->top != NULL ? atoll_greenlet_check(table->top, s->entry) : 0;
+}
+
+int atoll_session_enter(atoll_session *s, atoll_state *from) {
+    atoll_entry *entry = s->entry;
+    atoll_thread_table *table = atoll_thread_table_get();
+    if (table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (check_room(table, s) < 0) {
         return -1;
     }
     if (!atoll_entry_pin(entry)) {
