@@ -165,7 +165,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
     if (state == NULL) {
         return NULL;
     }
-    atoll_message msg = atoll_spare_take();
+    atoll_message msg = atoll_message_borrow();
     PyObject *bytes = NULL;
     if (atoll_encode_whole(state->codec, &msg, obj, "obj") == 0) {
         if (msg.nhandles != 0) {
@@ -174,7 +174,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
             bytes = PyBytes_FromStringAndSize((const char *)msg.body.data, (Py_ssize_t)msg.body.len);
         }
     }
-    atoll_spare_give(&msg);
+    atoll_message_give_back(&msg);
     return bytes;
 }
 

@@ -32,7 +32,7 @@ int atoll_session_init(void (*ends)(bool raised)) {
     return atoll_thread_states_init(atoll_signals_end);
 }
 
-atoll_message atoll_spare_take(void) {
+atoll_message atoll_message_borrow(void) {
     atoll_thread_table *table = atoll_this_thread;
     atoll_message msg = {0};
     for (int i = 0; table != NULL && msg.body.data == NULL && i < 2; i++) {
@@ -42,7 +42,7 @@ atoll_message atoll_spare_take(void) {
     return msg;
 }
 
-void atoll_spare_give(atoll_message *msg) {
+void atoll_message_give_back(atoll_message *msg) {
     atoll_thread_table *table = msg->body.data != NULL ? atoll_thread_table_get() : NULL;
     atoll_message_reset(msg, KEEP_BYTES);
     for (int i = 0; table != NULL && i < 2; i++) {
@@ -71,7 +71,7 @@ atoll_session *atoll_session_open(atoll_entry *entry) {
         PyErr_NoMemory();
         return NULL;
     }
-    *s = (atoll_session){.entry = entry, .out = atoll_spare_take(), .back = atoll_spare_take()};
+    *s = (atoll_session){.entry = entry, .out = atoll_message_borrow(), .back = atoll_message_borrow()};
     return s;
 }
 
@@ -198,8 +198,8 @@ void atoll_session_close(atoll_session *s) {
         return;
     }
     Py_CLEAR(s->interrupt); /* caught by the code inside */
-    atoll_spare_give(&s->out);
-    atoll_spare_give(&s->back);
+    atoll_message_give_back(&s->out);
+    atoll_message_give_back(&s->back);
     s->prev = atoll_this_thread->idle;
     atoll_this_thread->idle = s;
 }

@@ -35,8 +35,8 @@ bool atoll_session_is_cut(const atoll_session *s);
 
 /* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
  * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */
-atoll_message atoll_spare_take(void);
-void atoll_spare_give(atoll_message *msg);
+atoll_message atoll_message_borrow(void);
+void atoll_message_give_back(atoll_message *msg);
 
 /* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError. */
 atoll_session *atoll_session_open(atoll_entry *entry);
