@@ -1,4 +1,4 @@
-/* Decoding objects: the counterpart of codec/object.c.
+/* Decoding objects: the counterpart of codec/encode_object.c.
  *
  * Any of it may run Python code (imports, constructors, __setstate__); the decoder is pinned, so that values can be
  * dropped at any time.
