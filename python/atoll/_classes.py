@@ -47,6 +47,7 @@ _OF_ENUM_VALUES = (
 _MEMBERS = "<members>"
 _DEFAULTS = "<defaults>"
 _REGISTRARS = "<registrars>"
+_PLAIN = (int, float, str, bytes, types.NoneType)
 _FILLED_BY_INIT = (list, dict, set, bytearray)
 
 # As type has them, whatever a metaclass says.
@@ -131,6 +132,8 @@ def describe_class(
     ):  # fmt: skip
         if name in attributes:
             definition[name] = attributes.pop(name)
+    if "__dataclass_fields__" in definition:
+        definition["__dataclass_fields__"] = _fields_of(definition["__dataclass_fields__"])
     abstract = "_abc_impl" in namespace
     if abstract:
         definition["_abc_impl"] = _registered(cls)
@@ -144,6 +147,26 @@ def describe_class(
         extra, abstract, False, _is_bound(cls, namespace),
     )  # fmt: skip
     return skeleton, outset, definition, attributes
+
+
+def _fields_of(fields: Any) -> Any:
+    """The fields of a dataclass, without the values that its class variables had at first.
+
+    Nothing asks for these, and they may be the registry of instances, which need the fields to be made again.
+    """
+    dataclasses: Any = sys.modules.get("dataclasses")
+    if dataclasses is None or type(fields) is not dict:
+        return fields
+    found = {}
+    for name, field in fields.items():
+        found[name] = field
+        variable = getattr(field, "_field_type", None) is dataclasses._FIELD_CLASSVAR
+        if variable and not isinstance(field.default, _PLAIN):
+            found[name] = other = dataclasses.Field.__new__(type(field))
+            for slot in dataclasses.Field.__slots__:
+                setattr(other, slot, getattr(field, slot))
+            other.default = dataclasses.MISSING
+    return found
 
 
 def _slots(cls: type, namespace: Any) -> tuple[tuple[str, ...] | None, set[str]]:

@@ -333,7 +333,7 @@ static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t vers
         atoll_begin_making(dec->codec, &arr->making, number);
     }
     atoll_decoder_begin_part(&arr->part, dec, size);
-    atoll_pending_begin(&arr->pending);
+    atoll_pending_begin(&arr->pending, dec->codec);
     arr->part.pending = &arr->pending;
     return arr;
 }

@@ -107,13 +107,22 @@ static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *attrib
     return rc;
 }
 
-/* By ranks.  A metaclass's mro() is asked as soon as it is there: it counts as what runs.  0, or -1 with an exception. */
-static int split_attributes(atoll_encoder *enc, PyObject *attributes, PyObject *parts[ATOLL_RANKS]) {
+static bool is_descriptor(PyObject *value) {
+    return Py_TYPE(value)->tp_descr_get != NULL || Py_TYPE(value)->tp_descr_set != NULL;
+}
+
+/* Those that are descriptors, or the others, by ranks.  A metaclass's mro() is asked as soon as it is there: it counts as what
+ * runs.  0, or -1 with an exception. */
+static int split_some(atoll_encoder *enc, PyObject *attributes, PyObject *parts[ATOLL_RANKS],
+                      bool descriptors) {
     Py_ssize_t pos = 0;
     PyObject *name;
     PyObject *value;
     int rc = 0;
     while (rc == 0 && PyDict_Next(attributes, &pos, &name, &value)) { /* nobody else has it */
+        if (is_descriptor(value) != descriptors) {
+            continue;
+        }
         atoll_rank rank = atoll_rank_of(enc, value);
         if (rank == RANK_CODE && PyUnicode_Check(name) &&
             PyUnicode_CompareWithASCIIString(name, "mro") == 0) {
@@ -125,6 +134,12 @@ static int split_attributes(atoll_encoder *enc, PyObject *attributes, PyObject *
         rc = parts[rank] != NULL ? PyDict_SetItem(parts[rank], name, value) : -1;
     }
     return rc;
+}
+
+/* Instances that come after a descriptor have their attributes set by it. */
+static int split_attributes(atoll_encoder *enc, PyObject *attributes, PyObject *parts[ATOLL_RANKS]) {
+    int rc = split_some(enc, attributes, parts, true);
+    return rc == 0 ? split_some(enc, attributes, parts, false) : rc;
 }
 
 bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj) {
@@ -150,7 +165,7 @@ static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later 
     return rc;
 }
 
-static int encode_names(atoll_encoder *enc, PyObject *attributes) {
+int atoll_encode_names(atoll_encoder *enc, PyObject *attributes) {
     PyObject *names = attributes != NULL ? PySequence_Tuple(attributes) : PyTuple_New(0);
     int rc = names != NULL ? atoll_encode_shared(enc, names) : -1;
     Py_XDECREF(names);
@@ -163,7 +178,7 @@ static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
     enc->later = later;
     int rc = encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 1), true) < 0 ||
                      encode_attributes(enc, cls, parts[RANK_CODE], false) < 0 ||
-                     encode_names(enc, parts[RANK_LATE]) < 0
+                     atoll_encode_names(enc, parts[RANK_LATE]) < 0
                  ? -1
                  : atoll_write_bodies(enc, later);
     enc->later = NULL;

@@ -137,11 +137,9 @@ static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *fun
     return obj;
 }
 
-enum { STAND_INS = 16 };
-
 PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain) {
     PyObject *obj = call_constructor(dec, tag, func, args, plain);
-    for (int i = 0; obj == NULL && i < STAND_INS && atoll_stand_in(dec->codec); i++) {
+    for (int i = 0; obj == NULL && i < ATOLL_STAND_INS && atoll_stand_in(dec->codec); i++) {
         obj = call_constructor(dec, tag, func, args, plain);
     }
     return obj;

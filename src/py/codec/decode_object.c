@@ -166,6 +166,9 @@ static int apply_state(atoll_decoder *dec, PyObject *obj, PyObject *setter, PyOb
             return apply_default_state(dec, obj, state);
         }
         done = PyObject_CallOneArg(setstate, state);
+        for (int i = 0; done == NULL && i < ATOLL_STAND_INS && atoll_stand_in(dec->codec); i++) {
+            done = PyObject_CallOneArg(setstate, state);
+        }
         Py_DECREF(setstate);
     }
     Py_XDECREF(done);

@@ -42,10 +42,17 @@ int atoll_put_ref(atoll_encoder *enc, uint32_t index) {
 
 /* ---- leaves ---- */
 
+enum { OUTLINED = 4096 }; /* bytes from which on an outline has a hash of them */
+
+/* Whether it is entered, for who refers to it once more.  An outline is the same however many refer to it at the moment. */
+static inline bool is_entered(const atoll_encoder *enc, bool shared, Py_ssize_t length) {
+    return enc->outline ? length >= OUTLINED : shared && length > 1;
+}
+
 static inline int encode_str(atoll_encoder *enc, PyObject *obj, bool shared) {
     size_t len = (size_t)PyUnicode_GET_LENGTH(obj);
     uint8_t memo = 0;
-    if (shared && len > 1 && !enc->outline) {
+    if (is_entered(enc, shared, (Py_ssize_t)len)) {
         int rc = enter(enc, obj);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;
@@ -158,8 +165,6 @@ static int encode_complex(atoll_encoder *enc, PyObject *obj) {
     return 0;
 }
 
-enum { OUTLINED = 4096 }; /* bytes from which on an outline has a hash of them */
-
 static int put_data(atoll_encoder *enc, uint8_t tag, const void *data, Py_ssize_t size) {
     if (enc->outline && size >= OUTLINED) {
         return atoll_put_tag_count(enc, tag, (uint64_t)size) < 0
@@ -181,7 +186,7 @@ static int put_data(atoll_encoder *enc, uint8_t tag, const void *data, Py_ssize_
 
 static int encode_bytes(atoll_encoder *enc, PyObject *obj, bool shared) {
     uint8_t tag = T_BYTES;
-    if (shared && PyBytes_GET_SIZE(obj) > 1 && !enc->outline) {
+    if (is_entered(enc, shared, PyBytes_GET_SIZE(obj))) {
         int rc = enter(enc, obj);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;

@@ -5,7 +5,7 @@
  *     u64    version (codec/version.c)
  *     u64    which object it is, where that makes a difference (codec/same.c)
  *     value  what it is bound to
- *   u8     bit n: others, of rank n, come later (codec/later.c)
+ *   u8     bit n: others, of rank n, come later (codec/later.c); a tuple of the names of those that are RANK_LATE, if there are some
  *   count  of names that are not bound at home, and these
  *
  * They are bound in the dict that stands for the function's own over there (codec/space.c), which has a table of what was
@@ -118,10 +118,12 @@ int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found) {
             rc = atoll_later_data(enc, (atoll_rank)i, globals, parts[i]);
         }
     }
+    rc = rc == 0 ? atoll_put_tag(enc, ranks) : -1;
+    rc = rc == 0 && parts[RANK_LATE] != NULL ? atoll_encode_names(enc, parts[RANK_LATE]) : rc;
     for (int i = 0; i < ATOLL_RANKS; i++) {
         Py_XDECREF(parts[i]);
     }
-    return rc == 0 ? atoll_put_tag(enc, ranks) : -1;
+    return rc;
 }
 
 /* Annotations as text do not ask for `type` aliases: one may name itself, which does not cross. */
@@ -267,7 +269,11 @@ static int bind(atoll_decoder *dec, const atoll_globals *to, atoll_named *named)
     if (to->seen == NULL) { /* at home */
         return to->bare ? PyDict_SetDefault(to->dict, named->name, named->value) != NULL ? 0 : -1 : 0;
     }
-    switch (atoll_taken(to->seen, named->name, named->version)) {
+    int taken = atoll_taken(to->seen, named->name, named->version);
+    if (taken == ATOLL_OTHER && atoll_is_taking(codec, to->seen, named->name, named->version)) {
+        taken = ATOLL_SAME;
+    }
+    switch (taken) {
     case ATOLL_SAME:
         return atoll_keep_bound(dec, to->dict, named);
     case ATOLL_NEVER:
@@ -286,7 +292,8 @@ static int bind(atoll_decoder *dec, const atoll_globals *to, atoll_named *named)
     default:
         return -1;
     }
-    return atoll_take(to->seen, named->name, named->version);
+    return atoll_take_global(dec->pending != NULL ? &dec->pending->takings : NULL, to->seen, named->name,
+                             named->version);
 }
 
 /* A name that is not bound at home: what was taken for it goes; else __main__ may have it. */
@@ -333,6 +340,35 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to) {
     return rc;
 }
 
+/* Names of what comes last, after code has run that may look for them: until then they are None, as the one instance mostly is
+ * before there is one. */
+static int await_names(atoll_decoder *dec, const atoll_globals *to) {
+    PyObject *names = atoll_decode_value(dec);
+    if (names != NULL && !PyTuple_CheckExact(names)) {
+        Py_CLEAR(names);
+        atoll_malformed("names that are not a tuple");
+    }
+    int rc = names != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && to->seen != NULL && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = Py_NewRef(PyTuple_GET_ITEM(names, i));
+        if (PyUnicode_CheckExact(name)) {
+            PyUnicode_InternInPlace(&name);
+        }
+        int had = PyDict_Contains(to->seen, name);
+        rc = had == 0 ? PyDict_Contains(to->dict, name) : had;
+        if (rc == 0) {
+            rc = bind_first(dec->codec, to, name, Py_None);
+            rc = rc == 0 && PyDict_GetItemWithError(to->dict, name) == Py_None
+                     ? atoll_await_global(to->seen, name)
+                     : rc;
+        }
+        rc = rc < 0 || PyErr_Occurred() ? -1 : 0;
+        Py_DECREF(name);
+    }
+    Py_XDECREF(names);
+    return rc;
+}
+
 static int expect_ranks(atoll_decoder *dec, const atoll_globals *to) {
     uint8_t ranks = atoll_get_u8(&dec->rd);
     int rc = 0;
@@ -343,7 +379,7 @@ static int expect_ranks(atoll_decoder *dec, const atoll_globals *to) {
         }
         rc = (ranks >> i & 1) != 0 ? atoll_pending_globals(dec, (atoll_rank)i, to) : 0;
     }
-    return rc;
+    return rc == 0 && (ranks >> RANK_LATE & 1) != 0 ? await_names(dec, to) : rc;
 }
 
 int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins) {

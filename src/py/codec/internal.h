@@ -221,6 +221,8 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
 int atoll_put_no_globals(atoll_encoder *enc);
 int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found);
 int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found);
+/* The keys of a dict, or of NULL: a tuple. */
+int atoll_encode_names(atoll_encoder *enc, PyObject *attributes);
 /* What came with a function or namespace; what of it came later.  0, or -1 with an exception. */
 int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins);
 int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
@@ -252,8 +254,27 @@ int atoll_write_states(atoll_encoder *enc,
 int atoll_write_empty(atoll_encoder *enc, PyObject *value);
 int atoll_write_late(atoll_encoder *enc, const atoll_later *later);
 
+/* What is taken into globals while a class comes (codec/taking.c). */
+typedef struct atoll_takings {
+    struct atoll_takings *outer;
+    struct taking *first;
+    unsigned long thread;
+    bool filling; /* what is bound now is filled later */
+} atoll_takings;
+
+void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
+/* whole: all of it is taken for good; else it is taken again when it comes again. */
+void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
+/* list may be NULL: no class is coming.  0, or -1 with an exception. */
+int atoll_take_global(atoll_takings *list, PyObject *seen, PyObject *name, uint64_t version);
+/* Whether this thread has bound it, in this version, and is about to fill it. */
+bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
+/* Something stands for the value, which is still to come. */
+int atoll_await_global(PyObject *seen, PyObject *name);
+
 /* Of the reader. */
 typedef struct atoll_pending {
+    atoll_takings takings;
     struct pending *functions;
     struct pending **functions_end;
     struct pending *data[ATOLL_RANKS];
@@ -268,7 +289,7 @@ typedef struct {
     bool known; /* it is there already */
 } atoll_received;
 
-void atoll_pending_begin(atoll_pending *list);
+void atoll_pending_begin(atoll_pending *list, atoll_codec *codec);
 void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
 int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
                            const atoll_received *received);
@@ -277,7 +298,7 @@ int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank,
                            PyObject *obj); /* of a cell, list, dict or set */
 PyObject *atoll_decode_empty(atoll_decoder *dec);
 int atoll_read_bodies(atoll_decoder *dec, const atoll_pending *list);
-int atoll_read_states(atoll_decoder *dec, const atoll_pending *list);
+int atoll_read_states(atoll_decoder *dec, atoll_pending *list);
 int atoll_read_late(atoll_decoder *dec, const atoll_pending *list);
 
 /* The parts of a function (codec/function.c).  0, or -1 with an exception. */
@@ -367,7 +388,8 @@ bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
 /* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
 PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
 /* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is
- * None, as the one instance mostly is before there is one. */
+ * None, as the one instance mostly is before there is one.  A call is made again as often as that: code may take one away again. */
+enum { ATOLL_STAND_INS = 1000 };
 bool atoll_stand_in(const atoll_codec *codec);
 
 /* ---- handles (codec/handle.c) ---- */

@@ -91,6 +91,9 @@ static bool is_set_harmless(PyObject *set) {
 
 /* An instance of a Python class: whether it is made by giving it its attributes, and these are harmless. */
 static bool is_instance_harmless(look *at, PyObject *value, int levels) {
+    if (!atoll_is_made_by_code(at->enc->codec, Py_TYPE(value))) {
+        return false; /* there are ways to write it that go before what is known of its type */
+    }
     const atoll_type_info *info = atoll_type_info_get(at->enc, Py_TYPE(value));
     if (info == NULL || (info->kind != KIND_PLAIN && info->kind != KIND_ENUM)) {
         PyErr_Clear();
@@ -104,6 +107,20 @@ static bool is_instance_harmless(look *at, PyObject *value, int levels) {
     PyErr_Clear();
     Py_XDECREF(dict);
     return harmless;
+}
+
+/* What binds as an attribute: those of C are definitions, but for what they hold. */
+static bool is_descriptor_harmless(look *at, PyObject *value, int levels) {
+    PyTypeObject *type = Py_TYPE(value);
+    if (type == &PyMethod_Type) {
+        return atoll_is_definition(PyMethod_GET_FUNCTION(value)) &&
+               is_harmless(at, PyMethod_GET_SELF(value), levels);
+    }
+    if (PyObject_TypeCheck(value, &PyProperty_Type) || PyObject_TypeCheck(value, &PyStaticMethod_Type) ||
+        PyObject_TypeCheck(value, &PyClassMethod_Type)) {
+        return false; /* one of functions is fixed, or code */
+    }
+    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0;
 }
 
 /* Whether no code of a class runs when it is made again. */
@@ -123,8 +140,11 @@ static bool is_harmless(look *at, PyObject *value, int levels) {
     if (PyAnySet_CheckExact(value)) {
         return is_set_harmless(value);
     }
-    return PyByteArray_CheckExact(value) || atoll_is_fixed(value) || atoll_is_type_form(value) ||
-           Py_TYPE(value)->tp_descr_get != NULL || is_instance_harmless(at, value, levels - 1);
+    if (PyByteArray_CheckExact(value) || atoll_is_fixed(value) || atoll_is_type_form(value)) {
+        return true;
+    }
+    return (Py_TYPE(value)->tp_descr_get != NULL && is_descriptor_harmless(at, value, levels - 1)) ||
+           is_instance_harmless(at, value, levels - 1);
 }
 
 static bool is_code(PyObject *value) {
@@ -336,8 +356,9 @@ typedef struct pending {
     bool listed; /* in codec->making */
 } pending;
 
-void atoll_pending_begin(atoll_pending *list) {
+void atoll_pending_begin(atoll_pending *list, atoll_codec *codec) {
     *list = (atoll_pending){0};
+    atoll_takings_begin(&list->takings, codec);
     list->functions_end = &list->functions;
     for (int i = 0; i < ATOLL_RANKS; i++) {
         list->data_end[i] = &list->data[i];
@@ -362,6 +383,7 @@ static void end_list(atoll_codec *codec, pending *item, bool whole) {
 
 void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole) {
     PyObject *exc = PyErr_GetRaisedException();
+    atoll_takings_end(&list->takings, codec, whole);
     end_list(codec, list->functions, whole);
     for (int i = 0; i < ATOLL_RANKS; i++) {
         end_list(codec, list->data[i], whole);
@@ -439,21 +461,51 @@ static int read_cell(atoll_decoder *dec, PyObject *cell) {
     return contents != NULL ? 0 : -1;
 }
 
-/* Code that runs meanwhile may have put something into it already. */
+static int put(PyObject *obj, PyObject *key, PyObject *value) {
+    return PyDict_CheckExact(obj)   ? PyDict_SetItem(obj, key, value)
+           : PyList_CheckExact(obj) ? PyList_Append(obj, value)
+                                    : PySet_Add(obj, value);
+}
+
+/* obj has what `whole` has, a list of items, or of keys and values in turn; in this order. */
+static int set_contents(PyObject *obj, PyObject *whole) {
+    Py_ssize_t step = PyDict_CheckExact(obj) ? 2 : 1;
+    if (PyList_CheckExact(obj)) {
+        return PyList_SetSlice(obj, 0, PY_SSIZE_T_MAX, whole);
+    }
+    if (step == 2) {
+        PyDict_Clear(obj);
+    } else if (PySet_GET_SIZE(obj) == PyList_GET_SIZE(whole)) {
+        return 0;
+    } else if (PySet_Clear(obj) < 0) {
+        return -1;
+    }
+    int rc = 0;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(whole); i += step) {
+        rc = put(obj, PyList_GET_ITEM(whole, i), PyList_GET_ITEM(whole, i + step - 1));
+    }
+    return rc;
+}
+
+/* Code that makes what is in it may look for what was made before, so each is put into it at once; and may put something into it
+ * itself, as it did at home: in the end it has what it has there. */
 static int read_contents(atoll_decoder *dec, PyObject *obj) {
-    if (PyDict_CheckExact(obj)) {
-        return atoll_decode_dict_body(dec, obj, false);
-    }
-    Py_ssize_t n = atoll_get_count(dec, 1);
-    int rc = n >= 0 ? 0 : -1;
-    if (rc == 0 && PyList_CheckExact(obj)) {
-        rc = PyList_SetSlice(obj, 0, PY_SSIZE_T_MAX, NULL);
-    }
+    bool is_dict = PyDict_CheckExact(obj);
+    Py_ssize_t n = atoll_get_count(dec, is_dict ? 2 : 1);
+    PyObject *whole = n >= 0 ? PyList_New(0) : NULL;
+    int rc = whole != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < n; i++) {
-        PyObject *item = atoll_decode_value(dec);
-        rc = item == NULL ? -1 : PyList_CheckExact(obj) ? PyList_Append(obj, item) : PySet_Add(obj, item);
-        Py_XDECREF(item);
+        PyObject *key = is_dict ? atoll_decode_value(dec) : NULL;
+        PyObject *value = is_dict && key == NULL ? NULL : atoll_decode_value(dec);
+        rc =
+            value == NULL || (key != NULL && PyList_Append(whole, key) < 0) || PyList_Append(whole, value) < 0
+                ? -1
+                : put(obj, key, value);
+        Py_XDECREF(key);
+        Py_XDECREF(value);
     }
+    rc = rc == 0 ? set_contents(obj, whole) : -1;
+    Py_XDECREF(whole);
     return rc;
 }
 
@@ -467,13 +519,18 @@ static int read_data(atoll_decoder *dec, const pending *item) {
     return rc;
 }
 
-int atoll_read_states(atoll_decoder *dec, const atoll_pending *list) {
+int atoll_read_states(atoll_decoder *dec, atoll_pending *list) {
     int rc = 0;
     for (pending *item = list->functions; rc == 0 && item != NULL; item = item->next) {
         rc = atoll_decode_function_state(dec, (PyFunctionObject *)item->obj, &item->received);
     }
-    return rc < 0 || read_data(dec, list->data[RANK_EARLY]) < 0 ? -1
-                                                                : read_data(dec, list->data[RANK_FILLED]);
+    if (rc < 0 || read_data(dec, list->data[RANK_EARLY]) < 0) {
+        return -1;
+    }
+    list->takings.filling = true;
+    rc = read_data(dec, list->data[RANK_FILLED]);
+    list->takings.filling = false;
+    return rc;
 }
 
 int atoll_read_late(atoll_decoder *dec, const atoll_pending *list) {

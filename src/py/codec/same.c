@@ -5,17 +5,28 @@
  * one moment are one object: an address may come to be another's.  So the version of the value has to be the same, too.  The receiver
  * notes under which name it has bound what (codec->same: identity -> list of version, namespace or class, name, address), and gives what comes under
  * another name the object that is bound there, if it still is that one.  What has come in the message that is being read, and may not be
- * bound yet, it holds (codec->recent: identity -> version, object).
+ * bound yet, it holds (codec->recent: identity -> version, object, thread).
  *
  * Under the GIL.  Both tables can be emptied at any time: then what is one object comes as two, as what has no name does.
  */
 #include "py/codec/internal.h"
 
 enum { SAME_KEPT = 4096 };
+enum { R_VERSION, R_VALUE, R_THREAD };
 enum { S_VERSION, S_IS_CLASS, S_OWNER, S_NAME, S_ADDRESS };
 
 /* What atoll._classes puts in the place of others is made anew each time. */
-static bool is_made_for_this(PyObject *value) { return strcmp(Py_TYPE(value)->tp_name, "_Made") == 0; }
+static bool is_made_for_this(PyObject *value) {
+    if (strcmp(Py_TYPE(value)->tp_name, "_Made") != 0) {
+        return false;
+    }
+    PyObject *dict = PyType_GetDict(Py_TYPE(value));
+    PyObject *module = dict != NULL ? PyDict_GetItemString(dict, "__module__") : NULL;
+    bool ours = module != NULL && PyUnicode_Check(module) &&
+                PyUnicode_CompareWithASCIIString(module, "atoll._classes") == 0;
+    Py_XDECREF(dict);
+    return ours;
+}
 
 uint64_t atoll_identity_of(const atoll_codec *codec, PyObject *value) {
     return is_made_for_this(value)
@@ -79,8 +90,9 @@ static PyObject *places_of(atoll_codec *codec, PyObject *key) {
  * forgotten. */
 static PyObject *find(atoll_codec *codec, PyObject *key, PyObject *places, uint64_t version) {
     PyObject *entry = PyDict_GetItemWithError(codec->recent, key);
-    if (entry != NULL && is_number(PyTuple_GET_ITEM(entry, 0), version)) {
-        return Py_NewRef(PyTuple_GET_ITEM(entry, 1));
+    if (entry != NULL && is_number(PyTuple_GET_ITEM(entry, R_VERSION), version) &&
+        is_number(PyTuple_GET_ITEM(entry, R_THREAD), PyThread_get_thread_ident())) {
+        return Py_NewRef(PyTuple_GET_ITEM(entry, R_VALUE)); /* another thread's may still be empty */
     }
     PyObject *value = NULL;
     for (Py_ssize_t i = PyList_GET_SIZE(places); value == NULL && !PyErr_Occurred() && i-- > 0;) {
@@ -102,11 +114,12 @@ static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll
     PyObject *version = PyLong_FromUnsignedLongLong(named->version);
     PyObject *number = PyLong_FromUnsignedLongLong(owner);
     PyObject *address = PyLong_FromVoidPtr(named->value);
+    PyObject *thread = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
     PyObject *recent = NULL;
     PyObject *entry = NULL;
     int rc = -1;
-    if (version != NULL && number != NULL && address != NULL) {
-        recent = PyTuple_Pack(2, version, named->value);
+    if (version != NULL && number != NULL && address != NULL && thread != NULL) {
+        recent = PyTuple_Pack(3, version, named->value, thread);
         entry = PyTuple_Pack(5, version, is_class ? Py_True : Py_False, number, named->name, address);
     }
     if (recent != NULL && entry != NULL) {
@@ -114,6 +127,7 @@ static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll
     }
     Py_XDECREF(entry);
     Py_XDECREF(recent);
+    Py_XDECREF(thread);
     Py_XDECREF(address);
     Py_XDECREF(number);
     Py_XDECREF(version);

@@ -105,6 +105,7 @@ struct atoll_codec {
     PyObject *namespaces;            /* space -> module whose dict it is */
     PyObject *class_refs;            /* number -> class */
     atoll_making *making;            /* classes that are there in part */
+    struct atoll_takings *takings;   /* what is taken while they come (codec/taking.c) */
     _Atomic(uint32_t) made;          /* changes when one is whole, or is given up */
     PyObject *class_numbers;         /* address of a class -> number */
     PyObject *class_bytes;           /* number -> what was last written for the class (codec/kept.c) */

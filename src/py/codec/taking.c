@@ -1,0 +1,82 @@
+/* What is taken into globals while classes come: for good when these are whole.
+ *
+ * The functions of a class bring values for globals (codec/globals.c).  If the class cannot be had as a whole, it is forgotten, and what
+ * was bound meanwhile may be that class, have instances of it, or be a list that was never filled: it is taken again
+ * when it comes again.  A list, dict or set that is filled last (codec/later.c) counts as taken from then on only: a function that
+ * another thread receives meanwhile brings its own.  For the thread that fills it, it is taken.
+ *
+ * Under the GIL.  The notes belong to the part of a message that is one class.
+ */
+#include "py/codec/internal.h"
+
+#include <pythread.h>
+
+/* A version that no value has: the name is bound by what was received, and whatever comes for it is another. */
+enum { NONE_YET = 0 };
+
+typedef struct taking {
+    struct taking *next;
+    PyObject *seen; /* owned */
+    PyObject *name; /* owned, interned */
+    uint64_t version;
+    bool waits; /* for what it is filled with */
+} taking;
+
+void atoll_takings_begin(atoll_takings *list, atoll_codec *codec) {
+    *list = (atoll_takings){codec->takings, NULL, PyThread_get_thread_ident(), false};
+    codec->takings = list;
+}
+
+static void end_taking(const taking *item, bool whole) {
+    uint64_t now = item->waits ? NONE_YET : item->version;
+    if ((whole && !item->waits) || atoll_taken(item->seen, item->name, now) != ATOLL_SAME) {
+        return; /* as it is; or another thread has taken another */
+    }
+    (void)atoll_take(item->seen, item->name, whole ? item->version : NONE_YET);
+}
+
+void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
+    atoll_takings **link = &codec->takings;
+    while (*link != list) {
+        link = &(*link)->outer;
+    }
+    *link = list->outer;
+    while (list->first != NULL) {
+        taking *item = list->first;
+        list->first = item->next;
+        end_taking(item, whole);
+        PyErr_Clear(); /* without memory it is taken once more than it need be, or stays */
+        Py_DECREF(item->seen);
+        Py_DECREF(item->name);
+        PyMem_RawFree(item);
+    }
+}
+
+int atoll_take_global(atoll_takings *list, PyObject *seen, PyObject *name, uint64_t version) {
+    if (list == NULL) {
+        return atoll_take(seen, name, version);
+    }
+    taking *item = PyMem_RawMalloc(sizeof *item);
+    if (item == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *item = (taking){list->first, Py_NewRef(seen), Py_NewRef(name), version, list->filling};
+    list->first = item;
+    return atoll_take(seen, name, list->filling ? NONE_YET : version);
+}
+
+bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version) {
+    unsigned long self = codec->takings != NULL ? PyThread_get_thread_ident() : 0;
+    for (const atoll_takings *list = codec->takings; list != NULL; list = list->outer) {
+        for (const taking *item = list->thread == self ? list->first : NULL; item != NULL;
+             item = item->next) {
+            if (item->waits && item->version == version && item->name == name && item->seen == seen) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+int atoll_await_global(PyObject *seen, PyObject *name) { return atoll_take(seen, name, NONE_YET); }
