@@ -135,7 +135,7 @@ def reduce_named(obj: object) -> tuple[Any, ...] | None:
 
     if type(obj) is functools._lru_cache_wrapper:
         parameters = obj.cache_parameters()
-        state = {k: v for k, v in vars(obj).items() if k not in ("__wrapped__", "cache_parameters")}
+        state = {k: v for k, v in vars(obj).copy().items() if k not in ("__wrapped__", "cache_parameters")}
         return rebuild_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), state
     from . import _type_names
 

@@ -84,7 +84,7 @@ def describe_class(
     skeleton are for the codec: whether making the class runs code, for which all that it comes with has to be whole,
     and whether it is to be bound in ``__main__``.  A text instead says why cls cannot cross.
     """
-    namespace = _namespace_of(cls)
+    namespace = _namespace_of(cls).copy()  # another thread may give cls attributes meanwhile, as pickle does
     of_c = _statements.is_of_c(type(cls))
     if of_c or _statements.is_made_by_package(cls):
         found = _statements.describe(cls, namespace, of_c)
@@ -321,7 +321,7 @@ def _is_enum(cls: type, namespace: Any) -> bool:
 
 def _enum_state(cls: type, namespace: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What makes the members, by name; and what is in them."""
-    members: dict[str, Any] = namespace["_member_map_"]
+    members: dict[str, Any] = namespace["_member_map_"].copy()
     made: dict[int, _Made] = {}
     state: dict[str, Any] = {}
     for name, member in members.items():
@@ -331,7 +331,9 @@ def _enum_state(cls: type, namespace: Any) -> tuple[dict[str, Any], dict[str, An
     found: dict[str, Any] = {_MEMBERS: state}
     by_value = namespace.get("_value2member_map_")
     if by_value is not None:  # without the combinations of flags that were asked for
-        found["_value2member_map_"] = {value: one for value, one in by_value.items() if id(one) in made}
+        found["_value2member_map_"] = {
+            value: one for value, one in by_value.copy().items() if id(one) in made
+        }
     return {name: made[id(member)] for name, member in members.items()}, found
 
 
