@@ -132,7 +132,30 @@ PLACES = {
         lambda thing: eval("lambda: spam.thing", {"__name__": "nowhere", "spam": Holder(thing)}),
         "obj.__globals__['spam'].thing",
     ),
+    "class": (lambda thing: made_class("C", a=[thing]), "obj.a[0]"),
+    "base": (lambda thing: made_class("D", (made_class("C", a=thing),)), "obj.__bases__[0].a"),
+    "metaclass": (lambda thing: made_class("M", (type,), a=thing)("C", (), {}), "obj.__class__.a"),
+    "method's closure": (
+        lambda thing: made_class("C", work=lambda self: thing),
+        "obj.work.__closure__['thing']",
+    ),
+    "method's default": (
+        lambda thing: made_class("C", work=lambda self, a=thing: a),
+        "obj.work.__defaults__['a']",
+    ),
+    "property": (
+        lambda thing: made_class("C", work=property(lambda self: thing)),
+        "obj.work.fget.__closure__['thing']",
+    ),
+    "instance in a class": (
+        lambda thing: made_class("C", one=[made_class("D")(), Holder(thing)]),
+        "obj.one[1].thing",
+    ),
 }
+
+
+def made_class(name, bases=(), **attributes):
+    return type(name, bases, {"__module__": "__main__", **attributes})
 
 
 def dispose(thing):

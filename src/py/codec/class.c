@@ -158,9 +158,12 @@ static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later 
     bool runs = n >= 2 && PyTuple_GET_ITEM(skeleton, n - 2) == Py_True;
     enc->classes->awaited = runs;
     enc->later = runs ? NULL : later; /* code that runs wants all that it names */
+    atoll_frame fr;
+    atoll_push(enc, &fr, (PyObject *)enc->classes->cls, AT_SELF);
     enc->exempt++;
     int rc = atoll_put_tag(enc, runs) < 0 ? -1 : atoll_encode_state(enc, skeleton);
     enc->exempt--;
+    atoll_pop(enc, &fr);
     enc->classes->awaited = false;
     return rc;
 }

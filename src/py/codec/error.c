@@ -66,6 +66,19 @@ static bool is_partial(PyObject *obj) {
     return obj != NULL && strcmp(Py_TYPE(obj)->tp_name, "functools.partial") == 0;
 }
 
+/* Of what makes a class (atoll._classes): what a user knows it as, or NULL. */
+static const char *class_part(const atoll_frame *fr) {
+    static const char *const parts[] = {NULL,         "__class__", "__name__", "__qualname__",
+                                        "__module__", "__bases__", "__dict__"};
+    PyObject *kind = fr->obj != NULL && PyTuple_CheckExact(fr->obj) && PyTuple_GET_SIZE(fr->obj) != 0
+                         ? PyTuple_GET_ITEM(fr->obj, 0)
+                         : NULL;
+    bool copied = kind != NULL && PyUnicode_Check(kind) &&
+                  PyUnicode_CompareWithASCIIString(kind, "statement") != 0 &&
+                  PyUnicode_CompareWithASCIIString(kind, "call") != 0;
+    return copied && fr->index < (Py_ssize_t)(sizeof parts / sizeof parts[0]) ? parts[fr->index] : NULL;
+}
+
 /* An element of a tuple or the like; up: what has that, or NULL. */
 static PyObject *index_text(const atoll_frame *fr, const atoll_frame *up) {
     static const char *const partial_parts[] = {"func", "args", "keywords"};
@@ -74,6 +87,9 @@ static PyObject *index_text(const atoll_frame *fr, const atoll_frame *up) {
         text = part_name(up, fr->index);
     } else if (up != NULL && up->step == AT_SELF && is_partial(up->obj) && fr->index < 3) {
         text = PyUnicode_FromFormat(".%s", partial_parts[fr->index]);
+    } else if (up != NULL && up->step == AT_SELF && up->obj != NULL && PyType_Check(up->obj) &&
+               class_part(fr) != NULL) {
+        text = PyUnicode_FromFormat(".%s", class_part(fr));
     }
     return text != NULL || PyErr_Occurred() ? text : PyUnicode_FromFormat("[%zd]", fr->index);
 }
