@@ -292,8 +292,7 @@ static int bind(atoll_decoder *dec, const atoll_globals *to, atoll_named *named)
     default:
         return -1;
     }
-    return atoll_take_global(dec->pending != NULL ? &dec->pending->takings : NULL, to->seen, named->name,
-                             named->version);
+    return atoll_take_global(dec->pending != NULL ? &dec->pending->takings : NULL, to, named);
 }
 
 /* A name that is not bound at home: what was taken for it goes; else __main__ may have it. */

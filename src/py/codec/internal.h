@@ -265,8 +265,6 @@ typedef struct atoll_takings {
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
 /* whole: all of it is taken for good; else it is taken again when it comes again. */
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
-/* list may be NULL: no class is coming.  0, or -1 with an exception. */
-int atoll_take_global(atoll_takings *list, PyObject *seen, PyObject *name, uint64_t version);
 /* Whether this thread has bound it, in this version, and is about to fill it. */
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
 /* Something stands for the value, which is still to come. */
@@ -348,6 +346,9 @@ typedef struct {
     uint64_t identity;
     PyObject *value;
 } atoll_named;
+
+/* What has been bound counts as taken (codec/taking.c); list may be NULL: no class is coming.  0, or -1 with an exception. */
+int atoll_take_global(atoll_takings *list, const atoll_globals *to, const atoll_named *named);
 /* The version that goes with a value, which may change or not; a new one where it cannot be told.  0, or -1 with an exception that must reach the user. */
 int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version, bool fixed);
 int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version, bool fixed);

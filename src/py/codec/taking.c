@@ -16,8 +16,10 @@ enum { NONE_YET = 0 };
 
 typedef struct taking {
     struct taking *next;
-    PyObject *seen; /* owned */
-    PyObject *name; /* owned, interned */
+    PyObject *dict; /* owned, as the others: the globals */
+    PyObject *seen;
+    PyObject *name;  /* interned */
+    PyObject *value; /* what is bound, and waits; or NULL */
     uint64_t version;
     bool waits; /* for what it is filled with */
 } taking;
@@ -31,6 +33,9 @@ static void end_taking(const taking *item, bool whole) {
     uint64_t now = item->waits ? NONE_YET : item->version;
     if ((whole && !item->waits) || atoll_taken(item->seen, item->name, now) != ATOLL_SAME) {
         return; /* as it is; or another thread has taken another */
+    }
+    if (whole && item->value != NULL && PyDict_SetItem(item->dict, item->name, item->value) < 0) {
+        return; /* another thread may have bound what it is still filling */
     }
     (void)atoll_take(item->seen, item->name, whole ? item->version : NONE_YET);
 }
@@ -46,24 +51,33 @@ void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
         list->first = item->next;
         end_taking(item, whole);
         PyErr_Clear(); /* without memory it is taken once more than it need be, or stays */
+        Py_DECREF(item->dict);
         Py_DECREF(item->seen);
+        Py_XDECREF(item->value);
         Py_DECREF(item->name);
         PyMem_RawFree(item);
     }
 }
 
-int atoll_take_global(atoll_takings *list, PyObject *seen, PyObject *name, uint64_t version) {
+int atoll_take_global(atoll_takings *list, const atoll_globals *to, const atoll_named *named) {
     if (list == NULL) {
-        return atoll_take(seen, name, version);
+        return atoll_take(to->seen, named->name, named->version);
     }
+    PyObject *bound = list->filling ? PyDict_GetItemWithError(to->dict, named->name) : NULL;
     taking *item = PyMem_RawMalloc(sizeof *item);
     if (item == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    *item = (taking){list->first, Py_NewRef(seen), Py_NewRef(name), version, list->filling};
+    *item = (taking){.next = list->first,
+                     .dict = Py_NewRef(to->dict),
+                     .seen = Py_NewRef(to->seen),
+                     .name = Py_NewRef(named->name),
+                     .value = bound == named->value ? Py_XNewRef(bound) : NULL,
+                     .version = named->version,
+                     .waits = list->filling};
     list->first = item;
-    return atoll_take(seen, name, list->filling ? NONE_YET : version);
+    return atoll_take(to->seen, named->name, list->filling ? NONE_YET : named->version);
 }
 
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version) {
