@@ -182,14 +182,7 @@ static PyObject *get_whence(PyObject *self, void *Py_UNUSED(closure)) {
 /* ---- methods ---- */
 
 /* The state behind self; NULL with an exception when its module was cleared. */
-static atoll_state *state_of(PyObject *self) {
-    atoll_state *state = ((atoll_interpreter *)self)->state;
-    if (state == NULL || state->entry == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
-        return NULL;
-    }
-    return state;
-}
+static atoll_state *state_of(PyObject *self) { return atoll_state_live(((atoll_interpreter *)self)->state); }
 
 /* The entry of an interpreter in which Atoll may do `what`; NULL with an exception. */
 static atoll_entry *entry_to(atoll_state *state, PyObject *self, const char *what) {

@@ -49,14 +49,7 @@ atoll_state *atoll_state_ensure(void) {
 }
 
 /* The module's state; NULL with an exception when the module was cleared. */
-static atoll_state *live_state(PyObject *module) {
-    atoll_state *state = PyModule_GetState(module);
-    if (state->entry == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
-        return NULL;
-    }
-    return state;
-}
+static atoll_state *live_state(PyObject *module) { return atoll_state_live(PyModule_GetState(module)); }
 
 /* ---- functions ---- */
 

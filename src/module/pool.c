@@ -93,9 +93,8 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
                                                        &max_tasks, &timeout, &extensions, &spares, &guest)) {
         return NULL;
     }
-    atoll_state *state = PyModule_GetState(module);
-    if (state->entry == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+    atoll_state *state = atoll_state_live(PyModule_GetState(module));
+    if (state == NULL) {
         return NULL;
     }
     if (max_workers < 1 || max_workers > MOST_WORKERS || max_tasks < 0) {

@@ -8,18 +8,7 @@ static const char *const names[ATOLL_Q_NAMES] = {
     "put_async",  "get_async"};
 
 PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name) {
-    if (state->queue_names[name] == NULL) {
-        PyObject *module = PyImport_ImportModule("atoll._queues");
-        for (int i = 0; module != NULL && i < ATOLL_Q_NAMES; i++) {
-            PyObject *value = PyObject_GetAttrString(module, names[i]);
-            if (value == NULL) {
-                break;
-            }
-            Py_XSETREF(state->queue_names[i], value);
-        }
-        Py_XDECREF(module);
-    }
-    return PyErr_Occurred() ? NULL : state->queue_names[name];
+    return atoll_state_name(state->queue_names, "atoll._queues", names, ATOLL_Q_NAMES, name);
 }
 
 uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise) {
@@ -45,10 +34,5 @@ uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t othe
 }
 
 atoll_state *atoll_queue_state(PyObject *self) {
-    atoll_state *state = ((atoll_queue_object *)self)->state;
-    if (state == NULL || state->entry == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
-        return NULL;
-    }
-    return state;
+    return atoll_state_live(((atoll_queue_object *)self)->state);
 }

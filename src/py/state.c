@@ -21,3 +21,27 @@ atoll_state *atoll_state_of(PyInterpreterState *interp) {
     }
     return state;
 }
+
+atoll_state *atoll_state_live(atoll_state *state) {
+    if (state == NULL || state->entry == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");
+        return NULL;
+    }
+    return state;
+}
+
+PyObject *atoll_state_name(PyObject **slots, const char *module_name, const char *const *names, int n,
+                           int which) {
+    if (slots[which] == NULL) {
+        PyObject *module = PyImport_ImportModule(module_name);
+        for (int i = 0; module != NULL && i < n; i++) {
+            PyObject *value = PyObject_GetAttrString(module, names[i]);
+            if (value == NULL) {
+                break;
+            }
+            Py_XSETREF(slots[i], value);
+        }
+        Py_XDECREF(module);
+    }
+    return PyErr_Occurred() ? NULL : slots[which];
+}

@@ -79,6 +79,14 @@ typedef struct atoll_state {
  * was not imported.  Borrowed. */
 atoll_state *atoll_state_of(PyInterpreterState *interp);
 
+/* state, or NULL with RuntimeError where its module was cleared (or state is NULL). */
+atoll_state *atoll_state_live(atoll_state *state);
+
+/* slots[which]: what a Python module of Atoll's has under names[which]; all n are filled when the first is needed.  Borrowed, or NULL with
+ * an exception. */
+PyObject *atoll_state_name(PyObject **slots, const char *module_name, const char *const *names, int n,
+                           int which);
+
 /* Makes atoll._atoll exist in the current interpreter; its state, or NULL with an exception. */
 atoll_state *atoll_state_ensure(void);
 

@@ -141,19 +141,6 @@ static PyObject *known_class(atoll_codec *codec, uint64_t number) {
     return cls;
 }
 
-/* A class that could not be filled is nobody's: it is made again when it comes again. */
-static void forget(atoll_codec *codec, PyObject *cls, uint64_t number) {
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *address = PyLong_FromVoidPtr(cls);
-    PyErr_Clear();
-    PyErr_SetRaisedException(exc);
-    atoll_weak_drop(codec->class_refs, key);
-    atoll_weak_drop(codec->class_numbers, address);
-    Py_XDECREF(key);
-    Py_XDECREF(address);
-}
-
 /* What a skeleton describes.  NULL with an exception. */
 static PyObject *make_class(PyObject *byvalue, PyObject *skeleton) {
     PyObject *cls = PyObject_CallMethod(byvalue, "make_class", "(O)", skeleton);
@@ -262,11 +249,7 @@ static int read_code(const filling *to, PyObject **awaited) {
     for (int i = 0; rc == 0 && i < 2; i++) { /* of its definition, CODE */
         rc = read_attributes(to, false, false);
     }
-    *awaited = rc == 0 ? atoll_decode_value(to->dec) : NULL;
-    if (*awaited != NULL && !PyTuple_CheckExact(*awaited)) {
-        Py_CLEAR(*awaited);
-        atoll_malformed("names that are not a tuple");
-    }
+    *awaited = rc == 0 ? atoll_decode_names(to->dec) : NULL;
     return *awaited != NULL ? 0 : -1;
 }
 
@@ -354,7 +337,8 @@ static void end_arrival(arrival *arr, bool whole) {
     if (arr->met != NULL) {
         check_taken(arr, whole);
     } else if (!whole && arr->cls != NULL) {
-        forget(codec, arr->cls, arr->number);
+        /* It is nobody's: it is made again when it comes again. */
+        atoll_weak_forget(codec->class_refs, arr->number, codec->class_numbers, arr->cls);
     }
     atoll_pending_end(&arr->pending, codec, whole);
     atoll_decoder_end_part(&arr->part);

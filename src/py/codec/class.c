@@ -128,10 +128,7 @@ static int split_some(atoll_encoder *enc, PyObject *attributes, PyObject *parts[
             PyUnicode_CompareWithASCIIString(name, "mro") == 0) {
             rank = RANK_EARLY;
         }
-        if (parts[rank] == NULL) {
-            parts[rank] = PyDict_New();
-        }
-        rc = parts[rank] != NULL ? PyDict_SetItem(parts[rank], name, value) : -1;
+        rc = atoll_ranks_put(parts, rank, name, value);
     }
     return rc;
 }
@@ -228,9 +225,7 @@ static int encode_contents(atoll_encoder *enc, PyObject *cls) {
     enc->later = NULL;
     enc->empty = NULL;
     atoll_later_end(&later);
-    for (int i = 0; i < ATOLL_RANKS; i++) {
-        Py_XDECREF(parts[i]);
-    }
+    atoll_ranks_drop(parts);
     Py_DECREF(described);
     return rc;
 }

@@ -81,6 +81,13 @@ static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj
     return obj;
 }
 
+PyObject *atoll_object_new(PyTypeObject *type) {
+    PyObject *empty = PyTuple_New(0);
+    PyObject *obj = empty != NULL ? PyBaseObject_Type.tp_new(type, empty, NULL) : NULL;
+    Py_XDECREF(empty);
+    return obj;
+}
+
 /* Whether there are only classes made by code between it and object. */
 static bool is_of_object(const atoll_codec *codec, const PyTypeObject *type) {
     while (type != &PyBaseObject_Type && atoll_is_made_by_code(codec, type)) {
@@ -94,10 +101,7 @@ static PyObject *make_new(atoll_codec *codec, PyObject *make, PyObject *args) {
     PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(args, 0);
     if (PyTuple_GET_SIZE(args) == 1 && atoll_is_being_made(codec, type) && is_of_object(codec, type) &&
         (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
-        PyObject *empty = PyTuple_New(0);
-        PyObject *obj = empty != NULL ? PyBaseObject_Type.tp_new(type, empty, NULL) : NULL;
-        Py_XDECREF(empty);
-        return obj;
+        return atoll_object_new(type);
     }
     return as_it_was(codec, type, PyObject_Call(make, args, NULL), args);
 }

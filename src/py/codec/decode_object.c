@@ -87,10 +87,7 @@ static PyTypeObject *decode_type(atoll_decoder *dec) {
 static PyObject *new_instance(atoll_decoder *dec, PyTypeObject *type) {
     bool plain = type->tp_new == PyBaseObject_Type.tp_new || atoll_is_being_made(dec->codec, type);
     if (plain && (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
-        PyObject *empty = PyTuple_New(0);
-        PyObject *obj = empty != NULL ? PyBaseObject_Type.tp_new(type, empty, NULL) : NULL;
-        Py_XDECREF(empty);
-        return obj;
+        return atoll_object_new(type);
     }
     return PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
 }

@@ -95,11 +95,7 @@ static int split(atoll_encoder *enc, PyObject *found, PyObject *parts[ATOLL_RANK
     PyObject *value;
     int rc = 0;
     while (rc == 0 && PyDict_Next(found, &pos, &name, &value)) { /* nobody else has it */
-        PyObject **part = &parts[atoll_rank_of(enc, value)];
-        if (*part == NULL) {
-            *part = PyDict_New();
-        }
-        rc = *part != NULL ? PyDict_SetItem(*part, name, value) : -1;
+        rc = atoll_ranks_put(parts, atoll_rank_of(enc, value), name, value);
     }
     return rc;
 }
@@ -120,9 +116,7 @@ int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found) {
     }
     rc = rc == 0 ? atoll_put_tag(enc, ranks) : -1;
     rc = rc == 0 && parts[RANK_LATE] != NULL ? atoll_encode_names(enc, parts[RANK_LATE]) : rc;
-    for (int i = 0; i < ATOLL_RANKS; i++) {
-        Py_XDECREF(parts[i]);
-    }
+    atoll_ranks_drop(parts);
     return rc;
 }
 
@@ -339,14 +333,19 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to) {
     return rc;
 }
 
-/* Names of what comes last, after code has run that may look for them: until then they are None, as the one instance mostly is
- * before there is one. */
-static int await_names(atoll_decoder *dec, const atoll_globals *to) {
+PyObject *atoll_decode_names(atoll_decoder *dec) {
     PyObject *names = atoll_decode_value(dec);
     if (names != NULL && !PyTuple_CheckExact(names)) {
         Py_CLEAR(names);
         atoll_malformed("names that are not a tuple");
     }
+    return names;
+}
+
+/* Names of what comes last, after code has run that may look for them: until then they are None, as the one instance mostly is
+ * before there is one. */
+static int await_names(atoll_decoder *dec, const atoll_globals *to) {
+    PyObject *names = atoll_decode_names(dec);
     int rc = names != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && to->seen != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = Py_NewRef(PyTuple_GET_ITEM(names, i));

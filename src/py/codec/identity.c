@@ -28,11 +28,7 @@ static bool leads_to_nothing(PyObject *part) {
     if (part == NULL || PyCode_Check(part) || atoll_is_plain_value(part)) {
         return part != NULL;
     }
-    bool plain = PyTuple_CheckExact(part);
-    for (Py_ssize_t i = 0; plain && i < PyTuple_GET_SIZE(part); i++) {
-        plain = atoll_is_plain_value(PyTuple_GET_ITEM(part, i));
-    }
-    return plain;
+    return atoll_is_plain_tuple(part);
 }
 
 /* What is noted of func: borrowed, or NULL, maybe with an exception. */
@@ -82,13 +78,5 @@ int atoll_function_identity(atoll_codec *codec, PyFunctionObject *func, atoll_cr
 }
 
 void atoll_function_forget(atoll_codec *codec, PyFunctionObject *func, uint64_t identity) {
-    PyObject *key = PyLong_FromUnsignedLongLong(identity);
-    PyObject *address = PyLong_FromVoidPtr(func);
-    if (key != NULL && address != NULL) {
-        atoll_weak_drop(codec->function_refs, key);
-        atoll_weak_drop(codec->function_ids, address);
-    }
-    PyErr_Clear();
-    Py_XDECREF(key);
-    Py_XDECREF(address);
+    atoll_weak_forget(codec->function_refs, identity, codec->function_ids, (PyObject *)func);
 }

@@ -114,6 +114,8 @@ void atoll_watch_table(atoll_codec *codec, PyObject *table);
 bool atoll_function_may_be_numbered(const PyFunctionObject *func);
 /* None, a number, a str and the like: nothing in it can change. */
 bool atoll_is_plain_value(PyObject *obj);
+/* A tuple of such. */
+bool atoll_is_plain_tuple(PyObject *obj);
 /* Whether a class statement made it, or a call of a metaclass, and no extension module: such a class can be made again. */
 bool atoll_is_made_by_code(const atoll_codec *codec, const PyTypeObject *cls);
 /* Whether all classes from this one up to tuple are such: what C code makes of tuple has more in it than it tells. */
@@ -151,6 +153,8 @@ int atoll_weak_put(PyObject *map, uint64_t number, PyObject *obj);
 int atoll_weak_store(PyObject *map, PyObject *key, PyObject *obj, PyObject *const *more, Py_ssize_t n);
 /* Forgets what is under an int. */
 void atoll_weak_drop(PyObject *map, PyObject *key);
+/* Forgets an object in both directions. */
+void atoll_weak_forget(PyObject *by_number, uint64_t number, PyObject *by_address, PyObject *obj);
 /* The tuple under key if it is obj's: borrowed, or NULL, maybe with an exception. */
 PyObject *atoll_weak_entry(PyObject *map, PyObject *key, PyObject *obj);
 void atoll_weak_clear(PyObject *map);
@@ -223,6 +227,7 @@ int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found)
 int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found);
 /* The keys of a dict, or of NULL: a tuple. */
 int atoll_encode_names(atoll_encoder *enc, PyObject *attributes);
+PyObject *atoll_decode_names(atoll_decoder *dec); /* new reference, or NULL with an exception */
 /* What came with a function or namespace; what of it came later.  0, or -1 with an exception. */
 int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins);
 int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
@@ -232,6 +237,9 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
 /* A value: code, and what can change nothing; made without running code; a list, dict or set of others; any other. */
 typedef enum { RANK_CODE, RANK_EARLY, RANK_FILLED, RANK_LATE, ATOLL_RANKS } atoll_rank;
 atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value);
+/* Names and values by ranks: a dict for each rank that has some.  0, or -1 with an exception. */
+int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value);
+void atoll_ranks_drop(PyObject *parts[ATOLL_RANKS]);
 
 /* Of the writer. */
 typedef struct atoll_later {
@@ -386,6 +394,8 @@ void atoll_end_making(atoll_codec *codec, const atoll_making *making);
 int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
 /* Whether this thread is making it, and its functions are there. */
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
+/* object.__new__(type): new reference, or NULL with an exception. */
+PyObject *atoll_object_new(PyTypeObject *type);
 /* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
 PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
 /* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is

@@ -49,16 +49,7 @@ static bool are_items_harmless(look *at, PyObject *items, int levels) {
 }
 
 /* What is hashed over there. */
-static bool is_plain_key(PyObject *key) {
-    bool plain = atoll_is_plain_value(key);
-    if (!plain && PyTuple_CheckExact(key)) {
-        plain = true;
-        for (Py_ssize_t i = 0; plain && i < PyTuple_GET_SIZE(key); i++) {
-            plain = atoll_is_plain_value(PyTuple_GET_ITEM(key, i));
-        }
-    }
-    return plain;
-}
+static bool is_plain_key(PyObject *key) { return atoll_is_plain_value(key) || atoll_is_plain_tuple(key); }
 
 static bool is_dict_harmless(look *at, PyObject *dict, int levels) {
     Py_ssize_t pos = 0;
@@ -169,6 +160,19 @@ atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value) {
     }
     return PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value) ? RANK_FILLED
                                                                                            : RANK_LATE;
+}
+
+int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value) {
+    if (parts[rank] == NULL) {
+        parts[rank] = PyDict_New();
+    }
+    return parts[rank] != NULL ? PyDict_SetItem(parts[rank], name, value) : -1;
+}
+
+void atoll_ranks_drop(PyObject *parts[ATOLL_RANKS]) {
+    for (int i = 0; i < ATOLL_RANKS; i++) {
+        Py_XDECREF(parts[i]);
+    }
 }
 
 /* ---- writing ---- */

@@ -94,6 +94,14 @@ bool atoll_is_plain_value(PyObject *obj) {
            type == &PyFloat_Type || type == &PyUnicode_Type || type == &PyBytes_Type;
 }
 
+bool atoll_is_plain_tuple(PyObject *obj) {
+    bool plain = PyTuple_CheckExact(obj);
+    for (Py_ssize_t i = 0; plain && i < PyTuple_GET_SIZE(obj); i++) {
+        plain = atoll_is_plain_value(PyTuple_GET_ITEM(obj, i));
+    }
+    return plain;
+}
+
 static inline bool is_bare(const PyFunctionObject *func) {
     return func->func_closure == NULL && func->func_kwdefaults == NULL &&
            (func->func_dict == NULL || PyDict_GET_SIZE(func->func_dict) == 0);

@@ -57,6 +57,18 @@ void atoll_weak_drop(PyObject *map, PyObject *key) {
     PyErr_SetRaisedException(exc);
 }
 
+void atoll_weak_forget(PyObject *by_number, uint64_t number, PyObject *by_address, PyObject *obj) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *key = PyLong_FromUnsignedLongLong(number);
+    PyObject *address = PyLong_FromVoidPtr(obj);
+    PyErr_Clear();
+    atoll_weak_drop(by_number, key);
+    atoll_weak_drop(by_address, address);
+    Py_XDECREF(key);
+    Py_XDECREF(address);
+    PyErr_SetRaisedException(exc);
+}
+
 PyObject *atoll_weak_entry(PyObject *map, PyObject *key, PyObject *obj) {
     PyObject *entry = PyDict_GetItemWithError(map, key);
     PyObject *there = NULL;
