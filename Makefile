@@ -43,7 +43,7 @@ conformance: ## CPython's own test_interpreters against Atoll, on 3.14 and 3.15
 stdlib: ## the standard library's own tests, each file in an interpreter, against main (15 minutes; ARGS=test_os: some)
 	@"$$(tools/pythons find "$$(tools/pythons best)")" tools/check_stdlib.py $(WITH_PY) $(ARGS)
 
-mutate: ## changes a file of python/atoll in 20 places: which tests notice (ARGS="_map.py 50": 50 places of that file)
+mutate: ## changes a file of python/atoll in 20 places: which tests notice (ARGS="_pool/map.py 50": 50 places of that file)
 	@tools/mutate "$(or $(PY),$$(tools/pythons best))" $(ARGS)
 
 check-packages: ## popular packages in interpreters; on every version it writes the table of docs/extensions.md

@@ -20,7 +20,7 @@ CONSTANTS = ["UNBOUND", "UNBOUND_ERROR", "UNBOUND_REMOVE"]
 
 def numbers() -> list[int]:
     """Return the ids of all queues of the process."""
-    return [queue.id for queue in atoll._queues.list_all()]
+    return [queue.id for queue in atoll._queues.names.list_all()]
 
 
 def drain(queue: atoll.Queue) -> list[Any]:

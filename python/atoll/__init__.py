@@ -25,9 +25,9 @@ from ._atoll import (
     prewarm,
     select,
 )
-from ._extensions import Extension, KeptExtension, kept_extensions, loaded_extensions
+from ._extension.loaded import Extension, KeptExtension, kept_extensions, loaded_extensions
 from ._install import install
-from ._queues import (
+from ._queues.names import (
     UNBOUND,
     UNBOUND_ERROR,
     UNBOUND_REMOVE,
@@ -41,14 +41,14 @@ from ._queues import (
 
 TYPE_CHECKING = False  # loaded when it is first used: concurrent.futures and threading are slow to import
 if TYPE_CHECKING:
-    from ._pool import InterpreterPoolExecutor
+    from ._pool.executor import InterpreterPoolExecutor
 else:
 
     def __getattr__(name):
         """Load InterpreterPoolExecutor, or a module of the package."""
         if name == "InterpreterPoolExecutor":
             global InterpreterPoolExecutor
-            from ._pool import InterpreterPoolExecutor
+            from ._pool.executor import InterpreterPoolExecutor
 
             return InterpreterPoolExecutor
         if name in _MODULES:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final
 
-from ._future import Future
+from ._pool.future import Future
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -51,14 +51,14 @@ def _get(name: str) -> object:
     """Return Atoll's object of this name, or what the module that it replaced has."""
     if name.startswith("__"):
         raise AttributeError(name)
-    from . import _pool
+    from ._pool import executor
 
-    if name in _pool.__all__:
-        return getattr(_pool, name)
+    if name in executor.__all__:
+        return getattr(executor, name)
     if _replaced:
         return getattr(_replaced[0], name)  # what is in use has to be found here, by pickle for one
-    if name == "WorkerContext" and _pool.HAS_CONTEXTS:
-        return _pool._contexts.WorkerContext
+    if name == "WorkerContext" and executor.HAS_CONTEXTS:
+        return executor.contexts.WorkerContext
     raise AttributeError(f"module '{_FUTURES}.interpreter' has no attribute {name!r}")
 
 

@@ -1,6 +1,5 @@
 """The PEP 734 API: the same objects as in :mod:`atoll`; what ``install()`` puts in the standard library's place."""
 
-from . import _queues as _queues  # as in the standard library, whose tests want it
 from ._atoll import (
     ExecutionFailed,
     Interpreter,
@@ -16,7 +15,8 @@ from ._atoll import (
     list_all,
     select,
 )
-from ._queues import (
+from ._queues import names as _queues  # noqa: F401 (as in the standard library, whose tests want it)
+from ._queues.names import (
     UNBOUND,
     UNBOUND_ERROR,
     UNBOUND_REMOVE,

@@ -15,7 +15,8 @@
 #include <math.h>
 
 static int end_own_calls(atoll_state *state, PyObject *interp, bool interrupted) {
-    PyObject *end = state->pool_names[ATOLL_P_END_GUEST]; /* nobody submits before atoll._pool is there */
+    PyObject *end =
+        state->pool_names[ATOLL_P_END_GUEST]; /* nobody submits before atoll._pool.executor is there */
     PyObject *done = end != NULL
                          ? PyObject_CallFunctionObjArgs(end, interp, interrupted ? Py_True : Py_False, NULL)
                          : Py_NewRef(Py_None);

@@ -398,7 +398,7 @@ static PyObject *interpreter_call_in_thread(PyObject *self, PyObject *args, PyOb
     return thread;
 }
 
-/* atoll._pool.NAME(self, ...) */
+/* atoll._pool.executor.NAME(self, ...) */
 static PyObject *call_pool(PyObject *self, atoll_pool_name name, const char *what, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames) {
     atoll_state *state = state_of(self);

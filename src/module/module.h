@@ -45,7 +45,7 @@ PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwarg
 PyObject *atoll_queue_list(atoll_state *state);
 int atoll_queue_add(atoll_state *state, PyObject *module);
 void atoll_queue_forget(atoll_state *state);
-/* A borrowed reference to something of atoll._queues; NULL with an exception. */
+/* A borrowed reference to something of atoll._queues.names; NULL with an exception. */
 PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name);
 /* The state behind a Queue object; NULL with an exception when its module was cleared. */
 atoll_state *atoll_queue_state(PyObject *self);

@@ -2,7 +2,7 @@
  * pool_submit.c has what queues calls, pool_encode.c how they are sent.
  *
  * The object belongs to its interpreter; it shuts its pool when it goes.  Futures hold it, and so does the
- * thread that delivers, so atoll._pool shuts the pool itself when the executor goes.
+ * thread that delivers, so atoll._pool.executor shuts the pool itself when the executor goes.
  *
  * Everything here runs attached; waits detach (py/interp/blocking.c).  No lock is held while Python runs.
  */
@@ -358,7 +358,7 @@ static PyMemberDef pool_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(pool_doc, "What InterpreterPoolExecutor is made of: see atoll._pool.");
+PyDoc_STRVAR(pool_doc, "What InterpreterPoolExecutor is made of: see atoll._pool.executor.");
 
 static PyType_Slot pool_slots[] = {
     {Py_tp_doc, (void *)pool_doc},         {Py_tp_new, pool_new},

@@ -53,7 +53,7 @@ int atoll_future_add(PyObject *module, PyGetSetDef *attributes);
 int atoll_results_add(PyObject *module);
 int atoll_pool_add(atoll_state *state, PyObject *module);
 
-/* A borrowed reference to something of atoll._pool; NULL with an exception. */
+/* A borrowed reference to something of atoll._pool.executor; NULL with an exception. */
 PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name);
 
 #endif

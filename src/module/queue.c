@@ -4,7 +4,7 @@
  * a table in its module state, so that identity, hash and equality are those of the queue.  A queue crosses as a
  * handle in the message and is found again on the other side.
  *
- * The exceptions and constants are Python's (atoll._queues), because they derive from those of the module
+ * The exceptions and constants are Python's (atoll._queues.names), because they derive from those of the module
  * `queue`; they are loaded when the first one is needed.
  */
 #include "module/module.h"

@@ -1,4 +1,4 @@
-/* What the files of the Queue type share: the names that atoll._queues defines, and an object's state. */
+/* What the files of the Queue type share: the names that atoll._queues.names defines, and an object's state. */
 #include "module/module.h"
 
 static const char *const names[ATOLL_Q_NAMES] = {
@@ -8,7 +8,7 @@ static const char *const names[ATOLL_Q_NAMES] = {
     "put_async",  "get_async"};
 
 PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name) {
-    return atoll_state_name(state->queue_names, "atoll._queues", names, ATOLL_Q_NAMES, name);
+    return atoll_state_name(state->queue_names, "atoll._queues.names", names, ATOLL_Q_NAMES, name);
 }
 
 uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise) {

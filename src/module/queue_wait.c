@@ -45,7 +45,7 @@ PyObject *atoll_queue_method_unwatch(PyObject *self, PyObject *put) {
     Py_RETURN_NONE;
 }
 
-/* Calls a coroutine function of atoll._queues with self before the arguments. */
+/* Calls a coroutine function of atoll._queues.names with self before the arguments. */
 static PyObject *call_named(PyObject *self, atoll_queue_name name, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames) {
     atoll_state *state = atoll_queue_state(self);

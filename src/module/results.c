@@ -1,6 +1,6 @@
 /* The base of the iterator that map() returns: it gives out the results of a chunk one by one.
  *
- * Which chunk is next, and waiting for it, is Python's business (atoll._map), once for a chunk; what is done for each item is
+ * Which chunk is next, and waiting for it, is Python's business (atoll._pool.map), once for a chunk; what is done for each item is
  * done here.  An item that was given out is held no longer.
  *
  * The list is nobody else's: _more() hands it over with _give().  Several threads may ask: whoever finds nothing asks
@@ -93,7 +93,7 @@ static PyMethodDef results_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(results_doc, "The base of the iterator that map() returns: see atoll._map.");
+PyDoc_STRVAR(results_doc, "The base of the iterator that map() returns: see atoll._pool.map.");
 
 static PyType_Slot results_slots[] = {
     {Py_tp_doc, (void *)results_doc},   {Py_tp_dealloc, results_dealloc},

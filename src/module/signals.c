@@ -1,4 +1,4 @@
-/* What atoll._signals and atoll._quirks need of src/py/interp/signals.c and facade.c. */
+/* What atoll._interp.signals and atoll._extension.quirks need of src/py/interp/signals.c and facade.c. */
 #include "module/module.h"
 #include "py/facade.h"
 #include "py/interp/interp.h"

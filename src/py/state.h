@@ -19,7 +19,7 @@ typedef struct {
 
 enum { ATOLL_SCRIPT_CACHE = 64 };
 
-/* What atoll._queues defines, in the order of queue.c's list. */
+/* What atoll._queues.names defines, in the order of queue.c's list. */
 typedef enum {
     ATOLL_Q_ERROR,
     ATOLL_Q_NOT_FOUND,
@@ -35,7 +35,7 @@ typedef enum {
     ATOLL_Q_NAMES
 } atoll_queue_name;
 
-/* What atoll._pool defines, in the order of pool.c's list. */
+/* What atoll._pool.executor defines, in the order of pool.c's list. */
 typedef enum {
     ATOLL_P_FUTURE,
     ATOLL_P_BASE,

@@ -128,12 +128,12 @@ SCRIPTS = {
             _atoll._encode(x)
             return counter[0] - before
         counter = [0]
-        from atoll import _byvalue
-        describe = _byvalue.describe_class
+        from atoll._crossing import byvalue
+        describe = byvalue.describe_class
         def counting(cls):
             counter[0] += 1
             return describe(cls)
-        _byvalue.describe_class = counting
+        byvalue.describe_class = counting
         class Base:
             def m(self): return helper()
         def helper(): return 1

@@ -243,9 +243,9 @@ def types_namespace(lock):
 
 
 def test_a_helper_that_fails_costs_detail_only(monkeypatch):
-    from atoll import _refusals
+    from atoll._crossing import refusals
 
-    monkeypatch.setattr(_refusals, "choose", lambda objects: 1 / 0)
+    monkeypatch.setattr(refusals, "choose", lambda objects: 1 / 0)
     assert refused([threading.Lock()]) == "obj[0]: _thread.lock is not shareable"
 
 

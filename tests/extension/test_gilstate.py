@@ -43,11 +43,11 @@ def test_the_end_deletes_a_workers(options):
 def test_a_session_deletes_those_of_threads_that_are_gone(options):
     source = """
 import os, time
-from atoll import _pool
+from atoll._pool import executor
 for _ in range(3):
     interp.submit(keep).result()
     threads = len(os.listdir("/proc/self/task"))
-    pool = _pool._guests.pop(interp)
+    pool = executor._guests.pop(interp)
     pool.shut()              # the worker ends, and leaves its thread state
     pool.join(None)
     while len(os.listdir("/proc/self/task")) >= threads:

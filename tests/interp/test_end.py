@@ -228,7 +228,8 @@ def test_unused_and_running_at_exit():
 def test_submit_without_a_thread():
     """A pool that never had one gives back its interpreter."""
     source = """
-        import atoll, atoll._pool, gc, pathlib, resource  # no thread ran before, whose stack could be used again
+        # no thread ran before, whose stack could be used again
+        import atoll, atoll._pool.executor, gc, pathlib, resource
         interp = atoll.create()
         assert interp.call(len, "abc") == 3
         pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])

@@ -8,23 +8,23 @@ from helpers import check_ended, run_python
 
 # What a thread may be inside of, and what the child does that needs the same lock.
 CASES = {
-    "_variables._lock": """
+    "_crossing.variables._lock": """
 import contextvars
 variable = contextvars.ContextVar("variable", default=5)
 def use(interp):
     assert interp.call(lambda v: v.get(), variable) == 5
 """,
-    "_type_names._lock": """
+    "_crossing.type_names._lock": """
 import typing
 Name = typing.NewType("Name", str)
 def use(interp):
     assert interp.call(lambda t: t.__name__, Name) == "Name"
 """,
-    "_pool._guests_lock": """
+    "_pool.executor._guests_lock": """
 def use(interp):
     assert interp.submit(abs, -3).result() == 3
 """,
-    "_pool._starting": """
+    "_pool.executor._starting": """
 def use(interp):
     with atoll.InterpreterPoolExecutor(1) as pool:
         concurrent.futures.wait([pool.submit(abs, -3)])
@@ -33,7 +33,7 @@ def use(interp):
 
 SCRIPT = """
 import concurrent.futures, os, signal, threading, warnings
-import atoll, atoll._pool, atoll._type_names, atoll._variables
+import atoll, atoll._pool.executor, atoll._crossing.type_names, atoll._crossing.variables
 warnings.simplefilter("ignore")
 {case}
 has_it, end = threading.Event(), threading.Event()

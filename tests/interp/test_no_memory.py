@@ -23,7 +23,7 @@ WRAPPERS = [
 
 PRELUDE = """
 import ctypes, faulthandler, threading
-import atoll, atoll._pool
+import atoll, atoll._pool.executor
 faulthandler.enable()
 failing = ctypes.CDLL(None)
 for place, size in {places!r}:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import atoll
-from atoll._map import Window, cancel
+from atoll._pool.map import Window, cancel
 from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
 
 
@@ -180,7 +180,7 @@ class TestAfterwards:
             results = pool.map(identity, itertools.count())
             assert next(results) == 0
             pool.kill_workers()
-        with pytest.raises((RuntimeError, atoll._pool.CancelledError)):
+        with pytest.raises((RuntimeError, atoll._pool.executor.CancelledError)):
             list(results)
 
     def test_endless_and_unasked(self):

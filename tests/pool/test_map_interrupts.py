@@ -9,7 +9,7 @@ import types
 import pytest
 
 import atoll
-from atoll import _map
+from atoll._pool import map as atoll_map
 from helpers import identity
 
 TOOL = 3
@@ -17,7 +17,7 @@ COUNT = 24
 
 
 def codes_of(thing):
-    """Yield the code of what a class or a function of atoll._map consists of."""
+    """Yield the code of what a class or a function of atoll._pool.map consists of."""
     if isinstance(thing, type):
         for part in vars(thing).values():
             yield from codes_of(getattr(part, "fget", part))
@@ -36,7 +36,11 @@ class Interrupter:
         self.number = None
         self.seen = 0
         self.thread = threading.current_thread()
-        here = [thing for thing in vars(_map).values() if getattr(thing, "__module__", "") == _map.__name__]
+        here = [
+            thing
+            for thing in vars(atoll_map).values()
+            if getattr(thing, "__module__", "") == atoll_map.__name__
+        ]
         self.codes = [code for thing in here for code in codes_of(thing)]
 
     def __enter__(self):

@@ -12,7 +12,7 @@ import weakref
 import pytest
 
 import atoll
-from atoll import _progress
+from atoll._pool import progress
 from helpers import PATIENCE, Pipe, fail, identity, signal_and_wait
 
 
@@ -221,7 +221,7 @@ def test_progress(pool, capsys):
 
 @pytest.mark.parametrize("total, expected", [(50, "3/50 (6%) "), (None, "3 ")])
 def test_progress_as_far_as_it_came(total, expected, capsys):
-    results = _progress._plain(iter(range(50)), total)
+    results = progress._plain(iter(range(50)), total)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()
     assert capsys.readouterr().err.startswith(expected)

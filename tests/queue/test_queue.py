@@ -44,9 +44,9 @@ class TestModule:
     def test_queues_module(self):
         for name in API:
             if name != "create_queue":
-                assert getattr(atoll._queues, name) is getattr(atoll, name)
-        assert atoll.interpreters._queues is atoll._queues
-        assert atoll._queues.create(3).maxsize == 3
+                assert getattr(atoll._queues.names, name) is getattr(atoll, name)
+        assert atoll.interpreters._queues is atoll._queues.names
+        assert atoll._queues.names.create(3).maxsize == 3
 
     def test_exceptions(self):
         assert issubclass(atoll.QueueError, RuntimeError)
@@ -144,7 +144,7 @@ class TestCreate:
 class TestIdentity:
     def test_one_object_per_id(self, queue):
         assert atoll.Queue(queue.id) is queue
-        assert [found for found in atoll._queues.list_all() if found.id == queue.id][0] is queue
+        assert [found for found in atoll._queues.names.list_all() if found.id == queue.id][0] is queue
 
     def test_ids_grow(self):
         ids = [atoll.create_queue().id for _ in range(3)]
@@ -203,7 +203,7 @@ class TestIdentity:
         interp.exec("""
             import atoll
             assert atoll.Queue(number) is queue
-            assert queue in atoll._queues.list_all()
+            assert queue in atoll._queues.names.list_all()
             assert (queue.id, queue.maxsize) == (number, 7)
             assert queue.unbounditems is atoll.UNBOUND_REMOVE
             assert hash(queue) == hash(number)

@@ -4,8 +4,8 @@
  *   u64    the class's number, process-wide
  *   u64    version: a hash of what follows the size
  *   u32    size of what follows
- *   u8     whether making the class runs code (atoll._statements)
- *   value  skeleton: what makes the class (atoll._classes.describe_class)
+ *   u8     whether making the class runs code (atoll._crossing.statements)
+ *   value  skeleton: what makes the class (atoll._crossing.classes.describe_class)
  *   -- the class exists from here --
  *   count  and that many names with their versions and values: of its definition, what others may need early (members of enums)
  *   count  likewise its functions, and what else is RANK_CODE (codec/later.c)

@@ -1,7 +1,7 @@
 /* Encoding objects: instances, what has an import path, and what __reduce_ex__ describes.
  *
  * The order of decision for an instance: its class's kind (plain, namedtuple, enum member), else the
- * reduction that pickle protocol 5 would use, written with the same memo; for some of what refuses to be reduced atoll._byvalue has a
+ * reduction that pickle protocol 5 would use, written with the same memo; for some of what refuses to be reduced atoll._crossing.byvalue has a
  * reduction, the rest is not shareable.
  *
  * Any of it may run Python code; the encoder is pinned.
@@ -413,7 +413,7 @@ int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj) {
     return rc;
 }
 
-/* What pickle has no good word for; atoll._byvalue gives a reduction, or None. */
+/* What pickle has no good word for; atoll._crossing.byvalue gives a reduction, or None. */
 static int encode_special(atoll_encoder *enc, PyObject *obj) {
     PyObject *byvalue = atoll_codec_byvalue(enc->codec);
     PyObject *value = byvalue != NULL ? PyObject_CallMethod(byvalue, "reduce_special", "(O)", obj) : NULL;

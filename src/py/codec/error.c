@@ -2,7 +2,7 @@
  *
  * The encoder leaves a chain of frames on the C stack; nothing is computed until an error is certain.  What is named is the
  * outermost object that is the standard library's or of a known kind (a pool and not the lock in it), with what to do about it:
- * atoll._refusals chooses.  An
+ * atoll._crossing.refusals chooses.  An
  * exception that a user's code raised becomes the cause of NotShareableError, except those that
  * speak of the process and not of the object (MemoryError, RecursionError, KeyboardInterrupt and their like).
  */
@@ -66,7 +66,7 @@ static bool is_partial(PyObject *obj) {
     return obj != NULL && strcmp(Py_TYPE(obj)->tp_name, "functools.partial") == 0;
 }
 
-/* Of what makes a class (atoll._classes): what a user knows it as, or NULL. */
+/* Of what makes a class (atoll._crossing.classes): what a user knows it as, or NULL. */
 static const char *class_part(const atoll_frame *fr) {
     static const char *const parts[] = {NULL,         "__class__", "__name__", "__qualname__",
                                         "__module__", "__bases__", "__dict__"};
@@ -234,11 +234,11 @@ static PyObject *nested_objects(const atoll_encoder *enc, PyObject *obj) {
     return nested;
 }
 
-/* Which object an error about obj is to name, and what it says of that one besides (atoll._refusals).  NULL with an exception; with
+/* Which object an error about obj is to name, and what it says of that one besides (atoll._crossing.refusals).  NULL with an exception; with
  * *advice (None, or a str) it is a new reference. */
 static PyObject *choose(const atoll_encoder *enc, PyObject *obj, PyObject **advice) {
     PyObject *nested = nested_objects(enc, obj);
-    PyObject *helper = nested != NULL ? PyImport_ImportModule("atoll._refusals") : NULL;
+    PyObject *helper = nested != NULL ? PyImport_ImportModule("atoll._crossing.refusals") : NULL;
     PyObject *answer = helper != NULL ? PyObject_CallMethod(helper, "choose", "(O)", nested) : NULL;
     PyObject *chosen = NULL;
     Py_ssize_t index;

@@ -2,7 +2,7 @@
  *
  * A module that its own name leads to, in the way of import, crosses by that name (T_MODULE); with it go the names of those of its
  * submodules that the sender has loaded and the code that reaches it names, so that `import a.b` in a script means the same
- * there.  Whether the name leads to it is found out by atoll._places, once for each module object and file.
+ * there.  Whether the name leads to it is found out by atoll._crossing.places, once for each module object and file.
  *
  * Any other module (executed by runpy, by a recipe with a spec, by a test runner, or still being imported) is a namespace
  * (T_NAMESPACE): like a script's it has a number (codec/space.c), and what the code names of it goes along, by value.  Nothing
@@ -17,7 +17,9 @@
 
 enum { PLACES_KEPT = 256 };
 
-static PyObject *places(atoll_codec *codec) { return atoll_import_once(&codec->places, "atoll._places"); }
+static PyObject *places(atoll_codec *codec) {
+    return atoll_import_once(&codec->places, "atoll._crossing.places");
+}
 
 PyObject *atoll_module_by_name(PyObject *name) {
     PyObject *module = PyImport_GetModule(name);

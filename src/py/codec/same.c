@@ -15,7 +15,7 @@ enum { SAME_KEPT = 4096 };
 enum { R_VERSION, R_VALUE, R_THREAD };
 enum { S_VERSION, S_IS_CLASS, S_OWNER, S_NAME, S_ADDRESS };
 
-/* What atoll._classes puts in the place of others is made anew each time. */
+/* What atoll._crossing.classes puts in the place of others is made anew each time. */
 static bool is_made_for_this(PyObject *value) {
     if (strcmp(Py_TYPE(value)->tp_name, "_Made") != 0) {
         return false;
@@ -23,7 +23,7 @@ static bool is_made_for_this(PyObject *value) {
     PyObject *dict = PyType_GetDict(Py_TYPE(value));
     PyObject *module = dict != NULL ? PyDict_GetItemString(dict, "__module__") : NULL;
     bool ours = module != NULL && PyUnicode_Check(module) &&
-                PyUnicode_CompareWithASCIIString(module, "atoll._classes") == 0;
+                PyUnicode_CompareWithASCIIString(module, "atoll._crossing.classes") == 0;
     Py_XDECREF(dict);
     return ours;
 }

@@ -323,7 +323,7 @@ static bool is_alive(uint64_t number) {
     return alive;
 }
 
-/* A stand-in that is found under its name (atoll._places.settle) is found no more. */
+/* A stand-in that is found under its name (atoll._crossing.places.settle) is found no more. */
 static void leave_modules(atoll_codec *codec, PyObject *module) {
     PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
     PyObject *name = PyDict_GetItemWithError(PyModule_GetDict(module), codec->names[N_NAME]);

@@ -198,7 +198,7 @@ PyObject *atoll_import_once(PyObject **slot, const char *name) {
 }
 
 PyObject *atoll_codec_byvalue(atoll_codec *codec) {
-    return atoll_import_once(&codec->byvalue, "atoll._byvalue");
+    return atoll_import_once(&codec->byvalue, "atoll._crossing.byvalue");
 }
 
 PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {

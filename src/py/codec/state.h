@@ -16,7 +16,7 @@ typedef enum {
     KIND_NAMEDTUPLE,
     KIND_ENUM,
     KIND_CLASS,   /* instances are classes: the type is a metaclass */
-    KIND_SPECIAL, /* atoll._byvalue knows how */
+    KIND_SPECIAL, /* atoll._crossing.byvalue knows how */
 } atoll_kind;
 
 typedef struct {
@@ -78,10 +78,10 @@ struct atoll_codec {
     PyObject *newobj;         /* copyreg.__newobj__ */
     PyObject *newobj_ex;      /* copyreg.__newobj_ex__ */
     PyObject *enum_type;      /* enum.EnumType; only once enum is imported */
-    PyObject *byvalue;        /* module atoll._byvalue */
+    PyObject *byvalue;        /* module atoll._crossing.byvalue */
     PyObject *buffer_type;    /* exports a block */
     PyObject *origins;        /* weak map: module name -> its file, what is sent */
-    PyObject *places;         /* module atoll._places */
+    PyObject *places;         /* module atoll._crossing.places */
     PyObject *stand_ins;      /* dict: name -> module that is in sys.modules for a namespace */
     PyObject *described;      /* dict: space -> its place (codec/module.c) */
     PyObject *same;           /* dict: which objects named values are (codec/same.c) */

@@ -17,7 +17,7 @@
  * PyInit__datetime() but main, once.
  *
  * Where any of this is not as expected, the module is not held, and `import datetime` uses _pydatetime in other interpreters
- * (atoll/_builtin.py says so to who wants _datetime itself).
+ * (atoll/_extension/builtin.py says so to who wants _datetime itself).
  *
  * State: `state` is written with main's GIL and the lifecycle lock held, once.  What it says is settled lasts for the process.
  */

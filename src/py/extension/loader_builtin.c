@@ -6,10 +6,10 @@
  *   in the module, not   _suggestions; on 3.12 pyexpat, _elementtree and _lsprof, which have nothing in static variables but tables, and a
  *   declared             random number.  CPython's check is put off for them
  *   in the interpreter   builtins, sys: CPython has a copy of each interpreter's, for when sys.modules has lost them
- *   in the process       faulthandler has one set of handlers: atoll._quirks has what changes them run in main
- *                        _tracemalloc traces the process: atoll._quirks lets an interpreter ask, not start
+ *   in the process       faulthandler has one set of handlers: atoll._extension.quirks has what changes them run in main
+ *                        _tracemalloc traces the process: atoll._extension.quirks lets an interpreter ask, not start
  *   in static types      _datetime, where main has to have it first: builtin_datetime.c
- *   in static variables  _ctypes and _decimal of 3.12, _curses, readline, _tkinter, ...: atoll._builtin finds something to take
+ *   in static variables  _ctypes and _decimal of 3.12, _curses, readline, _tkinter, ...: atoll._extension.builtin finds something to take
  *                        their place (a file of the same build, what the module that imports them falls back to), or says why
  *                        there is nothing
  *   unknown              a host's own modules, and others' that are linked in: CPython decides.  3.12 may do that only when
@@ -33,7 +33,7 @@ static const char *const admitted[] = {"_suggestions", "faulthandler", "_tracema
 #endif
 };
 
-/* Modules that atoll._quirks changes once they are made, built in or not. */
+/* Modules that atoll._extension.quirks changes once they are made, built in or not. */
 static const char *const quirky[] = {"faulthandler", "_tracemalloc", "numexpr.interpreter", "_signal"};
 
 static bool is_among(PyObject *name, const char *const *names, size_t count) {
@@ -49,7 +49,7 @@ int atoll_quirks_apply(PyObject *name, PyObject *module) {
     if (!is_among(name, quirky, Py_ARRAY_LENGTH(quirky))) {
         return 0;
     }
-    PyObject *quirks = PyImport_ImportModule("atoll._quirks");
+    PyObject *quirks = PyImport_ImportModule("atoll._extension.quirks");
     if (quirks == NULL && PyErr_ExceptionMatches(PyExc_ImportError) &&
         PyUnicode_CompareWithASCIIString(name, "_signal") == 0) {
         PyErr_Clear(); /* not on this sys.path: then it refuses, as CPython's does */
@@ -61,7 +61,7 @@ int atoll_quirks_apply(PyObject *name, PyObject *module) {
     return done != NULL ? 0 : -1;
 }
 
-/* ---- what atoll._builtin decides about ---- */
+/* ---- what atoll._extension.builtin decides about ---- */
 
 /* Those that it knows; the rest of the standard library's needs nothing. */
 static const char *const asked[] = {"_ctypes",  "_curses",   "_curses_panel", "_datetime",   "_decimal",
@@ -71,7 +71,7 @@ static bool is_asked(PyObject *name) { return is_among(name, asked, Py_ARRAY_LEN
 
 /* 1 with *module, 0: it is to be made as any other; or -1 with an exception. */
 static int ask(PyObject *name, PyObject **module) {
-    PyObject *helper = PyImport_ImportModule("atoll._builtin");
+    PyObject *helper = PyImport_ImportModule("atoll._extension.builtin");
     *module = helper != NULL ? PyObject_CallMethod(helper, "create", "OO", name,
                                                    atoll_datetime_is_held() ? Py_True : Py_False)
                              : NULL;
@@ -118,7 +118,7 @@ static int create_directly(PyObject *name, PyObject *spec, PyObject **module) {
  * CPython knows whether it may be used here.  0, or -1 with ImportError. */
 static int let_main_import(PyObject *name) {
 #if ATOLL_BUILTINS_NEED_MAIN
-    PyObject *helper = PyImport_ImportModule("atoll._builtin");
+    PyObject *helper = PyImport_ImportModule("atoll._extension.builtin");
     PyObject *done = helper != NULL ? PyObject_CallMethod(helper, "import_in_main", "O", name) : NULL;
     Py_XDECREF(helper);
     Py_XDECREF(done);

@@ -1,7 +1,7 @@
 /* Exceptions as text.
  *
  * An exception cannot leave its interpreter, so its description does: six strings, made there by
- * atoll._excinfo with the traceback module, written as a tuple, and the places of those source lines that are not known there,
+ * atoll._interp.excinfo with the traceback module, written as a tuple, and the places of those source lines that are not known there,
  * which whoever raises it fills in.  Whatever goes wrong while
  * describing (the module cannot be imported, __str__ raises, memory is short) costs detail, never the report.
  */
@@ -9,7 +9,7 @@
 
 /* (name, qualname, module, msg, formatted, errdisplay, missing) made by Python code; NULL with an exception. */
 static PyObject *describe(PyObject *exc, PyObject *script, const char *source, Py_ssize_t source_len) {
-    PyObject *helper = PyImport_ImportModule("atoll._excinfo");
+    PyObject *helper = PyImport_ImportModule("atoll._interp.excinfo");
     PyObject *text =
         source != NULL ? PyUnicode_DecodeUTF8(source, source_len, "replace") : Py_NewRef(Py_None);
     PyObject *tuple = NULL;
@@ -86,7 +86,7 @@ static PyObject *display_of(PyObject *tuple) {
     PyObject *missing = PyTuple_GET_ITEM(tuple, 6);
     PyObject *filled = NULL;
     if (PyUnicode_Check(display) && PyTuple_Check(missing) && PyTuple_GET_SIZE(missing) != 0) {
-        PyObject *helper = PyImport_ImportModule("atoll._excinfo");
+        PyObject *helper = PyImport_ImportModule("atoll._interp.excinfo");
         filled = helper != NULL ? PyObject_CallMethod(helper, "fill_in", "OO", display, missing) : NULL;
         Py_XDECREF(helper);
         PyErr_Clear(); /* it is the worse for a few lines */

@@ -8,7 +8,7 @@
  * interpreters and frees each but the main one with the wrong thread state attached: it crashes or hangs.  So before that, in
  * a handler of the system's (pthread_atfork), they are taken off its list (runtime_list.c).  It also insists on being run
  * by the main interpreter.  An interpreter that may fork is made that: it gets what the main one has (signals above all: see
- * atoll/_child.py), and for the rest of the process get_main() returns it.  Where the list is not known, a child that has
+ * atoll/_interp/child.py), and for the rest of the process get_main() returns it.  Where the list is not known, a child that has
  * other interpreters says so and ends at once, instead of crashing later.
  *
  * Sessions.  Calls that the thread was inside of are cut off: their interpreters are gone, except the innermost, whose code

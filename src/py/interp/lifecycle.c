@@ -72,7 +72,7 @@ char *atoll_interp_exception_text(void) {
 
 /* Attached to an interpreter that may fork: what it does in a child, where it is the main one. */
 static int prepare_fork(void) {
-    PyObject *module = PyImport_ImportModule("atoll._child");
+    PyObject *module = PyImport_ImportModule("atoll._interp.child");
     Py_XDECREF(module);
     return module != NULL ? 0 : -1;
 }
@@ -197,7 +197,7 @@ static int check_depth(unsigned depth) {
     if (depth <= DEEPEST) {
         return 0;
     }
-    PyObject *helper = PyImport_ImportModule("atoll._places");
+    PyObject *helper = PyImport_ImportModule("atoll._crossing.places");
     PyObject *done = helper != NULL ? PyObject_CallMethod(helper, "refuse_top_level", NULL) : NULL;
     Py_XDECREF(helper);
     Py_XDECREF(done);

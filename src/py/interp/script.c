@@ -60,7 +60,7 @@ static int check_code(PyCodeObject *code, PyObject *closure) {
         PyErr_Format(PyExc_ValueError, "%U: %s", code->co_qualname, why);
         return -1;
     }
-    PyObject *helper = PyImport_ImportModule("atoll._script");
+    PyObject *helper = PyImport_ImportModule("atoll._interp.script");
     PyObject *answer = helper != NULL ? PyObject_CallMethod(helper, "returns_value", "O", code) : NULL;
     Py_XDECREF(helper);
     if (answer == NULL) {

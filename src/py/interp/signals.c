@@ -11,7 +11,7 @@
  * unwinds the code of the interpreter, at whose end the kept exception is raised in its place.  Code that
  * catches the KeyboardInterrupt has dealt with it, as in a single interpreter.
  *
- * Interpreters have handlers of their own.  For a signal that was set in one (atoll/_signals.py) main's handler notes it in the
+ * Interpreters have handlers of their own.  For a signal that was set in one (atoll/_interp/signals.py) main's handler notes it in the
  * innermost session of that interpreter; back from main, what was set is called there.  What it raises is raised there: at
  * once where the thread is, and further out, as with main's, when a KeyboardInterrupt has unwound what is inside.
  *
@@ -68,7 +68,7 @@ bool atoll_signals_note(int64_t id, int number) {
 
 /* Attached to the session's interpreter: calls the handlers there.  0, or -1 with an exception. */
 static int call_noted(atoll_session *s) {
-    PyObject *module = PyImport_ImportModule("atoll._signals");
+    PyObject *module = PyImport_ImportModule("atoll._interp.signals");
     int rc = module != NULL ? 0 : -1;
     while (rc == 0 && s->noted != 0) {
         int number = __builtin_ctzll(s->noted) + 1;

@@ -10,7 +10,7 @@
  * before, else it is done by whoever imports it.
  *
  * The last that threading does when it is imported is to call os.register_at_fork(); so that is replaced, in a new
- * interpreter, by a function that calls it and then, for threading, does both.  atoll._threading has the details.
+ * interpreter, by a function that calls it and then, for threading, does both.  atoll._interp.threading has the details.
  *
  * Failure: what is not known to threading has a dummy there; no more.  The interpreter is attached everywhere.
  */
@@ -21,11 +21,11 @@
 #include "py/interp/pools.h"
 #include "py/interp/session.h"
 
-/* atoll._threading.NAME(...): 0, or -1 with an exception. */
+/* atoll._interp.threading.NAME(...): 0, or -1 with an exception. */
 static int call(const char *name, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    PyObject *module = PyImport_ImportModule("atoll._threading");
+    PyObject *module = PyImport_ImportModule("atoll._interp.threading");
     PyObject *function = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
     PyObject *values = function != NULL ? Py_VaBuildValue(format, args) : NULL;
     PyObject *result = values != NULL ? PyObject_CallObject(function, values) : NULL;

@@ -9,7 +9,7 @@
  * Code is stopped where it begins: the functions `start` and `stop` of _tracemalloc in the main interpreter are replaced, also
  * where `tracemalloc` has got them by then.  Between the look at the list of interpreters and the start, another thread may create one, which
  * looks whether tracing is on; it is the GIL of main that both need, but for a pool's workers, which look twice.
- * (In an interpreter start() is never allowed: atoll._quirks.)
+ * (In an interpreter start() is never allowed: atoll._extension.quirks.)
  */
 #include "py/interp/tracing.h"
 

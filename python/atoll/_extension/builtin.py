@@ -11,7 +11,7 @@ import os
 import sys
 from types import ModuleType
 
-from ._atoll import get_main
+from atoll._atoll import get_main
 
 _VERSION = sys.version_info[:2]
 
@@ -74,7 +74,7 @@ def create(name: str, datetime_is_held: bool) -> ModuleType | None:
         )  # which importlib does not do for a module that it takes for one that is built in
         return module
     if name == "_ctypes":
-        from ._no_ctypes import make
+        from .no_ctypes import make
 
         return make(reason)
     raise ImportError(reason, name=name)

@@ -4,7 +4,7 @@ Text (forward references, ``from __future__ import annotations``) names definiti
 use.  They come as what a function with the same annotations names, and are bound where ``typing.get_type_hints()``
 looks for them: in the ``__main__`` of the receiver, unless the name is taken there.
 
-For ``atoll._classes``.
+For ``atoll._crossing.classes``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from . import _statements
+from . import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ _known_naming: dict[int, tuple[Any, set[str], types.FunctionType]] = {}  # by a 
 def naming_annotated(cls: type, namespace: Any, definition: dict[str, Any]) -> types.FunctionType | None:
     """A function that has the text in cls's annotations for its own: the definitions that it names are sent with it."""
     annotate = definition.get("__annotate__")
-    functions = [annotate] if annotate is not None else _statements.functions_of(namespace, _qualname_of(cls))
+    functions = [annotate] if annotate is not None else statements.functions_of(namespace, _qualname_of(cls))
     functions = [one for one in functions if one.__module__ == namespace.get("__module__")]
     if annotate is None or functions:
         values = list(definition.get("__annotations__", {}).values()) or _constants(annotate)
@@ -112,10 +112,10 @@ def naming_annotated(cls: type, namespace: Any, definition: dict[str, Any]) -> t
         import weakref
 
         try:
-            home = _statements.home_of(cls, functions)
+            home = statements.home_of(cls, functions)
         except LookupError:
             return None
-        naming = _statements.naming([], home)
+        naming = statements.naming([], home)
         naming.__annotations__ = dict(zip(texts, texts, strict=True))
         known = weakref.ref(cls, functools.partial(_forget_naming, id(cls))), texts, naming
         _known_naming[id(cls)] = known

@@ -40,14 +40,14 @@ import weakref
 from collections import deque
 from concurrent.futures._base import CancelledError
 
-from . import _atoll
+from atoll import _atoll
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, NoReturn, Protocol
 
-    from ._future import Future
+    from .future import Future
 
     class Executor(Protocol):
         """What the executor, which is built on this, has for it."""

@@ -1,6 +1,6 @@
 """Class statements in source: where one is, which names it uses, and its code alone.
 
-For ``atoll._statements``.
+For ``atoll._crossing.statements``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import sys
 from collections import namedtuple
 from importlib.machinery import ExtensionFileLoader
 
-from . import _atoll
+from atoll import _atoll
 
 TYPE_CHECKING = False  # typing is slow to import, and every interpreter imports this
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import _imp
 import os
 
-from . import _signals
-from ._in_main import is_main
+from . import signals
+from .in_main import is_main
 
 # CPython asks modules that are built in whether they support interpreters, also in the child; that this is the main
 # interpreter there counts only when somebody wants to stop that.  So it is stopped before, and goes on in the parent.
@@ -28,7 +28,7 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     _checks.clear()
-    _signals.in_child()
+    signals.in_child()
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -3,7 +3,7 @@
 They are compared by identity. Each has a key that is unique in the process, and each interpreter at most one object for
 it, as long as that is alive.
 Aliases are made anew each time: CPython has no weak references to them.
-Called by ``atoll._byvalue`` and by what it sends.
+Called by ``atoll._crossing.byvalue`` and by what it sends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typing
 import weakref
 from typing import Any
 
-from . import _atoll
+from atoll import _atoll
 
 _Key = tuple[int, int]  # the interpreter's id, and a number there
 

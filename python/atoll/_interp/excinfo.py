@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from textwrap import dedent
 from types import CodeType, SimpleNamespace, TracebackType
 
-from ._atoll import ExecutionFailed
+from atoll._atoll import ExecutionFailed
 
 _SCRIPT = "<script>"
 

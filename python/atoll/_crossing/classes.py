@@ -12,9 +12,9 @@ Three things are state that lies elsewhere:
 * what an abstract class has registered;
 * the functions of a named tuple, which ``collections`` compiles anew for each.
 
-``atoll._statements`` says which classes are not copied, and what is done instead.
+``atoll._crossing.statements`` says which classes are not copied, and what is done instead.
 
-The codec calls this by way of ``atoll._byvalue``.
+The codec calls this by way of ``atoll._crossing.byvalue``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import sys
 import types
 from typing import Any
 
-from . import _annotations, _statements
+from . import annotations as _annotations
+from . import statements
 
 _MAIN_NAMES = ("__main__", "<fake __main__>")
 # What belongs to the old class only, or is sent in another way.
@@ -85,9 +86,9 @@ def describe_class(
     and whether it is to be bound in ``__main__``.  A text instead says why cls cannot cross.
     """
     namespace = _namespace_of(cls).copy()  # another thread may give cls attributes meanwhile, as pickle does
-    of_c = _statements.is_of_c(type(cls))
-    if of_c or _statements.is_made_by_package(cls):
-        found = _statements.describe(cls, namespace, of_c)
+    of_c = statements.is_of_c(type(cls))
+    if of_c or statements.is_made_by_package(cls):
+        found = statements.describe(cls, namespace, of_c)
         if isinstance(found, str):
             return found
         if found is not None:
@@ -126,7 +127,7 @@ def describe_class(
     definition.update(_annotations.describe(cls, namespace))
     naming = _annotations.naming_annotated(cls, namespace, definition)
     if naming is not None:
-        definition[_statements.NAMES] = naming
+        definition[statements.NAMES] = naming
     for name in (
         "__orig_bases__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_field_defaults",
     ):  # fmt: skip
@@ -389,7 +390,7 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
     """The class of a skeleton, still without its other attributes."""
     cls: type
     if skeleton[0] == "statement":
-        return _statements.make(*skeleton[1:-2])
+        return statements.make(*skeleton[1:-2])
     if skeleton[0] == "call":
         cls = skeleton[1](*skeleton[2])
         return cls
@@ -480,9 +481,9 @@ def fill_class(cls: type, attributes: dict[str, Any], able: bool) -> type:
 
     able: the functions of its metaclass have what they need, and can be called.
     """
-    set_attribute = setattr if _statements.is_of_c(type(cls)) else type.__setattr__
+    set_attribute = setattr if statements.is_of_c(type(cls)) else type.__setattr__
     for name, value in attributes.items():
-        if name == _statements.NAMES:
+        if name == statements.NAMES:
             _annotations.bind_annotated(cls, value)
             continue
         if name == "_abc_impl":

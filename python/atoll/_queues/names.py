@@ -11,9 +11,9 @@ import sys
 import weakref
 from collections import deque
 
-from . import _atoll
-from ._atoll import Queue
-from ._atoll import create_queue as create
+from atoll import _atoll
+from atoll._atoll import Queue
+from atoll._atoll import create_queue as create
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor, thread
 
-from . import _atoll
+from atoll import _atoll
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
-    from ._pool import InterpreterPoolExecutor
+    from .executor import InterpreterPoolExecutor
 
 
 class WorkerContext(thread.WorkerContext):  # type: ignore[misc, name-defined]

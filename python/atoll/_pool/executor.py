@@ -18,10 +18,11 @@ from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
 from types import MethodType
 
-from . import _atoll, _install
-from ._callbacks import Teller
-from ._future import Future
-from ._map import Map, as_count, check_seconds, check_sizes, each
+from atoll import _atoll, _install
+
+from .callbacks import Teller
+from .future import Future
+from .map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class _Threads:
 
 HAS_CONTEXTS = hasattr(ThreadPoolExecutor, "prepare_context")  # from 3.14 on
 if HAS_CONTEXTS:
-    from . import _contexts as _contexts
+    from . import contexts as contexts
 
 
 class _Executors(type):
@@ -276,7 +277,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
 
             A subclass that overrides it gets worker threads with the contexts that it returns.
             """
-            return _contexts.WorkerContext.prepare(initializer, initargs)
+            return contexts.WorkerContext.prepare(initializer, initargs)
 
     def __init__(
         self,
@@ -333,10 +334,10 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         self._most_items = max_tasks_per_child
         self._maps: weakref.WeakSet[Map] = weakref.WeakSet()
         self._pool: _atoll._Pool
-        if HAS_CONTEXTS and _contexts.are_own(type(self), InterpreterPoolExecutor):
+        if HAS_CONTEXTS and contexts.are_own(type(self), InterpreterPoolExecutor):
             if max_tasks_per_child is not None or task_timeout is not None or extensions is not None:
                 raise TypeError("a pool with a prepare_context() of its own has no options for interpreters")
-            self._pool = _contexts.ContextPool(  # type: ignore[assignment]
+            self._pool = contexts.ContextPool(  # type: ignore[assignment]
                 self, max_workers, self._thread_name_prefix, initializer, initargs
             )
             return
@@ -400,7 +401,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         else:
             results, total = each(self, fn, iterables, timeout, buffersize)
         if progress:
-            from ._progress import show
+            from .progress import show
 
             return show(results, total)
         return results

@@ -19,8 +19,9 @@ import operator
 import sys
 from types import FrameType, ModuleType
 
-from . import _atoll
-from ._in_main import call_in_main
+from atoll import _atoll
+
+from .in_main import call_in_main
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:

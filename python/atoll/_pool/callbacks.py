@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
-    from . import _atoll
+    from atoll import _atoll
 
-_QUICK = ("asyncio.futures", "atoll._map")  # modules whose callbacks wait for nothing
+_QUICK = ("asyncio.futures", "atoll._pool.map")  # modules whose callbacks wait for nothing
 
 _here = threading.local()
 

@@ -1,6 +1,6 @@
 """Classes that cannot be copied, because other code than the user's and the standard library's ran over their making.
 
-The rule.  A class by value (``atoll._classes``) is copied, unless
+The rule.  A class by value (``atoll._crossing.classes``) is copied, unless
 
 * its metaclass is of C and has more in its classes than ``type`` has (``ctypes.Structure``, ``msgspec.Struct``), or
 * a metaclass's ``__new__``, ``__init__`` or ``__prepare__``, or a base's ``__init_subclass__``, lives in an imported
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import ast
     from collections.abc import Iterator
 
-    from . import _source
+    from . import source
 
 _Described = tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
 _MAIN_NAMES = ("__main__", "<fake __main__>")
@@ -87,7 +87,7 @@ def is_made_by_package(cls: type) -> bool:
 
 
 def describe(cls: type, namespace: Any, of_c: bool) -> _Described | str | None:
-    """What makes cls by its statement, as `atoll._classes.describe_class` has it; None when that cannot be had.
+    """What makes cls by its statement, as ``classes.describe_class`` has it; None when that cannot be had.
 
     Raises:
         TypeError: cls is of C, and so cannot be copied instead.
@@ -126,17 +126,17 @@ def _forget(key: int, _: object) -> None:
 
 def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
     """The skeleton and the definition, which stay as they are, and what the statement sets."""
-    from . import _source
+    from . import source
 
     functions = list(functions_of(namespace, _qualname_of(cls)))
     home = home_of(cls, functions)
     first_line = namespace.get("__firstlineno__")
-    node, enclosing, file, tree = _source.find_statement(_qualname_of(cls), first_line, functions, home)
+    node, enclosing, file, tree = source.find_statement(_qualname_of(cls), first_line, functions, home)
     own_module = namespace.get("__module__")
     closure = _closure(cls, functions)
 
     def resolve() -> tuple[set[str], dict[str, Any], list[str], list[str]]:
-        names = _source.Names(node)
+        names = source.Names(node)
         variables = _resolve_locals(cls, node, names, enclosing, closure)
         return (
             names.bound,
@@ -150,12 +150,12 @@ def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], di
         if not of_c or not node.decorator_list:
             raise
         # Decorators that keep the class in a registry have it there when that is sent; what they set is set later.
-        node = _source.undecorated(node)
+        node = source.undecorated(node)
         bound_by, variables, first, later = resolve()
-    code = _source.compile_alone(
-        node, enclosing, sorted(variables), own_module, _source.flags_of(tree, functions), file
+    code = source.compile_alone(
+        node, enclosing, sorted(variables), own_module, source.flags_of(tree, functions), file
     )
-    path = tuple((one.name, _source.is_function(one)) for one in (*enclosing, node))
+    path = tuple((one.name, source.is_function(one)) for one in (*enclosing, node))
     bound = tuple(name for name, value in home.items() if value is cls)
     skeleton = ("statement", code, path, variables, naming(first, home), bound, own_module)
     return skeleton, {NAMES: naming(later, home)}, bound_by
@@ -229,18 +229,18 @@ def _named_bases(cls: Any, node: ast.ClassDef) -> dict[str, Any]:
 
 
 def _resolve_locals(
-    cls: type, node: ast.ClassDef, names: _source.Names, enclosing: list[Any], closure: dict[str, Any]
+    cls: type, node: ast.ClassDef, names: source.Names, enclosing: list[Any], closure: dict[str, Any]
 ) -> dict[str, Any]:
     """The variables of the function around a statement that it needs.
 
     Raises:
         LookupError: One of them is not to be found.
     """
-    from . import _source
+    from . import source
 
     outer: set[str] = set()
     for function in enclosing:
-        if _source.is_function(function):
+        if source.is_function(function):
             arguments = function.args
             given = [
                 *arguments.posonlyargs,
@@ -250,7 +250,7 @@ def _resolve_locals(
                 arguments.kwarg,
             ]
             outer.update(one.arg for one in given if one is not None)
-            outer.update(_source.stored_names(function.body))
+            outer.update(source.stored_names(function.body))
     found = {name: value for name, value in closure.items() if name in outer}
     bases = _named_bases(cls, node)
     for name in (names.direct | names.annotated) & outer - found.keys() - names.bound - {_name_of(cls)}:
@@ -264,7 +264,7 @@ def _resolve_locals(
 
 
 def _partition(
-    cls: type, names: _source.Names, home: dict[str, Any], own: set[str], locals_: dict[str, Any]
+    cls: type, names: source.Names, home: dict[str, Any], own: set[str], locals_: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
     """The globals that the statement needs, and those that are bound when the class is there.
 

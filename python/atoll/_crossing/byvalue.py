@@ -1,7 +1,7 @@
 """What the codec does in Python: the slow and rare parts of sending by value.
 
-Called by ``atoll._atoll`` only.  Classes by value are the subject of ``atoll._classes``, modules that of
-``atoll._places``; the rest are reductions of objects that pickle has no good word for.
+Called by ``atoll._atoll`` only.  Classes by value are the subject of ``atoll._crossing.classes``, modules that of
+``atoll._crossing.places``; the rest are reductions of objects that pickle has no good word for.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 import types
 from typing import Any
 
-from ._annotations import annotations_as_text, reduce_namespace
-from ._classes import describe_class, fill_class, make_class
+from .annotations import annotations_as_text, reduce_namespace
+from .classes import describe_class, fill_class, make_class
 
 __all__ = ["annotations_as_text", "describe_class", "fill_class", "make_class", "reduce_namespace"]
 
@@ -37,9 +37,9 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
     import dataclasses
 
     if type(obj).__module__ == "_contextvars":
-        from . import _variables
+        from . import variables
 
-        return _variables.reduce(obj)
+        return variables.reduce(obj)
     if type(obj).__module__ in ("weakref", "_weakrefset"):
         import weakref
 
@@ -137,9 +137,9 @@ def reduce_named(obj: object) -> tuple[Any, ...] | None:
         parameters = obj.cache_parameters()
         state = {k: v for k, v in vars(obj).copy().items() if k not in ("__wrapped__", "cache_parameters")}
         return rebuild_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), state
-    from . import _type_names
+    from . import type_names
 
-    return _type_names.reduce(obj)
+    return type_names.reduce(obj)
 
 
 def rebuild_lru_cache(function: Any, maxsize: int | None, typed: bool) -> object:

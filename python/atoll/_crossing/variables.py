@@ -3,7 +3,7 @@
 A variable is the one that the same module binds to the same name in the receiving interpreter.  One that no module
 binds, as those of ``__main__``, has a key that is unique in the process: each interpreter has one variable for it.
 A context crosses with those of its variables whose values can be sent and received there; the others are left out.
-Called by ``atoll._byvalue`` and by what it sends.
+Called by ``atoll._crossing.byvalue`` and by what it sends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import types
 from typing import Any
 
-from . import _atoll
+from atoll import _atoll
 
 # (module, name), or (interpreter's id, number), name and default, which is a tuple of it, or empty.
 _Reference = tuple[str, str] | tuple[tuple[int, int], str, tuple[Any, ...]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 
-from . import _atoll
+from atoll import _atoll
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:

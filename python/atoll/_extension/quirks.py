@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ._atoll import _facade
-from ._in_main import call_in_main, is_main
+from atoll._atoll import _facade
+from atoll._interp.in_main import call_in_main, is_main
 
 # ------------------------------------------------------------------------------------------------
 # faulthandler: the process has one set of handlers, and the file that they write to is an object of whoever enabled
@@ -109,9 +109,9 @@ def _numexpr(module: ModuleType) -> None:
 
 
 def _signal(module: ModuleType) -> None:
-    from . import _signals
+    from atoll._interp import signals
 
-    _signals.apply(module)
+    signals.apply(module)
 
 
 _QUIRKS = {

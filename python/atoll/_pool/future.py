@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import Future as _BaseFuture
 
-from . import _atoll
-from ._callbacks import invoke
+from atoll import _atoll
+
+from .callbacks import invoke
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:

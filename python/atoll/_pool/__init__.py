@@ -1,0 +1,1 @@
+"""The executor, its futures and maps: what the submitting interpreter does."""

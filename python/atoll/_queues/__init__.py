@@ -1,0 +1,1 @@
+"""What queues need of Python."""
