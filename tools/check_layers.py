@@ -3,6 +3,8 @@
 * The table of rooms in ARCHITECTURE.md holds: a room includes the faces of those it stands on, which are above it, and
   nothing else of other rooms; where its files are in order, none uses what another one defines that uses it. No header
   includes itself by way of others. Port and core never see Python.h; the shim sees one header of core's.
+* The table of folders there holds for the modules of python/atoll, whatever they import and when; none imports itself
+  by way of others. What only types need is no import.
 * Only src/py/compat.h tests PY_VERSION_HEX or names CPython's private symbols.
 * Source files have at most MAX_LINES lines, and every C file is in a source list.
 * Nothing that only one machine or one person understands: absolute paths, hosts of package
@@ -11,6 +13,7 @@
 Prints one line per violation, ``file:line: what``; the exit status is 1 when there is one.
 """
 
+import ast
 import dataclasses
 import graphlib
 import re
@@ -24,6 +27,10 @@ MAX_LINES = 600
 
 PLAN = ROOT / "ARCHITECTURE.md"
 SOURCE = Path("src")
+PACKAGE = Path("python/atoll")
+TOP = "the top"
+C_MODULE = "atoll._atoll"
+COMMAND_LINE = PACKAGE / "__main__.py"  # which is part of the folder cli
 NEEDS_PYTHON = {"py", "module"}
 # A library of its own: it is copied, so it must not bring anything along.
 SHIM_INCLUDES = {"core/clone/shim.h", "shim/shim_internal.h"}
@@ -202,6 +209,95 @@ def check_circles(texts: dict[Path, str], rooms: dict[str, Room]) -> Iterator[Vi
             yield circle[0], 1, f"a circle of files in {room.name}: {' <- '.join(map(str, circle))}"
 
 
+def read_folders() -> dict[str, list[str]]:
+    """The folders of python/atoll in the table's order, and those that each stands on."""
+    lines = iter(PLAN.read_text(encoding="utf-8").splitlines())
+    folders = {}
+    for line in lines:
+        if line.startswith("| folder |"):
+            next(lines)
+            break
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        name, stands_on, _ = line.strip("|").split("|", 2)
+        folders[name.strip(" `")] = [one.strip(" `") for one in stands_on.split(",") if one.strip()]
+    return folders
+
+
+def folder_of(path: Path) -> str:
+    """The folder of a module of python/atoll."""
+    inside = path.relative_to(PACKAGE).parts
+    return "cli" if path == COMMAND_LINE else inside[0] if len(inside) > 1 else TOP
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """All of them, wherever they are, but for those that only type checkers see."""
+    for node in body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            yield from statements(node.orelse)
+            continue
+        yield node
+        for _, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                inner = [one for one in value if isinstance(one, ast.stmt)]
+                yield from statements(inner)
+                for one in value:
+                    if isinstance(one, ast.excepthandler | ast.match_case):
+                        yield from statements(one.body)
+
+
+def imports_of(path: Path, text: str, modules: dict[str, Path]) -> Iterator[tuple[Path, int]]:
+    """Each module of the package that one imports, and the line."""
+    package = path.relative_to(PACKAGE.parent).parent.parts
+    for node in statements(ast.parse(text).body):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            base += node.module.split(".") if node.module else []
+            for alias in node.names:
+                inner = ".".join([*base, alias.name])
+                names.append(inner if inner in modules or inner == C_MODULE else ".".join(base))
+        for name in names:
+            if name in modules:
+                yield modules[name], node.lineno
+
+
+def check_package(texts: dict[Path, str]) -> Iterator[Violation]:
+    """The table of folders, and that no module imports itself by way of others."""
+    folders = read_folders()
+    above: set[str] = set()
+    for name, stands_on in folders.items():
+        for other in stands_on:
+            if other not in above:
+                yield PLAN.relative_to(ROOT), 1, f"{name} stands on {other}, which is not above it"
+        above.add(name)
+    modules = {}
+    for path in texts:
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph: dict[Path, set[Path]] = {}
+    for path, text in texts.items():
+        own = folder_of(path)
+        if own not in folders:
+            yield path, 1, f"{own} is no folder of {PLAN.name}"
+            continue
+        try:
+            found = list(imports_of(path, text, modules))
+        except SyntaxError as error:
+            yield path, error.lineno or 1, f"Python {sys.version.split()[0]} cannot read it: {error.msg}"
+            continue
+        graph[path] = {other for other, _ in found}
+        for other, line in found:
+            if folder_of(other) not in {own, *folders[own]}:
+                yield path, line, f"{own} does not stand on {folder_of(other)} ({other}): see {PLAN.name}"
+    circle = find_circle(graph)
+    if circle:
+        yield circle[0], 1, f"imports itself: {' <- '.join(map(str, circle))}"
+
+
 def check_symbols(path: Path, text: str) -> Iterator[Violation]:
     """Each use of what only compat.h may name, and of Python in a layer that knows none."""
     layer = room_of(path).split("/")[0]
@@ -232,6 +328,7 @@ def main() -> int:
     violations: list[Violation] = []
     rooms = read_plan()
     sources: dict[Path, str] = {}
+    package: dict[Path, str] = {}
     for path in tracked_files():
         if path.suffix not in TEXT_SUFFIXES:
             continue
@@ -245,8 +342,11 @@ def main() -> int:
             sources[path] = text
             violations.extend(check_includes(path, text, rooms))
             violations.extend(check_symbols(path, text))
+        if path.suffix == ".py" and path.is_relative_to(PACKAGE):
+            package[path] = text
     violations.extend(check_plan(rooms, list(sources)))
     violations.extend(check_circles(sources, rooms))
+    violations.extend(check_package(package))
     for path, number, what in violations:
         print(f"{path}:{number}: {what}")
     lists = subprocess.run([sys.executable, ROOT / "tools" / "sources.py"], check=False).returncode

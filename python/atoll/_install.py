@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _EXECUTOR = "InterpreterPoolExecutor"
 _FUTURES = "concurrent.futures"
-_replaced: list[types.ModuleType] = []
 
 
 def install() -> None:
@@ -42,21 +41,16 @@ def _install_executor() -> None:
         _add_to(futures)
 
 
-def replaced() -> tuple[type, ...]:
-    """Return the standard library's executor, if it was imported before install() put Atoll's in its place."""
-    return tuple(vars(module)[_EXECUTOR] for module in _replaced)
-
-
 def _get(name: str) -> object:
     """Return Atoll's object of this name, or what the module that it replaced has."""
     if name.startswith("__"):
         raise AttributeError(name)
-    from ._pool import executor
+    from ._pool import executor, replaced
 
     if name in executor.__all__:
         return getattr(executor, name)
-    if _replaced:
-        return getattr(_replaced[0], name)  # what is in use has to be found here, by pickle for one
+    if replaced.modules:
+        return getattr(replaced.modules[0], name)  # what is in use has to be found here, by pickle for one
     if name == "WorkerContext" and executor.HAS_CONTEXTS:
         return executor.contexts.WorkerContext
     raise AttributeError(f"module '{_FUTURES}.interpreter' has no attribute {name!r}")
@@ -68,7 +62,9 @@ def _add_to(futures: types.ModuleType) -> None:
     module = sys.modules.get(name)
     if module is None or getattr(module, "__getattr__", None) is not _get:
         if module is not None and isinstance(vars(module).get(_EXECUTOR), type):
-            _replaced.append(module)
+            from ._pool import replaced
+
+            replaced.modules.append(module)
         module = types.ModuleType(name, "Stands for the standard library's module of this name.")
         module.__getattr__ = _get  # type: ignore[method-assign]
         sys.modules[name] = module

@@ -18,8 +18,9 @@ from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
 from types import MethodType
 
-from atoll import _atoll, _install
+from atoll import _atoll
 
+from . import replaced
 from .callbacks import Teller
 from .future import Future
 from .map import Map, as_count, check_seconds, check_sizes, each
@@ -249,7 +250,7 @@ class _Executors(type):
     def __subclasscheck__(cls, subclass: type) -> bool:
         if type.__subclasscheck__(cls, subclass):
             return True
-        return cls is InterpreterPoolExecutor and issubclass(subclass, _install.replaced())
+        return cls is InterpreterPoolExecutor and issubclass(subclass, replaced.executors())
 
     def __instancecheck__(cls, instance: object) -> bool:
         return type.__instancecheck__(cls, instance) or cls.__subclasscheck__(type(instance))
