@@ -3,6 +3,7 @@
 * The table of rooms in ARCHITECTURE.md holds: a room includes the faces of those it stands on, which are above it, and
   nothing else of other rooms; where its files are in order, none uses what another one defines that uses it. No header
   includes itself by way of others. Port and core never see Python.h; the shim sees one header of core's.
+* A name says whose it is: the first word after atoll_ of a function or variable belongs to one room.
 * The table of folders there holds for the modules of python/atoll, whatever they import and when; none imports itself
   by way of others. What only types need is no import.
 * Only src/py/compat.h tests PY_VERSION_HEX or names CPython's private symbols.
@@ -298,6 +299,28 @@ def check_package(texts: dict[Path, str]) -> Iterator[Violation]:
         yield circle[0], 1, f"imports itself: {' <- '.join(map(str, circle))}"
 
 
+NAME = re.compile(
+    r"^(?:static inline )?(?!static|typedef|struct|return|else)[A-Za-z_][\w \*]*?\batoll_([a-z0-9]+)\w*"
+    r"(?:\s*\([^;{}]*\)\s*[{;]|(?:\[[^\]]*\])?\s*(?:=|;))",
+    re.M,
+)
+
+
+def check_names(texts: dict[Path, str]) -> Iterator[Violation]:
+    """Each function or variable whose first word is another room's.  The shim's names are the C library's."""
+    owners: dict[str, str] = {}
+    for path, text in texts.items():
+        room = room_of(path)
+        if room == "shim":
+            continue
+        code = blank_out(text, NOT_CODE)
+        for match in NAME.finditer(code):
+            owner = owners.setdefault(match[1], room)
+            if owner != room:
+                line = code.count("\n", 0, match.start()) + 1
+                yield path, line, f"atoll_{match[1]}_ is a prefix of {owner}"
+
+
 def check_symbols(path: Path, text: str) -> Iterator[Violation]:
     """Each use of what only compat.h may name, and of Python in a layer that knows none."""
     layer = room_of(path).split("/")[0]
@@ -346,6 +369,7 @@ def main() -> int:
             package[path] = text
     violations.extend(check_plan(rooms, list(sources)))
     violations.extend(check_circles(sources, rooms))
+    violations.extend(check_names(sources))
     violations.extend(check_package(package))
     for path, number, what in violations:
         print(f"{path}:{number}: {what}")

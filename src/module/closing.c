@@ -38,7 +38,7 @@ static int await_line(atoll_state *state, atoll_line *line) {
 }
 
 int atoll_interpreter_close(atoll_state *state, PyObject *interp, atoll_entry *entry, bool interrupted) {
-    if (entry->interp == state->interp || atoll_worker_is_guest_of(entry)) {
+    if (entry->interp == state->interp || atoll_staff_is_guest_of(entry)) {
         return atoll_interp_close(state, entry); /* says why it cannot be */
     }
     atoll_line_shut(&entry->line);

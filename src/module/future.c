@@ -43,7 +43,7 @@ static void forget_owner(atoll_task *task) {
 
 /* In a forked child, and the task was not over then: it never will be.  Runs Python code. */
 static void sever(future_object *self) {
-    PyObject *exc = atoll_pool_broken(self->pool);
+    PyObject *exc = atoll_pypool_broken(self->pool);
     exc = exc != NULL ? exc : PyErr_GetRaisedException();
     atoll_task *task = self->task;
     if (self->status != NATIVE) {
@@ -138,9 +138,9 @@ int atoll_future_status(future_object *self) {
 /* ---- becoming heavy ---- */
 
 /* 0, or -1: no thread can be started that would tell it. */
-static int start_to_deliver(atoll_pool_object *pool) {
-    atoll_state *state = atoll_pool_state(pool);
-    PyObject *start = state != NULL ? atoll_pool_name_get(state, ATOLL_P_START) : NULL;
+static int start_to_deliver(atoll_pypool *pool) {
+    atoll_state *state = atoll_pypool_state(pool);
+    PyObject *start = state != NULL ? atoll_pypool_name_get(state, ATOLL_P_START) : NULL;
     PyObject *done = start != NULL ? PyObject_CallOneArg(start, (PyObject *)pool) : NULL;
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
@@ -181,8 +181,8 @@ int atoll_future_become_heavy(future_object *self) {
 
 /* concurrent.futures.Future.NAME(self, ...) */
 static PyObject *call_base(future_object *self, const char *name, PyObject *arg) {
-    atoll_state *state = atoll_pool_state(self->pool);
-    PyObject *base = state != NULL ? atoll_pool_name_get(state, ATOLL_P_BASE) : NULL;
+    atoll_state *state = atoll_pypool_state(self->pool);
+    PyObject *base = state != NULL ? atoll_pypool_name_get(state, ATOLL_P_BASE) : NULL;
     PyObject *method = base != NULL ? PyObject_GetAttrString(base, name) : NULL;
     PyObject *stack[2] = {(PyObject *)self, arg};
     PyObject *result = method != NULL ? PyObject_Vectorcall(method, stack, arg != NULL ? 2 : 1, NULL) : NULL;
@@ -248,7 +248,7 @@ static int wait_for(future_object *self, PyObject *timeout) {
     if (atoll_task_is_over(task)) {
         return 1;
     }
-    atoll_state *state = atoll_pool_state(self->pool);
+    atoll_state *state = atoll_pypool_state(self->pool);
     if (state == NULL) {
         return -1;
     }
@@ -323,8 +323,8 @@ static int wait_until_done(future_object *self, PyObject *timeout) {
         }
     }
     if (self->status == CANCELLED || self->status == NOTIFIED) {
-        atoll_state *state = atoll_pool_state(self->pool);
-        PyObject *cancelled = state != NULL ? atoll_pool_name_get(state, ATOLL_P_CANCELLED) : NULL;
+        atoll_state *state = atoll_pypool_state(self->pool);
+        PyObject *cancelled = state != NULL ? atoll_pypool_name_get(state, ATOLL_P_CANCELLED) : NULL;
         if (cancelled != NULL) {
             PyErr_SetNone(cancelled);
         }
@@ -459,17 +459,17 @@ static PyMethodDef future_methods[] = {
 
 /* ---- life ---- */
 
-static PyObject *allocate(atoll_pool_object *pool) {
-    atoll_state *state = atoll_pool_state(pool);
-    PyTypeObject *type = state != NULL ? (PyTypeObject *)atoll_pool_name_get(state, ATOLL_P_FUTURE) : NULL;
+static PyObject *allocate(atoll_pypool *pool) {
+    atoll_state *state = atoll_pypool_state(pool);
+    PyTypeObject *type = state != NULL ? (PyTypeObject *)atoll_pypool_name_get(state, ATOLL_P_FUTURE) : NULL;
     PyObject *op = type != NULL ? type->tp_alloc(type, 0) : NULL;
     if (op != NULL) {
-        cast(op)->pool = (atoll_pool_object *)Py_NewRef((PyObject *)pool);
+        cast(op)->pool = (atoll_pypool *)Py_NewRef((PyObject *)pool);
     }
     return op;
 }
 
-PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task) {
+PyObject *atoll_future_new(atoll_pypool *pool, atoll_task *task) {
     PyObject *op = allocate(pool);
     if (op == NULL) {
         atoll_task_release(task);
@@ -481,7 +481,7 @@ PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task) {
     return op;
 }
 
-PyObject *atoll_future_failed(atoll_pool_object *pool) {
+PyObject *atoll_future_failed(atoll_pypool *pool) {
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *op = allocate(pool);
     if (op == NULL) {

@@ -8,8 +8,8 @@ typedef enum { NATIVE, PENDING, RUNNING, CANCELLED, NOTIFIED, FINISHED } future_
 
 typedef struct {
     PyObject_HEAD
-    atoll_pool_object *pool; /* NULL for one that never had a task */
-    atoll_task *task;        /* a reference; NULL when it is resolved */
+    atoll_pypool *pool; /* NULL for one that never had a task */
+    atoll_task *task;   /* a reference; NULL when it is resolved */
     PyObject *result;
     PyObject *exception;
     PyObject *condition; /* heavy */

@@ -399,7 +399,7 @@ static PyObject *interpreter_call_in_thread(PyObject *self, PyObject *args, PyOb
 }
 
 /* atoll._pool.executor.NAME(self, ...) */
-static PyObject *call_pool(PyObject *self, atoll_pool_name name, const char *what, PyObject *const *args,
+static PyObject *call_pool(PyObject *self, atoll_pypool_name name, const char *what, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames) {
     atoll_state *state = state_of(self);
     if (state == NULL || entry_to(state, self, what) == NULL) {
@@ -409,7 +409,7 @@ static PyObject *call_pool(PyObject *self, atoll_pool_name name, const char *wha
         PyErr_SetString(PyExc_TypeError, "a callable is needed");
         return NULL;
     }
-    PyObject *function = atoll_pool_name_get(state, name);
+    PyObject *function = atoll_pypool_name_get(state, name);
     PyObject *bound = function != NULL ? PyMethod_New(function, self) : NULL;
     PyObject *result = bound != NULL ? PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames) : NULL;
     Py_XDECREF(bound);

@@ -35,11 +35,8 @@ static PyObject *make_module(void) {
     return module;
 }
 
-atoll_state *atoll_state_ensure(void) {
-    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
-    if (state != NULL) {
-        return state;
-    }
+/* For whoever needs the module before anything has imported it (py/state.h). */
+static atoll_state *make_state(void) {
     PyObject *module = make_module();
     if (module == NULL) {
         return NULL;
@@ -158,7 +155,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
     if (state == NULL) {
         return NULL;
     }
-    atoll_message msg = atoll_message_borrow();
+    atoll_message msg = atoll_spare_message();
     PyObject *bytes = NULL;
     if (atoll_encode_whole(state->codec, &msg, obj, "obj") == 0) {
         if (msg.nhandles != 0) {
@@ -167,7 +164,7 @@ static PyObject *module_encode(PyObject *module, PyObject *obj) {
             bytes = PyBytes_FromStringAndSize((const char *)msg.body.data, (Py_ssize_t)msg.body.len);
         }
     }
-    atoll_message_give_back(&msg);
+    atoll_spare_message_return(&msg);
     return bytes;
 }
 
@@ -201,12 +198,12 @@ PyDoc_STRVAR(
 
 static PyObject *module_create_queue(PyObject *module, PyObject *args, PyObject *kwargs) {
     atoll_state *state = live_state(module);
-    return state != NULL ? atoll_queue_create(state, args, kwargs) : NULL;
+    return state != NULL ? atoll_pyqueue_create(state, args, kwargs) : NULL;
 }
 
 static PyObject *module_list_queues(PyObject *module, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = live_state(module);
-    return state != NULL ? atoll_queue_list(state) : NULL;
+    return state != NULL ? atoll_pyqueue_list(state) : NULL;
 }
 
 PyDoc_STRVAR(
@@ -218,7 +215,7 @@ PyDoc_STRVAR(
 
 static PyObject *module_select(PyObject *module, PyObject *args, PyObject *kwargs) {
     atoll_state *state = live_state(module);
-    return state != NULL ? atoll_queue_select_objects(state, args, kwargs) : NULL;
+    return state != NULL ? atoll_pyqueue_select_objects(state, args, kwargs) : NULL;
 }
 
 static PyObject *module_loaded_extensions(PyObject *module, PyObject *Py_UNUSED(ignored)) {
@@ -285,7 +282,7 @@ static PyObject *module_set_installed(PyObject *Py_UNUSED(module), PyObject *fla
 /* The tests': where CPython's list of interpreters begins, and where CPython says that it does; 0: not known. */
 static PyObject *module_list_place(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     return Py_BuildValue("nn", (Py_ssize_t)atoll_runtime_list_place(),
-                         (Py_ssize_t)atoll_runtime_published_head());
+                         (Py_ssize_t)atoll_compat_published_head());
 }
 
 /* Likewise: from now on this process behaves as if the list could not be found. */
@@ -396,13 +393,6 @@ static void keep(atoll_state *state) {
     Py_INCREF(state->module);
 }
 
-void atoll_state_let_go(atoll_state *state) {
-    if (state != NULL && state->kept) {
-        state->kept = false;
-        Py_DECREF(state->module);
-    }
-}
-
 static int module_exec(PyObject *module) {
     atoll_restart_begin();
     atoll_state *first = atoll_state_of(PyInterpreterState_Get());
@@ -430,8 +420,8 @@ static int module_exec(PyObject *module) {
     }
     atoll_fork_init();
     atoll_arena_init(atoll_site_on_arena);
-    atoll_pools_install();
-    atoll_lifecycle_init(atoll_state_ensure);
+    atoll_staff_install();
+    atoll_state_init(make_state);
     PyObject *main_module = PyImport_AddModule("__main__");       /* borrowed */
     PyObject *implementation = PySys_GetObject("implementation"); /* borrowed */
     if (main_module == NULL || implementation == NULL || atoll_exceptions_add(state, module) < 0) {
@@ -441,11 +431,11 @@ static int module_exec(PyObject *module) {
     state->namespace_type = Py_NewRef((PyObject *)Py_TYPE(implementation));
     state->codec = atoll_codec_new(state->interp_id, state->not_shareable, atoll_blocking_await_word);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
-        atoll_shared_view_add(state, module) < 0 || atoll_queue_add(state, module) < 0 ||
-        atoll_pool_add(state, module) < 0) {
+        atoll_shared_view_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
+        atoll_pypool_add(state, module) < 0) {
         return -1;
     }
-    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_signal_methods) < 0) {
+    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {
         return -1;
     }
     if (!state->entry->owned && register_exit(module) < 0) {
@@ -522,7 +512,7 @@ static void module_free(void *module) {
     atoll_state *state = PyModule_GetState(module);
     (void)module_clear(module);
     atoll_interpreter_forget(state);
-    atoll_queue_forget(state);
+    atoll_pyqueue_forget(state);
     atoll_message_clear(&state->batch.msg);
     if (state->codec != NULL) {
         atoll_codec_free(state->codec);

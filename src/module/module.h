@@ -28,49 +28,49 @@ int atoll_interpreter_close(atoll_state *state, PyObject *interp, atoll_entry *e
 void atoll_interpreter_forget(atoll_state *state);
 
 /* A Queue object: one reference to a queue.  Each queue has at most one object in an interpreter. */
-typedef struct atoll_queue_object {
+typedef struct atoll_pyqueue {
     PyObject_HEAD
     atoll_state *state; /* NULL once the module is gone */
     atoll_queue *queue;
     PyObject *weakrefs;
-    struct atoll_queue_object *next; /* in its chain */
-    bool has_event;                  /* fileno() was called: one use of it */
-} atoll_queue_object;
+    struct atoll_pyqueue *next; /* in its chain */
+    bool has_event;             /* fileno() was called: one use of it */
+} atoll_pyqueue;
 
 /* The object for a queue; the caller keeps its own reference.  NULL with MemoryError. */
-PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue);
+PyObject *atoll_pyqueue_object_for(atoll_state *state, atoll_queue *queue);
 /* The object for a new queue. */
-PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwargs);
+PyObject *atoll_pyqueue_create(atoll_state *state, PyObject *args, PyObject *kwargs);
 /* A list of objects for all queues of the process. */
-PyObject *atoll_queue_list(atoll_state *state);
-int atoll_queue_add(atoll_state *state, PyObject *module);
-void atoll_queue_forget(atoll_state *state);
+PyObject *atoll_pyqueue_list(atoll_state *state);
+int atoll_pyqueue_add(atoll_state *state, PyObject *module);
+void atoll_pyqueue_forget(atoll_state *state);
 /* A borrowed reference to something of atoll._queues.names; NULL with an exception. */
-PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name);
+PyObject *atoll_pyqueue_name_get(atoll_state *state, atoll_pyqueue_name name);
 /* The state behind a Queue object; NULL with an exception when its module was cleared. */
-atoll_state *atoll_queue_state(PyObject *self);
+atoll_state *atoll_pyqueue_state(PyObject *self);
 /* unbounditems as the core has it: `otherwise` for NULL.  0 with an exception for what is none. */
-uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise);
+uint8_t atoll_pyqueue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise);
 
 /* signals.c */
-extern PyMethodDef atoll_signal_methods[];
+extern PyMethodDef atoll_pysignal_methods[];
 
 /* queue_ops.c */
-extern PyMethodDef atoll_queue_ops[];
-PyObject *atoll_queue_next(PyObject *self);
+extern PyMethodDef atoll_pyqueue_ops[];
+PyObject *atoll_pyqueue_next(PyObject *self);
 
 /* queue_wait.c */
-PyObject *atoll_queue_method_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                       PyObject *kwnames);
-PyObject *atoll_queue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                       PyObject *kwnames);
-PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *ignored);
-PyObject *atoll_queue_method_watch(PyObject *self, PyObject *put);
-PyObject *atoll_queue_method_unwatch(PyObject *self, PyObject *put);
-extern const char atoll_queue_put_async_doc[];
-extern const char atoll_queue_get_async_doc[];
-extern const char atoll_queue_fileno_doc[];
-PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs);
+PyObject *atoll_pyqueue_method_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                         PyObject *kwnames);
+PyObject *atoll_pyqueue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                         PyObject *kwnames);
+PyObject *atoll_pyqueue_method_fileno(PyObject *self, PyObject *ignored);
+PyObject *atoll_pyqueue_method_watch(PyObject *self, PyObject *put);
+PyObject *atoll_pyqueue_method_unwatch(PyObject *self, PyObject *put);
+extern const char atoll_pyqueue_put_async_doc[];
+extern const char atoll_pyqueue_get_async_doc[];
+extern const char atoll_pyqueue_fileno_doc[];
+PyObject *atoll_pyqueue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs);
 
 /* Adds InterpreterError, InterpreterNotFoundError, NotShareableError and ExecutionFailed. */
 int atoll_exceptions_add(atoll_state *state, PyObject *module);

@@ -77,14 +77,14 @@ static PyObject *timed_out(atoll_state *state, const atoll_task *task) {
 }
 
 /* The pool is broken: an exception for this task; the reason is logged once.  A task that was terminated says where it was. */
-static PyObject *broken(atoll_pool_object *pool, atoll_state *state, const atoll_task *task) {
-    PyObject *make = atoll_pool_name_get(state, ATOLL_P_BROKEN);
+static PyObject *broken(atoll_pypool *pool, atoll_state *state, const atoll_task *task) {
+    PyObject *make = atoll_pypool_name_get(state, ATOLL_P_BROKEN);
     PyObject *exc = make != NULL ? PyObject_CallOneArg(make, (PyObject *)pool) : NULL;
     return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
 }
 
-int atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
-    atoll_state *state = atoll_pool_state(pool);
+int atoll_future_decode(atoll_pypool *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
+    atoll_state *state = atoll_pypool_state(pool);
     *value = *exc = NULL;
     if (state != NULL) {
         switch ((atoll_outcome)task->outcome) {

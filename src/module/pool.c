@@ -18,7 +18,7 @@
 
 #define MOST_WORKERS 10000
 
-static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
+static atoll_pypool *cast(PyObject *self) { return (atoll_pypool *)self; }
 
 /* ---- making one ---- */
 
@@ -73,7 +73,7 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
     return rc == 0 || !PyErr_ExceptionMatches(state->not_shareable) ? rc : keep_refusal(settings);
 }
 
-static void free_settings(void *settings) { atoll_pool_settings_free(settings); }
+static void free_settings(void *settings) { atoll_settings_free(settings); }
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"max_workers", "name",       "initializer", "initargs", "max_tasks",
@@ -104,10 +104,10 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     atoll_pool_settings *settings = calloc(1, sizeof *settings);
     atoll_pool *pool = NULL;
     if (settings != NULL && (settings->name = strdup(name)) != NULL) {
-        pool = atoll_pool_new((uint32_t)max_workers, &atoll_worker_ops);
+        pool = atoll_pool_new((uint32_t)max_workers, &atoll_staff_ops);
     }
     if (pool == NULL) {
-        atoll_pool_settings_free(settings);
+        atoll_settings_free(settings);
         return PyErr_NoMemory();
     }
     pool->settings = settings;
@@ -116,9 +116,9 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     pool->timeout = timeout > 0 ? timeout : INFINITY;
     settings->spares = spares != 0;
     atoll_signal_mask_get(&settings->signals);
-    atoll_pool_object *self = NULL;
+    atoll_pypool *self = NULL;
     if (read_settings(state, settings, initializer, initargs, extensions, guest) == 0) {
-        self = (atoll_pool_object *)type->tp_alloc(type, 0);
+        self = (atoll_pypool *)type->tp_alloc(type, 0);
     }
     if (self == NULL) {
         atoll_pool_release(pool);
@@ -138,7 +138,7 @@ static int pool_traverse(PyObject *op, visitproc visit, void *arg) {
 }
 
 static void pool_dealloc(PyObject *op) {
-    atoll_pool_object *self = cast(op);
+    atoll_pypool *self = cast(op);
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     if (self->weakrefs != NULL) {
@@ -147,7 +147,7 @@ static void pool_dealloc(PyObject *op) {
     atoll_pool_shut(self->pool);
     for (int i = 0; i < ATOLL_FUNCTIONS_KEPT; i++) {
         if (self->functions[i] != NULL) {
-            atoll_function_release(self->functions[i]);
+            atoll_pool_function_release(self->functions[i]);
         }
     }
     atoll_pool_release(self->pool);
@@ -210,8 +210,8 @@ static PyObject *pool_abandon(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 
 /* join(timeout): whether no worker is left. */
 static PyObject *pool_join(PyObject *op, PyObject *timeout) {
-    atoll_pool_object *self = cast(op);
-    atoll_state *state = atoll_pool_state(self);
+    atoll_pypool *self = cast(op);
+    atoll_state *state = atoll_pypool_state(self);
     double deadline;
     if (state == NULL || atoll_deadline(timeout, &deadline) < 0) {
         return NULL;
@@ -234,8 +234,8 @@ static PyObject *pool_join(PyObject *op, PyObject *timeout) {
 
 /* The thread that delivers: tells futures that are observed, until nothing more will come. */
 static PyObject *pool_deliver(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    atoll_pool_object *self = cast(op);
-    atoll_state *state = atoll_pool_state(self);
+    atoll_pypool *self = cast(op);
+    atoll_state *state = atoll_pypool_state(self);
     for (bool over = false; state != NULL && !over && !atoll_pool_is_foreign(self->pool);) {
         atoll_blocking b;
         atoll_wait_result why;
@@ -262,8 +262,8 @@ static PyObject *pool_deliver(PyObject *op, PyObject *Py_UNUSED(ignored)) {
 
 /* An exception that says why the pool is broken, or None. */
 static PyObject *pool_why(PyObject *op, PyObject *Py_UNUSED(ignored)) {
-    atoll_pool_object *self = cast(op);
-    atoll_state *state = atoll_pool_state(self);
+    atoll_pypool *self = cast(op);
+    atoll_state *state = atoll_pypool_state(self);
     if (state == NULL) {
         return NULL;
     }
@@ -339,9 +339,9 @@ static PyGetSetDef pool_getset[] = {
 };
 
 static PyMethodDef pool_methods[] = {
-    {"submit", (PyCFunction)(void (*)(void))atoll_pool_method_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"prepare", atoll_pool_method_prepare, METH_O, NULL},
-    {"submit_chunk", (PyCFunction)(void (*)(void))atoll_pool_method_submit_chunk, METH_FASTCALL, NULL},
+    {"submit", (PyCFunction)(void (*)(void))atoll_pypool_method_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"prepare", atoll_pypool_method_prepare, METH_O, NULL},
+    {"submit_chunk", (PyCFunction)(void (*)(void))atoll_pypool_method_submit_chunk, METH_FASTCALL, NULL},
     {"shut", pool_shut, METH_NOARGS, NULL},
     {"drain", pool_drain, METH_NOARGS, NULL},
     {"interrupt", pool_interrupt, METH_NOARGS, NULL},
@@ -354,7 +354,7 @@ static PyMethodDef pool_methods[] = {
 };
 
 static PyMemberDef pool_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_pool_object, weakrefs), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_pypool, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -369,12 +369,12 @@ static PyType_Slot pool_slots[] = {
 
 static PyType_Spec pool_spec = {
     .name = "atoll._atoll._Pool",
-    .basicsize = sizeof(atoll_pool_object),
+    .basicsize = sizeof(atoll_pypool),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = pool_slots,
 };
 
-int atoll_pool_add(atoll_state *state, PyObject *module) {
+int atoll_pypool_add(atoll_state *state, PyObject *module) {
     atoll_pools_init();
     PyObject *type = PyType_FromModuleAndSpec(module, &pool_spec, NULL);
     int rc = type != NULL ? PyModule_AddObjectRef(module, "_Pool", type) : -1;

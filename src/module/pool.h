@@ -16,26 +16,26 @@ typedef struct {
     atoll_function *functions[ATOLL_FUNCTIONS_KEPT]; /* by number: what has been sent in full */
     bool delivers;                                   /* the thread that delivers was started */
     PyObject *weakrefs;
-} atoll_pool_object;
+} atoll_pypool;
 
 /* The exception for what is asked of a pool that is broken: a new reference, or NULL with an exception. */
-PyObject *atoll_pool_broken(atoll_pool_object *self);
+PyObject *atoll_pypool_broken(atoll_pypool *self);
 /* pool_encode.c: a call as a new task, or NULL with an exception; a callable that is encoded now, for tasks to come, or itself where
  * it cannot be: a new reference, or NULL with an exception. */
-atoll_task *atoll_pool_encode(atoll_pool_object *self, atoll_state *state, PyObject *callable,
-                              PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *atoll_pool_prepare(atoll_pool_object *self, atoll_state *state, PyObject *callable);
+atoll_task *atoll_pypool_encode(atoll_pypool *self, atoll_state *state, PyObject *callable,
+                                PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *atoll_pypool_prepare(atoll_pypool *self, atoll_state *state, PyObject *callable);
 /* How many bytes a message holds on to, those that are lent included. */
-size_t atoll_pool_weight(const atoll_message *message);
+size_t atoll_pypool_weight(const atoll_message *message);
 /* The state behind a pool; NULL with an exception when its module was cleared. */
-atoll_state *atoll_pool_state(atoll_pool_object *pool);
+atoll_state *atoll_pypool_state(atoll_pypool *pool);
 /* A future for a task, whose reference it takes over, also on failure. */
-PyObject *atoll_future_new(atoll_pool_object *pool, atoll_task *task);
+PyObject *atoll_future_new(atoll_pypool *pool, atoll_task *task);
 /* The same for a call that could not be sent: takes over the exception that is set. */
-PyObject *atoll_future_failed(atoll_pool_object *pool);
+PyObject *atoll_future_failed(atoll_pypool *pool);
 /* outcome.c: decodes the outcome of a task that is over: *value or *exc is set, of a chunk that failed both.  0, or -1 with an
  * exception that is no outcome (Ctrl-C, no memory). */
-int atoll_future_decode(atoll_pool_object *pool, const atoll_task *task, PyObject **value, PyObject **exc);
+int atoll_future_decode(atoll_pypool *pool, const atoll_task *task, PyObject **value, PyObject **exc);
 /* A task that was observed is over: tells its future, if it has one.  Never leaves an exception. */
 void atoll_future_deliver(atoll_task *task);
 /* The same for one that was cancelled by others than its future. */
@@ -45,15 +45,16 @@ void atoll_future_deliver_cancel(atoll_task *task);
 bool atoll_future_is_refused(PyObject *future);
 
 /* pool_submit.c */
-PyObject *atoll_pool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *atoll_pool_method_prepare(PyObject *op, PyObject *callable);
-PyObject *atoll_pool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
+PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                                     PyObject *kwnames);
+PyObject *atoll_pypool_method_prepare(PyObject *op, PyObject *callable);
+PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs);
 
 int atoll_future_add(PyObject *module, PyGetSetDef *attributes);
 int atoll_results_add(PyObject *module);
-int atoll_pool_add(atoll_state *state, PyObject *module);
+int atoll_pypool_add(atoll_state *state, PyObject *module);
 
 /* A borrowed reference to something of atoll._pool.executor; NULL with an exception. */
-PyObject *atoll_pool_name_get(atoll_state *state, atoll_pool_name name);
+PyObject *atoll_pypool_name_get(atoll_state *state, atoll_pypool_name name);
 
 #endif

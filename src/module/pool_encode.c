@@ -27,25 +27,25 @@ static atoll_function *new_function(atoll_state *state, uint64_t number, PyObjec
     function->number = number;
     if (!atoll_function_take_full(state->codec, number, &function->full) &&
         atoll_encode_whole(state->codec, &function->full, callable, "callable") < 0) {
-        atoll_function_release(function);
+        atoll_pool_function_release(function);
         return NULL;
     }
     return function;
 }
 
 /* Of large ones only the latest is kept: they are likely to be one function's, whose globals change. */
-static void release_large(atoll_pool_object *self) {
+static void release_large(atoll_pypool *self) {
     for (int i = 0; i < ATOLL_FUNCTIONS_KEPT; i++) {
         atoll_function *function = self->functions[i];
         if (function != NULL && function->full.body.len >= LARGE) {
             self->functions[i] = NULL;
-            atoll_function_release(function);
+            atoll_pool_function_release(function);
         }
     }
 }
 
 /* The shared full form of a numbered function: a borrowed reference, or NULL with an exception. */
-static atoll_function *full_function(atoll_pool_object *self, atoll_state *state, uint64_t number,
+static atoll_function *full_function(atoll_pypool *self, atoll_state *state, uint64_t number,
                                      PyObject *callable) {
     atoll_function **slot = &self->functions[number % ATOLL_FUNCTIONS_KEPT];
     if (*slot != NULL && (*slot)->number == number) {
@@ -59,17 +59,17 @@ static atoll_function *full_function(atoll_pool_object *self, atoll_state *state
         release_large(self);
     }
     if (*slot != NULL) {
-        atoll_function_release(*slot);
+        atoll_pool_function_release(*slot);
     }
     *slot = function;
     return function;
 }
 
 static void release_prepared(PyObject *capsule) {
-    atoll_function_release(PyCapsule_GetPointer(capsule, capsule_name));
+    atoll_pool_function_release(PyCapsule_GetPointer(capsule, capsule_name));
 }
 
-PyObject *atoll_pool_prepare(atoll_pool_object *self, atoll_state *state, PyObject *callable) {
+PyObject *atoll_pypool_prepare(atoll_pypool *self, atoll_state *state, PyObject *callable) {
     uint64_t number;
     if (atoll_function_number(state->codec, callable, &number) < 0) {
         return NULL;
@@ -84,17 +84,17 @@ PyObject *atoll_pool_prepare(atoll_pool_object *self, atoll_state *state, PyObje
         return Py_NewRef(callable);
     }
     if (number != 0) {
-        atoll_function_retain(function);
+        atoll_pool_function_retain(function);
     }
     PyObject *capsule = PyCapsule_New(function, capsule_name, release_prepared);
     if (capsule == NULL) {
-        atoll_function_release(function);
+        atoll_pool_function_release(function);
     }
     return capsule;
 }
 
 /* The full form of callable, where there is one: *function is NULL where it goes with the call.  0, or -1 with an exception. */
-static int find_function(atoll_pool_object *self, atoll_state *state, PyObject *callable,
+static int find_function(atoll_pypool *self, atoll_state *state, PyObject *callable,
                          atoll_function **function) {
     uint64_t number;
     if (PyCapsule_IsValid(callable, capsule_name)) {
@@ -105,13 +105,13 @@ static int find_function(atoll_pool_object *self, atoll_state *state, PyObject *
         return -1;
     }
     if (*function != NULL) {
-        atoll_function_retain(*function);
+        atoll_pool_function_retain(*function);
     }
     return 0;
 }
 
-atoll_task *atoll_pool_encode(atoll_pool_object *self, atoll_state *state, PyObject *callable,
-                              PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+atoll_task *atoll_pypool_encode(atoll_pypool *self, atoll_state *state, PyObject *callable,
+                                PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     atoll_task *task = atoll_task_new(self->pool);
     if (task == NULL) {
         PyErr_NoMemory();
@@ -126,7 +126,7 @@ atoll_task *atoll_pool_encode(atoll_pool_object *self, atoll_state *state, PyObj
     return task;
 }
 
-size_t atoll_pool_weight(const atoll_message *message) {
+size_t atoll_pypool_weight(const atoll_message *message) {
     size_t sum = message->body.len;
     for (uint32_t i = 0; i < message->nhandles; i++) {
         const atoll_handle *handle = &message->handles[i];

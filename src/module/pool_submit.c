@@ -8,17 +8,17 @@
 
 #include "py/pool/pool.h"
 
-static atoll_pool_object *cast(PyObject *self) { return (atoll_pool_object *)self; }
+static atoll_pypool *cast(PyObject *self) { return (atoll_pypool *)self; }
 
-static void raise_broken(atoll_pool_object *self) {
-    PyObject *exc = atoll_pool_broken(self);
+static void raise_broken(atoll_pypool *self) {
+    PyObject *exc = atoll_pypool_broken(self);
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
     }
 }
 
 /* The interpreter that it works in is closed, or about to be. */
-static void raise_closing(atoll_pool_object *self) {
+static void raise_closing(atoll_pypool *self) {
     const atoll_entry *entry = ((const atoll_pool_settings *)self->pool->settings)->of;
     if (atoll_entry_is_open(entry)) {
         PyErr_Format(self->state->error, "cannot submit to interpreter %lld: it is being closed",
@@ -29,7 +29,7 @@ static void raise_closing(atoll_pool_object *self) {
 }
 
 /* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
-static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late) {
+static PyObject *queue_task(atoll_pypool *self, atoll_task *task, bool late) {
     switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
     case ATOLL_POOL_OK:
         return atoll_future_new(self, task);
@@ -51,15 +51,15 @@ static PyObject *queue_task(atoll_pool_object *self, atoll_task *task, bool late
 }
 
 /* What cannot be sent is the future's business, what interrupts the submitter is not. */
-static PyObject *refuse(atoll_pool_object *self) {
+static PyObject *refuse(atoll_pypool *self) {
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
         return NULL;
     }
     return atoll_future_failed(self);
 }
 
-static atoll_state *usable(atoll_pool_object *self) {
-    atoll_state *state = atoll_pool_state(self);
+static atoll_state *usable(atoll_pypool *self) {
+    atoll_state *state = atoll_pypool_state(self);
     if (state != NULL && atoll_pool_is_foreign(self->pool)) {
         raise_broken(self);
         return NULL;
@@ -67,8 +67,9 @@ static atoll_state *usable(atoll_pool_object *self) {
     return state;
 }
 
-PyObject *atoll_pool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    atoll_pool_object *self = cast(op);
+PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                                     PyObject *kwnames) {
+    atoll_pypool *self = cast(op);
     atoll_state *state = usable(self);
     if (state == NULL) {
         return NULL;
@@ -86,36 +87,36 @@ PyObject *atoll_pool_method_submit(PyObject *op, PyObject *const *args, Py_ssize
         PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
         return NULL;
     }
-    atoll_task *task = atoll_pool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
+    atoll_task *task = atoll_pypool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
     return task != NULL ? queue_task(self, task, false) : refuse(self);
 }
 
 /* prepare(callable): what submit_chunk() takes for it. */
-PyObject *atoll_pool_method_prepare(PyObject *op, PyObject *callable) {
-    atoll_pool_object *self = cast(op);
+PyObject *atoll_pypool_method_prepare(PyObject *op, PyObject *callable) {
+    atoll_pypool *self = cast(op);
     atoll_state *state = usable(self);
-    return state != NULL ? atoll_pool_prepare(self, state, callable) : NULL;
+    return state != NULL ? atoll_pypool_prepare(self, state, callable) : NULL;
 }
 
 /* A future of the list of results of these items; NULL with an exception. */
-static PyObject *submit_items(atoll_pool_object *self, atoll_state *state, PyObject *callable,
-                              PyObject *items, bool star, bool divide, bool late) {
-    atoll_task *task = atoll_pool_encode(self, state, callable, &items, 1, NULL);
+static PyObject *submit_items(atoll_pypool *self, atoll_state *state, PyObject *callable, PyObject *items,
+                              bool star, bool divide, bool late) {
+    atoll_task *task = atoll_pypool_encode(self, state, callable, &items, 1, NULL);
     if (task == NULL) {
         return refuse(self);
     }
     task->kind = star ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
     task->items = (uint32_t)PyList_GET_SIZE(items);
     task->divisible = divide;
-    task->bytes = atoll_pool_weight(&task->call);
+    task->bytes = atoll_pypool_weight(&task->call);
     return queue_task(self, task, late);
 }
 
 /* submit_chunk(callable, items, count, star, divide, late, window): sends the first `count` items of a list, with one future for
  * all, which is appended to window.futures while the items are taken out of the list: both or neither, whatever interrupts the
  * caller.  Of several that cannot be sent neither is done. */
-PyObject *atoll_pool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
-    atoll_pool_object *self = cast(op);
+PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
+    atoll_pypool *self = cast(op);
     atoll_state *state = usable(self);
     if (state == NULL) {
         return NULL;

@@ -13,7 +13,7 @@
 
 /* ---- objects ---- */
 
-static atoll_queue_object **chain_of(atoll_state *state, int64_t id) {
+static atoll_pyqueue **chain_of(atoll_state *state, int64_t id) {
     return &state->queues[(uint64_t)id & (state->queue_slots - 1)];
 }
 
@@ -23,16 +23,16 @@ static int table_grow(atoll_state *state) {
         return 0;
     }
     atoll_state fresh = {.queue_slots = state->queue_slots != 0 ? state->queue_slots * 2 : 8};
-    fresh.queues = PyMem_RawCalloc(fresh.queue_slots, sizeof(atoll_queue_object *));
+    fresh.queues = PyMem_RawCalloc(fresh.queue_slots, sizeof(atoll_pyqueue *));
     if (fresh.queues == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     for (size_t i = 0; i < state->queue_slots; i++) {
-        atoll_queue_object *next;
-        for (atoll_queue_object *object = state->queues[i]; object != NULL; object = next) {
+        atoll_pyqueue *next;
+        for (atoll_pyqueue *object = state->queues[i]; object != NULL; object = next) {
             next = object->next;
-            atoll_queue_object **chain = chain_of(&fresh, atoll_queue_id(object->queue));
+            atoll_pyqueue **chain = chain_of(&fresh, atoll_queue_id(object->queue));
             object->next = *chain;
             *chain = object;
         }
@@ -43,9 +43,9 @@ static int table_grow(atoll_state *state) {
     return 0;
 }
 
-PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue) {
+PyObject *atoll_pyqueue_for(atoll_state *state, atoll_queue *queue) {
     if (state->queue_slots != 0) {
-        atoll_queue_object *object = *chain_of(state, atoll_queue_id(queue));
+        atoll_pyqueue *object = *chain_of(state, atoll_queue_id(queue));
         while (object != NULL && object->queue != queue) {
             object = object->next;
         }
@@ -54,7 +54,7 @@ PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue) {
         }
     }
     /* May run the garbage collector, and so other code: before the table is touched. */
-    atoll_queue_object *object = (atoll_queue_object *)state->queue_type->tp_alloc(state->queue_type, 0);
+    atoll_pyqueue *object = (atoll_pyqueue *)state->queue_type->tp_alloc(state->queue_type, 0);
     if (object == NULL) {
         return NULL;
     }
@@ -62,7 +62,7 @@ PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue) {
         Py_DECREF(object);
         return NULL;
     }
-    atoll_queue_object **chain = chain_of(state, atoll_queue_id(queue));
+    atoll_pyqueue **chain = chain_of(state, atoll_queue_id(queue));
     atoll_queue_retain(queue);
     object->queue = queue;
     object->state = state;
@@ -73,7 +73,7 @@ PyObject *atoll_queue_object_for(atoll_state *state, atoll_queue *queue) {
 }
 
 /* What the object has of the queue. */
-static void let_go(const atoll_queue_object *object) {
+static void let_go(const atoll_pyqueue *object) {
     if (object->has_event) {
         atoll_queue_event_end(object->queue, ATOLL_QUEUE_GET);
     }
@@ -81,12 +81,12 @@ static void let_go(const atoll_queue_object *object) {
 }
 
 static void queue_dealloc(PyObject *self) {
-    atoll_queue_object *object = (atoll_queue_object *)self;
+    atoll_pyqueue *object = (atoll_pyqueue *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     atoll_state *state = object->state;
     if (state != NULL) {
-        atoll_queue_object **at = chain_of(state, atoll_queue_id(object->queue));
+        atoll_pyqueue **at = chain_of(state, atoll_queue_id(object->queue));
         while (*at != object) {
             at = &(*at)->next;
         }
@@ -104,9 +104,9 @@ static void queue_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-void atoll_queue_forget(atoll_state *state) {
+void atoll_pyqueue_forget(atoll_state *state) {
     for (size_t i = 0; i < state->queue_slots; i++) {
-        for (atoll_queue_object *object = state->queues[i]; object != NULL; object = object->next) {
+        for (atoll_pyqueue *object = state->queues[i]; object != NULL; object = object->next) {
             object->state = NULL;
             let_go(object);
         }
@@ -142,18 +142,18 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     atoll_queue *queue = overflow == 0 ? atoll_queue_find(id) : NULL;
     if (queue == NULL) {
-        PyObject *not_found = atoll_queue_name_get(state, ATOLL_Q_NOT_FOUND);
+        PyObject *not_found = atoll_pyqueue_name_get(state, ATOLL_Q_NOT_FOUND);
         if (not_found != NULL) {
             PyErr_Format(not_found, "queue %R not found", arg);
         }
         return NULL;
     }
-    PyObject *object = atoll_queue_object_for(state, queue);
+    PyObject *object = atoll_pyqueue_for(state, queue);
     atoll_queue_release(queue);
     return object;
 }
 
-PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwargs) {
+PyObject *atoll_pyqueue_create(atoll_state *state, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"maxsize", "unbounditems", NULL};
     Py_ssize_t maxsize = 0;
     PyObject *items = NULL;
@@ -161,24 +161,24 @@ PyObject *atoll_queue_create(atoll_state *state, PyObject *args, PyObject *kwarg
         return NULL;
     }
     uint8_t unbound = 0;
-    if (items != NULL && items != Py_None && (unbound = atoll_queue_unbound_of(state, items, 0)) == 0) {
+    if (items != NULL && items != Py_None && (unbound = atoll_pyqueue_unbound_of(state, items, 0)) == 0) {
         return NULL;
     }
     atoll_queue *queue = atoll_queue_new(maxsize, unbound);
     if (queue == NULL) {
         return PyErr_NoMemory();
     }
-    PyObject *object = atoll_queue_object_for(state, queue);
+    PyObject *object = atoll_pyqueue_for(state, queue);
     atoll_queue_release(queue);
     return object;
 }
 
-PyObject *atoll_queue_list(atoll_state *state) {
+PyObject *atoll_pyqueue_list(atoll_state *state) {
     PyObject *list = PyList_New(0);
     atoll_queue *queue;
     for (int64_t above = 0; list != NULL && (queue = atoll_queue_after(above)) != NULL;) {
         above = atoll_queue_id(queue);
-        PyObject *object = atoll_queue_object_for(state, queue);
+        PyObject *object = atoll_pyqueue_for(state, queue);
         atoll_queue_release(queue);
         if (object == NULL || PyList_Append(list, object) < 0) {
             Py_CLEAR(list);
@@ -189,15 +189,15 @@ PyObject *atoll_queue_list(atoll_state *state) {
 }
 
 static PyObject *queue_repr(PyObject *self) {
-    atoll_queue_object *object = (atoll_queue_object *)self;
+    atoll_pyqueue *object = (atoll_pyqueue *)self;
     return object->state != NULL
                ? PyUnicode_FromFormat("Queue(%lld)", (long long)atoll_queue_id(object->queue))
                : PyUnicode_FromString("Queue(?)");
 }
 
 static PyObject *get_id(PyObject *self, void *Py_UNUSED(closure)) {
-    return atoll_queue_state(self) != NULL
-               ? PyLong_FromLongLong(atoll_queue_id(((atoll_queue_object *)self)->queue))
+    return atoll_pyqueue_state(self) != NULL
+               ? PyLong_FromLongLong(atoll_queue_id(((atoll_pyqueue *)self)->queue))
                : NULL;
 }
 
@@ -209,35 +209,35 @@ static Py_hash_t queue_hash(PyObject *self) {
 }
 
 static PyObject *get_maxsize(PyObject *self, void *Py_UNUSED(closure)) {
-    return atoll_queue_state(self) != NULL
-               ? PyLong_FromLongLong(atoll_queue_maxsize(((atoll_queue_object *)self)->queue))
+    return atoll_pyqueue_state(self) != NULL
+               ? PyLong_FromLongLong(atoll_queue_maxsize(((atoll_pyqueue *)self)->queue))
                : NULL;
 }
 
 static PyObject *get_unbounditems(PyObject *self, void *Py_UNUSED(closure)) {
-    atoll_state *state = atoll_queue_state(self);
+    atoll_state *state = atoll_pyqueue_state(self);
     if (state == NULL) {
         return NULL;
     }
-    uint8_t unbound = atoll_queue_unbound(((atoll_queue_object *)self)->queue);
-    return Py_XNewRef(atoll_queue_name_get(state, unbound == ATOLL_UNBOUND_REMOVE  ? ATOLL_Q_UNBOUND_REMOVE
-                                                  : unbound == ATOLL_UNBOUND_ERROR ? ATOLL_Q_UNBOUND_ERROR
-                                                                                   : ATOLL_Q_UNBOUND));
+    uint8_t unbound = atoll_queue_unbound(((atoll_pyqueue *)self)->queue);
+    return Py_XNewRef(atoll_pyqueue_name_get(state, unbound == ATOLL_UNBOUND_REMOVE  ? ATOLL_Q_UNBOUND_REMOVE
+                                                    : unbound == ATOLL_UNBOUND_ERROR ? ATOLL_Q_UNBOUND_ERROR
+                                                                                     : ATOLL_Q_UNBOUND));
 }
 
 static PyObject *get_is_shutdown(PyObject *self, void *Py_UNUSED(closure)) {
-    return atoll_queue_state(self) != NULL
-               ? PyBool_FromLong(atoll_queue_is_shut(((atoll_queue_object *)self)->queue))
+    return atoll_pyqueue_state(self) != NULL
+               ? PyBool_FromLong(atoll_queue_is_shut(((atoll_pyqueue *)self)->queue))
                : NULL;
 }
 
 /* ---- crossing ---- */
 
 static int queue_encode(atoll_encoder *enc, PyObject *self) {
-    if (atoll_queue_state(self) == NULL) {
+    if (atoll_pyqueue_state(self) == NULL) {
         return -1;
     }
-    atoll_queue *queue = ((atoll_queue_object *)self)->queue;
+    atoll_queue *queue = ((atoll_pyqueue *)self)->queue;
     atoll_message *msg = atoll_encoder_message(enc);
     atoll_queue_retain(queue);
     atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_queue_class, queue));
@@ -258,7 +258,7 @@ static PyObject *queue_decode(atoll_decoder *dec) {
         PyErr_SetString(PyExc_ValueError, "malformed message: queue");
         return NULL;
     }
-    return atoll_queue_object_for(state, queue);
+    return atoll_pyqueue_for(state, queue);
 }
 
 static const atoll_codec_hook queue_hook = {ATOLL_HOOK_QUEUE, queue_encode, queue_decode};
@@ -279,7 +279,7 @@ static PyGetSetDef queue_getset[] = {
 };
 
 static PyMemberDef queue_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_queue_object, weakrefs), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_pyqueue, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -292,22 +292,28 @@ PyDoc_STRVAR(queue_doc,
              "Raises TypeError for an id that is not an int, QueueNotFoundError for an unknown one.");
 
 static PyType_Slot queue_slots[] = {
-    {Py_tp_doc, (void *)queue_doc},     {Py_tp_new, queue_new},
-    {Py_tp_dealloc, queue_dealloc},     {Py_tp_traverse, queue_traverse},
-    {Py_tp_repr, queue_repr},           {Py_tp_hash, queue_hash},
-    {Py_tp_methods, atoll_queue_ops},   {Py_tp_getset, queue_getset},
-    {Py_tp_members, queue_members},     {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, atoll_queue_next}, {0, NULL},
+    {Py_tp_doc, (void *)queue_doc},
+    {Py_tp_new, queue_new},
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_traverse, queue_traverse},
+    {Py_tp_repr, queue_repr},
+    {Py_tp_hash, queue_hash},
+    {Py_tp_methods, atoll_pyqueue_ops},
+    {Py_tp_getset, queue_getset},
+    {Py_tp_members, queue_members},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, atoll_pyqueue_next},
+    {0, NULL},
 };
 
 static PyType_Spec queue_spec = {
     .name = "atoll.Queue",
-    .basicsize = sizeof(atoll_queue_object),
+    .basicsize = sizeof(atoll_pyqueue),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = queue_slots,
 };
 
-int atoll_queue_add(atoll_state *state, PyObject *module) {
+int atoll_pyqueue_add(atoll_state *state, PyObject *module) {
     atoll_queues_init();
     state->queue_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &queue_spec, NULL);
     if (state->queue_type == NULL || PyModule_AddType(module, state->queue_type) < 0) {

@@ -7,15 +7,15 @@ static const char *const names[ATOLL_Q_NAMES] = {
     "UNBOUND",    "UNBOUND_ERROR",      "UNBOUND_REMOVE",
     "put_async",  "get_async"};
 
-PyObject *atoll_queue_name_get(atoll_state *state, atoll_queue_name name) {
+PyObject *atoll_pyqueue_name_get(atoll_state *state, atoll_pyqueue_name name) {
     return atoll_state_name(state->queue_names, "atoll._queues.names", names, ATOLL_Q_NAMES, name);
 }
 
-uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise) {
+uint8_t atoll_pyqueue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise) {
     if (items == NULL) {
         return otherwise;
     }
-    PyObject *replace = atoll_queue_name_get(state, ATOLL_Q_UNBOUND);
+    PyObject *replace = atoll_pyqueue_name_get(state, ATOLL_Q_UNBOUND);
     if (replace == NULL) {
         return 0;
     }
@@ -33,6 +33,4 @@ uint8_t atoll_queue_unbound_of(atoll_state *state, PyObject *items, uint8_t othe
     return 0;
 }
 
-atoll_state *atoll_queue_state(PyObject *self) {
-    return atoll_state_live(((atoll_queue_object *)self)->state);
-}
+atoll_state *atoll_pyqueue_state(PyObject *self) { return atoll_state_live(((atoll_pyqueue *)self)->state); }

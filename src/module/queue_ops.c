@@ -21,12 +21,12 @@ typedef union {
     uint8_t room[sizeof(atoll_record) + ATOLL_RECORD_INLINE];
 } one_record;
 
-static atoll_queue *queue_of(PyObject *self) { return ((atoll_queue_object *)self)->queue; }
+static atoll_queue *queue_of(PyObject *self) { return ((atoll_pyqueue *)self)->queue; }
 
 /* ---- errors ---- */
 
-static int raise_named(atoll_state *state, atoll_queue_name name, const char *format, atoll_queue *queue) {
-    PyObject *type = atoll_queue_name_get(state, name);
+static int raise_named(atoll_state *state, atoll_pyqueue_name name, const char *format, atoll_queue *queue) {
+    PyObject *type = atoll_pyqueue_name_get(state, name);
     if (type != NULL) {
         PyErr_Format(type, format, (long long)atoll_queue_id(queue));
     }
@@ -55,7 +55,7 @@ static void raise_undecodable(atoll_state *state, atoll_queue *queue, int64_t se
         return;
     }
     PyObject *cause = PyErr_GetRaisedException();
-    PyObject *type = atoll_queue_name_get(state, ATOLL_Q_ERROR);
+    PyObject *type = atoll_pyqueue_name_get(state, ATOLL_Q_ERROR);
     if (type == NULL) {
         Py_DECREF(cause);
         return;
@@ -106,7 +106,7 @@ static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch,
  * it when it likes, and results and log records are not to be lost for that.  0 with an exception. */
 static uint8_t unbound_for(atoll_state *state, const atoll_queue *queue, PyObject *items) {
     if (items != NULL && items != Py_None) {
-        return atoll_queue_unbound_of(state, items, 0);
+        return atoll_pyqueue_unbound_of(state, items, 0);
     }
     uint8_t said = atoll_queue_unbound(queue);
     return said != 0 ? said : atomic_load(&state->entry->pooled) ? ATOLL_UNBOUND_KEEP : ATOLL_UNBOUND_REPLACE;
@@ -155,7 +155,7 @@ static void batch_done(atoll_state *state, atoll_batch *batch) {
 }
 
 static PyObject *put_one(PyObject *self, PyObject *obj, PyObject *items, double deadline) {
-    atoll_state *state = atoll_queue_state(self);
+    atoll_state *state = atoll_pyqueue_state(self);
     if (state == NULL) {
         return NULL;
     }
@@ -235,7 +235,7 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
     static const char *const keywords[] = {"iterable", "block", "timeout", "unbounditems"};
     PyObject *values[4] = {0};
     double deadline;
-    atoll_state *state = atoll_queue_state(self);
+    atoll_state *state = atoll_pyqueue_state(self);
     if (state == NULL || atoll_parse("put_many", keywords, 4, 3, 1, args, nargs, kwnames, values) < 0 ||
         deadline_of(values[1], values[2], &deadline) < 0) {
         return NULL;
@@ -284,7 +284,7 @@ static PyObject *receive(atoll_state *state, atoll_queue *queue, const atoll_rec
                         queue);
             return NULL;
         }
-        return Py_XNewRef(atoll_queue_name_get(state, ATOLL_Q_UNBOUND));
+        return Py_XNewRef(atoll_pyqueue_name_get(state, ATOLL_Q_UNBOUND));
     }
     const atoll_message msg = atoll_record_message(record);
     PyObject *obj = atoll_decode(state->codec, &msg);
@@ -318,7 +318,7 @@ static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll
 }
 
 static PyObject *get_one(PyObject *self, double deadline) {
-    atoll_state *state = atoll_queue_state(self);
+    atoll_state *state = atoll_pyqueue_state(self);
     one_record out;
     if (state == NULL || take(state, queue_of(self), &out.record, NULL, 1, NULL, deadline) < 0) {
         return NULL;
@@ -362,10 +362,10 @@ static PyObject *queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(ignored)) 
     return get_one(self, NO_WAIT);
 }
 
-PyObject *atoll_queue_next(PyObject *self) {
+PyObject *atoll_pyqueue_next(PyObject *self) {
     PyObject *obj = get_one(self, INFINITY);
     if (obj == NULL && PyErr_Occurred()) {
-        atoll_state *state = ((atoll_queue_object *)self)->state;
+        atoll_state *state = ((atoll_pyqueue *)self)->state;
         PyObject *shut = state != NULL ? state->queue_names[ATOLL_Q_SHUT] : NULL;
         if (shut != NULL && PyErr_ExceptionMatches(shut)) {
             PyErr_Clear(); /* the end of the iteration */
@@ -488,7 +488,7 @@ static PyObject *queue_get_many(PyObject *self, PyObject *const *args, Py_ssize_
     static const char *const keywords[] = {"most", "block", "timeout"};
     PyObject *values[3] = {0};
     double deadline;
-    atoll_state *state = atoll_queue_state(self);
+    atoll_state *state = atoll_pyqueue_state(self);
     if (state == NULL || atoll_parse("get_many", keywords, 3, 3, 0, args, nargs, kwnames, values) < 0 ||
         deadline_of(values[1], values[2], &deadline) < 0) {
         return NULL;
@@ -516,16 +516,16 @@ static PyObject *queue_get_many(PyObject *self, PyObject *const *args, Py_ssize_
 /* ---- the rest ---- */
 
 static PyObject *queue_qsize(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return atoll_queue_state(self) != NULL ? PyLong_FromUnsignedLongLong(atoll_queue_count(queue_of(self)))
-                                           : NULL;
+    return atoll_pyqueue_state(self) != NULL ? PyLong_FromUnsignedLongLong(atoll_queue_count(queue_of(self)))
+                                             : NULL;
 }
 
 static PyObject *queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return atoll_queue_state(self) != NULL ? PyBool_FromLong(atoll_queue_count(queue_of(self)) == 0) : NULL;
+    return atoll_pyqueue_state(self) != NULL ? PyBool_FromLong(atoll_queue_count(queue_of(self)) == 0) : NULL;
 }
 
 static PyObject *queue_full(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    return atoll_queue_state(self) != NULL ? PyBool_FromLong(atoll_queue_is_full(queue_of(self))) : NULL;
+    return atoll_pyqueue_state(self) != NULL ? PyBool_FromLong(atoll_queue_is_full(queue_of(self))) : NULL;
 }
 
 PyDoc_STRVAR(
@@ -538,7 +538,7 @@ PyDoc_STRVAR(
 static PyObject *queue_shutdown(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const char *const keywords[] = {"immediate"};
     PyObject *values[1] = {0};
-    if (atoll_queue_state(self) == NULL ||
+    if (atoll_pyqueue_state(self) == NULL ||
         atoll_parse("shutdown", keywords, 1, 1, 0, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
@@ -557,23 +557,23 @@ static PyObject *reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return number != NULL ? Py_BuildValue("O(N)", Py_TYPE(self), number) : NULL;
 }
 
-PyMethodDef atoll_queue_ops[] = {
+PyMethodDef atoll_pyqueue_ops[] = {
     {"put", FAST(queue_put), put_doc},
     {"put_nowait", FAST(queue_put_nowait), put_nowait_doc},
     {"put_many", FAST(queue_put_many), put_many_doc},
-    {"put_async", FAST(atoll_queue_method_put_async), atoll_queue_put_async_doc},
+    {"put_async", FAST(atoll_pyqueue_method_put_async), atoll_pyqueue_put_async_doc},
     {"get", FAST(queue_get), get_doc},
     {"get_nowait", queue_get_nowait, METH_NOARGS, get_nowait_doc},
     {"get_many", FAST(queue_get_many), get_many_doc},
-    {"get_async", FAST(atoll_queue_method_get_async), atoll_queue_get_async_doc},
+    {"get_async", FAST(atoll_pyqueue_method_get_async), atoll_pyqueue_get_async_doc},
     {"qsize", queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nReturn how many items are there."},
     {"empty", queue_empty, METH_NOARGS, "empty($self, /)\n--\n\nReturn whether there is no item."},
     {"full", queue_full, METH_NOARGS, "full($self, /)\n--\n\nReturn whether there are maxsize items."},
     {"shutdown", FAST(queue_shutdown), shutdown_doc},
-    {"fileno", atoll_queue_method_fileno, METH_NOARGS, atoll_queue_fileno_doc},
-    {"_watch", atoll_queue_method_watch, METH_O,
+    {"fileno", atoll_pyqueue_method_fileno, METH_NOARGS, atoll_pyqueue_fileno_doc},
+    {"_watch", atoll_pyqueue_method_watch, METH_O,
      PyDoc_STR("_watch($self, put, /)\n--\n\nAs fileno(), or with True for room to put, until _unwatch().")},
-    {"_unwatch", atoll_queue_method_unwatch, METH_O,
+    {"_unwatch", atoll_pyqueue_method_unwatch, METH_O,
      PyDoc_STR("_unwatch($self, put, /)\n--\n\nEnds one _watch().")},
     {"__reduce__", reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

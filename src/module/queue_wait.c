@@ -4,10 +4,10 @@
 
 /* One use more of an event. */
 static PyObject *event_of(PyObject *self, atoll_queue_side side) {
-    if (atoll_queue_state(self) == NULL) {
+    if (atoll_pyqueue_state(self) == NULL) {
         return NULL;
     }
-    atoll_queue *queue = ((atoll_queue_object *)self)->queue;
+    atoll_queue *queue = ((atoll_pyqueue *)self)->queue;
     int fd = atoll_queue_event(queue, side);
     PyObject *number = fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
     if (fd >= 0 && number == NULL) {
@@ -16,15 +16,15 @@ static PyObject *event_of(PyObject *self, atoll_queue_side side) {
     return number;
 }
 
-const char atoll_queue_fileno_doc[] =
+const char atoll_pyqueue_fileno_doc[] =
     PyDoc_STR("fileno($self, /)\n--\n\n"
               "Return a file descriptor that is readable while there are items (or the queue is shut\n"
               "down), for select, poll, epoll and event loops. It is the queue's: do not read or close\n"
               "it, and keep the Queue as long as it is used. Until then it makes each put() and get() that\n"
               "changes whether there are items dearer. Raises OSError when there is none left.");
 
-PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    atoll_queue_object *object = (atoll_queue_object *)self;
+PyObject *atoll_pyqueue_method_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    atoll_pyqueue *object = (atoll_pyqueue *)self;
     PyObject *number = event_of(self, ATOLL_QUEUE_GET);
     if (number != NULL && object->has_event) { /* once is enough */
         atoll_queue_event_end(object->queue, ATOLL_QUEUE_GET);
@@ -35,47 +35,47 @@ PyObject *atoll_queue_method_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)
 
 static atoll_queue_side side_of(PyObject *put) { return put == Py_True ? ATOLL_QUEUE_PUT : ATOLL_QUEUE_GET; }
 
-PyObject *atoll_queue_method_watch(PyObject *self, PyObject *put) { return event_of(self, side_of(put)); }
+PyObject *atoll_pyqueue_method_watch(PyObject *self, PyObject *put) { return event_of(self, side_of(put)); }
 
-PyObject *atoll_queue_method_unwatch(PyObject *self, PyObject *put) {
-    if (atoll_queue_state(self) == NULL) {
+PyObject *atoll_pyqueue_method_unwatch(PyObject *self, PyObject *put) {
+    if (atoll_pyqueue_state(self) == NULL) {
         return NULL;
     }
-    atoll_queue_event_end(((atoll_queue_object *)self)->queue, side_of(put));
+    atoll_queue_event_end(((atoll_pyqueue *)self)->queue, side_of(put));
     Py_RETURN_NONE;
 }
 
 /* Calls a coroutine function of atoll._queues.names with self before the arguments. */
-static PyObject *call_named(PyObject *self, atoll_queue_name name, PyObject *const *args, Py_ssize_t nargs,
+static PyObject *call_named(PyObject *self, atoll_pyqueue_name name, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames) {
-    atoll_state *state = atoll_queue_state(self);
-    PyObject *function = state != NULL ? atoll_queue_name_get(state, name) : NULL;
+    atoll_state *state = atoll_pyqueue_state(self);
+    PyObject *function = state != NULL ? atoll_pyqueue_name_get(state, name) : NULL;
     PyObject *bound = function != NULL ? PyMethod_New(function, self) : NULL;
     PyObject *result = bound != NULL ? PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames) : NULL;
     Py_XDECREF(bound);
     return result;
 }
 
-const char atoll_queue_put_async_doc[] =
+const char atoll_pyqueue_put_async_doc[] =
     PyDoc_STR("put_async($self, obj, *, unbounditems=None)\n--\n\n"
               "A coroutine: put(obj), waiting in the running asyncio loop without a thread.");
 
-PyObject *atoll_queue_method_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                       PyObject *kwnames) {
+PyObject *atoll_pyqueue_method_put_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                         PyObject *kwnames) {
     return call_named(self, ATOLL_Q_PUT_ASYNC, args, nargs, kwnames);
 }
 
-const char atoll_queue_get_async_doc[] =
+const char atoll_pyqueue_get_async_doc[] =
     PyDoc_STR("get_async($self, /)\n--\n\n"
               "A coroutine: get(), waiting in the running asyncio loop without a thread. When it is\n"
               "cancelled it has taken nothing.");
 
-PyObject *atoll_queue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                       PyObject *kwnames) {
+PyObject *atoll_pyqueue_method_get_async(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                         PyObject *kwnames) {
     return call_named(self, ATOLL_Q_GET_ASYNC, args, nargs, kwnames);
 }
 
-PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs) {
+PyObject *atoll_pyqueue_select_objects(atoll_state *state, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"queues", "timeout", NULL};
     PyObject *iterable;
     PyObject *timeout = NULL;
@@ -99,12 +99,12 @@ PyObject *atoll_queue_select_objects(atoll_state *state, PyObject *args, PyObjec
     }
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *object = PyTuple_GET_ITEM(queues, i);
-        if (!Py_IS_TYPE(object, state->queue_type) || atoll_queue_state(object) == NULL) {
+        if (!Py_IS_TYPE(object, state->queue_type) || atoll_pyqueue_state(object) == NULL) {
             PyErr_Format(PyExc_TypeError, "queues[%zd] must be a Queue, not %.200s", i,
                          Py_TYPE(object)->tp_name);
             goto done;
         }
-        watches[i].queue = ((atoll_queue_object *)object)->queue;
+        watches[i].queue = ((atoll_pyqueue *)object)->queue;
     }
     atoll_blocking b;
     atoll_blocking_begin(&b, state, deadline);

@@ -64,7 +64,7 @@ static PyObject *facade(PyObject *Py_UNUSED(module), PyObject *args) {
     return atoll_facade_new(original, implementation);
 }
 
-PyMethodDef atoll_signal_methods[] = {
+PyMethodDef atoll_pysignal_methods[] = {
     {"_on_main_thread", on_main_thread, METH_NOARGS, NULL},
     {"_check_signals", check_signals, METH_NOARGS, NULL},
     {"_then_check_signals", then_check_signals, METH_O, NULL},

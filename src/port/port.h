@@ -44,7 +44,7 @@ void atoll_event_renew(int fd);
 
 /* Memory in large pages where the system has them, for what is written all at once: aligned to a page, NULL when there is
  * none.  free() takes it back. */
-void *atoll_memory_large(size_t size);
+void *atoll_map_large(size_t size);
 
 /* How many processors this process may use. */
 int atoll_cpu_count(void);
@@ -247,8 +247,8 @@ int atoll_thread_number(void);
 int atoll_thread_main_number(void);
 
 /* Writes a text to the process's standard error and ends it at once, as a signal handler may. */
-_Noreturn void atoll_process_abandon(const char *text, int status);
+_Noreturn void atoll_exit_abandon(const char *text, int status);
 /* Ends the process at once: no exit handlers, no destructors. */
-_Noreturn void atoll_process_exit(int status);
+_Noreturn void atoll_exit_process(int status);
 
 #endif

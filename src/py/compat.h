@@ -38,7 +38,7 @@ PyAPI_FUNC(int) _PyEval_AddPendingCall(PyInterpreterState *interp, int (*func)(v
 #define atoll_interp_set_not_running _PyInterpreterState_SetNotRunningMain
 #define atoll_interp_is_running _PyInterpreterState_IsRunningMain
 
-static inline int atoll_add_pending_call(PyInterpreterState *interp, int (*func)(void *), void *arg) {
+static inline int atoll_compat_add_pending_call(PyInterpreterState *interp, int (*func)(void *), void *arg) {
     return _PyEval_AddPendingCall(interp, func, arg, 0);
 }
 
@@ -94,7 +94,7 @@ static inline int atoll_lazy_imports_resume(PyObject *Py_UNUSED(mode)) { return 
 /* PyThreadState_Delete() takes a thread state that some thread's PyGILState_Ensure() would find for the calling
  * thread's, and makes that one forget its own.  So before another thread's is deleted, it has to be known to none.
  * Declared, but not documented; that the bit is set in this thread's own shows that it is the one. */
-static inline void atoll_thread_state_unbind(PyThreadState *tstate) {
+static inline void atoll_compat_tstate_unbind(PyThreadState *tstate) {
     const PyThreadState *here = PyGILState_GetThisThreadState();
     if (here != NULL && here != tstate && here->_status.bound_gilstate) {
         tstate->_status.bound_gilstate = 0;
@@ -164,7 +164,7 @@ PyAPI_DATA(char) _PyRuntime[];
 
 /* Since 3.13 the runtime's state begins with a description of itself, for debuggers: words of 8 bytes, among them the size
  * of it all and where the list of interpreters begins.  That offset; 0 where there is no such thing. */
-static inline size_t atoll_runtime_published_head(void) {
+static inline size_t atoll_compat_published_head(void) {
 #if PY_VERSION_HEX >= 0x030D0000
     uint64_t words[6]; /* cookie, version, whether threads are free, size, (another offset), the list */
     memcpy(words, atoll_runtime, sizeof words);
@@ -195,13 +195,13 @@ typedef struct {
 #if PY_VERSION_HEX >= 0x030D0000
 PyAPI_FUNC(long) _PyInterpreterState_GetWhence(PyInterpreterState *interp);
 PyAPI_FUNC(int) _PyInterpreterState_IsReady(PyInterpreterState *interp);
-#define atoll_interp_whence _PyInterpreterState_GetWhence
-#define atoll_interp_is_ready _PyInterpreterState_IsReady
+#define atoll_compat_interp_whence _PyInterpreterState_GetWhence
+#define atoll_compat_interp_is_ready _PyInterpreterState_IsReady
 #else
-static inline long atoll_interp_whence(PyInterpreterState *interp) {
+static inline long atoll_compat_interp_whence(PyInterpreterState *interp) {
     return interp == PyInterpreterState_Main();
 }
-static inline int atoll_interp_is_ready(PyInterpreterState *interp) {
+static inline int atoll_compat_interp_is_ready(PyInterpreterState *interp) {
     return PyInterpreterState_GetID(interp) >= 0;
 }
 #endif

@@ -22,6 +22,22 @@ atoll_state *atoll_state_of(PyInterpreterState *interp) {
     return state;
 }
 
+static atoll_state *(*make_state)(void);
+
+void atoll_state_init(atoll_state *(*make)(void)) { make_state = make; }
+
+atoll_state *atoll_state_ensure(void) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    return state != NULL ? state : make_state();
+}
+
+void atoll_state_let_go(atoll_state *state) {
+    if (state != NULL && state->kept) {
+        state->kept = false;
+        Py_DECREF(state->module);
+    }
+}
+
 atoll_state *atoll_state_live(atoll_state *state) {
     if (state == NULL || state->entry == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the current interpreter is being finalized");

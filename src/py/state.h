@@ -33,7 +33,7 @@ typedef enum {
     ATOLL_Q_PUT_ASYNC,
     ATOLL_Q_GET_ASYNC,
     ATOLL_Q_NAMES
-} atoll_queue_name;
+} atoll_pyqueue_name;
 
 /* What atoll._pool.executor defines, in the order of pool.c's list. */
 typedef enum {
@@ -46,7 +46,7 @@ typedef enum {
     ATOLL_P_CALL_ASYNC,
     ATOLL_P_END_GUEST,
     ATOLL_P_NAMES
-} atoll_pool_name;
+} atoll_pypool_name;
 
 typedef struct atoll_state {
     int64_t interp_id;
@@ -65,7 +65,7 @@ typedef struct atoll_state {
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
     PyTypeObject *queue_type;
-    struct atoll_queue_object **queues; /* every live Queue object, hashed by id: a table of chains */
+    struct atoll_pyqueue **queues; /* every live Queue object, hashed by id: a table of chains */
     size_t queue_slots;
     size_t queue_count;
     atoll_batch batch; /* storage for the next put, unless somebody is using it */
@@ -87,7 +87,9 @@ atoll_state *atoll_state_live(atoll_state *state);
 PyObject *atoll_state_name(PyObject **slots, const char *module_name, const char *const *names, int n,
                            int which);
 
-/* Makes atoll._atoll exist in the current interpreter; its state, or NULL with an exception. */
+/* Says, before anything else here is used, how atoll._atoll is made in the attached interpreter: its state, or NULL with an exception. */
+void atoll_state_init(atoll_state *(*make)(void));
+/* The current interpreter's state, made when there is none; NULL with an exception. */
 atoll_state *atoll_state_ensure(void);
 
 /* The attached interpreter is about to end: nothing keeps its module any more but what uses it. */

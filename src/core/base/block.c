@@ -14,7 +14,7 @@ atoll_block *atoll_block_new(size_t size) {
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
-    uint8_t *raw = size >= LARGE ? atoll_memory_large(head + size)
+    uint8_t *raw = size >= LARGE ? atoll_map_large(head + size)
                                  : aligned_alloc(ALIGN, head + (size + ALIGN - 1) / ALIGN * ALIGN);
     if (raw == NULL) {
         return NULL;

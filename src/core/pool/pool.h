@@ -242,8 +242,8 @@ bool atoll_task_observe(atoll_task *task);
 bool atoll_task_interrupt(atoll_task *task);
 /* Waits for its end: true when it is over. */
 bool atoll_task_wait(atoll_task *task, atoll_waiter *waiter, double deadline, atoll_wait_result *why);
-void atoll_function_retain(atoll_function *function);
-void atoll_function_release(atoll_function *function);
+void atoll_pool_function_retain(atoll_function *function);
+void atoll_pool_function_release(atoll_function *function);
 
 /* What is to be delivered, oldest first, linked by `next`, each with a reference; NULL when nothing came: *over says
  * that nothing will. */

@@ -24,7 +24,7 @@ void atoll_task_release(atoll_task *task) {
     atoll_message_clear(&task->result);
     atoll_message_clear(&task->error);
     if (task->function != NULL) {
-        atoll_function_release(task->function);
+        atoll_pool_function_release(task->function);
     }
     for (uint32_t i = 0; i < task->nparts; i++) {
         atoll_task_release(task->parts[i]);
@@ -34,11 +34,11 @@ void atoll_task_release(atoll_task *task) {
     free(task);
 }
 
-void atoll_function_retain(atoll_function *function) {
+void atoll_pool_function_retain(atoll_function *function) {
     atomic_fetch_add_explicit(&function->refs, 1, memory_order_relaxed);
 }
 
-void atoll_function_release(atoll_function *function) {
+void atoll_pool_function_release(atoll_function *function) {
     if (atomic_fetch_sub_explicit(&function->refs, 1, memory_order_acq_rel) == 1) {
         atoll_message_clear(&function->full);
         free(function);

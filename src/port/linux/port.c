@@ -75,7 +75,7 @@ void atoll_event_renew(int fd) {
     }
 }
 
-void *atoll_memory_large(size_t size) {
+void *atoll_map_large(size_t size) {
     const size_t large = (size_t)2 * 1024 * 1024;
     void *memory = aligned_alloc(large, (size + large - 1) / large * large);
     if (memory != NULL) {
@@ -226,9 +226,9 @@ void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_ch
     pthread_atfork(take, give_parent, give_child);
 }
 
-_Noreturn void atoll_process_exit(int status) { _exit(status); }
+_Noreturn void atoll_exit_process(int status) { _exit(status); }
 
-_Noreturn void atoll_process_abandon(const char *text, int status) {
+_Noreturn void atoll_exit_abandon(const char *text, int status) {
     ssize_t written = write(STDERR_FILENO, text, strlen(text));
     _exit(written >= 0 ? status : status + 1);
 }

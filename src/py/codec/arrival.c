@@ -221,7 +221,7 @@ static int read_attribute(const filling *to, PyObject *others) {
 
 /* Some attributes that follow, which are given to the class together, or one by one: code that the next runs may want the last. */
 static int read_attributes(const filling *to, bool able, bool singly) {
-    Py_ssize_t n = atoll_get_count(to->dec, 2);
+    Py_ssize_t n = atoll_read_count(to->dec, 2);
     PyObject *others = n >= 0 ? PyDict_New() : NULL;
     int rc = others != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {

@@ -44,7 +44,7 @@ static PyType_Spec block_spec = {
 };
 
 PyObject *atoll_decode_buffer(atoll_decoder *dec) {
-    Py_ssize_t index = atoll_get_count(dec, 0);
+    Py_ssize_t index = atoll_read_count(dec, 0);
     uint8_t readonly = atoll_get_u8(&dec->rd);
     atoll_block *block = index >= 0 && index < UINT32_MAX && !dec->rd.failed
                              ? atoll_message_handle(dec->msg, (uint32_t)index, &atoll_block_class)
@@ -79,8 +79,8 @@ int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj) {
         return atoll_encoder_refuse(enc, "a buffer that is not contiguous is not shareable");
     }
     if (enc->outline) {
-        return atoll_put_tag_count(enc, T_BUFFER, (uint64_t)view->len) < 0 ||
-                       atoll_put_u64_checked(enc, atoll_hash(view->buf, (size_t)view->len)) < 0
+        return atoll_write_tag_count(enc, T_BUFFER, (uint64_t)view->len) < 0 ||
+                       atoll_write_u64(enc, atoll_hash(view->buf, (size_t)view->len)) < 0
                    ? -1
                    : atoll_memo_add(enc, obj);
     }
@@ -97,8 +97,8 @@ int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj) {
         PyErr_NoMemory();
         return -1;
     }
-    if (atoll_put_tag_count(enc, T_BUFFER | ATOLL_MEMO, index) < 0 ||
-        atoll_put_tag(enc, view->readonly != 0) < 0) {
+    if (atoll_write_tag_count(enc, T_BUFFER | ATOLL_MEMO, index) < 0 ||
+        atoll_write_tag(enc, view->readonly != 0) < 0) {
         return -1;
     }
     return atoll_memo_add(enc, obj);

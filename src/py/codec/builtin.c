@@ -96,7 +96,7 @@ static int crosses(atoll_codec *codec, PyObject *obj, uint8_t tag) {
 
 /* Whether name.qualname is obj, in a module whose globals are watched now. */
 static int has_path(atoll_codec *codec, PyObject *obj, PyObject *name, PyObject *qualname) {
-    PyObject *module = atoll_is_main_name(codec, name) ? NULL : atoll_module_by_name(name);
+    PyObject *module = atoll_is_main_name(codec, name) ? NULL : atoll_origin_module(name);
     int rc = module == NULL && PyErr_Occurred() ? -1 : 0;
     if (module != NULL && PyModule_Check(module)) {
         PyObject *dict = PyModule_GetDict(module);
@@ -147,7 +147,7 @@ static uint64_t number_constant(atoll_codec *codec, PyObject *obj) {
     return fresh.number;
 }
 
-int atoll_builtin_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
+int atoll_builtins_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     const atoll_builtin_entry *entry = entry_of(codec, obj);
     uint64_t epoch = atoll_globals_epoch(codec);
     if (entry->number != 0 &&

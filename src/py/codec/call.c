@@ -147,12 +147,12 @@ static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *c
     Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
     atoll_frame fr;
     atoll_push(enc, &fr, NULL, AT_CALLABLE);
-    int rc = atoll_put_count(enc, (uint64_t)nargs);
+    int rc = atoll_write_count(enc, (uint64_t)nargs);
     if (rc == 0) {
-        rc = atoll_put_count(enc, (uint64_t)nkw);
+        rc = atoll_write_count(enc, (uint64_t)nkw);
     }
     if (rc == 0) {
-        rc = callable != NULL ? atoll_encode_shared(enc, callable) : atoll_put_tag(enc, T_EMPTY);
+        rc = callable != NULL ? atoll_encode_shared(enc, callable) : atoll_write_tag(enc, T_EMPTY);
     }
     fr.step = AT_ARG;
     for (Py_ssize_t i = 0; i < nargs && rc == 0; i++) {
@@ -277,7 +277,7 @@ int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *ou
     int had = 1;
     if (dec.rd.at != dec.rd.end && (*dec.rd.at & ~ATOLL_MEMO) == T_TUPLE) {
         dec.rd.at++;
-        had = atoll_get_count(&dec, 1) == 2 && (out[0] = atoll_decode_value(&dec)) != NULL;
+        had = atoll_read_count(&dec, 1) == 2 && (out[0] = atoll_decode_value(&dec)) != NULL;
     }
     if (had == 1 && (out[1] = atoll_decode_value(&dec)) != NULL) {
         had = 2;
@@ -289,8 +289,8 @@ int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *ou
 }
 
 static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
-    Py_ssize_t nargs = atoll_get_count(dec, 0);
-    Py_ssize_t nkw = nargs >= 0 ? atoll_get_count(dec, 0) : -1;
+    Py_ssize_t nargs = atoll_read_count(dec, 0);
+    Py_ssize_t nkw = nargs >= 0 ? atoll_read_count(dec, 0) : -1;
     size_t left = atoll_reader_left(&dec->rd);
     if (nkw < 0 || (size_t)nargs > left || (size_t)nkw > left / 2) {
         atoll_malformed("more arguments than bytes");
@@ -323,7 +323,7 @@ static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
     if (names == NULL) {
         return -1;
     }
-    /* From here nargs counts keyword values too, until all is well: atoll_call_args_clear goes by it. */
+    /* From here nargs counts keyword values too, until all is well: atoll_codec_args_clear goes by it. */
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *name = atoll_decode_value(dec);
         if (name == NULL || !PyUnicode_CheckExact(name)) {
@@ -359,13 +359,13 @@ int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_a
         rc = -1;
     }
     if (rc < 0) {
-        atoll_call_args_clear(out);
+        atoll_codec_args_clear(out);
     }
     end_decoding(&dec);
     return rc;
 }
 
-void atoll_call_args_clear(atoll_call_args *args) {
+void atoll_codec_args_clear(atoll_call_args *args) {
     PyObject *exc = PyErr_GetRaisedException();
     Py_ssize_t n = args->nargs + (args->kwnames != NULL ? PyTuple_GET_SIZE(args->kwnames) : 0);
     for (Py_ssize_t i = 0; i < n; i++) {

@@ -86,7 +86,7 @@ static int ensure_number(atoll_codec *codec, PyObject *cls, uint64_t number) {
 
 /* name -> value; `exempt` when they are part of the definition, whatever they are made of. */
 static int encode_attributes(atoll_encoder *enc, PyObject *cls, PyObject *attributes, bool exempt) {
-    int rc = atoll_put_count(enc, attributes != NULL ? (uint64_t)PyDict_GET_SIZE(attributes) : 0);
+    int rc = atoll_write_count(enc, attributes != NULL ? (uint64_t)PyDict_GET_SIZE(attributes) : 0);
     atoll_frame fr;
     atoll_push(enc, &fr, cls, AT_ATTR);
     enc->exempt++; /* what may change is looked at by itself */
@@ -158,7 +158,7 @@ static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later 
     atoll_frame fr;
     atoll_push(enc, &fr, (PyObject *)enc->classes->cls, AT_SELF);
     enc->exempt++;
-    int rc = atoll_put_tag(enc, runs) < 0 ? -1 : atoll_encode_state(enc, skeleton);
+    int rc = atoll_write_tag(enc, runs) < 0 ? -1 : atoll_encode_state(enc, skeleton);
     enc->exempt--;
     atoll_pop(enc, &fr);
     enc->classes->awaited = false;
@@ -317,7 +317,7 @@ PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dic
 static int encode_number(atoll_encoder *enc, PyObject *cls) {
     uint64_t number = number_of(enc->codec, cls);
     if (number == 0 || ensure_number(enc->codec, cls, number) < 0 ||
-        atoll_put_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 || atoll_put_u64_checked(enc, number) < 0) {
+        atoll_write_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 || atoll_write_u64(enc, number) < 0) {
         return -1;
     }
     return atoll_memo_add(enc, cls);
@@ -330,15 +330,14 @@ static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
     for (atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
         if (fr->cls == cls) {
             enc->lowest = fr->depth < enc->lowest ? fr->depth : enc->lowest;
-            return atoll_put_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 ||
-                           atoll_put_u64_checked(enc, fr->number) < 0
+            return atoll_write_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 ||
+                           atoll_write_u64(enc, fr->number) < 0
                        ? -1
                        : atoll_memo_add(enc, cls);
         }
     }
     uint64_t number = number_of(enc->codec, cls);
-    if (number == 0 || atoll_put_tag(enc, T_CLASS | ATOLL_MEMO) < 0 ||
-        atoll_put_u64_checked(enc, number) < 0) {
+    if (number == 0 || atoll_write_tag(enc, T_CLASS | ATOLL_MEMO) < 0 || atoll_write_u64(enc, number) < 0) {
         return -1;
     }
     int rc = enc->reach == NULL ? atoll_kept_write(enc, cls, number) : 0; /* what it reaches is wanted */
@@ -350,8 +349,8 @@ static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
 
 /* The types of None, Ellipsis and NotImplemented have names but no path: type(None) says it all. */
 static int encode_singleton_type(atoll_encoder *enc, PyObject *cls, PyObject *instance) {
-    if (atoll_put_tag(enc, T_REDUCE | ATOLL_MEMO) < 0 || atoll_put_tag(enc, 0) < 0 ||
-        atoll_encode_shared(enc, (PyObject *)&PyType_Type) < 0 || atoll_put_count(enc, 1) < 0 ||
+    if (atoll_write_tag(enc, T_REDUCE | ATOLL_MEMO) < 0 || atoll_write_tag(enc, 0) < 0 ||
+        atoll_encode_shared(enc, (PyObject *)&PyType_Type) < 0 || atoll_write_count(enc, 1) < 0 ||
         atoll_encode_shared(enc, instance) < 0) {
         return -1;
     }

@@ -82,7 +82,7 @@ typedef struct {
     PyObject *small[9];
 } atoll_call_args;
 int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out);
-void atoll_call_args_clear(atoll_call_args *args);
+void atoll_codec_args_clear(atoll_call_args *args);
 
 /* The process-unique number of a callable that the receiver may cache whole: a function with no closure, no defaults that could
  * differ, and all that it reaches as it is now, or a builtin, a class or the like that crosses by its import path.  *number is 0

@@ -50,7 +50,7 @@ static inline PyObject *finish(atoll_decoder *dec, uint8_t tag, PyObject *obj) {
 }
 
 static PyObject *decode_ref(atoll_decoder *dec) {
-    Py_ssize_t index = atoll_get_count(dec, 0);
+    Py_ssize_t index = atoll_read_count(dec, 0);
     if (index < 0) {
         return NULL;
     }
@@ -93,7 +93,7 @@ static PyObject *decode_ascii(const uint8_t *data, size_t len) {
 
 static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
     size_t width = tag == T_STR_2 ? 2 : tag == T_STR_4 ? 4 : 1;
-    Py_ssize_t len = atoll_get_count(dec, width);
+    Py_ssize_t len = atoll_read_count(dec, width);
     if (len < 0) {
         return NULL;
     }
@@ -128,7 +128,7 @@ static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
 }
 
 static PyObject *decode_big_int(atoll_decoder *dec) {
-    Py_ssize_t len = atoll_get_count(dec, 1);
+    Py_ssize_t len = atoll_read_count(dec, 1);
     const uint8_t *data = len >= 0 ? atoll_get_bytes(&dec->rd, (size_t)len) : NULL;
     if (data == NULL) {
         return atoll_malformed("a number goes past the end");
@@ -180,7 +180,7 @@ static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
     if (dec->rd.failed || kind >= P_COUNT) {
         return atoll_malformed("an unknown kind of array");
     }
-    Py_ssize_t n = atoll_get_count(dec, widths[kind]);
+    Py_ssize_t n = atoll_read_count(dec, widths[kind]);
     const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n * widths[kind]) : NULL;
     if (at == NULL) {
         return atoll_malformed("an array goes past the end");
@@ -199,7 +199,7 @@ static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
 }
 
 static PyObject *decode_list(atoll_decoder *dec, uint8_t tag) {
-    Py_ssize_t n = atoll_get_count(dec, 1);
+    Py_ssize_t n = atoll_read_count(dec, 1);
     PyObject *obj = n >= 0 ? PyList_New(n) : NULL;
     if (obj == NULL) {
         return NULL;
@@ -242,7 +242,7 @@ static PyObject *use_duplicate(atoll_decoder *dec, PyObject *obj) {
 }
 
 static PyObject *decode_tuple(atoll_decoder *dec, uint8_t tag) {
-    Py_ssize_t n = atoll_get_count(dec, 1);
+    Py_ssize_t n = atoll_read_count(dec, 1);
     PyObject *obj = n >= 0 ? PyTuple_New(n) : NULL;
     if (obj == NULL) {
         return NULL;
@@ -262,7 +262,7 @@ static PyObject *decode_tuple(atoll_decoder *dec, uint8_t tag) {
 }
 
 int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
-    Py_ssize_t n = atoll_get_count(dec, 2);
+    Py_ssize_t n = atoll_read_count(dec, 2);
     if (n < 0) {
         return -1;
     }
@@ -314,7 +314,7 @@ int atoll_decode_dict_body(atoll_decoder *dec, PyObject *dict, bool intern) {
 /* A dict with room for the count that comes next, where it is worth it. */
 static PyObject *new_dict(atoll_decoder *dec) {
     atoll_reader ahead = dec->rd;
-    Py_ssize_t n = atoll_get_count(dec, 2);
+    Py_ssize_t n = atoll_read_count(dec, 2);
     if (n < 0) {
         return NULL;
     }
@@ -334,7 +334,7 @@ static PyObject *decode_dict(atoll_decoder *dec, uint8_t tag) {
 
 static PyObject *decode_set(atoll_decoder *dec, uint8_t tag) {
     bool frozen = (tag & ~ATOLL_MEMO) != T_SET;
-    Py_ssize_t n = atoll_get_count(dec, 1);
+    Py_ssize_t n = atoll_read_count(dec, 1);
     PyObject *obj = n < 0 ? NULL : frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
     if (obj == NULL) {
         return NULL;
@@ -510,13 +510,13 @@ PyObject *atoll_decode_value(atoll_decoder *dec) {
     case T_STR_4:
         return finish(dec, tag, decode_str(dec, tag & ~ATOLL_MEMO));
     case T_BYTES:
-        n = atoll_get_count(dec, 1);
+        n = atoll_read_count(dec, 1);
         if (n < 0 || (at = atoll_get_bytes(rd, (size_t)n)) == NULL) {
             break;
         }
         return finish(dec, tag, PyBytes_FromStringAndSize((const char *)at, n));
     case T_BYTEARRAY:
-        n = atoll_get_count(dec, 1);
+        n = atoll_read_count(dec, 1);
         if (n < 0 || (at = atoll_get_bytes(rd, (size_t)n)) == NULL) {
             break;
         }

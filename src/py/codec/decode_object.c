@@ -19,7 +19,7 @@ static PyObject *replaced(atoll_decoder *dec, PyObject *mine) {
         return NULL;
     }
     Py_DECREF(mine);
-    Py_ssize_t index = atoll_get_count(dec, 0);
+    Py_ssize_t index = atoll_read_count(dec, 0);
     if (index < 0 || (size_t)index >= dec->nmemo) {
         return atoll_malformed("a reference to what was not sent");
     }
@@ -54,7 +54,7 @@ static PyObject *find_global(PyObject *module, PyObject *qualname) {
             return Py_XNewRef(found);
         }
     }
-    return atoll_get_dotted(module, qualname);
+    return atoll_dotted_get(module, qualname);
 }
 
 static PyObject *decode_path(atoll_decoder *dec) {
@@ -226,7 +226,7 @@ static PyObject *decode_with_state(atoll_decoder *dec) {
 
 static PyObject *decode_namedtuple(atoll_decoder *dec, uint8_t tag) {
     PyTypeObject *type = decode_type(dec);
-    Py_ssize_t n = type != NULL ? atoll_get_count(dec, 1) : -1;
+    Py_ssize_t n = type != NULL ? atoll_read_count(dec, 1) : -1;
     PyObject *items = n >= 0 ? PyTuple_New(n) : NULL;
     PyObject *obj = NULL;
     for (Py_ssize_t i = 0; items != NULL && i < n; i++) {
@@ -289,7 +289,7 @@ static int extend(atoll_codec *codec, PyObject *obj, PyObject *items) {
 }
 
 static int decode_items(atoll_decoder *dec, PyObject *obj) {
-    Py_ssize_t n = atoll_get_count(dec, 1);
+    Py_ssize_t n = atoll_read_count(dec, 1);
     if (n < 0) {
         return -1;
     }
@@ -311,7 +311,7 @@ static int decode_items(atoll_decoder *dec, PyObject *obj) {
 }
 
 static int decode_pairs(atoll_decoder *dec, PyObject *obj) {
-    Py_ssize_t n = atoll_get_count(dec, 2);
+    Py_ssize_t n = atoll_read_count(dec, 2);
     int rc = n < 0 ? -1 : 0;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         PyObject *key = atoll_decode_value(dec);
@@ -327,7 +327,7 @@ static PyObject *decode_construction(atoll_decoder *dec, uint8_t tag, PyObject *
     if (tag == T_REDUCE && (*func = atoll_decode_value(dec)) == NULL) {
         return NULL;
     }
-    Py_ssize_t n = atoll_get_count(dec, 1);
+    Py_ssize_t n = atoll_read_count(dec, 1);
     PyObject *args = n >= 0 ? PyTuple_New(n) : NULL;
     for (Py_ssize_t i = 0; args != NULL && i < n; i++) {
         PyObject *arg = atoll_decode_value(dec);
@@ -439,7 +439,7 @@ static PyObject *decode_cell_later(atoll_decoder *dec) {
 }
 
 static PyObject *decode_code(atoll_decoder *dec) {
-    Py_ssize_t n = atoll_get_count(dec, 1);
+    Py_ssize_t n = atoll_read_count(dec, 1);
     const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n) : NULL;
     uint64_t seal = at != NULL ? atoll_get_u64(&dec->rd) : 0;
     if (at == NULL || dec->rd.failed) {

@@ -43,7 +43,7 @@ static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {
 }
 
 /* A count; `at_least` bytes of each item must still be there (0: no bound but SIZE_MAX).  -1 with an exception. */
-static inline Py_ssize_t atoll_get_count(atoll_decoder *dec, size_t at_least) {
+static inline Py_ssize_t atoll_read_count(atoll_decoder *dec, size_t at_least) {
     atoll_reader *rd = &dec->rd;
     uint64_t v = 0;
     for (unsigned shift = 0; shift < 63; shift += 7) {

@@ -16,7 +16,7 @@ static inline int enter(atoll_encoder *enc, PyObject *obj) {
     atoll_memo *memo = enc->memo;
     atoll_memo_slot *slot = atoll_memo_find(memo, obj);
     if (slot->epoch == memo->epoch) {
-        return atoll_put_ref(enc, slot->index);
+        return atoll_write_ref(enc, slot->index);
     }
     if (memo->used * 2 >= memo->mask) {
         return atoll_memo_add_slow(enc, obj);
@@ -36,8 +36,8 @@ int atoll_memo_add_slow(atoll_encoder *enc, PyObject *obj) {
     return atoll_memo_add(enc, obj);
 }
 
-int atoll_put_ref(atoll_encoder *enc, uint32_t index) {
-    return atoll_put_tag_count(enc, T_REF, index) < 0 ? -1 : 1;
+int atoll_write_ref(atoll_encoder *enc, uint32_t index) {
+    return atoll_write_tag_count(enc, T_REF, index) < 0 ? -1 : 1;
 }
 
 /* ---- leaves ---- */
@@ -150,7 +150,7 @@ static inline int encode_float(atoll_encoder *enc, PyObject *obj) {
         return -1;
     }
     *at = T_FLOAT;
-    atoll_commit(enc, atoll_store_double(at + 1, PyFloat_AS_DOUBLE(obj)));
+    atoll_commit(enc, atoll_double_store(at + 1, PyFloat_AS_DOUBLE(obj)));
     return 0;
 }
 
@@ -160,16 +160,16 @@ static int encode_complex(atoll_encoder *enc, PyObject *obj) {
         return -1;
     }
     *at = T_COMPLEX;
-    at = atoll_store_double(at + 1, PyComplex_RealAsDouble(obj));
-    atoll_commit(enc, atoll_store_double(at, PyComplex_ImagAsDouble(obj)));
+    at = atoll_double_store(at + 1, PyComplex_RealAsDouble(obj));
+    atoll_commit(enc, atoll_double_store(at, PyComplex_ImagAsDouble(obj)));
     return 0;
 }
 
 static int put_data(atoll_encoder *enc, uint8_t tag, const void *data, Py_ssize_t size) {
     if (enc->outline && size >= OUTLINED) {
-        return atoll_put_tag_count(enc, tag, (uint64_t)size) < 0
+        return atoll_write_tag_count(enc, tag, (uint64_t)size) < 0
                    ? -1
-                   : atoll_put_u64_checked(enc, atoll_hash(data, (size_t)size));
+                   : atoll_write_u64(enc, atoll_hash(data, (size_t)size));
     }
     uint8_t *at = atoll_reserve(enc, (size_t)size + 1 + ATOLL_VARINT_MAX);
     if (at == NULL) {
@@ -221,7 +221,7 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
             return rc < 0 ? -1 : 0;
         }
     }
-    if (atoll_put_tag_count(enc, T_LIST | memo, (uint64_t)n) < 0 ||
+    if (atoll_write_tag_count(enc, T_LIST | memo, (uint64_t)n) < 0 ||
         atoll_enter(&enc->depth, " while sending a list") < 0) {
         return -1;
     }
@@ -251,7 +251,7 @@ static int enter_late(atoll_encoder *enc, PyObject *obj, size_t tag_at, uint8_t 
         return atoll_memo_add(enc, obj);
     }
     enc->msg->body.data[tag_at] = dup_tag;
-    return atoll_put_count(enc, index);
+    return atoll_write_count(enc, index);
 }
 
 static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
@@ -271,7 +271,7 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
         }
     }
     size_t tag_at = enc->msg->body.len;
-    if (atoll_put_tag_count(enc, T_TUPLE | memo, (uint64_t)n) < 0 ||
+    if (atoll_write_tag_count(enc, T_TUPLE | memo, (uint64_t)n) < 0 ||
         atoll_enter(&enc->depth, " while sending a tuple") < 0) {
         return -1;
     }
@@ -294,7 +294,7 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
 
 int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step) {
     Py_ssize_t n = PyDict_GET_SIZE(dict);
-    if (atoll_put_count(enc, (uint64_t)n) < 0) {
+    if (atoll_write_count(enc, (uint64_t)n) < 0) {
         return -1;
     }
     if (n == 0) {
@@ -350,7 +350,7 @@ static int encode_dict(atoll_encoder *enc, PyObject *obj, bool shared) {
         }
         memo = ATOLL_MEMO;
     }
-    if (atoll_put_tag(enc, T_DICT | memo) < 0) {
+    if (atoll_write_tag(enc, T_DICT | memo) < 0) {
         return -1;
     }
     return atoll_encode_dict_body(enc, obj, AT_KEY);
@@ -368,7 +368,7 @@ static int encode_set(atoll_encoder *enc, PyObject *obj, bool shared) {
         memo = ATOLL_MEMO;
     }
     size_t tag_at = enc->msg->body.len;
-    if (atoll_put_tag_count(enc, (uint8_t)((frozen ? T_FROZENSET : T_SET) | memo), (uint64_t)n) < 0) {
+    if (atoll_write_tag_count(enc, (uint8_t)((frozen ? T_FROZENSET : T_SET) | memo), (uint64_t)n) < 0) {
         return -1;
     }
     PyObject *it = PyObject_GetIter(obj);
@@ -427,7 +427,7 @@ static int encode_triple(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
-    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
+    if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0) {
         return -1;
     }
     enc->late++;
@@ -452,8 +452,7 @@ static int encode_code(atoll_encoder *enc, PyObject *obj) {
     Py_ssize_t size = PyBytes_GET_SIZE(bytes);
     rc = put_data(enc, T_CODE | ATOLL_MEMO, PyBytes_AS_STRING(bytes), size);
     if (rc == 0) {
-        rc = atoll_put_u64_checked(enc,
-                                   atoll_code_seal((const uint8_t *)PyBytes_AS_STRING(bytes), (size_t)size));
+        rc = atoll_write_u64(enc, atoll_code_seal((const uint8_t *)PyBytes_AS_STRING(bytes), (size_t)size));
     }
     Py_DECREF(bytes);
     return rc;
@@ -485,10 +484,10 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
         return encode_bytearray(enc, obj, shared);
     }
     if (obj == Py_Ellipsis) {
-        return atoll_put_tag(enc, T_ELLIPSIS);
+        return atoll_write_tag(enc, T_ELLIPSIS);
     }
     if (obj == Py_NotImplemented) {
-        return atoll_put_tag(enc, T_NOT_IMPLEMENTED);
+        return atoll_write_tag(enc, T_NOT_IMPLEMENTED);
     }
 object:
     if (atoll_enter(&enc->depth, " while sending an object") < 0) {
@@ -537,13 +536,13 @@ static inline int encode(atoll_encoder *enc, PyObject *obj, bool shared) {
         return encode_int(enc, obj);
     }
     if (obj == Py_None) {
-        return atoll_put_tag(enc, T_NONE);
+        return atoll_write_tag(enc, T_NONE);
     }
     if (type == &PyFloat_Type) {
         return encode_float(enc, obj);
     }
     if (type == &PyBool_Type) {
-        return atoll_put_tag(enc, obj == Py_True ? T_TRUE : T_FALSE);
+        return atoll_write_tag(enc, obj == Py_True ? T_TRUE : T_FALSE);
     }
     if (type == &PyBytes_Type && (PyBytes_GET_SIZE(obj) < ATOLL_LEND_LEAST || enc->whole)) {
         return encode_bytes(enc, obj, shared);

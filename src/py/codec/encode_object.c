@@ -14,9 +14,9 @@ static uint8_t *tag_of(atoll_encoder *enc, size_t at) { return &enc->msg->body.d
 
 /* 1, 0 when the module is not found by its name, or -1 with an exception. */
 static int put_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname) {
-    PyObject *origin = atoll_module_origin(enc->codec, module, name);
+    PyObject *origin = atoll_origin_of(enc->codec, module, name);
     int rc = origin == Py_False ? 0 : -1;
-    if (origin != NULL && rc < 0 && atoll_put_tag(enc, T_GLOBAL | ATOLL_MEMO) == 0 &&
+    if (origin != NULL && rc < 0 && atoll_write_tag(enc, T_GLOBAL | ATOLL_MEMO) == 0 &&
         atoll_encode_shared(enc, name) == 0 && atoll_encode_shared(enc, qualname) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
         rc = 1;
@@ -34,7 +34,7 @@ static PyObject *look_up(PyObject *module, PyObject *qualname) {
             return Py_XNewRef(found);
         }
     }
-    return atoll_get_dotted(module, qualname);
+    return atoll_dotted_get(module, qualname);
 }
 
 static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname) {
@@ -45,7 +45,7 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
     /* 3.12 has no C datetime in an interpreter with its own GIL; elsewhere these classes are datetime's. */
     name = PyUnicode_CompareWithASCIIString(name, "_pydatetime") == 0 ? PyUnicode_FromString("datetime")
                                                                       : Py_NewRef(name);
-    PyObject *module = name != NULL ? atoll_module_by_name(name) : NULL;
+    PyObject *module = name != NULL ? atoll_origin_module(name) : NULL;
     PyObject *found = module != NULL ? look_up(module, qualname) : NULL;
     int rc = 0;
     if (found != NULL && found == obj) {
@@ -126,7 +126,7 @@ static int enter_instance(atoll_encoder *enc, PyObject *obj, size_t tag_at) {
         return atoll_memo_add(enc, obj);
     }
     *tag_of(enc, tag_at) = T_VALUE_DUP;
-    return atoll_put_count(enc, index) < 0 ? -1 : 1;
+    return atoll_write_count(enc, index) < 0 ? -1 : 1;
 }
 
 /* After all of it: likewise, but for an object that is made of its parts. */
@@ -136,7 +136,7 @@ static int enter_late(atoll_encoder *enc, PyObject *obj, size_t tag_at, uint8_t 
         return atoll_memo_add(enc, obj);
     }
     *tag_of(enc, tag_at) = dup_tag;
-    return atoll_put_count(enc, index);
+    return atoll_write_count(enc, index);
 }
 
 /* Mostly a class that was named before. */
@@ -147,7 +147,7 @@ static int encode_type(atoll_encoder *enc, PyTypeObject *type) {
 
 static int begin_instance(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
     size_t tag_at = enc->msg->body.len;
-    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0) {
+    if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0) {
         return -1;
     }
     return enter_instance(enc, obj, tag_at);
@@ -184,8 +184,8 @@ static int encode_plain_slots(atoll_encoder *enc, PyObject *obj) {
 static int encode_namedtuple(atoll_encoder *enc, PyObject *obj) {
     size_t tag_at = enc->msg->body.len;
     Py_ssize_t n = PyTuple_GET_SIZE(obj);
-    if (atoll_put_tag(enc, T_NAMEDTUPLE | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0 ||
-        atoll_put_count(enc, (uint64_t)n) < 0) {
+    if (atoll_write_tag(enc, T_NAMEDTUPLE | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0 ||
+        atoll_write_count(enc, (uint64_t)n) < 0) {
         return -1;
     }
     enc->top->step = AT_INDEX;
@@ -210,7 +210,7 @@ static int try_enum(atoll_encoder *enc, PyObject *obj) {
     if (member != NULL && member == obj) {
         size_t tag_at = enc->msg->body.len;
         rc = -1;
-        if (atoll_put_tag(enc, T_ENUM | ATOLL_MEMO) == 0 && encode_type(enc, Py_TYPE(obj)) == 0 &&
+        if (atoll_write_tag(enc, T_ENUM | ATOLL_MEMO) == 0 && encode_type(enc, Py_TYPE(obj)) == 0 &&
             atoll_encode_shared(enc, name) == 0) {
             rc = enter_late(enc, obj, tag_at, T_ENUM_DUP) < 0 ? -1 : 1;
         }
@@ -233,7 +233,7 @@ int atoll_encode_state(atoll_encoder *enc, PyObject *state) {
         if (rc != 0) {
             return rc < 0 ? -1 : 0;
         }
-        if (atoll_memo_add(enc, state) < 0 || atoll_put_tag(enc, T_DICT | ATOLL_MEMO) < 0) {
+        if (atoll_memo_add(enc, state) < 0 || atoll_write_tag(enc, T_DICT | ATOLL_MEMO) < 0) {
             return -1;
         }
         return atoll_encode_dict_body(enc, state, AT_ATTR);
@@ -241,7 +241,7 @@ int atoll_encode_state(atoll_encoder *enc, PyObject *state) {
     if (PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2 &&
         atoll_memo_get(enc->memo, state) == ATOLL_NOT_FOUND &&
         PyDict_CheckExact(PyTuple_GET_ITEM(state, 1))) {
-        if (atoll_put_tag_count(enc, T_TUPLE, 2) < 0 ||
+        if (atoll_write_tag_count(enc, T_TUPLE, 2) < 0 ||
             atoll_encode_state(enc, PyTuple_GET_ITEM(state, 0)) < 0) {
             return -1;
         }
@@ -252,7 +252,7 @@ int atoll_encode_state(atoll_encoder *enc, PyObject *state) {
 
 static int encode_items(atoll_encoder *enc, PyObject *iterator) {
     PyObject *items = PySequence_List(iterator);
-    if (items == NULL || atoll_put_count(enc, (uint64_t)PyList_GET_SIZE(items)) < 0) {
+    if (items == NULL || atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(items)) < 0) {
         Py_XDECREF(items);
         return -1;
     }
@@ -269,7 +269,7 @@ static int encode_items(atoll_encoder *enc, PyObject *iterator) {
 
 static int encode_pairs(atoll_encoder *enc, PyObject *iterator) {
     PyObject *pairs = PySequence_List(iterator);
-    if (pairs == NULL || atoll_put_count(enc, (uint64_t)PyList_GET_SIZE(pairs)) < 0) {
+    if (pairs == NULL || atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(pairs)) < 0) {
         Py_XDECREF(pairs);
         return -1;
     }
@@ -306,7 +306,7 @@ static int encode_construction(atoll_encoder *enc, PyObject *obj, PyObject *func
         return -1;
     }
     Py_ssize_t n = PyTuple_GET_SIZE(args) - from;
-    if (atoll_put_count(enc, (uint64_t)n) < 0) {
+    if (atoll_write_count(enc, (uint64_t)n) < 0) {
         return -1;
     }
     atoll_frame fr;
@@ -350,17 +350,17 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
     uint8_t flags =
         (uint8_t)(plain | (state != NULL ? R_STATE : 0) | (items != NULL ? R_LIST : 0) |
                   (pairs != NULL ? R_DICT : 0) | (setter != NULL && state != NULL ? R_SETTER : 0));
-    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
+    if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0) {
         return -1;
     }
     size_t flags_at = enc->msg->body.len;
-    if (atoll_put_tag(enc, flags) < 0 || encode_construction(enc, obj, func, args) < 0) {
+    if (atoll_write_tag(enc, flags) < 0 || encode_construction(enc, obj, func, args) < 0) {
         return -1;
     }
     uint32_t index = atoll_memo_get(enc->memo, obj);
     if (index != ATOLL_NOT_FOUND) {
         *tag_of(enc, flags_at) = R_DUP;
-        return atoll_put_count(enc, index);
+        return atoll_write_count(enc, index);
     }
     if (atoll_memo_add(enc, obj) < 0 || (items != NULL && encode_items(enc, items) < 0) ||
         (pairs != NULL && encode_pairs(enc, pairs) < 0) ||

@@ -160,14 +160,14 @@ static inline uint8_t *atoll_write_varint(uint8_t *at, uint64_t v) {
     return at;
 }
 
-static inline uint8_t *atoll_store_double(uint8_t *at, double v) {
+static inline uint8_t *atoll_double_store(uint8_t *at, double v) {
     uint64_t bits;
     memcpy(&bits, &v, 8);
     atoll_store_u64(at, bits);
     return at + 8;
 }
 
-static inline int atoll_put_tag(atoll_encoder *enc, uint8_t tag) {
+static inline int atoll_write_tag(atoll_encoder *enc, uint8_t tag) {
     uint8_t *at = atoll_reserve(enc, 1);
     if (at == NULL) {
         return -1;
@@ -177,7 +177,7 @@ static inline int atoll_put_tag(atoll_encoder *enc, uint8_t tag) {
     return 0;
 }
 
-static inline int atoll_put_tag_count(atoll_encoder *enc, uint8_t tag, uint64_t count) {
+static inline int atoll_write_tag_count(atoll_encoder *enc, uint8_t tag, uint64_t count) {
     uint8_t *at = atoll_reserve(enc, 1 + ATOLL_VARINT_MAX);
     if (at == NULL) {
         return -1;
@@ -187,7 +187,7 @@ static inline int atoll_put_tag_count(atoll_encoder *enc, uint8_t tag, uint64_t 
     return 0;
 }
 
-static inline int atoll_put_count(atoll_encoder *enc, uint64_t count) {
+static inline int atoll_write_count(atoll_encoder *enc, uint64_t count) {
     uint8_t *at = atoll_reserve(enc, ATOLL_VARINT_MAX);
     if (at == NULL) {
         return -1;
@@ -196,7 +196,7 @@ static inline int atoll_put_count(atoll_encoder *enc, uint64_t count) {
     return 0;
 }
 
-static inline int atoll_put_u64_checked(atoll_encoder *enc, uint64_t v) {
+static inline int atoll_write_u64(atoll_encoder *enc, uint64_t v) {
     uint8_t *at = atoll_reserve(enc, 8);
     if (at == NULL) {
         return -1;
@@ -207,10 +207,10 @@ static inline int atoll_put_u64_checked(atoll_encoder *enc, uint64_t v) {
 }
 
 /* 1: a reference to obj was written; 0: it is new; -1: exception. */
-int atoll_put_ref(atoll_encoder *enc, uint32_t index);
+int atoll_write_ref(atoll_encoder *enc, uint32_t index);
 static inline int atoll_try_ref(atoll_encoder *enc, PyObject *obj) {
     uint32_t index = atoll_memo_get(enc->memo, obj);
-    return index == ATOLL_NOT_FOUND ? 0 : atoll_put_ref(enc, index);
+    return index == ATOLL_NOT_FOUND ? 0 : atoll_write_ref(enc, index);
 }
 
 #endif

@@ -35,13 +35,13 @@ static int module_of_globals(atoll_codec *codec, PyObject *globals, PyObject **f
         return PyErr_Occurred() ? -1 : 0;
     }
     Py_INCREF(name);
-    PyObject *module = atoll_module_by_name(name);
+    PyObject *module = atoll_origin_module(name);
     if (module == NULL) {
         Py_DECREF(name);
         return PyErr_Occurred() ? -1 : 0;
     }
     int rc = PyModule_Check(module) && PyModule_GetDict(module) == globals
-                 ? atoll_module_is_found(codec, module, name)
+                 ? atoll_origin_is_found(codec, module, name)
                  : 0;
     Py_DECREF(name);
     if (rc <= 0) {
@@ -63,9 +63,9 @@ static int has_path(atoll_codec *codec, PyFunctionObject *func) {
     /* A module's __getattr__ may give the function other names. */
     PyObject *qualname = Py_NewRef(func->func_qualname);
     Py_INCREF(name);
-    PyObject *module = atoll_module_by_name(name);
-    PyObject *found = module != NULL ? atoll_get_dotted(module, qualname) : NULL;
-    int rc = found == (PyObject *)func ? atoll_module_is_found(codec, module, name) : 0;
+    PyObject *module = atoll_origin_module(name);
+    PyObject *found = module != NULL ? atoll_dotted_get(module, qualname) : NULL;
+    int rc = found == (PyObject *)func ? atoll_origin_is_found(codec, module, name) : 0;
     if (found == NULL && PyErr_Occurred()) {
         rc = atoll_passes_through(codec) ? -1 : 0;
         if (rc == 0) {
@@ -114,7 +114,7 @@ static int encode_own_dict(atoll_encoder *enc, PyFunctionObject *func, const cha
     atoll_push(enc, &fr, (PyObject *)func, AT_WORD);
     fr.word = word;
     Py_INCREF(dict);
-    rc = atoll_memo_add(enc, dict) < 0 || atoll_put_tag(enc, T_DICT | ATOLL_MEMO) < 0
+    rc = atoll_memo_add(enc, dict) < 0 || atoll_write_tag(enc, T_DICT | ATOLL_MEMO) < 0
              ? -1
              : atoll_encode_dict_body(enc, dict, AT_KEY);
     Py_DECREF(dict);
@@ -172,7 +172,7 @@ int atoll_encode_body(atoll_encoder *enc, PyObject *obj, PyObject *unused) {
     if (rc == 0) {
         rc = atoll_function_crossing(enc->codec, func) == CROSS_MAIN
                  ? atoll_encode_globals(enc, func, atoll_is_annotate(func))
-                 : atoll_put_no_globals(enc);
+                 : atoll_write_no_globals(enc);
     }
     Py_SETREF(enc->code, outer);
     return rc;
@@ -218,7 +218,7 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
             (void)atoll_encoder_refuse(enc, "the module of its globals is gone");
         }
         Py_SETREF(*where, rc > 0 ? Py_XNewRef(name) : NULL);
-        Py_SETREF(*origin, *where != NULL ? atoll_module_origin(codec, module, *where) : NULL);
+        Py_SETREF(*origin, *where != NULL ? atoll_origin_of(codec, module, *where) : NULL);
         if (*origin == Py_False) { /* a moment ago it was found */
             Py_SETREF(*origin, Py_NewRef(Py_None));
         }
@@ -262,9 +262,9 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     }
     int rc = -1;
     bool later = enc->later != NULL;
-    if (atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 &&
-        atoll_put_tag(enc, (uint8_t)(way | (reusable ? REUSABLE : 0) | (later ? LATER : 0))) == 0 &&
-        atoll_put_u64_checked(enc, identity) == 0 && atoll_put_u64_checked(enc, space) == 0 &&
+    if (atoll_write_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 &&
+        atoll_write_tag(enc, (uint8_t)(way | (reusable ? REUSABLE : 0) | (later ? LATER : 0))) == 0 &&
+        atoll_write_u64(enc, identity) == 0 && atoll_write_u64(enc, space) == 0 &&
         atoll_encode_shared(enc, func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
         rc = atoll_memo_add(enc, (PyObject *)func);
@@ -284,7 +284,7 @@ static int encode_outline(atoll_encoder *enc, PyFunctionObject *func, atoll_cros
     uint64_t identity;
     bool reusable;
     if (atoll_function_identity(enc->codec, func, way, &identity, &reusable) < 0 ||
-        atoll_put_tag(enc, T_FUNCTION | ATOLL_MEMO) < 0 || atoll_put_u64_checked(enc, identity) < 0 ||
+        atoll_write_tag(enc, T_FUNCTION | ATOLL_MEMO) < 0 || atoll_write_u64(enc, identity) < 0 ||
         atoll_memo_add(enc, (PyObject *)func) < 0) {
         return -1;
     }

@@ -67,7 +67,7 @@ static int find_globals(const atoll_encoder *enc, PyFunctionObject *func, bool d
 
 int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found) {
     (void)atoll_globals_epoch(enc->codec); /* what is not watched now has no note of these names */
-    int rc = atoll_put_count(enc, (uint64_t)PyDict_GET_SIZE(found));
+    int rc = atoll_write_count(enc, (uint64_t)PyDict_GET_SIZE(found));
     atoll_frame fr;
     atoll_push(enc, &fr, globals, AT_GLOBAL);
     Py_ssize_t pos = 0;
@@ -102,7 +102,7 @@ static int split(atoll_encoder *enc, PyObject *found, PyObject *parts[ATOLL_RANK
 
 int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found) {
     if (enc->later == NULL) {
-        return atoll_encode_reached(enc, globals, found) < 0 ? -1 : atoll_put_tag(enc, 0);
+        return atoll_encode_reached(enc, globals, found) < 0 ? -1 : atoll_write_tag(enc, 0);
     }
     PyObject *parts[ATOLL_RANKS] = {[RANK_CODE] = PyDict_New()};
     int rc = parts[RANK_CODE] != NULL ? split(enc, found, parts) : -1;
@@ -114,7 +114,7 @@ int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found) {
             rc = atoll_later_data(enc, (atoll_rank)i, globals, parts[i]);
         }
     }
-    rc = rc == 0 ? atoll_put_tag(enc, ranks) : -1;
+    rc = rc == 0 ? atoll_write_tag(enc, ranks) : -1;
     rc = rc == 0 && parts[RANK_LATE] != NULL ? atoll_encode_names(enc, parts[RANK_LATE]) : rc;
     atoll_ranks_drop(parts);
     return rc;
@@ -155,7 +155,7 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
         rc = atoll_encode_split(enc, globals, found);
     }
     if (rc == 0) {
-        rc = atoll_put_count(enc, (uint64_t)PyList_GET_SIZE(absent));
+        rc = atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(absent));
     }
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(absent); i++) {
         rc = atoll_encode_shared(enc, PyList_GET_ITEM(absent, i));
@@ -165,8 +165,8 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
     return rc;
 }
 
-int atoll_put_no_globals(atoll_encoder *enc) {
-    return atoll_put_count(enc, 0) < 0 || atoll_put_tag(enc, 0) < 0 ? -1 : atoll_put_count(enc, 0);
+int atoll_write_no_globals(atoll_encoder *enc) {
+    return atoll_write_count(enc, 0) < 0 || atoll_write_tag(enc, 0) < 0 ? -1 : atoll_write_count(enc, 0);
 }
 
 /* ---- receiving ---- */
@@ -319,7 +319,7 @@ static int unbind(atoll_codec *codec, const atoll_globals *to, PyObject *name, P
 }
 
 int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to) {
-    Py_ssize_t n = atoll_get_count(dec, 2);
+    Py_ssize_t n = atoll_read_count(dec, 2);
     int rc = n < 0 ? -1 : 0;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         atoll_named named;
@@ -382,7 +382,7 @@ static int expect_ranks(atoll_decoder *dec, const atoll_globals *to) {
 
 int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins) {
     int rc = atoll_decode_reached(dec, to) < 0 ? -1 : expect_ranks(dec, to);
-    Py_ssize_t n = rc == 0 ? atoll_get_count(dec, 1) : 0;
+    Py_ssize_t n = rc == 0 ? atoll_read_count(dec, 1) : 0;
     rc = n < 0 ? -1 : rc;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         PyObject *name = atoll_decode_value(dec);

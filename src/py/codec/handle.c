@@ -15,9 +15,9 @@ const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObje
 
 static int outline_view(atoll_encoder *enc, PyObject *obj) {
     const Py_buffer *view = PyMemoryView_GET_BUFFER(obj);
-    return atoll_put_u64_checked(enc, (uint64_t)(uintptr_t)view->buf) < 0
+    return atoll_write_u64(enc, (uint64_t)(uintptr_t)view->buf) < 0
                ? -1
-               : atoll_put_u64_checked(enc, (uint64_t)view->len);
+               : atoll_write_u64(enc, (uint64_t)view->len);
 }
 
 int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook) {
@@ -26,8 +26,8 @@ int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hoo
         return rc < 0 ? -1 : 0;
     }
     enc->impure = true; /* its handle belongs to this message */
-    if (atoll_memo_add(enc, obj) < 0 || atoll_put_tag(enc, T_HOOK | ATOLL_MEMO) < 0 ||
-        atoll_put_tag(enc, hook->id) < 0) {
+    if (atoll_memo_add(enc, obj) < 0 || atoll_write_tag(enc, T_HOOK | ATOLL_MEMO) < 0 ||
+        atoll_write_tag(enc, hook->id) < 0) {
         return -1;
     }
     if (enc->outline && hook->id == ATOLL_HOOK_MEMORYVIEW) {
@@ -42,7 +42,7 @@ int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hoo
         return -1;
     }
     for (uint32_t i = before; enc->outline && i < enc->msg->nhandles; i++) {
-        if (atoll_put_u64_checked(enc, (uint64_t)(uintptr_t)enc->msg->handles[i].ptr) < 0) {
+        if (atoll_write_u64(enc, (uint64_t)(uintptr_t)enc->msg->handles[i].ptr) < 0) {
             return -1;
         }
     }

@@ -36,14 +36,14 @@ PyObject *atoll_import_once(PyObject **slot, const char *name);
 PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an exception */
 /* sys.modules[name]: new reference, or NULL, without an exception when it is not there.  Waits for the import lock of a
  * module that another thread imports. */
-PyObject *atoll_module_by_name(PyObject *name);
+PyObject *atoll_origin_module(PyObject *name);
 /* obj.qualname, dots followed: new reference or NULL with an exception. */
-PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname);
+PyObject *atoll_dotted_get(PyObject *obj, PyObject *qualname);
 /* Whether another interpreter finds the module by its name: 1, 0, or -1 with an exception. */
-int atoll_module_is_found(atoll_codec *codec, PyObject *module, PyObject *name);
+int atoll_origin_is_found(atoll_codec *codec, PyObject *module, PyObject *name);
 /* The file that leads to a module, where its name alone may not, or None; False where it is not found.  New reference, or NULL with
  * an exception. */
-PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name);
+PyObject *atoll_origin_of(atoll_codec *codec, PyObject *module, PyObject *name);
 /* Imports module `name`, loading it from origin (a str or None) where it cannot be found. New reference. */
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin);
 /* What functions of these globals, which have this number, know of where they are; a stand-in for them learns it.  New reference;
@@ -52,7 +52,7 @@ PyObject *atoll_space_place(atoll_codec *codec, uint64_t space, PyObject *global
 int atoll_space_settle(atoll_codec *codec, uint64_t space, PyObject *dict, PyObject *place);
 /* A received class of a module that is not imported here is found under its name, by pickle.  0, or -1 with an exception. */
 int atoll_bind_class(atoll_codec *codec, PyObject *cls);
-PyObject *atoll_buffer_wrap(atoll_codec *codec, void *block, int readonly);
+PyObject *atoll_wrap_buffer(atoll_codec *codec, void *block, int readonly);
 /* Is this the name of the module that scripts run in, here or where it came from? */
 bool atoll_is_main_name(atoll_codec *codec, PyObject *name);
 
@@ -91,7 +91,7 @@ bool atoll_is_foreign(atoll_codec *codec, const PyFunctionObject *func);
 
 uint64_t atoll_next_number(void);
 /* The number of a callable that is no function (codec/builtin.c); 0 when it has none.  0, or -1 with an exception. */
-int atoll_builtin_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
+int atoll_builtins_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
 int atoll_builtins_traverse(atoll_codec *codec, visitproc visit, void *arg);
 void atoll_builtins_clear(atoll_codec *codec);
 /* Changes when anything does that is watched: definitions in globals, classes and functions, parts of those. */
@@ -222,7 +222,7 @@ PyObject *atoll_space_module(atoll_codec *codec, uint64_t number);
 int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions);
 /* The same for what else has no globals that go along, and for names and values that code reaches in globals: all of them, or
  * without those that wait until the code of a class is there. */
-int atoll_put_no_globals(atoll_encoder *enc);
+int atoll_write_no_globals(atoll_encoder *enc);
 int atoll_encode_reached(atoll_encoder *enc, PyObject *globals, PyObject *found);
 int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found);
 /* The keys of a dict, or of NULL: a tuple. */

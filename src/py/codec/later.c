@@ -295,7 +295,7 @@ int atoll_write_empty(atoll_encoder *enc, PyObject *value) {
         return rc < 0 ? -1 : 0;
     }
     uint8_t tag = PyList_CheckExact(value) ? T_LIST : PyDict_CheckExact(value) ? T_DICT : T_SET;
-    return atoll_put_tag(enc, T_FILLED_LATER | ATOLL_MEMO) < 0 || atoll_put_tag(enc, tag) < 0 ||
+    return atoll_write_tag(enc, T_FILLED_LATER | ATOLL_MEMO) < 0 || atoll_write_tag(enc, tag) < 0 ||
                    atoll_memo_add(enc, value) < 0
                ? -1
                : enqueue(enc, &enc->empty->data_end[RANK_LATE], value, value);
@@ -307,7 +307,7 @@ static int write_contents(atoll_encoder *enc, PyObject *obj) {
         return atoll_encode_dict_body(enc, obj, AT_KEY);
     }
     PyObject *items = PySequence_List(obj);
-    int rc = items != NULL ? atoll_put_count(enc, (uint64_t)PyList_GET_SIZE(items)) : -1;
+    int rc = items != NULL ? atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(items)) : -1;
     atoll_frame fr;
     atoll_push(enc, &fr, obj, PyList_CheckExact(obj) ? AT_INDEX : AT_ELEMENT);
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
@@ -495,7 +495,7 @@ static int set_contents(PyObject *obj, PyObject *whole) {
  * itself, as it did at home: in the end it has what it has there. */
 static int read_contents(atoll_decoder *dec, PyObject *obj) {
     bool is_dict = PyDict_CheckExact(obj);
-    Py_ssize_t n = atoll_get_count(dec, is_dict ? 2 : 1);
+    Py_ssize_t n = atoll_read_count(dec, is_dict ? 2 : 1);
     PyObject *whole = n >= 0 ? PyList_New(0) : NULL;
     int rc = whole != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < n; i++) {

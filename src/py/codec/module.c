@@ -21,7 +21,7 @@ static PyObject *places(atoll_codec *codec) {
     return atoll_import_once(&codec->places, "atoll._crossing.places");
 }
 
-PyObject *atoll_module_by_name(PyObject *name) {
+PyObject *atoll_origin_module(PyObject *name) {
     PyObject *module = PyImport_GetModule(name);
     if (module == Py_None) {
         Py_CLEAR(module); /* what forbids an import */
@@ -68,7 +68,7 @@ static PyObject *find_origin(atoll_codec *codec, PyObject *module, PyObject *nam
     return PyObject_CallMethod(helper, "origin_of", "OO", name, module);
 }
 
-PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *name) {
+PyObject *atoll_origin_of(atoll_codec *codec, PyObject *module, PyObject *name) {
     PyObject *entry = atoll_weak_entry(codec->origins, name, module);
     PyObject *more[2] = {file_of(codec, module), NULL}; /* the file, what is sent */
     if (entry != NULL && PyTuple_GET_ITEM(entry, 1) == more[0]) {
@@ -90,8 +90,8 @@ PyObject *atoll_module_origin(atoll_codec *codec, PyObject *module, PyObject *na
     return more[1];
 }
 
-int atoll_module_is_found(atoll_codec *codec, PyObject *module, PyObject *name) {
-    PyObject *origin = atoll_module_origin(codec, module, name);
+int atoll_origin_is_found(atoll_codec *codec, PyObject *module, PyObject *name) {
+    PyObject *origin = atoll_origin_of(codec, module, name);
     int found = origin == NULL ? -1 : origin != Py_False;
     Py_XDECREF(origin);
     return found;
@@ -110,7 +110,7 @@ static int give_way(atoll_codec *codec, PyObject *name, PyObject **module) {
 }
 
 PyObject *atoll_import_module(atoll_codec *codec, PyObject *name, PyObject *origin) {
-    PyObject *module = atoll_module_by_name(name);
+    PyObject *module = atoll_origin_module(name);
     if (give_way(codec, name, &module) < 0) {
         Py_XDECREF(module);
         return NULL;
@@ -179,14 +179,14 @@ static int put_submodules(atoll_encoder *enc, PyObject *module, PyObject *name) 
     PyObject *dict = PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
     PyObject *path = dict != NULL ? PyDict_GetItemString(dict, "__path__") : NULL;
     if (enc->code == NULL || path == NULL) {
-        return atoll_put_count(enc, 0);
+        return atoll_write_count(enc, 0);
     }
     (void)atoll_watch_globals(enc->codec, dict); /* one that is loaded later changes what the code reaches */
     PyObject *names = names_in_reach(enc);
     PyObject *helper = names != NULL ? places(enc->codec) : NULL;
     PyObject *found = helper != NULL ? PyObject_CallMethod(helper, "submodules", "OO", name, names) : NULL;
-    int rc =
-        found != NULL && PyTuple_Check(found) ? atoll_put_count(enc, (uint64_t)PyTuple_GET_SIZE(found)) : -1;
+    int rc = found != NULL && PyTuple_Check(found) ? atoll_write_count(enc, (uint64_t)PyTuple_GET_SIZE(found))
+                                                   : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyTuple_GET_SIZE(found); i++) {
         rc = atoll_encode_shared(enc, PyTuple_GET_ITEM(found, i));
     }
@@ -198,7 +198,7 @@ static int put_submodules(atoll_encoder *enc, PyObject *module, PyObject *name) 
 static int put_module(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *origin) {
     int rc = -1;
     /* It gets no index: what other code reaches of it is written where that is. */
-    if (atoll_put_tag(enc, T_MODULE) == 0 && atoll_encode_shared(enc, name) == 0 &&
+    if (atoll_write_tag(enc, T_MODULE) == 0 && atoll_encode_shared(enc, name) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
         rc = put_submodules(enc, module, name);
     }
@@ -207,7 +207,7 @@ static int put_module(atoll_encoder *enc, PyObject *module, PyObject *name, PyOb
 
 /* Names and values, as those of a function's globals. */
 static int put_names(atoll_encoder *enc, PyObject *globals, PyObject *found) {
-    return atoll_encode_split(enc, globals, found) < 0 ? -1 : atoll_put_count(enc, 0);
+    return atoll_encode_split(enc, globals, found) < 0 ? -1 : atoll_write_count(enc, 0);
 }
 
 static int put_namespace(atoll_encoder *enc, PyObject *module) {
@@ -218,8 +218,8 @@ static int put_namespace(atoll_encoder *enc, PyObject *module) {
     }
     uint64_t space = atoll_space_of(codec, globals);
     if (enc->outline) { /* what is reached of it is looked at by itself */
-        return space == 0 || atoll_put_tag(enc, T_NAMESPACE | ATOLL_MEMO) < 0 ||
-                       atoll_put_u64_checked(enc, space) < 0
+        return space == 0 || atoll_write_tag(enc, T_NAMESPACE | ATOLL_MEMO) < 0 ||
+                       atoll_write_u64(enc, space) < 0
                    ? -1
                    : atoll_memo_add(enc, module);
     }
@@ -231,7 +231,7 @@ static int put_namespace(atoll_encoder *enc, PyObject *module) {
                        : NULL;
     int rc = -1;
     if (found != NULL && PyDict_Check(found) && atoll_weak_put(codec->namespaces, space, module) == 0 &&
-        atoll_put_tag(enc, T_NAMESPACE | ATOLL_MEMO) == 0 && atoll_put_u64_checked(enc, space) == 0 &&
+        atoll_write_tag(enc, T_NAMESPACE | ATOLL_MEMO) == 0 && atoll_write_u64(enc, space) == 0 &&
         atoll_encode_shared(enc, place) == 0 && atoll_memo_add(enc, module) == 0) {
         rc = put_names(enc, globals, found);
     }
@@ -249,10 +249,10 @@ int atoll_encode_module(atoll_encoder *enc, PyObject *obj) {
         Py_XDECREF(name);
         return urgent ? -1 : atoll_refuse_type(enc, obj);
     }
-    PyObject *known = atoll_module_by_name(name);
+    PyObject *known = atoll_origin_module(name);
     PyObject *origin = NULL;
     if (known != NULL && known == obj) {
-        origin = atoll_module_origin(codec, known, name);
+        origin = atoll_origin_of(codec, known, name);
     } else if (!PyErr_Occurred()) {
         origin = Py_NewRef(Py_False);
     }
@@ -288,7 +288,7 @@ PyObject *atoll_decode_module(atoll_decoder *dec) {
                      ? atoll_import_module(dec->codec, name, origin)
                      : atoll_malformed("a name that is not a str");
     }
-    Py_ssize_t n = module != NULL ? atoll_get_count(dec, 1) : -1;
+    Py_ssize_t n = module != NULL ? atoll_read_count(dec, 1) : -1;
     int rc = n < 0 ? -1 : 0;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         PyObject *submodule = atoll_decode_value(dec);

@@ -276,7 +276,7 @@ static int is_current(atoll_codec *codec, function_record *r, PyFunctionObject *
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number) {
     *number = 0;
     if (!PyFunction_Check(obj)) {
-        return atoll_builtin_number(codec, obj, number);
+        return atoll_builtins_number(codec, obj, number);
     }
     PyFunctionObject *func = (PyFunctionObject *)obj;
     uint64_t epoch = atoll_definitions_epoch(codec);

@@ -18,7 +18,7 @@ static int pack_floats(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t
         if (!PyFloat_CheckExact(items[i])) {
             return 0; /* nothing was committed */
         }
-        at = atoll_store_double(at, PyFloat_AS_DOUBLE(items[i]));
+        at = atoll_double_store(at, PyFloat_AS_DOUBLE(items[i]));
     }
     atoll_commit(enc, at);
     return 1;

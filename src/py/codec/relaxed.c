@@ -159,7 +159,8 @@ static int relax_wanted(void *unused) {
 }
 
 void atoll_relaxed_want(PyObject *dict) {
-    if (atoll_space_want(dict) && atoll_add_pending_call(PyInterpreterState_Get(), relax_wanted, NULL) < 0) {
+    if (atoll_space_want(dict) &&
+        atoll_compat_add_pending_call(PyInterpreterState_Get(), relax_wanted, NULL) < 0) {
         atoll_space_unwant(dict); /* CPython's list is full: the next time */
     }
 }

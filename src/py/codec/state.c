@@ -201,7 +201,7 @@ PyObject *atoll_codec_byvalue(atoll_codec *codec) {
     return atoll_import_once(&codec->byvalue, "atoll._crossing.byvalue");
 }
 
-PyObject *atoll_get_dotted(PyObject *obj, PyObject *qualname) {
+PyObject *atoll_dotted_get(PyObject *obj, PyObject *qualname) {
     Py_ssize_t len = PyUnicode_GET_LENGTH(qualname);
     if (PyUnicode_FindChar(qualname, '.', 0, len, 1) < 0) {
         return PyObject_GetAttr(obj, qualname);
@@ -290,7 +290,7 @@ static int is_enum(atoll_codec *codec, PyTypeObject *type) {
     }
     if (codec->enum_type == NULL) {
         PyObject *name = PyUnicode_FromString("enum");
-        PyObject *module = name != NULL ? atoll_module_by_name(name) : NULL;
+        PyObject *module = name != NULL ? atoll_origin_module(name) : NULL;
         Py_XDECREF(name);
         if (module == NULL) {
             return PyErr_Occurred() ? -1 : 0;

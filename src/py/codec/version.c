@@ -404,8 +404,8 @@ int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version
 }
 
 int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint64_t version, bool fixed) {
-    if (atoll_encode_shared(enc, name) < 0 || atoll_put_u64_checked(enc, version) < 0 ||
-        atoll_put_u64_checked(enc, fixed ? 0 : atoll_identity_of(enc->codec, value)) < 0) {
+    if (atoll_encode_shared(enc, name) < 0 || atoll_write_u64(enc, version) < 0 ||
+        atoll_write_u64(enc, fixed ? 0 : atoll_identity_of(enc->codec, value)) < 0) {
         return -1;
     }
     return enc->empty != NULL ? atoll_write_empty(enc, value) : atoll_encode_shared(enc, value);

@@ -5,7 +5,7 @@
 #include "py/codec/internal.h"
 
 int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
-    if (atoll_put_tag(enc, tag | ATOLL_MEMO) < 0) {
+    if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0) {
         return -1;
     }
     static const char *const property_parts[] = {"fget", "fset", "fdel", "__doc__"};
@@ -89,8 +89,8 @@ static int encode_namespace(atoll_encoder *enc, PyObject *dict, PyObject *cls) {
 }
 
 static int encode_cell_later(atoll_encoder *enc, PyObject *cell, PyObject *contents, atoll_rank rank) {
-    return atoll_memo_add(enc, cell) < 0 || atoll_put_tag(enc, T_CELL_LATER | ATOLL_MEMO) < 0 ||
-                   atoll_put_tag(enc, (uint8_t)rank) < 0
+    return atoll_memo_add(enc, cell) < 0 || atoll_write_tag(enc, T_CELL_LATER | ATOLL_MEMO) < 0 ||
+                   atoll_write_tag(enc, (uint8_t)rank) < 0
                ? -1
                : atoll_later_data(enc, rank, cell, contents);
 }
@@ -105,12 +105,12 @@ int atoll_encode_cell(atoll_encoder *enc, PyObject *obj) {
         }
     }
     if ((cls == NULL && note_contents(enc, contents) < 0) || atoll_memo_add(enc, obj) < 0 ||
-        atoll_put_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
+        atoll_write_tag(enc, T_CELL | ATOLL_MEMO) < 0) {
         return -1;
     }
     if (cls != NULL) {
         return encode_namespace(enc, contents, cls);
     }
     return contents != NULL ? atoll_encode_part(enc, obj, "cell_contents", contents)
-                            : atoll_put_tag(enc, T_EMPTY);
+                            : atoll_write_tag(enc, T_EMPTY);
 }

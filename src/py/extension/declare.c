@@ -75,7 +75,7 @@ bool atoll_slots_declare(const PySlot *slots) {
     return false;
 }
 
-PyObject *atoll_module_from_slots(const PySlot *slots, PyObject *spec) {
+PyObject *atoll_extension_from_slots(const PySlot *slots, PyObject *spec) {
     if (atoll_slots_declare(slots)) {
         return PyModule_FromSlotsAndSpec(slots, spec);
     }

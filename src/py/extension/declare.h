@@ -20,7 +20,7 @@ void atoll_declared_free(atoll_declared *list);
 #if ATOLL_HAS_MODULE_EXPORT
 bool atoll_slots_declare(const PySlot *slots);
 /* PyModule_FromSlotsAndSpec() with slots that declare support, whether they did before or not. */
-PyObject *atoll_module_from_slots(const PySlot *slots, PyObject *spec);
+PyObject *atoll_extension_from_slots(const PySlot *slots, PyObject *spec);
 #endif
 
 #endif

@@ -263,7 +263,7 @@ static int add_pending_call(void *owner, int (*function)(void *), void *arg) {
     if (!try_enter(f, ATOLL_FOREIGN_SHUT)) {
         return -1;
     }
-    int rc = atoll_add_pending_call(f->interp, function, arg);
+    int rc = atoll_compat_add_pending_call(f->interp, function, arg);
     leave(f);
     return rc == 0 ? 0 : -1;
 }
@@ -355,7 +355,7 @@ static void *module_from(void *owner, void *definition, void *spec, int version)
 
 static void *module_from_slots(void *Py_UNUSED(owner), const void *slots, void *spec) {
 #if ATOLL_HAS_MODULE_EXPORT
-    return atoll_module_from_slots(slots, spec);
+    return atoll_extension_from_slots(slots, spec);
 #else
     (void)slots;
     (void)spec;

@@ -47,7 +47,7 @@ static const char *const mode_words[] = {"isolate", "strict", "shared"};
 static char *shim_file; /* set once, by the first import of Atoll */
 
 void atoll_loader_set_home(const char *library) {
-    atoll_file_set_own(library);
+    atoll_verdict_file_set_own(library);
     const char *slash = strrchr(library, '/');
     size_t length = slash != NULL ? (size_t)(slash - library) + 1 : 0;
     char *file = shim_file == NULL ? malloc(length + sizeof ATOLL_SHIM_FILE) : NULL;
@@ -261,9 +261,9 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
         PyErr_NoMemory();
         return ATOLL_INIT_FAILED;
     }
-    const char *file = atoll_file_own(info->file) != NULL ? atoll_file_own(info->file)
-                       : beside != NULL                   ? beside
-                                                          : info->file;
+    const char *file = atoll_verdict_file_own(info->file) != NULL ? atoll_verdict_file_own(info->file)
+                       : beside != NULL                           ? beside
+                                                                  : info->file;
     void *library = atoll_dl_open_as(file, flags, why, sizeof why);
     free(beside);
     if (library == NULL) {
@@ -271,7 +271,7 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
         return ATOLL_INIT_FAILED;
     }
     atoll_init_result result =
-        atoll_module_init(c.loader, info, spec, library, ATOLL_FROM_ORIGINAL, c.singles, module);
+        atoll_extension_init(c.loader, info, spec, library, ATOLL_FROM_ORIGINAL, c.singles, module);
     if (result == ATOLL_INIT_DONE && keep_original(c.loader, info->file) < 0) {
         Py_CLEAR(*module);
         result = ATOLL_INIT_FAILED;
@@ -292,7 +292,7 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
     if (flags < 0) {
         return lost_flags();
     }
-    char *root = atoll_module_import_root(info);
+    char *root = atoll_extension_import_root(info);
     atoll_loader_lock(c.loader);
     const char *before = c.loader->clones.root; /* a constructor may import */
     c.loader->clones.root = root;
@@ -306,7 +306,7 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
         return ATOLL_INIT_FAILED;
     }
     atoll_init_result result =
-        atoll_module_init(c.loader, info, spec, clone->handle, ATOLL_FROM_CLONE, c.singles, module);
+        atoll_extension_init(c.loader, info, spec, clone->handle, ATOLL_FROM_CLONE, c.singles, module);
     if (result == ATOLL_INIT_DONE && note_module(c.loader, info, "isolated", clone) < 0) {
         Py_CLEAR(*module);
         result = ATOLL_INIT_FAILED;
@@ -333,12 +333,12 @@ static atoll_init_result load_uncloned(context c, const atoll_module_info *info,
 static bool is_shared(const atoll_module_info *info, PyObject *module) {
     /* What was made from slots has no definition to look at. */
     bool has_none = PyModule_Check(module) && PyModule_GetDef(module) == NULL;
-    return !atoll_module_declared(module) && !(has_none && atoll_module_may_declare(info));
+    return !atoll_extension_declared(module) && !(has_none && atoll_extension_may_declare(info));
 }
 
 /* As CPython does it. */
 static PyObject *load_usual(context c, const atoll_module_info *info, PyObject *args) {
-    c.loader->knows |= !atoll_module_is_standard(info) && atoll_file_own(info->file) == NULL;
+    c.loader->knows |= !atoll_extension_is_standard(info) && atoll_verdict_file_own(info->file) == NULL;
     PyObject *module = PyObject_Call(c.original, args, NULL);
     if (module != NULL && c.loader->mode == ATOLL_EXTENSIONS_SHARED && is_shared(info, module) &&
         note_module(c.loader, info, "shared", NULL) < 0) {
@@ -352,7 +352,7 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
     if (c.loader->mode != ATOLL_EXTENSIONS_ISOLATE) {
         return load_usual(c, info, args);
     }
-    int again = atoll_module_again(info, c.singles, &module);
+    int again = atoll_extension_again(info, c.singles, &module);
     if (again != 0) {
         return again > 0 ? module : NULL;
     }
@@ -360,13 +360,13 @@ static PyObject *load(context c, const atoll_module_info *info, PyObject *spec, 
         return NULL;
     }
     atoll_init_result result = ATOLL_INIT_OTHER;
-    if (atoll_module_from_file(info) && !is_cloned_already(c.loader, info->file)) {
+    if (atoll_extension_from_file(info) && !is_cloned_already(c.loader, info->file)) {
         result = load_original(c, info, spec, &module);
     }
     if (result == ATOLL_INIT_OTHER) {
         bool is_cloned = false;
         result = load_clone(c, info, spec, &module, &is_cloned);
-        if (!is_cloned && atoll_module_may_declare(info)) {
+        if (!is_cloned && atoll_extension_may_declare(info)) {
             result = load_uncloned(c, info, spec, &module);
         }
     }
@@ -423,7 +423,7 @@ static PyObject *create_dynamic(PyObject *self, PyObject *args) {
         module = PyObject_Call(c.original, args, NULL);
     } else if (PyUnicode_FSConverter(info.origin, &info.path)) {
         info.file = PyBytes_AS_STRING(info.path);
-        module = atoll_module_info_encode(&info) == 0 ? load(c, &info, spec, args) : NULL;
+        module = atoll_extension_info_encode(&info) == 0 ? load(c, &info, spec, args) : NULL;
     }
     if (module != NULL &&
         (take_ctypes_over(self, info.name, module) < 0 || atoll_quirks_apply(info.name, module) < 0)) {
@@ -496,7 +496,7 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
     bool whole = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
     int rc = atoll_clones_init(&loader->clones, PyInterpreterState_GetID(PyInterpreterState_Get()), shim_file,
                                &loader->foreign.shim, whole);
-    if (rc == 0 && (rc = atoll_file_keep_own(&loader->clones)) < 0) {
+    if (rc == 0 && (rc = atoll_verdict_file_keep_own(&loader->clones)) < 0) {
         atoll_clones_free(&loader->clones);
     }
     if (rc < 0) {

@@ -41,9 +41,9 @@ typedef struct {
 } atoll_module_info;
 
 /* Fills in what follows from `name`.  0 or -1 with an exception; the caller owns `bytes` in any case. */
-int atoll_module_info_encode(atoll_module_info *info);
+int atoll_extension_info_encode(atoll_module_info *info);
 /* The directory that the module is imported from, with its package: an entry of sys.path.  malloc, or NULL: none. */
-char *atoll_module_import_root(const atoll_module_info *info);
+char *atoll_extension_import_root(const atoll_module_info *info);
 
 /* Which library a module is initialised from. */
 typedef enum {
@@ -56,32 +56,32 @@ typedef enum { ATOLL_INIT_DONE, ATOLL_INIT_FAILED, ATOLL_INIT_OTHER } atoll_init
 /* Initialises the module in the attached interpreter from a library that is loaded.  `singles` is the dict of what
  * single-phase modules left to be found when they are imported once more.  DONE with *module, a new reference; FAILED
  * with an exception; OTHER: it declares what it must not for this source, and there is no module. */
-atoll_init_result atoll_module_init(atoll_loader *loader, const atoll_module_info *info, PyObject *spec,
-                                    void *library, atoll_init_source source, PyObject *singles,
-                                    PyObject **module);
+atoll_init_result atoll_extension_init(atoll_loader *loader, const atoll_module_info *info, PyObject *spec,
+                                       void *library, atoll_init_source source, PyObject *singles,
+                                       PyObject **module);
 /* The same for a module with single-phase initialisation that was loaded here before: 1 with *module, 0 when it was
  * not, -1 with an exception. */
-int atoll_module_again(const atoll_module_info *info, PyObject *singles, PyObject **module);
+int atoll_extension_again(const atoll_module_info *info, PyObject *singles, PyObject **module);
 /* Whether a module is one of the standard library's own. */
-bool atoll_module_is_standard(const atoll_module_info *info);
+bool atoll_extension_is_standard(const atoll_module_info *info);
 /* Whether a module that CPython has made from a definition declared support. */
-bool atoll_module_declared(PyObject *module);
+bool atoll_extension_declared(PyObject *module);
 /* Whether a file might declare it: whether its data have what looks like that slot, and it can have slots. */
-bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info);
+bool atoll_verdict_file_may_declare(const atoll_elf *elf, const atoll_module_info *info);
 /* Whether one of the standard library's has to be cloned although it does. */
-bool atoll_file_must_clone(const atoll_elf *elf);
+bool atoll_verdict_file_must_clone(const atoll_elf *elf);
 
 /* ---- loader_verdict.c ---- */
 
 /* Atoll's own library; the string is kept. */
-void atoll_file_set_own(const char *library);
+void atoll_verdict_file_set_own(const char *library);
 /* The path that it was loaded from when this file is it, else NULL. */
-const char *atoll_file_own(const char *file);
+const char *atoll_verdict_file_own(const char *file);
 /* Has it loaded as it is whoever asks for it.  0, or -1: out of memory. */
-int atoll_file_keep_own(atoll_clones *clones);
+int atoll_verdict_file_keep_own(atoll_clones *clones);
 /* Whether a module is to be initialised from its file; else it is from a clone. */
-bool atoll_module_from_file(const atoll_module_info *info);
-bool atoll_module_may_declare(const atoll_module_info *info);
+bool atoll_extension_from_file(const atoll_module_info *info);
+bool atoll_extension_may_declare(const atoll_module_info *info);
 
 /* ---- loader_library.c ---- */
 

@@ -18,12 +18,12 @@
 
 typedef PyObject *(*init_function)(void);
 
-bool atoll_module_declared(PyObject *module) {
+bool atoll_extension_declared(PyObject *module) {
     const PyModuleDef *definition = PyModule_Check(module) ? PyModule_GetDef(module) : NULL;
     return definition != NULL && atoll_definition_declares(definition);
 }
 
-char *atoll_module_import_root(const atoll_module_info *info) {
+char *atoll_extension_import_root(const atoll_module_info *info) {
     char *root = strdup(info->file);
     const char *dot = info->full;
     for (char *slash; root != NULL && dot != NULL && (slash = strrchr(root, '/')) != NULL;) {
@@ -38,7 +38,7 @@ char *atoll_module_import_root(const atoll_module_info *info) {
     return root;
 }
 
-int atoll_module_info_encode(atoll_module_info *info) {
+int atoll_extension_info_encode(atoll_module_info *info) {
     Py_ssize_t length = PyUnicode_GetLength(info->name);
     Py_ssize_t dot = PyUnicode_FindChar(info->name, '.', 0, length, -1);
     PyObject *last = dot >= -1 ? PyUnicode_Substring(info->name, dot + 1, length) : NULL;
@@ -63,7 +63,7 @@ static PyObject *function_name(const atoll_module_info *info, const char *prefix
 }
 
 /* By the directory that is theirs alone; sys.stdlib_module_names lacks some of them. */
-bool atoll_module_is_standard(const atoll_module_info *info) {
+bool atoll_extension_is_standard(const atoll_module_info *info) {
     static const char home[] = "/lib-dynload";
     const size_t length = sizeof home - 1;
     const char *end = strrchr(info->file, '/');
@@ -71,12 +71,12 @@ bool atoll_module_is_standard(const atoll_module_info *info) {
            strchr(info->full, '.') == NULL;
 }
 
-bool atoll_file_must_clone(const atoll_elf *elf) {
+bool atoll_verdict_file_must_clone(const atoll_elf *elf) {
     return atoll_elf_imports(elf, "PyGILState_Ensure") || atoll_elf_imports(elf, "Py_AddPendingCall") ||
            (ATOLL_DATETIME_IS_PRIVATE && atoll_elf_mentions(elf, "datetime.datetime_CAPI"));
 }
 
-bool atoll_file_may_declare(const atoll_elf *elf, const atoll_module_info *info) {
+bool atoll_verdict_file_may_declare(const atoll_elf *elf, const atoll_module_info *info) {
     const uint64_t supported = (uint64_t)(uintptr_t)Py_MOD_PER_INTERPRETER_GIL_SUPPORTED;
     bool multi = atoll_elf_imports(elf, "PyModuleDef_Init");
     bool found = multi && (atoll_elf_has_pair(elf, ATOLL_OLD_MULTIPLE_INTERPRETERS, UINT64_MAX, supported) ||
@@ -212,7 +212,7 @@ static PyObject *again_by_init(const atoll_module_info *info, PyModuleDef *defin
     return module;
 }
 
-int atoll_module_again(const atoll_module_info *info, PyObject *singles, PyObject **module) {
+int atoll_extension_again(const atoll_module_info *info, PyObject *singles, PyObject **module) {
     PyObject *key = single_key(info);
     PyObject *known = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(singles, key)) : NULL;
     Py_XDECREF(key);
@@ -255,7 +255,7 @@ static atoll_init_result init_export(const atoll_module_info *info, PyObject *sp
     if (source == ATOLL_FROM_ORIGINAL && !atoll_slots_declare(slots)) {
         return ATOLL_INIT_OTHER;
     }
-    *module = atoll_module_from_slots(slots, spec);
+    *module = atoll_extension_from_slots(slots, spec);
     return *module != NULL ? ATOLL_INIT_DONE : ATOLL_INIT_FAILED;
 }
 #endif
@@ -293,9 +293,9 @@ static void no_function(const atoll_module_info *info) {
     Py_XDECREF(init);
 }
 
-atoll_init_result atoll_module_init(atoll_loader *loader, const atoll_module_info *info, PyObject *spec,
-                                    void *library, atoll_init_source source, PyObject *singles,
-                                    PyObject **module) {
+atoll_init_result atoll_extension_init(atoll_loader *loader, const atoll_module_info *info, PyObject *spec,
+                                       void *library, atoll_init_source source, PyObject *singles,
+                                       PyObject **module) {
     void *found;
     *module = NULL;
 #if ATOLL_HAS_MODULE_EXPORT

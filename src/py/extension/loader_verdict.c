@@ -15,7 +15,7 @@
 static const char *own_file; /* set once, by the first import of Atoll, as is the next */
 static atoll_file_id own_id;
 
-void atoll_file_set_own(const char *library) {
+void atoll_verdict_file_set_own(const char *library) {
     if (own_file == NULL && atoll_file_identify(library, &own_id) == 0) {
         own_file = library;
     }
@@ -59,45 +59,47 @@ static void add_verdict(const atoll_file_id *id, origin from) {
 }
 
 /* Also when the file has been replaced since it was loaded: what is loaded counts. */
-const char *atoll_file_own(const char *file) {
+const char *atoll_verdict_file_own(const char *file) {
     atoll_file_id id;
     bool own = own_file != NULL && (strcmp(file, own_file) == 0 ||
                                     (atoll_file_identify(file, &id) == 0 && atoll_file_same(&id, &own_id)));
     return own ? own_file : NULL;
 }
 
-int atoll_file_keep_own(atoll_clones *clones) {
+int atoll_verdict_file_keep_own(atoll_clones *clones) {
     return own_file == NULL ? 0 : atoll_clones_add_original(clones, own_file, &own_id);
 }
 
 /* Where the module is to be loaded from.  One whose file cannot be read is the clone's loader's, which says why. */
 static origin look_at(const atoll_module_info *info) {
     atoll_file_id id;
-    if (!atoll_module_is_standard(info) || atoll_file_identify(info->file, &id) != 0) {
+    if (!atoll_extension_is_standard(info) || atoll_file_identify(info->file, &id) != 0) {
         return FROM_CLONE;
     }
     origin from = known_verdict(&id);
     atoll_elf elf;
     atoll_elf_error why;
     if (from == UNKNOWN && atoll_elf_open(&elf, info->file, &why) == 0) {
-        from = atoll_file_may_declare(&elf, info) && !atoll_file_must_clone(&elf) ? FROM_FILE : FROM_CLONE;
+        from = atoll_verdict_file_may_declare(&elf, info) && !atoll_verdict_file_must_clone(&elf)
+                   ? FROM_FILE
+                   : FROM_CLONE;
         atoll_elf_close(&elf);
         add_verdict(&id, from);
     }
     return from;
 }
 
-bool atoll_module_may_declare(const atoll_module_info *info) {
+bool atoll_extension_may_declare(const atoll_module_info *info) {
     atoll_elf elf;
     atoll_elf_error why;
     if (atoll_elf_open(&elf, info->file, &why) != 0) {
         return false;
     }
-    bool may = atoll_file_may_declare(&elf, info);
+    bool may = atoll_verdict_file_may_declare(&elf, info);
     atoll_elf_close(&elf);
     return may;
 }
 
-bool atoll_module_from_file(const atoll_module_info *info) {
-    return atoll_file_own(info->file) != NULL || look_at(info) == FROM_FILE;
+bool atoll_extension_from_file(const atoll_module_info *info) {
+    return atoll_verdict_file_own(info->file) != NULL || look_at(info) == FROM_FILE;
 }

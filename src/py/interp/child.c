@@ -54,5 +54,5 @@ _Noreturn void atoll_child_ends(bool raised) {
         (void)atoll_interp_exit(state); /* unless an exit function has done it */
     }
     atoll_flush_streams();
-    atoll_process_exit(status);
+    atoll_exit_process(status);
 }

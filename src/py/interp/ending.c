@@ -70,12 +70,12 @@ static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patie
     if (atoll_entry_life(entry) == ATOLL_LIFE_CLOSING) {
         atoll_entry_set_life(entry, ATOLL_LIFE_WINDING);
         /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
-        atoll_thread_states_drop(entry, mine);
+        atoll_tstates_drop(entry, mine);
         atoll_join_threads();
         atoll_run_exit_functions();
         atoll_entry_set_life(entry, ATOLL_LIFE_STOPPING);
     } else {
-        atoll_thread_states_drop(entry, mine);
+        atoll_tstates_drop(entry, mine);
     }
     bool alone = atoll_loader_shut(entry->loader,
                                    patience->foreign); /* who is still inside is a thread that is left */
@@ -127,7 +127,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
 
 atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience) {
     PyThreadState *here = atoll_thread_state_attached();
-    PyThreadState *mine = atoll_thread_state(entry);
+    PyThreadState *mine = atoll_tstate_of(entry);
     if (mine == NULL) {
         if (here != NULL) {
             PyErr_NoMemory();
@@ -156,7 +156,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         }
     } else {
         /* Dropping has forgotten it; without memory the next that tries makes another. */
-        (void)atoll_thread_state_keep(entry, mine);
+        (void)atoll_tstate_keep(entry, mine);
         (void)PyThreadState_Swap(here);
         atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE);
     }

@@ -88,7 +88,7 @@ static void interrupt_all(void) {
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_open)) != NULL;) {
         below = entry->id;
         if (atoll_entry_guard(entry)) {
-            (void)atoll_add_pending_call(entry->interp, raise_system_exit, NULL);
+            (void)atoll_compat_add_pending_call(entry->interp, raise_system_exit, NULL);
             atoll_entry_interrupt_waits(entry);
             atoll_entry_unguard(entry);
         }
@@ -132,7 +132,7 @@ void atoll_flush_streams(void) {
 
 _Noreturn static void end_process(void) {
     atoll_flush_streams();
-    atoll_process_exit(1);
+    atoll_exit_process(1);
 }
 
 /* ---- what is left behind ---- */

@@ -62,7 +62,7 @@ void atoll_export_release(void *ptr) {
             atoll_entry_interrupt_waits(owner); /* a thread that waits runs no pending calls */
         }
         if (!atomic_exchange(&owner->drain_due, true)) {
-            pending = atoll_add_pending_call(owner->interp, drain_jobs, owner) == 0;
+            pending = atoll_compat_add_pending_call(owner->interp, drain_jobs, owner) == 0;
             if (!pending) {
                 atomic_store(&owner->drain_due, false); /* CPython's list is full: the next job tries again */
             }

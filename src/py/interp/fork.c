@@ -105,7 +105,7 @@ static void in_child(void) {
     }
     PyInterpreterState *interp = staying();
     if (!atoll_runtime_list_keep_only(interp)) {
-        atoll_process_abandon(
+        atoll_exit_abandon(
             "atoll: this build of Python cannot be forked beside interpreters: its list of them "
             "was not found\n",
             1);

@@ -26,7 +26,7 @@ static int which_builtin(PyObject *callable) {
     return -1;
 }
 
-int atoll_call_frameless(atoll_state *state, const atoll_call_args *args, PyObject **result) {
+int atoll_run_frameless(atoll_state *state, const atoll_call_args *args, PyObject **result) {
     int which = which_builtin(args->callable);
     if (which < 0 || args->kwnames != NULL) {
         return 0;

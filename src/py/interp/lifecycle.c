@@ -26,10 +26,6 @@
 
 #include <stdlib.h>
 
-static atoll_bootstrap bootstrap_state;
-
-void atoll_lifecycle_init(atoll_bootstrap bootstrap) { bootstrap_state = bootstrap; }
-
 /* ---- creation ---- */
 
 static int set_path(atoll_state *state, const atoll_message *path) {
@@ -86,7 +82,7 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     }
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
     entry->loader = usual ? atoll_loader_install(print->extensions) : NULL;
-    atoll_state *state = PyErr_Occurred() ? NULL : bootstrap_state();
+    atoll_state *state = PyErr_Occurred() ? NULL : atoll_state_ensure();
     if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0 ||
         (print->fork && prepare_fork() < 0)) {
         *why = atoll_interp_exception_text();
@@ -133,7 +129,7 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     if (entry != NULL) {
         atomic_store(&entry->depth, print->depth);
     }
-    if (entry == NULL || atoll_builtin_types_compare() < 0 || atoll_thread_state_keep(entry, tstate) < 0) {
+    if (entry == NULL || atoll_builtin_types_compare() < 0 || atoll_tstate_keep(entry, tstate) < 0) {
         if (entry != NULL) {
             atoll_registry_remove(entry);
             atoll_entry_release(entry);
@@ -173,7 +169,7 @@ static int ensure_main(atoll_state *from) {
         atoll_session *s = atoll_session_open(entry);
         rc = s != NULL ? atoll_session_enter(s, from) : -1;
         if (rc == 0) {
-            bool ready = bootstrap_state() != NULL && learn_from_main() == 0;
+            bool ready = atoll_state_ensure() != NULL && learn_from_main() == 0;
             char *why = ready ? NULL : atoll_interp_exception_text();
             atoll_session_leave(s);
             if (!ready && !atoll_session_interrupted(s)) {
@@ -278,7 +274,8 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions,
     atoll_stale stale;
     atoll_entry *entry =
         atoll_interp_exiting() || may_fork ? NULL : atoll_the_pools->take_spare(&print, &stale);
-    if (entry != NULL && (!atoll_is_stale(&stale) || prepare_spare(from, entry, &print, &stale) == 0)) {
+    if (entry != NULL &&
+        (!atoll_tstate_is_stale(&stale) || prepare_spare(from, entry, &print, &stale) == 0)) {
         atoll_blueprint_clear(&print);
         return entry;
     }

@@ -6,10 +6,6 @@
 #include "py/extension/extension.h"
 #include "py/state.h"
 
-/* The module layer's way to make atoll._atoll exist in the current interpreter. */
-typedef atoll_state *(*atoll_bootstrap)(void);
-void atoll_lifecycle_init(atoll_bootstrap bootstrap);
-
 /* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
 atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions, bool may_fork);
 
@@ -32,7 +28,7 @@ typedef struct {
     bool environment;
     bool zone;
 } atoll_stale;
-static inline bool atoll_is_stale(const atoll_stale *stale) {
+static inline bool atoll_tstate_is_stale(const atoll_stale *stale) {
     return stale->path || stale->environment || stale->zone;
 }
 /* Makes that of the attached interpreter what the blueprint and the process say.  0, or -1 with an exception. */
@@ -41,7 +37,7 @@ int atoll_interp_prepare(atoll_state *state, const atoll_blueprint *print, const
 char *atoll_interp_exception_text(void);
 /* Ends an owned interpreter of which the caller has one user and one reference, which it gives back.  No thread state is
  * attached.  False: it could not be ended now, a sweep will; then this thread is to attach to no other interpreter, because
- * its thread state there is going to be deleted by another (see atoll_thread_state_discard). */
+ * its thread state there is going to be deleted by another (see atoll_tstate_discard). */
 bool atoll_interp_end_detached(atoll_entry *entry);
 
 /* Ends entry's interpreter: joins its threads, runs its exit handlers, frees it.  0, or -1 with an exception:

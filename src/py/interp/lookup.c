@@ -13,7 +13,7 @@ int atoll_interp_exists(atoll_state *from, int64_t id, long *whence) {
         bool owned = entry->owned;
         PyInterpreterState *interp = entry->interp;
         if (open) {
-            *whence = owned ? ATOLL_WHENCE_ATOLL : atoll_interp_whence(interp);
+            *whence = owned ? ATOLL_WHENCE_ATOLL : atoll_compat_interp_whence(interp);
         }
         atoll_entry_release(entry);
         return open;
@@ -23,7 +23,7 @@ int atoll_interp_exists(atoll_state *from, int64_t id, long *whence) {
         PyErr_Clear();
         return 0;
     }
-    *whence = atoll_interp_whence(interp);
+    *whence = atoll_compat_interp_whence(interp);
     return 1;
 }
 
@@ -59,7 +59,7 @@ PyObject *atoll_interp_list(atoll_state *from) {
          interp = PyInterpreterState_Next(interp)) {
         int64_t id = PyInterpreterState_GetID(interp);
         long whence = 0;
-        if (!atoll_interp_is_ready(interp) || atoll_interp_exists(from, id, &whence) <= 0) {
+        if (!atoll_compat_interp_is_ready(interp) || atoll_interp_exists(from, id, &whence) <= 0) {
             continue;
         }
         PyObject *item = Py_BuildValue("Ll", (long long)id, whence);

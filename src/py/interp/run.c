@@ -221,12 +221,12 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         } else {
             args.callable = Py_NewRef(callable);
         }
-        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_run_frameless(state, &args, &result)) {
             result = PyObject_Vectorcall(callable, args.stack,
                                          (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
         }
         check_forked(s, result == NULL);
-        atoll_call_args_clear(&args);
+        atoll_codec_args_clear(&args);
     }
     if (result == NULL) {
         out = capture(state, s, NULL, NULL);

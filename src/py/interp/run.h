@@ -56,6 +56,6 @@ void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg);
 
 /* frameless.c: calls eval, exec, dir, globals, locals, vars so that they mean __main__, where no Python frame runs.
  * 1 with *result set (NULL: an exception), 0 when callable is none of them. */
-int atoll_call_frameless(atoll_state *state, const atoll_call_args *args, PyObject **result);
+int atoll_run_frameless(atoll_state *state, const atoll_call_args *args, PyObject **result);
 
 #endif

@@ -62,7 +62,7 @@ static size_t look_for(PyInterpreterState *head, PyInterpreterState *oldest) {
 
 bool atoll_runtime_list_find(void) {
     PyInterpreterState *oldest = PyInterpreterState_Main();
-    size_t published = atoll_runtime_published_head();
+    size_t published = atoll_compat_published_head();
     if (atomic_load(&size) == 0) {
         atomic_store(&size, atoll_dl_symbol_size(atoll_runtime));
     }

@@ -29,10 +29,10 @@ static void (*cut_off)(bool raised);
 
 int atoll_session_init(void (*ends)(bool raised)) {
     cut_off = ends; /* the same each time */
-    return atoll_thread_states_init(atoll_signals_end);
+    return atoll_tstates_init(atoll_signals_end);
 }
 
-atoll_message atoll_message_borrow(void) {
+atoll_message atoll_spare_message(void) {
     atoll_thread_table *table = atoll_this_thread;
     atoll_message msg = {0};
     for (int i = 0; table != NULL && msg.body.data == NULL && i < 2; i++) {
@@ -42,8 +42,8 @@ atoll_message atoll_message_borrow(void) {
     return msg;
 }
 
-void atoll_message_give_back(atoll_message *msg) {
-    atoll_thread_table *table = msg->body.data != NULL ? atoll_thread_table_get() : NULL;
+void atoll_spare_message_return(atoll_message *msg) {
+    atoll_thread_table *table = msg->body.data != NULL ? atoll_tstate_table_get() : NULL;
     atoll_message_reset(msg, KEEP_BYTES);
     for (int i = 0; table != NULL && i < 2; i++) {
         if (table->spare[i].body.data == NULL) {
@@ -66,12 +66,12 @@ static atoll_session *take_session(atoll_thread_table *table) {
 }
 
 atoll_session *atoll_session_open(atoll_entry *entry) {
-    atoll_session *s = take_session(atoll_thread_table_get());
+    atoll_session *s = take_session(atoll_tstate_table_get());
     if (s == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    *s = (atoll_session){.entry = entry, .out = atoll_message_borrow(), .back = atoll_message_borrow()};
+    *s = (atoll_session){.entry = entry, .out = atoll_spare_message(), .back = atoll_spare_message()};
     return s;
 }
 
@@ -94,7 +94,7 @@ static int check_room(const atoll_thread_table *table, atoll_session *s) {
 
 int atoll_session_enter(atoll_session *s, atoll_state *from) {
     atoll_entry *entry = s->entry;
-    atoll_thread_table *table = atoll_thread_table_get();
+    atoll_thread_table *table = atoll_tstate_table_get();
     if (table == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -118,7 +118,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     }
     s->comes_back = tstate != NULL || from->interp == entry->interp;
     if (!s->comes_back) {
-        tstate = atoll_thread_state(entry);
+        tstate = atoll_tstate_of(entry);
         if (tstate == NULL) {
             atoll_entry_unpin(entry);
             PyErr_NoMemory();
@@ -198,8 +198,8 @@ void atoll_session_close(atoll_session *s) {
         return;
     }
     Py_CLEAR(s->interrupt); /* caught by the code inside */
-    atoll_message_give_back(&s->out);
-    atoll_message_give_back(&s->back);
+    atoll_spare_message_return(&s->out);
+    atoll_spare_message_return(&s->back);
     s->prev = atoll_this_thread->idle;
     atoll_this_thread->idle = s;
 }

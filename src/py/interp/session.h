@@ -35,8 +35,8 @@ bool atoll_session_is_cut(const atoll_session *s);
 
 /* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
  * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */
-atoll_message atoll_message_borrow(void);
-void atoll_message_give_back(atoll_message *msg);
+atoll_message atoll_spare_message(void);
+void atoll_spare_message_return(atoll_message *msg);
 
 /* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError. */
 atoll_session *atoll_session_open(atoll_entry *entry);
@@ -59,18 +59,18 @@ bool atoll_session_interrupted(atoll_session *s);
 
 /* The cached thread state of this OS thread in entry's interpreter, or a new one.  NULL when out of memory.
  * The gate must be held (a pin, or a close begun). */
-PyThreadState *atoll_thread_state(atoll_entry *entry);
+PyThreadState *atoll_tstate_of(atoll_entry *entry);
 /* Caches `tstate`, which belongs to this OS thread.  0 or -1 (out of memory, no exception). */
-int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate);
+int atoll_tstate_keep(atoll_entry *entry, PyThreadState *tstate);
 /* Deletes the attached thread state, which is this OS thread's cached one in entry's interpreter; none is attached
  * afterwards.  For a thread that attaches no other: CPython keeps, for PyGILState_Ensure, the last that a thread attached,
  * and only the thread itself can make it forget that. */
-void atoll_thread_state_discard(atoll_entry *entry);
+void atoll_tstate_discard(atoll_entry *entry);
 /* Deletes every cached thread state of entry but `keep`, which is forgotten, not deleted.
  * The interpreter's thread state `keep` is attached and the gate is shut. */
-void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep);
+void atoll_tstates_drop(atoll_entry *entry, PyThreadState *keep);
 /* True when tstate is one of the cached ones. */
-bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate);
+bool atoll_tstate_is_cached(atoll_entry *entry, PyThreadState *tstate);
 
 /* The ident, as CPython has it, of the process's main thread; 0: it did not import Atoll. */
 unsigned long atoll_session_main_ident(void);

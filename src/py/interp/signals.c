@@ -161,7 +161,7 @@ int atoll_signals_check(void) {
 /* Another thread of the interpreter that comes by first leaves it to the main thread: some times, then to the watcher. */
 static int hand_over(void *Py_UNUSED(arg)) {
     if (!atoll_thread_is_main() && is_due() && atomic_fetch_sub(&handed_over, 1) > 0) {
-        (void)atoll_add_pending_call(PyInterpreterState_Get(), hand_over, NULL);
+        (void)atoll_compat_add_pending_call(PyInterpreterState_Get(), hand_over, NULL);
         return 0;
     }
     return handle_signals(NULL);
@@ -175,7 +175,7 @@ void atoll_signals_poke(void) {
     atoll_mutex_lock(&lock);
     atoll_entry *entry = atomic_load(&watched);
     if (entry != NULL && atoll_entry_guard(entry)) {
-        (void)atoll_add_pending_call(entry->interp, hand_over, NULL);
+        (void)atoll_compat_add_pending_call(entry->interp, hand_over, NULL);
         atoll_entry_unguard(entry);
     }
     atoll_mutex_unlock(&lock);
@@ -225,7 +225,7 @@ static void watch(void *Py_UNUSED(arg)) {
             bool guarded = atoll_entry_guard(entry);
             if (guarded || entry == winding) {
                 /* A full list means that it will look at its pending calls anyway. */
-                (void)atoll_add_pending_call(entry->interp, handle_signals, NULL);
+                (void)atoll_compat_add_pending_call(entry->interp, handle_signals, NULL);
             }
             if (guarded) {
                 atoll_entry_unguard(entry);

@@ -54,7 +54,7 @@ bool atoll_has_threads(atoll_entry *entry, PyThreadState *mine) {
         unsigned long number = PyLong_Check(ident) ? PyLong_AsUnsignedLong(ident) : 0;
         PyErr_Clear();
         PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp);
-        while (t != NULL && (t == mine || t->thread_id != number || atoll_thread_state_is_cached(entry, t))) {
+        while (t != NULL && (t == mine || t->thread_id != number || atoll_tstate_is_cached(entry, t))) {
             t = PyThreadState_Next(t);
         }
         found = t != NULL && is_joined(thread);

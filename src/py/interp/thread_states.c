@@ -81,7 +81,7 @@ static void init_thread_exit(void) {
     main_ident = atoll_thread_is_main() ? PyThread_get_thread_ident() : 0;
 }
 
-int atoll_thread_states_init(void (*main_ended)(void)) {
+int atoll_tstates_init(void (*main_ended)(void)) {
     on_main_end = main_ended; /* the same each time */
     static atoll_once once = ATOLL_ONCE_INIT;
     atoll_once_run(&once, init_thread_exit);
@@ -112,7 +112,7 @@ bool atoll_session_is_cut(const atoll_session *s) {
     return atoll_this_thread != NULL && atoll_this_thread->cut == s;
 }
 
-atoll_thread_table *atoll_thread_table_make(void) {
+atoll_thread_table *atoll_tstate_table_make(void) {
     atoll_thread_table *table = calloc(1, sizeof *table);
     if (table != NULL) {
         table->is_main = atoll_thread_is_main();
@@ -201,8 +201,8 @@ static PyThreadState *table_find(const atoll_thread_table *table, uint64_t seria
     return node != NULL ? node->tstate : NULL;
 }
 
-int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate) {
-    atoll_thread_table *table = atoll_thread_table_get();
+int atoll_tstate_keep(atoll_entry *entry, PyThreadState *tstate) {
+    atoll_thread_table *table = atoll_tstate_table_get();
     if (table == NULL || table_make_room(table) < 0) {
         return -1;
     }
@@ -228,8 +228,8 @@ int atoll_thread_state_keep(atoll_entry *entry, PyThreadState *tstate) {
     return 0;
 }
 
-PyThreadState *atoll_thread_state(atoll_entry *entry) {
-    atoll_thread_table *table = atoll_thread_table_get();
+PyThreadState *atoll_tstate_of(atoll_entry *entry) {
+    atoll_thread_table *table = atoll_tstate_table_get();
     if (table == NULL) {
         return NULL;
     }
@@ -238,7 +238,7 @@ PyThreadState *atoll_thread_state(atoll_entry *entry) {
         return tstate;
     }
     tstate = PyThreadState_New(entry->interp);
-    if (tstate != NULL && atoll_thread_state_keep(entry, tstate) < 0) {
+    if (tstate != NULL && atoll_tstate_keep(entry, tstate) < 0) {
         /* It never ran anything, so Clear finds nothing whose release would need that interpreter's GIL. */
         PyThreadState_Clear(tstate);
         PyThreadState_Delete(tstate);
@@ -247,7 +247,7 @@ PyThreadState *atoll_thread_state(atoll_entry *entry) {
     return tstate;
 }
 
-bool atoll_thread_state_is_cached(atoll_entry *entry, PyThreadState *tstate) {
+bool atoll_tstate_is_cached(atoll_entry *entry, PyThreadState *tstate) {
     atoll_mutex_lock(&entry->lock);
     atoll_cached *node = entry->cached;
     while (node != NULL && node->tstate != tstate) {
@@ -277,7 +277,7 @@ static void leave_placeholder(atoll_entry *entry) {
     atoll_mutex_unlock(&entry->lock);
 }
 
-void atoll_thread_state_discard(atoll_entry *entry) {
+void atoll_tstate_discard(atoll_entry *entry) {
     PyThreadState *tstate = PyThreadState_Get();
     if (ATOLL_FIRST_THREAD_STATE_ONCE) {
         leave_placeholder(entry);
@@ -317,7 +317,7 @@ static void delete_cached(atoll_entry *entry, atoll_cached *node, PyThreadState 
     if (tstate != keep) {
         /* Runs destructors of thread-local data, so no lock is held. */
         PyThreadState_Clear(tstate);
-        atoll_thread_state_unbind(tstate);
+        atoll_compat_tstate_unbind(tstate);
         PyThreadState_Delete(tstate);
     }
     atoll_mutex_lock(&entry->lock);
@@ -331,7 +331,7 @@ static void delete_cached(atoll_entry *entry, atoll_cached *node, PyThreadState 
     }
 }
 
-void atoll_thread_states_drop(atoll_entry *entry, PyThreadState *keep) {
+void atoll_tstates_drop(atoll_entry *entry, PyThreadState *keep) {
     atoll_cached *node;
     while ((node = take_cached(entry, false)) != NULL) {
         delete_cached(entry, node, keep);

@@ -19,13 +19,13 @@ typedef struct {
 /* NULL: this thread has been in none.  At hand, for every call reads it. */
 extern _Thread_local __attribute__((tls_model("initial-exec"))) atoll_thread_table *atoll_this_thread;
 
-atoll_thread_table *atoll_thread_table_make(void);
+atoll_thread_table *atoll_tstate_table_make(void);
 /* Made where it is not there; NULL: out of memory. */
-static inline atoll_thread_table *atoll_thread_table_get(void) {
-    return atoll_this_thread != NULL ? atoll_this_thread : atoll_thread_table_make();
+static inline atoll_thread_table *atoll_tstate_table_get(void) {
+    return atoll_this_thread != NULL ? atoll_this_thread : atoll_tstate_table_make();
 }
 
 /* main_ended: called when the process's main thread ends.  0 or -1. */
-int atoll_thread_states_init(void (*main_ended)(void));
+int atoll_tstates_init(void (*main_ended)(void));
 
 #endif

@@ -20,16 +20,16 @@ typedef struct {
     atoll_entry *of;       /* the same, as long as the pool is there: a reference */
 } atoll_pool_settings;
 
-extern const atoll_pool_ops atoll_worker_ops;
+extern const atoll_pool_ops atoll_staff_ops;
 
 /* Frees settings, or what there is of them. */
-void atoll_pool_settings_free(atoll_pool_settings *settings);
+void atoll_settings_free(atoll_pool_settings *settings);
 
 /* Gives the life of interpreters what it asks of pools (py/interp/pools.h). */
-void atoll_pools_install(void);
+void atoll_staff_install(void);
 
 /* On any thread: whether it is one that runs what was submitted to this interpreter. */
-bool atoll_worker_is_guest_of(const atoll_entry *entry);
+bool atoll_staff_is_guest_of(const atoll_entry *entry);
 
 /* What a task leaves to be freed when its end has been told: freeing a large argument takes time. */
 typedef struct {
@@ -38,9 +38,9 @@ typedef struct {
 } atoll_task_remains;
 
 /* pool/task.c: runs a task in the attached interpreter.  Never leaves an exception. */
-atoll_outcome atoll_task_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
+atoll_outcome atoll_work_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
                              atoll_message *error, atoll_task_remains *remains);
-void atoll_task_clear(atoll_task_remains *remains);
+void atoll_work_clear(atoll_task_remains *remains);
 
 /* spares.c: interpreters that are kept ready.  See there. */
 void atoll_spares_fork(atoll_fork_moment when);

@@ -84,8 +84,8 @@ static spare *make_one(const atoll_blueprint *like, bool installed) {
     free(why);
     if (s->entry != NULL) {
         /* Whoever takes the spare ends it, on another thread. */
-        PyEval_RestoreThread(atoll_thread_state(s->entry));
-        atoll_thread_state_discard(s->entry);
+        PyEval_RestoreThread(atoll_tstate_of(s->entry));
+        atoll_tstate_discard(s->entry);
     }
     if (s->entry == NULL) {
         spare_free(s);

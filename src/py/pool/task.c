@@ -119,7 +119,7 @@ static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObjec
         part->items = (uint32_t)(to - from);
         part->function = whole->function;
         if (part->function != NULL) {
-            atoll_function_retain(part->function);
+            atoll_pool_function_retain(part->function);
         }
         rc = atoll_encode_call(state->codec, &part->call, part->function != NULL ? NULL : callable, &some, 1,
                                NULL);
@@ -184,7 +184,7 @@ static PyObject *call_each(atoll_state *state, atoll_task *task, PyObject *calla
             args.stack = ((PyTupleObject *)item)->ob_item;
             args.nargs = PyTuple_GET_SIZE(item);
         }
-        if (ATOLL_BUILTINS_NEED_FRAME && atoll_call_frameless(state, &args, &value)) {
+        if (ATOLL_BUILTINS_NEED_FRAME && atoll_run_frameless(state, &args, &value)) {
             /* called */
         } else if (star) {
             value = PyObject_CallObject(callable, item);
@@ -270,7 +270,7 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
             run_chunk(state, task, callable, args->nargs == 1 ? args->stack[0] : Py_None, result, error);
     } else {
         PyObject *value = NULL;
-        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, args, &value)) {
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_run_frameless(state, args, &value)) {
             value = PyObject_Vectorcall(callable, args->stack,
                                         (size_t)args->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args->kwnames);
         }
@@ -287,7 +287,7 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
     return outcome;
 }
 
-atoll_outcome atoll_task_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
+atoll_outcome atoll_work_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
                              atoll_message *error, atoll_task_remains *remains) {
     *remains = (atoll_task_remains){0};
     atoll_state *state = entry->state;
@@ -304,7 +304,7 @@ atoll_outcome atoll_task_run(atoll_entry *entry, atoll_task *task, atoll_message
     return outcome;
 }
 
-void atoll_task_clear(atoll_task_remains *remains) {
-    atoll_call_args_clear(&remains->args);
+void atoll_work_clear(atoll_task_remains *remains) {
+    atoll_codec_args_clear(&remains->args);
     Py_CLEAR(remains->value);
 }

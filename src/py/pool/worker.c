@@ -38,7 +38,7 @@ typedef struct {
     bool introduced;     /* threading knows the thread there */
 } place;
 
-void atoll_pool_settings_free(atoll_pool_settings *settings) {
+void atoll_settings_free(atoll_pool_settings *settings) {
     if (settings != NULL) {
         atoll_blueprint_clear(&settings->print);
         atoll_message_clear(&settings->init);
@@ -62,7 +62,7 @@ static bool is_asked(void) {
     return atoll_worker_current() != NULL && atoll_worker_is_wanted(atoll_worker_current());
 }
 
-bool atoll_worker_is_guest_of(const atoll_entry *entry) {
+bool atoll_staff_is_guest_of(const atoll_entry *entry) {
     return atoll_worker_current() != NULL &&
            ((const atoll_pool_settings *)atoll_worker_current()->pool->settings)->of == entry;
 }
@@ -108,7 +108,7 @@ static void interrupt(atoll_worker *worker) {
     if (atoll_entry_guard(entry)) {
         atoll_worker_retain(worker);
         atomic_fetch_add(&worker->asks, 1);
-        if (atoll_add_pending_call(entry->interp, on_interrupt, worker) < 0) {
+        if (atoll_compat_add_pending_call(entry->interp, on_interrupt, worker) < 0) {
             atomic_fetch_sub(&worker->asks, 1);
             atoll_worker_release(worker);
         }
@@ -160,7 +160,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     *spare = (atoll_message){0};
     double began = atoll_clock();
     atoll_task_remains remains;
-    atoll_outcome outcome = atoll_task_run(where->entry, task, &result, &error, &remains);
+    atoll_outcome outcome = atoll_work_run(where->entry, task, &result, &error, &remains);
     where->calls += task->items; /* those of a chunk that was divided are fewer now */
     bool mine = atoll_worker_claim(worker, task);
     forget_interrupt(where);
@@ -168,7 +168,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
         atoll_message_clear(&result);
         atoll_message_clear(&error);
         atoll_task_release(task);
-        atoll_task_clear(&remains);
+        atoll_work_clear(&remains);
         return false;
     }
     *spare = task->call;
@@ -186,7 +186,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     if (!is_guest) {
         atoll_worker_end_task(worker, task);
     }
-    atoll_task_clear(&remains);
+    atoll_work_clear(&remains);
     return true;
 }
 
@@ -240,11 +240,11 @@ static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
     PyObject *result = NULL;
     bool marked = atoll_run_begin(state->entry);
     if (atoll_decode_call(state->codec, &settings->init, &args) == 0) {
-        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_call_frameless(state, &args, &result)) {
+        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_run_frameless(state, &args, &result)) {
             result = PyObject_Vectorcall(args.callable, args.stack,
                                          (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
         }
-        atoll_call_args_clear(&args);
+        atoll_codec_args_clear(&args);
     }
     atoll_worker_next_turn(worker);
     forget_interrupt(where);
@@ -293,7 +293,7 @@ static bool live_in_one(atoll_worker *worker) {
     if (entry == NULL) {
         return false;
     }
-    PyThreadState *tstate = atoll_thread_state(entry);
+    PyThreadState *tstate = atoll_tstate_of(entry);
     if (tstate == NULL) {
         break_with_text(worker->pool, "out of memory");
     } else {
@@ -301,7 +301,8 @@ static bool live_in_one(atoll_worker *worker) {
         PyEval_RestoreThread(tstate);
         where.ident = tstate->thread_id;
         atoll_state *state = entry->state;
-        bool ready = !atoll_is_stale(&stale) || atoll_interp_prepare(state, &settings->print, &stale) == 0;
+        bool ready =
+            !atoll_tstate_is_stale(&stale) || atoll_interp_prepare(state, &settings->print, &stale) == 0;
         if (!ready) {
             char *why = atoll_interp_exception_text();
             break_with_text(worker->pool, why != NULL ? why : "out of memory");
@@ -349,7 +350,7 @@ static void take_leave(atoll_entry *entry) {
     if (atoll_interp_exiting() || !atoll_entry_pin(entry)) {
         return;
     }
-    PyThreadState *tstate = atoll_thread_state(entry);
+    PyThreadState *tstate = atoll_tstate_of(entry);
     if (tstate != NULL) {
         PyEval_RestoreThread(tstate);
         atoll_threading_let_go(true);
@@ -367,7 +368,7 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
         bool go_on = true;
         PyThreadState *tstate = NULL;
         bool pinned = atoll_entry_pin(entry);
-        if (pinned && (tstate = atoll_thread_state(entry)) != NULL) {
+        if (pinned && (tstate = atoll_tstate_of(entry)) != NULL) {
             PyEval_RestoreThread(tstate);
             where.ident = tstate->thread_id;
             if (atomic_load(&entry->jobs) != NULL) {
@@ -430,7 +431,7 @@ static int start(atoll_worker *worker) {
     return atoll_thread_start(run_thread, worker, settings->stack);
 }
 
-const atoll_pool_ops atoll_worker_ops = {start, interrupt};
+const atoll_pool_ops atoll_staff_ops = {start, interrupt};
 
 static const atoll_pools_face face = {
     .is_asked = is_asked,
@@ -442,4 +443,4 @@ static const atoll_pools_face face = {
     .fork_spares = atoll_spares_fork,
 };
 
-void atoll_pools_install(void) { atoll_the_pools = &face; }
+void atoll_staff_install(void) { atoll_the_pools = &face; }
