@@ -1,8 +1,8 @@
 /* Functions: by value where they are nobody's but a __main__'s, by import path elsewhere.
  *
  *   T_FUNCTION
- *   u8     crossing (stateless, main, module), with a bit that says whether who has it need not make it again, and one that says that
- *          what follows the memo index comes later (codec/later.c)
+ *   u8     crossing (stateless, main, module), with a bit that says whether who has it need not make it again, one that says that
+ *          what follows the memo index comes later; else it comes here, with that of others, in stages (codec/later.c)
  *   u64    identity (codec/identity.c)
  *   u64    space: which namespace, if a __main__ it belongs to (codec/space.c)
  *   value  code
@@ -239,6 +239,21 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
     return 0;
 }
 
+/* The body and the state of func, and what it leads to: the code first. */
+static int encode_group(atoll_encoder *enc, PyFunctionObject *func) {
+    struct atoll_later *outer = enc->empty;
+    atoll_later later;
+    atoll_later_begin(&later, enc);
+    enc->later = &later;
+    enc->empty = NULL;
+    int rc = atoll_later_function(enc, func) < 0 ? -1 : atoll_write_bodies(enc, &later);
+    enc->later = NULL;
+    rc = rc < 0 || atoll_write_states(enc, &later) < 0 ? -1 : atoll_write_late(enc, &later);
+    enc->empty = outer;
+    atoll_later_end(&later);
+    return rc;
+}
+
 static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing way) {
     atoll_codec *codec = enc->codec;
     if (!atoll_watch_globals(codec, func->func_globals)) {
@@ -274,9 +289,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     if (rc < 0 || later) {
         return rc < 0 ? -1 : atoll_later_function(enc, func);
     }
-    return atoll_encode_body(enc, (PyObject *)func, NULL) < 0
-               ? -1
-               : atoll_encode_function_state(enc, (PyObject *)func, NULL);
+    return encode_group(enc, func);
 }
 
 /* What tells func from others, and what is in it that may change. */
@@ -451,13 +464,28 @@ int atoll_decode_function_state(atoll_decoder *dec, PyFunctionObject *func, cons
                                                             received->identity, received->reusable);
 }
 
+/* As encode_group() has written it. */
+static int decode_group(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
+                        const atoll_received *received) {
+    struct atoll_pending *outer = dec->pending;
+    atoll_pending list;
+    atoll_pending_begin(&list, dec->codec);
+    list.of_function = true;
+    dec->pending = &list;
+    int rc = atoll_pending_function(dec, func, to, received) < 0 || atoll_read_bodies(dec, &list) < 0 ||
+                     atoll_read_states(dec, &list) < 0
+                 ? -1
+                 : atoll_read_late(dec, &list);
+    dec->pending = outer;
+    atoll_pending_end(&list, dec->codec, rc == 0);
+    return rc;
+}
+
 /* What follows the function's memo index, or is to come later. */
-static int decode_rest(atoll_decoder *dec, PyFunctionObject *func, atoll_globals *to,
+static int decode_rest(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
                        const atoll_received *received, bool later) {
     if (!later) {
-        return atoll_decode_body(dec, func, to, received) < 0
-                   ? -1
-                   : atoll_decode_function_state(dec, func, received);
+        return decode_group(dec, func, to, received);
     }
     if (dec->pending == NULL) {
         atoll_malformed("a function that never comes");

@@ -285,6 +285,8 @@ typedef struct atoll_pending {
     struct pending **functions_end;
     struct pending *data[ATOLL_RANKS];
     struct pending **data_end[ATOLL_RANKS];
+    bool
+        of_function; /* no class is being made: nobody waits for these functions, and the thread may wait for others */
 } atoll_pending;
 
 /* What is known of a function that comes. */

@@ -420,7 +420,7 @@ int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const ato
         return -1;
     }
     item->received = *received;
-    if (received->known || !received->reusable) {
+    if (received->known || !received->reusable || dec->pending->of_function) {
         return 0;
     }
     item->listed = true;

@@ -46,11 +46,21 @@ void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
         link = &(*link)->outer;
     }
     *link = list->outer;
+    atoll_takings *outer = list->outer; /* what this came in may fail yet */
+    while (outer != NULL && outer->thread != list->thread) {
+        outer = outer->outer;
+    }
     while (list->first != NULL) {
         taking *item = list->first;
         list->first = item->next;
         end_taking(item, whole);
         PyErr_Clear(); /* without memory it is taken once more than it need be, or stays */
+        if (whole && outer != NULL) {
+            item->waits = false;
+            item->next = outer->first;
+            outer->first = item;
+            continue;
+        }
         Py_DECREF(item->dict);
         Py_DECREF(item->seen);
         Py_XDECREF(item->value);
