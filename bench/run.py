@@ -33,6 +33,7 @@ from harness import (
 MODULES = (
     "subjects_calls",
     "subjects_codec",
+    "subjects_frozen",
     "subjects_queues",
     "subjects_scaling",
     "subjects_pool",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
 
 import atoll
+
+# Whoever writes to a frozen object ends the process, here and in child processes.
+os.environ.setdefault("ATOLL_DEBUG_FROZEN", "1")
 
 FAILED = pytest.StashKey[bool]()
 

@@ -6,7 +6,7 @@
 * A name says whose it is: the first word after atoll_ of a function or variable belongs to one room.
 * The table of folders there holds for the modules of python/atoll, whatever they import and when; none imports itself
   by way of others. What only types need is no import.
-* Only src/py/compat.h tests PY_VERSION_HEX or names CPython's private symbols.
+* Only src/py/compat.h, with src/py/layouts.h, tests PY_VERSION_HEX or names CPython's private symbols.
 * Source files have at most MAX_LINES lines, and every C file is in a source list.
 * Nothing that only one machine or one person understands: absolute paths, hosts of package
   registries, ticket numbers. The text must explain itself.
@@ -36,6 +36,8 @@ NEEDS_PYTHON = {"py", "module"}
 # A library of its own: it is copied, so it must not bring anything along.
 SHIM_INCLUDES = {"core/clone/shim.h", "shim/shim_internal.h"}
 COMPAT = Path("src/py/compat.h")
+# A part of it, in a file of its own.
+LAYOUTS = Path("src/py/layouts.h")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 # Comments and string literals may name what code may not.
@@ -325,7 +327,7 @@ def check_symbols(path: Path, text: str) -> Iterator[Violation]:
     """Each use of what only compat.h may name, and of Python in a layer that knows none."""
     layer = room_of(path).split("/")[0]
     for number, line in enumerate(blank_out(text, NOT_CODE).splitlines(), 1):
-        if path != COMPAT:
+        if path not in (COMPAT, LAYOUTS):
             for match in VERSION_TEST.finditer(line):
                 yield path, number, f"{match[0]} outside {COMPAT}"
             for match in PRIVATE.finditer(line):

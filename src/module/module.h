@@ -75,6 +75,10 @@ PyObject *atoll_pyqueue_select_objects(atoll_state *state, PyObject *args, PyObj
 /* Adds InterpreterError, InterpreterNotFoundError, NotShareableError and ExecutionFailed. */
 int atoll_exceptions_add(atoll_state *state, PyObject *module);
 
+/* frozen.c: adds freeze() and its like, and the type of areas.  The module state is about to be freed. */
+int atoll_pyfrozen_add(atoll_state *state, PyObject *module);
+void atoll_pyfrozen_forget(atoll_state *state);
+
 /* Adds the type that carries shared memory, and the hook that makes memoryview cross. */
 int atoll_shared_view_add(atoll_state *state, PyObject *module);
 

@@ -45,6 +45,14 @@ void atoll_event_renew(int fd);
 /* Memory in large pages where the system has them, for what is written all at once: aligned to a page, NULL when there is
  * none.  free() takes it back. */
 void *atoll_map_large(size_t size);
+/* Address space, in pages: reserved, without memory, aligned to 2 MiB, as much of `wanted` bytes as can be had but not less than `least`
+ * (*size says how much; NULL: nothing); then used in parts, whose bytes are zero; made read-only; given back, reserved as before.  0 or -1. */
+void *atoll_map_reserve(size_t wanted, size_t least, size_t *size);
+int atoll_map_use(void *at, size_t size);
+int atoll_map_protect(void *at, size_t size);
+int atoll_map_empty(void *at, size_t size);
+/* How many pages of memory the machine has. */
+size_t atoll_page_total(void);
 
 /* How many processors this process may use. */
 int atoll_cpu_count(void);

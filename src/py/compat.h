@@ -335,4 +335,6 @@ static inline int atoll_weakref_target(PyObject *ref, PyObject **obj) {
  * before that they fail, and src/py/interp/frameless.c helps. */
 #define ATOLL_BUILTINS_NEED_FRAME (PY_VERSION_HEX < 0x030E0000)
 
+#include "py/layouts.h"
+
 #endif

@@ -64,6 +64,9 @@ typedef struct atoll_state {
     PyObject *main_dict;               /* __main__.__dict__ */
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
+    PyTypeObject *area_type;
+    struct atoll_area *frozen_area; /* what it freezes outside of blocks, or NULL */
+    bool freezes;
     PyTypeObject *queue_type;
     struct atoll_pyqueue **queues; /* every live Queue object, hashed by id: a table of chains */
     size_t queue_slots;

@@ -84,6 +84,48 @@ void *atoll_map_large(size_t size) {
     return memory;
 }
 
+void *atoll_map_reserve(size_t wanted, size_t least, size_t *size) {
+    const size_t large = (size_t)2 * 1024 * 1024;
+    for (size_t n = wanted; n >= least; n /= 2) {
+        char *at = mmap(NULL, n + large, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (at != MAP_FAILED) {
+            size_t before = (large - (uintptr_t)at % large) % large;
+            if (before != 0) {
+                (void)munmap(at, before);
+            }
+            if (before != large) {
+                (void)munmap(at + before + n, large - before);
+            }
+            *size = n;
+            return at + before;
+        }
+    }
+    return NULL;
+}
+
+int atoll_map_use(void *at, size_t size) {
+    const size_t large = (size_t)2 * 1024 * 1024;
+    if (mprotect(at, size, PROT_READ | PROT_WRITE) < 0) {
+        return -1;
+    }
+    if (size >= 2 * large) {
+        (void)madvise(at, size, MADV_HUGEPAGE);
+    }
+    return 0;
+}
+
+int atoll_map_protect(void *at, size_t size) { return mprotect(at, size, PROT_READ); }
+
+int atoll_map_empty(void *at, size_t size) {
+    void *again = mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return again != MAP_FAILED ? 0 : -1;
+}
+
+size_t atoll_page_total(void) {
+    long pages = sysconf(_SC_PHYS_PAGES);
+    return pages > 0 ? (size_t)pages : 0;
+}
+
 int atoll_cpu_count(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);

@@ -385,8 +385,9 @@ void atoll_codec_args_clear(atoll_call_args *args) {
 
 int atoll_is_shareable(atoll_codec *codec, PyObject *obj) {
     PyTypeObject *type = Py_TYPE(obj);
-    if (obj == Py_None || type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type ||
-        type == &PyBool_Type || type == &PyBytes_Type || type == &PyMemoryView_Type) {
+    if (atoll_frozen_has(obj) || obj == Py_None || type == &PyUnicode_Type || type == &PyLong_Type ||
+        type == &PyFloat_Type || type == &PyBool_Type || type == &PyBytes_Type ||
+        type == &PyMemoryView_Type) {
         return 1;
     }
     if (type == &PyTuple_Type) {

@@ -10,6 +10,7 @@
 
 #include "core/base/base.h"
 #include "port/port.h"
+#include "py/frozen/frozen.h"
 
 typedef struct atoll_codec atoll_codec;
 typedef struct atoll_encoder atoll_encoder;

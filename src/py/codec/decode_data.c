@@ -526,6 +526,8 @@ PyObject *atoll_decode_value(atoll_decoder *dec) {
     case T_PACKED_LIST:
     case T_PACKED_TUPLE:
         return decode_packed(dec, tag);
+    case T_FROZEN:
+        return atoll_decode_frozen(dec);
     default:
         return decode_container(dec, tag);
     }

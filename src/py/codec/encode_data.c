@@ -315,7 +315,7 @@ int atoll_encode_dict_body(atoll_encoder *enc, PyObject *dict, atoll_step step) 
             break;
         }
         fr.key = key;
-        if (PyUnicode_CheckExact(key)) {
+        if (PyUnicode_CheckExact(key) && !atoll_frozen_has(key)) {
             rc = encode_str(enc, key, Py_REFCNT(key) != 1);
             if (rc == 0) {
                 rc = atoll_encode_value(enc, value);
@@ -528,6 +528,9 @@ static int encode_container(atoll_encoder *enc, PyObject *obj, bool shared) {
 }
 
 static inline int encode(atoll_encoder *enc, PyObject *obj, bool shared) {
+    if (atoll_frozen_has(obj)) {
+        return atoll_encode_frozen(enc, obj);
+    }
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PyUnicode_Type) {
         return encode_str(enc, obj, shared);

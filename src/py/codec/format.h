@@ -75,6 +75,7 @@ enum {
     T_STATICMETHOD,
     T_CLASSMETHOD,
     T_PROPERTY, /* fget, fset, fdel, doc */
+    T_FROZEN,   /* see codec/frozen.c */
 };
 
 /* Kinds of T_PACKED_*. */

@@ -408,6 +408,10 @@ bool atoll_stand_in(const atoll_codec *codec);
 /* ---- handles (codec/handle.c) ---- */
 
 const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObject *type);
+/* Frozen objects, and whether there are any among so many (codec/frozen.c). */
+int atoll_encode_frozen(atoll_encoder *enc, PyObject *obj);
+PyObject *atoll_decode_frozen(atoll_decoder *dec);
+bool atoll_encode_any_frozen(PyObject *const *items, size_t n);
 int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook);
 PyObject *atoll_decode_hooked(atoll_decoder *dec);
 

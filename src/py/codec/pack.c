@@ -89,11 +89,15 @@ static int pack_ints(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n
 
 int atoll_try_pack(atoll_encoder *enc, uint8_t tag, PyObject **items, size_t n) {
     PyTypeObject *type = Py_TYPE(items[0]);
-    if (type != Py_TYPE(items[n - 1])) {
+    if (type != Py_TYPE(items[n - 1]) || (type != &PyLong_Type && type != &PyFloat_Type)) {
         return 0;
+    }
+    if (atomic_load_explicit(&atoll_frozen.size, memory_order_relaxed) != 0 &&
+        atoll_encode_any_frozen(items, n)) {
+        return 0; /* they stay what they are */
     }
     if (type == &PyLong_Type) {
         return pack_ints(enc, tag, items, n);
     }
-    return type == &PyFloat_Type ? pack_floats(enc, tag, items, n) : 0;
+    return pack_floats(enc, tag, items, n);
 }

@@ -531,9 +531,9 @@ void atoll_loader_ending(atoll_loader *loader) {
     }
 }
 
-void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
+bool atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
     if (loader == NULL) { /* it could not be made */
-        return;
+        return unseen;
     }
     atoll_keepers keepers = loader->knows || loader->clones.uses_plain ? ATOLL_KEEPERS_LOADED
                             : loader->clones.shim_path != NULL         ? ATOLL_KEEPERS_UNLOADED
@@ -544,5 +544,7 @@ void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
     } else { /* what is kept knows its objects */
         keepers = ATOLL_KEEPERS_LOADED;
     }
-    atoll_leftovers_free(atoll_memory_owner(id), unseen ? keepers : ATOLL_KEEPERS_LOADED);
+    keepers = unseen ? keepers : ATOLL_KEEPERS_LOADED;
+    atoll_leftovers_free(atoll_memory_owner(id), keepers);
+    return keepers != ATOLL_KEEPERS_LOADED;
 }

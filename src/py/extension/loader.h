@@ -41,7 +41,8 @@ bool atoll_loader_shut(atoll_loader *loader, double patience);
 void atoll_loader_reopen(atoll_loader *loader);
 void atoll_loader_ending(atoll_loader *loader);
 /* No thread state is attached; `id` was the interpreter's; the loader is no longer the caller's.  Takes back what is left of
- * the interpreter's memory, if that is unseen: nobody has a view of it. */
-void atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen);
+ * the interpreter's memory, if that is unseen: nobody has a view of it.  Whether nothing of the interpreter is left that may know of what it
+ * had. */
+bool atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen);
 
 #endif

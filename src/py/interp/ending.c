@@ -38,6 +38,7 @@
  * have none.
  */
 #include "py/extension/extension.h"
+#include "py/frozen/frozen.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/signals.h"
 #include "py/interp/stragglers.h"
@@ -150,7 +151,8 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         end(entry, mine);
         atoll_loader *loader = entry->loader;
         entry->loader = NULL;
-        atoll_loader_ended(loader, entry->id, atomic_load(&entry->exports) == 0);
+        bool clean = atoll_loader_ended(loader, entry->id, atomic_load(&entry->exports) == 0);
+        atoll_areas_ended(entry->id, clean);
         if (here != NULL) {
             (void)PyThreadState_Swap(here);
         }

@@ -1,0 +1,106 @@
+/* Frozen objects (py/frozen): where they lie is sent, not what is in them.
+ *
+ * What is written is how far into the region the object lies and, of an area that may be given back, a handle that keeps it for as long as the
+ * message lives.  An area that stays needs none; so does what is written whole, which others may keep: that makes an area stay.
+ *
+ * Bytes never hold pointers: that an object begins at this place, of this very area, is vouched for by a seal that depends on a secret of the
+ * process, as with code.
+ *
+ * A frozen object is in no memo: it is as quickly written again.  Its copy is itself, so `is` holds wherever it has been.
+ */
+#include "py/codec/internal.h"
+
+static uint64_t seal_of(size_t place, const atoll_area *area) {
+    uint8_t sealed[16];
+    atoll_store_u64(sealed, place);
+    atoll_store_u64(sealed + 8, atoll_area_serial(area));
+    return atoll_code_seal(sealed, sizeof sealed);
+}
+
+/* The index of the message's handle of an area; ATOLL_NO_HANDLE when it needs none.  0, or -1 with an exception. */
+static int handle_of(atoll_encoder *enc, atoll_area *area, uint32_t *index) {
+    *index = ATOLL_NO_HANDLE;
+    if (enc->outline) {
+        return 0;
+    }
+    if (enc->whole) {
+        atoll_area_keep(area);
+    }
+    if (atoll_area_stays(area)) {
+        return 0;
+    }
+    enc->impure = true; /* its handle belongs to this message */
+    atoll_message *msg = enc->msg;
+    if (msg->nhandles != 0 &&
+        atoll_message_handle(msg, msg->nhandles - 1, &atoll_area_class) == (void *)area) {
+        *index = msg->nhandles - 1;
+        return 0;
+    }
+    atoll_area_retain(area);
+    *index = atoll_message_attach(msg, &atoll_area_class, area);
+    if (*index == ATOLL_NO_HANDLE) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+int atoll_encode_frozen(atoll_encoder *enc, PyObject *obj) {
+    atoll_area *area = atoll_area_of(obj);
+    size_t place = atoll_area_place(obj);
+    uint32_t handle;
+    uint8_t *at = handle_of(enc, area, &handle) == 0 ? atoll_reserve(enc, 21) : NULL;
+    if (at == NULL) {
+        return -1;
+    }
+    at[0] = T_FROZEN;
+    atoll_store_u64(at + 1, place);
+    atoll_store_u32(at + 9, handle);
+    atoll_store_u64(at + 13, seal_of(place, area));
+    atoll_commit(enc, at + 21);
+    return 0;
+}
+
+/* Whether any of so many objects is frozen. */
+bool atoll_encode_any_frozen(PyObject *const *items, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (atoll_frozen_has(items[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first time in this interpreter: copy and pickle learn what to do with mapping proxies. */
+static int prepare(atoll_decoder *dec) {
+    if (dec->codec->knows_frozen) {
+        return 0;
+    }
+    atoll_decoder_pin(dec);
+    PyObject *module = PyImport_ImportModule("atoll._crossing.frozen");
+    Py_XDECREF(module);
+    dec->codec->knows_frozen = module != NULL;
+    return module != NULL ? 0 : -1;
+}
+
+PyObject *atoll_decode_frozen(atoll_decoder *dec) {
+    const uint8_t *at = atoll_get_bytes(&dec->rd, 20);
+    if (at == NULL) {
+        return atoll_malformed("it ends too early");
+    }
+    size_t place = (size_t)atoll_load_u64(at);
+    uint32_t handle = atoll_load_u32(at + 8);
+    PyObject *obj = atoll_area_at(place);
+    atoll_area *area = obj != NULL ? atoll_area_of(obj) : NULL;
+    bool kept =
+        area != NULL && (handle == ATOLL_NO_HANDLE
+                             ? atoll_area_stays(area)
+                             : atoll_message_handle(dec->msg, handle, &atoll_area_class) == (void *)area);
+    if (!kept || atoll_load_u64(at + 12) != seal_of(place, area)) {
+        return atoll_malformed("a frozen object that is not there");
+    }
+    if (atoll_area_seen(area, dec->codec->interp_id) < 0 || prepare(dec) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(obj);
+}

@@ -1,0 +1,21 @@
+/* Memory for frozen objects that is filled: see area.c. */
+#ifndef ATOLL_PY_FROZEN_AREA_H
+#define ATOLL_PY_FROZEN_AREA_H
+
+#include "py/frozen/frozen.h"
+
+/* `size` bytes, zeroed, aligned to 16; `slack` bytes behind them can be read, whatever is there.  NULL with MemoryError.  For who fills it. */
+void *atoll_area_take(atoll_area *area, size_t size, size_t slack);
+/* How full it is. */
+typedef struct {
+    size_t chunks;
+    size_t used; /* of the last of them */
+    size_t bytes;
+} atoll_area_mark;
+atoll_area_mark atoll_area_now(const atoll_area *area);
+/* Takes back what was taken since then. */
+void atoll_area_rewind(atoll_area *area, const atoll_area_mark *mark);
+/* What was taken since then is complete: nobody writes to it any more. */
+void atoll_area_seal(atoll_area *area, const atoll_area_mark *mark);
+
+#endif

@@ -1,0 +1,114 @@
+/* Frozen objects: what never changes, once for all interpreters of the process.
+ *
+ *   region  address space of the process that frozen objects lie in, in blocks; nothing else lies there
+ *   area    memory from it that is filled and given back as one, and who has seen it
+ *   shared  objects that CPython itself has once for the process
+ *   table   which objects have been made so far, so that equal ones are made once
+ *   text    str objects
+ *   build   tuples, sets, dicts and the other objects, field by field
+ *   proof   whether CPython finds in such objects what is in them
+ *   guard   weak references to frozen objects, which there are none of
+ *   freeze  the walk through what is frozen, and what it refuses
+ *
+ * A frozen object looks to every interpreter like an immortal one of CPython's own (PEP 683): its references are not counted, it is not tracked
+ * by the garbage collector, its type is a static one that all interpreters share, and all that it refers to is frozen or static too.  What CPython
+ * would note in it later is there from the beginning: hashes, the UTF-8 form of a str, that a str is interned.  So it is only read, by
+ * any number of interpreters at once.  With ATOLL_DEBUG_FROZEN=1 in the environment its pages are read-only, and who writes crashes.
+ *
+ *   who would write                         why nobody does
+ *   counting, PEP 683                       the count is that of immortal objects
+ *   the garbage collector                   it writes to what it tracks; it looks at flags in the head that are 0
+ *   hash()                                  str, bytes, frozenset, frozendict, tuple (3.14 on) have theirs, or none
+ *   PyUnicode_AsUTF8()                      there already; text with surrogates has none, and fails before it writes
+ *   interning (names of attributes, keywords, code)   a str that says it is interned is taken as it is, and never comes into
+ *                                           an interpreter's table.  That there are then two interned strings of equal text matters to those
+ *                                           who compare names by identity alone, as CPython does with names that it knows itself: such a
+ *                                           name is not copied, but is CPython's static string (shared.c)
+ *   watchers and versions of dicts          the dict behind a mapping proxy is not reachable where these are set: a namespace, globals, builtins
+ *   specialised code                        it keeps versions of types and of namespaces' keys, neither of which is frozen
+ *   weak references                         of the types there are frozenset has them: guard.c refuses them
+ *   freeing                                 immortal objects are never freed
+ *
+ * Ownership.  An area belongs to those who have seen it: each interpreter that has made or received something of it, each message
+ * that carries something of it, and the block (`with freezing()`) that still fills it.  When the last of them is gone its memory is given back.
+ * What the main interpreter has seen stays for good, and so does what was seen by an interpreter whose end Atoll does not see, that was
+ * left behind, or whose libraries may have kept something.
+ * Locks: one, a leaf, for who has seen what and which blocks are free; held in a fork.  Whether an object is frozen is asked without it: the
+ * region is made once and never moves.
+ * Thread states: freezing needs one, but runs no code and keeps the GIL; messages are released without any.
+ * Failure: what could not be frozen leaves nothing behind; an area without memory raises MemoryError.
+ * Fork: a child has all areas, and those that gone interpreters have seen stay.  The end of an interpreter: atoll_areas_ended(), last of all.  Another
+ * Python in the process (restart): all areas stay, as static data of libraries may lead into them.
+ */
+#ifndef ATOLL_PY_FROZEN_H
+#define ATOLL_PY_FROZEN_H
+
+#include "py/compat.h" /* first: Python.h wants to be */
+
+#include "core/base/base.h"
+#include "port/port.h"
+
+#include <stdatomic.h>
+
+/* Where frozen objects lie; size 0 as long as there are none. */
+typedef struct {
+    _Atomic(uintptr_t) base;
+    _Atomic(size_t) size;
+} atoll_frozen_region;
+extern atoll_frozen_region atoll_frozen;
+
+static inline bool atoll_frozen_has(const void *obj) {
+    size_t size = atomic_load_explicit(&atoll_frozen.size, memory_order_relaxed);
+    return size != 0 &&
+           (uintptr_t)obj - atomic_load_explicit(&atoll_frozen.base, memory_order_relaxed) < size;
+}
+
+/* Frozen, or as good: None, small ints and the like, which all interpreters have in common. */
+bool atoll_frozen_is(PyObject *obj);
+
+/* ---- areas ---- */
+
+typedef struct atoll_area atoll_area;
+
+/* Empty, one reference: whoever fills it.  NULL when out of memory. */
+atoll_area *atoll_area_new(void);
+/* The references of those who fill it, and of messages.  Any thread, no thread state needed. */
+void atoll_area_retain(atoll_area *area);
+void atoll_area_release(atoll_area *area);
+extern const atoll_handle_class atoll_area_class;
+/* Makes it stay for good; whether it does. */
+void atoll_area_keep(atoll_area *area);
+bool atoll_area_stays(const atoll_area *area);
+/* Never given to another area. */
+uint64_t atoll_area_serial(const atoll_area *area);
+size_t atoll_area_bytes(const atoll_area *area);
+/* Of all areas. */
+size_t atoll_areas_bytes(void);
+/* Whether the area with this serial has its memory still. */
+bool atoll_area_is_there(uint64_t serial);
+/* The area that an address in the region belongs to, or NULL: borrowed from who has the object. */
+atoll_area *atoll_area_of(const void *obj);
+/* How far into the region an object lies, and the other way round: NULL where no area is. */
+size_t atoll_area_place(const void *obj);
+PyObject *atoll_area_at(size_t place);
+
+/* The attached interpreter has something of the area from now on.  0, or -1 with MemoryError. */
+int atoll_area_seen(atoll_area *area, int64_t interp_id);
+/* The interpreter has ended.  clean: nothing of it is left that could lead to what it has seen. */
+void atoll_areas_ended(int64_t interp_id, bool clean);
+/* The process is forked; Python has ended. */
+void atoll_areas_fork(atoll_fork_moment when);
+void atoll_areas_forget(void);
+
+/* ---- freezing ---- */
+
+/* What has been made in an area, for those that make more in it. */
+typedef struct atoll_frozen_table atoll_frozen_table;
+atoll_frozen_table *atoll_frozen_table_new(void); /* NULL when out of memory */
+void atoll_frozen_table_free(atoll_frozen_table *table);
+
+/* obj's frozen copy, in area: a new reference (which is not counted), or NULL with an exception: `refuse` with the path and the reason
+ * for what cannot be frozen.  table: of this area, or NULL for this once. */
+PyObject *atoll_frozen_make(atoll_area *area, atoll_frozen_table *table, PyObject *obj, PyObject *refuse);
+
+#endif

@@ -1,0 +1,12 @@
+/* Objects that CPython has once for the process: see shared.c. */
+#ifndef ATOLL_PY_FROZEN_SHARED_H
+#define ATOLL_PY_FROZEN_SHARED_H
+
+#include "py/frozen/frozen.h"
+
+/* Whether obj is one of them. */
+bool atoll_frozen_shared(PyObject *obj);
+/* The one that is equal to this str, or NULL. */
+PyObject *atoll_frozen_shared_str(PyObject *obj);
+
+#endif
