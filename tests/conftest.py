@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import atoll
+from atoll import _atoll
 
 # Whoever writes to a frozen object ends the process, here and in child processes.
 os.environ.setdefault("ATOLL_DEBUG_FROZEN", "1")
@@ -42,6 +43,17 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
             interp.close()
     if not request.node.stash.get(FAILED, True):
         assert names == []
+
+
+@pytest.fixture
+def no_memory_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that passes and leaves shared memory has failed."""
+    before = _atoll._shared_memory()
+    yield
+    if _atoll._shared_memory() != before:
+        gc.collect()
+    if not request.node.stash.get(FAILED, True):  # else its frames have some
+        assert _atoll._shared_memory() == before
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from ._atoll import (
     InterpreterNotFoundError,
     NotShareableError,
     Queue,
+    SharedArray,
+    SharedBuffer,
     create,
     create_queue,
     freeze,
@@ -29,6 +31,7 @@ from ._atoll import (
     list_all,
     prewarm,
     select,
+    share,
 )
 from ._extension.loaded import Extension, KeptExtension, kept_extensions, loaded_extensions
 from ._install import install
@@ -85,6 +88,7 @@ for _function in (
     loaded_extensions,
     prewarm,
     select,
+    share,
 ):
     _function.__module__ = __name__
 del _function
@@ -113,6 +117,8 @@ __all__ = [
     "QueueFull",
     "QueueNotFoundError",
     "QueueShutDown",
+    "SharedArray",
+    "SharedBuffer",
     "create",
     "create_queue",
     "freeze",
@@ -128,4 +134,5 @@ __all__ = [
     "loaded_extensions",
     "prewarm",
     "select",
+    "share",
 ]

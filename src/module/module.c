@@ -431,8 +431,9 @@ static int module_exec(PyObject *module) {
     state->namespace_type = Py_NewRef((PyObject *)Py_TYPE(implementation));
     state->codec = atoll_codec_new(state->interp_id, state->not_shareable, atoll_blocking_await_word);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
-        atoll_shared_view_add(state, module) < 0 || atoll_pyfrozen_add(state, module) < 0 ||
-        atoll_pyqueue_add(state, module) < 0 || atoll_pypool_add(state, module) < 0) {
+        atoll_sharedview_add(state, module) < 0 || atoll_pyshared_add(state, module) < 0 ||
+        atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
+        atoll_pypool_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {
@@ -451,6 +452,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->interpreter_type);
     Py_VISIT(state->shared_view_type);
     Py_VISIT(state->area_type);
+    Py_VISIT(state->shared_buffer_type);
+    Py_VISIT(state->shared_array_type);
     Py_VISIT(state->queue_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_VISIT(state->queue_names[i]);
@@ -496,6 +499,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->interpreter_type);
     Py_CLEAR(state->shared_view_type);
     Py_CLEAR(state->area_type);
+    Py_CLEAR(state->shared_buffer_type);
+    Py_CLEAR(state->shared_array_type);
     Py_CLEAR(state->queue_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_CLEAR(state->queue_names[i]);

@@ -79,8 +79,13 @@ int atoll_exceptions_add(atoll_state *state, PyObject *module);
 int atoll_pyfrozen_add(atoll_state *state, PyObject *module);
 void atoll_pyfrozen_forget(atoll_state *state);
 
+/* Adds SharedBuffer, SharedArray and the functions that make them. */
+int atoll_pyshared_add(atoll_state *state, PyObject *module);
+/* A copy of what has a buffer, in memory that is shared: a new SharedBuffer or SharedArray.  NULL with an exception. */
+PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly);
+
 /* Adds the type that carries shared memory, and the hook that makes memoryview cross. */
-int atoll_shared_view_add(atoll_state *state, PyObject *module);
+int atoll_sharedview_add(atoll_state *state, PyObject *module);
 
 /* Fills values[n], all NULL before, from a vectorcall's arguments: the first `positional` may be given by position, the
  * first `required` must be given.  Borrowed references.  0, or -1 with TypeError. */

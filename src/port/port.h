@@ -53,6 +53,29 @@ int atoll_map_protect(void *at, size_t size);
 int atoll_map_empty(void *at, size_t size);
 /* How many pages of memory the machine has. */
 size_t atoll_page_total(void);
+/* Zero-filled pages, which the system provides when they are first touched; large ones where there are many.  NULL when there are none. */
+void *atoll_map_zeroed(size_t size);
+
+/* Memory under a name in the system, which all processes of the user's that open it share: a file without a path, which stays until it
+ * is removed.  A name has no slash and at most 254 bytes. */
+typedef enum {
+    ATOLL_SHM_EITHER, /* find it, else make it */
+    ATOLL_SHM_MAKE,   /* EEXIST when there is one */
+    ATOLL_SHM_FIND    /* ENOENT when there is none */
+} atoll_shm_way;
+typedef struct {
+    uint64_t device, inode;
+} atoll_shm_id;
+typedef struct {
+    void *data;
+    size_t size; /* what was asked for, or all that it has */
+    bool made;
+    atoll_shm_id id;
+} atoll_shm;
+/* 0 or an errno code; ENODATA: it has no size, because whoever makes it has not got so far. */
+int atoll_shm_open(const char *name, atoll_shm_way way, size_t size, atoll_shm *out);
+/* Removes the name if it leads to that memory.  0 or an errno code; ENOENT: it does not. */
+int atoll_shm_remove(const char *name, const atoll_shm_id *id);
 
 /* How many processors this process may use. */
 int atoll_cpu_count(void);

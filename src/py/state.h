@@ -57,6 +57,8 @@ typedef struct atoll_state {
     bool kept;
     PyTypeObject *interpreter_type;
     PyTypeObject *shared_view_type;
+    PyTypeObject *shared_buffer_type;
+    PyTypeObject *shared_array_type;
     PyObject *error;                   /* InterpreterError */
     PyObject *not_found;               /* InterpreterNotFoundError */
     PyObject *not_shareable;           /* NotShareableError */

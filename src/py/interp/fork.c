@@ -52,6 +52,8 @@
 #include "py/interp/signals.h"
 #include "py/memory/memory.h"
 
+#include "core/shared/shared.h"
+
 static void fork_spares(atoll_fork_moment when) { atoll_the_pools->fork_spares(when); }
 
 static void (*const parts[])(atoll_fork_moment when) = {
@@ -59,7 +61,7 @@ static void (*const parts[])(atoll_fork_moment when) = {
     atoll_signals_fork,     atoll_parsers_fork,       atoll_loaders_fork,
     atoll_plain_files_fork, atoll_scratch_fork,       atoll_registry_fork,
     atoll_spaces_fork,      atoll_arenas_fork,        atoll_blocks_fork,
-    atoll_areas_fork,       atoll_clone_signals_fork,
+    atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };

@@ -1,0 +1,120 @@
+/* Names of blocks: made, found and removed.  shared.h says who removes them. */
+#include "core/shared/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LONGEST = 254,  /* the system's 255, and a slash */
+    PATIENCE = 1000 /* how many milliseconds a name may lead to memory without a size */
+};
+
+static atoll_mutex list_lock = ATOLL_MUTEX_INIT; /* a leaf */
+static atoll_shared_label *list;
+
+static void list_add(atoll_shared_label *entry) {
+    atoll_mutex_lock(&list_lock);
+    entry->next = list;
+    if (list != NULL) {
+        list->prev = entry;
+    }
+    list = entry;
+    entry->listed = true;
+    atoll_mutex_unlock(&list_lock);
+}
+
+/* Whether it was there: who takes it off removes the name. */
+static bool list_take(atoll_shared_label *entry) {
+    atoll_mutex_lock(&list_lock);
+    bool listed = entry->listed;
+    if (listed) {
+        if (entry->prev != NULL) {
+            entry->prev->next = entry->next;
+        } else {
+            list = entry->next;
+        }
+        if (entry->next != NULL) {
+            entry->next->prev = entry->prev;
+        }
+        entry->listed = false;
+    }
+    atoll_mutex_unlock(&list_lock);
+    return listed;
+}
+
+void atoll_shared_fork(atoll_fork_moment when) { atoll_mutex_fork(&list_lock, when); }
+
+/* The process ends: other threads may still be running, so nothing is freed. */
+static void remove_all(void) {
+    int process = atoll_thread_main_number();
+    atoll_mutex_lock(&list_lock);
+    for (const atoll_shared_label *entry = list; entry != NULL; entry = entry->next) {
+        if (entry->maker == process) {
+            (void)atoll_shm_remove(entry->text, &entry->id);
+        }
+    }
+    atoll_mutex_unlock(&list_lock);
+}
+
+static atoll_once at_exit_once = ATOLL_ONCE_INIT;
+static void at_exit_init(void) { (void)atexit(remove_all); }
+
+static void end(atoll_shared_label *entry) {
+    if (list_take(entry) && entry->maker == atoll_thread_main_number()) {
+        (void)atoll_shm_remove(entry->text, &entry->id);
+    }
+}
+
+int atoll_shared_unlink(atoll_shared *block) {
+    (void)list_take(block->name);
+    return atoll_shm_remove(block->name->text, &block->name->id);
+}
+
+const char *atoll_shared_name(const atoll_shared *block) {
+    return block->name != NULL ? block->name->text : NULL;
+}
+
+bool atoll_shared_name_is_good(const char *name, size_t length) {
+    return length > 0 && length <= LONGEST && memchr(name, '/', length) == NULL &&
+           memchr(name, '\0', length) == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+int atoll_shared_named(const char *name, atoll_shm_way way, size_t size, atoll_shared **out) {
+    size_t length = strlen(name);
+    atoll_shared_label *entry = calloc(1, sizeof *entry + length + 1);
+    if (entry == NULL) {
+        return ENOMEM;
+    }
+    memcpy(entry->text, name, length + 1);
+    atoll_shm named;
+    int error = 0;
+    for (int waited = 0;; waited++) {
+        error = atoll_shm_open(name, way, size, &named);
+        if (error != ENODATA || waited == PATIENCE) {
+            break;
+        }
+        atoll_sleep(0.001);
+    }
+    if (error != 0) {
+        free(entry);
+        return error;
+    }
+    entry->id = named.id;
+    entry->end = end;
+    *out = atoll_shared_wrap(named.data, named.size, entry);
+    if (*out == NULL) {
+        if (named.made) {
+            (void)atoll_shm_remove(name, &named.id);
+        }
+        atoll_unmap(named.data, named.size);
+        free(entry);
+        return ENOMEM;
+    }
+    if (named.made) {
+        atoll_once_run(&at_exit_once, at_exit_init);
+        entry->maker = atoll_thread_main_number();
+        list_add(entry);
+    }
+    return 0;
+}

@@ -1,0 +1,488 @@
+/* SharedBuffer and SharedArray: making them, what they are, how they cross; pyshared.h has the essay.
+ *
+ * Crossing.  What is sent is a handle to the block and the layout: a pointer, whatever the size.  The receiver checks that
+ * the layout lies in the block.  An object that comes home is another one that shows the same memory.
+ *
+ * pickle copies the content, as for any array; what has a name is pickled as its name, and found again by it.
+ */
+#include "module/pyshared.h"
+
+#include <errno.h>
+
+/* ---- objects ---- */
+
+atoll_pyshared *atoll_pyshared_make(PyTypeObject *type, atoll_shared *block, int ndim, const char *format) {
+    atoll_pyshared *self = (atoll_pyshared *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        atoll_shared_release(block);
+        return NULL;
+    }
+    self->block = block;
+    if (atoll_geometry_init(&self->g, ndim, format, strlen(format)) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->g.data = (char *)block->data;
+    return self;
+}
+
+atoll_pyshared *atoll_pyshared_derive(const atoll_pyshared *from, int ndim) {
+    atoll_shared_retain(from->block);
+    atoll_pyshared *self = atoll_pyshared_make(Py_TYPE(from), from->block, ndim, from->g.format);
+    if (self != NULL) {
+        self->g.data = from->g.data;
+        self->g.len = from->g.len;
+        self->g.itemsize = from->g.itemsize;
+        self->g.readonly = from->g.readonly;
+    }
+    return self;
+}
+
+void atoll_pyshared_dealloc(PyObject *raw) {
+    atoll_pyshared *self = (atoll_pyshared *)raw;
+    PyTypeObject *type = Py_TYPE(raw);
+    PyObject_GC_UnTrack(raw);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(raw);
+    }
+    atoll_geometry_clear(&self->g);
+    if (self->block != NULL) {
+        atoll_shared_release(self->block);
+    }
+    type->tp_free(raw);
+    Py_DECREF(type);
+}
+
+int atoll_pyshared_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+int atoll_pyshared_getbuffer(PyObject *self, Py_buffer *b, int flags) {
+    return atoll_geometry_getbuffer(&((atoll_pyshared *)self)->g, self, b, flags);
+}
+
+PyObject *atoll_pyshared_tuple(const Py_ssize_t *values, int n) {
+    PyObject *tuple = PyTuple_New(n);
+    for (int i = 0; tuple != NULL && i < n; i++) {
+        PyObject *value = PyLong_FromSsize_t(values[i]);
+        if (value == NULL) {
+            Py_CLEAR(tuple);
+            break;
+        }
+        PyTuple_SET_ITEM(tuple, i, value);
+    }
+    return tuple;
+}
+
+/* ---- making ---- */
+
+/* Where memory comes from: what the constructors of both have in common. */
+typedef struct {
+    PyObject *name;   /* str or None */
+    PyObject *create; /* True, False or None */
+} source;
+
+static const char *name_of(PyObject *name) {
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "name must be a str, not %.200s", Py_TYPE(name)->tp_name);
+        return NULL;
+    }
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &length);
+    if (text != NULL && *text == '/') { /* as the system has it */
+        text++;
+        length--;
+    }
+    if (text == NULL || !atoll_shared_name_is_good(text, (size_t)length)) {
+        PyErr_Clear();
+        PyErr_Format(
+            PyExc_ValueError,
+            "name %R is none for shared memory: it has 1 to 254 bytes, and no slash or null character", name);
+        return NULL;
+    }
+    return text;
+}
+
+/* The block with this name: SIZE_MAX is all of one that is there.  NULL with an exception. */
+static atoll_shared *open_named(const source *from, size_t size) {
+    const char *name = name_of(from->name);
+    if (name == NULL) {
+        return NULL;
+    }
+    if (from->create != Py_None && !PyBool_Check(from->create)) {
+        PyErr_Format(PyExc_TypeError, "create must be a bool or None, not %.200s",
+                     Py_TYPE(from->create)->tp_name);
+        return NULL;
+    }
+    atoll_shm_way way = from->create == Py_None   ? ATOLL_SHM_EITHER
+                        : from->create == Py_True ? ATOLL_SHM_MAKE
+                                                  : ATOLL_SHM_FIND;
+    if (size == SIZE_MAX) {
+        way = ATOLL_SHM_FIND;
+    }
+    if (size == 0) {
+        PyErr_Format(PyExc_ValueError, "memory with a name has at least one byte: %R", from->name);
+        return NULL;
+    }
+    atoll_shared *block = NULL;
+    int error;
+    Py_BEGIN_ALLOW_THREADS error = atoll_shared_named(name, way, size, &block);
+    Py_END_ALLOW_THREADS if (error == ENOMEM) { PyErr_NoMemory(); }
+    else if (error == ENODATA) {
+        PyErr_Format(PyExc_ValueError, "shared memory %R is empty: whoever made it has not given it a size",
+                     from->name);
+    }
+    else if (error != 0) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, from->name);
+    }
+    else if (size != SIZE_MAX && block->size < size) {
+        PyErr_Format(PyExc_ValueError, "shared memory %R has %zu bytes, and %zu are asked for", from->name,
+                     block->size, size);
+        atoll_shared_release(block);
+        block = NULL;
+    }
+    return block;
+}
+
+atoll_shared *atoll_pyshared_find(PyObject *name) {
+    source from = {name, Py_False};
+    return open_named(&from, SIZE_MAX);
+}
+
+static atoll_shared *open_block(const source *from, size_t size) {
+    if (from->name != Py_None) {
+        return open_named(from, size);
+    }
+    if (from->create != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "create is for memory with a name");
+        return NULL;
+    }
+    atoll_shared *block = atoll_shared_new(size);
+    if (block == NULL) {
+        PyErr_Format(PyExc_MemoryError, "%zu bytes of shared memory are not to be had", size);
+    }
+    return block;
+}
+
+/* A size that the user gives; -1 with an exception that names it. */
+static Py_ssize_t size_from(PyObject *value, const char *what) {
+    if (!PyIndex_Check(value) || PyBool_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be an int, not %.200s", what, Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    Py_ssize_t size = PyNumber_AsSsize_t(value, PyExc_OverflowError);
+    if (size == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Format(PyExc_ValueError, "%s is out of range: %S", what, value);
+        }
+        return -1;
+    }
+    if (size < 0) {
+        PyErr_Format(PyExc_ValueError, "%s must not be negative: %zd", what, size);
+        return -1;
+    }
+    return size;
+}
+
+/* `size` bytes of a block as an object of SharedBuffer; takes over the reference. */
+static PyObject *buffer_of(PyTypeObject *type, atoll_shared *block, size_t size) {
+    atoll_pyshared *self = atoll_pyshared_make(type, block, 1, "B");
+    if (self != NULL) {
+        self->g.itemsize = 1;
+        self->g.len = self->g.shape[0] = (Py_ssize_t)size;
+        self->g.strides[0] = 1;
+    }
+    return (PyObject *)self;
+}
+
+PyObject *atoll_pyshared_buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"nbytes", "name", "create", NULL};
+    PyObject *nbytes = NULL;
+    source from = {Py_None, Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$OO:SharedBuffer", keywords, &nbytes, &from.name,
+                                     &from.create)) {
+        return NULL;
+    }
+    nbytes = nbytes == Py_None ? NULL : nbytes;
+    if (nbytes == NULL && (from.name == Py_None || from.create == Py_True)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "SharedBuffer() needs nbytes, unless it is to find memory by its name");
+        return NULL;
+    }
+    size_t size = SIZE_MAX;
+    if (nbytes != NULL) {
+        Py_ssize_t given = size_from(nbytes, "nbytes");
+        if (given < 0) {
+            return NULL;
+        }
+        size = (size_t)given;
+    }
+    atoll_shared *block = open_block(&from, size);
+    return block != NULL ? buffer_of(type, block, size == SIZE_MAX ? block->size : size) : NULL;
+}
+
+const char atoll_pyshared_from_bytes_doc[] =
+    "from_bytes($type, data, /)\n--\n\n"
+    "Return a new SharedBuffer with a copy of data, which is bytes or has a buffer.";
+
+PyObject *atoll_pyshared_from_bytes(PyObject *type, PyObject *data) {
+    Py_buffer b;
+    if (!PyObject_CheckBuffer(data)) {
+        PyErr_Format(PyExc_TypeError, "data must be bytes or have a buffer, not %.200s",
+                     Py_TYPE(data)->tp_name);
+        return NULL;
+    }
+    if (PyObject_GetBuffer(data, &b, PyBUF_FULL_RO) < 0) {
+        return NULL;
+    }
+    PyObject *self = NULL;
+    source none = {Py_None, Py_None};
+    if (atoll_geometry_has_pointers(b.format)) {
+        PyErr_SetString(PyExc_TypeError, "data holds pointers to Python objects (format 'O')");
+    } else {
+        atoll_shared *block = open_block(&none, (size_t)b.len);
+        self = block != NULL ? buffer_of((PyTypeObject *)type, block, block->size) : NULL;
+    }
+    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, &b) < 0) {
+        Py_CLEAR(self);
+    }
+    PyBuffer_Release(&b);
+    return self;
+}
+
+static int too_large(PyObject *shape) {
+    PyErr_Format(PyExc_ValueError, "shape %R is too large: it has more bytes than an address has", shape);
+    return -1;
+}
+
+/* Sizes from an int or a sequence of them; how many, or -1 with an exception. */
+int atoll_pyshared_sizes(PyObject *shape, Py_ssize_t sizes[PyBUF_MAX_NDIM]) {
+    if (PyIndex_Check(shape)) {
+        sizes[0] = size_from(shape, "shape");
+        return sizes[0] < 0 ? -1 : 1;
+    }
+    if (!PySequence_Check(shape) || PyUnicode_Check(shape) || PyBytes_Check(shape)) {
+        PyErr_Format(PyExc_TypeError, "shape must be an int or a sequence of ints, not %.200s",
+                     Py_TYPE(shape)->tp_name);
+        return -1;
+    }
+    PyObject *items = PySequence_Tuple(shape);
+    if (items == NULL) {
+        return -1;
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(items);
+    if (n > PyBUF_MAX_NDIM) {
+        PyErr_Format(PyExc_ValueError, "shape has %zd dimensions, and there may be %d", n, PyBUF_MAX_NDIM);
+        n = -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        char what[32];
+        (void)snprintf(what, sizeof what, "shape[%zd]", i);
+        sizes[i] = size_from(PyTuple_GET_ITEM(items, i), what);
+        if (sizes[i] < 0) {
+            n = -1;
+        }
+    }
+    Py_DECREF(items);
+    return (int)n;
+}
+
+/* A new, packed array.  `from` has the memory. */
+static PyObject *array_of(PyTypeObject *type, const source *from, PyObject *shape, int ndim,
+                          const Py_ssize_t *sizes, const char *format, Py_ssize_t itemsize) {
+    atoll_pyshared *self = (atoll_pyshared *)type->tp_alloc(type, 0);
+    if (self == NULL || atoll_geometry_init(&self->g, ndim, format, strlen(format)) < 0) {
+        Py_XDECREF(self);
+        return NULL;
+    }
+    self->g.itemsize = itemsize;
+    for (int i = 0; i < ndim; i++) {
+        self->g.shape[i] = sizes[i];
+    }
+    if (atoll_geometry_pack(&self->g) < 0) {
+        (void)too_large(shape);
+    } else {
+        self->block = open_block(from, (size_t)self->g.len);
+    }
+    if (self->block == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->g.data = (char *)self->block->data;
+    return (PyObject *)self;
+}
+
+PyObject *atoll_pyshared_array_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"shape", "dtype", "name", "create", NULL};
+    PyObject *shape;
+    PyObject *dtype = (PyObject *)&PyFloat_Type;
+    source from = {Py_None, Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OO:SharedArray", keywords, &shape, &dtype, &from.name,
+                                     &from.create)) {
+        return NULL;
+    }
+    Py_ssize_t sizes[PyBUF_MAX_NDIM];
+    int ndim = atoll_pyshared_sizes(shape, sizes);
+    atoll_dtype element;
+    if (ndim < 0 || atoll_dtype_parse(dtype, &element) < 0) {
+        return NULL;
+    }
+    PyObject *self = array_of(type, &from, shape, ndim, sizes, element.format, element.itemsize);
+    atoll_dtype_clear(&element);
+    return self;
+}
+
+/* ---- sharing what is there ---- */
+
+PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from) {
+    source none = {Py_None, Py_None};
+    PyObject *self = array_of(type, &none, Py_None, from->ndim, from->shape, from->format, from->itemsize);
+    if (self != NULL && ((atoll_pyshared *)self)->g.len != from->len) {
+        PyErr_Format(PyExc_ValueError, "shared memory of %zd bytes is to have a content of %zd",
+                     ((atoll_pyshared *)self)->g.len, from->len);
+        Py_CLEAR(self);
+    }
+    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, from) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly) {
+    Py_buffer b;
+    if (PyObject_GetBuffer(obj, &b, PyBUF_FULL_RO) < 0) {
+        return NULL;
+    }
+    bool plain = PyBytes_Check(obj) || PyByteArray_Check(obj) || PyMemoryView_Check(obj);
+    bool bytes = plain && b.ndim == 1 && (b.format == NULL || strcmp(b.format, "B") == 0);
+    PyObject *self = NULL;
+    source none = {Py_None, Py_None};
+    if (atoll_geometry_has_pointers(b.format)) {
+        PyErr_Format(PyExc_TypeError,
+                     "the %.200s holds pointers to Python objects, which belong to one interpreter",
+                     Py_TYPE(obj)->tp_name);
+    } else if (b.itemsize == 0) {
+        PyErr_Format(PyExc_TypeError, "the elements of the %.200s have no bytes", Py_TYPE(obj)->tp_name);
+    } else if (bytes) {
+        atoll_shared *block = open_block(&none, (size_t)b.len);
+        self = block != NULL ? buffer_of(state->shared_buffer_type, block, block->size) : NULL;
+    } else {
+        self = array_of(state->shared_array_type, &none, obj, b.ndim, b.shape,
+                        b.format != NULL ? b.format : "B", b.itemsize);
+    }
+    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, &b) < 0) {
+        Py_CLEAR(self);
+    }
+    if (self != NULL) {
+        ((atoll_pyshared *)self)->g.readonly = readonly;
+    }
+    PyBuffer_Release(&b);
+    return self;
+}
+
+PyObject *atoll_pyshared_share(atoll_state *state, PyObject *obj) {
+    if (Py_IS_TYPE(obj, state->shared_buffer_type) || Py_IS_TYPE(obj, state->shared_array_type)) {
+        return Py_NewRef(obj);
+    }
+    if (!PyObject_CheckBuffer(obj)) {
+        PyErr_Format(PyExc_TypeError, "a %.200s has no memory that can be shared: it has no buffer",
+                     Py_TYPE(obj)->tp_name);
+        return NULL;
+    }
+    return atoll_pyshared_copy(state, obj, false);
+}
+
+/* ---- crossing ---- */
+
+static int pyshared_encode(atoll_encoder *enc, PyObject *raw) {
+    atoll_pyshared *self = (atoll_pyshared *)raw;
+    atoll_message *msg = atoll_encoder_message(enc);
+    Py_buffer b = atoll_geometry_buffer(&self->g);
+    atoll_shared_retain(self->block);
+    atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_shared_class, self->block));
+    atoll_put_u64(&msg->body, self->block->serial);
+    atoll_geometry_put(&msg->body, &b, self->g.data - (char *)self->block->data);
+    if (msg->body.failed) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *pyshared_decode(atoll_decoder *dec, PyTypeObject *type) {
+    atoll_reader *rd = atoll_decoder_reader(dec);
+    uint32_t index = atoll_get_u32(rd);
+    uint64_t serial = atoll_get_u64(rd);
+    atoll_shared *block =
+        rd->failed ? NULL : atoll_message_handle(atoll_decoder_message(dec), index, &atoll_shared_class);
+    if (block == NULL || block->serial != serial) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: shared memory");
+        return NULL;
+    }
+    atoll_pyshared *self = (atoll_pyshared *)type->tp_alloc(type, 0);
+    int64_t offset;
+    if (self == NULL || atoll_geometry_get(rd, &self->g, &offset) < 0) {
+        Py_XDECREF(self);
+        return NULL;
+    }
+    if (!atoll_geometry_fits(&self->g, offset, 0, (int64_t)block->size)) {
+        PyErr_SetString(PyExc_ValueError, "malformed message: shared memory out of bounds");
+        Py_DECREF(self);
+        return NULL;
+    }
+    atoll_shared_retain(block);
+    self->block = block;
+    self->g.data = (char *)block->data + offset;
+    return (PyObject *)self;
+}
+
+static PyObject *buffer_decode(atoll_decoder *dec) {
+    atoll_state *state = atoll_state_live(atoll_state_of(PyInterpreterState_Get()));
+    return state != NULL ? pyshared_decode(dec, state->shared_buffer_type) : NULL;
+}
+
+static PyObject *array_decode(atoll_decoder *dec) {
+    atoll_state *state = atoll_state_live(atoll_state_of(PyInterpreterState_Get()));
+    return state != NULL ? pyshared_decode(dec, state->shared_array_type) : NULL;
+}
+
+static const atoll_codec_hook buffer_hook = {ATOLL_HOOK_SHARED_BUFFER, pyshared_encode, buffer_decode};
+static const atoll_codec_hook array_hook = {ATOLL_HOOK_SHARED_ARRAY, pyshared_encode, array_decode};
+
+int atoll_pyshared_add_hooks(atoll_state *state) {
+    return atoll_codec_add_hook(state->codec, state->shared_buffer_type, &buffer_hook) < 0
+               ? -1
+               : atoll_codec_add_hook(state->codec, state->shared_array_type, &array_hook);
+}
+
+/* ---- functions of the module ---- */
+
+PyDoc_STRVAR(
+    share_doc,
+    "share($module, obj, /)\n--\n\n"
+    "Return the content of obj in memory that all interpreters share.\n\n"
+    "Of bytes, bytearray and memoryview it is a SharedBuffer, of a numpy array and whatever else has a "
+    "buffer a\n"
+    "SharedArray of the same shape and dtype: the one copy that is made. What is shared already is returned\n"
+    "as it is. TypeError for what has no buffer, or holds pointers to Python objects.");
+
+static PyObject *module_share(PyObject *module, PyObject *obj) {
+    atoll_state *state = atoll_state_live(PyModule_GetState(module));
+    return state != NULL ? atoll_pyshared_share(state, obj) : NULL;
+}
+
+PyDoc_STRVAR(figures_doc, "_shared_memory($module, /)\n--\n\n"
+                          "Return how many blocks of shared memory the process has, and their bytes.");
+
+static PyObject *module_figures(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    atoll_shared_figures figures = atoll_shared_count();
+    return Py_BuildValue("KK", (unsigned long long)figures.blocks, (unsigned long long)figures.bytes);
+}
+
+PyMethodDef atoll_pyshared_functions[] = {
+    {"share", module_share, METH_O, share_doc},
+    {"_shared_memory", module_figures, METH_NOARGS, figures_doc},
+    {NULL, NULL, 0, NULL},
+};

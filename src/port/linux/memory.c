@@ -1,0 +1,132 @@
+/* Pages of memory, without a name and with one.
+ *
+ * Memory with a name is a file of the memory file system that shm_open() uses.  Its pages are reserved when it is made: what
+ * does not fit is an error then, and not a SIGBUS when a page is first touched.
+ */
+#include "port/port.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static const size_t large = (size_t)2 * 1024 * 1024; /* a large page */
+
+void *atoll_map_zeroed(size_t size) {
+    size_t page = atoll_page_size();
+    if (size > SIZE_MAX / 2) {
+        return NULL;
+    }
+    bool is_large = size >= 2 * large;
+    size_t whole = (size + page - 1) / page * page + (is_large ? large : 0);
+    char *start = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (start == MAP_FAILED) {
+        return NULL;
+    }
+    if (!is_large) {
+        return start;
+    }
+    /* Begins with a large page; what is before and behind goes back. */
+    size_t before = (large - (uintptr_t)start % large) % large;
+    if (before != 0) {
+        (void)munmap(start, before);
+    }
+    (void)munmap(start + before + (whole - large), large - before);
+    (void)madvise(start + before, whole - large, MADV_HUGEPAGE);
+    return start + before;
+}
+
+/* ---- names ---- */
+
+enum { PATH = 272 };
+
+static void path_of(char path[PATH], const char *name) { (void)snprintf(path, PATH, "/%s", name); }
+
+/* In steps, because a signal undoes the one that it interrupts. */
+static int reserve(int fd, size_t size) {
+    const size_t step = (size_t)64 * 1024 * 1024;
+    for (size_t at = 0; at < size;) {
+        size_t part = size - at < step ? size - at : step;
+        int error = posix_fallocate(fd, (off_t)at, (off_t)part);
+        if (error == 0) {
+            at += part;
+        } else if (error != EINTR) {
+            return error;
+        }
+    }
+    return 0;
+}
+
+/* Gives a file that was just made its size.  0 or an errno code. */
+static int fill(int fd, size_t size) {
+    struct statvfs room;
+    if (fstatvfs(fd, &room) == 0 && room.f_blocks != 0 && size / room.f_frsize >= room.f_bavail) {
+        return ENOSPC; /* else all that there is would be taken before that is found out */
+    }
+    return ftruncate(fd, (off_t)size) == 0 ? reserve(fd, size) : errno;
+}
+
+/* Maps all of it; closes fd. */
+static int map_and_close(int fd, atoll_shm *out) {
+    struct stat info;
+    int error = fstat(fd, &info) == 0 ? 0 : errno;
+    if (error == 0 && info.st_size == 0) {
+        error = ENODATA;
+    }
+    if (error == 0) {
+        out->size = (size_t)info.st_size;
+        out->id = (atoll_shm_id){(uint64_t)info.st_dev, (uint64_t)info.st_ino};
+        out->data = mmap(NULL, out->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        error = out->data == MAP_FAILED ? errno : 0;
+    }
+    (void)close(fd);
+    return error;
+}
+
+int atoll_shm_open(const char *name, atoll_shm_way way, size_t size, atoll_shm *out) {
+    char path[PATH];
+    path_of(path, name);
+    int fd = -1;
+    do {
+        if (way != ATOLL_SHM_FIND) {
+            fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+            out->made = fd >= 0;
+        }
+        if (fd < 0 && (way == ATOLL_SHM_FIND || (way == ATOLL_SHM_EITHER && errno == EEXIST))) {
+            fd = shm_open(path, O_RDWR | O_CLOEXEC, 0);
+            out->made = false;
+        }
+    } while (fd < 0 && way == ATOLL_SHM_EITHER && errno == ENOENT); /* it was removed in between */
+    if (fd < 0) {
+        return errno;
+    }
+    int error = out->made ? fill(fd, size) : 0;
+    if (error != 0) {
+        (void)close(fd);
+    } else {
+        error = map_and_close(fd, out);
+    }
+    if (error != 0 && out->made) {
+        (void)shm_unlink(path);
+    }
+    return error;
+}
+
+int atoll_shm_remove(const char *name, const atoll_shm_id *id) {
+    char path[PATH];
+    path_of(path, name);
+    int fd = shm_open(path, O_RDONLY | O_CLOEXEC, 0);
+    struct stat info;
+    if (fd < 0) {
+        return errno;
+    }
+    int error = fstat(fd, &info) == 0 ? 0 : errno;
+    (void)close(fd);
+    if (error == 0 && ((uint64_t)info.st_dev != id->device || (uint64_t)info.st_ino != id->inode)) {
+        error = ENOENT;
+    }
+    return error == 0 && shm_unlink(path) != 0 ? errno : error;
+}

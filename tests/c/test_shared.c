@@ -1,0 +1,197 @@
+/* Blocks of shared memory: content, counts, names. */
+#include "core/shared/shared.h"
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool is_zero(const uint8_t *data, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        if (data[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void name_for(char *name, size_t size, const char *what) {
+    (void)snprintf(name, size, "atoll-test-%s-%d", what, (int)getpid());
+}
+
+TEST(shared_blocks_of_every_size_are_zero_and_aligned) {
+    const size_t sizes[] = {0, 1, 63, 64, 4096, 65535, 65536, 65537, 1 << 20, (4 << 20) + 1, 9 << 20};
+    atoll_shared_figures before = atoll_shared_count();
+    for (int round = 0; round < 2; round++) { /* memory that was given back dirty comes again */
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            atoll_shared *block = atoll_shared_new(sizes[i]);
+            CHECK(block != NULL);
+            CHECK_UINT(block->size, sizes[i]);
+            CHECK_UINT((uintptr_t)block->data % 64, 0);
+            CHECK(sizes[i] < ATOLL_SHARED_PAGES || (uintptr_t)block->data % 4096 == 0);
+            CHECK(sizes[i] < (4 << 20) || (uintptr_t)block->data % (2 << 20) == 0);
+            CHECK(is_zero(block->data, block->size));
+            memset(block->data, 0xA5, block->size);
+            CHECK_UINT(atoll_shared_count().blocks, before.blocks + 1);
+            CHECK_UINT(atoll_shared_count().bytes, before.bytes + sizes[i]);
+            atoll_shared_release(block);
+        }
+    }
+    CHECK_UINT(atoll_shared_count().blocks, before.blocks);
+    CHECK_UINT(atoll_shared_count().bytes, before.bytes);
+}
+
+TEST(shared_memory_that_cannot_be_had_is_null) {
+    atoll_shared_figures before = atoll_shared_count();
+    CHECK(atoll_shared_new(SIZE_MAX) == NULL);
+    CHECK(atoll_shared_new(SIZE_MAX / 2) == NULL);
+    CHECK(atoll_shared_new((size_t)1 << 60) == NULL);
+    CHECK_UINT(atoll_shared_count().blocks, before.blocks);
+}
+
+enum { THREADS = 4, ROUNDS = 2000 };
+
+static void *use(void *raw) {
+    atoll_shared *block = raw;
+    for (int i = 0; i < ROUNDS; i++) {
+        atoll_message msg = {0};
+        atoll_shared_retain(block);
+        (void)atoll_message_attach(&msg, &atoll_shared_class, block);
+        atoll_message_clear(&msg);
+        atoll_shared *own = atoll_shared_new((size_t)(i % 3) * ATOLL_SHARED_PAGES);
+        atoll_shared_release(own);
+    }
+    atoll_shared_release(block);
+    return NULL;
+}
+
+TEST(shared_blocks_are_freed_once_by_whichever_thread_is_last) {
+    uint64_t before = atoll_shared_count().blocks;
+    for (int round = 0; round < 20; round++) {
+        atoll_shared *block = atoll_shared_new(100);
+        pthread_t threads[THREADS];
+        for (int i = 0; i < THREADS; i++) {
+            atoll_shared_retain(block);
+            CHECK_INT(pthread_create(&threads[i], NULL, use, block), 0);
+        }
+        atoll_shared_release(block);
+        for (int i = 0; i < THREADS; i++) {
+            pthread_join(threads[i], NULL);
+        }
+    }
+    CHECK_UINT(atoll_shared_count().blocks, before);
+}
+
+TEST(shared_names_lead_to_the_same_memory) {
+    char name[64];
+    name_for(name, sizeof name, "same");
+    atoll_shared *made;
+    atoll_shared *found;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &found), ENOENT);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_EITHER, 100, &made), 0);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_MAKE, 100, &found), EEXIST);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_EITHER, 7, &found), 0);
+    CHECK_UINT(found->size, 100);
+    CHECK(is_zero(made->data, 100));
+    made->data[99] = 7;
+    CHECK_INT(found->data[99], 7);
+    CHECK(strcmp(atoll_shared_name(found), name) == 0);
+    atoll_shared_release(made); /* and with it the name */
+    CHECK_INT(found->data[99], 7);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &made), ENOENT);
+    CHECK_INT(atoll_shared_unlink(found), ENOENT);
+    atoll_shared_release(found);
+}
+
+TEST(shared_names_of_others_are_left_alone) {
+    char name[64];
+    name_for(name, sizeof name, "other");
+    atoll_shared *first;
+    atoll_shared *second;
+    atoll_shared *third;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_MAKE, 10, &first), 0);
+    CHECK_INT(atoll_shared_unlink(first), 0);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_MAKE, 10, &second), 0);
+    CHECK_INT(atoll_shared_unlink(first), ENOENT);
+    atoll_shared_release(first); /* does not remove what has its name now */
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &third), 0);
+    atoll_shared_release(third); /* nor does who has only found it */
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &third), 0);
+    atoll_shared_release(second);
+    atoll_shared_release(third);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &third), ENOENT);
+}
+
+TEST(shared_memory_without_a_size_is_not_taken) {
+    char name[64];
+    char path[72];
+    name_for(name, sizeof name, "empty");
+    (void)snprintf(path, sizeof path, "/%s", name);
+    int fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    CHECK(fd >= 0);
+    atoll_shared *found;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_EITHER, 10, &found), ENODATA);
+    CHECK_INT(ftruncate(fd, 8192), 0);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_EITHER, 10, &found), 0);
+    CHECK_UINT(found->size, 8192);
+    CHECK_INT(atoll_shared_unlink(found), 0);
+    atoll_shared_release(found);
+    close(fd);
+}
+
+TEST(shared_names_that_do_not_fit_leave_nothing) {
+    char name[64];
+    name_for(name, sizeof name, "huge");
+    atoll_shared *block;
+    CHECK(atoll_shared_named(name, ATOLL_SHM_MAKE, (size_t)1 << 62, &block) != 0);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &block), ENOENT);
+    CHECK(atoll_shared_name_is_good("a", 1));
+    CHECK(!atoll_shared_name_is_good("", 0));
+    CHECK(!atoll_shared_name_is_good("a/b", 3));
+    CHECK(!atoll_shared_name_is_good("a\0b", 3));
+    CHECK(!atoll_shared_name_is_good("..", 2));
+    char longest[256];
+    memset(longest, 'x', 255);
+    longest[255] = '\0';
+    CHECK(!atoll_shared_name_is_good(longest, 255));
+    longest[254] = '\0';
+    CHECK(atoll_shared_name_is_good(longest, 254));
+    CHECK_INT(atoll_shared_named(longest, ATOLL_SHM_MAKE, 1, &block), 0);
+    atoll_shared_release(block);
+}
+
+TEST(shared_memory_in_a_forked_child) {
+    char name[64];
+    name_for(name, sizeof name, "fork");
+    atoll_shared *plain = atoll_shared_new(100000);
+    atoll_shared *named;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_MAKE, 100, &named), 0);
+    plain->data[5] = 1;
+    atoll_shared_fork(ATOLL_FORK_BEFORE);
+    pid_t child = fork();
+    if (child == 0) {
+        atoll_shared_fork(ATOLL_FORK_CHILD);
+        int bad = plain->data[5] != 1;
+        plain->data[5] = 2;
+        named->data[5] = 3;
+        atoll_shared_release(plain);
+        atoll_shared_release(named); /* the name is the parent's */
+        _exit(bad);
+    }
+    atoll_shared_fork(ATOLL_FORK_PARENT);
+    int status;
+    CHECK_INT(waitpid(child, &status, 0), child);
+    CHECK_INT(status, 0);
+    CHECK_INT(plain->data[5], 1);
+    CHECK_INT(named->data[5], 3);
+    atoll_shared *found;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &found), 0);
+    atoll_shared_release(found);
+    atoll_shared_release(named);
+    atoll_shared_release(plain);
+}
