@@ -18,10 +18,11 @@ WITH_PY = $(if $(PY),--py $(PY))
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
 
-run: ## the main job: analyse the standard library, and measurements with numpy and pandas, in four ways
+run: ## the main job: analyse the standard library, measurements with numpy and pandas, a join with a shared table, in four ways
 	@py=$(ONE_PY) && tools/env "$$py" --examples && \
 	    ".venv/$$py/bin/python" examples/analyse_stdlib.py $(ARGS) && \
-	    ".venv/$$py/bin/python" examples/analyse_arrays.py $(ARGS)
+	    ".venv/$$py/bin/python" examples/analyse_arrays.py $(ARGS) && \
+	    ".venv/$$py/bin/python" examples/join_events.py $(ARGS)
 
 test: ## C tests, pytest on every Python that can be had, CPython's own tests on 3.14 and 3.15 (ROOM=queue: one room's)
 	@$(RUN_TESTS) $(if $(ROOM),--room $(ROOM)) $(WITH_PY) $(if $(ARGS),-- $(ARGS))

@@ -37,13 +37,14 @@ class Job:
     """The tasks and the functions for them, which may run in any thread, process or interpreter.
 
     ``work`` takes a task's paths and returns a list of results; ``ready`` makes a worker ready, and its return says
-    that it is; ``data`` is what the bytes of the tasks are, in words.
+    that it is; ``data`` is what the bytes of the tasks are, in words; ``share`` makes what all interpreters see.
     """
 
     tasks: list[Task]
     work: Callable[[list[str]], list[Any]]
     ready: Callable[[], object]
     data: str
+    share: Callable[[], None] = lambda: None
 
 
 # ------------------------------------------------------------------------------------------------
@@ -100,6 +101,7 @@ def with_atoll(job: Job, workers: int, report: Report) -> Outcome:
     import atoll
 
     began = time.perf_counter()
+    job.share()
     # Without this CPython forgets -W in other interpreters.
     with atoll.InterpreterPoolExecutor(workers, initializer=exec, initargs=("import warnings",)) as pool:
         return with_executor(pool, began, job, report)

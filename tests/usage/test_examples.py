@@ -27,6 +27,10 @@ def test_analyse_arrays(tmp_path):
     assert AGREE in run("analyse_arrays.py", tmp_path, "--files", "2")
 
 
+def test_join_events(tmp_path):
+    assert AGREE in run("join_events.py", tmp_path, "--files", "2")
+
+
 def test_analyse_arrays_without_pandas(tmp_path):
     (tmp_path / "numpy.py").write_text("raise ImportError('there is none')")
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
