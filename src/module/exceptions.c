@@ -9,6 +9,9 @@ PyDoc_STRVAR(error_doc, "A failed operation on an interpreter (PEP 734).");
 PyDoc_STRVAR(not_found_doc, "The interpreter does not exist, or not any more (PEP 734).");
 PyDoc_STRVAR(not_shareable_doc, "The object cannot be sent to another interpreter (PEP 734).\n\n"
                                 "The message names it by its path: args[1]['model'].lock.");
+PyDoc_STRVAR(lost_doc,
+             "The interpreter that held a lock was closed; the lock is free now.\n\n"
+             "Raised once, in the thread that takes the lock next: what it guards may be half done.");
 PyDoc_STRVAR(failed_doc,
              "ExecutionFailed(excinfo)\n--\n\n"
              "Code raised an exception that nobody caught in the interpreter it ran in (PEP 734).\n\n"
@@ -129,6 +132,10 @@ int atoll_exceptions_add(atoll_state *state, PyObject *module) {
     }
     if (add_class(module, &state->not_shareable, "atoll.NotShareableError", not_shareable_doc,
                   PyTuple_Pack(1, PyExc_TypeError)) < 0) {
+        return -1;
+    }
+    if (add_class(module, &state->lock_owner_lost, "atoll.LockOwnerLost", lost_doc,
+                  PyTuple_Pack(1, state->error)) < 0) {
         return -1;
     }
     state->execution_failed = PyType_FromModuleAndSpec(module, &failed_spec, state->error);

@@ -433,7 +433,7 @@ static int module_exec(PyObject *module) {
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
         atoll_sharedview_add(state, module) < 0 || atoll_pyshared_add(state, module) < 0 ||
         atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
-        atoll_pypool_add(state, module) < 0) {
+        atoll_pysync_add(state, module) < 0 || atoll_pypool_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {
@@ -461,6 +461,10 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     for (int i = 0; i < ATOLL_P_NAMES; i++) {
         Py_VISIT(state->pool_names[i]);
     }
+    for (int i = 0; i < ATOLL_SYNC_KINDS; i++) {
+        Py_VISIT(state->sync_types[i]);
+    }
+    Py_VISIT(state->lock_owner_lost);
     Py_VISIT(state->error);
     Py_VISIT(state->not_found);
     Py_VISIT(state->not_shareable);
@@ -482,6 +486,7 @@ static int module_clear(PyObject *module) {
             entry->state = NULL;
             if (!entry->owned && entry->id != 0) {
                 (void)atoll_entry_begin_close(entry);
+                atoll_syncs_lose(entry->serial, entry->id);
                 atoll_registry_remove(entry);
             }
         }
@@ -508,6 +513,10 @@ static int module_clear(PyObject *module) {
     for (int i = 0; i < ATOLL_P_NAMES; i++) {
         Py_CLEAR(state->pool_names[i]);
     }
+    for (int i = 0; i < ATOLL_SYNC_KINDS; i++) {
+        Py_CLEAR(state->sync_types[i]);
+    }
+    Py_CLEAR(state->lock_owner_lost);
     Py_CLEAR(state->execution_failed);
     Py_CLEAR(state->not_shareable);
     Py_CLEAR(state->not_found);
@@ -521,6 +530,7 @@ static void module_free(void *module) {
     atoll_interpreter_forget(state);
     atoll_pyqueue_forget(state);
     atoll_pyfrozen_forget(state);
+    atoll_things_forget(state);
     atoll_message_clear(&state->batch.msg);
     if (state->codec != NULL) {
         atoll_codec_free(state->codec);

@@ -93,6 +93,11 @@ int atoll_parse(const char *name, const char *const *keywords, Py_ssize_t n, Py_
                 Py_ssize_t required, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                 PyObject **values);
 
+/* Adds Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier and AtomicInt. */
+int atoll_pysync_add(atoll_state *state, PyObject *module);
+/* The module state is about to be freed: objects of what is shared lose it. */
+void atoll_things_forget(atoll_state *state);
+
 extern PyModuleDef atoll_module_def;
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "core/queue/queue.h"
 #include "core/registry/registry.h"
+#include "core/sync/sync.h"
 #include "py/compat.h"
 
 typedef struct atoll_codec atoll_codec; /* py/codec/codec.h */
@@ -48,6 +49,13 @@ typedef enum {
     ATOLL_P_NAMES
 } atoll_pypool_name;
 
+/* Every live object of something that is shared, such as a lock (module/things.c): a table of chains, by the thing. */
+typedef struct {
+    struct atoll_thing **chains;
+    size_t slots;
+    size_t count;
+} atoll_things;
+
 typedef struct atoll_state {
     int64_t interp_id;
     PyInterpreterState *interp;
@@ -63,12 +71,15 @@ typedef struct atoll_state {
     PyObject *not_found;               /* InterpreterNotFoundError */
     PyObject *not_shareable;           /* NotShareableError */
     PyObject *execution_failed;        /* ExecutionFailed */
+    PyObject *lock_owner_lost;         /* LockOwnerLost */
     PyObject *main_dict;               /* __main__.__dict__ */
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
     PyTypeObject *area_type;
     struct atoll_area *frozen_area; /* what it freezes outside of blocks, or NULL */
     bool freezes;
+    PyTypeObject *sync_types[ATOLL_SYNC_KINDS];
+    atoll_things things;
     PyTypeObject *queue_type;
     struct atoll_pyqueue **queues; /* every live Queue object, hashed by id: a table of chains */
     size_t queue_slots;

@@ -1,33 +1,14 @@
 /* The queue with eight threads that give up the processor at random places: every item arrives once, in its producer's
  * order, whoever waits, gives up, watches or shuts down meanwhile. */
 #include "core/queue/queue.h"
+#include "dice.h"
 #include "harness.h"
 
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-
-static _Thread_local uint64_t dice;
-
-static uint64_t roll(uint64_t below) {
-    if (dice == 0) {
-        dice = (uint64_t)(uintptr_t)&dice | 1;
-    }
-    dice ^= dice << 13;
-    dice ^= dice >> 7;
-    dice ^= dice << 17;
-    return dice % below;
-}
-
-/* Called by the queue wherever another thread could do most harm. */
-void atoll_test_yield(void) {
-    if (dice != 0 && roll(8) == 0) {
-        sched_yield();
-    }
-}
 
 typedef union {
     atoll_record record;

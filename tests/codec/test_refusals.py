@@ -75,12 +75,12 @@ def traceback():
 keep: list[object] = []
 
 THINGS = {
-    "lock": (threading.Lock, "_thread.lock", "queue"),
-    "rlock": (threading.RLock, "_thread.RLock", "queue"),
-    "event": (threading.Event, "threading.Event", "queue"),
-    "condition": (threading.Condition, "threading.Condition", "queue"),
-    "semaphore": (threading.BoundedSemaphore, "threading.BoundedSemaphore", "queue"),
-    "barrier": (lambda: threading.Barrier(2), "threading.Barrier", "queue"),
+    "lock": (threading.Lock, "_thread.lock", r"atoll\.Lock"),
+    "rlock": (threading.RLock, "_thread.RLock", r"atoll\.RLock"),
+    "event": (threading.Event, "threading.Event", r"atoll\.Event"),
+    "condition": (threading.Condition, "threading.Condition", r"atoll\.Condition"),
+    "semaphore": (threading.BoundedSemaphore, "threading.BoundedSemaphore", r"atoll\.Semaphore"),
+    "barrier": (lambda: threading.Barrier(2), "threading.Barrier", r"atoll\.Barrier"),
     "queue": (queue.Queue, "queue.Queue", r"atoll\.create_queue"),
     "simple queue": (queue.SimpleQueue, "_queue.SimpleQueue", r"atoll\.create_queue"),
     "pool": (lambda: atoll.InterpreterPoolExecutor(1), "atoll.InterpreterPoolExecutor", "a pool stays"),
@@ -102,7 +102,7 @@ THINGS = {
     "mmap": (lambda: mmap.mmap(-1, 100), "mmap.mmap", "memoryview"),
     "socket": (socket.socket, "socket.socket", "fileno="),
     "process": (lambda: subprocess.Popen([sys.executable, "-c", ""]), "subprocess.Popen", "pid"),
-    "processes' lock": (multiprocessing.Lock, "multiprocessing.synchronize.Lock", "queue"),
+    "processes' lock": (multiprocessing.Lock, "multiprocessing.synchronize.Lock", r"atoll\.Lock"),
     "generator": (lambda: (x for x in "ab"), "generator", "list"),
     "async generator": (async_generator, "async_generator", "iterate it where it is"),
     "coroutine": (coroutine, "coroutine", r"asyncio\.run\(\)"),

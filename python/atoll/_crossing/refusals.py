@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-_LOCK = "locks belong to one interpreter: make it there, or wait for each other with a queue, atoll.create_queue()"
+_LOCK = "it belongs to one interpreter: make it there, or use {}, which all share"
 _QUEUE = "use atoll.create_queue()"
 _POOL = "a pool stays where it was made: send it tasks and pass on their results, or make one there"
 _FUTURE = "wait for it where it is, and send its result"
@@ -19,16 +19,16 @@ _TK = "a window belongs to the interpreter that made it: send what it is to show
 
 # By module and name of a class, which may be a base of the object's.
 _ADVICE = {
-    ("_thread", "lock"): _LOCK,
-    ("_thread", "RLock"): _LOCK,
-    ("threading", "_RLock"): _LOCK,
-    ("threading", "Condition"): _LOCK,
-    ("threading", "Event"): _LOCK,
-    ("threading", "Semaphore"): _LOCK,
-    ("threading", "Barrier"): _LOCK,
-    ("multiprocessing.synchronize", "SemLock"): _LOCK,
-    ("multiprocessing.synchronize", "Condition"): _LOCK,
-    ("multiprocessing.synchronize", "Event"): _LOCK,
+    ("_thread", "lock"): _LOCK.format("atoll.Lock"),
+    ("_thread", "RLock"): _LOCK.format("atoll.RLock"),
+    ("threading", "_RLock"): _LOCK.format("atoll.RLock"),
+    ("threading", "Condition"): _LOCK.format("atoll.Condition"),
+    ("threading", "Event"): _LOCK.format("atoll.Event"),
+    ("threading", "Semaphore"): _LOCK.format("atoll.Semaphore"),
+    ("threading", "Barrier"): _LOCK.format("atoll.Barrier"),
+    ("multiprocessing.synchronize", "SemLock"): _LOCK.format("atoll.Lock"),
+    ("multiprocessing.synchronize", "Condition"): _LOCK.format("atoll.Condition"),
+    ("multiprocessing.synchronize", "Event"): _LOCK.format("atoll.Event"),
     ("asyncio.mixins", "_LoopBoundMixin"): "it belongs to one event loop: make it there",
     ("queue", "Queue"): _QUEUE,
     ("_queue", "SimpleQueue"): _QUEUE,

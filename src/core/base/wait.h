@@ -33,6 +33,7 @@ typedef struct atoll_waiter {
     bool linked;               /* in its list, under the list's lock */
     uint64_t turn;             /* 0: it has not been in its list yet; who comes back has the place he had */
     bool spun;                 /* in vain: sleep now */
+    void *about;               /* for who keeps the list */
 } atoll_waiter;
 
 typedef struct {
@@ -70,5 +71,12 @@ void atoll_waiter_interrupt(atoll_waiter *waiter);
 
 /* Sleeps, after the waiter was added.  OK: granted or interrupted, or for no reason. */
 atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin /* or NULL */);
+
+/* The tests': gives up the processor now and then, where threads meet. */
+#ifdef ATOLL_TEST_YIELD
+void atoll_test_yield(void);
+#else
+static inline void atoll_test_yield(void) {}
+#endif
 
 #endif

@@ -7,12 +7,6 @@
 #define CHUNK_MOST (16 * 1024)
 #define GRANTS 16 /* sleeping threads woken in one go */
 
-#ifdef ATOLL_TEST_YIELD
-void atoll_test_yield(void); /* the tests': gives up the processor now and then */
-#else
-static inline void atoll_test_yield(void) {}
-#endif
-
 /* ---- life ---- */
 
 atoll_queue *atoll_queue_new(int64_t maxsize, uint8_t unbound) {

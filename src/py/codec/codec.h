@@ -32,7 +32,8 @@ enum {
     ATOLL_HOOK_BYTES = 3, /* used from ATOLL_LEND_LEAST bytes on */
     ATOLL_HOOK_SHARED_BUFFER = 5,
     ATOLL_HOOK_SHARED_ARRAY = 6,
-    ATOLL_HOOK_MAX = 16
+    ATOLL_HOOK_SYNC = 7, /* locks and the like; the kind is the first byte */
+    ATOLL_HOOK_MAX = 32
 };
 
 /* Bytes objects of at least this size are lent, not copied, where the message may hold handles. */

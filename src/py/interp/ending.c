@@ -11,7 +11,8 @@
  *                                       its items in queues are unbound
  *   end             stopping            Py_EndInterpreter: modules, then their objects       finalizers             -
  *                                       CPython frees the interpreter                        -                      lifecycle
- *                   ended               clones end, and its memory is taken back             destructors of C       -
+ *                   ended               locks that it holds are lost, clones end,            destructors of C       -
+ *                                       and its memory is taken back
  *
  * The first step changes nothing: who is refused opens the gate again.  From the second on there is no way back.  It ends with
  * a zombie when a thread is left that does not end, which CPython would end the process for, or when memory of its objects is
@@ -44,6 +45,7 @@
 #include "py/interp/stragglers.h"
 
 #include "core/queue/queue.h"
+#include "core/sync/sync.h"
 
 static const atoll_patience closing = {.foreign = 5.0, .daemons = 1.0};
 static const atoll_patience on_own_thread = {.foreign = 5.0, .daemons = 1.0};
@@ -123,6 +125,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
         atoll_lifecycle_unlock();
     }
     atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
+    atoll_syncs_lose(entry->serial, entry->id);
     atoll_entry_run_jobs(entry, false); /* handed over after its module was cleared */
 }
 
@@ -161,6 +164,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         (void)atoll_tstate_keep(entry, mine);
         (void)PyThreadState_Swap(here);
         atoll_entry_set_life(entry, ATOLL_LIFE_ZOMBIE);
+        atoll_syncs_lose(entry->serial, entry->id); /* nobody waits for a thread that does not end */
     }
     if (winding != NULL) {
         (void)atoll_session_interrupted(winding);

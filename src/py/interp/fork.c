@@ -33,6 +33,8 @@
  *
  * Conditions are made anew, because one on which others were waiting cannot be used.
  *
+ * Locks of core/sync that others held are free: what they guard is as it was at that moment.
+ *
  * What is left of others' work: tasks of pools of before have no workers (core/pool/pool.h: such a pool is foreign, and its futures
  * are broken), queues have the items that were in them (core/queue/list.c), spares are gone, memory that interpreters have lent is
  * still there and is never given back to them.
@@ -43,6 +45,7 @@
  */
 #include "py/interp/fork.h"
 
+#include "core/sync/sync.h"
 #include "py/extension/extension.h"
 #include "py/frozen/frozen.h"
 #include "py/interp/lifecycle_internal.h"
@@ -57,11 +60,12 @@
 static void fork_spares(atoll_fork_moment when) { atoll_the_pools->fork_spares(when); }
 
 static void (*const parts[])(atoll_fork_moment when) = {
-    atoll_dl_fork,          atoll_lifecycle_fork,     fork_spares,
-    atoll_signals_fork,     atoll_parsers_fork,       atoll_loaders_fork,
-    atoll_plain_files_fork, atoll_scratch_fork,       atoll_registry_fork,
-    atoll_spaces_fork,      atoll_arenas_fork,        atoll_blocks_fork,
-    atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
+    atoll_dl_fork,          atoll_lifecycle_fork, fork_spares,
+    atoll_signals_fork,     atoll_parsers_fork,   atoll_loaders_fork,
+    atoll_plain_files_fork, atoll_scratch_fork,   atoll_registry_fork,
+    atoll_syncs_fork,       atoll_spaces_fork,    atoll_arenas_fork,
+    atoll_blocks_fork,      atoll_areas_fork,     atoll_clone_signals_fork,
+    atoll_shared_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };
@@ -106,6 +110,11 @@ static void in_child(void) {
             1);
     }
     atoll_registry_keep_only(interp);
+    atoll_entry *entry = atoll_registry_find(PyInterpreterState_GetID(interp));
+    atoll_syncs_keep_only(entry != NULL ? entry->serial : 0);
+    if (entry != NULL) {
+        atoll_entry_release(entry);
+    }
     atoll_loaders_keep_only(interp);
     atoll_session_keep_only(interp);
     atoll_interp_exit_forked();

@@ -1,0 +1,62 @@
+/* What is done with every sync of the process.  See sync.h. */
+#include "core/sync/internal.h"
+
+static bool is_lock(const atoll_sync *sync) {
+    return sync->kind == ATOLL_SYNC_LOCK || sync->kind == ATOLL_SYNC_RLOCK;
+}
+
+void atoll_syncs_lose(uint64_t interp, int64_t id) {
+    atoll_sync_list_take();
+    for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
+        if (is_lock(sync)) {
+            atoll_sync_lock_lose(sync, interp, id);
+        }
+    }
+    atoll_sync_list_give();
+}
+
+void atoll_syncs_keep_only(uint64_t interp) {
+    for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
+        if (is_lock(sync)) {
+            atoll_sync_lock_keep_only(sync, interp);
+        }
+    }
+}
+
+void atoll_syncs_forget(void) {
+    atoll_sync_list_take();
+    atoll_syncs_keep_only(0);
+    atoll_sync_list_give();
+}
+
+/* ---- fork: nothing is between two states when it is copied, but for what one atomic instruction changes ---- */
+
+static void forked(atoll_sync *sync) {
+    sync->waiters.first = sync->waiters.last = NULL;
+    atomic_store(&sync->attention, 0);
+    if (is_lock(sync)) {
+        atoll_sync_lock_forked(sync, atoll_sync_thread());
+    } else if (sync->kind == ATOLL_SYNC_BARRIER && sync->actor != atoll_sync_thread()) {
+        atomic_store(&sync->arrived, 0);
+        sync->actor = 0;
+    }
+}
+
+void atoll_syncs_fork(atoll_fork_moment when) {
+    if (when == ATOLL_FORK_BEFORE) {
+        atoll_sync_list_take();
+    }
+    for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
+        if (when == ATOLL_FORK_BEFORE) {
+            atoll_lock_take(&sync->inner);
+            continue;
+        }
+        if (when == ATOLL_FORK_CHILD) {
+            forked(sync);
+        }
+        atoll_lock_give(&sync->inner);
+    }
+    if (when != ATOLL_FORK_BEFORE) {
+        atoll_sync_list_give();
+    }
+}
