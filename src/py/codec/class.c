@@ -363,6 +363,22 @@ bool atoll_is_made_by_code(const atoll_codec *codec, const PyTypeObject *cls) {
            cls->tp_dealloc == ((PyTypeObject *)codec->not_shareable)->tp_dealloc;
 }
 
+/* Atoll's own exceptions: an interpreter has them before anybody imports the package where they are found.  1 when that was done. */
+static int import_own(PyObject *module) {
+    if (module == NULL || !PyUnicode_Check(module) ||
+        PyUnicode_CompareWithASCIIString(module, "atoll") != 0) {
+        return 0;
+    }
+    PyObject *found = PyImport_GetModule(module);
+    if (found != NULL || PyErr_Occurred()) {
+        Py_XDECREF(found);
+        return found != NULL ? 0 : -1;
+    }
+    found = PyImport_Import(module);
+    Py_XDECREF(found);
+    return found != NULL ? 1 : -1;
+}
+
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
     PyObject *const singletons[] = {Py_None, Py_Ellipsis, Py_NotImplemented};
     for (int i = 0; i < 3; i++) {
@@ -380,6 +396,14 @@ int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
             return -1;
         }
         PyErr_Clear();
+    }
+    rc = import_own(module);
+    if (rc > 0) {
+        rc = atoll_try_global(enc, cls);
+    }
+    if (rc != 0) {
+        Py_XDECREF(module);
+        return rc < 0 ? -1 : 0;
     }
     bool mine = atoll_is_made_by_code(enc->codec, (PyTypeObject *)cls) ||
                 (module != NULL && atoll_is_main_name(enc->codec, module) &&
