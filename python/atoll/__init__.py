@@ -39,8 +39,10 @@ from ._atoll import (
     is_shareable,
     list_all,
     prewarm,
+    register_shareable,
     select,
     share,
+    unregister_shareable,
 )
 from ._extension.loaded import Extension, KeptExtension, kept_extensions, loaded_extensions
 from ._install import install
@@ -96,8 +98,10 @@ for _function in (
     list_all,
     loaded_extensions,
     prewarm,
+    register_shareable,
     select,
     share,
+    unregister_shareable,
 ):
     _function.__module__ = __name__
 del _function
@@ -151,6 +155,8 @@ __all__ = [
     "list_all",
     "loaded_extensions",
     "prewarm",
+    "register_shareable",
     "select",
     "share",
+    "unregister_shareable",
 ]

@@ -432,8 +432,9 @@ static int module_exec(PyObject *module) {
     state->codec = atoll_codec_new(state->interp_id, state->not_shareable, atoll_blocking_await_word);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
         atoll_sharedview_add(state, module) < 0 || atoll_pyshared_add(state, module) < 0 ||
-        atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
-        atoll_pysync_add(state, module) < 0 || atoll_pypool_add(state, module) < 0) {
+        atoll_pyregistered_add(state, module) < 0 || atoll_pyfrozen_add(state, module) < 0 ||
+        atoll_pyqueue_add(state, module) < 0 || atoll_pysync_add(state, module) < 0 ||
+        atoll_pypool_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {

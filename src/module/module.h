@@ -79,6 +79,9 @@ int atoll_exceptions_add(atoll_state *state, PyObject *module);
 int atoll_pyfrozen_add(atoll_state *state, PyObject *module);
 void atoll_pyfrozen_forget(atoll_state *state);
 
+/* registered.c: adds register_shareable() and its like. */
+int atoll_pyregistered_add(atoll_state *state, PyObject *module);
+
 /* Adds SharedBuffer, SharedArray and the functions that make them. */
 int atoll_pyshared_add(atoll_state *state, PyObject *module);
 /* A copy of what has a buffer, in memory that is shared: a new SharedBuffer or SharedArray.  NULL with an exception. */

@@ -406,5 +406,5 @@ int atoll_is_shareable(atoll_codec *codec, PyObject *obj) {
             return 1;
         }
     }
-    return 0;
+    return atoll_is_registered(codec, type);
 }

@@ -49,6 +49,14 @@ void atoll_codec_clear(atoll_codec *codec);
 void atoll_codec_free(atoll_codec *codec);
 int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_codec_hook *hook);
 
+/* How instances of a class, exactly, cross: as what encode() gives, of which decode() makes another one.  arrived: it came with one,
+ * and counts only where code of this interpreter has said nothing.  0, or -1 with an exception: TypeError for what crosses as it is,
+ * ValueError for what is not registered. */
+int atoll_codec_register(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode, bool arrived);
+int atoll_codec_unregister(atoll_codec *codec, PyObject *cls);
+/* What is called with the class, encode, decode and what encode() has given, where an instance arrives. */
+void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive);
+
 /* For hooks: the message being written or read, its body's reader, and the exception to raise. */
 atoll_message *atoll_encoder_message(atoll_encoder *enc);
 const atoll_message *atoll_decoder_message(atoll_decoder *dec);

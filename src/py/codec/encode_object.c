@@ -413,6 +413,19 @@ int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj) {
     return rc;
 }
 
+/* What the class itself says, in the words of __reduce__(). */
+static int encode_own(atoll_encoder *enc, PyObject *obj) {
+    PyObject *value = PyObject_CallMethodNoArgs(obj, enc->codec->names[N_INTERP_REDUCE]);
+    if (value == NULL) {
+        return atoll_passes_through(enc->codec)
+                   ? -1
+                   : atoll_refuse_with_cause(enc, "its __interp_reduce__() has failed");
+    }
+    int rc = PyUnicode_Check(value) ? encode_named(enc, obj, value) : atoll_encode_reduction(enc, obj, value);
+    Py_DECREF(value);
+    return rc;
+}
+
 /* What pickle has no good word for; atoll._crossing.byvalue gives a reduction, or None. */
 static int encode_special(atoll_encoder *enc, PyObject *obj) {
     PyObject *byvalue = atoll_codec_byvalue(enc->codec);
@@ -468,6 +481,11 @@ static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
         return encode_namedtuple(enc, obj);
     case KIND_CLASS:
         return atoll_encode_class(enc, obj);
+    case KIND_REGISTERED:
+        return atoll_encode_registered(enc, obj);
+    case KIND_OWN:
+        atoll_mark_mutable(enc);
+        return encode_own(enc, obj);
     case KIND_SPECIAL:
         enc->exempt++;
         rc = encode_special(enc, obj);

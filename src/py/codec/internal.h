@@ -405,6 +405,11 @@ PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObj
 enum { ATOLL_STAND_INS = 1000 };
 bool atoll_stand_in(const atoll_codec *codec);
 
+/* ---- classes that are registered (codec/registered.c) ---- */
+
+int atoll_is_registered(atoll_codec *codec, PyTypeObject *type); /* 1, 0, or -1 with an exception */
+int atoll_encode_registered(atoll_encoder *enc, PyObject *obj);
+
 /* ---- handles (codec/handle.c) ---- */
 
 const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObject *type);

@@ -36,6 +36,7 @@ static const char *const name_texts[N_COUNT] = {
     [N_DATACLASS_FIELDS] = "__dataclass_fields__",
     [N_DOC] = "__doc__",
     [N_KWDEFAULTS] = "__kwdefaults__",
+    [N_INTERP_REDUCE] = "__interp_reduce__",
 };
 
 _Static_assert(N_COUNT <= sizeof(((atoll_codec *)0)->names) / sizeof(PyObject *), "room for every name");
@@ -61,6 +62,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
             goto failed;
         }
     }
+    codec->registered = PyDict_New();
     codec->origins = PyDict_New();
     codec->modules = PyDict_New();
     codec->hidden = PyDict_New();
@@ -74,11 +76,11 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     codec->function_ids = PyDict_New();
-    if (codec->same == NULL || codec->recent == NULL || codec->described == NULL ||
-        codec->stand_ins == NULL || codec->namespaces == NULL || codec->origins == NULL ||
-        codec->modules == NULL || codec->hidden == NULL || codec->class_refs == NULL ||
-        codec->class_numbers == NULL || codec->class_bytes == NULL || codec->function_refs == NULL ||
-        codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
+    if (codec->registered == NULL || codec->same == NULL || codec->recent == NULL ||
+        codec->described == NULL || codec->stand_ins == NULL || codec->namespaces == NULL ||
+        codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
+        codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
+        codec->function_refs == NULL || codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
         goto failed;
     }
     return codec;
@@ -103,7 +105,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 /* clang-format off */
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
-    DO(newobj_ex) DO(enum_type) DO(byvalue) \
+    DO(newobj_ex) DO(enum_type) DO(byvalue) DO(registered) DO(arrive) \
     DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(recent) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
@@ -313,6 +315,15 @@ bool atoll_is_plain_tuple_class(const atoll_codec *codec, const PyTypeObject *ty
 }
 
 static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
+    int registered = atoll_is_registered(codec, type);
+    if (registered != 0) {
+        *kind = KIND_REGISTERED;
+        return registered < 0 ? -1 : 0;
+    }
+    if (find_in_type(type, codec->names[N_INTERP_REDUCE]) != NULL) {
+        *kind = KIND_OWN;
+        return 0;
+    }
     *kind = KIND_REDUCE;
     /* As in pickle, what is registered with copyreg comes before whatever else the class is. */
     int rc =

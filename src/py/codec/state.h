@@ -15,8 +15,10 @@ typedef enum {
     KIND_PLAIN_SLOTS, /* class and object.__getstate__() */
     KIND_NAMEDTUPLE,
     KIND_ENUM,
-    KIND_CLASS,   /* instances are classes: the type is a metaclass */
-    KIND_SPECIAL, /* atoll._crossing.byvalue knows how */
+    KIND_CLASS,      /* instances are classes: the type is a metaclass */
+    KIND_REGISTERED, /* codec/registered.c */
+    KIND_OWN,        /* __interp_reduce__() says how, as __reduce__() does */
+    KIND_SPECIAL,    /* atoll._crossing.byvalue knows how */
 } atoll_kind;
 
 typedef struct {
@@ -79,6 +81,8 @@ struct atoll_codec {
     PyObject *newobj_ex;      /* copyreg.__newobj_ex__ */
     PyObject *enum_type;      /* enum.EnumType; only once enum is imported */
     PyObject *byvalue;        /* module atoll._crossing.byvalue */
+    PyObject *registered;     /* dict: class -> encode, decode, whether that has come from elsewhere */
+    PyObject *arrive;         /* codec.h */
     PyObject *buffer_type;    /* exports a block */
     PyObject *origins;        /* weak map: module name -> its file, what is sent */
     PyObject *places;         /* module atoll._crossing.places */
@@ -148,6 +152,7 @@ enum {
     N_DATACLASS_FIELDS,
     N_DOC,
     N_KWDEFAULTS,
+    N_INTERP_REDUCE,
     N_COUNT,
 };
 

@@ -1,0 +1,155 @@
+/* Classes whose users say how their instances cross: atoll.register_shareable(cls, encode, decode).
+ *
+ * A registration belongs to an interpreter, as copyreg's do, and is for exactly that class.  An instance is written as a call of
+ * `arrive` with the class, both functions and what encode() has given; so nothing need be known of it where it arrives.  There, arrive
+ * registers the class in the same way, so that instances can go on from there and back, unless code there has
+ * registered it itself, and calls decode().
+ *
+ * The table is looked at when a class is classified (codec/state.c); what was known of classes is forgotten when it changes.
+ */
+#include "py/codec/internal.h"
+
+static void forget_types(atoll_codec *codec) { memset(codec->types, 0, sizeof codec->types); }
+
+/* Types that the encoder writes without asking what class they are of. */
+static bool is_native(const atoll_codec *codec, const PyTypeObject *type) {
+    const PyTypeObject *const types[] = {
+        &PyBaseObject_Type, Py_TYPE(Py_None),     &PyBool_Type,         Py_TYPE(Py_Ellipsis),
+        &PyLong_Type,       &PyFloat_Type,        &PyComplex_Type,      Py_TYPE(Py_NotImplemented),
+        &PyUnicode_Type,    &PyBytes_Type,        &PyByteArray_Type,    &PyTuple_Type,
+        &PyList_Type,       &PyDict_Type,         &PySet_Type,          &PyFrozenSet_Type,
+        &PyRange_Type,      &PySlice_Type,        &PyCode_Type,         &PyFunction_Type,
+        &PyType_Type,       &PyModule_Type,       &PyPickleBuffer_Type, &PyCell_Type,
+        &PyMethod_Type,     &PyStaticMethod_Type, &PyClassMethod_Type,  &PyProperty_Type,
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (type == types[i]) {
+            return true;
+        }
+    }
+    return atoll_hook_of(codec, type) != NULL;
+}
+
+/* What stands for the class in what is sent: itself, or None for one of C that has no path to be found by, as those of generators: new
+ * reference, or NULL with an exception. */
+static PyObject *what_stands_for(atoll_codec *codec, PyObject *cls) {
+    if (atoll_is_made_by_code(codec, (PyTypeObject *)cls)) {
+        return Py_NewRef(cls);
+    }
+    atoll_message probe = {0};
+    int rc = atoll_encode_whole(codec, &probe, cls, "cls");
+    atoll_message_clear(&probe);
+    if (rc < 0) {
+        if (!PyErr_ExceptionMatches(codec->not_shareable)) {
+            return NULL;
+        }
+        PyErr_Clear();
+    }
+    return Py_NewRef(rc < 0 ? Py_None : cls);
+}
+
+void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive) {
+    Py_XSETREF(codec->arrive, Py_NewRef(arrive));
+}
+
+int atoll_codec_register(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode,
+                         bool arrived) {
+    if (is_native(codec, (PyTypeObject *)cls)) {
+        PyErr_Format(PyExc_TypeError, "%R crosses as it is: how cannot be registered", cls);
+        return -1;
+    }
+    PyObject *known = PyDict_GetItemWithError(codec->registered, cls); /* borrowed */
+    if (known == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    if (known != NULL && arrived &&
+        (PyTuple_GET_ITEM(known, 2) == Py_False ||
+         (PyTuple_GET_ITEM(known, 0) == encode && PyTuple_GET_ITEM(known, 1) == decode))) {
+        return 0;
+    }
+    PyObject *sent = what_stands_for(codec, cls);
+    PyObject *entry =
+        sent != NULL ? PyTuple_Pack(4, encode, decode, arrived ? Py_True : Py_False, sent) : NULL;
+    Py_XDECREF(sent);
+    int rc = entry != NULL ? PyDict_SetItem(codec->registered, cls, entry) : -1;
+    Py_XDECREF(entry);
+    forget_types(codec);
+    return rc;
+}
+
+int atoll_codec_unregister(atoll_codec *codec, PyObject *cls) {
+    int known = PyDict_Contains(codec->registered, cls);
+    if (known <= 0) {
+        if (known == 0) {
+            PyErr_Format(PyExc_ValueError, "%R is not registered", cls);
+        }
+        return -1;
+    }
+    forget_types(codec);
+    return PyDict_DelItem(codec->registered, cls);
+}
+
+int atoll_is_registered(atoll_codec *codec, PyTypeObject *type) {
+    return PyDict_GET_SIZE(codec->registered) != 0 ? PyDict_Contains(codec->registered, (PyObject *)type) : 0;
+}
+
+/* What the user's encode() gives: new reference, or NULL with an exception that says whose it is. */
+static PyObject *ask(atoll_encoder *enc, PyObject *encode, PyObject *obj) {
+    PyObject *value = PyObject_CallOneArg(encode, obj);
+    if (value == NULL && !atoll_passes_through(enc->codec)) {
+        (void)atoll_refuse_with_cause(enc, "the encode() that its class is registered with has failed");
+    } else if (value == obj) {
+        Py_CLEAR(value);
+        (void)atoll_encoder_refuse(
+            enc, "the encode() that its class is registered with returns the object itself");
+    }
+    return value;
+}
+
+static int put(atoll_encoder *enc, PyObject *obj, PyObject *entry, PyObject *value) {
+    const struct {
+        const char *word;
+        PyObject *part;
+    } parts[] = {
+        {"__class__", PyTuple_GET_ITEM(entry, 3)},
+        {"encode", PyTuple_GET_ITEM(entry, 0)},
+        {"decode", PyTuple_GET_ITEM(entry, 1)},
+        {"encode()", value},
+    };
+    enum { PARTS = sizeof parts / sizeof *parts };
+    if (atoll_write_tag(enc, T_REDUCE | ATOLL_MEMO) < 0) {
+        return -1;
+    }
+    size_t flags_at = enc->msg->body.len;
+    if (atoll_write_tag(enc, 0) < 0 || atoll_encode_shared(enc, enc->codec->arrive) < 0 ||
+        atoll_write_count(enc, PARTS) < 0) {
+        return -1;
+    }
+    enc->late++;
+    for (size_t i = 0; i < PARTS; i++) {
+        if (atoll_encode_part(enc, obj, parts[i].word, parts[i].part) < 0) {
+            return -1;
+        }
+    }
+    enc->late--;
+    uint32_t index = atoll_memo_get(enc->memo, obj);
+    if (index != ATOLL_NOT_FOUND) { /* a cycle through it: that copy is the one */
+        enc->msg->body.data[flags_at] = R_DUP;
+        return atoll_write_count(enc, index);
+    }
+    return atoll_memo_add(enc, obj);
+}
+
+int atoll_encode_registered(atoll_encoder *enc, PyObject *obj) {
+    PyObject *entry = PyDict_GetItemWithError(enc->codec->registered, (PyObject *)Py_TYPE(obj));
+    if (entry == NULL) { /* code that was called meanwhile has taken it away */
+        return PyErr_Occurred() ? -1 : atoll_encode_reduced(enc, obj);
+    }
+    Py_INCREF(entry);
+    atoll_mark_mutable(enc);
+    PyObject *value = ask(enc, PyTuple_GET_ITEM(entry, 0), obj);
+    int rc = value != NULL ? put(enc, obj, entry, value) : -1;
+    Py_XDECREF(value);
+    Py_DECREF(entry);
+    return rc;
+}
