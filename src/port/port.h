@@ -1,8 +1,7 @@
 /* The porting contract: all that Atoll asks of an operating system.
  *
- * No function here touches Python.  A mutex is not recursive and must not be held
- * while Python code runs or a GIL is awaited: every lock of Atoll's is a leaf lock
- * except the lifecycle lock, which port knows nothing about.
+ * No function here touches Python.  A mutex is not recursive and must not be held while Python code runs or a GIL is
+ * awaited.  ARCHITECTURE.md lists all locks, and which are taken with another one held; port's own are leaves.
  */
 #ifndef ATOLL_PORT_H
 #define ATOLL_PORT_H

@@ -204,7 +204,7 @@ TEST(pool_ends_every_task_once) {
     CHECK(atomic_load(&delivered) > 0);
     CHECK_UINT(atomic_load(&wrong), 0);
     CHECK_UINT(atomic_load(&pool->open), 0);
-    CHECK_UINT(atomic_load(&pool->telling), 0);
+    CHECK_UINT(atomic_load(&pool->untold), 0);
     while (atoll_pools_threads() != 0) { /* they give back their references last */
         sched_yield();
     }

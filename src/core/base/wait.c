@@ -1,7 +1,5 @@
 #include "core/base/wait.h"
 
-#include "core/base/lock.h"
-
 #include <stddef.h>
 
 enum { AWAKE, ASLEEP, KICKED, GRANTED };
@@ -146,4 +144,70 @@ atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atol
         set_spin(spin, SPIN_MOST);
     }
     return result;
+}
+
+void atoll_waiters_grant(atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin, uint64_t *most,
+                         atoll_asleep *asleep) {
+    while (asleep->count < ATOLL_ASLEEP_MOST && *most > 0 && list->first != NULL) {
+        atoll_waiter *waiter = list->first;
+        atoll_waiters_remove(list, waiter);
+        if (count != NULL) {
+            atomic_fetch_sub(count, 1);
+        }
+        if (spin != NULL) {
+            atoll_spin_granted(spin);
+        }
+        asleep->words[asleep->count] = atoll_waiter_grant(waiter);
+        asleep->count += asleep->words[asleep->count] != NULL;
+        --*most;
+    }
+}
+
+void atoll_asleep_wake(const atoll_asleep *asleep) {
+    for (int i = 0; i < asleep->count; i++) {
+        atoll_word_wake(asleep->words[i], 1);
+    }
+}
+
+void atoll_waiters_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                        uint64_t most) {
+    atoll_asleep asleep;
+    do {
+        asleep.count = 0;
+        atoll_lock_take(lock);
+        atoll_waiters_grant(list, count, spin, &most, &asleep);
+        atoll_lock_give(lock);
+        atoll_asleep_wake(&asleep);
+    } while (asleep.count == ATOLL_ASLEEP_MOST);
+}
+
+atoll_wait_result atoll_waiters_sleep(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
+                                      atoll_spin *spin, bool (*ready)(void *what), void *what,
+                                      atoll_waiter *waiter, double deadline) {
+    atoll_lock_take(lock);
+    atoll_waiters_add(list, waiter);
+    if (count != NULL) {
+        atomic_fetch_add(count, 1);
+    }
+    atoll_lock_give(lock);
+    atoll_test_yield();
+    atoll_wait_result result = ATOLL_WAIT_OK;
+    /* Whoever made it ready before we were in the list did not tell us, so this looks again. */
+    if (!ready(what) && !atomic_load(&waiter->interrupted)) {
+        result = atoll_waiter_block(waiter, deadline, spin);
+    }
+    if (!atoll_waiter_is_granted(waiter)) { /* under the lock it is certain */
+        atoll_lock_take(lock);
+        if (waiter->linked) {
+            atoll_waiters_remove(list, waiter);
+            if (count != NULL) {
+                atomic_fetch_sub(count, 1);
+            }
+        }
+        atoll_lock_give(lock);
+    }
+    if (atoll_waiter_is_granted(waiter)) {
+        return ATOLL_WAIT_OK;
+    }
+    return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : result;
 }

@@ -21,7 +21,7 @@
 #ifndef ATOLL_CORE_BASE_WAIT_H
 #define ATOLL_CORE_BASE_WAIT_H
 
-#include "port/port.h"
+#include "core/base/lock.h"
 
 typedef struct atoll_waiter {
     struct atoll_waiter *next; /* in the list of what is waited for, under its lock */
@@ -68,6 +68,26 @@ bool atoll_waiter_is_granted(const atoll_waiter *waiter);
 
 /* Makes a waiter come back.  The caller keeps it from going away meanwhile (the entry's lock). */
 void atoll_waiter_interrupt(atoll_waiter *waiter);
+
+/* Waiters of one list that are granted and asleep: to be woken when its lock is given back. */
+#define ATOLL_ASLEEP_MOST 16
+typedef struct {
+    _Atomic(uint32_t) *words[ATOLL_ASLEEP_MOST];
+    int count;
+} atoll_asleep;
+/* With the list's lock held: takes waiters off and grants them, first come, first served, while *most, which falls, and the room in
+ * `asleep` last.  count: how many are in the list, spin: of what they wait for; or NULL. */
+void atoll_waiters_grant(atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin, uint64_t *most,
+                         atoll_asleep *asleep);
+void atoll_asleep_wake(const atoll_asleep *asleep);
+
+/* The usual way to wake and to sleep: a list, its lock, its length and the time to spin (or NULL).  No lock is held. */
+void atoll_waiters_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                        uint64_t most);
+/* Until ready(what), a grant, an interrupt or the deadline.  OK: granted, which goes before all else; or ready, or for no reason. */
+atoll_wait_result atoll_waiters_sleep(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
+                                      atoll_spin *spin, bool (*ready)(void *what), void *what,
+                                      atoll_waiter *waiter, double deadline);
 
 /* Sleeps, after the waiter was added.  OK: granted or interrupted, or for no reason. */
 atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin /* or NULL */);

@@ -2,8 +2,8 @@
 #include "core/pool/internal.h"
 
 static void wake_all(atoll_pool *pool) {
-    atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, NULL, UINT32_MAX);
-    atoll_pool_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
+    atoll_waiters_wake(&pool->lock, &pool->idle, &pool->sleeping, NULL, UINT32_MAX);
+    atoll_waiters_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
     atoll_pool_watch_wake(pool);
 }
 

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define GRANTS 16 /* sleeping threads woken in one go */
-
 static atoll_mutex pools_lock = ATOLL_MUTEX_INIT; /* the list of pools; taken before a pool's lock */
 static atoll_pool *pools;
 static _Atomic(uint32_t) threads;
@@ -88,63 +86,17 @@ void atoll_worker_release(atoll_worker *worker) {
     }
 }
 
-void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
-                     uint32_t most) {
-    for (bool more = true; more;) {
-        _Atomic(uint32_t) *asleep[GRANTS];
-        int n = 0;
-        atoll_lock_take(lock);
-        while (n < GRANTS && most > 0 && list->first != NULL) {
-            atoll_waiter *waiter = list->first;
-            atoll_waiters_remove(list, waiter);
-            if (count != NULL) {
-                atomic_fetch_sub(count, 1);
-            }
-            if (spin != NULL) {
-                atoll_spin_granted(spin);
-            }
-            asleep[n] = atoll_waiter_grant(waiter);
-            n += asleep[n] != NULL;
-            most--;
-        }
-        more = n == GRANTS;
-        atoll_lock_give(lock);
-        for (int i = 0; i < n; i++) {
-            atoll_word_wake(asleep[i], 1);
-        }
-    }
-}
-
 atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
                                    atoll_spin *spin, bool (*ready)(void *what), void *what,
                                    atoll_waiter *waiter, double deadline) {
     if (spin != NULL && atoll_waiter_spin(waiter, spin, ready, what)) {
         return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
     }
-    atoll_lock_take(lock);
     waiter->turn = 0;
-    atoll_waiters_add(list, waiter);
-    if (count != NULL) {
-        atomic_fetch_add(count, 1);
-    }
+    atoll_wait_result result = atoll_waiters_sleep(lock, list, count, spin, ready, what, waiter, deadline);
+    atoll_lock_take(lock); /* so that a waker has let go of the list, and of what it is in */
     atoll_lock_give(lock);
-    atoll_wait_result result = ATOLL_WAIT_OK;
-    if (!ready(what) && !atomic_load(&waiter->interrupted)) {
-        result = atoll_waiter_block(waiter, deadline, spin);
-    }
-    /* Under the lock once more, so that a waker has let go of the waiter. */
-    atoll_lock_take(lock);
-    if (waiter->linked) {
-        atoll_waiters_remove(list, waiter);
-        if (count != NULL) {
-            atomic_fetch_sub(count, 1);
-        }
-    }
-    atoll_lock_give(lock);
-    if (atomic_load(&waiter->interrupted)) {
-        return ATOLL_WAIT_SIGNAL;
-    }
-    return result;
+    return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : result;
 }
 
 /* ---- threads ---- */
@@ -168,7 +120,7 @@ bool atoll_pool_is_left(void *pool) { return atomic_load(&((atoll_pool *)pool)->
 
 void atoll_pool_left(atoll_pool *pool) {
     if (atoll_pool_is_left(pool)) {
-        atoll_pool_wake(&pool->lock, &pool->joiners, NULL, NULL, UINT32_MAX);
+        atoll_waiters_wake(&pool->lock, &pool->joiners, NULL, NULL, UINT32_MAX);
         atoll_pool_watch_wake(pool);
     }
 }

@@ -4,11 +4,7 @@
 
 #include "core/pool/pool.h"
 
-/* Grants `most` waiters of a list, which the lock guards and whose length is `count` (or NULL), and wakes those that sleep.  No
- * lock held. */
-void atoll_pool_wake(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
-                     uint32_t most);
-/* Waits on such a list until ready(what), a grant, an interrupt or the deadline. */
+/* Spins, then sleeps in a list of the pool's (atoll_waiters_sleep), as a newcomer each time. */
 atoll_wait_result atoll_pool_await(atoll_lock *lock, atoll_waiters *list, _Atomic(uint32_t) *count,
                                    atoll_spin *spin, bool (*ready)(void *what), void *what,
                                    atoll_waiter *waiter, double deadline);

@@ -52,12 +52,12 @@ void atoll_line_leave(atoll_line *line, atoll_task *task) {
     atoll_lock_give(&line->lock);
     if (next != NULL) {
         if (atomic_load(&next->sleeping) != 0) {
-            atoll_pool_wake(&next->lock, &next->idle, &next->sleeping, &next->work_spin, 1);
+            atoll_waiters_wake(&next->lock, &next->idle, &next->sleeping, &next->work_spin, 1);
         }
         atoll_pool_release(next);
     }
     if (over) {
-        atoll_pool_wake(&line->lock, &line->waiters, NULL, NULL, UINT32_MAX);
+        atoll_waiters_wake(&line->lock, &line->waiters, NULL, NULL, UINT32_MAX);
     }
 }
 

@@ -64,11 +64,12 @@ static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomi
     *(pool->last != NULL ? &pool->last->next : &pool->first) = task;
     pool->last = task;
     uint32_t open = atomic_fetch_add(&pool->open, 1) + 1;
+    atomic_fetch_add(&pool->untold, 1);
     atomic_fetch_add(&pool->queued, 1);
     uint32_t workers = atomic_load_explicit(&pool->workers, memory_order_relaxed);
     atoll_lock_give(&pool->lock);
     if (atomic_load(&pool->sleeping) != 0) {
-        atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, 1);
+        atoll_waiters_wake(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, 1);
     }
     if (open > workers && workers < pool->max_workers && atoll_pool_staff(pool) < 0 &&
         atomic_load(&pool->workers) == 0 && atoll_task_cancel(task) != ATOLL_CANCEL_REFUSED) {
@@ -106,10 +107,11 @@ bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
         }
     }
     atomic_fetch_add(&pool->open, nparts);
+    atomic_fetch_add(&pool->untold, nparts);
     atomic_fetch_add(&pool->queued, nparts);
     atoll_lock_give(&pool->lock);
     if (atomic_load(&pool->sleeping) != 0) {
-        atoll_pool_wake(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, nparts);
+        atoll_waiters_wake(&pool->lock, &pool->idle, &pool->sleeping, &pool->work_spin, nparts);
     }
     for (uint32_t i = 1; i < nparts && atoll_pool_staff(pool) == 0; i++) {
     }
@@ -128,7 +130,7 @@ bool atoll_pool_join(atoll_pool *pool, atoll_waiter *waiter, double deadline, at
 /* ---- delivery ---- */
 
 static bool is_finished(atoll_pool *pool) {
-    return atomic_load(&pool->shut) && atomic_load(&pool->open) == 0 && atomic_load(&pool->telling) == 0;
+    return atomic_load(&pool->shut) && atomic_load(&pool->untold) == 0;
 }
 
 static bool is_deliverable(void *pool) {

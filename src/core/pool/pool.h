@@ -150,7 +150,9 @@ typedef struct atoll_pool {
     atoll_task *first;
     atoll_task *last;
     _Atomic(uint32_t) queued;
-    _Atomic(uint32_t) open;    /* tasks that have not ended */
+    _Atomic(uint32_t) open; /* tasks that have not ended: so many workers are needed */
+    _Atomic(uint32_t)
+        untold; /* and those of whose end not all are told yet: while there are any, the pool is not finished */
     _Atomic(uint32_t) workers; /* that take tasks */
     _Atomic(uint32_t) live;    /* threads that are not abandoned */
     _Atomic(bool) turn;        /* the first in the line is one of its tasks */
@@ -161,8 +163,7 @@ typedef struct atoll_pool {
     _Atomic(bool) killed; /* its workers were ended by force */
     _Atomic(bool) watching;
     _Atomic(uint32_t) watch_word;
-    _Atomic(uint32_t) telling; /* tasks that are counted as ended and may not be on their list yet */
-    atoll_message why;         /* it is broken: a description, or UTF-8 text; written once, before `broken` */
+    atoll_message why; /* it is broken: a description, or UTF-8 text; written once, before `broken` */
     bool why_is_text;
     atoll_worker *list;
 

@@ -60,14 +60,13 @@ static void task_closed(atoll_pool *pool, atoll_task *task) {
     if (pool->line != NULL) {
         atoll_line_leave(pool->line, task);
     }
-    atomic_fetch_add(&pool->telling, 1);
     atomic_fetch_sub(&pool->open, 1);
 }
 
 /* The task is over, with these flags: tells who waits for it and the list of deliveries. */
 static void tell(atoll_pool *pool, atoll_task *task, uint32_t flags) {
     if ((flags & ATOLL_TASK_AWAITED) != 0) {
-        atoll_pool_wake(&pool->lock, &task->waiters, NULL, &pool->done_spin, UINT32_MAX);
+        atoll_waiters_wake(&pool->lock, &task->waiters, NULL, &pool->done_spin, UINT32_MAX);
     }
     if ((flags & ATOLL_TASK_OBSERVED) != 0) {
         atoll_task_retain(task);
@@ -76,10 +75,9 @@ static void tell(atoll_pool *pool, atoll_task *task, uint32_t flags) {
             task->next = head;
         } while (!atomic_compare_exchange_weak(&pool->delivery, &head, task));
     }
-    atomic_fetch_sub(&pool->telling, 1);
-    if (atomic_load(&pool->attention) != 0 &&
-        ((flags & ATOLL_TASK_OBSERVED) != 0 || atomic_load(&pool->open) == 0)) {
-        atoll_pool_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
+    bool last = atomic_fetch_sub(&pool->untold, 1) == 1;
+    if (atomic_load(&pool->attention) != 0 && ((flags & ATOLL_TASK_OBSERVED) != 0 || last)) {
+        atoll_waiters_wake(&pool->lock, &pool->deliverers, &pool->attention, NULL, UINT32_MAX);
     }
 }
 

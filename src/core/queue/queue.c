@@ -5,7 +5,6 @@
 
 #define CHUNK_LEAST 512
 #define CHUNK_MOST (16 * 1024)
-#define GRANTS 16 /* sleeping threads woken in one go */
 
 /* ---- life ---- */
 
@@ -349,32 +348,22 @@ static _Atomic(uint32_t) *fire(atoll_queue *queue) {
 }
 
 void atoll_queue_notify(atoll_queue *queue, atoll_queue_side side, uint64_t count) {
-    for (bool more = true; more;) {
-        _Atomic(uint32_t) *asleep[GRANTS];
-        int n = 0;
+    atoll_asleep asleep;
+    do {
+        asleep.count = 0;
         atoll_lock_take(&queue->wait_lock);
-        while (n < GRANTS && count > 0 && queue->waiters[side].first != NULL) {
-            atomic_fetch_sub(&queue->attention[side], 1);
-            atoll_waiter *waiter = queue->waiters[side].first;
-            atoll_waiters_remove(&queue->waiters[side], waiter);
-            atoll_spin_granted(&queue->spin[side]);
-            asleep[n] = atoll_waiter_grant(waiter);
-            n += asleep[n] != NULL;
-            count--;
+        atoll_waiters_grant(&queue->waiters[side], &queue->attention[side], &queue->spin[side], &count,
+                            &asleep);
+        while (asleep.count < ATOLL_ASLEEP_MOST && side == ATOLL_QUEUE_GET && queue->watches != NULL) {
+            asleep.words[asleep.count] = fire(queue);
+            asleep.count += asleep.words[asleep.count] != NULL;
         }
-        while (n < GRANTS && side == ATOLL_QUEUE_GET && queue->watches != NULL) {
-            asleep[n] = fire(queue);
-            n += asleep[n] != NULL;
-        }
-        more = n == GRANTS;
         update_event(queue, ATOLL_QUEUE_GET);
         update_event(queue, ATOLL_QUEUE_PUT);
         atoll_lock_give(&queue->wait_lock);
         atoll_test_yield();
-        for (int i = 0; i < n; i++) {
-            atoll_word_wake(asleep[i], 1);
-        }
-    }
+        atoll_asleep_wake(&asleep);
+    } while (asleep.count == ATOLL_ASLEEP_MOST);
 }
 
 static bool can_get(void *queue) { return is_ready(queue, ATOLL_QUEUE_GET); }
@@ -382,34 +371,12 @@ static bool can_put(void *queue) { return is_ready(queue, ATOLL_QUEUE_PUT); }
 
 atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, atoll_waiter *waiter,
                                    double deadline) {
-    if (atoll_waiter_spin(waiter, &queue->spin[side], side == ATOLL_QUEUE_GET ? can_get : can_put, queue)) {
+    bool (*ready)(void *) = side == ATOLL_QUEUE_GET ? can_get : can_put;
+    if (atoll_waiter_spin(waiter, &queue->spin[side], ready, queue)) {
         return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
     }
-    atoll_lock_take(&queue->wait_lock);
-    atoll_waiters_add(&queue->waiters[side], waiter);
-    atomic_fetch_add(&queue->attention[side], 1);
-    atoll_lock_give(&queue->wait_lock);
-    atoll_test_yield();
-    atoll_wait_result result = ATOLL_WAIT_OK;
-    /* Whoever made it ready before we counted ourselves did not tell us, so this looks again. */
-    if (!is_ready(queue, side) && !atomic_load(&waiter->interrupted)) {
-        result = atoll_waiter_block(waiter, deadline, &queue->spin[side]);
-    }
-    if (!atoll_waiter_is_granted(waiter)) {
-        atoll_lock_take(&queue->wait_lock);
-        if (waiter->linked) {
-            atoll_waiters_remove(&queue->waiters[side], waiter);
-            atomic_fetch_sub(&queue->attention[side], 1);
-        }
-        atoll_lock_give(&queue->wait_lock);
-    }
-    if (atoll_waiter_is_granted(waiter)) {
-        return ATOLL_WAIT_OK; /* before a time-out or a signal: it has to be used */
-    }
-    if (atomic_load(&waiter->interrupted)) {
-        return ATOLL_WAIT_SIGNAL;
-    }
-    return result;
+    return atoll_waiters_sleep(&queue->wait_lock, &queue->waiters[side], &queue->attention[side],
+                               &queue->spin[side], ready, queue, waiter, deadline);
 }
 
 atoll_wait_result atoll_queue_select(atoll_watch *watches, size_t n, atoll_waiter *waiter, double deadline) {
