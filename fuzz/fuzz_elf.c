@@ -5,10 +5,10 @@
  * AddressSanitizer sees a read one byte behind it, which in a mapping is within the last page.
  *
  * Besides that nothing crashes, this must hold: a page of a clone that is not said to differ is the original's, or
- * a hole that the original's page will be mapped over; and a whole clone, if it can be opened, has the names
+ * a hole that the original's page will be mapped over, in which the dynamic linker has nothing to read before; and a whole clone, if it can be opened, has the names
  * that it was given.
  */
-#include "core/elf/elf.h"
+#include "core/elf/internal.h"
 #include "port/port.h"
 
 #include <elf.h>
@@ -78,6 +78,16 @@ static bool is_zero(const uint8_t *bytes, size_t size) {
     return true;
 }
 
+static bool has_table(const atoll_elf *elf, size_t at, size_t size) {
+    for (size_t i = 0; i < elf->tables->ntables; i++) {
+        const atoll_elf_range *table = &elf->tables->tables[i];
+        if (table->offset < at + size && at < table->offset + table->size) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void check_pages(const atoll_elf *elf, const memory_file *file, const atoll_elf_clone *clone) {
     size_t page = atoll_page_size();
     uint8_t *bytes = calloc(elf->size, 1);
@@ -86,9 +96,11 @@ static void check_pages(const atoll_elf *elf, const memory_file *file, const ato
     for (size_t i = 0; i < clone->ndirty; i++) {
         size_t at = i * page;
         size_t n = elf->size - at < page ? elf->size - at : page;
-        require(has_bit(clone->dirty, i) || memcmp(bytes + at, elf->bytes + at, n) == 0 ||
-                    is_zero(bytes + at, n),
-                "a page differs and is not said to");
+        if (has_bit(clone->dirty, i) || memcmp(bytes + at, elf->bytes + at, n) == 0) {
+            continue;
+        }
+        require(is_zero(bytes + at, n), "a page differs and is not said to");
+        require(!has_table(elf, at, n), "the dynamic linker reads a hole");
     }
     free(bytes);
 }

@@ -236,6 +236,9 @@ uintptr_t atoll_dl_base(void *handle, const char **path);
 /* The same file by an absolute path, whatever the current directory was when it was loaded; malloc, or NULL: it is the program, or
  * nobody knows. */
 char *atoll_dl_file(void *handle);
+/* A directory, or a list of them, in which `$ORIGIN` or `${ORIGIN}` stands for the directory of `file`; other variables stay.
+ * malloc, or NULL when out of memory. */
+char *atoll_dl_expand(const char *text, size_t length, const char *file);
 /* The path of the library that would be loaded for a NEEDED name: looked for in `rpath` (unless there is a
  * `runpath`; both are lists with colons, $ORIGIN already expanded, may be NULL, and are those of the library that needs
  * it), LD_LIBRARY_PATH as it was at the start, `runpath`, the system's cache and the default directories, as the dynamic linker does.

@@ -66,6 +66,8 @@ TEST(clones_search_path) {
     check_search_path("/usr/lib:$ORIGIN/x", "/a/b/c.so", "/usr/lib:/a/b/x");
     check_search_path("$ORIGIN/x", "/c.so", "//x");
     check_search_path("$ORIGIN/x", "c.so", "./x");
+    check_search_path("/x$ORIGIN/y", "/a/c.so", "/x/a/y");
+    check_search_path("$ORIGIN-x:$ORIGIN_x:$ORIGIN1", "/a/c.so", "/a-x:$ORIGIN_x:$ORIGIN1");
     check_search_path("", "/a/b/c.so", "");
     check_search_path(":/x::", "/a/b/c.so", ".:/x:.:."); /* no name is the current directory */
     check_search_path("$ORIGIN:$ORIGIN", "/a/c.so", "/a:/a");

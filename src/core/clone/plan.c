@@ -25,7 +25,6 @@
  */
 #include "core/clone/clones.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,43 +69,12 @@ static void remember_plain(const atoll_file_id *id, bool packaged, uint8_t calls
 
 /* ---- paths ---- */
 
-/* The length of `$ORIGIN` or `${ORIGIN}` at the start of text, or 0.  Without braces the name ends where no more of a name
- * can follow. */
-static size_t origin_length(const char *text) {
-    static const char with[] = "${ORIGIN}", without[] = "$ORIGIN";
-    if (strncmp(text, with, sizeof with - 1) == 0) {
-        return sizeof with - 1;
-    }
-    size_t length = sizeof without - 1;
-    bool same = strncmp(text, without, length) == 0;
-    return same && !isalnum((unsigned char)text[length]) && text[length] != '_' ? length : 0;
-}
-
-static void directory_of(const char *file, const char **start, int *length) {
-    const char *slash = strrchr(file, '/');
-    *start = slash != NULL ? file : ".";
-    *length = slash == NULL ? 1 : slash == file ? 1 : (int)(slash - file);
-}
-
-/* One directory of a list, `$ORIGIN` replaced; malloc, or NULL when out of memory. */
-static char *expand(const char *part, size_t length, const char *file) {
-    const char *directory;
-    int directory_length;
-    directory_of(file, &directory, &directory_length);
-    char *path = NULL;
-    size_t skip = length >= 7 ? origin_length(part) : 0;
-    int done = skip != 0 && skip <= length ? asprintf(&path, "%.*s%.*s", directory_length, directory,
-                                                      (int)(length - skip), part + skip)
-                                           : asprintf(&path, "%.*s", (int)length, part);
-    return done >= 0 ? path : NULL;
-}
-
 char *atoll_clone_search_path(const char *list, const char *file) {
     char *all = strdup("");
     list = list != NULL && list[0] != '\0' ? list : NULL; /* no list, other than one of an empty part */
     while (list != NULL && all != NULL) {
         size_t length = strcspn(list, ":");
-        char *part = expand(list, length, file);
+        char *part = atoll_dl_expand(list, length, file);
         char *more = NULL;
         if (part == NULL) {
             free(all);
@@ -131,7 +99,7 @@ static char *find_in_odd_directories(const char *list, const char *file, const c
     char *found = NULL;
     while (list != NULL && found == NULL) {
         size_t length = strcspn(list, ":");
-        char *directory = expand(list, length, file);
+        char *directory = atoll_dl_expand(list, length, file);
         char *path = NULL;
         if (directory != NULL && strchr(directory, ':') != NULL &&
             asprintf(&path, "%s/%s", directory, name) >= 0) {
@@ -184,7 +152,7 @@ static char *rpath_of(const atoll_clone_plan *plan, const visit *self) {
 static char *search_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
     const atoll_elf *elf = &plan->nodes[self->node].elf;
     if (strchr(name, '/') != NULL) {
-        char *path = expand(name, strlen(name), elf->path);
+        char *path = atoll_dl_expand(name, strlen(name), elf->path);
         char *found = path != NULL ? atoll_dl_find(path, NULL, NULL) : NULL;
         free(path);
         return found;

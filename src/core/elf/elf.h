@@ -104,9 +104,11 @@ typedef struct {
     unsigned renamed; /* undefined symbols */
     uint64_t
         start; /* where the part of the address space that it takes begins, relative to its load address, */
-    uint64_t end;  /* and where it ends */
-    bool whole;    /* nothing to share, the dynamic linker runs the constructors */
-    uint64_t init; /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
+    uint64_t end;          /* and where it ends */
+    uint64_t added;        /* the segment behind those of the original: its address, */
+    uint64_t added_offset; /* and where it is in the file */
+    bool whole;            /* nothing to share, the dynamic linker runs the constructors */
+    uint64_t init;         /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
     uint64_t init_array;
     size_t init_count;
     uint8_t *dirty; /* one bit per page of the original's file that differs in the clone; owned, free() */

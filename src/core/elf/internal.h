@@ -91,6 +91,20 @@ static inline bool atoll_elf_bit(const uint8_t *bits, uint64_t i) {
 
 static inline void atoll_elf_set_bit(uint8_t *bits, uint64_t i) { bits[i / 8] |= (uint8_t)(1U << (i % 8)); }
 
+/* The first page of the file behind those of a read-only segment that a clone may have from the original: the dynamic linker
+ * zeroes what is behind a segment's bytes in their last page, which is then its own. */
+static inline uint64_t atoll_elf_shared_end(const Elf64_Phdr *s, uint64_t page) {
+    uint64_t end = s->p_offset + s->p_filesz;
+    return s->p_memsz > s->p_filesz ? end / page : (end + page - 1) / page;
+}
+
+/* Whether a clone has page `index` of the file, which is one of this segment's, from the original. */
+static inline bool atoll_elf_is_shared(const atoll_elf_clone *clone, const Elf64_Phdr *s, uint64_t index,
+                                       uint64_t page) {
+    return (s->p_flags & PF_W) == 0 && index < atoll_elf_shared_end(s, page) && index < clone->ndirty &&
+           !atoll_elf_bit(clone->dirty, index);
+}
+
 /* A clone in the making. */
 typedef struct {
     const atoll_elf *elf;
@@ -102,8 +116,7 @@ typedef struct {
     uint8_t *keep; /* one bit per page of the original: the clone's file has it */
     size_t npages;
 
-    /* The new segment: program headers, dynamic section, destructors, strings. */
-    uint64_t addr, offset;
+    /* The new segment (clone->added): program headers, dynamic section, destructors, strings. */
     uint64_t dynamic, destructors, text; /* where they are in it */
     size_t dynamic_room;                 /* entries */
     atoll_buffer strings;

@@ -126,14 +126,14 @@ int atoll_elf_edit_sections(atoll_elf_job *job) {
         Elf64_Shdr *s = &job->sections[i];
         if (s->sh_type == SHT_DYNAMIC) {
             /* A debugger compares this address with the loaded library's, and takes another for a wrong file. */
-            s->sh_addr = job->addr + job->dynamic;
-            s->sh_offset = job->offset + job->dynamic;
+            s->sh_addr = job->clone->added + job->dynamic;
+            s->sh_offset = job->clone->added_offset + job->dynamic;
             s->sh_size = job->dynamic_room * sizeof(Elf64_Dyn);
             s->sh_flags |= SHF_WRITE;
         } else if (job->copies_strings && s->sh_type == SHT_STRTAB && (s->sh_flags & SHF_ALLOC) != 0 &&
                    s->sh_addr == t->strings_addr) {
-            s->sh_addr = job->addr + job->text;
-            s->sh_offset = job->offset + job->text;
+            s->sh_addr = job->clone->added + job->text;
+            s->sh_offset = job->clone->added_offset + job->text;
             s->sh_size = job->strings.len;
         }
     }

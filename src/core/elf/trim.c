@@ -30,14 +30,6 @@ static bool is_protected(const trimming *t, uint64_t addr) {
     return false;
 }
 
-static bool is_replaced(const trimming *t, const Elf64_Phdr *s, uint64_t index) {
-    if ((s->p_flags & PF_W) != 0 || (index < t->clone->ndirty && atoll_elf_bit(t->clone->dirty, index))) {
-        return false;
-    }
-    /* The page behind which the dynamic linker zeroed the rest was not (share_segment). */
-    return s->p_memsz <= s->p_filesz || index < (s->p_offset + s->p_filesz) / t->page;
-}
-
 /* Marks the pages of the file that the process still sees through this segment.  0, or -1: nobody knows. */
 static int look_at(trimming *t, const Elf64_Phdr *s) {
     uint64_t start = s->p_vaddr & ~(t->page - 1);
@@ -47,7 +39,7 @@ static int look_at(trimming *t, const Elf64_Phdr *s) {
     int rc = own != NULL ? atoll_pages_own((const void *)(t->base + start), count, own) : -1;
     for (uint64_t i = 0; rc == 0 && i < count && first + i < t->npages; i++) {
         uint64_t addr = start + i * t->page;
-        if (own[i] || is_replaced(t, s, first + i)) {
+        if (own[i] || atoll_elf_is_shared(t->clone, s, first + i, t->page)) {
             continue;
         }
         if ((s->p_flags & PF_W) != 0 && !is_protected(t, addr)) {
@@ -66,8 +58,8 @@ void atoll_elf_trim(const atoll_elf *elf, uintptr_t base, const atoll_elf_clone 
     trimming t = {.base = base, .tables = tables, .clone = clone, .page = atoll_page_size()};
     Elf64_Phdr added = {
         .p_flags = PF_R | PF_W,
-        .p_offset = atoll_elf_align(elf->size, tables->align),
-        .p_vaddr = atoll_elf_align(tables->top, tables->align),
+        .p_offset = clone->added_offset,
+        .p_vaddr = clone->added,
     };
     added.p_filesz = added.p_memsz = clone->end - added.p_vaddr;
     t.npages = (added.p_offset + added.p_filesz + t.page - 1) / t.page;

@@ -34,8 +34,8 @@ static int plan(atoll_elf_job *job) {
         return atoll_elf_fail(job->why, "out of memory");
     }
     job->clone->ndirty = job->npages;
-    job->addr = atoll_elf_align(t->top, t->align);
-    job->offset = atoll_elf_align(elf->size, t->align);
+    job->clone->added = atoll_elf_align(t->top, t->align);
+    job->clone->added_offset = atoll_elf_align(elf->size, t->align);
 
     job->dynamic = atoll_elf_align((t->header.e_phnum + 1) * sizeof(Elf64_Phdr), 16);
     job->dynamic_room = t->ndynamic + 5; /* a name, a provider, two for destructors, the end */
@@ -44,7 +44,7 @@ static int plan(atoll_elf_job *job) {
     }
     job->destructors = job->dynamic + job->dynamic_room * sizeof(Elf64_Dyn);
     job->text = job->destructors + (t->fini_count + 1) * sizeof(uint64_t);
-    uint64_t distance = job->addr + job->text - t->strings_addr;
+    uint64_t distance = job->clone->added + job->text - t->strings_addr;
     job->copies_strings = job->clone->whole || distance > UINT32_MAX / 2;
     if (job->copies_strings) {
         atoll_put_bytes(&job->strings, t->strings, t->nstrings);
@@ -52,7 +52,7 @@ static int plan(atoll_elf_job *job) {
         job->strings_base = distance;
     }
     job->header = t->header;
-    job->header.e_phoff = job->offset;
+    job->header.e_phoff = job->clone->added_offset;
     job->header.e_phnum++;
     return 0;
 }
@@ -71,8 +71,7 @@ static void keep_loaded(atoll_elf_job *job) {
         case PT_LOAD:
             if ((s->p_flags & PF_W) != 0) {
                 atoll_elf_keep(job, s->p_offset, s->p_filesz);
-            } else if (s->p_memsz > s->p_filesz && s->p_filesz > 0) {
-                /* The dynamic linker zeroes what is behind it in its last page, which is then not shared. */
+            } else if (atoll_elf_shared_end(s, job->page) * job->page < s->p_offset + s->p_filesz) {
                 atoll_elf_keep(job, s->p_offset + s->p_filesz - 1, 1);
             }
             break;
@@ -140,7 +139,7 @@ static void put_entry(dynamic_section *section, const Elf64_Dyn *entry) {
         }
         break;
     case DT_STRTAB:
-        value = job->copies_strings ? job->addr + job->text : value;
+        value = job->copies_strings ? job->clone->added + job->text : value;
         break;
     default:
         break;
@@ -164,11 +163,11 @@ static int build_dynamic(atoll_elf_job *job, Elf64_Dyn *entries) {
     }
     if (t->fini != 0 || t->fini_count > 0) {
         /* Empty until atoll_elf_show_destructors() fills it. */
-        job->clone->fini_array = job->addr + job->destructors;
+        job->clone->fini_array = job->clone->added + job->destructors;
         put(&section, DT_FINI_ARRAY, job->clone->fini_array);
         put(&section, DT_FINI_ARRAYSZ, 0);
         job->clone->fini_size =
-            job->addr + job->dynamic +
+            job->clone->added + job->dynamic +
             (uint64_t)((uint8_t *)&entries[section.count - 1].d_un.d_val - (uint8_t *)entries);
     }
     for (size_t i = 0; i < section.count; i++) {
@@ -290,12 +289,12 @@ static void build_headers(const atoll_elf_job *job, uint64_t size, Elf64_Phdr *o
         Elf64_Phdr *s = out++;
         *s = t->segments[i];
         if (s->p_type == PT_PHDR) {
-            s->p_offset = job->offset;
-            s->p_vaddr = s->p_paddr = job->addr;
+            s->p_offset = job->clone->added_offset;
+            s->p_vaddr = s->p_paddr = job->clone->added;
             s->p_filesz = s->p_memsz = job->header.e_phnum * sizeof(Elf64_Phdr);
         } else if (s->p_type == PT_DYNAMIC) {
-            s->p_offset = job->offset + job->dynamic;
-            s->p_vaddr = s->p_paddr = job->addr + job->dynamic;
+            s->p_offset = job->clone->added_offset + job->dynamic;
+            s->p_vaddr = s->p_paddr = job->clone->added + job->dynamic;
             s->p_filesz = s->p_memsz = job->dynamic_room * sizeof(Elf64_Dyn);
             s->p_flags = PF_R | PF_W;
         }
@@ -303,9 +302,9 @@ static void build_headers(const atoll_elf_job *job, uint64_t size, Elf64_Phdr *o
             *out++ = (Elf64_Phdr){
                 .p_type = PT_LOAD,
                 .p_flags = PF_R | PF_W,
-                .p_offset = job->offset,
-                .p_vaddr = job->addr,
-                .p_paddr = job->addr,
+                .p_offset = job->clone->added_offset,
+                .p_vaddr = job->clone->added,
+                .p_paddr = job->clone->added,
                 .p_filesz = size,
                 .p_memsz = size,
                 .p_align = t->align,
@@ -328,8 +327,8 @@ static int write_segment(atoll_elf_job *job, const Elf64_Dyn *dynamic) {
         memcpy(bytes + job->text, job->strings.data, job->strings.len);
         job->clone->bytes += size;
         job->clone->start = job->elf->tables->bottom;
-        job->clone->end = job->addr + size;
-        rc = put_out(job, bytes, size, job->offset);
+        job->clone->end = job->clone->added + size;
+        rc = put_out(job, bytes, size, job->clone->added_offset);
     }
     free(headers);
     free(bytes);
@@ -384,14 +383,11 @@ static int share_segment(const Elf64_Phdr *s, uintptr_t base, const atoll_elf_cl
                          atoll_elf_error *why) {
     uint64_t page = atoll_page_size();
     uint64_t first = s->p_offset / page;
-    uint64_t end = (s->p_offset + s->p_filesz + page - 1) / page;
-    if (s->p_memsz > s->p_filesz) {
-        end = (s->p_offset + s->p_filesz) / page; /* the rest of the last page was zeroed */
-    }
+    uint64_t end = atoll_elf_shared_end(s, page);
     uintptr_t start = base + (uintptr_t)(s->p_vaddr & ~(page - 1));
     for (uint64_t i = first; i < end; i++) {
         uint64_t run = i;
-        while (i < end && i < clone->ndirty && !atoll_elf_bit(clone->dirty, i)) {
+        while (i < end && atoll_elf_is_shared(clone, s, i, page)) {
             i++;
         }
         if (i > run && atoll_map_over((void *)(start + (run - first) * page), (i - run) * page, fd,

@@ -46,6 +46,45 @@ static bool fits(const char *path) {
 #endif
 }
 
+/* The length of `$ORIGIN` or `${ORIGIN}` at the start of text, or 0.  Without braces the name ends where no more of a name
+ * can follow. */
+static size_t origin_length(const char *text, size_t length) {
+    static const char with[] = "${ORIGIN}", without[] = "$ORIGIN";
+    if (length >= sizeof with - 1 && memcmp(text, with, sizeof with - 1) == 0) {
+        return sizeof with - 1;
+    }
+    size_t n = sizeof without - 1;
+    if (length < n || memcmp(text, without, n) != 0) {
+        return 0;
+    }
+    char next = '\0';
+    if (length > n) {
+        next = text[n];
+    }
+    bool goes_on = (next >= 'A' && next <= 'Z') || (next >= 'a' && next <= 'z') ||
+                   (next >= '0' && next <= '9') || next == '_';
+    return goes_on ? 0 : n;
+}
+
+char *atoll_dl_expand(const char *text, size_t length, const char *file) {
+    const char *slash = strrchr(file, '/');
+    const char *directory = slash != NULL ? file : ".";
+    size_t directory_length = slash == NULL || slash == file ? 1 : (size_t)(slash - file);
+    char *made = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&made, &size);
+    for (size_t at = 0; out != NULL && at < length;) {
+        size_t skip = origin_length(text + at, length - at);
+        (void)(skip > 0 ? fwrite(directory, 1, directory_length, out) : fwrite(text + at, 1, 1, out));
+        at += skip > 0 ? skip : 1;
+    }
+    if (out == NULL || fclose(out) != 0) {
+        free(made);
+        return NULL;
+    }
+    return made;
+}
+
 static char *try_in(const char *directory, size_t length, const char *name) {
     char *path = NULL;
     if (memchr(directory, '$', length) != NULL) { /* not expanded: means nothing here */
@@ -174,39 +213,15 @@ static char *find_in_defaults(const char *name) {
     return path;
 }
 
-/* A list of directories with the program's in the place of $ORIGIN; malloc or NULL.  Other variables stay. */
-static char *expand_origin(const char *list) {
-    static const char *const forms[] = {"$ORIGIN", "${ORIGIN}"};
-    char origin[4096];
-    char *made = NULL;
-    size_t size = 0;
-    ssize_t length = readlink("/proc/self/exe", origin, sizeof origin - 1);
-    FILE *out = length > 0 ? open_memstream(&made, &size) : NULL;
-    if (out == NULL) {
+/* A list of directories with the program's in the place of $ORIGIN; malloc or NULL. */
+static char *expand_program(const char *list) {
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) {
         return NULL;
     }
-    origin[length] = '\0';
-    char *slash = strrchr(origin, '/');
-    if (slash != NULL) {
-        *slash = '\0';
-    }
-    while (*list != '\0') {
-        size_t skip = 0;
-        for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-            size_t n = strlen(forms[i]);
-            /* strchr() finds the end of the list, too. */
-            if (strncmp(list, forms[i], n) == 0 && (forms[i][1] == '{' || strchr("/:", list[n]) != NULL)) {
-                skip = n;
-            }
-        }
-        (void)(skip > 0 ? fputs(origin, out) : fputc(*list, out));
-        list += skip > 0 ? skip : 1;
-    }
-    if (fclose(out) != 0) {
-        free(made);
-        return NULL;
-    }
-    return made;
+    program[length] = '\0';
+    return atoll_dl_expand(list, strlen(list), program);
 }
 
 /* The program's DT_RPATH holds for every library that has no DT_RUNPATH.  malloc; NULL: none. */
@@ -231,7 +246,7 @@ static char *program_rpath(void) {
     if (program != NULL) {
         (void)dlclose(program); /* the program is never unloaded */
     }
-    return rpath != NULL && strings != NULL ? expand_origin(strings + rpath->d_un.d_val) : NULL;
+    return rpath != NULL && strings != NULL ? expand_program(strings + rpath->d_un.d_val) : NULL;
 }
 
 static char *library_path; /* LD_LIBRARY_PATH, or NULL */
@@ -250,7 +265,7 @@ __attribute__((constructor)) static void remember_library_path(void) {
             now = strncmp(entry, name, sizeof name - 1) == 0 ? entry + sizeof name - 1 : NULL;
         }
     }
-    library_path = now != NULL ? expand_origin(now) : NULL;
+    library_path = now != NULL ? expand_program(now) : NULL;
     free(entry);
     if (file != NULL) {
         (void)fclose(file);
