@@ -299,6 +299,12 @@ typedef struct {
     unsigned last_offset;
 } atoll_pool_header;
 
+/* What is larger CPython's allocator of objects has the raw one allocate: its SMALL_REQUEST_THRESHOLD. */
+#define ATOLL_SMALL_REQUEST 512
+
+/* The smallest arenas that there are.  CPython takes the stacks of its frames from the same allocator, in pieces of 16 KiB. */
+#define ATOLL_SMALLEST_ARENA 262144
+
 /* How builds with a radix tree of arenas map them: below the root are inner nodes, for 2^49 addresses each, and below those
  * leaves, for 2^34; both are allocated when they are needed first.  blocks.c looks whether it is so. */
 #define ATOLL_ARENA_SIZE 1048576
@@ -306,6 +312,11 @@ typedef struct {
 #define ATOLL_MAP_INNER_SHIFT 49
 #define ATOLL_MAP_LEAF_SIZE 131072
 #define ATOLL_MAP_LEAF_SHIFT 34
+
+/* What a key of CPython's for thread-specific data has: the system's number, and whether it is created.  foreign_natives.c looks
+ * whether the number is there. */
+#define ATOLL_TSS_NUMBER(key) ((key)->_key)
+#define ATOLL_TSS_FORGET(key) ((void)((key)->_is_initialized = 0))
 
 /* 3.12 interns its static strings when they are first used, in a table that all interpreters share: see interned.c. */
 #define ATOLL_INTERNS_STATIC_STRINGS_LATE (PY_VERSION_HEX < 0x030D0000)

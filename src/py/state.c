@@ -13,6 +13,14 @@ void atoll_raise_unrecognized(atoll_state *state, const char *what, int64_t id) 
                          : "Atoll did not make it");
 }
 
+PyObject *atoll_python_module_loaded(const char *name) {
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *module = key != NULL ? PyImport_GetModule(key) : NULL;
+    Py_XDECREF(key);
+    PyErr_Clear();
+    return module;
+}
+
 atoll_state *atoll_state_of(PyInterpreterState *interp) {
     atoll_entry *entry = atoll_registry_find(PyInterpreterState_GetID(interp));
     atoll_state *state = entry != NULL ? entry->state : NULL;

@@ -111,6 +111,9 @@ atoll_state *atoll_state_ensure(void);
 /* The attached interpreter is about to end: nothing keeps its module any more but what uses it. */
 void atoll_state_let_go(atoll_state *state);
 
+/* The Python module of this name if it was imported in the attached interpreter: a new reference; else NULL, without an exception. */
+PyObject *atoll_python_module_loaded(const char *name);
+
 /* Raises InterpreterNotFoundError for id; returns NULL. */
 PyObject *atoll_raise_not_found(atoll_state *state, int64_t id);
 

@@ -32,8 +32,6 @@
 #define GRACE 5.0 /* seconds that a foreign thread gets to leave an interpreter that is to be closed */
 #define FEW 8
 
-static _Atomic(int) interpreters; /* that have clones, or could */
-
 /* ---- the thread's stack ---- */
 
 typedef struct {
@@ -179,7 +177,7 @@ void atoll_foreign_ending(atoll_foreign *f) {
 
 void atoll_foreign_ended(atoll_foreign *f) {
     set_phase(f, ATOLL_FOREIGN_ENDED);
-    atomic_fetch_sub(&interpreters, f->has_clones ? 1 : 0);
+    atoll_foreign_count_more(f->has_clones ? -1 : 0);
     while (f->nexits > 0) { /* nobody adds any more */
         f->exits[--f->nexits]();
     }
@@ -193,8 +191,6 @@ void atoll_foreign_fork(atoll_foreign *f, atoll_fork_moment when) {
         atomic_store(&f->inside, (long)made_here(f));
     }
 }
-
-void atoll_foreign_count(int count) { atomic_store(&interpreters, count); }
 
 /* ---- PyGILState ---- */
 
@@ -314,179 +310,21 @@ static int is_finalizing(void *owner) {
     return atomic_load(&((atoll_foreign *)owner)->phase) >= ATOLL_FOREIGN_ENDING || atoll_is_finalizing();
 }
 
-/* ---- modules ---- */
-
-static _Thread_local const char *package;
-
-const char *atoll_foreign_set_package(const char *name) {
-    const char *before = package;
-    package = name;
-    return before;
-}
-
-/* PyModule_Create2(): a module in a package is called by its full name, which CPython keeps where only its own loader
- * can put it.  The definition is in the clone's own memory, so the name can be in there meanwhile. */
-static void *module_create(void *Py_UNUSED(owner), void *raw, int version) {
-    PyModuleDef *definition = raw;
-    const char *name = definition->m_name;
-    const char *last = package != NULL ? strrchr(package, '.') : NULL;
-    if (last == NULL || name == NULL || strcmp(last + 1, name) != 0) {
-        return PyModule_Create2(definition, version);
-    }
-    definition->m_name = package;
-    package = NULL;
-    PyObject *module = PyModule_Create2(definition, version);
-    definition->m_name = name;
-    return module;
-}
-
-PyObject *atoll_foreign_module_from(atoll_foreign *f, PyModuleDef *definition, PyObject *spec, int version) {
-    /* CPython looks at the size before it looks at the slots, and takes no definition with a wrong one. */
-    if (definition->m_size >= 0 && atoll_definition_make(&f->declared, definition) < 0) {
-        return NULL;
-    }
-    return PyModule_FromDefAndSpec2(definition, spec, version);
-}
-
-/* A clone may make submodules itself. */
-static void *module_from(void *owner, void *definition, void *spec, int version) {
-    return atoll_foreign_module_from(owner, definition, spec, version);
-}
-
-static void *module_from_slots(void *Py_UNUSED(owner), const void *slots, void *spec) {
-#if ATOLL_HAS_MODULE_EXPORT
-    return atoll_extension_from_slots(slots, spec);
-#else
-    (void)slots;
-    (void)spec;
-    return NULL; /* no clone has this function's name */
-#endif
-}
-
-/* ---- thread-specific data ---- */
-
-/* Whether the struct has the system's number of the key where it is expected. */
-static bool is_number_of(Py_tss_t *key) {
-    bool known = PyThread_tss_set(key, key) == 0 && pthread_getspecific(key->_key) == key;
-    return PyThread_tss_set(key, NULL) == 0 && known;
-}
-
-static int tss_create(void *owner, void *raw) {
-    Py_tss_t *key = raw;
-    if (PyThread_tss_is_created(key)) {
-        return 0;
-    }
-    atoll_foreign *f = owner;
-    int rc = PyThread_tss_create(key);
-    if (rc == 0 && is_number_of(key)) {
-        /* Not counted when there is no memory for that: then the key is never given back. */
-        (void)atoll_natives_key_add(f->natives, key->_key);
-    } else if (rc == 0) {
-        atomic_store(&f->clones->is_kept, true); /* whoever has the key would use it when the clone is gone */
-    }
-    return rc;
-}
-
-static void tss_delete(void *owner, void *raw) {
-    atoll_natives *natives = ((atoll_foreign *)owner)->natives;
-    Py_tss_t *key = raw;
-    if (!PyThread_tss_is_created(key)) {
-        return;
-    }
-    if (atomic_load(&natives->over)) {
-        key->_is_initialized = 0; /* it was deleted, and the number may be another's by now */
-        return;
-    }
-    atoll_natives_key_remove(natives, key->_key);
-    PyThread_tss_delete(key);
-}
-
-static void tss_free(void *owner, void *raw) {
-    if (raw != NULL) {
-        tss_delete(owner, raw);
-        PyThread_tss_free(raw);
-    }
-}
-
-static int thread_create(void *owner, pthread_t *thread, const pthread_attr_t *attributes,
-                         void *(*run)(void *), void *arg) {
-    return atoll_natives_thread(((atoll_foreign *)owner)->natives, thread, attributes, run, arg);
-}
-
-static void std_thread_start(void *owner, const void *caller, void *thread, void **state,
-                             void (*depend)(void)) {
-    atoll_foreign *f = owner;
-    void *scope = atoll_clones_scope(f->clones, caller, ATOLL_SHIM_STD_THREAD);
-    atoll_natives_std_thread(f->natives, scope, thread, state, depend);
-}
-
-static const char *original(void *owner, const void *address) {
-    const atoll_clone *clone = atoll_clones_at(((atoll_foreign *)owner)->clones, address);
-    return clone != NULL ? clone->file : NULL;
-}
-
-static int key_create(void *owner, pthread_key_t *key, void (*destroy)(void *)) {
-    return atoll_natives_key_create(((atoll_foreign *)owner)->natives, key, destroy);
-}
-
-static int key_delete(void *owner, pthread_key_t key) {
-    return atoll_natives_key_delete(((atoll_foreign *)owner)->natives, key);
-}
-
-static int at_thread_end(void *owner, void (*destroy)(void *), void *object) {
-    return atoll_natives_at_thread_end(((atoll_foreign *)owner)->natives, destroy, object);
-}
-
-static int signal_action(void *owner, int number, const struct sigaction *action, struct sigaction *old) {
-    return atoll_clone_signal_action(((atoll_foreign *)owner)->clones, number, action, old);
-}
-
-/* ---- threads of pools ---- */
-
-/* ATOLL_NATIVE_THREADS, or this interpreter's share of the processors. */
-static long processors(void *Py_UNUSED(owner)) {
-    const char *wanted = getenv("ATOLL_NATIVE_THREADS");
-    long given = wanted != NULL ? strtol(wanted, NULL, 10) : 0;
-    if (given > 0) {
-        return given;
-    }
-    int sharers = atomic_load(&interpreters);
-    long share = atoll_cpu_count() / (sharers > 0 ? sharers : 1);
-    return share > 0 ? share : 1;
-}
-
 /* ---- */
 
 void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones) {
     *f = (atoll_foreign){
-        .shim = {f,
-                 ensure,
-                 release,
-                 check,
-                 this_thread_state,
-                 add_pending_call,
-                 main_interpreter,
-                 main_view,
-                 add_exit,
-                 is_initialized,
-                 is_finalizing,
-                 module_create,
-                 module_from,
-                 module_from_slots,
-                 tss_create,
-                 tss_delete,
-                 tss_free,
-                 thread_create,
-                 std_thread_start,
-                 atoll_natives_wait_begins,
-                 atoll_natives_wait_ends,
-                 atoll_natives_signals_changed,
-                 key_create,
-                 key_delete,
-                 signal_action,
-                 at_thread_end,
-                 original,
-                 .processors = processors},
+        .shim = {.owner = f,
+                 .ensure = ensure,
+                 .release = release,
+                 .check = check,
+                 .this_thread_state = this_thread_state,
+                 .add_pending_call = add_pending_call,
+                 .main_interpreter = main_interpreter,
+                 .main_view = main_view,
+                 .at_exit = add_exit,
+                 .is_initialized = is_initialized,
+                 .is_finalizing = is_finalizing},
         .interp = PyInterpreterState_Get(),
         .clones = clones,
         .has_clones = has_clones,
@@ -494,7 +332,9 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
     };
     atoll_mutex_init(&f->lock);
     atoll_cond_init(&f->changed);
-    atomic_fetch_add(&interpreters, has_clones ? 1 : 0);
+    atoll_foreign_makes_modules(&f->shim);
+    atoll_foreign_uses_natives(&f->shim);
+    atoll_foreign_count_more(has_clones ? 1 : 0);
 }
 
 void atoll_foreign_free(atoll_foreign *f) {

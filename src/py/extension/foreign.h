@@ -45,12 +45,17 @@ void atoll_foreign_ended(atoll_foreign *foreign);
 
 /* Holds its lock while the process is forked; in the child it is the only one, and only the calling thread is left. */
 void atoll_foreign_fork(atoll_foreign *foreign, atoll_fork_moment when);
-/* In a forked child: how many interpreters have clones, or could. */
-void atoll_foreign_count(int count);
-
 /* PyModule_FromDefAndSpec2() for a definition in a clone: whether it declares support does not matter. */
 PyObject *atoll_foreign_module_from(atoll_foreign *foreign, PyModuleDef *definition, PyObject *spec,
                                     int version);
+
+/* foreign_modules.c, foreign_natives.c: the shim's functions for these. */
+void atoll_foreign_makes_modules(atoll_shim *shim);
+void atoll_foreign_uses_natives(atoll_shim *shim);
+
+/* How many interpreters have clones, or could, and so share the processors; in a forked child, so many. */
+void atoll_foreign_count_more(int change);
+void atoll_foreign_count(int count);
 
 /* The full name of the module that this thread is initialising, or NULL; returns what it was before. */
 const char *atoll_foreign_set_package(const char *name);

@@ -37,7 +37,6 @@
 #include "port/port.h"
 #include "py/extension/parsers.h"
 #include "py/facade.h"
-#include "py/memory/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -531,9 +530,9 @@ void atoll_loader_ending(atoll_loader *loader) {
     }
 }
 
-bool atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
-    if (loader == NULL) { /* it could not be made */
-        return unseen;
+atoll_keepers atoll_loader_ended(atoll_loader *loader) {
+    if (loader == NULL) { /* it could not be made: nobody knows what the interpreter has loaded */
+        return ATOLL_KEEPERS_LOADED;
     }
     atoll_keepers keepers = loader->knows || loader->clones.uses_plain ? ATOLL_KEEPERS_LOADED
                             : loader->clones.shim_path != NULL         ? ATOLL_KEEPERS_UNLOADED
@@ -544,7 +543,5 @@ bool atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen) {
     } else { /* what is kept knows its objects */
         keepers = ATOLL_KEEPERS_LOADED;
     }
-    keepers = unseen ? keepers : ATOLL_KEEPERS_LOADED;
-    atoll_leftovers_free(atoll_memory_owner(id), keepers);
-    return keepers != ATOLL_KEEPERS_LOADED;
+    return keepers;
 }

@@ -5,6 +5,7 @@
 #include "core/clone/clone.h"
 #include "py/compat.h"
 #include "py/extension/foreign.h"
+#include "py/memory/memory.h"
 
 #include <stdbool.h>
 
@@ -40,9 +41,8 @@ void atoll_loaders_keep_only(const PyInterpreterState *interp);
 bool atoll_loader_shut(atoll_loader *loader, double patience);
 void atoll_loader_reopen(atoll_loader *loader);
 void atoll_loader_ending(atoll_loader *loader);
-/* No thread state is attached; `id` was the interpreter's; the loader is no longer the caller's.  Takes back what is left of
- * the interpreter's memory, if that is unseen: nobody has a view of it.  Whether nothing of the interpreter is left that may know of what it
- * had. */
-bool atoll_loader_ended(atoll_loader *loader, int64_t id, bool unseen);
+/* The interpreter is gone, no thread state is attached; the loader (or NULL) is no longer the caller's.  Unloads the clones, and says who
+ * may have kept objects of the interpreter. */
+atoll_keepers atoll_loader_ended(atoll_loader *loader);
 
 #endif

@@ -11,7 +11,7 @@
 
 #include "port/port.h"
 #include "py/interp/lifecycle.h"
-#include "py/interp/stragglers.h"
+#include "py/interp/wind_down.h"
 
 #define STATUS_INTERRUPTED 130 /* as shells have it */
 

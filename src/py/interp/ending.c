@@ -43,6 +43,7 @@
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/signals.h"
 #include "py/interp/stragglers.h"
+#include "py/interp/wind_down.h"
 
 #include "core/queue/queue.h"
 #include "core/sync/sync.h"
@@ -154,8 +155,12 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         end(entry, mine);
         atoll_loader *loader = entry->loader;
         entry->loader = NULL;
-        bool clean = atoll_loader_ended(loader, entry->id, atomic_load(&entry->exports) == 0);
-        atoll_areas_ended(entry->id, clean);
+        atoll_keepers keepers = atoll_loader_ended(loader);
+        if (atomic_load(&entry->exports) != 0) { /* somebody has a view of its memory */
+            keepers = ATOLL_KEEPERS_LOADED;
+        }
+        atoll_leftovers_free(atoll_memory_owner(entry->id), keepers);
+        atoll_areas_ended(entry->id, keepers != ATOLL_KEEPERS_LOADED);
         if (here != NULL) {
             (void)PyThreadState_Swap(here);
         }

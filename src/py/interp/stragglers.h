@@ -9,10 +9,6 @@
 
 /* All of them: entry's interpreter is attached through `mine`, its gate shut. */
 
-/* Waits for threading's threads that are not daemons, once and for all. */
-void atoll_join_threads(void);
-/* Calls what was given to atexit, and forgets it. */
-void atoll_run_exit_functions(void);
 /* Whether threads of threading's are left that are no daemons.  May run code. */
 bool atoll_has_threads(atoll_entry *entry, PyThreadState *mine);
 /* Interrupts the others and waits for so many seconds.  Whether all are gone. */

@@ -38,12 +38,10 @@ static int call(const char *name, const char *format, ...) {
 }
 
 int atoll_threading_adopt(const char *prefix, uint32_t number) {
-    PyObject *key = PyUnicode_FromString("threading");
-    PyObject *module = key != NULL ? PyImport_GetModule(key) : NULL;
+    PyObject *module = atoll_python_module_loaded("threading");
     int rc = module == NULL ? 0 : call("adopt", "(sI)", prefix, (unsigned)number) < 0 ? -1 : 1;
     Py_XDECREF(module);
-    Py_XDECREF(key);
-    return PyErr_Occurred() ? -1 : rc;
+    return rc;
 }
 
 void atoll_threading_let_go(bool forget) {

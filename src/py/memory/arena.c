@@ -28,8 +28,6 @@
 #include <string.h>
 
 #define KEEP 16 /* arenas */
-/* Bytes: CPython's arenas have 256 KiB or 1 MiB, but it takes the stacks of its frames in the same way, in pieces of 16 KiB. */
-#define SMALLEST 262144
 #define CHAINS 1024
 
 typedef struct kept_arena {
@@ -82,7 +80,7 @@ static void forget_locked(void *ptr) {
 
 /* Whether it is kept; else the caller gives it to the system. */
 static bool keep_locked(void *ptr, size_t size) {
-    if (arena_size == 0 && size >= SMALLEST) {
+    if (arena_size == 0 && size >= ATOLL_SMALLEST_ARENA) {
         arena_size = size;
     }
     if (size != arena_size || kept_count >= KEEP) {

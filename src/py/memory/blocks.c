@@ -43,7 +43,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL 512 /* CPython's SMALL_REQUEST_THRESHOLD */
 #define SHARDS 64
 #define FILTER 65536
 #define MOST_LEAVES 16
@@ -493,7 +492,7 @@ void atoll_blocks_end(int64_t owner, bool take_back) {
 
 #define WRAP(domain)                                                                                         \
     static void *domain##_malloc(void *ctx, size_t size) {                                                   \
-        if (size <= SMALL) {                                                                                 \
+        if (size <= ATOLL_SMALL_REQUEST) {                                                                   \
             return (domain).malloc(ctx, size);                                                               \
         }                                                                                                    \
         for_object++;                                                                                        \
@@ -502,7 +501,7 @@ void atoll_blocks_end(int64_t owner, bool take_back) {
         return ptr;                                                                                          \
     }                                                                                                        \
     static void *domain##_calloc(void *ctx, size_t n, size_t size) {                                         \
-        if (n == 0 || size <= SMALL / n) {                                                                   \
+        if (n == 0 || size <= ATOLL_SMALL_REQUEST / n) {                                                     \
             return (domain).calloc(ctx, n, size);                                                            \
         }                                                                                                    \
         for_object++;                                                                                        \
@@ -511,7 +510,7 @@ void atoll_blocks_end(int64_t owner, bool take_back) {
         return ptr;                                                                                          \
     }                                                                                                        \
     static void *domain##_realloc(void *ctx, void *old, size_t size) {                                       \
-        if (size <= SMALL) {                                                                                 \
+        if (size <= ATOLL_SMALL_REQUEST) {                                                                   \
             return (domain).realloc(ctx, old, size);                                                         \
         }                                                                                                    \
         for_object++;                                                                                        \

@@ -1,0 +1,10 @@
+/* The first steps of an interpreter's end: see wind_down.c.  It is attached, its gate shut. */
+#ifndef ATOLL_PY_INTERP_WIND_DOWN_H
+#define ATOLL_PY_INTERP_WIND_DOWN_H
+
+/* Waits for threading's threads that are not daemons, once and for all. */
+void atoll_join_threads(void);
+/* Calls what was given to atexit, and forgets it. */
+void atoll_run_exit_functions(void);
+
+#endif
