@@ -343,7 +343,7 @@ static inline int atoll_weakref_target(PyObject *ref, PyObject **obj) {
 }
 
 /* Since 3.14 eval(), exec(), dir() and their like fall back to __main__ when no Python frame is running;
- * before that they fail, and src/py/interp/frameless.c helps. */
+ * before that they fail, and src/py/interp/arrived.c helps. */
 #define ATOLL_BUILTINS_NEED_FRAME (PY_VERSION_HEX < 0x030E0000)
 
 #include "py/layouts.h"

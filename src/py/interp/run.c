@@ -112,30 +112,12 @@ static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, c
     return interrupted ? OUT_INTERRUPTED : OUT_RAISED;
 }
 
-void atoll_run_close_coroutine(PyObject *value) {
-    if (PyCoro_CheckExact(value) && Py_REFCNT(value) == 1) {
-        PyObject *done = PyObject_CallMethod(value, "close", NULL);
-        if (done == NULL) {
-            PyErr_WriteUnraisable(value);
-        }
-        Py_XDECREF(done);
-    }
-}
-
 /* Moves a NotShareableError of the target into s->back as text; anything else as an exception. */
 static outcome capture_refusal(atoll_state *state, atoll_session *s) {
     if (!PyErr_ExceptionMatches(state->not_shareable)) {
         return capture(state, s, NULL, NULL);
     }
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *text = PyObject_Str(exc);
-    Py_DECREF(exc);
-    atoll_message_reset(&s->back, SIZE_MAX);
-    if (text == NULL || atoll_encode(state->codec, &s->back, text, "error") < 0) {
-        PyErr_Clear();
-        atoll_message_reset(&s->back, SIZE_MAX);
-    }
-    Py_XDECREF(text);
+    atoll_run_refusal(state, &s->back);
     return OUT_REFUSED;
 }
 
@@ -180,22 +162,6 @@ typedef struct {
     atoll_message *full; /* the function in full, or NULL */
 } call_target;
 
-/* The borrowed function of this number, from the cache or from target->full. */
-static PyObject *numbered_function(atoll_state *state, const call_target *target) {
-    PyObject *func = atoll_function_cached(state->codec, target->number);
-    if (func != NULL || target->full == NULL || PyErr_Occurred()) {
-        return func;
-    }
-    uint64_t before = atoll_bound_by_others(state->codec);
-    func = atoll_decode(state->codec, target->full);
-    if (func == NULL) {
-        return NULL;
-    }
-    int rc = atoll_function_keep(state->codec, target->number, func, before);
-    Py_DECREF(func);
-    return rc == 0 ? func : NULL;
-}
-
 /* The target's half of a call. */
 static outcome call_there(atoll_session *s, const call_target *target) {
     atoll_entry *entry = s->entry;
@@ -205,11 +171,10 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     }
     PyObject *callable = NULL;
     if (target->number != 0) {
-        callable = numbered_function(state, target);
+        callable = atoll_run_function(state, target->number, target->full);
         if (callable == NULL) {
             return PyErr_Occurred() ? capture(state, s, NULL, NULL) : OUT_UNKNOWN;
         }
-        Py_INCREF(callable); /* calls inside this one may push it out of the cache */
     }
     bool marked = atoll_run_begin(entry);
     atoll_call_args args;
@@ -221,10 +186,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         } else {
             args.callable = Py_NewRef(callable);
         }
-        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_run_frameless(state, &args, &result)) {
-            result = PyObject_Vectorcall(callable, args.stack,
-                                         (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
-        }
+        result = atoll_run_args(state, &args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         check_forked(s, result == NULL);
         atoll_codec_args_clear(&args);
     }

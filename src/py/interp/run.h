@@ -21,10 +21,6 @@ int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *valu
 bool atoll_run_begin(atoll_entry *entry);
 void atoll_run_end(atoll_entry *entry, bool marked);
 
-/* A result that cannot cross: a coroutine that nobody else has is closed, so that it does not warn that it was not awaited.  No
- * exception may be set. */
-void atoll_run_close_coroutine(PyObject *value);
-
 /* script.c: what exec() runs, compiled and cached. */
 typedef struct {
     PyObject *holder; /* keeps text alive; a reference */
@@ -54,8 +50,24 @@ void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *scr
 /* In the caller: raises ExecutionFailed for the description. */
 void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg);
 
-/* frameless.c: calls eval, exec, dir, globals, locals, vars so that they mean __main__, where no Python frame runs.
- * 1 with *result set (NULL: an exception), 0 when callable is none of them. */
+/* arrived.c.  The function of this number (0: it has none), as it was kept, or else what `full` says, kept from now on: a new reference, or
+ * NULL with an exception; without one, too, when it is unknown and full is NULL. */
+PyObject *atoll_run_function(atoll_state *state, uint64_t number, const atoll_message *full);
+/* eval, exec, dir, globals, locals, vars, as if __main__ called them: 1 with *result (NULL: an exception), 0 when it is none of them. */
 int atoll_run_frameless(atoll_state *state, const atoll_call_args *args, PyObject **result);
+/* Calls a function with what was decoded, those as well.  flags: PY_VECTORCALL_ARGUMENTS_OFFSET where the slot before the arguments may be
+ * written to, or 0. */
+static inline PyObject *atoll_run_args(atoll_state *state, const atoll_call_args *args, size_t flags) {
+    PyObject *result;
+    if (ATOLL_BUILTINS_NEED_FRAME && atoll_run_frameless(state, args, &result)) {
+        return result;
+    }
+    return PyObject_Vectorcall(args->callable, args->stack, (size_t)args->nargs | flags, args->kwnames);
+}
+/* A NotShareableError is set, for a result: moves its text to a message, which is empty when there is no memory for that. */
+void atoll_run_refusal(atoll_state *state, atoll_message *text);
+/* A result that cannot cross: a coroutine that nobody else has is closed, so that it does not warn that it was not awaited.  No
+ * exception may be set. */
+void atoll_run_close_coroutine(PyObject *value);
 
 #endif

@@ -23,36 +23,12 @@
 #define MAX_DEPTH 1000
 #define REPORT_BYTES                                                                                         \
     (16 * 1024) /* of stack, for whoever describes that there is too little to open one more */
-#define KEEP_BYTES (1024 * 1024) /* storage kept per OS thread for each of its two next messages */
 
 static void (*cut_off)(bool raised);
 
 int atoll_session_init(void (*ends)(bool raised)) {
     cut_off = ends; /* the same each time */
     return atoll_tstates_init(atoll_signals_end);
-}
-
-atoll_message atoll_spare_message(void) {
-    atoll_thread_table *table = atoll_this_thread;
-    atoll_message msg = {0};
-    for (int i = 0; table != NULL && msg.body.data == NULL && i < 2; i++) {
-        msg = table->spare[i];
-        table->spare[i] = (atoll_message){0};
-    }
-    return msg;
-}
-
-void atoll_spare_message_return(atoll_message *msg) {
-    atoll_thread_table *table = msg->body.data != NULL ? atoll_tstate_table_get() : NULL;
-    atoll_message_reset(msg, KEEP_BYTES);
-    for (int i = 0; table != NULL && i < 2; i++) {
-        if (table->spare[i].body.data == NULL) {
-            table->spare[i] = *msg;
-            *msg = (atoll_message){0};
-            return;
-        }
-    }
-    atoll_message_clear(msg);
 }
 
 /* NULL: out of memory. */

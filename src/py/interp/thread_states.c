@@ -34,6 +34,8 @@
 
 #include <stdlib.h>
 
+#define KEEP_BYTES (1024 * 1024) /* storage kept per OS thread for each of its two next messages */
+
 _Thread_local __attribute__((tls_model("initial-exec"))) atoll_thread_table *atoll_this_thread;
 static unsigned long main_ident;
 static void (*on_main_end)(void);
@@ -352,4 +354,29 @@ unsigned long atoll_session_main_ident(void) { return main_ident; }
 
 atoll_session *atoll_session_current(void) {
     return atoll_this_thread != NULL ? atoll_this_thread->top : NULL;
+}
+
+/* ---- storage for the thread's next messages ---- */
+
+atoll_message atoll_spare_message(void) {
+    atoll_thread_table *table = atoll_this_thread;
+    atoll_message msg = {0};
+    for (int i = 0; table != NULL && msg.body.data == NULL && i < 2; i++) {
+        msg = table->spare[i];
+        table->spare[i] = (atoll_message){0};
+    }
+    return msg;
+}
+
+void atoll_spare_message_return(atoll_message *msg) {
+    atoll_thread_table *table = msg->body.data != NULL ? atoll_tstate_table_get() : NULL;
+    atoll_message_reset(msg, KEEP_BYTES);
+    for (int i = 0; table != NULL && i < 2; i++) {
+        if (table->spare[i].body.data == NULL) {
+            table->spare[i] = *msg;
+            *msg = (atoll_message){0};
+            return;
+        }
+    }
+    atoll_message_clear(msg);
 }

@@ -74,33 +74,12 @@ static atoll_outcome capture_refusal(atoll_state *state, PyObject *so_far, atoll
     if (!PyErr_ExceptionMatches(state->not_shareable)) {
         return capture(state, so_far, result, error);
     }
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *text = PyObject_Str(exc);
-    Py_DECREF(exc);
+    atoll_run_refusal(state, error);
     atoll_message_reset(result, SIZE_MAX);
-    if (text == NULL || atoll_encode_whole(state->codec, error, text, "error") < 0) {
-        PyErr_Clear();
-        atoll_message_reset(error, SIZE_MAX);
-    }
-    Py_XDECREF(text);
     if (so_far != NULL && atoll_encode_whole(state->codec, result, so_far, "result") < 0) {
         PyErr_Clear();
     }
     return ATOLL_OUT_REFUSED;
-}
-
-static PyObject *callable_of(atoll_state *state, const atoll_function *function) {
-    PyObject *func = atoll_function_cached(state->codec, function->number);
-    if (func != NULL || PyErr_Occurred()) {
-        return Py_XNewRef(func);
-    }
-    uint64_t before = atoll_bound_by_others(state->codec);
-    func = atoll_decode(state->codec, &function->full);
-    if (func != NULL && function->number != 0 &&
-        atoll_function_keep(state->codec, function->number, func, before) < 0) {
-        Py_CLEAR(func);
-    }
-    return func;
 }
 
 /* A task for some items of a list; NULL with an exception. */
@@ -178,18 +157,16 @@ static PyObject *call_each(atoll_state *state, atoll_task *task, PyObject *calla
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(items); i++) {
         PyObject *item = PyList_GET_ITEM(items, i);
         PyObject *value;
-        PyObject *stack[2] = {NULL, item};
-        atoll_call_args args = {.callable = callable, .stack = stack + 1, .nargs = 1};
-        if (star && PyTuple_CheckExact(item)) {
-            args.stack = ((PyTupleObject *)item)->ob_item;
-            args.nargs = PyTuple_GET_SIZE(item);
-        }
-        if (ATOLL_BUILTINS_NEED_FRAME && atoll_run_frameless(state, &args, &value)) {
-            /* called */
-        } else if (star) {
+        if (star && !PyTuple_CheckExact(item)) {
             value = PyObject_CallObject(callable, item);
         } else {
-            value = PyObject_Vectorcall(callable, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+            PyObject *stack[2] = {NULL, item};
+            atoll_call_args args = {
+                .callable = callable,
+                .stack = star ? ((PyTupleObject *)item)->ob_item : stack + 1,
+                .nargs = star ? PyTuple_GET_SIZE(item) : 1,
+            };
+            value = atoll_run_args(state, &args, star ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
         }
         if (value == NULL || PyList_Append(results, value) < 0) {
             Py_XDECREF(value);
@@ -252,7 +229,8 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
                          atoll_task_remains *remains) {
     atoll_call_args *args = &remains->args;
     PyObject *callable = NULL;
-    if (task->function != NULL && (callable = callable_of(state, task->function)) == NULL) {
+    if (task->function != NULL &&
+        (callable = atoll_run_function(state, task->function->number, &task->function->full)) == NULL) {
         return capture(state, NULL, result, error);
     }
     if (atoll_decode_call(state->codec, &task->call, args) < 0) {
@@ -269,11 +247,7 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
         outcome =
             run_chunk(state, task, callable, args->nargs == 1 ? args->stack[0] : Py_None, result, error);
     } else {
-        PyObject *value = NULL;
-        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_run_frameless(state, args, &value)) {
-            value = PyObject_Vectorcall(callable, args->stack,
-                                        (size_t)args->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args->kwnames);
-        }
+        PyObject *value = atoll_run_args(state, args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         check_forked(task);
         remains->value = value;
         if (value == NULL) {

@@ -240,10 +240,7 @@ static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
     PyObject *result = NULL;
     bool marked = atoll_run_begin(state->entry);
     if (atoll_decode_call(state->codec, &settings->init, &args) == 0) {
-        if (!ATOLL_BUILTINS_NEED_FRAME || !atoll_run_frameless(state, &args, &result)) {
-            result = PyObject_Vectorcall(args.callable, args.stack,
-                                         (size_t)args.nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, args.kwnames);
-        }
+        result = atoll_run_args(state, &args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         atoll_codec_args_clear(&args);
     }
     atoll_worker_next_turn(worker);
