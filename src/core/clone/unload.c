@@ -109,7 +109,7 @@ static bool has_variable(atoll_clones *set) {
     return false;
 }
 
-static bool has_streams(const atoll_clones *set) {
+static bool has_streams(atoll_clones *set) {
     void *symbol =
         set->shim_handle != NULL ? atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_HAS_STREAMS) : NULL;
     int (*function)(void) = NULL;
@@ -119,18 +119,15 @@ static bool has_streams(const atoll_clones *set) {
 
 static const char threads_are_alive[] = "threads that the interpreter's extensions have started are alive";
 
-/* Why they cannot be unloaded, or NULL. */
-static const char *reason_to_keep(const atoll_clones *set) {
-    if ((set->calls_back & ATOLL_CALLS_BACK) != 0 ||
-        ((set->calls_back & ATOLL_CALLS_BACK_FROM_DRIVER) != 0 && has_driver())) {
-        return "a library that they use may call back";
-    }
-    if (!atoll_natives_threads_wait(set->natives, SETTLE)) {
-        return threads_are_alive;
-    }
-    return has_signal_handler(set) || atoll_clone_signals_matter(set)
-               ? "one of them has installed a signal handler"
-               : NULL;
+static bool calls_back(atoll_clones *set) {
+    return (set->calls_back & ATOLL_CALLS_BACK) != 0 ||
+           ((set->calls_back & ATOLL_CALLS_BACK_FROM_DRIVER) != 0 && has_driver());
+}
+
+static bool has_threads(atoll_clones *set) { return !atoll_natives_threads_wait(set->natives, SETTLE); }
+
+static bool has_handler(atoll_clones *set) {
+    return has_signal_handler(set) || atoll_clone_signals_matter(set);
 }
 
 /* Whether one of C++'s own streams writes to, or reads from, something of a clone's: an object in it, or one whose class is. */
@@ -170,13 +167,29 @@ static bool has_streams_of_cpp(atoll_clones *set) {
     return any;
 }
 
-/* The same once their destructors have run. */
-static const char *reason_to_keep_still(atoll_clones *set) {
-    const char *why = reason_to_keep(set);
-    if (why == NULL && (has_streams(set) || has_streams_of_cpp(set))) {
-        why = "a stream is open that leads into one of them";
+static bool has_any_stream(atoll_clones *set) { return has_streams(set) || has_streams_of_cpp(set); }
+
+/* Why clones are kept, in the order in which it is looked at; the last of them only when their destructors have run. */
+static const struct {
+    bool (*holds)(atoll_clones *set);
+    const char *why;
+} reasons[] = {
+    {calls_back, "a library that they use may call back"},
+    {has_threads, threads_are_alive},
+    {has_handler, "one of them has installed a signal handler"},
+    {has_any_stream, "a stream is open that leads into one of them"},
+    {has_variable, "a variable of the process leads into one of them"},
+};
+enum { BEFORE_DESTRUCTORS = 3, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
+
+/* The first of so many reasons that holds, or NULL. */
+static const char *reason_to_keep(atoll_clones *set, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (reasons[i].holds(set)) {
+            return reasons[i].why;
+        }
     }
-    return why == NULL && has_variable(set) ? "a variable of the process leads into one of them" : why;
+    return NULL;
 }
 
 static void finish(const atoll_clones *set) {
@@ -243,7 +256,7 @@ bool atoll_clones_unload(atoll_clones *set) {
         atoll_scratch_close(&set->scratch);
         set->have_scratch = false;
     }
-    const char *why = reason_to_keep(set);
+    const char *why = reason_to_keep(set, BEFORE_DESTRUCTORS);
     for (size_t i = 0; why == NULL && i < set->count; i++) {
         if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
             why = "Python may know something in them";
@@ -251,7 +264,7 @@ bool atoll_clones_unload(atoll_clones *set) {
     }
     if (why == NULL) {
         destroy(set);
-        why = reason_to_keep_still(set);
+        why = reason_to_keep(set, AFTER_DESTRUCTORS);
         why = why == NULL && !atoll_clone_signals_end(set) ? "a signal handler of theirs is running" : why;
     }
     if (why == NULL && !atoll_natives_end(set->natives)) {
