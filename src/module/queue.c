@@ -1,4 +1,4 @@
-/* The Queue type: what it is.  queue_ops.c has what it does.
+/* The Queue type: what it is.  queue_ops.c and queue_get.c have what it does.
  *
  * An object is one reference to a queue (core/queue/queue.h); an interpreter has at most one object per queue, found through
  * a table in its module state, so that identity, hash and equality are those of the queue.  A queue crosses as a

@@ -1,5 +1,7 @@
-/* What the files of the Queue type share: the names that atoll._queues.names defines, and an object's state. */
-#include "module/module.h"
+/* What the files of the Queue type share: the names that atoll._queues.names defines, an object's state, errors and arguments. */
+#include "module/queue_ops.h"
+
+#include "py/interp/interp.h"
 
 static const char *const names[ATOLL_Q_NAMES] = {
     "QueueError", "QueueNotFoundError", "QueueEmpty",
@@ -34,3 +36,35 @@ uint8_t atoll_pyqueue_unbound_of(atoll_state *state, PyObject *items, uint8_t ot
 }
 
 atoll_state *atoll_pyqueue_state(PyObject *self) { return atoll_state_live(((atoll_pyqueue *)self)->state); }
+
+int atoll_pyqueue_raise(atoll_state *state, atoll_pyqueue_name name, const char *format, atoll_queue *queue) {
+    PyObject *type = atoll_pyqueue_name_get(state, name);
+    if (type != NULL) {
+        PyErr_Format(type, format, (long long)atoll_queue_id(queue));
+    }
+    return -1;
+}
+
+int atoll_pyqueue_raise_result(atoll_state *state, atoll_queue *queue, atoll_queue_side side,
+                               atoll_queue_result result) {
+    if (result == ATOLL_QUEUE_SHUT) {
+        return atoll_pyqueue_raise(state, ATOLL_Q_SHUT, "queue %lld is shut down", queue);
+    }
+    if (result == ATOLL_QUEUE_NO_MEMORY) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (side == ATOLL_QUEUE_PUT) {
+        return atoll_pyqueue_raise(state, ATOLL_Q_FULL, "queue %lld is full", queue);
+    }
+    return atoll_pyqueue_raise(state, ATOLL_Q_EMPTY, "queue %lld is empty", queue);
+}
+
+int atoll_pyqueue_deadline(PyObject *block, PyObject *timeout, double *deadline) {
+    int wait = block == NULL ? 1 : PyObject_IsTrue(block);
+    if (wait <= 0) {
+        *deadline = ATOLL_NO_WAIT;
+        return wait;
+    }
+    return atoll_deadline(timeout, deadline);
+}

@@ -1,0 +1,28 @@
+/* What the files of the Queue type share. */
+#ifndef ATOLL_MODULE_QUEUE_OPS_H
+#define ATOLL_MODULE_QUEUE_OPS_H
+
+#include "module/module.h"
+
+#define ATOLL_NO_WAIT (-1.0) /* instead of a deadline */
+
+static inline atoll_queue *atoll_pyqueue_of(PyObject *self) { return ((atoll_pyqueue *)self)->queue; }
+
+/* An exception of this name about the queue, whose number the format has; for what the core said.  -1. */
+int atoll_pyqueue_raise(atoll_state *state, atoll_pyqueue_name name, const char *format, atoll_queue *queue);
+int atoll_pyqueue_raise_result(atoll_state *state, atoll_queue *queue, atoll_queue_side side,
+                               atoll_queue_result result);
+/* (…, block=True, timeout=None) as a deadline.  0, or -1 with an exception. */
+int atoll_pyqueue_deadline(PyObject *block, PyObject *timeout, double *deadline);
+
+/* queue_get.c */
+PyObject *atoll_pyqueue_method_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *kwnames);
+PyObject *atoll_pyqueue_method_get_nowait(PyObject *self, PyObject *ignored);
+PyObject *atoll_pyqueue_method_get_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                        PyObject *kwnames);
+extern const char atoll_pyqueue_get_doc[];
+extern const char atoll_pyqueue_get_nowait_doc[];
+extern const char atoll_pyqueue_get_many_doc[];
+
+#endif
