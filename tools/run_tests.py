@@ -57,7 +57,12 @@ BLOCKS_TESTS = [
     "tests/memory/test_memory.py",
 ]
 # Rooms with more than one folder of tests.
-ROOM_FOLDERS = {"codec": ["codec", "crossing"], "module": ["interp", "queue", "pool", "sync"]}
+ROOM_FOLDERS = {
+    "codec": ["codec", "crossing"],
+    "module": ["interp", "queue", "pool", "sync"],
+    "py": ["interp"],
+    "shim": ["extension"],
+}
 # What is also tested in a Python that has all modules built in.
 BUILTIN_TESTS = ["tests/extension/test_quirks.py", "tests/interp/test_call.py", "tests/codec/test_codec.py"]
 # What is also tested with an Atoll that was built with another Python of the same version.
