@@ -101,23 +101,10 @@ def describe_class(
     kind, extra = "class", None
     if _is_namedtuple(namespace):
         kind = "namedtuple"
-        own = tuple(name for name, value in attributes.items() if _is_of_namedtuple(value))
-        extra = (namespace["_fields"], own)
-        for name in own:
-            del attributes[name]
-        new = namespace["__new__"].__func__
-        definition[_DEFAULTS] = (new.__defaults__, _annotations.values_of(new))
+        extra = _take_namedtuple(namespace, attributes, definition)
     elif _is_enum(cls, namespace):
         kind = "enum"
-        outset["_member_map_"], state = _enum_state(cls, namespace)
-        definition.update(state)
-        for name in [name for name, value in attributes.items() if type(value) is cls]:
-            definition[name] = attributes.pop(name)
-        for name in _OF_ENUM:
-            value = attributes.pop(name, definition)
-            if value is not definition and name not in outset and name not in definition:
-                of = definition if name in _OF_ENUM_VALUES else outset
-                of[name] = value
+        _take_enum(cls, namespace, attributes, outset, definition)
     if "__parameters__" in attributes:  # for who writes cls[...]
         outset["__parameters__"] = attributes.pop("__parameters__")
     if slots is not None:
@@ -148,6 +135,33 @@ def describe_class(
         extra, abstract, False, _is_bound(cls, namespace),
     )  # fmt: skip
     return skeleton, outset, definition, attributes
+
+
+def _take_namedtuple(
+    namespace: Any, attributes: dict[str, Any], definition: dict[str, Any]
+) -> tuple[Any, Any]:
+    """What makes a named tuple besides its name: its fields, and the attributes that the maker gives it, taken out."""
+    own = tuple(name for name, value in attributes.items() if _is_of_namedtuple(value))
+    for name in own:
+        del attributes[name]
+    new = namespace["__new__"].__func__
+    definition[_DEFAULTS] = (new.__defaults__, _annotations.values_of(new))
+    return namespace["_fields"], own
+
+
+def _take_enum(
+    cls: type, namespace: Any, attributes: dict[str, Any], outset: dict[str, Any], definition: dict[str, Any]
+) -> None:
+    """Take what an enumeration's definition has out of its attributes: its members, and what EnumType keeps of them."""
+    outset["_member_map_"], state = _enum_state(cls, namespace)
+    definition.update(state)
+    for name in [name for name, value in attributes.items() if type(value) is cls]:
+        definition[name] = attributes.pop(name)
+    for name in _OF_ENUM:
+        value = attributes.pop(name, definition)
+        if value is not definition and name not in outset and name not in definition:
+            of = definition if name in _OF_ENUM_VALUES else outset
+            of[name] = value
 
 
 def _fields_of(fields: Any) -> Any:

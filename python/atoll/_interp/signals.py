@@ -196,8 +196,14 @@ def apply(module: ModuleType) -> None:
         _require_main_thread("set_wakeup_fd only works in main thread of the main interpreter")
         return call_in_main(in_main_set_wakeup_fd, operator.index(fd), bool(warn_on_full_buffer))
 
-    # A signal may arrive before these return.  CPython looks for it soon after; here the watcher would, up to a
-    # twentieth of a second later.
+    _check_after_signals(module)
+
+
+def _check_after_signals(module: ModuleType) -> None:
+    """Have the functions by which a thread may send itself a signal look for it before they return.
+
+    CPython looks for it soon after; here the watcher would, up to a twentieth of a second later.
+    """
     import _thread
     import posix
 
