@@ -20,7 +20,7 @@ typedef struct {
 
 enum { ATOLL_SCRIPT_CACHE = 64 };
 
-/* What atoll._queues.names defines, in the order of queue.c's list. */
+/* What atoll._queues.names defines, in the order of module/queue_names.c's list. */
 typedef enum {
     ATOLL_Q_ERROR,
     ATOLL_Q_NOT_FOUND,
@@ -36,7 +36,7 @@ typedef enum {
     ATOLL_Q_NAMES
 } atoll_pyqueue_name;
 
-/* What atoll._pool.executor defines, in the order of pool.c's list. */
+/* What atoll._pool.executor defines, in the order of module/pool_names.c's list. */
 typedef enum {
     ATOLL_P_FUTURE,
     ATOLL_P_BASE,

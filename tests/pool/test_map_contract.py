@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import atoll
-from atoll._pool.map import Window, cancel
+from atoll._pool.chunks import Window, cancel
 from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
 
 

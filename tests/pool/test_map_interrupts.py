@@ -9,6 +9,7 @@ import types
 import pytest
 
 import atoll
+from atoll._pool import chunks
 from atoll._pool import map as atoll_map
 from helpers import identity
 
@@ -17,7 +18,7 @@ COUNT = 24
 
 
 def codes_of(thing):
-    """Yield the code of what a class or a function of atoll._pool.map consists of."""
+    """Yield the code of what a class or a function consists of."""
     if isinstance(thing, type):
         for part in vars(thing).values():
             yield from codes_of(getattr(part, "fget", part))
@@ -38,8 +39,9 @@ class Interrupter:
         self.thread = threading.current_thread()
         here = [
             thing
-            for thing in vars(atoll_map).values()
-            if getattr(thing, "__module__", "") == atoll_map.__name__
+            for module in (atoll_map, chunks)
+            for thing in vars(module).values()
+            if getattr(thing, "__module__", "") == module.__name__
         ]
         self.codes = [code for thing in here for code in codes_of(thing)]
 

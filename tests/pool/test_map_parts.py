@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from atoll._pool.map import CHUNK_BYTES, CHUNK_SECONDS, GROWTH, Sizer, Source, Window
+from atoll._pool.chunks import CHUNK_BYTES, CHUNK_SECONDS, GROWTH, Sizer, Source, Window
 
 
 class Sized:

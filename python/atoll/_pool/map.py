@@ -1,9 +1,9 @@
 """InterpreterPoolExecutor.map(): results in order, in chunks that measure themselves.
 
 A chunk is one task: a list of items for which the worker calls the function one after the other.  Map is made of three
-things.  The *source* is what items are taken from.  The *sizer* says how many make a chunk: the first chunks are single
-items, what they took says how long the next are.  The *window* is what is on its way, in order; it bounds memory
-whatever the iterables yield.
+things (chunks.py).  The *source* is what items are taken from.  The *sizer* says how many make a chunk: the first
+chunks are single items, what they took says how long the next are.  The *window* is what is on its way, in order; it
+bounds memory whatever the iterables yield.
 
 What is taken when.  map() takes what has a length at once, as concurrent.futures does: what the caller does with a list
 afterwards changes nothing.  An iterator is read lazily, always in a thread of the caller's: a window of chunks by
@@ -42,6 +42,8 @@ from concurrent.futures._base import CancelledError
 
 from atoll import _atoll
 
+from .chunks import Sizer, Source, Window
+
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,9 +62,6 @@ if TYPE_CHECKING:
         def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
 
 
-CHUNK_SECONDS = 0.002
-CHUNK_BYTES = 1 << 20
-GROWTH = 16
 MOST_ITEMS = 20_000
 UNASKED = 100_000
 MOST = (1 << 31) - 1  # of anything that C counts
@@ -109,187 +108,6 @@ def check_seconds(name: str, seconds: object) -> None:
     """Raise TypeError for what is neither a number nor None."""
     if seconds is not None and not hasattr(seconds, "__float__"):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(seconds).__name__}")
-
-
-# ---- what items are taken from ----
-
-
-def snapshot(iterable: Iterable[Any]) -> Any:
-    """Return the items of what has a length, as they are now; None for what has none, or is its own iterator."""
-    if type(iterable) in (tuple, range, str, bytes, frozenset):
-        return iterable  # it cannot change
-    if type(iterable) is list:
-        return iterable.copy()
-    try:
-        len(iterable)  # type: ignore[arg-type]
-    except Exception:  # many things have a __len__ that does not always answer: tqdm(generator)
-        return None
-    iterator = iter(iterable)
-    return None if iterator is iterable else list(iterator)
-
-
-class Source:
-    """The items, each what one call gets. Not for several threads at once."""
-
-    def __init__(self, iterables: tuple[Iterable[Any], ...], *, lazy: bool = False) -> None:
-        taken = [None if lazy else snapshot(iterable) for iterable in iterables]
-        lengths = [len(items) for items in taken if items is not None]
-        parts = [
-            iterable if items is None else items for iterable, items in zip(iterables, taken, strict=True)
-        ]
-        # `total`: how many there are, unless an iterator ends before.  `settled`: there is none, no code of the
-        # caller's runs when items are taken.
-        self.total: int | None = min(lengths, default=None)
-        self.settled = len(lengths) == len(iterables)
-        self.star = len(parts) != 1
-        self._items = zip(*parts, strict=False) if self.star else iter(parts[0])
-        self._taken: list[Any] = []
-        self._is_over = False
-        self.error: Exception | None = None  # why it has ended
-
-    @property
-    def ended(self) -> bool:
-        """Return whether there is nothing more to be sent."""
-        return self._is_over and not self._taken
-
-    def take(self, count: int) -> list[Any]:
-        """Return a list of the next items: fewer than `count` at the end.
-
-        Those that are still in it when this is called again are the first of the next.
-        """
-        items = self._taken
-        if not self._is_over:
-            try:
-                items.extend(itertools.islice(self._items, max(count - len(items), 0)))
-            except Exception as error:
-                self.error = error
-                self._is_over = True
-            else:
-                self._is_over = len(items) < count
-        return items
-
-    def stop(self, error: Exception | None = None) -> None:
-        """Take nothing more: an error is raised where the next result would have been."""
-        self.error = self.error or error
-        self._is_over = True
-        self._taken = []
-
-
-# ---- how many make a chunk ----
-
-
-class Sizer:
-    """Chooses the sizes of chunks from what others took."""
-
-    def __init__(self, *, fixed: int | None, most: int, workers: int, total: int | None) -> None:
-        self.fixed = fixed is not None
-        self.size = min(fixed or 1, most)
-        self._most = most
-        self._workers = workers
-        self._total = total
-        self.count = 0  # items that were sent
-        self._bytes = 0.0  # of an item
-
-    def next(self, room: int | None = None) -> int:
-        """Return how many items to send, at most `room`."""
-        size = self.size
-        if not self.fixed:
-            if self._total is not None:
-                # The last chunks get smaller, so that all workers end at the same time.
-                size = min(size, (self._total - self.count) // (2 * self._workers))
-            if self._bytes * size > CHUNK_BYTES:
-                size = int(CHUNK_BYTES / self._bytes)
-            size = max(1, size)
-        return size if room is None else min(size, room)
-
-    def sent(self, count: int, nbytes: int) -> None:
-        """Take note of a chunk that was sent, and of its size in bytes."""
-        self.count += count
-        self._bytes = nbytes / count
-
-    def learn(self, seconds: float, count: int) -> None:
-        """Take note of how long so many items took."""
-        if not self.fixed and count:
-            best = int(CHUNK_SECONDS * count / max(seconds, 1e-7))
-            self.size = max(1, min(best, self.size * GROWTH, self._most))
-
-    def hurry(self) -> None:
-        """Choose larger chunks without knowing more: nobody waits for the first."""
-        if not self.fixed:
-            self.size = min(self.size * 2, self._most)
-
-
-# ---- what is on its way ----
-
-
-class Window:
-    """The futures of chunks, oldest first, and how many items they have that were not given out."""
-
-    def __init__(self, chunks: int, items: int | None) -> None:
-        self._chunks = chunks
-        self._items = items
-        self._ahead = 0
-        self.futures: deque[Future[Any]] = deque()
-
-    def __len__(self) -> int:
-        return len(self.futures)
-
-    def is_full(self) -> bool:
-        """Return whether nothing is to be sent until a result has been asked for."""
-        if self._items is not None and self._ahead >= self._items:
-            return True
-        return len(self.futures) >= self._chunks
-
-    def room(self) -> int | None:
-        """Return how many items may be sent; None: any number."""
-        return None if self._items is None else max(self._items - self._ahead, 0)
-
-    def added(self, count: int) -> None:
-        """Take note that chunks were added to the futures."""
-        self._ahead += count
-
-    def newest(self) -> Future[Any]:
-        """Return the chunk that was sent last."""
-        return self.futures[-1]
-
-    def all(self) -> list[Future[Any]]:
-        """Return all chunks."""
-        return list(self.futures)
-
-    def oldest(self) -> Future[Any]:
-        """Return the chunk that was sent first."""
-        return self.futures[0]
-
-    def divided(self) -> None:
-        """Put the parts of the oldest chunk, if it has any, in its place: all at once."""
-        parts = self.futures[0]._parts
-        if parts:
-            self.futures = deque((*parts, *itertools.islice(self.futures, 1, None)))
-        else:
-            self.futures.popleft()
-
-    def given(self, count: int) -> None:
-        """Take note that results were given out."""
-        self._ahead -= count
-
-    def cancel(self) -> None:
-        """Cancel what has not begun."""
-        for future in self.futures:
-            cancel(future)
-
-    def clear(self) -> None:
-        """Forget all chunks."""
-        self.futures.clear()
-
-
-def cancel(future: Future[Any]) -> None:
-    """Cancel a chunk, or what is left of it."""
-    if not future.cancel():
-        for part in future._parts:
-            cancel(part)
-
-
-# ---- the iterators ----
 
 
 def each(
