@@ -1,4 +1,4 @@
-/* What the files of the room know of each other: view <- read_symbols <- elf, query (reading); view, edit <- symbols, sections <- write,
+/* What the files of the room know of each other: view <- read_symbols <- elf (reading); view, edit <- symbols, sections <- write,
  * trim (writing).
  *
  * "Offset" is a place in the file, "address" one in the library as it is loaded, relative to where.  All
