@@ -34,8 +34,10 @@ def walk(table: Any) -> int:
 
 def serve(connection: Connection, megabytes: int) -> None:
     """Be a process with a table of its own: walk it, say so, wait for the end."""
-    connection.send(walk(make_table(megabytes)))
+    table = make_table(megabytes)
+    connection.send(walk(table))
     connection.recv()
+    assert table
 
 
 def interpreters(megabytes: int) -> tuple[Callable[[], None], Callable[[], None]]:

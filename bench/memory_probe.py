@@ -5,8 +5,10 @@ counted, because it also pays for what all workers share.
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 WORKERS = 8
+START = "PROBE_START"  # in the environment: how processes are started instead
+IMPORTS = "PROBE_IMPORTS"  # in the environment: a module that interpreters and processes import
 BUSY = 0.2  # seconds: long enough that no worker takes two tasks
 
 
@@ -41,6 +45,8 @@ def process_context() -> Any:
 
     With fork they would seem to need no memory, until they use the pages that they share.
     """
+    if START in os.environ:
+        return multiprocessing.get_context(os.environ[START])
     methods = multiprocessing.get_all_start_methods()
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
@@ -50,6 +56,8 @@ def serve(connection: Connection) -> None:
     import targets
 
     targets.noop()
+    if IMPORTS in os.environ:
+        importlib.import_module(os.environ[IMPORTS])
     connection.send("ready")
     connection.recv()
 
@@ -94,6 +102,8 @@ class AtollInterpreters:
         interp = atoll.create()
         interp.exec(stdlib_side.PREPARE)
         interp.call(targets.noop)
+        if IMPORTS in os.environ:
+            interp.call(importlib.import_module, os.environ[IMPORTS])
         self.workers.append(interp)
 
     def close(self) -> None:

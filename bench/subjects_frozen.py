@@ -1,6 +1,8 @@
 """Frozen objects: what sending them costs, looking something up in them, and the memory of many who read one table."""
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import types
@@ -96,8 +98,35 @@ def memory(effort: Effort) -> list[Result]:
     return [result]
 
 
+def constants(_: Effort) -> list[Result]:
+    """One more worker that has imported pandas: constants of modules are there once for all interpreters."""
+    if importlib.util.find_spec("pandas") is None:
+        return []
+
+    def one_more(side: str, **environment: str) -> Measure:
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("memory_probe.py")), side]
+        where = {**os.environ, "PROBE_IMPORTS": "pandas", "PROBE_START": "spawn", **environment}
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=where).stdout
+        value = float(json.loads(output)["bytes"])
+        return Measure(value, value, value, 1, "B")
+
+    result = Result(
+        name="frozen.constants",
+        title="memory of one more worker with pandas",
+        sides={
+            "atoll": one_more("atoll"),
+            "spawned": one_more("processes"),
+            "constants not shared": one_more("atoll", ATOLL_SHARE_CONSTANTS="0"),
+        },
+    )
+    result.compare("spawned")
+    result.at_least(1 / 0.80)
+    return [result]
+
+
 SUBJECTS: dict[str, Callable[[Effort], list[Result]]] = {
     "frozen.send": send,
     "frozen.lookup": lookup,
     "frozen.memory": memory,
+    "frozen.constants": constants,
 }

@@ -223,11 +223,17 @@ static PyObject *module_freezing(PyObject *module, PyObject *Py_UNUSED(ignored))
     return state != NULL ? state->area_type->tp_alloc(state->area_type, 0) : NULL;
 }
 
+/* What constants of modules take, for tests. */
+static PyObject *module_constants_memory(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyLong_FromSize_t(atoll_frozen_constants_bytes());
+}
+
 static PyMethodDef frozen_methods[] = {
     {"freeze", module_freeze, METH_O, freeze_doc},
     {"is_frozen", module_is_frozen, METH_O, is_frozen_doc},
     {"frozen_memory", module_frozen_memory, METH_NOARGS, frozen_memory_doc},
     {"freezing", module_freezing, METH_NOARGS, freezing_doc},
+    {"_constants_memory", module_constants_memory, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -48,9 +48,11 @@
     X("_thread", "interrupt_main", 23)                                                                       \
     X("_signal", "pidfd_send_signal", 24)                                                                    \
     X("_signal", "pthread_sigmask", 25)                                                                      \
-    X("posix", "killpg", 26)
+    X("posix", "killpg", 26)                                                                                 \
+    X("_imp", "_fix_co_filename", 27)                                                                        \
+    X("_imp", "get_frozen_object", 28)
 
-#define COUNT 27
+#define COUNT 29
 #define KEY "atoll.replaced"
 
 /* What each calls in the attached interpreter: a list; borrowed, or NULL without an exception. */

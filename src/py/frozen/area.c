@@ -36,6 +36,7 @@ struct atoll_area {
     size_t chunk_count, chunk_room;
     size_t blocks;
     _Atomic(size_t) bytes;
+    bool is_left_out; /* of what all areas take */
 };
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
@@ -214,6 +215,16 @@ PyObject *atoll_area_at(size_t place) {
 
 /* ---- filling ---- */
 
+void atoll_area_leave_out(atoll_area *area) { area->is_left_out = true; }
+
+/* Counts what was taken, or given back. */
+static void count(atoll_area *area, size_t more, size_t less) {
+    atomic_fetch_add_explicit(&area->bytes, more - less, memory_order_relaxed);
+    if (!area->is_left_out) {
+        atomic_fetch_add_explicit(&all_bytes, more - less, memory_order_relaxed);
+    }
+}
+
 static bool add_chunk(atoll_area *area, size_t least) {
     if (area->chunk_count == area->chunk_room) {
         size_t room = area->chunk_room != 0 ? area->chunk_room * 2 : 4;
@@ -258,8 +269,7 @@ void *atoll_area_take(atoll_area *area, size_t size, size_t slack) {
     }
     void *at = last->at + last->used;
     last->used += size;
-    atomic_fetch_add_explicit(&area->bytes, size, memory_order_relaxed);
-    atomic_fetch_add_explicit(&all_bytes, size, memory_order_relaxed);
+    count(area, size, 0);
     return at;
 }
 
@@ -288,8 +298,7 @@ void atoll_area_rewind(atoll_area *area, const atoll_area_mark *mark) {
         memset(last->at + mark->used, 0, last->used - mark->used);
         last->used = mark->used;
     }
-    atomic_fetch_sub(&area->bytes, more);
-    atomic_fetch_sub(&all_bytes, more);
+    count(area, 0, more);
 }
 
 static bool is_debugging(void) {
@@ -303,17 +312,22 @@ static bool is_debugging(void) {
     return answer == 2;
 }
 
-void atoll_area_seal(atoll_area *area, const atoll_area_mark *mark) {
+/* padded: the next object begins on a page of its own; else the last page is left as it is. */
+static void seal(atoll_area *area, const atoll_area_mark *mark, bool padded) {
     if (!is_debugging()) {
         return;
     }
     size_t page = atoll_page_size();
     for (size_t i = mark->chunks != 0 ? mark->chunks - 1 : 0; i < area->chunk_count; i++) {
         chunk *one = &area->chunks[i];
-        size_t from = i + 1 == mark->chunks ? mark->used : 0;
-        size_t to = (one->used + page - 1) / page * page; /* the next object begins on a page of its own */
-        if (to > from && atoll_map_protect(one->at + from / page * page, to - from / page * page) == 0) {
+        size_t from = i + 1 == mark->chunks ? mark->used / page * page : 0;
+        size_t to = (padded ? one->used + page - 1 : one->used) / page * page;
+        if (to > from && atoll_map_protect(one->at + from, to - from) == 0 && padded) {
             one->used = to;
         }
     }
 }
+
+void atoll_area_seal(atoll_area *area, const atoll_area_mark *mark) { seal(area, mark, true); }
+
+void atoll_area_seal_pages(atoll_area *area, const atoll_area_mark *mark) { seal(area, mark, false); }

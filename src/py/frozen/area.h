@@ -6,6 +6,8 @@
 
 /* `size` bytes, zeroed, aligned to 16; `slack` bytes behind them can be read, whatever is there.  NULL with MemoryError.  For who fills it. */
 void *atoll_area_take(atoll_area *area, size_t size, size_t slack);
+/* What is taken from it does not count in atoll_areas_bytes().  Before anything is. */
+void atoll_area_leave_out(atoll_area *area);
 /* How full it is. */
 typedef struct {
     size_t chunks;
@@ -17,5 +19,7 @@ atoll_area_mark atoll_area_now(const atoll_area *area);
 void atoll_area_rewind(atoll_area *area, const atoll_area_mark *mark);
 /* What was taken since then is complete: nobody writes to it any more. */
 void atoll_area_seal(atoll_area *area, const atoll_area_mark *mark);
+/* The same, as far as pages are full: what is next taken lies beside it. */
+void atoll_area_seal_pages(atoll_area *area, const atoll_area_mark *mark);
 
 #endif

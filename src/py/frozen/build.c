@@ -3,8 +3,8 @@
  * Their parts are frozen already, and each value is there once: so parts are compared by address, and so are tuples, sets and dicts by
  * their parts.  An object is written before anybody else can have it.
  *
- * Tables of dicts and sets are made here, not copied, in the size that CPython would choose for so many, and filled in the order of
- * their keys by the rules that CPython looks keys up by.  The keys are different, so nothing is compared.  The entries of a dict end with the
+ * Tables of dicts and sets are made here, not copied, at least twice as large as what is in them, so that keys are found quickly, and filled
+ * in the order of their keys by the rules that CPython looks keys up by.  The keys are different, so nothing is compared.  The entries of a dict end with the
  * last one: who copies the table as it is (dict.copy()) reads on as far as there would be room, so something readable follows.
  */
 #include "py/frozen/build.h"
@@ -254,7 +254,7 @@ PyObject *atoll_build_frozenset(const atoll_builder *to, PyObject *const *parts,
         return obj;
     }
     size_t slots = PySet_MINSIZE;
-    while (n * 5 >= (slots - 1) * 3) {
+    while (slots < 2 * n) {
         slots *= 2;
     }
     obj = atoll_build_object(to, &PyFrozenSet_Type, sizeof(PySetObject), 0);
@@ -330,7 +330,7 @@ static atoll_dict_keys *build_keys(const atoll_builder *to, PyObject *const *par
         text = PyUnicode_CheckExact(parts[2 * i]);
     }
     unsigned log2 = ATOLL_DICT_LEAST_LOG2;
-    while (ATOLL_DICT_USABLE(log2) < n) {
+    while (ATOLL_DICT_USABLE(log2) < n || (size_t)1 << log2 < 2 * n) {
         log2++;
     }
     unsigned index_log2 = log2 + index_bytes_log2(log2);

@@ -9,6 +9,7 @@
  *   proof   whether CPython finds in such objects what is in them
  *   guard   weak references to frozen objects, which there are none of
  *   freeze  the walk through what is frozen, and what it refuses
+ *   constants  docstrings and the like of imported modules, once for all interpreters
  *
  * A frozen object looks to every interpreter like an immortal one of CPython's own (PEP 683): its references are not counted, it is not tracked
  * by the garbage collector, its type is a static one that all interpreters share, and all that it refers to is frozen or static too.  What CPython
@@ -33,7 +34,7 @@
  * that carries something of it, and the block (`with freezing()`) that still fills it.  When the last of them is gone its memory is given back.
  * What the main interpreter has seen stays for good, and so does what was seen by an interpreter whose end Atoll does not see, that was
  * left behind, or whose libraries may have kept something.
- * Locks: one, a leaf, for who has seen what and which blocks are free; held in a fork.  Whether an object is frozen is asked without it: the
+ * Locks: one, a leaf, for who has seen what and which blocks are free, and before it one of the constants; held in a fork.  Whether an object is frozen is asked without it: the
  * region is made once and never moves.
  * Thread states: freezing needs one, but runs no code and keeps the GIL; messages are released without any.
  * Failure: what could not be frozen leaves nothing behind; an area without memory raises MemoryError.
@@ -82,7 +83,7 @@ bool atoll_area_stays(const atoll_area *area);
 /* Never given to another area. */
 uint64_t atoll_area_serial(const atoll_area *area);
 size_t atoll_area_bytes(const atoll_area *area);
-/* Of all areas. */
+/* Of all areas but the constants'. */
 size_t atoll_areas_bytes(void);
 /* Whether the area with this serial has its memory still. */
 bool atoll_area_is_there(uint64_t serial);
@@ -99,6 +100,14 @@ void atoll_areas_ended(int64_t interp_id, bool clean);
 /* The process is forked; Python has ended. */
 void atoll_areas_fork(atoll_fork_moment when);
 void atoll_areas_forget(void);
+
+/* ---- constants of modules (constants.c) ---- */
+
+/* What is imported in the attached interpreter from now on has its constants in common with others.  0, or -1 with an exception. */
+int atoll_frozen_constants(void);
+/* How much memory they take; it is no part of atoll_areas_bytes(). */
+size_t atoll_frozen_constants_bytes(void);
+void atoll_frozen_constants_fork(atoll_fork_moment when);
 
 /* ---- freezing ---- */
 

@@ -14,6 +14,7 @@
  * ending.c has the way to the end, exit.c the end of the process, lookup.c the questions.
  */
 #include "py/extension/extension.h"
+#include "py/frozen/frozen.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/process.h"
@@ -83,8 +84,8 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
     entry->loader = usual ? atoll_loader_install(print->extensions) : NULL;
     atoll_state *state = PyErr_Occurred() ? NULL : atoll_state_ensure();
-    if (state == NULL || atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0 ||
-        (print->fork && prepare_fork() < 0)) {
+    if (state == NULL || atoll_frozen_constants() < 0 || atoll_site_import(site) < 0 ||
+        atoll_interp_prepare(state, print, &stale) < 0 || (print->fork && prepare_fork() < 0)) {
         *why = atoll_interp_exception_text();
         return false;
     }
