@@ -7,7 +7,8 @@
 * The table of folders there holds for the modules of python/atoll, whatever they import and when; none imports itself
   by way of others. What only types need is no import.
 * Only src/py/compat.h, with src/py/layouts.h, tests PY_VERSION_HEX or names CPython's private symbols.
-* Source files have at most MAX_LINES lines, and every C file is in a source list.
+* Source files have at most MAX_LINES lines, functions MAX_FUNCTION (a docstring not counted), or MAX_SWITCH where they
+  are a table, and every C file is in a source list.
 * Nothing that only one machine or one person understands: absolute paths, hosts of package
   registries, ticket numbers. The text must explain itself.
 
@@ -25,6 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 600
+MAX_FUNCTION = 60
+MAX_SWITCH = 90  # a function of C that is one switch
 
 PLAN = ROOT / "ARCHITECTURE.md"
 SOURCE = Path("src")
@@ -289,9 +292,8 @@ def check_package(texts: dict[Path, str]) -> Iterator[Violation]:
             continue
         try:
             found = list(imports_of(path, text, modules))
-        except SyntaxError as error:
-            yield path, error.lineno or 1, f"Python {sys.version.split()[0]} cannot read it: {error.msg}"
-            continue
+        except SyntaxError:
+            continue  # check_functions() has said so
         graph[path] = {other for other, _ in found}
         for other, line in found:
             if folder_of(other) not in {own, *folders[own]}:
@@ -337,6 +339,35 @@ def check_symbols(path: Path, text: str) -> Iterator[Violation]:
                 yield path, number, f"{layer} knows no Python: {match[0]}"
 
 
+FUNCTION = re.compile(
+    r"^(?!typedef|struct|enum|union|extern)[A-Za-z_][^;{}=]*\)\s*\{.*?^\}", re.MULTILINE | re.DOTALL
+)
+
+
+def check_functions(path: Path, text: str) -> Iterator[Violation]:
+    """Each function that is too long, in C or Python."""
+    if path.suffix in {".c", ".h"}:
+        code = blank_out(text, NOT_CODE)
+        for match in FUNCTION.finditer(code):
+            count = match[0].count("\n") + 1
+            most = MAX_SWITCH if "\n    switch (" in match[0] else MAX_FUNCTION
+            if count > most:
+                line = code.count("\n", 0, match.start()) + 1
+                yield path, line, f"a function of {count} lines, at most {most}: divide it"
+        return
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError as error:
+        yield path, error.lineno or 1, f"Python {sys.version.split()[0]} cannot read it: {error.msg}"
+        return
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[ast.get_docstring(node) is not None and len(node.body) > 1]
+            count = (node.end_lineno or 0) - first.lineno + 1
+            if count > MAX_FUNCTION:
+                yield path, node.lineno, f"a function of {count} lines, at most {MAX_FUNCTION}: divide it"
+
+
 def check_text(path: Path, text: str) -> Iterator[Violation]:
     """Each forbidden text, and a file that is too long."""
     lines = text.splitlines()
@@ -369,6 +400,8 @@ def main() -> int:
             violations.extend(check_symbols(path, text))
         if path.suffix == ".py" and path.is_relative_to(PACKAGE):
             package[path] = text
+        if path.suffix in {".c", ".h", ".py"} and path.parts[0] in {"src", "python", "tools", "bench"}:
+            violations.extend(check_functions(path, text))
     violations.extend(check_plan(rooms, list(sources)))
     violations.extend(check_circles(sources, rooms))
     violations.extend(check_names(sources))
