@@ -303,7 +303,7 @@ PyDoc_STRVAR(
 
 PyDoc_STRVAR(
     array_doc,
-    "SharedArray(shape, dtype=float, *, name=None, create=None)\n--\n\n"
+    "SharedArray(shape, dtype='float64', *, name=None, create=None)\n--\n\n"
     "An array in zero-filled memory that belongs to no interpreter: all that it is sent to see the same.\n\n"
     "shape: an int or a sequence of ints. dtype: a dtype of numpy or its name ('float64', '<f8'), a format\n"
     "of the module struct ('d'), float, int, bool or complex. It has the buffer protocol, so that\n"
