@@ -59,7 +59,7 @@ BLOCKS_TESTS = [
 # Rooms with more than one folder of tests.
 ROOM_FOLDERS = {
     "codec": ["codec", "crossing"],
-    "module": ["interp", "queue", "pool", "sync"],
+    "module": ["interp", "queue", "pool", "sync", "map"],
     "py": ["interp"],
     "shim": ["extension"],
 }

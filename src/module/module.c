@@ -434,7 +434,7 @@ static int module_exec(PyObject *module) {
         atoll_sharedview_add(state, module) < 0 || atoll_pyshared_add(state, module) < 0 ||
         atoll_pyregistered_add(state, module) < 0 || atoll_pyfrozen_add(state, module) < 0 ||
         atoll_pyqueue_add(state, module) < 0 || atoll_pysync_add(state, module) < 0 ||
-        atoll_pypool_add(state, module) < 0) {
+        atoll_shareddict_add(state, module) < 0 || atoll_pypool_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {
@@ -465,6 +465,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     for (int i = 0; i < ATOLL_SYNC_KINDS; i++) {
         Py_VISIT(state->sync_types[i]);
     }
+    Py_VISIT(state->shareddict_type);
     Py_VISIT(state->lock_owner_lost);
     Py_VISIT(state->error);
     Py_VISIT(state->not_found);
@@ -517,6 +518,7 @@ static int module_clear(PyObject *module) {
     for (int i = 0; i < ATOLL_SYNC_KINDS; i++) {
         Py_CLEAR(state->sync_types[i]);
     }
+    Py_CLEAR(state->shareddict_type);
     Py_CLEAR(state->lock_owner_lost);
     Py_CLEAR(state->execution_failed);
     Py_CLEAR(state->not_shareable);

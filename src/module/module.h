@@ -98,6 +98,8 @@ int atoll_parse(const char *name, const char *const *keywords, Py_ssize_t n, Py_
 
 /* Adds Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier and AtomicInt. */
 int atoll_pysync_add(atoll_state *state, PyObject *module);
+/* Adds SharedDict. */
+int atoll_shareddict_add(atoll_state *state, PyObject *module);
 /* The module state is about to be freed: objects of what is shared lose it. */
 void atoll_things_forget(atoll_state *state);
 

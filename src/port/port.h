@@ -76,6 +76,9 @@ int atoll_shm_open(const char *name, atoll_shm_way way, size_t size, atoll_shm *
 /* Removes the name if it leads to that memory.  0 or an errno code; ENOENT: it does not. */
 int atoll_shm_remove(const char *name, const atoll_shm_id *id);
 
+/* Bytes that nobody can guess, or at the very start of the system nearly nobody. */
+void atoll_random(void *bytes, size_t size);
+
 /* How many processors this process may use. */
 int atoll_cpu_count(void);
 /* The number of the processor that this thread runs on, just now; 0 when that is not to be had. */

@@ -79,6 +79,7 @@ typedef struct atoll_state {
     struct atoll_area *frozen_area; /* what it freezes outside of blocks, or NULL */
     bool freezes;
     PyTypeObject *sync_types[ATOLL_SYNC_KINDS];
+    PyTypeObject *shareddict_type;
     atoll_things things;
     PyTypeObject *queue_type;
     struct atoll_pyqueue **queues; /* every live Queue object, hashed by id: a table of chains */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -124,6 +125,17 @@ int atoll_map_empty(void *at, size_t size) {
 size_t atoll_page_total(void) {
     long pages = sysconf(_SC_PHYS_PAGES);
     return pages > 0 ? (size_t)pages : 0;
+}
+
+void atoll_random(void *bytes, size_t size) {
+    if (getrandom(bytes, size, GRND_NONBLOCK) != (ssize_t)size) {
+        uint64_t state =
+            (uint64_t)(uintptr_t)&state ^ (uint64_t)(uintptr_t)bytes << 20 ^ (uint64_t)(atoll_clock() * 1e9);
+        for (size_t i = 0; i < size; i++) {
+            state = state * 6364136223846793005U + 1442695040888963407U;
+            ((uint8_t *)bytes)[i] = (uint8_t)(state >> 56);
+        }
+    }
 }
 
 int atoll_cpu_count(void) {

@@ -45,6 +45,7 @@
  */
 #include "py/interp/fork.h"
 
+#include "core/map/map.h"
 #include "core/sync/sync.h"
 #include "py/extension/extension.h"
 #include "py/frozen/frozen.h"
@@ -70,6 +71,7 @@ static void (*const parts[])(atoll_fork_moment when) = {
     atoll_scratch_fork,
     atoll_registry_fork,
     atoll_syncs_fork,
+    atoll_hashmaps_fork,
     atoll_spaces_fork,
     atoll_arenas_fork,
     atoll_blocks_fork,
