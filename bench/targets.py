@@ -57,3 +57,25 @@ def spin(rounds: int) -> int:
     for i in range(rounds):
         total += i * i % 7
     return total
+
+
+def hold(lock, seconds, barrier=None):  # type: ignore[no-untyped-def]
+    """Take a lock again and again for some seconds; return how often."""
+    from time import perf_counter
+
+    if barrier is not None:
+        barrier.wait()
+    done = 0
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        for _ in range(50):
+            with lock:
+                done += 1
+    return done
+
+
+def serve_holding(lock, ready, commands, answers):  # type: ignore[no-untyped-def]
+    """In a process: hold() for as many seconds as each command says, until that is 0."""
+    while seconds := commands.get():
+        ready.release()
+        answers.put(hold(lock, seconds))

@@ -113,6 +113,10 @@ int atoll_pysync_take(PyObject *self, double deadline) {
     if (result == ATOLL_SYNC_OK) {
         return 1;
     }
+    if (result == ATOLL_SYNC_AGAIN && deadline != ATOLL_NO_WAIT &&
+        atoll_sync_kind_of(sync) <= ATOLL_SYNC_RLOCK) {
+        result = atoll_sync_lock_try_soon(sync, &wait.who); /* giving the GIL back takes longer */
+    }
     if (result == ATOLL_SYNC_AGAIN && deadline != ATOLL_NO_WAIT) {
         atoll_blocking b;
         atoll_sync_retain(sync); /* its module may be cleared meanwhile */

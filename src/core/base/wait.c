@@ -9,7 +9,7 @@ enum { AWAKE, ASLEEP, KICKED, GRANTED };
 #define SPIN_LEAST 500
 #define SHORT_WAIT 60e-6 /* s: of which spinning might have caught most, with both threads' wake-ups in it */
 
-static bool may_spin(void) {
+bool atoll_spin_may(void) {
     static _Atomic(int) processors; /* the value is the same whoever asks first */
     int n = atomic_load_explicit(&processors, memory_order_relaxed);
     if (n == 0) {
@@ -20,7 +20,7 @@ static bool may_spin(void) {
 }
 
 void atoll_lock_wait(atoll_lock *lock) {
-    for (int i = 0; i < LOCK_SPINS && may_spin(); i++) {
+    for (int i = 0; i < LOCK_SPINS && atoll_spin_may(); i++) {
         uint32_t none = 0;
         if (atomic_load_explicit(&lock->word, memory_order_relaxed) == 0 &&
             atomic_compare_exchange_weak_explicit(&lock->word, &none, 1, memory_order_acquire,
@@ -99,7 +99,8 @@ void atoll_spin_granted(atoll_spin *spin) {
 }
 
 static uint32_t time_to_spin(atoll_spin *spin) {
-    if (!may_spin() || atomic_load_explicit(&spin->cpu, memory_order_relaxed) == atoll_cpu_current() + 1) {
+    if (!atoll_spin_may() ||
+        atomic_load_explicit(&spin->cpu, memory_order_relaxed) == atoll_cpu_current() + 1) {
         return 0;
     }
     return atomic_load_explicit(&spin->ns, memory_order_relaxed);

@@ -48,6 +48,8 @@ typedef struct {
     _Atomic(uint32_t) cpu; /* where the thread ran that granted last, plus 1 */
 } atoll_spin;
 
+/* Whether there is more than one processor. */
+bool atoll_spin_may(void);
 void atoll_spin_init(atoll_spin *spin);
 /* The calling thread grants a waiter. */
 void atoll_spin_granted(atoll_spin *spin);

@@ -5,6 +5,8 @@
  */
 #include "core/sync/internal.h"
 
+enum { PAUSE = 32, LOOKS = 3 };
+
 static uint64_t word_of(const atoll_sync *lock) {
     return atomic_load_explicit(&lock->word, memory_order_relaxed);
 }
@@ -84,7 +86,28 @@ atoll_sync_result atoll_sync_lock_try(atoll_sync *lock, const atoll_sync_who *wh
     return ATOLL_SYNC_OK;
 }
 
-static bool is_free(void *lock) { return (word_of(lock) & ATOLL_SYNC_HELD) == 0; }
+/* Whoever looks at a lock takes its cache line away from the thread that works with it: so nobody looks often. */
+static void pause_for(int n) {
+    for (int i = 0; i < n; i++) {
+        atoll_cpu_relax();
+    }
+}
+
+static bool is_free(void *lock) {
+    pause_for(PAUSE);
+    return (word_of(lock) & ATOLL_SYNC_HELD) == 0;
+}
+
+atoll_sync_result atoll_sync_lock_try_soon(atoll_sync *lock, const atoll_sync_who *who) {
+    atoll_sync_result result = ATOLL_SYNC_AGAIN;
+    for (int i = 0; i < LOOKS && result == ATOLL_SYNC_AGAIN && atoll_spin_may() &&
+                    word_of(lock) >> ATOLL_SYNC_OWNER != who->interp;
+         i++) {
+        pause_for(PAUSE);
+        result = atoll_sync_lock_try(lock, who);
+    }
+    return result;
+}
 
 atoll_sync_result atoll_sync_lock_await(atoll_sync *lock, atoll_sync_wait *wait, atoll_waiter *waiter,
                                         double deadline) {

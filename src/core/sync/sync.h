@@ -103,7 +103,9 @@ uint64_t atoll_sync_thread(void);
 
 /* OK, AGAIN or LOST. */
 atoll_sync_result atoll_sync_lock_try(atoll_sync *lock, const atoll_sync_who *who);
-/* After that was AGAIN: waits for a while.  OK: it has it; AGAIN: try; TIMEOUT, SIGNAL. */
+/* After that was AGAIN: tries a few times, for some microseconds, if the holder is in another interpreter. */
+atoll_sync_result atoll_sync_lock_try_soon(atoll_sync *lock, const atoll_sync_who *who);
+/* After that: waits for a while.  OK: it has it; AGAIN: try; TIMEOUT, SIGNAL. */
 atoll_sync_result atoll_sync_lock_await(atoll_sync *lock, atoll_sync_wait *wait, atoll_waiter *waiter,
                                         double deadline);
 /* REFUSED when it is not held, or reentrant and not held by this thread.  One that was lost is free then. */
