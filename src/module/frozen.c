@@ -180,13 +180,8 @@ static PyObject *module_freeze(PyObject *module, PyObject *obj) {
     if (state == NULL) {
         return NULL;
     }
-    if (!state->freezes) {
-        PyObject *prepared = PyImport_ImportModule("atoll._crossing.frozen");
-        if (prepared == NULL) {
-            return NULL;
-        }
-        Py_DECREF(prepared);
-        state->freezes = true;
+    if (atoll_codec_prepare_frozen(state->codec) < 0) {
+        return NULL;
     }
     atoll_frozen_table *table;
     atoll_area *area = current_area(state, &table);

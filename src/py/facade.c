@@ -50,9 +50,10 @@
     X("_signal", "pthread_sigmask", 25)                                                                      \
     X("posix", "killpg", 26)                                                                                 \
     X("_imp", "_fix_co_filename", 27)                                                                        \
-    X("_imp", "get_frozen_object", 28)
+    X("_imp", "get_frozen_object", 28)                                                                       \
+    X("sys", "intern", 29)
 
-#define COUNT 29
+#define COUNT 30
 #define KEY "atoll.replaced"
 
 /* What each calls in the attached interpreter: a list; borrowed, or NULL without an exception. */

@@ -77,7 +77,6 @@ typedef struct atoll_state {
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
     PyTypeObject *area_type;
     struct atoll_area *frozen_area; /* what it freezes outside of blocks, or NULL */
-    bool freezes;
     PyTypeObject *sync_types[ATOLL_SYNC_KINDS];
     PyTypeObject *shareddict_type;
     atoll_things things;

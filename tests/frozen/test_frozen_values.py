@@ -465,3 +465,36 @@ def test_four_interpreters_read_at_once(table: Any) -> None:
             return interp.call(read, data)
 
     assert together(4, one) == [2 * sum(range(500))] * 4
+
+
+def test_interning(interp: atoll.Interpreter) -> None:
+    """sys.intern() gives one object for equal text, whoever has it."""
+    frozen = atoll.freeze(["some text to be interned", "größer", "short"])
+
+    def look(texts: Any) -> bool:
+        import marshal
+        import sys
+
+        class Thing:
+            pass
+
+        for text in texts:
+            own = sys.intern(text[:3] + text[3:])
+            setattr(Thing, text, 1)
+            if not sys.intern(text) is own is sys.intern(own) or marshal.loads(marshal.dumps(own)) is not own:
+                return False
+        return sys.intern.__name__ == "intern" and "Intern" in (sys.intern.__doc__ or "")
+
+    assert look(frozen) and interp.call(look, frozen)
+    with pytest.raises(TypeError):
+        sys.intern(1)  # type: ignore[arg-type]
+
+
+def test_arrays_are_refused() -> None:
+    with pytest.raises(atoll.NotShareableError, match=r"obj\[0\]: a SharedArray cannot be frozen: it is"):
+        atoll.freeze([atoll.SharedArray((2,), "float64")])
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(
+        atoll.NotShareableError, match=r"\['k'\]: a numpy.ndarray cannot be frozen: send atoll.share"
+    ):
+        atoll.freeze({"k": numpy.zeros(3)})

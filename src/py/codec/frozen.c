@@ -71,15 +71,13 @@ bool atoll_encode_any_frozen(PyObject *const *items, size_t n) {
     return false;
 }
 
-/* The first time in this interpreter: copy and pickle learn what to do with mapping proxies. */
-static int prepare(atoll_decoder *dec) {
-    if (dec->codec->knows_frozen) {
+int atoll_codec_prepare_frozen(atoll_codec *codec) {
+    if (codec->knows_frozen) {
         return 0;
     }
-    atoll_decoder_pin(dec);
-    PyObject *module = PyImport_ImportModule("atoll._crossing.frozen");
+    PyObject *module = atoll_frozen_intern() == 0 ? PyImport_ImportModule("atoll._crossing.frozen") : NULL;
     Py_XDECREF(module);
-    dec->codec->knows_frozen = module != NULL;
+    codec->knows_frozen = module != NULL;
     return module != NULL ? 0 : -1;
 }
 
@@ -99,7 +97,10 @@ PyObject *atoll_decode_frozen(atoll_decoder *dec) {
     if (!kept || atoll_load_u64(at + 12) != seal_of(place, area)) {
         return atoll_malformed("a frozen object that is not there");
     }
-    if (atoll_area_seen(area, dec->codec->interp_id) < 0 || prepare(dec) < 0) {
+    if (!dec->codec->knows_frozen) {
+        atoll_decoder_pin(dec);
+    }
+    if (atoll_area_seen(area, dec->codec->interp_id) < 0 || atoll_codec_prepare_frozen(dec->codec) < 0) {
         return NULL;
     }
     return Py_NewRef(obj);

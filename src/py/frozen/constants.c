@@ -133,6 +133,9 @@ int atoll_frozen_constants(void) {
     if (!is_wanted()) {
         return 0;
     }
+    if (atoll_frozen_intern() < 0) {
+        return -1;
+    }
     PyObject *imp = PyImport_ImportModule("_imp");
     int rc = imp != NULL && put(imp, fix.ml_name, &fix) == 0 && put(imp, get.ml_name, &get) == 0 ? 0 : -1;
     Py_XDECREF(imp);

@@ -116,8 +116,13 @@ static int refuse_type(const walk *w, PyObject *obj) {
     PyTypeObject *type = Py_TYPE(obj);
     if (is_called(type, "numpy.ndarray")) {
         return refuse(w, PyUnicode_FromString(
-                             "a numpy.ndarray cannot be frozen: share its memory (memoryview), or freeze "
-                             "its tolist() or tobytes()"));
+                             "a numpy.ndarray cannot be frozen: send atoll.share(it) beside what is frozen, "
+                             "or freeze its tolist() or tobytes()"));
+    }
+    if (is_called(type, "atoll.SharedArray") || is_called(type, "atoll.SharedBuffer")) {
+        return refuse(w, PyUnicode_FromFormat(
+                             "a %s cannot be frozen: it is shared as it is, so send it beside what is frozen",
+                             type->tp_name + strlen("atoll.")));
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(bases); i++) {
         if (PyType_IsSubtype(type, bases[i].type)) {

@@ -9,6 +9,7 @@
  *   proof   whether CPython finds in such objects what is in them
  *   guard   weak references to frozen objects, which there are none of
  *   freeze  the walk through what is frozen, and what it refuses
+ *   intern  sys.intern() of a frozen str
  *   constants  docstrings and the like of imported modules, once for all interpreters
  *
  * A frozen object looks to every interpreter like an immortal one of CPython's own (PEP 683): its references are not counted, it is not tracked
@@ -24,7 +25,7 @@
  *   interning (names of attributes, keywords, code)   a str that says it is interned is taken as it is, and never comes into
  *                                           an interpreter's table.  That there are then two interned strings of equal text matters to those
  *                                           who compare names by identity alone, as CPython does with names that it knows itself: such a
- *                                           name is not copied, but is CPython's static string (shared.c)
+ *                                           name is not copied, but is CPython's static string (shared.c); and to users of sys.intern() (intern.c)
  *   watchers and versions of dicts          the dict behind a mapping proxy is not reachable where these are set: a namespace, globals, builtins
  *   specialised code                        it keeps versions of types and of namespaces' keys, neither of which is frozen
  *   weak references                         of the types there are frozenset has them: guard.c refuses them
@@ -100,6 +101,9 @@ void atoll_areas_ended(int64_t interp_id, bool clean);
 /* The process is forked; Python has ended. */
 void atoll_areas_fork(atoll_fork_moment when);
 void atoll_areas_forget(void);
+
+/* sys.intern() is right for frozen text in the attached interpreter from now on (intern.c).  0, or -1 with an exception. */
+int atoll_frozen_intern(void);
 
 /* ---- constants of modules (constants.c) ---- */
 
