@@ -37,6 +37,11 @@ def test_what_is_one_object_at_home_is_one_there(seed):
     run("aliases.py", seed, 300)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_has_a_name_is_that_wherever_it_occurs(seed):
+    run("nested.py", seed, 150)
+
+
 def test_a_new_object_that_is_equal_is_taken():
     """What an interpreter has put into the one before is not in it."""
     program = """

@@ -6,6 +6,7 @@ Called by ``atoll._atoll`` only.  Classes by value are the subject of ``atoll._c
 
 from __future__ import annotations
 
+import copyreg
 import sys
 import types
 from typing import Any
@@ -139,7 +140,17 @@ def reduce_named(obj: object) -> tuple[Any, ...] | None:
         return rebuild_lru_cache, (obj.__wrapped__, parameters["maxsize"], parameters["typed"]), state
     from . import type_names
 
-    return type_names.reduce(obj)
+    return type_names.reduce(obj) or _as_it_is(obj)
+
+
+def _as_it_is(obj: Any) -> tuple[Any, ...] | None:
+    """Its class and its attributes: the name that it reduces to says which it is, as far as there is one over there."""
+    cls = type(obj)
+    heap, immutable = 1 << 9, 1 << 8
+    if any(not base.__flags__ & heap or base.__flags__ & immutable for base in cls.__mro__[:-1]):
+        return None  # there is more in it than it tells
+    make: Any = copyreg.__newobj__  # type: ignore[attr-defined]
+    return make, (cls,), object.__getstate__(obj)
 
 
 def rebuild_lru_cache(function: Any, maxsize: int | None, typed: bool) -> object:

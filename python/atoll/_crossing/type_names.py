@@ -1,4 +1,4 @@
-"""How type variables, ``NewType``s and ``type`` aliases of ``__main__`` cross.
+"""How type variables, ``NewType``s, sentinels and ``type`` aliases of ``__main__`` cross.
 
 They are compared by identity. Each has a key that is unique in the process, and each interpreter at most one object for
 it, as long as that is alive.
@@ -8,6 +8,7 @@ Called by ``atoll._crossing.byvalue`` and by what it sends.
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import os
 import sys
@@ -44,9 +45,41 @@ def _key_of(obj: Any) -> _Key:
         return key
 
 
+# CPython has no weak references to sentinels (3.15 on), of which there are few: each is kept.
+_Sentinel: Any = getattr(builtins, "sentinel", None)
+_sentinel_keys: dict[int, tuple[_Key, Any]] = {}
+_sentinels: dict[_Key, Any] = {}
+
+
+def _key_of_sentinel(obj: Any) -> _Key:
+    with _lock:
+        if id(obj) not in _sentinel_keys:
+            _keep_sentinel((_atoll.get_current().id, next(_numbers)), obj)
+        return _sentinel_keys[id(obj)][0]
+
+
+def _keep_sentinel(key: _Key, obj: Any) -> None:
+    _sentinel_keys[id(obj)] = key, obj
+    _sentinels[key] = obj
+
+
+def rebuild_sentinel(key: _Key, name: str, options: dict[str, Any], module: str) -> Any:
+    """Return this interpreter's sentinel for a key."""
+    with _lock:
+        if key not in _sentinels:
+            made = _Sentinel(name, **options)
+            made.__module__ = module
+            _keep_sentinel(key, made)
+        return _sentinels[key]
+
+
 def reduce(obj: Any) -> tuple[Any, ...] | None:
     """Return the reduction of such an object, None for any other."""
     options: dict[str, Any] = {}
+    if _Sentinel is not None and isinstance(obj, _Sentinel):
+        shown = repr(obj)
+        options = {} if shown == obj.__name__ else {"repr": shown}
+        return rebuild_sentinel, (_key_of_sentinel(obj), obj.__name__, options, obj.__module__)
     if isinstance(obj, typing.TypeAliasType):
         options = {"type_params": obj.__type_params__}
         if sys.version_info >= (3, 15):

@@ -1,7 +1,7 @@
 /* The codec's entry points: one message out, one message in.
  *
- * An encoder borrows the codec's memo for its run; one that starts while another runs in the same interpreter
- * (a reduce hook that sends something, another Python thread) makes its own.  So does a decoder with its
+ * An encoder borrows one of the codec's two memos for its run (the second for an outline in the midst of a message); one that starts while
+ * others run in the same interpreter (a reduce hook that sends something, another Python thread) makes its own.  So does a decoder with its
  * memo storage.
  */
 #include "py/codec/internal.h"
@@ -60,16 +60,21 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
     enc->impure = false;
+    enc->named = NULL;
+    enc->defining = 0;
+    enc->searched = NULL;
     enc->witnesses = NULL;
     enc->code = NULL;
     enc->whole = false;
     enc->outline = false;
+    enc->identities = false;
     enc->reach = NULL;
     enc->own = NULL;
     enc->keep = NULL;
     enc->nkeep = 0;
-    enc->memo = codec->memo;
-    codec->memo = NULL;
+    atoll_memo **memo = codec->memo != NULL ? &codec->memo : &codec->spare_memo;
+    enc->memo = *memo;
+    *memo = NULL;
     if (enc->memo == NULL && (enc->memo = atoll_memo_new()) == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -105,6 +110,8 @@ static int end(atoll_encoder *enc, int rc, const mark *start) {
     atoll_memo_reset(enc->memo);
     if (enc->codec->memo == NULL) {
         enc->codec->memo = enc->memo;
+    } else if (enc->codec->spare_memo == NULL) {
+        enc->codec->spare_memo = enc->memo;
     } else {
         atoll_memo_free(enc->memo);
     }
@@ -113,7 +120,7 @@ static int end(atoll_encoder *enc, int rc, const mark *start) {
 
 /* One object, in one of the ways that an encoder has. */
 static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root, bool whole,
-                      bool outline, atoll_reach *reach) {
+                      bool outline, bool identities, atoll_reach *reach) {
     atoll_encoder enc;
     mark start;
     if (begin(&enc, codec, msg, root, &start) < 0) {
@@ -121,25 +128,26 @@ static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, con
     }
     enc.whole = whole;
     enc.outline = outline;
+    enc.identities = identities;
     enc.late = outline; /* who else refers to a container at the moment says nothing about it */
     enc.reach = reach;
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
 
 int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
-    return encode_one(codec, msg, obj, root, false, false, NULL);
+    return encode_one(codec, msg, obj, root, false, false, false, NULL);
 }
 
 int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
-    return encode_one(codec, msg, obj, root, true, false, NULL);
+    return encode_one(codec, msg, obj, root, true, false, false, NULL);
 }
 
 int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
-    return encode_one(codec, msg, obj, "callable", true, false, reach);
+    return encode_one(codec, msg, obj, "callable", true, false, false, reach);
 }
 
-int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj) {
-    return encode_one(codec, msg, obj, "", true, true, NULL);
+int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj, bool identities) {
+    return encode_one(codec, msg, obj, "", true, true, identities, NULL);
 }
 
 static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *const *args, Py_ssize_t nargs,

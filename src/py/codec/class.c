@@ -218,9 +218,11 @@ static int encode_contents(atoll_encoder *enc, PyObject *cls) {
     PyObject *parts[ATOLL_RANKS] = {NULL};
     atoll_later later;
     atoll_later_begin(&later, enc);
-    int rc = encode_skeleton(enc, described, &later) < 0
-                 ? -1
-                 : split_attributes(enc, PyTuple_GET_ITEM(described, 3), parts);
+    int rc =
+        atoll_same_names(enc->codec, PLACE_CLASS, enc->classes->number, PyTuple_GET_ITEM(described, 3)) < 0 ||
+                encode_skeleton(enc, described, &later) < 0
+            ? -1
+            : split_attributes(enc, PyTuple_GET_ITEM(described, 3), parts);
     rc = rc == 0 ? encode_stages(enc, cls, described, parts, &later) : -1;
     enc->later = NULL;
     enc->empty = NULL;
@@ -232,6 +234,7 @@ static int encode_contents(atoll_encoder *enc, PyObject *cls) {
 
 static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
     int rc = atoll_encoder_begin_part(part, enc);
+    part->named = NULL;
     part->witnesses = NULL;
     part->own = NULL;
     part->later = NULL;

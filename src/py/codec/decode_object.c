@@ -502,6 +502,8 @@ PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
     case T_CLASSMETHOD:
     case T_PROPERTY:
         return decode_wrapper(dec, tag);
+    case T_SAME:
+        return atoll_decode_nested(dec);
     default:
         return atoll_malformed("an unknown tag");
     }

@@ -470,13 +470,16 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
 /* An instance that is no reference to what was sent before, of a class that is no builtin type. */
 static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
     int rc;
+    size_t at = enc->msg->body.len;
     switch (kind) {
     case KIND_PLAIN:
         atoll_mark_mutable(enc);
-        return encode_plain(enc, obj);
+        rc = encode_plain(enc, obj);
+        return rc == 0 ? atoll_encode_nested(enc, obj, at) : -1;
     case KIND_PLAIN_SLOTS:
         atoll_mark_mutable(enc);
-        return encode_plain_slots(enc, obj);
+        rc = encode_plain_slots(enc, obj);
+        return rc == 0 ? atoll_encode_nested(enc, obj, at) : -1;
     case KIND_NAMEDTUPLE:
         return encode_namedtuple(enc, obj);
     case KIND_CLASS:
@@ -502,7 +505,8 @@ static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
             return atoll_encode_module(enc, obj);
         }
         atoll_mark_mutable(enc);
-        return atoll_encode_reduced(enc, obj);
+        rc = atoll_encode_reduced(enc, obj);
+        return rc == 0 ? atoll_encode_nested(enc, obj, at) : -1;
     }
 }
 

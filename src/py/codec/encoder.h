@@ -58,10 +58,15 @@ struct atoll_encoder {
     unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
     unsigned exempt;                   /* what is being written is part of a definition, however mutable */
     bool whole;                        /* large bytes are copied, not lent */
+    bool identities;                   /* and in it, which objects are which, of those that have names */
     bool outline;              /* for a version: definitions by what they are, large data by its hash */
     struct atoll_reach *reach; /* what may change without notice is written down here, or NULL */
     struct atoll_reach *own;   /* and here, for the class being written, or NULL */
     PyObject *witnesses;       /* list: what the bytes of the class being written depend on, or NULL */
+    PyObject *named;           /* what is being written under its name, borrowed, or NULL */
+    unsigned
+        defining; /* what is being written belongs to globals or classes: the receiver's own has the better of it */
+    PyTypeObject *searched; /* names of its instances were looked for last, or NULL (codec/nested.c) */
     bool impure;     /* something that may change without notice was written: do not keep these bytes */
     PyObject *code;  /* of the innermost function that is being written, borrowed, or NULL */
     PyObject **keep; /* strong references: what the frames had when the encoder was pinned */

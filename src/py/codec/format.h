@@ -76,6 +76,7 @@ enum {
     T_CLASSMETHOD,
     T_PROPERTY, /* fget, fset, fdel, doc */
     T_FROZEN,   /* see codec/frozen.c */
+    T_SAME,     /* see codec/nested.c */
 };
 
 /* Kinds of T_PACKED_*. */

@@ -242,14 +242,17 @@ static int place_of(atoll_encoder *enc, PyFunctionObject *func, atoll_crossing w
 /* The body and the state of func, and what it leads to: the code first. */
 static int encode_group(atoll_encoder *enc, PyFunctionObject *func) {
     struct atoll_later *outer = enc->empty;
+    PyObject *named = enc->named;
     atoll_later later;
     atoll_later_begin(&later, enc);
     enc->later = &later;
     enc->empty = NULL;
+    enc->named = NULL;
     int rc = atoll_later_function(enc, func) < 0 ? -1 : atoll_write_bodies(enc, &later);
     enc->later = NULL;
     rc = rc < 0 || atoll_write_states(enc, &later) < 0 ? -1 : atoll_write_late(enc, &later);
     enc->empty = outer;
+    enc->named = named;
     atoll_later_end(&later);
     return rc;
 }

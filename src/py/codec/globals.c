@@ -151,6 +151,9 @@ int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool defini
     PyObject *absent = found != NULL ? PyList_New(0) : NULL;
     int rc = absent != NULL ? find_globals(enc, func, definitions, found, absent) : -1;
     rc = rc == 0 ? find_annotated(enc, func, found) : -1;
+    if (rc == 0 && !enc->outline) {
+        rc = atoll_same_names(enc->codec, PLACE_SPACE, atoll_space_of(enc->codec, globals), found);
+    }
     if (rc == 0) {
         rc = atoll_encode_split(enc, globals, found);
     }

@@ -206,8 +206,8 @@ typedef struct {
 /* The dict that has this number here.  0, or -1 with an exception. */
 int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to);
 void atoll_globals_clear(atoll_globals *to);
-/* The dict that stands for these globals here, and what was taken into it: new references, or NULL where there is none.  0, or -1
- * with an exception. */
+/* The dict of these globals here, and, where it stands for another, what was taken into it: new references, or NULL where there is none.  0,
+ * or -1 with an exception. */
 int atoll_space_look(atoll_codec *codec, uint64_t number, PyObject **dict, PyObject **seen);
 /* What code here has bound in __main__, or deleted, since it was looked at last, is so for functions that were received, too.  0, or
  * -1 with an exception. */
@@ -321,11 +321,15 @@ int atoll_decode_function_state(atoll_decoder *dec, PyFunctionObject *func, cons
 uint64_t atoll_hash(const void *data, size_t size);
 /* Tells one value from another: equal for what encodes to the same.  0, or -1 with an exception: it cannot be encoded. */
 int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version);
+/* The same, whichever of the objects in it have names. */
+int atoll_version_of_state(atoll_codec *codec, PyObject *value, uint64_t *state);
+/* The version of a value that may change, of which this is what it encodes to. */
+uint64_t atoll_version_of_identity(uint64_t version, uint64_t identity);
 /* Appends all of obj, and writes down what it reaches (codec/call.c). */
 typedef struct atoll_reach atoll_reach;
 int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach);
 /* Appends what atoll_version_of hashes. */
-int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj);
+int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj, bool identities);
 /* Type variables, list[int], int | str, and whatever else typing has made to stand for types. */
 bool atoll_is_type_form(PyObject *value);
 /* Whether nothing in it can change, or tells when it does. */
@@ -373,9 +377,44 @@ int atoll_take(PyObject *seen, PyObject *name, uint64_t version);
 /* ---- one object under several names (codec/same.c) ---- */
 
 uint64_t atoll_identity_of(const atoll_codec *codec, PyObject *value);
+/* Of an object that is known to have, or to have had, a name: else 0. */
+uint64_t atoll_named_identity(const atoll_codec *codec, PyObject *value);
 /* The value that came gives way to the object that it is, where that is there; else it is noted as that, under its name in a
  * namespace or class with this number.  0, or -1 with an exception. */
 int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, bool is_class);
+/* Where an object is that has an identity. */
+typedef enum {
+    PLACE_SPACE,  /* a name in a namespace with this number */
+    PLACE_CLASS,  /* an attribute of a class with this number */
+    PLACE_MODULE, /* a name in the module of this name */
+    PLACE_HELD,   /* no name: in something that has one */
+} atoll_place;
+/* The object can be told from others: an instance of object, or of a class that code has made. */
+bool atoll_is_nameable(const atoll_codec *codec, PyObject *obj);
+/* A name is bound to it at home.  owner: a number, or a str.  0, or -1 with an exception. */
+int atoll_same_name(atoll_codec *codec, atoll_place kind, PyObject *owner, PyObject *name, PyObject *obj);
+/* The same for a dict of names and values that belong to these globals, or to a class with this number. */
+int atoll_same_names(atoll_codec *codec, atoll_place kind, uint64_t owner, PyObject *values);
+/* Whether something with this address may have a name. */
+static inline bool atoll_may_have_name(const atoll_codec *codec, const PyObject *obj) {
+    uint32_t bit = atoll_memo_hash(obj) % ATOLL_NAMED_BITS;
+    return (codec->named_bits[bit / 64] >> (bit % 64) & 1) != 0;
+}
+/* 1 when obj has a name, or came in something that has one: its identity, and, if there is one, the module that has it and its name there
+ * (borrowed; else NULL).  0, or -1 with an exception. */
+int atoll_same_lookup(atoll_codec *codec, PyObject *obj, uint64_t *identity, PyObject **module,
+                      PyObject **name);
+/* What came (obj) may be one that is here: that, or obj.  New reference, or NULL with an exception. */
+PyObject *atoll_same_nested(atoll_decoder *dec, uint64_t identity, uint64_t state, bool defining,
+                            PyObject *obj);
+PyObject *atoll_same_by_path(atoll_decoder *dec, PyObject *module, PyObject *name, uint64_t state,
+                             PyObject *obj);
+
+/* ---- objects with a name inside of others (codec/nested.c) ---- */
+
+/* obj was written from `at` on: that it is one that has a name is written in front of it.  0, or -1 with an exception. */
+int atoll_encode_nested(atoll_encoder *enc, PyObject *obj, size_t at);
+PyObject *atoll_decode_nested(atoll_decoder *dec); /* new reference, or NULL with an exception */
 /* The value that came is what is bound under the name already, and stays: so it is to what refers to it from here on in the message.  0,
  * or -1 with an exception. */
 int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *named);

@@ -38,7 +38,11 @@ static bool is_harmless(look *at, PyObject *value, int levels);
 
 static bool are_items_harmless(look *at, PyObject *items, int levels) {
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items); i++) { /* a list may be changed meanwhile */
-        PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(items, i));
+        PyObject *item = PySequence_Fast_GET_ITEM(items, i);
+        if (PyLong_CheckExact(item) || PyUnicode_CheckExact(item) || PyFloat_CheckExact(item)) {
+            continue; /* most are: this is for speed only */
+        }
+        Py_INCREF(item);
         bool harmless = is_harmless(at, item, levels);
         Py_DECREF(item);
         if (!harmless) {
@@ -273,7 +277,9 @@ static int write_item(atoll_encoder *enc, const waiting *item,
     enc->code = item->code;
     enc->top = item->nframes != 0 ? item->frames : top;
     enc->exempt++; /* what may change is looked at by itself */
+    enc->defining++;
     int rc = write(enc, item->obj, item->found);
+    enc->defining--;
     enc->exempt--;
     enc->top = top;
     enc->code = outer;

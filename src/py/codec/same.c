@@ -7,13 +7,19 @@
  * another name the object that is bound there, if it still is that one.  What has come in the message that is being read, and may not be
  * bound yet, it holds (codec->recent: identity -> version, object, thread).
  *
- * Under the GIL.  Both tables can be emptied at any time: then what is one object comes as two, as what has no name does.
+ * Such an object may occur inside of others, too, or be sent by itself (codec/nested.c).  So the sender notes likewise which of its names have which
+ * instances (codec->named: address -> identity).  What came inside of something that has a name is noted by a weak
+ * reference: it may come to have a name.  A place is never trusted: the object that has the address has to be found there.  An object that was received
+ * keeps its identity when it is sent on.
+ *
+ * Under the GIL.  The tables can be emptied at any time: then what is one object comes as two, as what has no name does.
  */
 #include "py/codec/internal.h"
 
-enum { SAME_KEPT = 4096 };
+enum { SAME_KEPT = 4096, PLACES_KEPT = 16 };
 enum { R_VERSION, R_VALUE, R_THREAD };
-enum { S_VERSION, S_IS_CLASS, S_OWNER, S_NAME, S_ADDRESS };
+/* S_VERSION: that was taken, 0 of what was bound here; S_KIND: an atoll_place; S_NAME: of PLACE_HELD a weak reference, or the object. */
+enum { S_VERSION, S_KIND, S_OWNER, S_NAME, S_ADDRESS };
 
 /* What atoll._crossing.classes puts in the place of others is made anew each time. */
 static bool is_made_for_this(PyObject *value) {
@@ -28,10 +34,26 @@ static bool is_made_for_this(PyObject *value) {
     return ours;
 }
 
+/* Of an object that was made here. */
+static uint64_t own_identity(const atoll_codec *codec, PyObject *value) {
+    return (uint64_t)(uintptr_t)value ^ ((uint64_t)codec->interp_id * UINT64_C(0x9E3779B97F4A7C15));
+}
+
+uint64_t atoll_named_identity(const atoll_codec *codec, PyObject *value) {
+    if (!atoll_may_have_name(codec, value)) {
+        return 0;
+    }
+    PyObject *address = PyLong_FromVoidPtr(value);
+    PyObject *key = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
+    uint64_t identity = key != NULL ? PyLong_AsUnsignedLongLong(key) : 0;
+    PyErr_Clear();
+    Py_XDECREF(address);
+    return identity;
+}
+
 uint64_t atoll_identity_of(const atoll_codec *codec, PyObject *value) {
-    return is_made_for_this(value)
-               ? 0
-               : (uint64_t)(uintptr_t)value ^ ((uint64_t)codec->interp_id * UINT64_C(0x9E3779B97F4A7C15));
+    uint64_t named = codec->has_received ? atoll_named_identity(codec, value) : 0;
+    return named != 0 ? named : is_made_for_this(value) ? 0 : own_identity(codec, value);
 }
 
 static bool is_number(PyObject *obj, uint64_t number) {
@@ -42,29 +64,64 @@ static bool is_number(PyObject *obj, uint64_t number) {
     return same;
 }
 
-/* What is bound where the entry says, and was taken there in this version: new reference, or NULL, maybe with an exception. */
-static PyObject *look_up(atoll_codec *codec, PyObject *entry, uint64_t version) {
-    uint64_t number = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, S_OWNER));
-    PyObject *name = PyTuple_GET_ITEM(entry, S_NAME);
-    PyObject *dict = NULL;
-    PyObject *seen = NULL;
-    if (PyTuple_GET_ITEM(entry, S_IS_CLASS) == Py_True) {
-        PyObject *cls = atoll_weak_get(codec->class_refs, number);
-        if (cls != NULL && PyType_Check(cls)) {
-            dict = PyType_GetDict((PyTypeObject *)cls);
-            seen = Py_XNewRef(atoll_class_seen(codec, cls));
-        }
-        Py_XDECREF(cls);
-    } else if (atoll_space_look(codec, number, &dict, &seen) < 0) {
-        return NULL;
+static atoll_place kind_of(PyObject *entry) {
+    return (atoll_place)PyLong_AsLong(PyTuple_GET_ITEM(entry, S_KIND));
+}
+
+/* The dict that the entry's name is in, and what was taken into it (NULL, or None, where that is at home): new references.  0, or -1 with
+ * an exception. */
+static int look_into(atoll_codec *codec, PyObject *entry, PyObject **dict, PyObject **seen) {
+    PyObject *owner = PyTuple_GET_ITEM(entry, S_OWNER);
+    *dict = *seen = NULL;
+    if (kind_of(entry) == PLACE_MODULE) {
+        PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+        PyObject *module = PyDict_CheckExact(modules) ? PyDict_GetItemWithError(modules, owner) : NULL;
+        *dict = module != NULL && PyModule_Check(module) ? Py_NewRef(PyModule_GetDict(module)) : NULL;
+        return PyErr_Occurred() ? -1 : 0;
     }
+    uint64_t number = PyLong_AsUnsignedLongLong(owner);
+    if (kind_of(entry) == PLACE_SPACE) {
+        return atoll_space_look(codec, number, dict, seen);
+    }
+    PyObject *cls = atoll_weak_get(codec->class_refs, number);
+    if (cls != NULL && PyType_Check(cls)) {
+        *dict = PyType_GetDict((PyTypeObject *)cls);
+        *seen = Py_XNewRef(atoll_class_seen(codec, cls));
+    }
+    Py_XDECREF(cls);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *look_up_held(PyObject *entry) {
+    PyObject *held = PyTuple_GET_ITEM(entry, S_NAME);
     PyObject *value = NULL;
-    if (dict != NULL && seen != NULL && PyDict_Check(seen) &&
-        atoll_taken(seen, name, version) == ATOLL_SAME) {
-        value = Py_XNewRef(PyDict_GetItemWithError(dict, name));
+    if (!PyWeakref_Check(held)) {
+        return Py_NewRef(held);
     }
-    Py_XDECREF(dict);
-    Py_XDECREF(seen);
+    return atoll_weakref_target(held, &value) > 0 ? value : NULL;
+}
+
+/* What is bound where the entry says, if it is still that object, and, unless version is 0, was taken there in this version: new
+ * reference, or NULL, maybe with an exception. */
+static PyObject *look_up(atoll_codec *codec, PyObject *entry, uint64_t version) {
+    PyObject *value = NULL;
+    if (kind_of(entry) == PLACE_HELD) {
+        value = look_up_held(entry);
+    } else {
+        PyObject *name = PyTuple_GET_ITEM(entry, S_NAME);
+        PyObject *dict;
+        PyObject *seen;
+        if (look_into(codec, entry, &dict, &seen) < 0) {
+            return NULL;
+        }
+        bool taken = version == 0 ||
+                     (seen != NULL && PyDict_Check(seen) && atoll_taken(seen, name, version) == ATOLL_SAME);
+        if (dict != NULL && taken) {
+            value = Py_XNewRef(PyDict_GetItemWithError(dict, name));
+        }
+        Py_XDECREF(dict);
+        Py_XDECREF(seen);
+    }
     if (value != NULL && !is_number(PyTuple_GET_ITEM(entry, S_ADDRESS), (uintptr_t)value)) {
         Py_CLEAR(value);
     }
@@ -79,6 +136,8 @@ static PyObject *places_of(atoll_codec *codec, PyObject *key) {
     }
     if (PyDict_GET_SIZE(codec->same) >= SAME_KEPT) {
         PyDict_Clear(codec->same);
+        PyDict_Clear(codec->named);
+        memset(codec->named_bits, 0, sizeof codec->named_bits);
     }
     places = PyList_New(0);
     int rc = places != NULL ? PyDict_SetItem(codec->same, key, places) : -1;
@@ -99,38 +158,92 @@ static PyObject *find(atoll_codec *codec, PyObject *key, PyObject *places, uint6
         entry = Py_NewRef(PyList_GET_ITEM(places, i));
         if (is_number(PyTuple_GET_ITEM(entry, S_VERSION), version)) {
             value = look_up(codec, entry, version);
-        }
-        if (value == NULL && !PyErr_Occurred() && PyList_SetSlice(places, i, i + 1, NULL) < 0) {
-            PyErr_Clear();
+            if (value == NULL && !PyErr_Occurred() && PyList_SetSlice(places, i, i + 1, NULL) < 0) {
+                PyErr_Clear();
+            }
         }
         Py_DECREF(entry);
     }
     return value;
 }
 
+/* Something with this identity is here, at its address. */
+static int note_named(atoll_codec *codec, PyObject *key, PyObject *obj) {
+    if (!atoll_is_nameable(codec, obj)) {
+        return 0;
+    }
+    PyObject *address = PyLong_FromVoidPtr(obj);
+    int rc = address != NULL ? PyDict_SetItem(codec->named, address, key) : -1;
+    Py_XDECREF(address);
+    codec->has_received |= !is_number(key, own_identity(codec, obj));
+    uint32_t bit = atoll_memo_hash(obj) % ATOLL_NAMED_BITS;
+    codec->named_bits[bit / 64] |= UINT64_C(1) << (bit % 64);
+    return rc;
+}
+
+static PyObject *new_entry(uint64_t version, atoll_place kind, PyObject *owner, PyObject *name,
+                           PyObject *obj) {
+    PyObject *part[] = {PyLong_FromUnsignedLongLong(version), PyLong_FromLong(kind), PyLong_FromVoidPtr(obj)};
+    PyObject *entry = part[0] != NULL && part[1] != NULL && part[2] != NULL
+                          ? PyTuple_Pack(5, part[0], part[1], owner, name, part[2])
+                          : NULL;
+    for (int i = 0; i < 3; i++) {
+        Py_XDECREF(part[i]);
+    }
+    return entry;
+}
+
+/* Adds a place, or what is known of it now: 0, or -1 with an exception. */
+static int add_place(PyObject *places, PyObject *entry) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(places); i++) {
+        PyObject *old = PyList_GET_ITEM(places, i);
+        int same = kind_of(entry) != PLACE_HELD && kind_of(old) == kind_of(entry);
+        for (int part = S_OWNER; same > 0 && part <= S_NAME; part++) {
+            same =
+                PyObject_RichCompareBool(PyTuple_GET_ITEM(old, part), PyTuple_GET_ITEM(entry, part), Py_EQ);
+        }
+        if (same < 0) {
+            return -1;
+        }
+        if (same != 0) {
+            bool newer = !is_number(PyTuple_GET_ITEM(entry, S_VERSION), 0) ||
+                         PyObject_RichCompareBool(PyTuple_GET_ITEM(old, S_ADDRESS),
+                                                  PyTuple_GET_ITEM(entry, S_ADDRESS), Py_EQ) == 0;
+            return newer ? PyList_SetItem(places, i, Py_NewRef(entry))
+                         : 0; /* else which version was taken is known */
+        }
+    }
+    if (PyList_GET_SIZE(places) >= PLACES_KEPT && PyList_SetSlice(places, 0, 1, NULL) < 0) {
+        return -1;
+    }
+    return PyList_Append(places, entry);
+}
+
+/* What came in the message that is being read. */
+static int note_recent(atoll_codec *codec, PyObject *key, uint64_t version, PyObject *obj) {
+    PyObject *number = PyLong_FromUnsignedLongLong(version);
+    PyObject *thread = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+    PyObject *recent = number != NULL && thread != NULL ? PyTuple_Pack(3, number, obj, thread) : NULL;
+    int rc = recent != NULL ? PyDict_SetItem(codec->recent, key, recent) : -1;
+    Py_XDECREF(recent);
+    Py_XDECREF(number);
+    Py_XDECREF(thread);
+    return rc;
+}
+
 /* The value is bound under this name from now on. */
 static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll_named *named, uint64_t owner,
                 bool is_class) {
-    PyObject *version = PyLong_FromUnsignedLongLong(named->version);
     PyObject *number = PyLong_FromUnsignedLongLong(owner);
-    PyObject *address = PyLong_FromVoidPtr(named->value);
-    PyObject *thread = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
-    PyObject *recent = NULL;
-    PyObject *entry = NULL;
-    int rc = -1;
-    if (version != NULL && number != NULL && address != NULL && thread != NULL) {
-        recent = PyTuple_Pack(3, version, named->value, thread);
-        entry = PyTuple_Pack(5, version, is_class ? Py_True : Py_False, number, named->name, address);
-    }
-    if (recent != NULL && entry != NULL) {
-        rc = PyDict_SetItem(codec->recent, key, recent) < 0 ? -1 : PyList_Append(places, entry);
-    }
+    PyObject *entry = number != NULL ? new_entry(named->version, is_class ? PLACE_CLASS : PLACE_SPACE, number,
+                                                 named->name, named->value)
+                                     : NULL;
+    int rc = entry == NULL || note_recent(codec, key, named->version, named->value) < 0 ||
+                     add_place(places, entry) < 0
+                 ? -1
+                 : note_named(codec, key, named->value);
     Py_XDECREF(entry);
-    Py_XDECREF(recent);
-    Py_XDECREF(thread);
-    Py_XDECREF(address);
     Py_XDECREF(number);
-    Py_XDECREF(version);
     return rc;
 }
 
@@ -169,4 +282,177 @@ int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *name
         replace_in_memo(dec, named->value, bound);
     }
     return PyErr_Occurred() ? -1 : 0;
+}
+
+/* ---- objects that have a name here, and elsewhere ---- */
+
+bool atoll_is_nameable(const atoll_codec *codec, PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    return type == &PyBaseObject_Type ||
+           (!PyType_Check(obj) && !PyFunction_Check(obj) && atoll_is_made_by_code(codec, type));
+}
+
+int atoll_same_name(atoll_codec *codec, atoll_place kind, PyObject *owner, PyObject *name, PyObject *obj) {
+    PyObject *key = NULL;
+    PyObject *address = PyLong_FromVoidPtr(obj);
+    PyObject *known = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
+    PyObject *places = known != NULL ? PyDict_GetItemWithError(codec->same, known) : NULL;
+    for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0; i-- > 0 && key == NULL;) {
+        PyObject *there = look_up(codec, PyList_GET_ITEM(places, i), 0);
+        key = there == obj ? Py_NewRef(known) : NULL;
+        Py_XDECREF(there);
+    }
+    if (key == NULL && !PyErr_Occurred()) {
+        key = PyLong_FromUnsignedLongLong(own_identity(codec, obj));
+    }
+    Py_XDECREF(address);
+    places = key != NULL ? Py_XNewRef(places_of(codec, key)) : NULL;
+    PyObject *entry = places != NULL ? new_entry(0, kind, owner, name, obj) : NULL;
+    int rc = entry == NULL || add_place(places, entry) < 0 ? -1 : note_named(codec, key, obj);
+    Py_XDECREF(entry);
+    Py_XDECREF(places);
+    Py_XDECREF(key);
+    return rc;
+}
+
+int atoll_same_names(atoll_codec *codec, atoll_place kind, uint64_t owner, PyObject *values) {
+    PyObject *number = NULL;
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    int rc = PyErr_Occurred() ? -1 : 0;
+    while (rc == 0 && PyDict_Next(values, &pos, &name, &value)) { /* nobody else has it */
+        if (PyUnicode_CheckExact(name) && atoll_is_nameable(codec, value)) {
+            number = number != NULL ? number : PyLong_FromUnsignedLongLong(owner);
+            rc = number != NULL ? atoll_same_name(codec, kind, number, name, value) : -1;
+        }
+    }
+    Py_XDECREF(number);
+    return rc;
+}
+
+int atoll_same_lookup(atoll_codec *codec, PyObject *obj, uint64_t *identity, PyObject **module,
+                      PyObject **name) {
+    *module = *name = NULL;
+    PyObject *address = PyLong_FromVoidPtr(obj);
+    PyObject *key = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
+    Py_XDECREF(address);
+    PyObject *places = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->same, key)) : NULL;
+    bool found = false;
+    for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0; i-- > 0 && !PyErr_Occurred();) {
+        PyObject *entry = PyList_GET_ITEM(places, i);
+        PyObject *there = look_up(codec, entry, 0);
+        if (there == obj) {
+            found = true;
+            *identity = PyLong_AsUnsignedLongLong(key);
+            if (kind_of(entry) == PLACE_MODULE) {
+                *module = PyTuple_GET_ITEM(entry, S_OWNER);
+                *name = PyTuple_GET_ITEM(entry, S_NAME);
+            }
+        }
+        Py_XDECREF(there);
+    }
+    Py_XDECREF(places);
+    return PyErr_Occurred() ? -1 : found;
+}
+
+/* Whether one that is here has this state: 1, 0, or -1 with an exception. */
+static int has_state(atoll_codec *codec, PyObject *here, uint64_t state) {
+    uint64_t now;
+    int rc = atoll_version_of_state(codec, here, &now);
+    if (rc < 0 && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        return 0;
+    }
+    return rc < 0 ? -1 : now == state;
+}
+
+/* What is at one of the places, with this state: new reference, or NULL, maybe with an exception. */
+static PyObject *find_with_state(atoll_codec *codec, PyObject *places, uint64_t state, PyObject *like) {
+    PyObject *found = NULL;
+    PyObject *entries = PyList_GetSlice(places, 0, PY_SSIZE_T_MAX); /* telling a state may run code */
+    for (Py_ssize_t i = entries != NULL ? PyList_GET_SIZE(entries) : 0;
+         i-- > 0 && found == NULL && !PyErr_Occurred();) {
+        found = look_up(codec, PyList_GET_ITEM(entries, i), 0);
+        if (found != NULL && (Py_TYPE(found) != Py_TYPE(like) || has_state(codec, found, state) <= 0)) {
+            Py_CLEAR(found);
+        }
+    }
+    Py_XDECREF(entries);
+    return found;
+}
+
+/* obj is held as long as it lives; an instance of object for as long as others are remembered: it is nothing but itself. */
+static int hold(atoll_codec *codec, PyObject *key, uint64_t version, PyObject *obj) {
+    bool bare = Py_IS_TYPE(obj, &PyBaseObject_Type);
+    if (!bare && !PyType_SUPPORTS_WEAKREFS(Py_TYPE(obj))) {
+        return 0;
+    }
+    PyObject *places = Py_XNewRef(places_of(codec, key));
+    PyObject *held = places == NULL ? NULL : bare ? Py_NewRef(obj) : PyWeakref_NewRef(obj, NULL);
+    PyObject *entry = held != NULL ? new_entry(version, PLACE_HELD, Py_None, held, obj) : NULL;
+    int rc = entry == NULL || add_place(places, entry) < 0 ? -1 : note_named(codec, key, obj);
+    Py_XDECREF(entry);
+    Py_XDECREF(held);
+    Py_XDECREF(places);
+    return rc;
+}
+
+PyObject *atoll_same_nested(atoll_decoder *dec, uint64_t identity, uint64_t state, bool defining,
+                            PyObject *obj) {
+    atoll_codec *codec = dec->codec;
+    uint64_t version = atoll_version_of_identity(state, identity);
+    PyObject *key = PyLong_FromUnsignedLongLong(identity);
+    PyObject *places = key == NULL ? NULL
+                       : defining  ? Py_XNewRef(places_of(codec, key))
+                                   : Py_XNewRef(PyDict_GetItemWithError(codec->same, key));
+    PyObject *found = places != NULL && defining ? find(codec, key, places, version) : NULL;
+    if (found != NULL && Py_TYPE(found) != Py_TYPE(obj)) {
+        Py_CLEAR(found);
+    }
+    if (found == NULL && !defining && !PyErr_Occurred() && places != NULL) {
+        found = find_with_state(codec, places, state, obj);
+    }
+    int rc = PyErr_Occurred() ? -1 : 0;
+    if (rc == 0 && found == NULL) {
+        found = Py_NewRef(obj);
+        rc = defining || Py_IS_TYPE(obj, &PyBaseObject_Type) ? hold(codec, key, version, obj) : 0;
+        rc = rc == 0 && defining ? note_recent(codec, key, version, obj) : rc;
+    }
+    if (rc == 0 && found != obj) {
+        replace_in_memo(dec, obj, found);
+    }
+    if (rc < 0) {
+        Py_CLEAR(found);
+    }
+    Py_XDECREF(places);
+    Py_XDECREF(key);
+    return found;
+}
+
+/* What the module has under the name: new reference, or NULL, maybe with an exception that must reach the user. */
+static PyObject *of_module(atoll_codec *codec, PyObject *module, PyObject *name) {
+    PyObject *imported = atoll_import_module(codec, module, Py_None);
+    if (imported == NULL && !atoll_error_is_urgent()) {
+        PyErr_Clear(); /* there is no such module here: it is a copy */
+    }
+    PyObject *found = imported != NULL && PyModule_Check(imported)
+                          ? Py_XNewRef(PyDict_GetItemWithError(PyModule_GetDict(imported), name))
+                          : NULL;
+    Py_XDECREF(imported);
+    return found;
+}
+
+PyObject *atoll_same_by_path(atoll_decoder *dec, PyObject *module, PyObject *name, uint64_t state,
+                             PyObject *obj) {
+    PyObject *found = of_module(dec->codec, module, name);
+    int same = found != NULL && Py_TYPE(found) == Py_TYPE(obj) ? has_state(dec->codec, found, state) : 0;
+    if (same < 0 || PyErr_Occurred()) {
+        Py_CLEAR(found);
+    } else if (same == 0) {
+        Py_XSETREF(found, Py_NewRef(obj));
+    } else {
+        replace_in_memo(dec, obj, found);
+    }
+    return found;
 }

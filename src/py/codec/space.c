@@ -38,6 +38,9 @@ enum { BUCKETS = 1024 };
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static space *buckets[BUCKETS];
+/* Where numbers were found last: dicts that may be gone. */
+enum { HINTS = 64 };
+static PyObject *hints[HINTS];
 /* How many numbered native dicts are gone. */
 static _Atomic(uint64_t) deaths;
 
@@ -45,6 +48,7 @@ void atoll_spaces_fork(atoll_fork_moment when) { atoll_mutex_fork(&lock, when); 
 
 void atoll_spaces_forget_all(void) {
     atoll_mutex_lock(&lock);
+    memset(hints, 0, sizeof hints);
     for (size_t i = 0; i < BUCKETS; i++) {
         while (buckets[i] != NULL) {
             space *s = buckets[i];
@@ -67,9 +71,16 @@ static space *find_locked(PyObject *dict) {
 
 /* The dict of this number in this interpreter, or, with interp < 0, its native dict anywhere. */
 static space *find_number_locked(uint64_t number, int64_t interp) {
+    PyObject **hint = &hints[(number ^ (uint64_t)interp) % HINTS];
+    space *hinted = *hint != NULL ? find_locked(*hint) : NULL;
+    if (hinted != NULL && hinted->number == number &&
+        (interp < 0 ? hinted->native : hinted->interp == interp)) {
+        return hinted;
+    }
     for (size_t i = 0; i < BUCKETS; i++) {
         for (space *s = buckets[i]; s != NULL; s = s->next) {
             if (s->number == number && (interp < 0 ? s->native : s->interp == interp)) {
+                *hint = s->dict;
                 return s;
             }
         }
@@ -261,8 +272,19 @@ PyObject *atoll_space_module(atoll_codec *codec, uint64_t number) {
     return Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_MODULE));
 }
 
+/* The dict of this number that belongs to this interpreter: new reference, or NULL, without an exception. */
+static PyObject *native_of(const atoll_codec *codec, uint64_t number) {
+    atoll_mutex_lock(&lock);
+    space *s = number != 0 ? find_number_locked(number, codec->interp_id) : NULL;
+    PyObject *dict = s != NULL && s->native ? Py_NewRef(s->dict) : NULL;
+    atoll_mutex_unlock(&lock);
+    return dict;
+}
+
 int atoll_space_look(atoll_codec *codec, uint64_t number, PyObject **dict, PyObject **seen) {
-    PyObject *both = hidden_of(codec, number);
+    *seen = NULL;
+    *dict = native_of(codec, number);
+    PyObject *both = *dict == NULL ? hidden_of(codec, number) : NULL;
     if (both != NULL) {
         *dict = Py_NewRef(PyModule_GetDict(PyTuple_GET_ITEM(both, HIDDEN_MODULE)));
         *seen = Py_NewRef(PyTuple_GET_ITEM(both, HIDDEN_SEEN));
@@ -271,13 +293,7 @@ int atoll_space_look(atoll_codec *codec, uint64_t number, PyObject **dict, PyObj
 }
 
 int atoll_space_globals(atoll_codec *codec, uint64_t number, atoll_globals *to) {
-    *to = (atoll_globals){.space = number};
-    atoll_mutex_lock(&lock);
-    space *s = number != 0 ? find_number_locked(number, codec->interp_id) : NULL;
-    if (s != NULL && s->native) {
-        to->dict = Py_NewRef(s->dict);
-    }
-    atoll_mutex_unlock(&lock);
+    *to = (atoll_globals){.space = number, .dict = native_of(codec, number)};
     if (to->dict != NULL) {
         return 0;
     }

@@ -69,6 +69,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
     codec->described = PyDict_New();
     codec->same = PyDict_New();
     codec->recent = PyDict_New();
+    codec->named = PyDict_New();
     codec->stand_ins = PyDict_New();
     codec->namespaces = PyDict_New();
     codec->class_refs = PyDict_New();
@@ -76,7 +77,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     codec->function_ids = PyDict_New();
-    if (codec->registered == NULL || codec->same == NULL || codec->recent == NULL ||
+    if (codec->registered == NULL || codec->same == NULL || codec->named == NULL || codec->recent == NULL ||
         codec->described == NULL || codec->stand_ins == NULL || codec->namespaces == NULL ||
         codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
         codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
@@ -106,7 +107,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) DO(registered) DO(arrive) \
-    DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(recent) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
+    DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(recent) DO(named) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
 
@@ -160,6 +161,7 @@ void atoll_codec_free(atoll_codec *codec) {
         Py_CLEAR(codec->names[i]);
     }
     atoll_memo_free(codec->memo);
+    atoll_memo_free(codec->spare_memo);
     PyMem_RawFree(codec->stack);
     PyMem_Free(codec->functions);
     PyMem_Free(codec);

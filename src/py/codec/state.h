@@ -46,6 +46,7 @@ typedef struct {
     PyObject *qualname;
 } atoll_builtin_entry;
 
+enum { ATOLL_NAMED_BITS = 4096 };
 enum { ATOLL_FUNCTION_CACHE = 1024, ATOLL_BUILTIN_CACHE = 64, ATOLL_RELAXED_MAX = 8 };
 
 /* A class, or function, that a thread is reading. */
@@ -63,8 +64,9 @@ struct atoll_codec {
     PyObject *not_shareable;
     PyTypeObject *hook_types[ATOLL_HOOK_MAX]; /* strong, NULL where there is none */
     atoll_codec_hook hooks[ATOLL_HOOK_MAX];
-    atoll_memo *memo; /* NULL while an encoder has it */
-    PyObject **stack; /* the decoder's memo storage, likewise */
+    atoll_memo *memo;       /* NULL while an encoder has it */
+    atoll_memo *spare_memo; /* likewise */
+    PyObject **stack;       /* the decoder's memo storage, likewise */
     size_t stack_cap;
     atoll_type_info types[ATOLL_TYPE_CACHE];
     Py_ssize_t code_extra; /* index for PyUnstable_Code_SetExtra, or -1 */
@@ -90,6 +92,10 @@ struct atoll_codec {
     PyObject *described;      /* dict: space -> its place (codec/module.c) */
     PyObject *same;           /* dict: which objects named values are (codec/same.c) */
     PyObject *recent;         /* likewise, those of the message that is being read */
+    PyObject *named;          /* dict: address of what has a name -> its identity (codec/same.c) */
+    Py_ssize_t searched;      /* so many modules (codec/nested.c) */
+    bool has_received;        /* of some of them the identity is another's */
+    uint64_t named_bits[ATOLL_NAMED_BITS / 64]; /* which addresses may be in it */
     PyObject
         *hidden; /* dict: space -> the module that stands for it here, and what was taken (codec/space.c) */
     uint64_t deaths;   /* of spaces, when hidden was last looked through */

@@ -6,7 +6,8 @@
  *
  * What is hashed is an outline: definitions stand in it by what they are (a function by its identity and what is in its closure, a
  * class by its number), whatever is shared by its place in the process, large data by a hash of it.  It does not depend on how often
- * something is referred to.  Nothing of an outline is ever decoded.  Two values of one version are equal but for a collision of 64 bits, and those that may change are one object (but for an
+ * something is referred to.  In the version of a name's value it says of objects in it that have names which they are (codec/nested.c).
+ * Nothing of an outline is ever decoded.  Two values of one version are equal but for a collision of 64 bits, and those that may change are one object (but for an
  * address that has come to be another's).
  *
  * A reach is a list of the places, among all that a function reaches, whose values may change without anybody being told: a global
@@ -61,12 +62,16 @@ static uint64_t mixed(uint64_t hash, uint64_t word) {
 
 /* ---- versions ---- */
 
-static int version_by_outline(atoll_codec *codec, PyObject *value, uint64_t *version) {
+static int version_by_outline(atoll_codec *codec, PyObject *value, uint64_t *version, bool identities) {
     atoll_message outline = {0};
-    int rc = atoll_encode_outline(codec, &outline, value);
+    int rc = atoll_encode_outline(codec, &outline, value, identities);
     *version = rc == 0 ? atoll_hash(outline.body.data, outline.body.len) : 0;
     atoll_message_clear(&outline);
     return rc;
+}
+
+int atoll_version_of_state(atoll_codec *codec, PyObject *value, uint64_t *state) {
+    return version_by_outline(codec, value, state, false);
 }
 
 int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version) {
@@ -81,7 +86,7 @@ int atoll_version_of(atoll_codec *codec, PyObject *value, uint64_t *version) {
     } else if (value == Py_None || type == &PyBool_Type) {
         *version = mixed(T_NONE, value == Py_None ? 0 : value == Py_True ? 1 : 2);
     } else {
-        return version_by_outline(codec, value, version);
+        return version_by_outline(codec, value, version, true);
     }
     return 0;
 }
@@ -364,6 +369,8 @@ static int look_at(const atoll_codec *codec, const place *at, PyObject **value) 
     return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
 
+uint64_t atoll_version_of_identity(uint64_t version, uint64_t identity) { return mixed(version, identity); }
+
 /* Of a value that may change: another object is another version, though it is equal. */
 static int version_of_object(atoll_codec *codec, PyObject *value, uint64_t *version) {
     int rc = atoll_version_of(codec, value, version);
@@ -408,7 +415,16 @@ int atoll_encode_named(atoll_encoder *enc, PyObject *name, PyObject *value, uint
         atoll_write_u64(enc, fixed ? 0 : atoll_identity_of(enc->codec, value)) < 0) {
         return -1;
     }
-    return enc->empty != NULL ? atoll_write_empty(enc, value) : atoll_encode_shared(enc, value);
+    if (enc->empty != NULL) {
+        return atoll_write_empty(enc, value);
+    }
+    PyObject *outer = enc->named;
+    enc->named = value;
+    enc->defining++;
+    int rc = atoll_encode_shared(enc, value);
+    enc->defining--;
+    enc->named = outer;
+    return rc;
 }
 
 int atoll_decode_named(atoll_decoder *dec, atoll_named *out) {

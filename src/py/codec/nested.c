@@ -1,0 +1,258 @@
+/* Objects that have a name, where they occur without it: as an argument or result, in a list, in another object.
+ *
+ *   T_SAME
+ *   u8     bit 0: it belongs to globals or to a class; bit 1: it is found by a path
+ *   u64    its state, a hash of what it encodes to; of what is found by its identity in globals or a class, its version (codec/version.c)
+ *   u64    its identity (codec/same.c), or, by a path, twice a length (u8) and UTF-8: a module, and a name in it
+ *   value  the object
+ *
+ * `x is MISSING` is so in an interpreter where it is so at home, and the other way round.  The receiver takes the object that it has under
+ * the name, or one that came in something with a name, and drops the copy:
+ *
+ *   for an argument, result, or item of a queue   where that one has the very state that was sent: an argument has the state that it
+ *                                                 has at home, whatever the receiver has done to its own
+ *   in a global or an attribute of a class        where that one came in this version: what it has become in the receiver
+ *                                                 since then stays
+ *
+ * So a change of the sender's object, or that another has the name now, makes another version, and nothing is the same.  At its home
+ * an object has no version: there, its state decides.
+ *
+ * Which objects have a name is known when code that uses the name was sent, or came (codec/same.c).  What is nothing but itself, an
+ * instance of object or of a class that gives it no attributes, is looked for when it is sent: in __main__, in its class's module, and
+ * an instance of object in all modules.  In a module that is found by its name, the object is the one that the receiver's own module
+ * has under the name; so it is for a global that was imported from there.
+ *
+ * Only instances have it, and only when they are small: the state of a large one would have to be compared.  For what has no name this
+ * costs a look at a filter.
+ */
+#include "py/codec/internal.h"
+
+enum { SMALL = 4096, NAME_MAX_SIZE = 255 };
+enum { DEFINING = 1, BY_PATH = 2 };
+
+/* ---- who has a name ---- */
+
+/* Whether there is nothing in it. */
+static bool is_bare(const atoll_codec *codec, PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    if (type == &PyBaseObject_Type) {
+        return true;
+    }
+    Py_ssize_t size = PyBaseObject_Type.tp_basicsize;
+    size += type->tp_dictoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
+    size += type->tp_weaklistoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
+    if (type->tp_basicsize > size || type->tp_itemsize != 0 || !atoll_is_made_by_code(codec, type)) {
+        return false;
+    }
+    if (type->tp_dictoffset == 0 && (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) == 0) {
+        return true;
+    }
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    bool empty = dict != NULL && PyDict_CheckExact(dict) && PyDict_GET_SIZE(dict) == 0;
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return empty;
+}
+
+/* Notes what is bare among the values of a module's dict.  0, or -1 with an exception. */
+static int search(atoll_codec *codec, PyObject *module, PyObject *name) {
+    PyObject *dict = PyModule_GetDict(module); /* borrowed */
+    PyObject *values = NULL;
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && PyDict_Next(dict, &pos, &key, &value)) {
+        if (PyUnicode_CheckExact(key) && atoll_is_nameable(codec, value) && is_bare(codec, value)) {
+            values = values != NULL ? values : PyDict_New();
+            rc = values != NULL ? PyDict_SetItem(values, key, value) : -1;
+        }
+    }
+    int path = rc == 0 && values != NULL && !atoll_is_main_name(codec, name)
+                   ? atoll_origin_is_found(codec, module, name)
+                   : 0;
+    if (rc < 0 || path < 0 || values == NULL) {
+        Py_XDECREF(values);
+        return rc < 0 || path < 0 ? -1 : 0;
+    }
+    pos = 0;
+    while (path > 0 && rc == 0 && PyDict_Next(values, &pos, &key, &value)) { /* nobody else has it */
+        rc = atoll_same_name(codec, PLACE_MODULE, name, key, value);
+    }
+    if (path == 0) {
+        rc = atoll_same_names(codec, PLACE_SPACE, atoll_space_of(codec, dict), values);
+    }
+    Py_DECREF(values);
+    return rc;
+}
+
+static int search_named(atoll_codec *codec, PyObject *name) {
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *module = PyDict_CheckExact(modules) && PyUnicode_CheckExact(name)
+                           ? Py_XNewRef(PyDict_GetItemWithError(modules, name))
+                           : NULL;
+    int rc = PyErr_Occurred()                           ? -1
+             : module != NULL && PyModule_Check(module) ? search(codec, module, name)
+                                                        : 0;
+    Py_XDECREF(module);
+    return rc;
+}
+
+static int search_all(atoll_codec *codec) {
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    Py_ssize_t count = PyDict_CheckExact(modules) ? PyDict_GET_SIZE(modules) : codec->searched;
+    if (count == codec->searched) {
+        return 0;
+    }
+    codec->searched = count;
+    PyObject *names = PyDict_Keys(modules);
+    int rc = names != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(names); i++) {
+        rc = search_named(codec, PyList_GET_ITEM(names, i));
+    }
+    Py_XDECREF(names);
+    return rc;
+}
+
+/* Looks for the names of a bare object, for the first of its class in each message; in all modules when there are others than the last time.
+ * 0, or -1 with an exception. */
+static int search_for(atoll_encoder *enc, PyObject *obj) {
+    atoll_codec *codec = enc->codec;
+    enc->searched = Py_TYPE(obj);
+    if (search_named(codec, codec->names[N_MAIN]) < 0) {
+        return -1;
+    }
+    if (Py_IS_TYPE(obj, &PyBaseObject_Type)) {
+        return search_all(codec);
+    }
+    PyObject *dict = PyType_GetDict(Py_TYPE(obj));
+    PyObject *name = dict != NULL ? PyDict_GetItemWithError(dict, codec->names[N_MODULE]) : NULL;
+    int rc = name != NULL && !atoll_is_main_name(codec, name) ? search_named(codec, name) : 0;
+    Py_XDECREF(dict);
+    return PyErr_Occurred() ? -1 : rc;
+}
+
+/* ---- sending ---- */
+
+/* Room for n bytes in front of what was written from `at` on; NULL with an exception. */
+static uint8_t *insert(atoll_encoder *enc, size_t at, size_t n) {
+    size_t size = enc->msg->body.len - at;
+    if (atoll_reserve(enc, n) == NULL) {
+        return NULL;
+    }
+    uint8_t *from = enc->msg->body.data + at;
+    memmove(from + n, from, size);
+    enc->msg->body.len += n;
+    return from;
+}
+
+static int put_prefix(atoll_encoder *enc, size_t at, uint64_t state, uint64_t identity, PyObject *module,
+                      PyObject *name) {
+    uint8_t prefix[2 + 8 + 2 * (1 + NAME_MAX_SIZE)];
+    bool path = module != NULL;
+    prefix[0] = T_SAME;
+    prefix[1] = (uint8_t)((enc->defining != 0 ? DEFINING : 0) | (path ? BY_PATH : 0));
+    atoll_store_u64(prefix + 2, state);
+    size_t n = 10;
+    PyObject *const parts[] = {module, name};
+    for (int i = 0; path && i < 2; i++) {
+        Py_ssize_t length;
+        const char *text = PyUnicode_AsUTF8AndSize(parts[i], &length);
+        if (text == NULL || length > NAME_MAX_SIZE) {
+            PyErr_Clear(); /* then it is a copy */
+            return 0;
+        }
+        prefix[n] = (uint8_t)length;
+        memcpy(prefix + n + 1, text, (size_t)length);
+        n += 1 + (size_t)length;
+    }
+    if (!path) {
+        atoll_store_u64(prefix + n, identity);
+        n += 8;
+    }
+    uint8_t *to = insert(enc, at, n);
+    if (to != NULL) {
+        memcpy(to, prefix, n);
+    }
+    return to != NULL ? 0 : -1;
+}
+
+int atoll_encode_nested(atoll_encoder *enc, PyObject *obj, size_t at) {
+    bool may = atoll_may_have_name(enc->codec, obj);
+    if (enc->outline) {
+        uint64_t which = may && enc->identities ? atoll_named_identity(enc->codec, obj) : 0;
+        return which != 0 ? atoll_write_u64(enc, which) : 0;
+    }
+    /* What has nothing in it ends with a count of nothing, or None. */
+    bool maybe_bare = enc->msg->body.data[enc->msg->body.len - 1] == 0 || Py_IS_TYPE(obj, &PyBaseObject_Type);
+    if (maybe_bare && enc->searched != Py_TYPE(obj) && is_bare(enc->codec, obj)) {
+        if (search_for(enc, obj) < 0) {
+            return -1;
+        }
+        may = atoll_may_have_name(enc->codec, obj);
+    }
+    if (!may || enc->msg->body.len - at > SMALL) {
+        return 0;
+    }
+    uint64_t identity;
+    uint64_t state;
+    PyObject *module;
+    PyObject *name;
+    int rc = atoll_same_lookup(enc->codec, obj, &identity, &module, &name);
+    if (rc <= 0 || (obj == enc->named && module == NULL)) {
+        return rc < 0 ? -1 : 0; /* of the value of a name it is said anyway (codec/version.c) */
+    }
+    Py_XINCREF(module);
+    Py_XINCREF(name);
+    bool version = enc->defining != 0 && module == NULL;
+    rc =
+        version ? atoll_version_of(enc->codec, obj, &state) : atoll_version_of_state(enc->codec, obj, &state);
+    if (rc < 0 && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        rc = 1;
+    }
+    rc = rc == 0 ? put_prefix(enc, at, state, identity, module, name) : rc < 0 ? -1 : 0;
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    return rc;
+}
+
+/* ---- receiving ---- */
+
+static PyObject *get_text(atoll_decoder *dec) {
+    size_t length = atoll_get_u8(&dec->rd);
+    const uint8_t *at = atoll_get_bytes(&dec->rd, length);
+    return at != NULL ? PyUnicode_DecodeUTF8((const char *)at, (Py_ssize_t)length, NULL)
+                      : atoll_malformed("a name goes past the end");
+}
+
+static PyObject *decode_by_path(atoll_decoder *dec, uint64_t state) {
+    PyObject *module = get_text(dec);
+    PyObject *name = module != NULL ? get_text(dec) : NULL;
+    PyObject *obj = name != NULL ? atoll_decode_value(dec) : NULL;
+    PyObject *found = obj != NULL ? atoll_same_by_path(dec, module, name, state, obj) : NULL;
+    Py_XDECREF(obj);
+    Py_XDECREF(name);
+    Py_XDECREF(module);
+    return found;
+}
+
+PyObject *atoll_decode_nested(atoll_decoder *dec) {
+    uint8_t flags = atoll_get_u8(&dec->rd);
+    uint64_t state = atoll_get_u64(&dec->rd);
+    if (dec->rd.failed) {
+        return atoll_malformed("it ends too early");
+    }
+    if ((flags & BY_PATH) != 0) {
+        return decode_by_path(dec, state);
+    }
+    uint64_t identity = atoll_get_u64(&dec->rd);
+    if (dec->rd.failed) {
+        return atoll_malformed("it ends too early");
+    }
+    PyObject *obj = atoll_decode_value(dec);
+    PyObject *found =
+        obj != NULL ? atoll_same_nested(dec, identity, state, (flags & DEFINING) != 0, obj) : NULL;
+    Py_XDECREF(obj);
+    return found;
+}
