@@ -143,6 +143,46 @@ def reduce_named(obj: object) -> tuple[Any, ...] | None:
     return type_names.reduce(obj) or _as_it_is(obj)
 
 
+def shell_of(obj: Any) -> object:
+    """An empty one of the same kind, to be filled later as a list is; None where obj is no such thing."""
+    import collections
+    import weakref
+
+    kind = type(obj)
+    if kind is collections.deque:
+        return collections.deque(maxlen=obj.maxlen)
+    if kind is collections.defaultdict:
+        return collections.defaultdict(obj.default_factory)
+    kinds = (collections.OrderedDict, collections.Counter, weakref.WeakSet)
+    return kind() if kind in (*kinds, weakref.WeakKeyDictionary, weakref.WeakValueDictionary) else None
+
+
+def contents_of(shell: Any) -> list[Any]:
+    """What is to be put into another: items, or pairs of a key and a value."""
+    return list(shell.items() if hasattr(shell, "items") else shell)
+
+
+def put_into_shell(shell: Any, item: Any) -> None:
+    """Put one of its contents into it."""
+    if hasattr(shell, "items"):
+        shell[item[0]] = item[1]
+    elif hasattr(shell, "append"):
+        shell.append(item)
+    else:
+        shell.add(item)
+
+
+def fill_shell(shell: Any, contents: list[Any]) -> None:
+    """Make it have these and nothing else, whatever has been put into it meanwhile.
+
+    What is weak keeps that: of two that are one at home it may be the one that stays.
+    """
+    if type(shell).__module__ == "collections" and contents_of(shell) != contents:
+        shell.clear()
+        for item in contents:
+            put_into_shell(shell, item)
+
+
 def _as_it_is(obj: Any) -> tuple[Any, ...] | None:
     """Its class and its attributes: the name that it reduces to says which it is, as far as there is one over there."""
     cls = type(obj)

@@ -250,7 +250,7 @@ static int read_code(const filling *to, PyObject **awaited) {
         rc = read_attributes(to, false, false);
     }
     *awaited = rc == 0 ? atoll_decode_names(to->dec) : NULL;
-    return *awaited != NULL ? 0 : -1;
+    return *awaited != NULL ? atoll_decode_held(to->dec) : -1;
 }
 
 static int read_states(const filling *to) {

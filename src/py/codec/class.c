@@ -10,6 +10,7 @@
  *   count  and that many names with their versions and values: of its definition, what others may need early (members of enums)
  *   count  likewise its functions, and what else is RANK_CODE (codec/later.c)
  *   value  names of attributes that are RANK_LATE: a tuple
+ *   definitions in the attributes that are still to come (codec/held.c)
  *   bodies of functions
  *   states of functions, and what is RANK_EARLY or RANK_FILLED of what they lead to
  *   count  likewise what else belongs to its definition (annotations, dataclass fields)
@@ -178,7 +179,8 @@ static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
     enc->later = later;
     int rc = encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 1), true) < 0 ||
                      encode_attributes(enc, cls, parts[RANK_CODE], false) < 0 ||
-                     atoll_encode_names(enc, parts[RANK_LATE]) < 0
+                     atoll_encode_names(enc, parts[RANK_LATE]) < 0 ||
+                     atoll_encode_held(enc, cls, AT_ATTR, parts) < 0
                  ? -1
                  : atoll_write_bodies(enc, later);
     enc->later = NULL;

@@ -340,23 +340,58 @@ static PyObject *decode_construction(atoll_decoder *dec, uint8_t tag, PyObject *
     return args;
 }
 
+/* What a call finds, or, where it finds nothing here, an instance of the class that comes next.  New reference, or NULL with an exception. */
+static PyObject *look_up_or_make(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args,
+                                 bool *made) {
+    PyTypeObject *type = decode_type(dec);
+    PyObject *obj = type != NULL ? atoll_construct(dec, tag, func, args, false) : NULL;
+    if (type != NULL && obj == NULL &&
+        (PyErr_ExceptionMatches(PyExc_LookupError) || PyErr_ExceptionMatches(PyExc_AttributeError) ||
+         PyErr_ExceptionMatches(PyExc_NameError))) {
+        PyErr_Clear();
+        *made = true;
+    } else if (obj == Py_None && (PyObject *)type != (PyObject *)Py_TYPE(Py_None)) {
+        Py_CLEAR(obj);
+        *made = true;
+    }
+    if (*made) {
+        obj = atoll_object_new(type);
+    }
+    Py_XDECREF(type);
+    return obj;
+}
+
+/* obj (stolen) has the attributes that come, if it is to have them.  New reference, or NULL with an exception. */
+static PyObject *with_attributes(atoll_decoder *dec, PyObject *obj, bool wanted) {
+    PyObject *dict = wanted ? PyObject_GenericGetDict(obj, NULL) : PyDict_New();
+    if (dict == NULL || !PyDict_CheckExact(dict) || atoll_decode_dict_body(dec, dict, true) < 0) {
+        Py_CLEAR(obj);
+    }
+    Py_XDECREF(dict);
+    return obj;
+}
+
 static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
     uint8_t flags = atoll_get_u8(&dec->rd);
     PyObject *func = NULL;
     PyObject *args = decode_construction(dec, tag, &func);
     PyObject *obj = NULL;
+    bool made_else = false;
     if (args != NULL && (flags & R_DUP) != 0) {
         Py_XDECREF(func);
+        PyTypeObject *type = (flags & R_ELSE) != 0 ? decode_type(dec) : NULL;
+        Py_XDECREF(type);
         return replaced(dec, args);
     }
     if (args != NULL) {
-        obj = atoll_construct(dec, tag, func, args, (flags & R_PLAIN) != 0);
+        obj = (flags & R_ELSE) != 0 ? look_up_or_make(dec, tag, func, args, &made_else)
+                                    : atoll_construct(dec, tag, func, args, (flags & R_PLAIN) != 0);
     }
     Py_XDECREF(args);
     Py_XDECREF(func);
     obj = remembered(dec, obj);
-    if (obj == NULL) {
-        return NULL;
+    if (obj == NULL || (flags & R_ELSE) != 0) {
+        return obj != NULL ? with_attributes(dec, obj, made_else) : NULL;
     }
     PyObject *setter = NULL;
     PyObject *state = NULL;

@@ -84,6 +84,7 @@ enum { P_INT8, P_INT16, P_INT32, P_INT64, P_FLOAT, P_COUNT };
 
 /* Flags of T_REDUCE, T_NEWOBJ, T_NEWOBJ_EX. */
 /* R_PLAIN: an exception, which is made without its class's code; the slots of the class are in its state. */
-enum { R_STATE = 1, R_LIST = 2, R_DICT = 4, R_SETTER = 8, R_DUP = 16, R_PLAIN = 32 };
+/* R_ELSE: what finds an object, rather than makes it, may find none over there: its class comes after the arguments, and its attributes last. */
+enum { R_STATE = 1, R_LIST = 2, R_DICT = 4, R_SETTER = 8, R_DUP = 16, R_PLAIN = 32, R_ELSE = 64 };
 
 #endif

@@ -5,7 +5,8 @@
  *     u64    version (codec/version.c)
  *     u64    which object it is, where that makes a difference (codec/same.c)
  *     value  what it is bound to
- *   u8     bit n: others, of rank n, come later (codec/later.c); a tuple of the names of those that are RANK_LATE, if there are some
+ *   u8     bit n: others, of rank n, come later (codec/later.c); a tuple of the names of those that are RANK_LATE, if there are some; the
+ *          definitions in those that come later (codec/held.c), likewise
  *   count  of names that are not bound at home, and these
  *
  * They are bound in the dict that stands for the function's own over there (codec/space.c), which has a table of what was
@@ -116,6 +117,7 @@ int atoll_encode_split(atoll_encoder *enc, PyObject *globals, PyObject *found) {
     }
     rc = rc == 0 ? atoll_write_tag(enc, ranks) : -1;
     rc = rc == 0 && parts[RANK_LATE] != NULL ? atoll_encode_names(enc, parts[RANK_LATE]) : rc;
+    rc = rc == 0 && ranks != 0 ? atoll_encode_held(enc, globals, AT_GLOBAL, parts) : rc;
     atoll_ranks_drop(parts);
     return rc;
 }
@@ -380,7 +382,8 @@ static int expect_ranks(atoll_decoder *dec, const atoll_globals *to) {
         }
         rc = (ranks >> i & 1) != 0 ? atoll_pending_globals(dec, (atoll_rank)i, to) : 0;
     }
-    return rc == 0 && (ranks >> RANK_LATE & 1) != 0 ? await_names(dec, to) : rc;
+    rc = rc == 0 && (ranks >> RANK_LATE & 1) != 0 ? await_names(dec, to) : rc;
+    return rc == 0 && ranks != 0 ? atoll_decode_held(dec) : rc;
 }
 
 int atoll_decode_globals(atoll_decoder *dec, const atoll_globals *to, PyObject *builtins) {

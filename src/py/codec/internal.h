@@ -237,6 +237,8 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
 /* A value: code, and what can change nothing; made without running code; a list, dict or set of others; any other. */
 typedef enum { RANK_CODE, RANK_EARLY, RANK_FILLED, RANK_LATE, ATOLL_RANKS } atoll_rank;
 atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value);
+/* Whether no more than a few values are in obj's __dict__, which are made without running code, and nothing else is in obj. */
+bool atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj);
 /* Names and values by ranks: a dict for each rank that has some.  0, or -1 with an exception. */
 int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value);
 void atoll_ranks_drop(PyObject *parts[ATOLL_RANKS]);
@@ -262,12 +264,17 @@ int atoll_write_states(atoll_encoder *enc,
 int atoll_write_empty(atoll_encoder *enc, PyObject *value);
 int atoll_write_late(atoll_encoder *enc, const atoll_later *later);
 
+/* Functions and classes that are in the data of these ranks, which belongs to `of` (codec/held.c).  0, or -1 with an exception. */
+int atoll_encode_held(atoll_encoder *enc, PyObject *of, atoll_step step, PyObject *const parts[ATOLL_RANKS]);
+int atoll_decode_held(atoll_decoder *dec);
+
 /* What is taken into globals while a class comes (codec/taking.c). */
 typedef struct atoll_takings {
     struct atoll_takings *outer;
     struct taking *first;
     unsigned long thread;
-    bool filling; /* what is bound now is filled later */
+    bool filling;   /* what is bound now is filled later */
+    PyObject *kept; /* a list: lists and the like that were filled, each followed by what is in it; or NULL */
 } atoll_takings;
 
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
@@ -275,6 +282,10 @@ void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
 /* Whether this thread has bound it, in this version, and is about to fill it. */
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
+/* What obj, which was filled, has at home: in the end it has that, and whole is a list of it.  0, or -1 with an exception. */
+int atoll_takings_keep(atoll_takings *list, PyObject *obj, PyObject *whole);
+/* obj has what is in `whole` (codec/filled.c).  0, or -1 with an exception. */
+int atoll_filled_settle(atoll_codec *codec, PyObject *obj, PyObject *whole);
 /* Something stands for the value, which is still to come. */
 int atoll_await_global(PyObject *seen, PyObject *name);
 
@@ -305,6 +316,16 @@ int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globa
 int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank,
                            PyObject *obj); /* of a cell, list, dict or set */
 PyObject *atoll_decode_empty(atoll_decoder *dec);
+
+/* ---- lists and the like that are filled later (codec/filled.c) ---- */
+
+/* An empty one for a deque, a weak dictionary and the like, which are filled as lists and dicts are: new reference, None for anything else,
+ * or NULL with an exception. */
+PyObject *atoll_filled_shell(atoll_codec *codec, PyObject *value);
+int atoll_filled_write_shell(atoll_encoder *enc, PyObject *value);
+/* What is in it. */
+int atoll_filled_write(atoll_encoder *enc, PyObject *obj);
+int atoll_filled_read(atoll_decoder *dec, PyObject *obj);
 int atoll_read_bodies(atoll_decoder *dec, const atoll_pending *list);
 int atoll_read_states(atoll_decoder *dec, atoll_pending *list);
 int atoll_read_late(atoll_decoder *dec, const atoll_pending *list);
@@ -424,6 +445,8 @@ int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *name
 /* What was taken of a class that was received: a borrowed dict, name -> version, with the version of all of it under None; None for
  * a class that is at home; NULL, maybe with an exception, for one that has no number. */
 PyObject *atoll_class_seen(atoll_codec *codec, PyObject *cls);
+/* Whether obj is a class that crosses by value: what it is filled with may be made before its attributes are there. */
+bool atoll_class_is_of_script(const atoll_encoder *enc, PyObject *obj);
 int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *seen);
 /* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
 int atoll_class_is_received(atoll_codec *codec, PyObject *cls);

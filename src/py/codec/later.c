@@ -5,7 +5,8 @@
  * global with the one instance.  So a class is written, and read, in stages, the code first, then the data:
  *
  *   made      the class exists
- *   code      its functions, and what else can change nothing, are its attributes; of functions only that they exist
+ *   code      its functions, and what else can change nothing, are its attributes, and those that its data has in it are there
+ *             (codec/held.c); of functions only that they exist
  *   bodies    the names of those functions, their closures, the definitions among their globals: functions that these lead to have
  *             their turn in this stage, too
  *   states    their defaults, attributes and annotations; globals, and variables of closures, that are made without running code
@@ -27,7 +28,7 @@
 
 /* ---- which kind a value is ---- */
 
-enum { NODES = 1 << 16, LEVELS = 16 };
+enum { NODES = 1 << 16, FEW = 64, LEVELS = 16 };
 
 typedef struct {
     atoll_encoder *enc;
@@ -162,8 +163,30 @@ atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value) {
     if (is_harmless(&at, value, LEVELS)) {
         return RANK_EARLY;
     }
-    return PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value) ? RANK_FILLED
-                                                                                           : RANK_LATE;
+    if (PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value)) {
+        return RANK_FILLED;
+    }
+    PyObject *shell = atoll_filled_shell(enc->codec, value);
+    bool filled = shell != NULL && shell != Py_None;
+    PyErr_Clear();
+    Py_XDECREF(shell);
+    return filled ? RANK_FILLED : RANK_LATE;
+}
+
+bool atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj) {
+    PyTypeObject *type = Py_TYPE(obj);
+    Py_ssize_t size = PyBaseObject_Type.tp_basicsize;
+    size += type->tp_dictoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
+    size += type->tp_weaklistoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
+    if (!atoll_is_made_by_code(enc->codec, type) || type->tp_basicsize > size || type->tp_itemsize != 0) {
+        return false;
+    }
+    look at = {enc, FEW};
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    bool simple = dict != NULL && PyDict_CheckExact(dict) && is_dict_harmless(&at, dict, LEVELS);
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return simple;
 }
 
 int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value) {
@@ -300,34 +323,20 @@ int atoll_write_empty(atoll_encoder *enc, PyObject *value) {
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
-    uint8_t tag = PyList_CheckExact(value) ? T_LIST : PyDict_CheckExact(value) ? T_DICT : T_SET;
-    return atoll_write_tag(enc, T_FILLED_LATER | ATOLL_MEMO) < 0 || atoll_write_tag(enc, tag) < 0 ||
-                   atoll_memo_add(enc, value) < 0
-               ? -1
-               : enqueue(enc, &enc->empty->data_end[RANK_LATE], value, value);
-}
-
-/* A list, dict or set: what is in it now. */
-static int write_contents(atoll_encoder *enc, PyObject *obj) {
-    if (PyDict_CheckExact(obj)) {
-        return atoll_encode_dict_body(enc, obj, AT_KEY);
+    uint8_t tag = PyList_CheckExact(value)   ? T_LIST
+                  : PyDict_CheckExact(value) ? T_DICT
+                  : PySet_CheckExact(value)  ? T_SET
+                                             : T_OBJECT;
+    if (atoll_write_tag(enc, T_FILLED_LATER | ATOLL_MEMO) < 0 || atoll_write_tag(enc, tag) < 0 ||
+        (tag == T_OBJECT && atoll_filled_write_shell(enc, value) < 0)) {
+        return -1;
     }
-    PyObject *items = PySequence_List(obj);
-    int rc = items != NULL ? atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(items)) : -1;
-    atoll_frame fr;
-    atoll_push(enc, &fr, obj, PyList_CheckExact(obj) ? AT_INDEX : AT_ELEMENT);
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
-        fr.index = i;
-        rc = atoll_encode_shared(enc, PyList_GET_ITEM(items, i));
-    }
-    atoll_pop(enc, &fr);
-    Py_XDECREF(items);
-    return rc;
+    return atoll_memo_add(enc, value) < 0 ? -1 : enqueue(enc, &enc->empty->data_end[RANK_LATE], value, value);
 }
 
 static int write_data(atoll_encoder *enc, PyObject *obj, PyObject *found) {
     if (obj == found) {
-        return write_contents(enc, obj);
+        return atoll_filled_write(enc, obj);
     }
     if (!PyCell_Check(obj)) {
         return atoll_encode_reached(enc, obj, found);
@@ -444,10 +453,14 @@ int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank, PyObject *obj) {
 
 PyObject *atoll_decode_empty(atoll_decoder *dec) {
     uint8_t tag = atoll_get_u8(&dec->rd);
-    if (dec->rd.failed || (tag != T_LIST && tag != T_DICT && tag != T_SET) || dec->pending == NULL) {
+    if (dec->rd.failed || (tag != T_LIST && tag != T_DICT && tag != T_SET && tag != T_OBJECT) ||
+        dec->pending == NULL) {
         return atoll_malformed("contents that never come");
     }
-    PyObject *obj = tag == T_LIST ? PyList_New(0) : tag == T_DICT ? PyDict_New() : PySet_New(NULL);
+    PyObject *obj = tag == T_LIST   ? PyList_New(0)
+                    : tag == T_DICT ? PyDict_New()
+                    : tag == T_SET  ? PySet_New(NULL)
+                                    : atoll_decode_value(dec);
     if (obj != NULL && (atoll_remember(dec, obj) < 0 || atoll_pending_contents(dec, RANK_LATE, obj) < 0)) {
         Py_CLEAR(obj);
     }
@@ -471,60 +484,12 @@ static int read_cell(atoll_decoder *dec, PyObject *cell) {
     return contents != NULL ? 0 : -1;
 }
 
-static int put(PyObject *obj, PyObject *key, PyObject *value) {
-    return PyDict_CheckExact(obj)   ? PyDict_SetItem(obj, key, value)
-           : PyList_CheckExact(obj) ? PyList_Append(obj, value)
-                                    : PySet_Add(obj, value);
-}
-
-/* obj has what `whole` has, a list of items, or of keys and values in turn; in this order. */
-static int set_contents(PyObject *obj, PyObject *whole) {
-    Py_ssize_t step = PyDict_CheckExact(obj) ? 2 : 1;
-    if (PyList_CheckExact(obj)) {
-        return PyList_SetSlice(obj, 0, PY_SSIZE_T_MAX, whole);
-    }
-    if (step == 2) {
-        PyDict_Clear(obj);
-    } else if (PySet_GET_SIZE(obj) == PyList_GET_SIZE(whole)) {
-        return 0;
-    } else if (PySet_Clear(obj) < 0) {
-        return -1;
-    }
-    int rc = 0;
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(whole); i += step) {
-        rc = put(obj, PyList_GET_ITEM(whole, i), PyList_GET_ITEM(whole, i + step - 1));
-    }
-    return rc;
-}
-
-/* Code that makes what is in it may look for what was made before, so each is put into it at once; and may put something into it
- * itself, as it did at home: in the end it has what it has there. */
-static int read_contents(atoll_decoder *dec, PyObject *obj) {
-    bool is_dict = PyDict_CheckExact(obj);
-    Py_ssize_t n = atoll_read_count(dec, is_dict ? 2 : 1);
-    PyObject *whole = n >= 0 ? PyList_New(0) : NULL;
-    int rc = whole != NULL ? 0 : -1;
-    for (Py_ssize_t i = 0; rc == 0 && i < n; i++) {
-        PyObject *key = is_dict ? atoll_decode_value(dec) : NULL;
-        PyObject *value = is_dict && key == NULL ? NULL : atoll_decode_value(dec);
-        rc =
-            value == NULL || (key != NULL && PyList_Append(whole, key) < 0) || PyList_Append(whole, value) < 0
-                ? -1
-                : put(obj, key, value);
-        Py_XDECREF(key);
-        Py_XDECREF(value);
-    }
-    rc = rc == 0 ? set_contents(obj, whole) : -1;
-    Py_XDECREF(whole);
-    return rc;
-}
-
 static int read_data(atoll_decoder *dec, const pending *item) {
     int rc = 0;
     for (; rc == 0 && item != NULL; item = item->next) {
         rc = item->obj == NULL         ? atoll_decode_reached(dec, &item->to)
              : PyCell_Check(item->obj) ? read_cell(dec, item->obj)
-                                       : read_contents(dec, item->obj);
+                                       : atoll_filled_read(dec, item->obj);
     }
     return rc;
 }

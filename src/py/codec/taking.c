@@ -5,6 +5,9 @@
  * when it comes again.  A list, dict or set that is filled last (codec/later.c) counts as taken from then on only: a function that
  * another thread receives meanwhile brings its own.  For the thread that fills it, it is taken.
  *
+ * Likewise, code that makes instances may put them into lists and dicts that were filled before: in the end these have what they have at
+ * home.
+ *
  * Under the GIL.  The notes belong to the part of a message that is one class.
  */
 #include "py/codec/internal.h"
@@ -25,7 +28,7 @@ typedef struct taking {
 } taking;
 
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec) {
-    *list = (atoll_takings){codec->takings, NULL, PyThread_get_thread_ident(), false};
+    *list = (atoll_takings){codec->takings, NULL, PyThread_get_thread_ident(), false, NULL};
     codec->takings = list;
 }
 
@@ -40,6 +43,33 @@ static void end_taking(const taking *item, bool whole) {
     (void)atoll_take(item->seen, item->name, whole ? item->version : NONE_YET);
 }
 
+int atoll_takings_keep(atoll_takings *list, PyObject *obj, PyObject *whole) {
+    if (list->kept == NULL && (list->kept = PyList_New(0)) == NULL) {
+        return -1;
+    }
+    return PyList_Append(list->kept, obj) < 0 ? -1 : PyList_Append(list->kept, whole);
+}
+
+/* Each has what it has at home, whatever code that ran after it was filled has put into it; with what this came in, if it came in
+ * something. */
+static void end_kept(atoll_takings *list, atoll_codec *codec, bool whole, atoll_takings *outer) {
+    PyObject *kept = list->kept;
+    list->kept = NULL;
+    if (kept != NULL && whole && outer != NULL) {
+        if (outer->kept == NULL) {
+            outer->kept = kept;
+            return;
+        }
+        (void)PyList_SetSlice(outer->kept, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, kept);
+    }
+    for (Py_ssize_t i = 0; kept != NULL && whole && outer == NULL && i + 1 < PyList_GET_SIZE(kept); i += 2) {
+        (void)atoll_filled_settle(codec, PyList_GET_ITEM(kept, i), PyList_GET_ITEM(kept, i + 1));
+        PyErr_Clear();
+    }
+    PyErr_Clear();
+    Py_XDECREF(kept);
+}
+
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
     atoll_takings **link = &codec->takings;
     while (*link != list) {
@@ -50,6 +80,7 @@ void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
     while (outer != NULL && outer->thread != list->thread) {
         outer = outer->outer;
     }
+    end_kept(list, codec, whole, outer);
     while (list->first != NULL) {
         taking *item = list->first;
         list->first = item->next;

@@ -24,7 +24,7 @@ int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
 }
 
 /* Whether it is a class that crosses by value: what it is filled with may be made before its attributes are there. */
-static bool is_filled_late(atoll_encoder *enc, PyObject *owner) {
+bool atoll_class_is_of_script(const atoll_encoder *enc, PyObject *owner) {
     if (!PyType_Check(owner) || (((PyTypeObject *)owner)->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0) {
         return false;
     }
@@ -51,7 +51,7 @@ int atoll_encode_method(atoll_encoder *enc, PyObject *obj) {
         }
         PyErr_Clear();
     }
-    if (there && !is_filled_late(enc, PyMethod_GET_SELF(obj))) {
+    if (there && !atoll_class_is_of_script(enc, PyMethod_GET_SELF(obj))) {
         return atoll_encode_reduced(enc, obj);
     }
     PyObject *byvalue = atoll_codec_byvalue(enc->codec);
