@@ -81,49 +81,60 @@ static PyObject *number_compare_exchange(PyObject *self, PyObject *const *args, 
 
 /* ---- arithmetic ---- */
 
-/* Adds sign times the number (NULL: 1): 0, or -1 with an exception.  *before: the value before. */
-static inline int change(PyObject *self, PyObject *value, int sign, int64_t *before, int64_t *delta) {
+/* Subtracts what has no opposite. */
+static bool subtract_least(atoll_sync *atomic, int64_t *before) {
+    do {
+        *before = atoll_sync_atomic_load(atomic);
+    } while (*before < 0 && !atoll_sync_atomic_compare(atomic, *before, *before - INT64_MIN));
+    return *before < 0;
+}
+
+/* Adds sign times the number (NULL: 1): 0, or -1 with an exception.  The value before, and after. */
+static inline int change(PyObject *self, PyObject *value, int sign, int64_t *before, int64_t *after) {
     int overflow = 0;
     long long n = value != NULL ? PyLong_AsLongLongAndOverflow(value, &overflow) : 1;
     if ((n == -1 && overflow == 0 && PyErr_Occurred()) ||
         (((atoll_thing *)self)->state == NULL && atoll_pysync_state(self) == NULL)) {
         return -1;
     }
-    if (overflow != 0 || (sign < 0 && n == INT64_MIN) ||
-        !atoll_sync_atomic_add(atoll_pysync_of(self), sign * n, before)) {
+    atoll_sync *atomic = atoll_pysync_of(self);
+    bool done =
+        overflow == 0 && (sign < 0 && n == INT64_MIN ? subtract_least(atomic, before)
+                                                     : atoll_sync_atomic_add(atomic, sign * n, before));
+    if (!done) {
         PyErr_SetString(PyExc_OverflowError,
                         "the value of an AtomicInt must fit into 64 bits; it is unchanged");
         return -1;
     }
-    *delta = sign * n;
+    *after = sign < 0 ? *before - n : *before + n;
     return 0;
 }
 
 #define CHANGES(method, sign, result)                                                                        \
     static PyObject *number_##method(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {              \
         int64_t before;                                                                                      \
-        int64_t delta;                                                                                       \
+        int64_t after;                                                                                       \
         if (nargs > 1) {                                                                                     \
             PyErr_Format(PyExc_TypeError, #method "() takes at most 1 argument (%zd given)", nargs);         \
             return NULL;                                                                                     \
         }                                                                                                    \
-        return change(self, nargs == 1 ? args[0] : NULL, sign, &before, &delta) < 0                          \
+        return change(self, nargs == 1 ? args[0] : NULL, sign, &before, &after) < 0                          \
                    ? NULL                                                                                    \
                    : PyLong_FromLongLong(result);                                                            \
     }
 
-CHANGES(add, 1, before + delta)
-CHANGES(sub, -1, before + delta)
+CHANGES(add, 1, after)
+CHANGES(sub, -1, after)
 CHANGES(fetch_add, 1, before)
 CHANGES(fetch_sub, -1, before)
 
 static PyObject *in_place(PyObject *self, PyObject *value, int sign) {
     int64_t before;
-    int64_t delta;
+    int64_t after;
     if (!PyIndex_Check(value)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    return change(self, value, sign, &before, &delta) < 0 ? NULL : Py_NewRef(self);
+    return change(self, value, sign, &before, &after) < 0 ? NULL : Py_NewRef(self);
 }
 
 static PyObject *number_iadd(PyObject *self, PyObject *value) { return in_place(self, value, 1); }

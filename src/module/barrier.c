@@ -65,9 +65,12 @@ static int barrier_clear(PyObject *self) {
 }
 
 static void barrier_dealloc(PyObject *self) {
+    PyObject *action = ((barrier_object *)self)->action;
+    PyObject *timeout = ((barrier_object *)self)->timeout;
     PyObject_GC_UnTrack(self);
-    (void)barrier_clear(self);
     atoll_pysync_dealloc(self);
+    Py_XDECREF(action); /* runs others' code, which finds this object no more */
+    Py_XDECREF(timeout);
 }
 
 /* ---- crossing ---- */

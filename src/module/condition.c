@@ -2,7 +2,8 @@
  *
  * wait() is in the line before it gives the lock back, so nothing that is notified from then on is missed.  It returns with the lock,
  * whatever happens: an exception that comes while it waits (Ctrl-C) is raised when it has the lock again.  Only a second one, while
- * it waits for the lock, is raised without it; then `with` does not give back what it does not have.
+ * it waits for the lock, is raised without it; so are LockOwnerLost and what ends an interpreter.  Then `with` does not give back what
+ * it does not have, and release() refuses (lock.c).
  *
  * The object has a reference to its lock's object; a lock has none to anything.
  */
@@ -61,8 +62,9 @@ static PyObject *condition_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 }
 
 static void condition_dealloc(PyObject *self) {
-    Py_CLEAR(((condition_object *)self)->lock);
+    PyObject *lock = ((condition_object *)self)->lock;
     atoll_pysync_dealloc(self);
+    Py_XDECREF(lock); /* runs others' code, which finds this object no more */
 }
 
 /* ---- of its lock ---- */
@@ -89,14 +91,7 @@ static PyObject *condition_enter(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static PyObject *condition_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     PyObject *lock = lock_of(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    const atoll_sync_who who = atoll_pysync_who(self);
-    if (nargs > 0 && args[0] != Py_None && !atoll_sync_lock_is_mine(atoll_pysync_of(lock), &who)) {
-        Py_RETURN_NONE; /* wait() was interrupted twice, or its lock was lost */
-    }
-    return atoll_pylock_release(lock, NULL);
+    return lock != NULL ? atoll_pylock_exit(lock, args, nargs) : NULL;
 }
 
 /* Whether the lock is held, as far as threading looks: 0, or -1 with RuntimeError. */
@@ -169,6 +164,8 @@ static int wait_once(PyObject *self, double deadline) {
     const atoll_sync_who who = atoll_pysync_who(self);
     if (atoll_sync_lock_is_mine(sync, &who)) {
         atoll_sync_lock_set_depth(sync, depth);
+    } else {
+        atoll_pylock_is_missing(sync, depth + 1);
     }
     if (rc < 0 && notified == 1) {
         atoll_sync_condition_notify(atoll_pysync_of(self), 1); /* it was meant for somebody who goes on */

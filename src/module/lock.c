@@ -2,6 +2,9 @@
  *
  * A Lock may be given back by any thread, an RLock by the thread that took it, as with threading.  An OS thread is the same one in
  * whatever interpreter it runs: code that is called with an RLock held may take it once more.
+ *
+ * A Condition's wait() may come back without the lock.  Whoever called it with the lock held would give it back now, although it may be
+ * another's; so that is noted, for the thread, until it has been given back as often as it was taken.
  */
 #include "module/sync.h"
 
@@ -77,6 +80,25 @@ static bool has_lost(const atoll_state *state, const atoll_sync *lock, const ato
            atoll_entry_life(state->entry) >= ATOLL_LIFE_ZOMBIE;
 }
 
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
+    const atoll_sync *lock; /* to be compared only */
+    uint32_t times;
+} missing;
+
+void atoll_pylock_is_missing(const atoll_sync *lock, uint32_t times) {
+    missing.lock = lock;
+    missing.times = times;
+}
+
+/* Whether this thread is to give back what wait() did not take again: once less from now on. */
+static bool was_missing(const atoll_sync *lock, const atoll_sync_who *who) {
+    if (missing.lock != lock || missing.times == 0) {
+        return false;
+    }
+    missing.times = atoll_sync_lock_is_mine(lock, who) ? 0 : missing.times - 1;
+    return !atoll_sync_lock_is_mine(lock, who);
+}
+
 PyObject *atoll_pylock_release(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     atoll_state *state = atoll_pysync_state(self);
     if (state == NULL) {
@@ -84,6 +106,10 @@ PyObject *atoll_pylock_release(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     }
     atoll_sync *lock = atoll_pysync_of(self);
     const atoll_sync_who who = atoll_pysync_who(self);
+    if (was_missing(lock, &who)) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot release a lock that wait() could not take again");
+        return NULL;
+    }
     if (has_lost(state, lock, &who)) {
         PyErr_SetString(PyExc_RuntimeError,
                         "cannot release a lock that was lost when this interpreter was closed");
@@ -98,7 +124,11 @@ PyObject *atoll_pylock_release(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-static PyObject *lock_exit(PyObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs)) {
+PyObject *atoll_pylock_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
+    const atoll_sync_who who = atoll_pysync_who(self);
+    if (nargs > 0 && args[0] != Py_None && was_missing(atoll_pysync_of(self), &who)) {
+        Py_RETURN_NONE; /* what wait() has raised is what matters */
+    }
     return atoll_pylock_release(self, NULL);
 }
 
@@ -196,7 +226,7 @@ static PyObject *rlock_acquire_restore(PyObject *self, PyObject *saved) {
         {"release", atoll_pylock_release, METH_NOARGS, release_doc},                                         \
         {"locked", atoll_pylock_locked, METH_NOARGS, locked_doc},                                            \
         {"__enter__", lock_enter, METH_NOARGS, NULL}, {                                                      \
-        "__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, NULL                              \
+        "__exit__", (PyCFunction)(void (*)(void))atoll_pylock_exit, METH_FASTCALL, NULL                      \
     }
 
 static PyMethodDef lock_methods[] = {

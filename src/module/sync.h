@@ -47,7 +47,10 @@ int atoll_pysync_wait(PyObject *self, int64_t expected, double deadline,
 /* lock.c, for conditions, which have these methods of their lock. */
 PyObject *atoll_pylock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *atoll_pylock_release(PyObject *self, PyObject *ignored);
+PyObject *atoll_pylock_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *atoll_pylock_locked(PyObject *self, PyObject *ignored);
+/* wait() could not take the lock again, which this thread had taken so many times. */
+void atoll_pylock_is_missing(const atoll_sync *lock, uint32_t times);
 
 /* barrier.c: what travels beside its handle. */
 int atoll_pybarrier_encode(atoll_encoder *enc, PyObject *self);

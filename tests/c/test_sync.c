@@ -205,3 +205,20 @@ TEST(sync_barrier_remembers_what_became_of_who_is_away) {
     }
     atoll_sync_release(barrier);
 }
+
+TEST(sync_barrier_breaks_when_who_acts_is_gone) {
+    atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
+    REQUIRE(barrier != NULL);
+    atoll_sync_wait early = {.who = me};
+    atoll_sync_wait late = {.who = other};
+    atoll_waiter first = {0};
+    atoll_waiter second = {0};
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &early, &first, true), ATOLL_SYNC_AGAIN);
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &late, &second, true), ATOLL_SYNC_LAST);
+    atoll_syncs_lose(me.interp, 1);
+    CHECK(!atoll_sync_barrier_is_broken(barrier));
+    atoll_syncs_lose(other.interp, 2);
+    CHECK_INT(atoll_sync_barrier_sleep(barrier, &early, &first, INFINITY), ATOLL_SYNC_BROKEN);
+    CHECK_INT(atoll_sync_barrier_pass(barrier, &late), ATOLL_SYNC_BROKEN);
+    atoll_sync_release(barrier);
+}

@@ -57,6 +57,8 @@ def test_never_wraps():
         with pytest.raises(OverflowError, match="64 bits"):
             change()
         assert number.load() == MOST
+    number.store(-1)
+    assert number.sub(-MOST - 1) == MOST  # which has no opposite
     with pytest.raises(OverflowError):
         atoll.AtomicInt(-(2**63) - 1)
     assert atoll.AtomicInt(-(2**63)).load() == -(2**63)

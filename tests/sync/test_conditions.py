@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -126,6 +128,94 @@ def test_condition_wait_whose_lock_was_lost():
     thread.join(60)
     assert out == ["lost"]
     assert condition.acquire(False)
+
+
+@pytest.mark.parametrize("kind", [atoll.Lock, atoll.RLock])
+def test_who_waits_without_the_lock_does_not_give_it_back(kind):
+    lock = kind()
+    condition = atoll.Condition(lock)
+    entered = atoll.Event()
+    script = """
+import threading
+def wait():
+    with lock:
+        entered.set()
+        condition.wait()
+threading.Thread(target=wait, daemon=True).start()
+"""
+    with new() as interp:
+        interp.prepare_main(lock=lock, condition=condition, entered=entered)
+        interp.exec(script)
+        entered.wait(60)
+        assert lock.acquire(timeout=60)
+    assert lock.locked()  # its thread was interrupted, and could not take it again
+    lock.release()
+
+
+@pytest.mark.parametrize("kind", [atoll.Lock, atoll.RLock])
+def test_wait_with_a_lost_lock_says_so(kind):
+    lock = kind()
+    condition = atoll.Condition(lock)
+    raised = []
+
+    def take(condition):
+        condition.acquire()
+        condition.notify_all()
+
+    def wait():
+        try:
+            with lock:
+                ready.set()
+                condition.wait()
+        except BaseException as e:
+            raised.append(type(e))
+        lock.acquire()
+        try:
+            ready.set()
+            condition.wait()
+        except atoll.LockOwnerLost:
+            with pytest.raises(RuntimeError, match="could not take again"):
+                lock.release()
+
+    ready = atoll.Event()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    for _ in range(2):
+        ready.wait(60)
+        ready.clear()
+        with new() as interp:
+            interp.call(take, condition)
+    thread.join(60)
+    assert raised == [atoll.LockOwnerLost]
+    assert lock.acquire(False)
+
+
+@pytest.mark.parametrize("what", ["Condition", "Barrier"])
+def test_an_object_that_goes_is_not_found_again(what):
+    queue = atoll.create_queue()
+    found = []
+
+    class Action:
+        def __call__(self):
+            pass
+
+        def __reduce__(self):
+            return int, ()
+
+        def __del__(self):
+            found.append(queue.get_nowait())
+
+    lock = atoll.Lock()
+    thing = atoll.Condition(lock) if what == "Condition" else atoll.Barrier(1, Action())
+    queue.put(thing)
+    if what == "Condition":
+        thing.locked()  # it has its lock's object from now on
+    watched = weakref.ref(lock, lambda _: found.append(queue.get_nowait()) if what == "Condition" else None)
+    del lock, thing
+    gc.collect()
+    assert [type(one).__name__ for one in found] == [what], watched
+    assert found.pop().__class__.__name__ == what
+    gc.collect()
 
 
 def test_condition_refuses():

@@ -10,6 +10,8 @@ void atoll_syncs_lose(uint64_t interp, int64_t id) {
     for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
         if (is_lock(sync)) {
             atoll_sync_lock_lose(sync, interp, id);
+        } else if (sync->kind == ATOLL_SYNC_BARRIER) {
+            atoll_sync_barrier_lose(sync, interp);
         }
     }
     atoll_sync_list_give();
@@ -38,7 +40,7 @@ static void forked(atoll_sync *sync) {
         atoll_sync_lock_forked(sync, atoll_sync_thread());
     } else if (sync->kind == ATOLL_SYNC_BARRIER && sync->actor != atoll_sync_thread()) {
         atomic_store(&sync->arrived, 0);
-        sync->actor = 0;
+        sync->actor = sync->actor_interp = 0;
     }
 }
 

@@ -23,7 +23,7 @@ static void end_generation_locked(atoll_sync *barrier, bool broken) {
     barrier->generation++;
     barrier->broke = barrier->broke << 1 | broken;
     atomic_store(&barrier->arrived, 0);
-    barrier->actor = 0;
+    barrier->actor = barrier->actor_interp = 0;
     atoll_sync_line_grant_locked(barrier, UINT64_MAX, tell, broken);
 }
 
@@ -50,6 +50,7 @@ atoll_sync_result atoll_sync_barrier_arrive(atoll_sync *barrier, atoll_sync_wait
         if (wait->index + 1 == barrier->limit) {
             if (acts) {
                 barrier->actor = wait->who.thread;
+                barrier->actor_interp = wait->who.interp;
                 atoll_lock_give(&barrier->inner);
                 return ATOLL_SYNC_LAST;
             }
@@ -122,6 +123,15 @@ void atoll_sync_barrier_reset(atoll_sync *barrier) {
     atomic_store(&barrier->broken, false);
     if (atomic_load(&barrier->arrived) != 0) {
         end_generation_locked(barrier, true);
+    } else {
+        atoll_lock_give(&barrier->inner);
+    }
+}
+
+void atoll_sync_barrier_lose(atoll_sync *barrier, uint64_t interp) {
+    atoll_lock_take(&barrier->inner);
+    if (barrier->actor != 0 && barrier->actor_interp == interp) {
+        break_locked(barrier);
     } else {
         atoll_lock_give(&barrier->inner);
     }

@@ -35,7 +35,8 @@ struct atoll_sync {
     /* A barrier's, under `inner` */
     _Atomic(int64_t) arrived;
     _Atomic(bool) broken;
-    uint64_t actor;      /* the thread that acts for all, 0 when none does */
+    uint64_t actor; /* the thread that acts for all, 0 when none does */
+    uint64_t actor_interp;
     uint64_t generation; /* how many have passed or broken */
     uint64_t broke;      /* a bit for each of the last 64 of them, the latest in bit 0 */
     atoll_message action;
@@ -61,6 +62,8 @@ atoll_sync_result atoll_sync_line_sleep(atoll_sync *sync, atoll_sync_wait *wait,
 
 /* lock.c, of a lock, for all.c: its holder is lost. */
 void atoll_sync_lock_lose(atoll_sync *lock, uint64_t interp, int64_t id);
+/* barrier.c: likewise who acts for all. */
+void atoll_sync_barrier_lose(atoll_sync *barrier, uint64_t interp);
 /* In a forked child: whoever waited is gone, and whoever held it but this thread. */
 void atoll_sync_lock_forked(atoll_sync *lock, uint64_t thread);
 /* Likewise: but this interpreter. */

@@ -147,6 +147,7 @@ atoll_sync_result atoll_sync_lock_await(atoll_sync *lock, atoll_sync_wait *wait,
         atoll_lock_give(&lock->inner);
     }
     if (atoll_waiter_is_granted(waiter)) { /* before a time-out or a signal: nobody else was told */
+        waiter->spun = false;              /* so it tries before it looks for signals */
         return wait->handed ? ATOLL_SYNC_OK : ATOLL_SYNC_AGAIN;
     }
     return atomic_load(&waiter->interrupted) ? ATOLL_SYNC_SIGNAL

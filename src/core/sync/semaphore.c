@@ -49,6 +49,7 @@ atoll_sync_result atoll_sync_semaphore_await(atoll_sync *semaphore, atoll_sync_w
         atoll_lock_give(&semaphore->inner);
     }
     if (atoll_waiter_is_granted(waiter)) {
+        waiter->spun = false; /* nobody else was told: it tries before it looks for signals */
         return wait->handed ? ATOLL_SYNC_OK : ATOLL_SYNC_AGAIN;
     }
     return atomic_load(&waiter->interrupted) ? ATOLL_SYNC_SIGNAL

@@ -25,7 +25,7 @@
  * Failure.  Who held a lock when its interpreter ended cannot give it back, and what the lock guards may be half done.
  * atoll_syncs_lose() marks such locks: the next that takes one is told (ATOLL_SYNC_LOST) and does not have it; after that it is free.
  * A semaphore has no holders, a condition is as good as its lock, and a barrier breaks when somebody that waits at it is
- * interrupted for good.  Out of memory: only when one is made.
+ * interrupted for good, or acts for all in an interpreter that has ended.  Out of memory: only when one is made.
  *
  * Fork.  In the child, locks that other threads held are free, nobody waits, and a barrier has nobody at it.
  *
