@@ -216,10 +216,10 @@ static setentry *set_place(setentry *table, size_t mask, const PyObject *key, Py
     size_t perturb = (size_t)hash;
     size_t i = (size_t)hash & mask;
     for (;;) {
-        size_t more = i + ATOLL_SET_PROBES <= mask ? ATOLL_SET_PROBES : 0;
-        for (size_t j = 0; j <= more; j++) {
-            if (table[i + j].key == NULL || table[i + j].key == key) {
-                return &table[i + j];
+        size_t last = i + ATOLL_SET_PROBES <= mask ? i + ATOLL_SET_PROBES : i;
+        for (size_t at = i; at <= last && at <= mask; at++) {
+            if (table[at].key == NULL || table[at].key == key) {
+                return &table[at];
             }
         }
         perturb >>= ATOLL_PERTURB_SHIFT;
