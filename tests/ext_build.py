@@ -96,6 +96,7 @@ EXTENSIONS = [
         extension(source)
         for source in [
             "ext_allocators.c",
+            "ext_arrow.c",
             "ext_waiters.cc",
             "ext_borrows.c",
             "ext_capsule.c",

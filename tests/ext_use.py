@@ -24,6 +24,7 @@ if CORPUS and CORPUS not in sys.path:
 # Every module that offers what ext.h offers and has to be isolated.
 ISOLATED = [
     "ext_abi3",
+    "ext_arrow",
     "ext_waiters",
     "ext_borrows",
     "ext_capsule",

@@ -432,9 +432,10 @@ static int module_exec(PyObject *module) {
     state->codec = atoll_codec_new(state->interp_id, state->not_shareable, atoll_blocking_await_word);
     if (state->codec == NULL || atoll_interpreter_add(state, module) < 0 ||
         atoll_sharedview_add(state, module) < 0 || atoll_pyshared_add(state, module) < 0 ||
-        atoll_pyregistered_add(state, module) < 0 || atoll_pyfrozen_add(state, module) < 0 ||
-        atoll_pyqueue_add(state, module) < 0 || atoll_pysync_add(state, module) < 0 ||
-        atoll_shareddict_add(state, module) < 0 || atoll_pypool_add(state, module) < 0) {
+        atoll_lent_add(state, module) < 0 || atoll_pyregistered_add(state, module) < 0 ||
+        atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
+        atoll_pysync_add(state, module) < 0 || atoll_shareddict_add(state, module) < 0 ||
+        atoll_pypool_add(state, module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {
@@ -455,6 +456,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->area_type);
     Py_VISIT(state->shared_buffer_type);
     Py_VISIT(state->shared_array_type);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(state->lent_types); i++) {
+        Py_VISIT(state->lent_types[i]);
+    }
     Py_VISIT(state->queue_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_VISIT(state->queue_names[i]);
@@ -508,6 +512,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->area_type);
     Py_CLEAR(state->shared_buffer_type);
     Py_CLEAR(state->shared_array_type);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(state->lent_types); i++) {
+        Py_CLEAR(state->lent_types[i]);
+    }
     Py_CLEAR(state->queue_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_CLEAR(state->queue_names[i]);

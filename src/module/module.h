@@ -82,6 +82,11 @@ void atoll_pyfrozen_forget(atoll_state *state);
 /* registered.c: adds register_shareable() and its like. */
 int atoll_pyregistered_add(atoll_state *state, PyObject *module);
 
+/* lent_types.c: adds SharedArrow and its like.  share() of what offers Arrow, or DLPack: 1 and a new reference, 0 when obj does not, or -1 with an
+ * exception. */
+int atoll_lent_add(atoll_state *state, PyObject *module);
+int atoll_lent_share(atoll_state *state, PyObject *obj, bool tensors, PyObject **out);
+
 /* Adds SharedBuffer, SharedArray and the functions that make them. */
 int atoll_pyshared_add(atoll_state *state, PyObject *module);
 /* A copy of what has a buffer, in memory that is shared: a new SharedBuffer or SharedArray.  NULL with an exception. */

@@ -386,12 +386,19 @@ PyObject *atoll_pyshared_share(atoll_state *state, PyObject *obj) {
     if (Py_IS_TYPE(obj, state->shared_buffer_type) || Py_IS_TYPE(obj, state->shared_array_type)) {
         return Py_NewRef(obj);
     }
-    if (!PyObject_CheckBuffer(obj)) {
-        PyErr_Format(PyExc_TypeError, "a %.200s has no memory that can be shared: it has no buffer",
-                     Py_TYPE(obj)->tp_name);
-        return NULL;
+    PyObject *lent;
+    int found = atoll_lent_share(state, obj, false, &lent);
+    if (found == 0 && PyObject_CheckBuffer(obj)) {
+        return atoll_pyshared_copy(state, obj, false);
     }
-    return atoll_pyshared_copy(state, obj, false);
+    found = found == 0 ? atoll_lent_share(state, obj, true, &lent) : found;
+    if (found == 0) {
+        PyErr_Format(PyExc_TypeError,
+                     "a %.200s has no memory that can be shared: it has no buffer, and offers neither Arrow "
+                     "nor DLPack",
+                     Py_TYPE(obj)->tp_name);
+    }
+    return found > 0 ? lent : NULL;
 }
 
 /* ---- crossing ---- */
@@ -465,8 +472,11 @@ PyDoc_STRVAR(
     "Return the content of obj in memory that all interpreters share.\n\n"
     "Of bytes, bytearray and memoryview it is a SharedBuffer, of a numpy array and whatever else has a "
     "buffer a\n"
-    "SharedArray of the same shape and dtype: the one copy that is made. What is shared already is returned\n"
-    "as it is. TypeError for what has no buffer, or holds pointers to Python objects.");
+    "SharedArray of the same shape and dtype: the one copy that is made. What offers the Arrow C data\n"
+    "interface (pyarrow, polars) becomes a SharedArrow or SharedArrowStream, what offers DLPack (torch) a\n"
+    "SharedTensor: without a copy, and released in this interpreter. What is shared already is returned as "
+    "it\n"
+    "is. TypeError for what has none of these, or holds pointers to Python objects.");
 
 static PyObject *module_share(PyObject *module, PyObject *obj) {
     atoll_state *state = atoll_state_live(PyModule_GetState(module));

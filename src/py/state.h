@@ -67,6 +67,7 @@ typedef struct atoll_state {
     PyTypeObject *shared_view_type;
     PyTypeObject *shared_buffer_type;
     PyTypeObject *shared_array_type;
+    PyTypeObject *lent_types[3];       /* by atoll_lent_kind */
     PyObject *error;                   /* InterpreterError */
     PyObject *not_found;               /* InterpreterNotFoundError */
     PyObject *not_shareable;           /* NotShareableError */

@@ -34,6 +34,7 @@ enum {
     ATOLL_HOOK_SHARED_ARRAY = 6,
     ATOLL_HOOK_SYNC = 7, /* locks and the like; the kind is the first byte */
     ATOLL_HOOK_SHARED_DICT = 13,
+    ATOLL_HOOK_LENT = 14, /* Arrow arrays and tensors of libraries */
     ATOLL_HOOK_MAX = 32
 };
 

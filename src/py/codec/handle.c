@@ -1,6 +1,7 @@
 /* What is shared and not copied: it travels as a handle beside the message, which its hook attaches (module/).
  *
- * An outline (codec/version.c) has the handle's address instead: the very same thing is the same value, whatever is in it.
+ * An outline (codec/version.c) has the handle's address instead: the very same thing is the same value, whatever is in it.  Where each
+ * message has a handle of its own (memoryviews, what is lent) it has what tells the thing itself.
  */
 #include "py/codec/internal.h"
 
@@ -41,7 +42,8 @@ int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hoo
         PyErr_NoMemory();
         return -1;
     }
-    for (uint32_t i = before; enc->outline && i < enc->msg->nhandles; i++) {
+    bool told = hook->id == ATOLL_HOOK_LENT; /* by a number among its bytes */
+    for (uint32_t i = before; enc->outline && !told && i < enc->msg->nhandles; i++) {
         if (atoll_write_u64(enc, (uint64_t)(uintptr_t)enc->msg->handles[i].ptr) < 0) {
             return -1;
         }

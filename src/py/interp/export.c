@@ -1,6 +1,6 @@
 /* Memory of an object that other interpreters see.
  *
- * An export is a Py_buffer with a reference count that any thread may change.  The last reference may go in any thread,
+ * An export is a Py_buffer, or something else that only its owner can end, with a reference count that any thread may change.  The last reference may go in any thread,
  * but the buffer must be released by its owner: it is handed over as a job, which the owner's next session runs, a
  * pending call when it is busy, or one of its threads that waits for something of Atoll's and is woken for it.  (Where all that it
  * does is sleep in C code, until that ends.)  An interpreter with exports that are still seen elsewhere is not ended when it is
@@ -22,7 +22,9 @@
 static void finish(atoll_job *job, bool alive) {
     atoll_export *export = (atoll_export *)job;
     atoll_entry *owner = export->owner;
-    if (alive) {
+    if (export->end != NULL) {
+        export->end(export->what, alive);
+    } else if (alive) {
         PyBuffer_Release(&export->buffer);
     }
     atomic_fetch_sub(&owner->exports, 1);
@@ -80,6 +82,28 @@ void atoll_export_release(void *ptr) {
 }
 
 const atoll_handle_class atoll_export_class = {"memory", atoll_export_retain, atoll_export_release};
+const atoll_handle_class atoll_export_object_class = {"object", atoll_export_retain, atoll_export_release};
+
+/* It is seen from now on. */
+static void begin(atoll_export *export, atoll_state *state) {
+    export->job.run = finish;
+    atomic_init(&export->refs, 1);
+    export->owner = state->entry;
+    atoll_entry_retain(state->entry);
+    atomic_fetch_add(&state->entry->exports, 1);
+}
+
+atoll_export *atoll_export_of(atoll_state *state, void *what, void (*end)(void *what, bool alive)) {
+    atoll_export *export = calloc(1, sizeof *export);
+    if (export == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    export->what = what;
+    export->end = end;
+    begin(export, state);
+    return export;
+}
 
 atoll_export *atoll_export_new(atoll_state *state, PyObject *obj) {
     atoll_export *export = calloc(1, sizeof *export);
@@ -91,12 +115,8 @@ atoll_export *atoll_export_new(atoll_state *state, PyObject *obj) {
         free(export);
         return NULL;
     }
-    export->job.run = finish;
-    atomic_init(&export->refs, 1);
     export->is_bytes = PyBytes_CheckExact(obj);
-    export->owner = state->entry;
-    atoll_entry_retain(state->entry);
-    atomic_fetch_add(&state->entry->exports, 1);
+    begin(export, state);
     return export;
 }
 

@@ -10,15 +10,21 @@ typedef struct {
     _Atomic(uint32_t) refs;
     bool is_bytes;      /* releasing it runs no code */
     atoll_entry *owner; /* a reference */
-    Py_buffer buffer;
+    Py_buffer buffer;   /* of an object, unless there is an end() */
+    void *what;
+    void (*end)(void *what, bool alive);
 } atoll_export;
 
 /* An export of obj's memory with one reference; NULL with what PyObject_GetBuffer raises, or MemoryError. */
 atoll_export *atoll_export_new(atoll_state *state, PyObject *obj);
+/* One of something else of this interpreter's: end() is called when it is over, attached to the owner where that is alive (registry.h,
+ * atoll_job).  NULL with MemoryError. */
+atoll_export *atoll_export_of(atoll_state *state, void *what, void (*end)(void *what, bool alive));
 /* Any thread, with or without a thread state. */
 void atoll_export_retain(void *ptr);
 void atoll_export_release(void *ptr);
 extern const atoll_handle_class atoll_export_class;
+extern const atoll_handle_class atoll_export_object_class; /* of those with an end() */
 /* Attached to its sender: the bytes objects that a message lends become blocks (core/base/block.h), so that it outlives the
  * sender.  0, or -1 with MemoryError. */
 int atoll_export_keep_bytes(atoll_message *msg);
