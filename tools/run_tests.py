@@ -11,7 +11,7 @@ that crashes, hangs or cannot be built counts as one failure. A Python that cann
 it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
 
 A room of the source (ARCHITECTURE.md) is tested by the C tests and by pytest's that have its name, on the preferred
-Python or those that are named.
+Python or those that are named, its files divided among as many pytests as run side by side.
 
 After the table comes each test that failed, by name, or how the output of a suite ended that says no more than
 that it did. The last line is ``N passed, N failed, N skipped`` over everything; the exit status is 0 when nothing
@@ -269,6 +269,38 @@ def run_on(version: str, suites: list[str], required: bool, arguments: list[str]
     return rows
 
 
+def jobs_at_once() -> int:
+    """How many suites run side by side.
+
+    Nothing in the tests depends on how fast they are, and much of them waits for child processes: one more than
+    there are processors keeps these busy.
+    """
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def divide(paths: list[Path], parts: int) -> list[list[Path]]:
+    """The files of tests in so many parts, or fewer, that take about as long, as far as their sizes tell."""
+    groups: list[list[Path]] = [[] for _ in range(min(parts, len(paths)))]
+    for path in sorted(paths, key=lambda path: path.stat().st_size, reverse=True):
+        min(groups, key=lambda group: sum(one.stat().st_size for one in group)).append(path)
+    return groups
+
+
+def run_divided(name: str, version: str, folders: list[str]) -> list[Row]:
+    """Run the tests of these folders by several pytests at once."""
+    pytest = [str(ROOT / ".venv" / version / "bin" / "python"), "-m", "pytest", "-q"]
+    parts = divide(
+        sorted(path for one in folders for path in (ROOT / one).rglob("test_*.py")), jobs_at_once()
+    )
+
+    def run(number: int) -> Row:
+        paths = [str(path.relative_to(ROOT)) for path in parts[number]]
+        return run_suite(f"{name} {number + 1}/{len(parts)}", [*pytest, *paths], f"{number + 1}| ")
+
+    with concurrent.futures.ThreadPoolExecutor(len(parts)) as threads:
+        return list(threads.map(run, range(len(parts))))
+
+
 def run_room(name: str, versions: list[str]) -> list[Row]:
     """Run the tests of one room of the source."""
     rows = []
@@ -280,8 +312,7 @@ def run_room(name: str, versions: list[str]) -> list[Row]:
         if trouble is not None:
             rows.append(Row(f"Python {version}", failed=1, note=trouble))
             continue
-        python = str(ROOT / ".venv" / version / "bin" / "python")
-        rows.append(run_suite(f"{name} {version}", [python, "-m", "pytest", "-q", *folders]))
+        rows += run_divided(f"{name} {version}", version, folders)
     if not rows:
         known = sorted({path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))})
         rows.append(
@@ -336,9 +367,7 @@ def main() -> int:
     if set(BY_PYTHON) & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
-    # Nothing in the tests depends on how fast they are, and much of them waits for child processes: one more than there
-    # are processors keeps these busy.
-    jobs = min(len(os.sched_getaffinity(0)) + 1, len(versions))
+    jobs = min(jobs_at_once(), len(versions))
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
         rows += itertools.chain.from_iterable(
             threads.map(
