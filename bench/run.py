@@ -35,6 +35,7 @@ MODULES = (
     "subjects_codec",
     "subjects_frozen",
     "subjects_queues",
+    "subjects_shared",
     "subjects_sync",
     "subjects_scaling",
     "subjects_pool",

@@ -79,3 +79,46 @@ def serve_holding(lock, ready, commands, answers):  # type: ignore[no-untyped-de
     while seconds := commands.get():
         ready.release()
         answers.put(hold(lock, seconds))
+
+
+# Four neighbours' mean, from one of two grids that lie one after the other into the other, again and again
+
+
+def stencil_numpy(buffer, n, first, last, sweeps, barrier):  # type: ignore[no-untyped-def]
+    """Sweep rows first to last - 1 with numpy."""
+    import numpy
+
+    grids = numpy.frombuffer(buffer, "f8", 2 * n * n).reshape(2, n, n)
+    for sweep in range(sweeps):
+        old, new = grids[sweep % 2], grids[1 - sweep % 2]
+        total = old[first - 1 : last - 1, 1:-1] + old[first + 1 : last + 1, 1:-1]
+        total += old[first:last, :-2]
+        total += old[first:last, 2:]
+        numpy.multiply(total, 0.25, out=new[first:last, 1:-1])
+        barrier.wait()
+
+
+def stencil_python(buffer, n, first, last, sweeps, barrier):  # type: ignore[no-untyped-def]
+    """Sweep rows first to last - 1 with a memoryview."""
+    cells = memoryview(buffer).cast("B").cast("d")
+    for sweep in range(sweeps):
+        old, new = (0, n * n) if sweep % 2 == 0 else (n * n, 0)
+        for row in range(first, last):
+            for at in range(row * n + 1, row * n + n - 1):
+                cell = old + at
+                cells[new + at] = (
+                    cells[cell - n] + cells[cell + n] + cells[cell - 1] + cells[cell + 1]
+                ) * 0.25
+        barrier.wait()
+
+
+def serve_stencil(name, commands, answers, barrier):  # type: ignore[no-untyped-def]
+    """In a process: what each command says, in the shared memory of that name, until it is None."""
+    from multiprocessing import shared_memory
+
+    memory = shared_memory.SharedMemory(name)
+    while (command := commands.get()) is not None:
+        plain, *arguments = command
+        (stencil_python if plain else stencil_numpy)(memory.buf, *arguments, barrier)
+        answers.put(True)
+    memory.close()
