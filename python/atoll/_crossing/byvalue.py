@@ -87,7 +87,22 @@ def reduce_refused(obj: object) -> tuple[Any, ...] | None:
 
         if type(obj) is struct.Struct:
             return struct.Struct, (obj.format,)
-    return None
+    return _reduce_count(obj)
+
+
+def _reduce_count(obj: object) -> tuple[Any, ...] | None:
+    """A reduction for ``itertools.count``, which pickle refuses from 3.14 on; of plain numbers."""
+    import ast
+    import itertools
+
+    if type(obj) is not itertools.count:
+        return None
+    call = ast.parse(repr(obj), mode="eval").body  # count(3), count(0.5, 2)
+    try:
+        arguments = [ast.literal_eval(argument) for argument in call.args]  # type: ignore[attr-defined]
+    except ValueError:
+        return None
+    return itertools.count, tuple(arguments)
 
 
 def rebuild_view(kind: str, mapping: dict[Any, Any]) -> object:

@@ -2,7 +2,7 @@
 
 They are compared by identity. Each has a key that is unique in the process, and each interpreter at most one object for
 it, as long as that is alive.
-Aliases are made anew each time: CPython has no weak references to them.
+CPython has no weak references to sentinels and aliases: those are kept. Aliases with parameters are made anew.
 Called by ``atoll._crossing.byvalue`` and by what it sends.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import keyword
 import os
 import sys
 import threading
@@ -45,7 +46,7 @@ def _key_of(obj: Any) -> _Key:
         return key
 
 
-# CPython has no weak references to sentinels (3.15 on), of which there are few: each is kept.
+# Sentinels (3.15 on) are few.
 _Sentinel: Any = getattr(builtins, "sentinel", None)
 _sentinel_keys: dict[int, tuple[_Key, Any]] = {}
 _sentinels: dict[_Key, Any] = {}
@@ -75,17 +76,20 @@ def rebuild_sentinel(key: _Key, name: str, options: dict[str, Any], module: str)
 
 def reduce(obj: Any) -> tuple[Any, ...] | None:
     """Return the reduction of such an object, None for any other."""
+    arguments: tuple[Any, ...]
     options: dict[str, Any] = {}
     if _Sentinel is not None and isinstance(obj, _Sentinel):
         shown = repr(obj)
         options = {} if shown == obj.__name__ else {"repr": shown}
         return rebuild_sentinel, (_key_of_sentinel(obj), obj.__name__, options, obj.__module__)
+    if isinstance(obj, typing.TypeAliasType) and _may_be_lazy(obj):
+        arguments = _key_of_alias(obj), obj.__name__, obj.__module__
+        return rebuild_lazy_alias, arguments, obj.__value__, None, None, set_value
     if isinstance(obj, typing.TypeAliasType):
         options = {"type_params": obj.__type_params__}
         if sys.version_info >= (3, 15):
             options["qualname"] = obj.__qualname__
         return rebuild_alias, (obj.__name__, obj.__value__, options, obj.__module__)
-    arguments: tuple[Any, ...]
     if isinstance(obj, typing.NewType):
         arguments = (obj.__name__, obj.__supertype__)
     elif isinstance(obj, (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)):
@@ -121,6 +125,51 @@ def rebuild(
             _keys[known] = key
             _objects[key] = known
         return known
+
+
+# An alias may name itself: it is there before its value.
+_alias_keys: dict[int, tuple[_Key, Any]] = {}
+_aliases: dict[_Key, Any] = {}
+_values: dict[int, list[Any]] = {}  # of those that were made here
+
+
+def _may_be_lazy(alias: Any) -> bool:
+    """Whether a statement without parameters makes the same."""
+    name = alias.__name__
+    plain = name.isidentifier() and not keyword.iskeyword(name) and not alias.__type_params__
+    return plain and isinstance(alias.__module__, str) and getattr(alias, "__qualname__", name) == name
+
+
+def _key_of_alias(obj: Any) -> _Key:
+    with _lock:
+        if id(obj) not in _alias_keys:
+            _keep_alias((_atoll.get_current().id, next(_numbers)), obj)
+        return _alias_keys[id(obj)][0]
+
+
+def _keep_alias(key: _Key, obj: Any) -> None:
+    _alias_keys[id(obj)] = key, obj
+    _aliases[key] = obj
+
+
+def rebuild_lazy_alias(key: _Key, name: str, module: str) -> Any:
+    """Return this interpreter's alias for a key, which is given its value next."""
+    with _lock:
+        if key not in _aliases:
+            value: list[Any] = []
+            scope: dict[str, Any] = {"__name__": module, "_value": value}
+            exec(f"type {name} = _value[0]", scope)
+            _keep_alias(key, scope[name])
+            _values[id(scope[name])] = value
+        return _aliases[key]
+
+
+def set_value(alias: Any, value: Any) -> None:
+    """Give an alias that was made here its value, unless it has one."""
+    with _lock:
+        place = _values.get(id(alias))
+        if place is not None and not place:
+            place.append(value)
 
 
 def rebuild_alias(name: str, value: Any, options: dict[str, Any], module: str) -> typing.TypeAliasType:
