@@ -54,6 +54,14 @@ def sending(effort: Effort) -> list[Result]:
     return [*results, view]
 
 
+def fill(buffer: Any, n: int) -> None:
+    """Give both grids a first row."""
+    cells = memoryview(buffer)[: 16 * n * n].cast("d")
+    for grid in (0, n * n):
+        for column in range(n):
+            cells[grid + column] = 1.0 + column % 7
+
+
 def sweep(effort: Effort, plain: bool, n: int, sweeps: int) -> Result:
     """Two interpreters, and two processes, sweep one grid in halves."""
     rows = [(1, n // 2), (n // 2, n - 1)]
@@ -70,12 +78,6 @@ def sweep(effort: Effort, plain: bool, n: int, sweeps: int) -> Result:
         worker.start()
     ours = atoll.SharedBuffer(16 * n * n)
     function = targets.stencil_python if plain else targets.stencil_numpy
-
-    def fill(buffer: Any) -> None:
-        cells = memoryview(buffer)[: 16 * n * n].cast("d")
-        for grid in (0, n * n):
-            for column in range(n):
-                cells[grid + column] = 1.0 + column % 7
 
     def processes() -> float:
         begin = time.perf_counter()
@@ -96,8 +98,8 @@ def sweep(effort: Effort, plain: bool, n: int, sweeps: int) -> Result:
                     one.result()
                 return time.perf_counter() - begin
 
-            fill(ours)
-            fill(theirs)
+            fill(ours, n)
+            fill(theirs, n)
             sides: dict[str, Callable[[], float]] = {"atoll": interpreters, "multiprocessing": processes}
             for side in sides.values():  # imports
                 side()
