@@ -125,9 +125,13 @@ PyObject *atoll_pylock_release(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 PyObject *atoll_pylock_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
-    const atoll_sync_who who = atoll_pysync_who(self);
-    if (nargs > 0 && args[0] != Py_None && was_missing(atoll_pysync_of(self), &who)) {
-        Py_RETURN_NONE; /* what wait() has raised is what matters */
+    atoll_state *state = ((atoll_thing *)self)->state;
+    if (state != NULL && nargs > 0 && args[0] != Py_None) {
+        const atoll_sync *lock = atoll_pysync_of(self);
+        const atoll_sync_who who = atoll_pysync_who(self);
+        if (was_missing(lock, &who) || has_lost(state, lock, &who)) {
+            Py_RETURN_NONE; /* what has been raised is what matters */
+        }
     }
     return atoll_pylock_release(self, NULL);
 }

@@ -193,3 +193,33 @@ print("done")
 def test_interpreters_are_closed_in_every_order():
     result = run_python(ORDER)
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+LATE = """
+import atoll, time
+lock, number = atoll.Lock(), atoll.AtomicInt()
+with atoll.create() as interp:
+    interp.prepare_main(lock=lock, number=number)
+    interp.exec('''
+import ctypes, threading
+def hold():
+    with lock:
+        number.store(1)
+        ctypes.CDLL(None).sleep(2)
+threading.Thread(target=hold, daemon=True).start()
+''')
+    number.wait(0)
+try:
+    lock.acquire()
+except atoll.LockOwnerLost:
+    assert lock.acquire(False)
+time.sleep(2)
+assert lock.locked()
+print("done")
+"""
+
+
+def test_a_thread_that_does_not_end_gives_back_nothing_that_others_hold():
+    """Its interpreter is closed, and its lock lost, before it comes back from C."""
+    result = run_python(LATE)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
