@@ -73,6 +73,16 @@ static Py_ssize_t size_of(const char *format) {
     }
 }
 
+const char *atoll_dtype_usual(const char *format, Py_ssize_t itemsize) {
+    size_t length = strlen(format);
+    bool native = length > 1 && (format[0] == '@' || format[0] == (PY_LITTLE_ENDIAN ? '<' : '>'));
+    return native && size_of(format + 1) == itemsize ? format + 1 : format;
+}
+
+bool atoll_dtype_is_true(const char *format, Py_ssize_t itemsize) {
+    return itemsize > 0 && (size_of(format) == 0 || size_of(format) == itemsize);
+}
+
 PyObject *atoll_dtype_name(const char *format) {
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         if (strcmp(names[i].format, format) == 0) {

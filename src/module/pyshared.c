@@ -355,22 +355,25 @@ PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly) 
     if (PyObject_GetBuffer(obj, &b, PyBUF_FULL_RO) < 0) {
         return NULL;
     }
+    const char *format = atoll_dtype_usual(b.format != NULL ? b.format : "B", b.itemsize);
     bool plain = PyBytes_Check(obj) || PyByteArray_Check(obj) || PyMemoryView_Check(obj);
-    bool bytes = plain && b.ndim == 1 && (b.format == NULL || strcmp(b.format, "B") == 0);
+    bool bytes = plain && b.ndim == 1 && strcmp(format, "B") == 0;
     PyObject *self = NULL;
     source none = {Py_None, Py_None};
-    if (atoll_geometry_has_pointers(b.format)) {
+    if (atoll_geometry_has_pointers(format)) {
         PyErr_Format(PyExc_TypeError,
                      "the %.200s holds pointers to Python objects, which belong to one interpreter",
                      Py_TYPE(obj)->tp_name);
     } else if (b.itemsize == 0) {
         PyErr_Format(PyExc_TypeError, "the elements of the %.200s have no bytes", Py_TYPE(obj)->tp_name);
+    } else if (!atoll_dtype_is_true(format, b.itemsize)) {
+        PyErr_Format(PyExc_TypeError, "the %.200s says that elements of format '%s' have %zd bytes",
+                     Py_TYPE(obj)->tp_name, format, b.itemsize);
     } else if (bytes) {
         atoll_shared *block = open_block(&none, (size_t)b.len);
         self = block != NULL ? buffer_of(state->shared_buffer_type, block, block->size) : NULL;
     } else {
-        self = array_of(state->shared_array_type, &none, obj, b.ndim, b.shape,
-                        b.format != NULL ? b.format : "B", b.itemsize);
+        self = array_of(state->shared_array_type, &none, obj, b.ndim, b.shape, format, b.itemsize);
     }
     if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, &b) < 0) {
         Py_CLEAR(self);

@@ -70,6 +70,11 @@ typedef struct {
  * then), or -1 with TypeError that names it. */
 int atoll_dtype_parse(PyObject *dtype, atoll_dtype *out);
 void atoll_dtype_clear(atoll_dtype *dtype);
+/* The format that stands for the same elements here without a sign of byte order, where that is the machine's: a part of it.  By the size that
+ * they have: ctypes says '<l' of 64 bits, too. */
+const char *atoll_dtype_usual(const char *format, Py_ssize_t itemsize);
+/* Whether elements of this format may have so many bytes. */
+bool atoll_dtype_is_true(const char *format, Py_ssize_t itemsize);
 /* numpy's name for a format, or what numpy takes for it: a new str. */
 PyObject *atoll_dtype_name(const char *format);
 /* One element, unaligned or not. NULL, or -1, with an exception. */

@@ -118,7 +118,7 @@ static int set_nested(const atoll_geometry *g, int dimension, char *at, PyObject
 
 static bool same_format(const char *one, const char *other) {
     PyObject *a = atoll_dtype_name(one);
-    PyObject *b = atoll_dtype_name(other != NULL ? other : "B");
+    PyObject *b = atoll_dtype_name(other);
     bool same = a != NULL && b != NULL && PyUnicode_Compare(a, b) == 0;
     Py_XDECREF(a);
     Py_XDECREF(b);
@@ -136,7 +136,9 @@ static int set_buffer(const atoll_geometry *g, PyObject *value, const Py_buffer 
             return wrong_length(i, from->shape[i], g->shape[i]);
         }
     }
-    if (from->itemsize == g->itemsize && from->suboffsets == NULL && same_format(g->format, from->format)) {
+    if (from->itemsize == g->itemsize && from->suboffsets == NULL &&
+        same_format(g->format,
+                    from->format != NULL ? atoll_dtype_usual(from->format, from->itemsize) : "B")) {
         return copy_buffer(g, from);
     }
     PyObject *list = PyObject_CallMethod(value, "tolist", NULL);

@@ -87,7 +87,8 @@ static PyObject *restore(PyTypeObject *type, PyObject *content, Py_buffer *layou
 
 /* Whether a layout may be one of an object of this type. */
 static bool is_sensible(const atoll_state *state, const PyTypeObject *type, const Py_buffer *layout) {
-    if (layout->itemsize <= 0 || atoll_geometry_has_pointers(layout->format)) {
+    if (!atoll_dtype_is_true(layout->format, layout->itemsize) ||
+        atoll_geometry_has_pointers(layout->format)) {
         return false;
     }
     return type == state->shared_array_type || (type == state->shared_buffer_type && layout->ndim == 1 &&

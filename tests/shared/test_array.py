@@ -10,6 +10,7 @@ import inspect
 import io
 import itertools
 import math
+import os
 import pickle
 import random
 import struct
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from atoll import SharedArray, SharedBuffer, share
+from atoll import SharedArray, SharedBuffer, _atoll, share
 
 pytestmark = pytest.mark.usefixtures("no_memory_left")
 
@@ -529,6 +530,39 @@ class TestShare:
         assert share(numbers) is numbers
         table = share(memoryview(array.array("d", range(6))).cast("B").cast("d", (2, 3)))
         assert table.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+    def test_formats_of_ctypes(self) -> None:
+        """Which writes '<l' for what the machine calls 'l'."""
+        numbers = (ctypes.c_long * 3)(1, -2, 3)
+        shared = share(numbers)
+        assert (shared.dtype, shared.tolist()) == ("int64", [1, -2, 3])
+        shared[...] = (ctypes.c_long * 3)(4, 5, 6)
+        assert shared.tolist() == [4, 5, 6]
+        assert share((ctypes.c_double * 1)(2.5)).tolist() == [2.5]
+
+    def test_pickles_that_lie(self) -> None:
+        """About the size of elements, or where they are, are refused."""
+        whole, strides = bytes(16), None
+        for changed in (("d", 1), ("d", 0), ("O", 8), ("T{O:a:}", 8), ("d", -8)):
+            with pytest.raises(ValueError, match="not what pickle has"):
+                _atoll._shared_restore(SharedArray, whole, (2,), strides, *changed, 0, False)
+        with pytest.raises(ValueError, match="24 bytes is to have a content of 16"):
+            _atoll._shared_restore(SharedArray, whole, (3,), strides, "d", 8, 0, False)
+        with pytest.raises(ValueError, match="not what pickle has"):
+            _atoll._shared_restore(SharedBuffer, whole, (2,), strides, "d", 8, 0, False)
+        name = f"atoll-test-lie-{os.getpid()}"
+        named = SharedBuffer(64, name=name)
+        for shape, steps, offset in (
+            ((9,), (8,), 0),
+            ((8,), (8,), 8),
+            ((8,), (-8,), 0),
+            ((2,), (2**62,), 0),
+            ((2**61, 8), (8, 8), 0),
+        ):
+            with pytest.raises(ValueError, match="does not lie in them"):
+                _atoll._shared_restore(SharedArray, name, shape, steps, "d", 8, offset, False)
+        assert _atoll._shared_restore(SharedArray, name, (8,), (-8,), "d", 8, 56, False).tolist() == [0.0] * 8
+        del named
 
     def test_is_a_copy(self) -> None:
         """What changes afterwards does not change with it."""

@@ -61,24 +61,12 @@
 static void fork_spares(atoll_fork_moment when) { atoll_the_pools->fork_spares(when); }
 
 static void (*const parts[])(atoll_fork_moment when) = {
-    atoll_dl_fork,
-    atoll_lifecycle_fork,
-    fork_spares,
-    atoll_signals_fork,
-    atoll_parsers_fork,
-    atoll_loaders_fork,
-    atoll_plain_files_fork,
-    atoll_scratch_fork,
-    atoll_registry_fork,
-    atoll_syncs_fork,
-    atoll_hashmaps_fork,
-    atoll_spaces_fork,
-    atoll_arenas_fork,
-    atoll_blocks_fork,
-    atoll_frozen_constants_fork,
-    atoll_areas_fork,
-    atoll_clone_signals_fork,
-    atoll_shared_fork,
+    atoll_dl_fork,          atoll_lifecycle_fork,     fork_spares,
+    atoll_signals_fork,     atoll_parsers_fork,       atoll_loaders_fork,
+    atoll_plain_files_fork, atoll_scratch_fork,       atoll_registry_fork,
+    atoll_syncs_fork,       atoll_hashmaps_fork,      atoll_spaces_fork,
+    atoll_arenas_fork,      atoll_blocks_fork,        atoll_frozen_constants_fork,
+    atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };
