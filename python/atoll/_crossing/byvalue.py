@@ -28,7 +28,7 @@ def which_module(obj: object, name: str) -> str:
 
 
 def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
-    """A reduction for a context, a context variable, or an instance of a class of dataclasses, weakref or _pydatetime.
+    """A reduction for a context, a context variable, or an instance of a class of some modules of the standard library.
 
     None stands for the usual one.
 
@@ -41,6 +41,8 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
         from . import variables
 
         return variables.reduce(obj)
+    if type(obj).__module__ == "itertools":
+        return _reduce_count(obj)
     if type(obj).__module__ in ("weakref", "_weakrefset"):
         import weakref
 
@@ -87,11 +89,11 @@ def reduce_refused(obj: object) -> tuple[Any, ...] | None:
 
         if type(obj) is struct.Struct:
             return struct.Struct, (obj.format,)
-    return _reduce_count(obj)
+    return None
 
 
 def _reduce_count(obj: object) -> tuple[Any, ...] | None:
-    """A reduction for ``itertools.count``, which pickle refuses from 3.14 on; of plain numbers."""
+    """A reduction for ``itertools.count`` of plain numbers: pickle refuses it from 3.14 on, and warns before."""
     import ast
     import itertools
 

@@ -68,6 +68,20 @@ static PyObject *notes_of(PyObject *obj) {
     return notes != NULL ? Py_BuildValue("{sO}", "__notes__", notes) : NULL;
 }
 
+/* Of a NameError, whose reduction says nothing of its `name`: its state with that.  New reference, or NULL, maybe with an exception. */
+static PyObject *state_with_name(PyObject *obj, PyObject *value) {
+    PyObject *had = PyTuple_GET_SIZE(value) > 2 ? PyTuple_GET_ITEM(value, 2) : Py_None;
+    PyObject *name = had == Py_None || PyDict_CheckExact(had) ? PyObject_GetAttrString(obj, "name") : NULL;
+    PyObject *state = name == NULL || name == Py_None ? NULL
+                      : had == Py_None                ? PyDict_New()
+                                                      : PyDict_Copy(had);
+    if (state != NULL && PyDict_SetItemString(state, "name", name) < 0) {
+        Py_CLEAR(state);
+    }
+    Py_XDECREF(name);
+    return state;
+}
+
 PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject *value, bool *plain) {
     PyObject *args = NULL;
     PyObject *state = NULL;
@@ -79,6 +93,10 @@ PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject 
             PyObject *whole = state_with_slots(codec, obj, state);
             Py_SETREF(state, whole);
         }
+    } else if (PyTuple_Check(value) && (PyTuple_GET_SIZE(value) == 2 || PyTuple_GET_SIZE(value) == 3) &&
+               (PyObject *)Py_TYPE(obj) == PyExc_NameError) {
+        state = state_with_name(obj, value);
+        args = state != NULL ? Py_NewRef(PyTuple_GET_ITEM(value, 1)) : NULL;
     } else if (PyTuple_Check(value) && PyTuple_GET_SIZE(value) == 2) {
         state = notes_of(obj); /* its own __reduce__ has forgotten them */
         args = state != NULL ? Py_NewRef(PyTuple_GET_ITEM(value, 1)) : NULL;

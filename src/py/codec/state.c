@@ -347,6 +347,7 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         (PyUnicode_CompareWithASCIIString(module, "dataclasses") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "weakref") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "_weakrefset") == 0 ||
+         PyUnicode_CompareWithASCIIString(module, "itertools") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "_pydatetime") == 0)) {
         *kind = KIND_SPECIAL;
         return 0;
