@@ -416,7 +416,9 @@ PyObject *atoll_same_nested(atoll_decoder *dec, uint64_t identity, uint64_t stat
     int rc = PyErr_Occurred() ? -1 : 0;
     if (rc == 0 && found == NULL) {
         found = Py_NewRef(obj);
-        rc = defining || Py_IS_TYPE(obj, &PyBaseObject_Type) ? hold(codec, key, version, obj) : 0;
+        /* An argument may be sent back; no name is bound to it because of it. */
+        bool lasting = defining || Py_IS_TYPE(obj, &PyBaseObject_Type);
+        rc = hold(codec, key, lasting ? version : 0, obj);
         rc = rc == 0 && defining ? note_recent(codec, key, version, obj) : rc;
     }
     if (rc == 0 && found != obj) {
