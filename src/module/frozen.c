@@ -161,9 +161,9 @@ PyDoc_STRVAR(freeze_doc,
 /* Where this thread freezes: *table is NULL outside of a block.  NULL with an exception. */
 static atoll_area *current_area(atoll_state *state, atoll_frozen_table **table) {
     PyObject *blocks = open_blocks(false);
-    if (blocks != NULL && PyList_GET_SIZE(blocks) != 0) {
-        area_object *innermost = (area_object *)PyList_GET_ITEM(blocks, PyList_GET_SIZE(blocks) - 1);
-        if (innermost->area != NULL) {
+    for (Py_ssize_t i = blocks != NULL ? PyList_GET_SIZE(blocks) : 0; i-- > 0;) {
+        area_object *innermost = (area_object *)PyList_GET_ITEM(blocks, i);
+        if (innermost->area != NULL) { /* else another thread has left it */
             *table = innermost->table;
             return innermost->area;
         }

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any
 
 import pytest
@@ -131,6 +132,16 @@ def test_an_area_without_anything_ends_at_once() -> None:
     with new() as interp:
         assert interp.call(empty)
         assert not interp.call(lambda: __import__("atoll").freezing().released)
+
+
+def test_a_block_that_another_thread_has_left_hides_none() -> None:
+    with atoll.freezing() as outer:
+        inner = atoll.freezing().__enter__()
+        thread = threading.Thread(target=inner.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        atoll.freeze(["some text of some length"])
+        assert outer.nbytes > 0 == inner.nbytes
 
 
 def test_blocks_belong_to_threads() -> None:

@@ -12,6 +12,7 @@ import math
 import pickle
 import random
 import struct
+import subprocess
 import sys
 import types
 import weakref
@@ -297,6 +298,40 @@ def test_there_are_no_weak_references() -> None:
         pytest.raises(atoll.ExecutionFailed, match="cannot create weak reference to frozen"),
     ):
         interp.call(weakref.WeakSet, [frozen])
+
+
+def test_classes_of_weak_references_that_were_there_before() -> None:
+    """In each interpreter, not just in the one that freezes first."""
+    process = subprocess.run(
+        [sys.executable, "-c", OLDER_CLASSES], capture_output=True, text=True, timeout=60
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "refused\nrefused\n", "")
+
+
+OLDER_CLASSES = """
+import atoll
+
+define = '''
+from weakref import ref
+
+class Reference(ref):
+    pass
+
+def refer(frozen):
+    try:
+        Reference(frozen)
+    except TypeError:
+        print("refused", flush=True)
+'''
+exec(define)
+there = atoll.create()
+there.exec(define)
+frozen = atoll.freeze({"a", "b"})
+refer(frozen)
+there.prepare_main(frozen=frozen)
+there.exec("refer(frozen)")
+there.close()
+"""
 
 
 def test_deep_data() -> None:

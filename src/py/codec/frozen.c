@@ -75,7 +75,9 @@ int atoll_codec_prepare_frozen(atoll_codec *codec) {
     if (codec->knows_frozen) {
         return 0;
     }
-    PyObject *module = atoll_frozen_intern() == 0 ? PyImport_ImportModule("atoll._crossing.frozen") : NULL;
+    PyObject *module = atoll_frozen_intern() == 0 && atoll_frozen_expect() == 0
+                           ? PyImport_ImportModule("atoll._crossing.frozen")
+                           : NULL;
     Py_XDECREF(module);
     codec->knows_frozen = module != NULL;
     return module != NULL ? 0 : -1;

@@ -65,6 +65,8 @@ static inline bool atoll_frozen_has(const void *obj) {
            (uintptr_t)obj - atomic_load_explicit(&atoll_frozen.base, memory_order_relaxed) < size;
 }
 
+/* The attached interpreter is to have frozen objects, for the first time.  0, or -1 with an exception. */
+int atoll_frozen_expect(void);
 /* Frozen, or as good: None, small ints and the like, which all interpreters have in common. */
 bool atoll_frozen_is(PyObject *obj);
 

@@ -4,9 +4,10 @@
  * that all interpreters read.  Python makes them in two places, weakref.ref() and weakref.proxy(), which are C functions that all
  * interpreters share: a static type, whose tp_new is exchanged, and a static definition of a function, whose pointer is.  There a frozen object
  * is refused with what CPython says of objects that have none.  Classes that derive from weakref.ref take their tp_new from it when they are
- * made; those that were made before and have no __new__ of their own are looked for in the interpreter that freezes first.
+ * made; those that were made before and have no __new__ of their own are looked for in each interpreter, before it has its first frozen
+ * object.
  *
- * Done once for the process, before the first object is frozen; nothing else changes by it.  Extensions that call PyWeakref_NewRef() for a
+ * The rest is done once for the process, before the first object is frozen; nothing else changes by it.  Extensions that call PyWeakref_NewRef() for a
  * frozenset of their callers' are not covered.
  */
 #include "py/frozen/guard.h"
@@ -85,9 +86,11 @@ int atoll_frozen_guard(void) {
         type->tp_new = guarded_new;
     }
     atoll_mutex_unlock(&lock);
-    if (guard_classes(type) < 0 || guard_proxy() < 0) {
+    if (guard_proxy() < 0) {
         return -1;
     }
     atomic_store(&is_guarded, true);
     return 0;
 }
+
+int atoll_frozen_expect(void) { return atoll_frozen_guard() < 0 ? -1 : guard_classes(atoll_weakref_type); }
