@@ -166,7 +166,7 @@ PyDoc_STRVAR(dlpack_doc,
 PyDoc_STRVAR(device_doc,
              "__dlpack_device__($self, /)\n--\n\nReturn the device's type and number, as DLPack has them.");
 
-#define WITH_KEYWORDS(f) (PyCFunction)(void (*)(void)) f, METH_VARARGS | METH_KEYWORDS
+#define WITH_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
 
 static PyMethodDef array_methods[] = {
     {"__arrow_c_schema__", arrow_schema, METH_NOARGS, schema_doc},

@@ -104,6 +104,15 @@ static const char *name_of(PyObject *name) {
     return text;
 }
 
+/* Others may run meanwhile. */
+static int open_detached(const char *name, atoll_shm_way way, size_t size, atoll_shared **out) {
+    int error;
+    Py_BEGIN_ALLOW_THREADS;
+    error = atoll_shared_named(name, way, size, out);
+    Py_END_ALLOW_THREADS;
+    return error;
+}
+
 /* The block with this name: SIZE_MAX is all of one that is there.  NULL with an exception. */
 static atoll_shared *open_named(const source *from, size_t size) {
     const char *name = name_of(from->name);
@@ -126,18 +135,16 @@ static atoll_shared *open_named(const source *from, size_t size) {
         return NULL;
     }
     atoll_shared *block = NULL;
-    int error;
-    Py_BEGIN_ALLOW_THREADS error = atoll_shared_named(name, way, size, &block);
-    Py_END_ALLOW_THREADS if (error == ENOMEM) { PyErr_NoMemory(); }
-    else if (error == ENODATA) {
+    int error = open_detached(name, way, size, &block);
+    if (error == ENOMEM) {
+        PyErr_NoMemory();
+    } else if (error == ENODATA) {
         PyErr_Format(PyExc_ValueError, "shared memory %R is empty: whoever made it has not given it a size",
                      from->name);
-    }
-    else if (error != 0) {
+    } else if (error != 0) {
         errno = error;
         PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, from->name);
-    }
-    else if (size != SIZE_MAX && block->size < size) {
+    } else if (size != SIZE_MAX && block->size < size) {
         PyErr_Format(PyExc_ValueError, "shared memory %R has %zu bytes, and %zu are asked for", from->name,
                      block->size, size);
         atoll_shared_release(block);

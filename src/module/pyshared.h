@@ -40,7 +40,7 @@ atoll_pyshared *atoll_pyshared_derive(const atoll_pyshared *from, int ndim);
 /* A copy of a buffer in new memory, packed.  NULL with an exception. */
 PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from);
 /* The slots that both types have, and the constructors. */
-void atoll_pyshared_dealloc(PyObject *self);
+void atoll_pyshared_dealloc(PyObject *raw);
 int atoll_pyshared_traverse(PyObject *self, visitproc visit, void *arg);
 int atoll_pyshared_getbuffer(PyObject *self, Py_buffer *b, int flags);
 PyObject *atoll_pyshared_buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
@@ -91,13 +91,13 @@ PyObject *atoll_pyshared_tolist(PyObject *self, PyObject *ignored);
 
 /* ---- sharedpickle.c ---- */
 
-PyObject *atoll_pyshared_reduce(PyObject *self, PyObject *protocol);
+PyObject *atoll_pyshared_reduce(PyObject *raw, PyObject *protocol);
 extern const char atoll_pyshared_reduce_doc[];
 extern PyMethodDef atoll_pyshared_pickle_functions[];
 
 /* ---- shareddlpack.c ---- */
 
-PyObject *atoll_pyshared_dlpack(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *atoll_pyshared_dlpack(PyObject *raw, PyObject *args, PyObject *kwargs);
 PyObject *atoll_pyshared_dlpack_device(PyObject *self, PyObject *ignored);
 extern const char atoll_pyshared_dlpack_doc[];
 extern const char atoll_pyshared_dlpack_device_doc[];

@@ -117,7 +117,7 @@ static PyObject *reshape(PyObject *raw, PyObject *args) {
         return NULL;
     }
     Py_ssize_t n = PyTuple_GET_SIZE(shape);
-    Py_ssize_t sizes[PyBUF_MAX_NDIM];
+    Py_ssize_t sizes[PyBUF_MAX_NDIM] = {0};
     Py_ssize_t count = self->g.len / self->g.itemsize;
     Py_ssize_t known = 1;
     Py_ssize_t open = -1;
