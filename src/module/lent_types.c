@@ -166,23 +166,23 @@ PyDoc_STRVAR(dlpack_doc,
 PyDoc_STRVAR(device_doc,
              "__dlpack_device__($self, /)\n--\n\nReturn the device's type and number, as DLPack has them.");
 
-#define WITH_KEYWORDS(f) (PyCFunction)(void (*)(void))(f), METH_VARARGS | METH_KEYWORDS
-
 static PyMethodDef array_methods[] = {
     {"__arrow_c_schema__", arrow_schema, METH_NOARGS, schema_doc},
-    {"__arrow_c_array__", WITH_KEYWORDS(arrow_array), array_doc},
-    {"__arrow_c_stream__", WITH_KEYWORDS(arrow_stream), stream_doc},
+    {"__arrow_c_array__", (PyCFunction)(void (*)(void))arrow_array, METH_VARARGS | METH_KEYWORDS, array_doc},
+    {"__arrow_c_stream__", (PyCFunction)(void (*)(void))arrow_stream, METH_VARARGS | METH_KEYWORDS,
+     stream_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef stream_methods[] = {
     {"__arrow_c_schema__", arrow_schema, METH_NOARGS, schema_doc},
-    {"__arrow_c_stream__", WITH_KEYWORDS(arrow_stream), stream_doc},
+    {"__arrow_c_stream__", (PyCFunction)(void (*)(void))arrow_stream, METH_VARARGS | METH_KEYWORDS,
+     stream_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef tensor_methods[] = {
-    {"__dlpack__", WITH_KEYWORDS(tensor_capsule), dlpack_doc},
+    {"__dlpack__", (PyCFunction)(void (*)(void))tensor_capsule, METH_VARARGS | METH_KEYWORDS, dlpack_doc},
     {"__dlpack_device__", tensor_device, METH_NOARGS, device_doc},
     {NULL, NULL, 0, NULL},
 };
