@@ -36,6 +36,15 @@ int atoll_memo_add_slow(atoll_encoder *enc, PyObject *obj) {
     return atoll_memo_add(enc, obj);
 }
 
+int atoll_memo_add_late(atoll_encoder *enc, PyObject *obj, size_t at, uint8_t duplicate) {
+    uint32_t index = atoll_memo_get(enc->memo, obj);
+    if (index == ATOLL_NOT_FOUND) {
+        return atoll_memo_add(enc, obj);
+    }
+    enc->msg->body.data[at] = duplicate;
+    return atoll_write_count(enc, index) < 0 ? -1 : 1;
+}
+
 int atoll_write_ref(atoll_encoder *enc, uint32_t index) {
     return atoll_write_tag_count(enc, T_REF, index) < 0 ? -1 : 1;
 }
@@ -244,16 +253,6 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
     return rc;
 }
 
-/* After the contents of an object that is entered late: enters it, or marks it as a duplicate. */
-static int enter_late(atoll_encoder *enc, PyObject *obj, size_t tag_at, uint8_t dup_tag) {
-    uint32_t index = atoll_memo_get(enc->memo, obj);
-    if (index == ATOLL_NOT_FOUND) {
-        return atoll_memo_add(enc, obj);
-    }
-    enc->msg->body.data[tag_at] = dup_tag;
-    return atoll_write_count(enc, index);
-}
-
 static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
     Py_ssize_t n = PyTuple_GET_SIZE(obj);
     uint8_t memo = 0;
@@ -287,7 +286,7 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
     atoll_pop(enc, &fr);
     atoll_leave(&enc->depth);
     if (rc == 0 && memo != 0) {
-        rc = enter_late(enc, obj, tag_at, T_TUPLE_DUP);
+        rc = atoll_memo_add_late(enc, obj, tag_at, T_TUPLE_DUP) < 0 ? -1 : 0;
     }
     return rc;
 }
@@ -401,7 +400,7 @@ static int encode_set(atoll_encoder *enc, PyObject *obj, bool shared) {
     atoll_leave(&enc->depth);
     Py_DECREF(it);
     if (rc == 0 && frozen && memo != 0) {
-        rc = enter_late(enc, obj, tag_at, T_FROZENSET_DUP);
+        rc = atoll_memo_add_late(enc, obj, tag_at, T_FROZENSET_DUP) < 0 ? -1 : 0;
     }
     return rc;
 }

@@ -8,8 +8,6 @@
  */
 #include "py/codec/internal.h"
 
-static uint8_t *tag_of(atoll_encoder *enc, size_t at) { return &enc->msg->body.data[at]; }
-
 /* ---- import paths ---- */
 
 /* 1, 0 when the module is not found by its name, or -1 with an exception. */
@@ -119,26 +117,6 @@ static int encode_named(atoll_encoder *enc, PyObject *obj, PyObject *qualname) {
 
 /* ---- instances ---- */
 
-/* After the parts that come before obj exists over there: gives it its index; 1 when it got one meanwhile. */
-static int enter_instance(atoll_encoder *enc, PyObject *obj, size_t tag_at) {
-    uint32_t index = atoll_memo_get(enc->memo, obj);
-    if (index == ATOLL_NOT_FOUND) {
-        return atoll_memo_add(enc, obj);
-    }
-    *tag_of(enc, tag_at) = T_VALUE_DUP;
-    return atoll_write_count(enc, index) < 0 ? -1 : 1;
-}
-
-/* After all of it: likewise, but for an object that is made of its parts. */
-static int enter_late(atoll_encoder *enc, PyObject *obj, size_t tag_at, uint8_t dup_tag) {
-    uint32_t index = atoll_memo_get(enc->memo, obj);
-    if (index == ATOLL_NOT_FOUND) {
-        return atoll_memo_add(enc, obj);
-    }
-    *tag_of(enc, tag_at) = dup_tag;
-    return atoll_write_count(enc, index);
-}
-
 /* Mostly a class that was named before. */
 static int encode_type(atoll_encoder *enc, PyTypeObject *type) {
     int rc = atoll_try_ref(enc, (PyObject *)type);
@@ -150,7 +128,7 @@ static int begin_instance(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
     if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0 || encode_type(enc, Py_TYPE(obj)) < 0) {
         return -1;
     }
-    return enter_instance(enc, obj, tag_at);
+    return atoll_memo_add_late(enc, obj, tag_at, T_VALUE_DUP);
 }
 
 static int encode_plain(atoll_encoder *enc, PyObject *obj) {
@@ -197,7 +175,7 @@ static int encode_namedtuple(atoll_encoder *enc, PyObject *obj) {
         }
     }
     enc->late--;
-    return enter_late(enc, obj, tag_at, T_NAMEDTUPLE_DUP);
+    return atoll_memo_add_late(enc, obj, tag_at, T_NAMEDTUPLE_DUP) < 0 ? -1 : 0;
 }
 
 /* A member by its name; 0 when it has none of its own (a combination of flags). */
@@ -212,7 +190,7 @@ static int try_enum(atoll_encoder *enc, PyObject *obj) {
         rc = -1;
         if (atoll_write_tag(enc, T_ENUM | ATOLL_MEMO) == 0 && encode_type(enc, Py_TYPE(obj)) == 0 &&
             atoll_encode_shared(enc, name) == 0) {
-            rc = enter_late(enc, obj, tag_at, T_ENUM_DUP) < 0 ? -1 : 1;
+            rc = atoll_memo_add_late(enc, obj, tag_at, T_ENUM_DUP) < 0 ? -1 : 1;
         }
     } else if (PyErr_Occurred() && atoll_passes_through(enc->codec)) {
         rc = -1;
@@ -361,13 +339,11 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
         (lookup && encode_type(enc, Py_TYPE(obj)) < 0)) {
         return -1;
     }
-    uint32_t index = atoll_memo_get(enc->memo, obj);
-    if (index != ATOLL_NOT_FOUND) {
-        *tag_of(enc, flags_at) = (uint8_t)(R_DUP | (flags & R_ELSE));
-        return atoll_write_count(enc, index);
+    int entered = atoll_memo_add_late(enc, obj, flags_at, (uint8_t)(R_DUP | (flags & R_ELSE)));
+    if (entered != 0) {
+        return entered < 0 ? -1 : 0;
     }
-    if (atoll_memo_add(enc, obj) < 0 || (items != NULL && encode_items(enc, items) < 0) ||
-        (pairs != NULL && encode_pairs(enc, pairs) < 0) ||
+    if ((items != NULL && encode_items(enc, items) < 0) || (pairs != NULL && encode_pairs(enc, pairs) < 0) ||
         ((flags & R_SETTER) != 0 && atoll_encode_shared(enc, setter) < 0)) {
         return -1;
     }

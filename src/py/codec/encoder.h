@@ -138,6 +138,10 @@ static inline int atoll_memo_add(atoll_encoder *enc, PyObject *obj) {
     return 0;
 }
 
+/* After the parts without which obj is not made over there: gives it the next index, 0.  When it has got one meanwhile, in a cycle, what
+ * has been written is dropped over there: the byte at `at` becomes `duplicate`, the index follows, and it is 1.  -1: exception. */
+int atoll_memo_add_late(atoll_encoder *enc, PyObject *obj, size_t at, uint8_t duplicate);
+
 /* What is being written may change without anybody noticing. */
 static inline void atoll_mark_mutable(atoll_encoder *enc) { enc->impure |= enc->exempt == 0; }
 

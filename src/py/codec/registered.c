@@ -132,12 +132,8 @@ static int put(atoll_encoder *enc, PyObject *obj, PyObject *entry, PyObject *val
         }
     }
     enc->late--;
-    uint32_t index = atoll_memo_get(enc->memo, obj);
-    if (index != ATOLL_NOT_FOUND) { /* a cycle through it: that copy is the one */
-        enc->msg->body.data[flags_at] = R_DUP;
-        return atoll_write_count(enc, index);
-    }
-    return atoll_memo_add(enc, obj);
+    /* In a cycle through it: that copy is the one. */
+    return atoll_memo_add_late(enc, obj, flags_at, R_DUP) < 0 ? -1 : 0;
 }
 
 int atoll_encode_registered(atoll_encoder *enc, PyObject *obj) {
