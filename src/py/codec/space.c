@@ -38,7 +38,8 @@ enum { BUCKETS = 1024 };
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static space *buckets[BUCKETS];
-/* Where numbers were found last: dicts that may be gone. */
+/* Where numbers were found last.  None of a dict that is gone: whoever looks for what still leads into the memory of an interpreter that
+ * has ended looks here, too. */
 enum { HINTS = 64 };
 static PyObject *hints[HINTS];
 /* How many numbered native dicts are gone. */
@@ -185,6 +186,9 @@ static void take_out(space **link, PyObject *dict, int64_t interp) {
         *link = s->next;
         s->next = out;
         out = s;
+        for (size_t i = 0; i < HINTS; i++) {
+            hints[i] = hints[i] != s->dict ? hints[i] : NULL;
+        }
         if (s->native && s->number != 0) {
             atomic_fetch_add(&deaths, 1);
         }

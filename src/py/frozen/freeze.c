@@ -18,6 +18,7 @@
 #include "py/frozen/proof.h"
 #include "py/frozen/shared.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { KEY_SHOWN = 40, STEPS_SHOWN = 50 };
@@ -195,9 +196,8 @@ static PyObject *freeze_number(walk *w, PyObject *obj) {
 }
 
 static bool is_nan(PyObject *obj) {
-    return PyFloat_CheckExact(obj) ? PyFloat_AS_DOUBLE(obj) != PyFloat_AS_DOUBLE(obj)
-                                   : PyComplex_RealAsDouble(obj) != PyComplex_RealAsDouble(obj) ||
-                                         PyComplex_ImagAsDouble(obj) != PyComplex_ImagAsDouble(obj);
+    return PyFloat_CheckExact(obj) ? isnan(PyFloat_AS_DOUBLE(obj))
+                                   : isnan(PyComplex_RealAsDouble(obj)) || isnan(PyComplex_ImagAsDouble(obj));
 }
 
 /* What has no parts: 1 and its frozen form, 0 for anything else, -1 with an exception. */
@@ -253,7 +253,8 @@ static int visit(walk *w, PyObject *obj) {
     }
     PyObject *content = content_of(obj);
     if (content == NULL) {
-        return refuse_type(w, obj);
+        (void)refuse_type(w, obj);
+        return -1;
     }
     bool remembered = Py_REFCNT(content) != 1 || content != obj || w->depth == 0;
     if (remembered) {
