@@ -57,7 +57,32 @@ typedef struct atoll_dlpack_versioned {
     atoll_dlpack_tensor tensor;
 } atoll_dlpack_versioned;
 
-/* What max_version and dl_device of a __dlpack__() ask for.  0, or -1 with an exception: BufferError for another device. */
-int atoll_dlpack_arguments(PyObject *max_version, PyObject *device, int type, int id, bool *versioned);
+/* What a consumer says to __dlpack__(). */
+typedef struct {
+    PyObject *stream; /* borrowed */
+    bool versioned;   /* it knows version 1 */
+    bool copy;        /* it wants one */
+} atoll_dlpack_wish;
+
+/* 0, or -1 with an exception: BufferError for another device than the one that is given. */
+int atoll_dlpack_parse(PyObject *args, PyObject *kwargs, atoll_dlpack_device own, atoll_dlpack_wish *wish);
+/* BufferError: the stream is another one than None, and the memory not on an accelerator.  -1. */
+int atoll_dlpack_no_stream(void);
+
+/* What a consumer gets; its owner's struct begins with it.  Whoever has consumed the capsule calls the deleter when it has done with it, on
+ * whatever thread and with or without a thread state; a capsule that nobody has consumed (it is still named as it was) does so when it is
+ * freed. */
+typedef struct atoll_dlpack_given {
+    union {
+        atoll_dlpack_managed plain;
+        atoll_dlpack_versioned versioned;
+    } dl; /* first: the deleter gets it */
+    void (*end)(struct atoll_dlpack_given *given);
+} atoll_dlpack_given;
+
+/* A capsule of what is given, in the version that the consumer knows.  NULL with an exception, and then it has been ended: BufferError for
+ * read-only memory (flags) where the version cannot say so. */
+PyObject *atoll_dlpack_capsule(atoll_dlpack_given *given, const atoll_dlpack_tensor *tensor, uint64_t flags,
+                               bool versioned);
 
 #endif

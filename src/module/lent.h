@@ -68,5 +68,7 @@ PyObject *atoll_lent_schema_capsule(const atoll_lent_ref *ref);
 PyObject *atoll_lent_array_capsule(const atoll_lent_ref *ref);
 PyObject *atoll_lent_stream_capsule(const atoll_lent_ref *ref);
 PyObject *atoll_lent_tensor_capsule(const atoll_lent_ref *ref, PyObject *args, PyObject *kwargs);
+/* A tensor's device as __dlpack_device__() has it. */
+PyObject *atoll_lent_tensor_device(const atoll_lent_ref *ref);
 
 #endif

@@ -99,31 +99,13 @@ int atoll_lent_take_tensor(PyObject *obj, atoll_lent **out) {
 /* ---- giving ---- */
 
 typedef struct {
-    union {
-        atoll_dlpack_managed plain;
-        atoll_dlpack_versioned versioned;
-    } dl; /* first: the deleter gets it */
+    atoll_dlpack_given given; /* first */
     atoll_lent_ref ref;
-} given;
+} given_on;
 
-static void end(given *it) {
-    atoll_lent_ref_drop(&it->ref);
-    free(it);
-}
-
-static void delete_plain(atoll_dlpack_managed *dl) { end((given *)dl); }
-static void delete_versioned(atoll_dlpack_versioned *dl) { end((given *)dl); }
-
-static void capsule_plain(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, ATOLL_DLPACK_NAME)) {
-        end(PyCapsule_GetPointer(capsule, ATOLL_DLPACK_NAME));
-    }
-}
-
-static void capsule_versioned(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, ATOLL_DLPACK_VERSIONED_NAME)) {
-        end(PyCapsule_GetPointer(capsule, ATOLL_DLPACK_VERSIONED_NAME));
-    }
+static void end(atoll_dlpack_given *given) {
+    atoll_lent_ref_drop(&((given_on *)given)->ref);
+    free(given);
 }
 
 static int check_stream(PyObject *stream, int device) {
@@ -135,8 +117,7 @@ static int check_stream(PyObject *stream, int device) {
         return -1;
     }
     if (default_stream(device) < 0) {
-        PyErr_SetString(PyExc_BufferError, "stream must be None: the memory is not on an accelerator");
-        return -1;
+        return atoll_dlpack_no_stream();
     }
     if (number != -1 && number != default_stream(device)) {
         PyErr_Format(
@@ -150,54 +131,28 @@ static int check_stream(PyObject *stream, int device) {
 }
 
 PyObject *atoll_lent_tensor_capsule(const atoll_lent_ref *ref, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = Py_None;
-    PyObject *max_version = Py_None;
-    PyObject *device = Py_None;
-    PyObject *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", keywords, &stream, &max_version,
-                                     &device, &copy)) {
-        return NULL;
-    }
     const atoll_lent *lent = atoll_lent_of(ref);
     const atoll_dlpack_tensor *tensor = tensor_of(lent);
-    bool versioned;
-    if (atoll_dlpack_arguments(max_version, device, tensor->device.type, tensor->device.id, &versioned) < 0 ||
-        check_stream(stream, tensor->device.type) < 0) {
+    atoll_dlpack_wish wish;
+    if (atoll_dlpack_parse(args, kwargs, tensor->device, &wish) < 0 ||
+        check_stream(wish.stream, tensor->device.type) < 0) {
         return NULL;
     }
-    int copies = copy != Py_None ? PyObject_IsTrue(copy) : 0;
-    if (copies != 0) {
-        if (copies > 0) {
-            PyErr_SetString(PyExc_BufferError, "a shared tensor is not copied: copy what is made of it");
-        }
+    if (wish.copy) {
+        PyErr_SetString(PyExc_BufferError, "a shared tensor is not copied: copy what is made of it");
         return NULL;
     }
-    uint64_t flags = lent->dl.versioned != NULL ? lent->dl.versioned->flags & ATOLL_DLPACK_READ_ONLY : 0;
-    if (flags != 0 && !versioned) {
-        PyErr_SetString(PyExc_BufferError, "read-only memory takes DLPack 1.0 (max_version)");
-        return NULL;
-    }
-    given *it = calloc(1, sizeof *it);
+    given_on *it = calloc(1, sizeof *it);
     if (it == NULL) {
         return PyErr_NoMemory();
     }
     it->ref = atoll_lent_ref_copy(ref);
-    if (versioned) {
-        it->dl.versioned = (atoll_dlpack_versioned){
-            .version = {ATOLL_DLPACK_MAJOR, ATOLL_DLPACK_MINOR},
-            .manager = it,
-            .deleter = delete_versioned,
-            .flags = flags,
-            .tensor = *tensor,
-        };
-    } else {
-        it->dl.plain = (atoll_dlpack_managed){.tensor = *tensor, .manager = it, .deleter = delete_plain};
-    }
-    PyObject *capsule = PyCapsule_New(it, versioned ? ATOLL_DLPACK_VERSIONED_NAME : ATOLL_DLPACK_NAME,
-                                      versioned ? capsule_versioned : capsule_plain);
-    if (capsule == NULL) {
-        end(it);
-    }
-    return capsule;
+    it->given.end = end;
+    uint64_t flags = lent->dl.versioned != NULL ? lent->dl.versioned->flags & ATOLL_DLPACK_READ_ONLY : 0;
+    return atoll_dlpack_capsule(&it->given, tensor, flags, wish.versioned);
+}
+
+PyObject *atoll_lent_tensor_device(const atoll_lent_ref *ref) {
+    atoll_dlpack_device device = tensor_of(atoll_lent_of(ref))->device;
+    return Py_BuildValue("ii", device.type, device.id);
 }

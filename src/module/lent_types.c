@@ -147,10 +147,7 @@ static PyObject *tensor_capsule(PyObject *self, PyObject *args, PyObject *kwargs
 }
 
 static PyObject *tensor_device(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    const atoll_lent *lent = atoll_lent_of(ref_of(self));
-    const atoll_dlpack_device *device =
-        lent->dl.versioned != NULL ? &lent->dl.versioned->tensor.device : &lent->dl.plain->tensor.device;
-    return Py_BuildValue("ii", device->type, device->id);
+    return atoll_lent_tensor_device(ref_of(self));
 }
 
 PyDoc_STRVAR(

@@ -1,39 +1,21 @@
 /* DLPack: the memory of a SharedBuffer or SharedArray for those who know that protocol, torch.from_dlpack() among them.
  *
- * What is handed out is a capsule with a struct that has a reference to the block.  Its consumer calls the struct's deleter when it
- * has done with it, on whatever thread and with or without a thread state: that needs none, as the block does not.  A capsule that nobody
- * has consumed (it is still named as it was) does so when it is freed.
+ * What is handed out has a reference to the block (dlpack.h says who ends it): dropping that needs no thread state, as the block does not.
  */
 #include "module/dlpack.h"
 #include "module/pyshared.h"
 
+static const atoll_dlpack_device device = {ATOLL_DLPACK_CPU, 0};
+
 typedef struct {
-    union {
-        atoll_dlpack_managed plain;
-        atoll_dlpack_versioned versioned;
-    } dl; /* first: the deleter gets it */
+    atoll_dlpack_given given; /* first */
     atoll_shared *block;
     int64_t extents[]; /* shape, then strides in elements */
 } handed_out;
 
-static void end(handed_out *out) {
-    atoll_shared_release(out->block);
-    PyMem_RawFree(out);
-}
-
-static void delete_plain(atoll_dlpack_managed *dl) { end((handed_out *)dl); }
-static void delete_versioned(atoll_dlpack_versioned *dl) { end((handed_out *)dl); }
-
-static void capsule_plain(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, ATOLL_DLPACK_NAME)) {
-        end(PyCapsule_GetPointer(capsule, ATOLL_DLPACK_NAME));
-    }
-}
-
-static void capsule_versioned(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, ATOLL_DLPACK_VERSIONED_NAME)) {
-        end(PyCapsule_GetPointer(capsule, ATOLL_DLPACK_VERSIONED_NAME));
-    }
+static void end(atoll_dlpack_given *given) {
+    atoll_shared_release(((handed_out *)given)->block);
+    PyMem_RawFree(given);
 }
 
 /* -1 with BufferError for what DLPack does not know. */
@@ -80,31 +62,17 @@ static PyObject *hand_out(atoll_pyshared *self, bool versioned, bool copied) {
     }
     const atoll_dlpack_tensor tensor = {
         .data = g->data,
-        .device = {ATOLL_DLPACK_CPU, 0},
+        .device = device,
         .ndim = g->ndim,
         .dtype = type,
         .shape = out->extents,
         .strides = out->extents + g->ndim,
     };
-    if (versioned) {
-        out->dl.versioned = (atoll_dlpack_versioned){
-            .version = {ATOLL_DLPACK_MAJOR, ATOLL_DLPACK_MINOR},
-            .manager = out,
-            .deleter = delete_versioned,
-            .flags = (g->readonly ? ATOLL_DLPACK_READ_ONLY : 0) | (copied ? ATOLL_DLPACK_COPIED : 0),
-            .tensor = tensor,
-        };
-    } else {
-        out->dl.plain = (atoll_dlpack_managed){.tensor = tensor, .manager = out, .deleter = delete_plain};
-    }
     atoll_shared_retain(self->block);
     out->block = self->block;
-    PyObject *capsule = PyCapsule_New(out, versioned ? ATOLL_DLPACK_VERSIONED_NAME : ATOLL_DLPACK_NAME,
-                                      versioned ? capsule_versioned : capsule_plain);
-    if (capsule == NULL) {
-        end(out);
-    }
-    return capsule;
+    out->given.end = end;
+    uint64_t flags = (g->readonly ? ATOLL_DLPACK_READ_ONLY : 0) | (copied ? ATOLL_DLPACK_COPIED : 0);
+    return atoll_dlpack_capsule(&out->given, &tensor, flags, versioned);
 }
 
 const char atoll_pyshared_dlpack_doc[] =
@@ -116,35 +84,17 @@ const char atoll_pyshared_dlpack_doc[] =
     "for a device that is not the CPU.";
 
 PyObject *atoll_pyshared_dlpack(PyObject *raw, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = Py_None;
-    PyObject *max_version = Py_None;
-    PyObject *device = Py_None;
-    PyObject *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", keywords, &stream, &max_version,
-                                     &device, &copy)) {
+    atoll_dlpack_wish wish;
+    if (atoll_dlpack_parse(args, kwargs, device, &wish) < 0) {
         return NULL;
     }
-    if (stream != Py_None) {
-        PyErr_SetString(PyExc_BufferError, "stream must be None: the memory is not on an accelerator");
+    if (wish.stream != Py_None) {
+        (void)atoll_dlpack_no_stream();
         return NULL;
     }
-    bool versioned;
-    if (atoll_dlpack_arguments(max_version, device, ATOLL_DLPACK_CPU, 0, &versioned) < 0) {
-        return NULL;
-    }
-    atoll_pyshared *self = (atoll_pyshared *)raw;
-    int copies = copy != Py_None ? PyObject_IsTrue(copy) : 0;
-    if (copies < 0) {
-        return NULL;
-    }
-    if (copies == 0 && self->g.readonly && !versioned) {
-        PyErr_SetString(PyExc_BufferError, "read-only memory takes DLPack 1.0 (max_version)");
-        return NULL;
-    }
-    Py_buffer b = atoll_geometry_buffer(&self->g);
-    PyObject *from = copies > 0 ? atoll_pyshared_packed(Py_TYPE(raw), &b) : Py_NewRef(raw);
-    PyObject *capsule = from != NULL ? hand_out((atoll_pyshared *)from, versioned, copies > 0) : NULL;
+    Py_buffer b = atoll_geometry_buffer(&((atoll_pyshared *)raw)->g);
+    PyObject *from = wish.copy ? atoll_pyshared_packed(Py_TYPE(raw), &b) : Py_NewRef(raw);
+    PyObject *capsule = from != NULL ? hand_out((atoll_pyshared *)from, wish.versioned, wish.copy) : NULL;
     Py_XDECREF(from);
     return capsule;
 }
@@ -153,5 +103,5 @@ const char atoll_pyshared_dlpack_device_doc[] =
     "__dlpack_device__($self, /)\n--\n\nReturn (1, 0): the memory is the CPU's.";
 
 PyObject *atoll_pyshared_dlpack_device(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored)) {
-    return Py_BuildValue("ii", ATOLL_DLPACK_CPU, 0);
+    return Py_BuildValue("ii", device.type, device.id);
 }
