@@ -150,6 +150,15 @@ bool atoll_geometry_fits(const atoll_geometry *g, int64_t offset, int64_t low, i
     return count == 0 || (first >= low && last <= high - g->itemsize);
 }
 
+void atoll_geometry_extent(const Py_buffer *b, int64_t *low, int64_t *high) {
+    *low = 0;
+    *high = b->strides != NULL && b->ndim > 0 ? b->itemsize : b->len;
+    for (int i = 0; b->strides != NULL && i < b->ndim; i++) {
+        int64_t reach = b->shape[i] > 0 ? (b->shape[i] - 1) * b->strides[i] : 0;
+        *(reach < 0 ? low : high) += reach;
+    }
+}
+
 bool atoll_geometry_has_pointers(const char *format) {
     bool in_name = false;
     for (; format != NULL && *format != '\0'; format++) {

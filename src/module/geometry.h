@@ -41,6 +41,9 @@ int atoll_geometry_get(atoll_reader *rd, atoll_geometry *g, int64_t *offset);
 /* Whether every element lies between low and high, where the first is at offset, and len is its size. */
 bool atoll_geometry_fits(const atoll_geometry *g, int64_t offset, int64_t low, int64_t high);
 
+/* Where the memory of a buffer begins and ends, from its buf on: low may be negative. */
+void atoll_geometry_extent(const Py_buffer *b, int64_t *low, int64_t *high);
+
 /* Copies a buffer to memory where its elements lie one after the other, the last index fastest.  Of much, others may run meanwhile.
  * 0, or -1 with an exception. */
 int atoll_geometry_copy(char *to, const Py_buffer *from);

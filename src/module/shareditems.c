@@ -10,20 +10,13 @@
 /* ---- copying ---- */
 
 static bool overlaps(const Py_buffer *one, const Py_buffer *other) {
-    /* Where the elements are: strides may be negative. */
-    const char *low[2];
-    const char *high[2];
-    const Py_buffer *both[] = {one, other};
-    for (int i = 0; i < 2; i++) {
-        const Py_buffer *b = both[i];
-        low[i] = b->buf;
-        high[i] = (const char *)b->buf + (b->strides != NULL && b->ndim > 0 ? b->itemsize : b->len);
-        for (int d = 0; b->strides != NULL && d < b->ndim; d++) {
-            Py_ssize_t reach = b->shape[d] > 0 ? (b->shape[d] - 1) * b->strides[d] : 0;
-            *(reach < 0 ? &low[i] : &high[i]) += reach;
-        }
-    }
-    return low[0] < high[1] && low[1] < high[0];
+    int64_t low[2];
+    int64_t high[2];
+    atoll_geometry_extent(one, &low[0], &high[0]);
+    atoll_geometry_extent(other, &low[1], &high[1]);
+    const char *first = one->buf;
+    const char *second = other->buf;
+    return first + low[0] < second + high[1] && second + low[1] < first + high[0];
 }
 
 /* Same shape and format. */

@@ -76,19 +76,6 @@ static int view_encode(atoll_encoder *enc, PyObject *view) {
 
 /* ---- receiving ---- */
 
-/* The bytes that the export's memory has, from whole->buf on: low may be negative. */
-static void extent_of(const Py_buffer *whole, int64_t *low, int64_t *high) {
-    *low = 0;
-    *high = whole->len;
-    for (int i = 0; whole->strides != NULL && i < whole->ndim; i++) {
-        int64_t reach = whole->shape[i] > 0 ? (whole->shape[i] - 1) * whole->strides[i] : 0;
-        if (i == 0) {
-            *high = whole->itemsize;
-        }
-        *(reach < 0 ? low : high) += reach;
-    }
-}
-
 /* Where the export's memory begins.  NULL with an exception. */
 static char *hold(shared_view *v, atoll_state *state, atoll_export *export) {
     if (export->owner != state->entry) {
@@ -118,7 +105,7 @@ static PyObject *view_decode(atoll_decoder *dec) {
     if (start != NULL) {
         int64_t low;
         int64_t high;
-        extent_of(&export->buffer, &low, &high);
+        atoll_geometry_extent(&export->buffer, &low, &high);
         v->g.data = start + offset;
         v->g.readonly |= export->buffer.readonly != 0;
         if (atoll_geometry_fits(&v->g, offset, low, high)) {
