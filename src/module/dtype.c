@@ -73,6 +73,16 @@ static Py_ssize_t size_of(const char *format) {
     }
 }
 
+char atoll_dtype_kind(const char *format) {
+    return size_of(format) == 0                 ? 0
+           : format[0] == '?'                   ? 'b'
+           : format[0] == 'c'                   ? 'S'
+           : format[0] == 'Z'                   ? 'c'
+           : strchr("bhilq", format[0]) != NULL ? 'i'
+           : strchr("BHILQ", format[0]) != NULL ? 'u'
+                                                : 'f';
+}
+
 const char *atoll_dtype_usual(const char *format, Py_ssize_t itemsize) {
     size_t length = strlen(format);
     bool native = length > 1 && (format[0] == '@' || format[0] == (PY_LITTLE_ENDIAN ? '<' : '>'));
@@ -91,8 +101,7 @@ PyObject *atoll_dtype_name(const char *format) {
     }
     size_t length = strlen(format);
     if (length == 2 && strchr("<>!=", format[0]) != NULL && size_of(format + 1) != 0) {
-        char kind = strchr("bhilq", format[1]) != NULL ? 'i' : strchr("BHILQ", format[1]) != NULL ? 'u' : 'f';
-        return PyUnicode_FromFormat("%c%c%zd", format[0], kind, size_of(format + 1));
+        return PyUnicode_FromFormat("%c%c%zd", format[0], atoll_dtype_kind(format + 1), size_of(format + 1));
     }
     if (length > 1 && format[length - 1] == 's' && strspn(format, "0123456789") == length - 1) {
         return PyUnicode_FromFormat("S%.*s", (int)length - 1, format);
@@ -517,6 +526,6 @@ int atoll_element_set(const char *format, Py_ssize_t itemsize, char *at, PyObjec
     case 'Z':
         return set_complex(format, at, value);
     default:
-        return set_int(format, size, at, value, strchr("bhilq", format[0]) != NULL);
+        return set_int(format, size, at, value, atoll_dtype_kind(format) == 'i');
     }
 }

@@ -75,6 +75,8 @@ void atoll_dtype_clear(atoll_dtype *dtype);
 const char *atoll_dtype_usual(const char *format, Py_ssize_t itemsize);
 /* Whether elements of this format may have so many bytes. */
 bool atoll_dtype_is_true(const char *format, Py_ssize_t itemsize);
+/* numpy's letter for the kind of a native element: b(ool), i(nt), u(nsigned), f(loat), c(omplex), S (a byte); 0 for other formats. */
+char atoll_dtype_kind(const char *format);
 /* numpy's name for a format, or what numpy takes for it: a new str. */
 PyObject *atoll_dtype_name(const char *format);
 /* One element, unaligned or not. NULL, or -1, with an exception. */

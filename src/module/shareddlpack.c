@@ -21,18 +21,14 @@ static void end(atoll_dlpack_given *given) {
 /* -1 with BufferError for what DLPack does not know. */
 static int type_of(const atoll_geometry *g, atoll_dlpack_type *type) {
     static const struct {
-        char format[3];
+        char kind;
         uint8_t code;
     } codes[] = {
-        {"b", ATOLL_DLPACK_INT},      {"h", ATOLL_DLPACK_INT},   {"i", ATOLL_DLPACK_INT},
-        {"l", ATOLL_DLPACK_INT},      {"q", ATOLL_DLPACK_INT},   {"B", ATOLL_DLPACK_UINT},
-        {"H", ATOLL_DLPACK_UINT},     {"I", ATOLL_DLPACK_UINT},  {"L", ATOLL_DLPACK_UINT},
-        {"Q", ATOLL_DLPACK_UINT},     {"e", ATOLL_DLPACK_FLOAT}, {"f", ATOLL_DLPACK_FLOAT},
-        {"d", ATOLL_DLPACK_FLOAT},    {"?", ATOLL_DLPACK_BOOL},  {"Zf", ATOLL_DLPACK_COMPLEX},
-        {"Zd", ATOLL_DLPACK_COMPLEX},
+        {'b', ATOLL_DLPACK_BOOL},  {'i', ATOLL_DLPACK_INT},     {'u', ATOLL_DLPACK_UINT},
+        {'f', ATOLL_DLPACK_FLOAT}, {'c', ATOLL_DLPACK_COMPLEX},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(codes); i++) {
-        if (strcmp(g->format, codes[i].format) == 0) {
+        if (codes[i].kind == atoll_dtype_kind(g->format)) {
             *type = (atoll_dlpack_type){codes[i].code, (uint8_t)(g->itemsize * 8), 1};
             return 0;
         }
