@@ -59,16 +59,24 @@ Py_ssize_t atoll_shareddict_length(PyObject *self) {
 
 /* ---- storing ---- */
 
-/* 0, or -1 with an exception. */
-static int store(PyObject *self, PyObject *name, PyObject *obj, double expires) {
-    atoll_state *state = atoll_shareddict_state(self);
-    atoll_shareddict_key key;
-    atoll_hashmap_value value;
-    if (state == NULL || atoll_shareddict_value_of(state, obj, &value) < 0) {
+/* A value to be stored, and its key.  0, or -1 with an exception and nothing. */
+static int prepare(atoll_state *state, PyObject *name, PyObject *obj, atoll_shareddict_key *key,
+                   atoll_hashmap_value *value) {
+    if (state == NULL || atoll_shareddict_value_of(state, obj, value) < 0) {
         return -1;
     }
-    if (atoll_shareddict_key_init(state, &key, name) < 0) {
-        atoll_hashmap_value_release(&value);
+    if (atoll_shareddict_key_init(state, key, name) < 0) {
+        atoll_hashmap_value_release(value);
+        return -1;
+    }
+    return 0;
+}
+
+/* 0, or -1 with an exception. */
+static int store(PyObject *self, PyObject *name, PyObject *obj, double expires) {
+    atoll_shareddict_key key;
+    atoll_hashmap_value value;
+    if (prepare(atoll_shareddict_state(self), name, obj, &key, &value) < 0) {
         return -1;
     }
     atoll_hashmap_result result =
@@ -153,11 +161,7 @@ static PyObject *dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize
     atoll_shareddict_key key;
     atoll_hashmap_value value;
     atoll_hashmap_value old = {0};
-    if (state == NULL || atoll_shareddict_value_of(state, obj, &value) < 0) {
-        return NULL;
-    }
-    if (atoll_shareddict_key_init(state, &key, args[0]) < 0) {
-        atoll_hashmap_value_release(&value);
+    if (prepare(state, args[0], obj, &key, &value) < 0) {
         return NULL;
     }
     atoll_hashmap *map = atoll_shareddict_map(self);
@@ -226,11 +230,7 @@ static PyObject *dict_compare_and_set(PyObject *self, PyObject *const *args, Py_
         PyErr_Format(PyExc_TypeError, "compare_and_set() takes 3 arguments (%zd given)", nargs);
         return NULL;
     }
-    if (state == NULL || atoll_shareddict_value_of(state, args[2], &fresh) < 0) {
-        return NULL;
-    }
-    if (atoll_shareddict_key_init(state, &key, args[0]) < 0) {
-        atoll_hashmap_value_release(&fresh);
+    if (prepare(state, args[0], args[2], &key, &fresh) < 0) {
         return NULL;
     }
     atoll_hashmap *map = atoll_shareddict_map(self);
