@@ -89,8 +89,6 @@ int atoll_lent_share(atoll_state *state, PyObject *obj, bool tensors, PyObject *
 
 /* Adds SharedBuffer, SharedArray and the functions that make them. */
 int atoll_pyshared_add(atoll_state *state, PyObject *module);
-/* A copy of what has a buffer, in memory that is shared: a new SharedBuffer or SharedArray.  NULL with an exception. */
-PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly);
 
 /* Adds the type that carries shared memory, and the hook that makes memoryview cross. */
 int atoll_sharedview_add(atoll_state *state, PyObject *module);

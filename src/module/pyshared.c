@@ -204,6 +204,22 @@ static PyObject *buffer_of(PyTypeObject *type, atoll_shared *block, size_t size)
     return (PyObject *)self;
 }
 
+static const source nowhere = {Py_None, Py_None};
+
+/* A new, packed object with a copy of what a buffer has; takes over the object, also on failure.  NULL with an exception. */
+static PyObject *filled(PyObject *self, const Py_buffer *from) {
+    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, from) < 0) {
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+/* The bytes of a buffer, whatever its elements are, as a new object of SharedBuffer. */
+static PyObject *buffer_from(PyTypeObject *type, const Py_buffer *from) {
+    atoll_shared *block = open_block(&nowhere, (size_t)from->len);
+    return filled(block != NULL ? buffer_of(type, block, block->size) : NULL, from);
+}
+
 PyObject *atoll_pyshared_buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"nbytes", "name", "create", NULL};
     PyObject *nbytes = NULL;
@@ -245,26 +261,15 @@ PyObject *atoll_pyshared_from_bytes(PyObject *type, PyObject *data) {
         return NULL;
     }
     PyObject *self = NULL;
-    source none = {Py_None, Py_None};
     if (atoll_geometry_has_pointers(b.format)) {
         PyErr_SetString(PyExc_TypeError, "data holds pointers to Python objects (format 'O')");
     } else {
-        atoll_shared *block = open_block(&none, (size_t)b.len);
-        self = block != NULL ? buffer_of((PyTypeObject *)type, block, block->size) : NULL;
-    }
-    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, &b) < 0) {
-        Py_CLEAR(self);
+        self = buffer_from((PyTypeObject *)type, &b);
     }
     PyBuffer_Release(&b);
     return self;
 }
 
-static int too_large(PyObject *shape) {
-    PyErr_Format(PyExc_ValueError, "shape %R is too large: it has more bytes than an address has", shape);
-    return -1;
-}
-
-/* Sizes from an int or a sequence of them; how many, or -1 with an exception. */
 int atoll_pyshared_sizes(PyObject *shape, Py_ssize_t sizes[PyBUF_MAX_NDIM]) {
     if (PyIndex_Check(shape)) {
         sizes[0] = size_from(shape, "shape");
@@ -309,7 +314,7 @@ static PyObject *array_of(PyTypeObject *type, const source *from, PyObject *shap
         self->g.shape[i] = sizes[i];
     }
     if (atoll_geometry_pack(&self->g) < 0) {
-        (void)too_large(shape);
+        PyErr_Format(PyExc_ValueError, "shape %R is too large: it has more bytes than an address has", shape);
     } else {
         self->block = open_block(from, (size_t)self->g.len);
     }
@@ -344,20 +349,17 @@ PyObject *atoll_pyshared_array_new(PyTypeObject *type, PyObject *args, PyObject 
 /* ---- sharing what is there ---- */
 
 PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from) {
-    source none = {Py_None, Py_None};
-    PyObject *self = array_of(type, &none, Py_None, from->ndim, from->shape, from->format, from->itemsize);
+    PyObject *self = array_of(type, &nowhere, Py_None, from->ndim, from->shape, from->format, from->itemsize);
     if (self != NULL && ((atoll_pyshared *)self)->g.len != from->len) {
         PyErr_Format(PyExc_ValueError, "shared memory of %zd bytes is to have a content of %zd",
                      ((atoll_pyshared *)self)->g.len, from->len);
         Py_CLEAR(self);
     }
-    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, from) < 0) {
-        Py_CLEAR(self);
-    }
-    return self;
+    return filled(self, from);
 }
 
-PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly) {
+/* A copy of what has a buffer: a new SharedBuffer or SharedArray.  NULL with an exception. */
+static PyObject *copy_of(atoll_state *state, PyObject *obj) {
     Py_buffer b;
     if (PyObject_GetBuffer(obj, &b, PyBUF_FULL_RO) < 0) {
         return NULL;
@@ -366,7 +368,6 @@ PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly) 
     bool plain = PyBytes_Check(obj) || PyByteArray_Check(obj) || PyMemoryView_Check(obj);
     bool bytes = plain && b.ndim == 1 && strcmp(format, "B") == 0;
     PyObject *self = NULL;
-    source none = {Py_None, Py_None};
     if (atoll_geometry_has_pointers(format)) {
         PyErr_Format(PyExc_TypeError,
                      "the %.200s holds pointers to Python objects, which belong to one interpreter",
@@ -377,29 +378,23 @@ PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj, bool readonly) 
         PyErr_Format(PyExc_TypeError, "the %.200s says that elements of format '%s' have %zd bytes",
                      Py_TYPE(obj)->tp_name, format, b.itemsize);
     } else if (bytes) {
-        atoll_shared *block = open_block(&none, (size_t)b.len);
-        self = block != NULL ? buffer_of(state->shared_buffer_type, block, block->size) : NULL;
+        self = buffer_from(state->shared_buffer_type, &b);
     } else {
-        self = array_of(state->shared_array_type, &none, obj, b.ndim, b.shape, format, b.itemsize);
-    }
-    if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, &b) < 0) {
-        Py_CLEAR(self);
-    }
-    if (self != NULL) {
-        ((atoll_pyshared *)self)->g.readonly = readonly;
+        self = filled(array_of(state->shared_array_type, &nowhere, obj, b.ndim, b.shape, format, b.itemsize),
+                      &b);
     }
     PyBuffer_Release(&b);
     return self;
 }
 
-PyObject *atoll_pyshared_share(atoll_state *state, PyObject *obj) {
+static PyObject *share(atoll_state *state, PyObject *obj) {
     if (Py_IS_TYPE(obj, state->shared_buffer_type) || Py_IS_TYPE(obj, state->shared_array_type)) {
         return Py_NewRef(obj);
     }
     PyObject *lent;
     int found = atoll_lent_share(state, obj, false, &lent);
     if (found == 0 && PyObject_CheckBuffer(obj)) {
-        return atoll_pyshared_copy(state, obj, false);
+        return copy_of(state, obj);
     }
     found = found == 0 ? atoll_lent_share(state, obj, true, &lent) : found;
     if (found == 0) {
@@ -490,7 +485,7 @@ PyDoc_STRVAR(
 
 static PyObject *module_share(PyObject *module, PyObject *obj) {
     atoll_state *state = atoll_state_live(PyModule_GetState(module));
-    return state != NULL ? atoll_pyshared_share(state, obj) : NULL;
+    return state != NULL ? share(state, obj) : NULL;
 }
 
 PyDoc_STRVAR(figures_doc, "_shared_memory($module, /)\n--\n\n"
