@@ -180,15 +180,13 @@ static PyObject *module_freeze(PyObject *module, PyObject *obj) {
     if (state == NULL) {
         return NULL;
     }
-    if (atoll_codec_prepare_frozen(state->codec) < 0) {
-        return NULL;
-    }
     atoll_frozen_table *table;
     atoll_area *area = current_area(state, &table);
     if (area == NULL || atoll_area_seen(area, state->interp_id) < 0) {
         return NULL;
     }
-    return atoll_frozen_make(area, table, obj, state->not_shareable);
+    PyObject *frozen = atoll_frozen_make(area, table, obj, state->not_shareable);
+    return frozen != NULL && atoll_codec_prepare_frozen(state->codec, area) < 0 ? NULL : frozen;
 }
 
 PyDoc_STRVAR(is_frozen_doc,

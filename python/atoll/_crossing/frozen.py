@@ -1,6 +1,6 @@
 """What the copy and pickle modules have to know of frozen dicts before CPython 3.15, which has frozendict.
 
-They are mapping proxies there, which both modules refuse.  Imported in each interpreter that has frozen objects; what
+They are mapping proxies there, which both modules refuse.  Imported in each interpreter that has frozen dicts; what
 it says holds for every mapping proxy, unless the program has said something else.
 """
 

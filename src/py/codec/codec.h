@@ -119,9 +119,9 @@ bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message
 int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before);
 uint64_t atoll_bound_by_others(const atoll_codec *codec);
 
-/* What an interpreter that has frozen objects needs, the first time: copy and pickle learn what to do with mapping proxies, sys.intern() with frozen
- * text.  0, or -1 with an exception. */
-int atoll_codec_prepare_frozen(atoll_codec *codec);
+/* What an interpreter needs that has frozen objects of this area, the first time: sys.intern() learns what to do with frozen text; copy and pickle with
+ * mapping proxies, if there are any.  0, or -1 with an exception. */
+int atoll_codec_prepare_frozen(atoll_codec *codec, const atoll_area *area);
 
 /* concurrent.interpreters.is_shareable(): 1, 0 or -1 with an exception.  Deep. */
 int atoll_is_shareable(atoll_codec *codec, PyObject *obj);

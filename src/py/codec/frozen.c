@@ -71,16 +71,27 @@ bool atoll_encode_any_frozen(PyObject *const *items, size_t n) {
     return false;
 }
 
-int atoll_codec_prepare_frozen(atoll_codec *codec) {
-    if (codec->knows_frozen) {
+static bool is_prepared(const atoll_codec *codec, const atoll_area *area) {
+    return codec->knows_frozen && (codec->knows_proxies || !atoll_area_has_proxies(area));
+}
+
+int atoll_codec_prepare_frozen(atoll_codec *codec, const atoll_area *area) {
+    if (is_prepared(codec, area)) {
         return 0;
     }
-    PyObject *module = atoll_frozen_intern() == 0 && atoll_frozen_expect() == 0
-                           ? PyImport_ImportModule("atoll._crossing.frozen")
-                           : NULL;
-    Py_XDECREF(module);
-    codec->knows_frozen = module != NULL;
-    return module != NULL ? 0 : -1;
+    if (atoll_frozen_intern() < 0 || atoll_frozen_expect() < 0) {
+        return -1;
+    }
+    codec->knows_frozen = true;
+    if (atoll_area_has_proxies(area)) {
+        PyObject *module = PyImport_ImportModule("atoll._crossing.frozen");
+        if (module == NULL) {
+            return -1;
+        }
+        Py_DECREF(module);
+        codec->knows_proxies = true;
+    }
+    return 0;
 }
 
 PyObject *atoll_decode_frozen(atoll_decoder *dec) {
@@ -99,10 +110,10 @@ PyObject *atoll_decode_frozen(atoll_decoder *dec) {
     if (!kept || atoll_load_u64(at + 12) != seal_of(place, area)) {
         return atoll_malformed("a frozen object that is not there");
     }
-    if (!dec->codec->knows_frozen) {
+    if (!is_prepared(dec->codec, area)) {
         atoll_decoder_pin(dec);
     }
-    if (atoll_area_seen(area, dec->codec->interp_id) < 0 || atoll_codec_prepare_frozen(dec->codec) < 0) {
+    if (atoll_area_seen(area, dec->codec->interp_id) < 0 || atoll_codec_prepare_frozen(dec->codec, area) < 0) {
         return NULL;
     }
     return Py_NewRef(obj);

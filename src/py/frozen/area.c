@@ -30,6 +30,7 @@ struct atoll_area {
     uint64_t serial;
     uint32_t refs; /* under the lock */
     _Atomic(bool) stays;
+    _Atomic(bool) has_proxies;
     int64_t *seers; /* under the lock */
     size_t seer_count, seer_room;
     chunk *chunks;
@@ -117,6 +118,10 @@ bool atoll_area_stays(const atoll_area *area) { return atomic_load(&area->stays)
 uint64_t atoll_area_serial(const atoll_area *area) { return area->serial; }
 
 size_t atoll_area_bytes(const atoll_area *area) { return atomic_load(&area->bytes); }
+
+bool atoll_area_has_proxies(const atoll_area *area) { return atomic_load(&area->has_proxies); }
+
+void atoll_area_note_proxy(atoll_area *area) { atomic_store(&area->has_proxies, true); }
 
 size_t atoll_areas_bytes(void) { return atomic_load(&all_bytes); }
 

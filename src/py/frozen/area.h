@@ -6,6 +6,8 @@
 
 /* `size` bytes, zeroed, aligned to 16; `slack` bytes behind them can be read, whatever is there.  NULL with MemoryError.  For who fills it. */
 void *atoll_area_take(atoll_area *area, size_t size, size_t slack);
+/* A mapping proxy is made in it, or what is in it leads to one. */
+void atoll_area_note_proxy(atoll_area *area);
 /* What is taken from it does not count in atoll_areas_bytes().  Before anything is. */
 void atoll_area_leave_out(atoll_area *area);
 /* How full it is. */

@@ -411,6 +411,7 @@ PyObject *atoll_build_mapping(const atoll_builder *to, PyObject *const *parts, s
     if (obj == NULL || fill_dict(to, dict, parts, n) < 0) {
         return NULL;
     }
+    atoll_area_note_proxy(to->area);
     ((atoll_mapping_proxy *)obj)->mapping = dict;
 #endif
     return atoll_build_enter(to, hash, obj);

@@ -206,6 +206,9 @@ static int freeze_leaf(walk *w, PyObject *obj, PyObject **frozen) {
     if (atoll_frozen_has(obj)) {
         atoll_area *area = atoll_area_of(obj);
         if (area == w->to.area || atoll_area_stays(area)) {
+            if (atoll_area_has_proxies(area)) { /* which may be what obj leads to */
+                atoll_area_note_proxy(w->to.area);
+            }
             *frozen = obj;
             return 1;
         }

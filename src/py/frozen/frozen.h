@@ -86,6 +86,8 @@ bool atoll_area_stays(const atoll_area *area);
 /* Never given to another area. */
 uint64_t atoll_area_serial(const atoll_area *area);
 size_t atoll_area_bytes(const atoll_area *area);
+/* Whether any mapping proxy was made in it, or what is in it may lead to one. */
+bool atoll_area_has_proxies(const atoll_area *area);
 /* Of all areas but the constants'. */
 size_t atoll_areas_bytes(void);
 /* Whether the area with this serial has its memory still. */
