@@ -1,5 +1,6 @@
 /* What everything in core is made of; this is the whole of the room.
  *
+ *   list      everything of one kind in the process
  *   buffer    bytes that grow, and a reader that never goes past their end
  *   block     memory with a count of those who have it
  *   message   bytes and handles: what is sent.  Whoever has a message owns its handles; bytes never hold pointers
@@ -16,6 +17,7 @@
 #include "core/base/block.h"
 #include "core/base/buffer.h"
 #include "core/base/line.h"
+#include "core/base/list.h"
 #include "core/base/lock.h"
 #include "core/base/message.h"
 #include "core/base/wait.h"

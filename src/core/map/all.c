@@ -3,9 +3,10 @@
 
 void atoll_hashmaps_fork(atoll_fork_moment when) {
     if (when == ATOLL_FORK_BEFORE) {
-        atoll_hashmap_list_take();
+        atoll_lock_take(&atoll_hashmaps.lock);
     }
-    for (atoll_hashmap *map = atoll_hashmap_list_first(); map != NULL; map = map->next) {
+    for (atoll_link *at = atoll_hashmaps.first; at != NULL; at = at->next) {
+        atoll_hashmap *map = (atoll_hashmap *)at;
         for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
             if (when == ATOLL_FORK_BEFORE) {
                 atoll_lock_take(&map->stripes[i].lock);
@@ -15,6 +16,6 @@ void atoll_hashmaps_fork(atoll_fork_moment when) {
         }
     }
     if (when != ATOLL_FORK_BEFORE) {
-        atoll_hashmap_list_give();
+        atoll_lock_give(&atoll_hashmaps.lock);
     }
 }

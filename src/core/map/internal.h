@@ -50,9 +50,8 @@ typedef struct {
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): stripes have cache lines of their own */
 struct atoll_hashmap {
+    atoll_link link; /* in atoll_hashmaps */
     _Atomic(uint32_t) refs;
-    atoll_hashmap *prev; /* in the list of all, under the list's lock */
-    atoll_hashmap *next; /* likewise, or of those to be freed */
     uint64_t max_bytes;
     double ttl;
     _Atomic(uint64_t) bytes;
@@ -62,12 +61,8 @@ struct atoll_hashmap {
     atoll_hashmap_stripe stripes[ATOLL_HASHMAP_STRIPES];
 };
 
-/* list.c: the list of all, linked by `next`, with its lock held. */
-void atoll_hashmap_enlist(atoll_hashmap *map);
-void atoll_hashmap_delist(atoll_hashmap *map);
-void atoll_hashmap_list_take(void);
-void atoll_hashmap_list_give(void);
-atoll_hashmap *atoll_hashmap_list_first(void);
+/* map.c */
+extern atoll_list atoll_hashmaps;
 
 /* box.c */
 /* The value is about to be in `map`: handles of it do not count any more. */

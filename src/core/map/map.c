@@ -7,6 +7,8 @@ enum { SWEEP = 8 /* entries that have expired, and are removed by who comes by *
 
 /* ---- life ---- */
 
+atoll_list atoll_hashmaps;
+
 atoll_hashmap *atoll_hashmap_new(uint64_t max_bytes, double ttl) {
     atoll_hashmap *map = aligned_alloc(CACHE_LINE, sizeof *map);
     if (map == NULL) {
@@ -19,7 +21,7 @@ atoll_hashmap *atoll_hashmap_new(uint64_t max_bytes, double ttl) {
     for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
         atomic_init(&map->stripes[i].oldest_use, UINT64_MAX);
     }
-    atoll_hashmap_enlist(map);
+    atoll_list_add(&atoll_hashmaps, &map->link);
     return map;
 }
 
@@ -41,14 +43,14 @@ static void destroy(atoll_hashmap *map) {
 
 /* What a map holds may be the last reference to another one, and so on: a thread that frees one only notes the others. */
 static _Thread_local bool is_destroying;
-static _Thread_local atoll_hashmap *to_destroy; /* linked by `next`, as they are on no other list */
+static _Thread_local atoll_hashmap *to_destroy; /* linked by their links, as they are on no other list */
 
 void atoll_hashmap_release(atoll_hashmap *map) {
     if (atomic_fetch_sub_explicit(&map->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    atoll_hashmap_delist(map);
-    map->next = to_destroy;
+    atoll_list_remove(&atoll_hashmaps, &map->link);
+    map->link.next = (atoll_link *)to_destroy;
     to_destroy = map;
     if (is_destroying) {
         return;
@@ -56,7 +58,7 @@ void atoll_hashmap_release(atoll_hashmap *map) {
     is_destroying = true;
     while (to_destroy != NULL) {
         atoll_hashmap *next = to_destroy;
-        to_destroy = next->next;
+        to_destroy = (atoll_hashmap *)next->link.next;
         destroy(next);
     }
     is_destroying = false;

@@ -1,4 +1,4 @@
-/* What queue.c, queue/record.c and queue/list.c share. */
+/* What the files of core/queue share. */
 #ifndef ATOLL_CORE_QUEUE_INTERNAL_H
 #define ATOLL_CORE_QUEUE_INTERNAL_H
 
@@ -9,6 +9,7 @@
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): each side has cache lines of its own */
 struct atoll_queue {
+    atoll_link link; /* in atoll_queues, by id */
     int64_t id;
     int64_t maxsize;
     uint8_t unbound;
@@ -17,8 +18,6 @@ struct atoll_queue {
     atoll_spin spin[2]; /* by side */
     /* How many wait on a side, watches and events included: whoever sees 0 has nobody to tell. */
     _Atomic(uint32_t) attention[2];
-    atoll_queue *prev; /* list of all queues, under the list's lock */
-    atoll_queue *next;
 
     /* Producers */
     atoll_lock tail_lock __attribute__((aligned(CACHE_LINE)));
@@ -78,14 +77,9 @@ static inline uint64_t atoll_queue_live(const atoll_queue *queue) {
     return atomic_load(&queue->puts) - gets;
 }
 
-/* queue/list.c: the list of all queues, linked by `next`, with its lock held. */
-void atoll_queue_enlist(atoll_queue *queue); /* gives it its id */
-void atoll_queue_delist(atoll_queue *queue);
-void atoll_queue_list_lock(void);
-void atoll_queue_list_unlock(void);
-atoll_queue *atoll_queue_list_first(void);
-
-/* queue.c: marks or removes what `sender` put; the boxes to release are added to *dead. */
+/* queue.c */
+extern atoll_list atoll_queues;
+/* Marks or removes what `sender` put; the boxes to release are added to *dead. */
 void atoll_queue_unbind(atoll_queue *queue, int64_t sender, atoll_box **dead);
 void atoll_queue_lock_all(atoll_queue *queue);
 /* forked: waiting threads do not exist here. */

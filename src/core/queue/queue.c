@@ -8,6 +8,16 @@
 
 /* ---- life ---- */
 
+atoll_list atoll_queues;
+
+static void enlist(atoll_queue *queue) {
+    static int64_t last_id; /* under the list's lock */
+    atoll_lock_take(&atoll_queues.lock);
+    queue->id = ++last_id;
+    atoll_list_add_locked(&atoll_queues, &queue->link);
+    atoll_lock_give(&atoll_queues.lock);
+}
+
 atoll_queue *atoll_queue_new(int64_t maxsize, uint8_t unbound) {
     atoll_queue *queue = aligned_alloc(CACHE_LINE, sizeof *queue);
     if (queue == NULL) {
@@ -21,7 +31,7 @@ atoll_queue *atoll_queue_new(int64_t maxsize, uint8_t unbound) {
         atoll_spin_init(&queue->spin[side]);
         queue->event[side] = -1;
     }
-    atoll_queue_enlist(queue);
+    enlist(queue);
     return queue;
 }
 
@@ -64,14 +74,14 @@ static void destroy(atoll_queue *queue) {
 /* What a queue holds may be the last reference to another queue, and so on: a thread that is releasing one only notes the others,
  * for queues of any number take no more stack than one. */
 static _Thread_local bool is_destroying;
-static _Thread_local atoll_queue *to_destroy; /* linked by `next`, as they are on no other list */
+static _Thread_local atoll_queue *to_destroy; /* linked by their links, as they are on no other list */
 
 void atoll_queue_release(atoll_queue *queue) {
     if (atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    atoll_queue_delist(queue);
-    queue->next = to_destroy;
+    atoll_list_remove(&atoll_queues, &queue->link);
+    queue->link.next = (atoll_link *)to_destroy;
     to_destroy = queue;
     if (is_destroying) {
         return;
@@ -79,7 +89,7 @@ void atoll_queue_release(atoll_queue *queue) {
     is_destroying = true;
     while (to_destroy != NULL) {
         atoll_queue *next = to_destroy;
-        to_destroy = next->next;
+        to_destroy = (atoll_queue *)next->link.next;
         destroy(next);
     }
     is_destroying = false;

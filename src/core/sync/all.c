@@ -6,19 +6,21 @@ static bool is_lock(const atoll_sync *sync) {
 }
 
 void atoll_syncs_lose(uint64_t interp, int64_t id) {
-    atoll_sync_list_take();
-    for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
+    atoll_lock_take(&atoll_syncs.lock);
+    for (atoll_link *at = atoll_syncs.first; at != NULL; at = at->next) {
+        atoll_sync *sync = (atoll_sync *)at;
         if (is_lock(sync)) {
             atoll_sync_lock_lose(sync, interp, id);
         } else if (sync->kind == ATOLL_SYNC_BARRIER) {
             atoll_sync_barrier_lose(sync, interp);
         }
     }
-    atoll_sync_list_give();
+    atoll_lock_give(&atoll_syncs.lock);
 }
 
 void atoll_syncs_keep_only(uint64_t interp) {
-    for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
+    for (atoll_link *at = atoll_syncs.first; at != NULL; at = at->next) {
+        atoll_sync *sync = (atoll_sync *)at;
         if (is_lock(sync)) {
             atoll_sync_lock_keep_only(sync, interp);
         }
@@ -26,9 +28,9 @@ void atoll_syncs_keep_only(uint64_t interp) {
 }
 
 void atoll_syncs_forget(void) {
-    atoll_sync_list_take();
+    atoll_lock_take(&atoll_syncs.lock);
     atoll_syncs_keep_only(0);
-    atoll_sync_list_give();
+    atoll_lock_give(&atoll_syncs.lock);
 }
 
 /* ---- fork: nothing is between two states when it is copied, but for what one atomic instruction changes ---- */
@@ -46,9 +48,10 @@ static void forked(atoll_sync *sync) {
 
 void atoll_syncs_fork(atoll_fork_moment when) {
     if (when == ATOLL_FORK_BEFORE) {
-        atoll_sync_list_take();
+        atoll_lock_take(&atoll_syncs.lock);
     }
-    for (atoll_sync *sync = atoll_sync_list_first(); sync != NULL; sync = sync->next) {
+    for (atoll_link *at = atoll_syncs.first; at != NULL; at = at->next) {
+        atoll_sync *sync = (atoll_sync *)at;
         if (when == ATOLL_FORK_BEFORE) {
             atoll_lock_take(&sync->inner);
             continue;
@@ -59,6 +62,6 @@ void atoll_syncs_fork(atoll_fork_moment when) {
         atoll_lock_give(&sync->inner);
     }
     if (when != ATOLL_FORK_BEFORE) {
-        atoll_sync_list_give();
+        atoll_lock_give(&atoll_syncs.lock);
     }
 }

@@ -13,10 +13,9 @@ enum {
 };
 
 struct atoll_sync {
+    atoll_link link; /* in atoll_syncs */
     atoll_sync_kind kind;
     _Atomic(uint32_t) refs;
-    atoll_sync *prev; /* in the list of all, under the list's lock */
-    atoll_sync *next;
     _Atomic(uint64_t) word; /* a lock's; an event's: whether it is set */
     _Atomic(uint64_t)
         thread; /* of a lock: who took it.  Zero before it is given back, as its own thread trusts it */
@@ -42,12 +41,8 @@ struct atoll_sync {
     atoll_message action;
 };
 
-/* list.c: the list of all, linked by `next`, with its lock held. */
-void atoll_sync_enlist(atoll_sync *sync);
-void atoll_sync_delist(atoll_sync *sync);
-void atoll_sync_list_take(void);
-void atoll_sync_list_give(void);
-atoll_sync *atoll_sync_list_first(void);
+/* sync.c */
+extern atoll_list atoll_syncs;
 
 static inline atoll_sync_wait *atoll_sync_wait_of(const atoll_waiter *waiter) { return waiter->about; }
 

@@ -5,6 +5,8 @@
 
 enum { CACHE_LINE = 64 };
 
+atoll_list atoll_syncs;
+
 atoll_sync *atoll_sync_new(atoll_sync_kind kind, int64_t value) {
     size_t size = (sizeof(atoll_sync) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     atoll_sync *sync = aligned_alloc(CACHE_LINE, size);
@@ -17,7 +19,7 @@ atoll_sync *atoll_sync_new(atoll_sync_kind kind, int64_t value) {
     atomic_init(&sync->value, value);
     sync->limit = value;
     atoll_spin_init(&sync->spin);
-    atoll_sync_enlist(sync);
+    atoll_list_add(&atoll_syncs, &sync->link);
     return sync;
 }
 
@@ -35,7 +37,7 @@ void atoll_sync_retain(atoll_sync *sync) { atomic_fetch_add_explicit(&sync->refs
 void atoll_sync_release(atoll_sync *sync) {
     while (sync != NULL && atomic_fetch_sub_explicit(&sync->refs, 1, memory_order_acq_rel) == 1) {
         atoll_sync *lock = sync->lock;
-        atoll_sync_delist(sync);
+        atoll_list_remove(&atoll_syncs, &sync->link);
         atoll_message_clear(&sync->action);
         free(sync);
         sync = lock;

@@ -36,7 +36,7 @@
  * Locks of core/sync that others held are free: what they guard is as it was at that moment.
  *
  * What is left of others' work: tasks of pools of before have no workers (core/pool/pool.h: such a pool is foreign, and its futures
- * are broken), queues have the items that were in them (core/queue/list.c), spares are gone, memory that interpreters have lent is
+ * are broken), queues have the items that were in them (core/queue/all.c), spares are gone, memory that interpreters have lent is
  * still there and is never given back to them.
  *
  * The handlers write memory only, and the child's allocates nothing: fork() may be called where just functions that are safe in a
