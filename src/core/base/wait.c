@@ -147,19 +147,23 @@ atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atol
     return result;
 }
 
+void atoll_waiters_grant_one(atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                             atoll_waiter *waiter, atoll_asleep *asleep) {
+    atoll_waiters_remove(list, waiter);
+    if (count != NULL) {
+        atomic_fetch_sub(count, 1);
+    }
+    if (spin != NULL) {
+        atoll_spin_granted(spin);
+    }
+    asleep->words[asleep->count] = atoll_waiter_grant(waiter);
+    asleep->count += asleep->words[asleep->count] != NULL;
+}
+
 void atoll_waiters_grant(atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin, uint64_t *most,
                          atoll_asleep *asleep) {
     while (asleep->count < ATOLL_ASLEEP_MOST && *most > 0 && list->first != NULL) {
-        atoll_waiter *waiter = list->first;
-        atoll_waiters_remove(list, waiter);
-        if (count != NULL) {
-            atomic_fetch_sub(count, 1);
-        }
-        if (spin != NULL) {
-            atoll_spin_granted(spin);
-        }
-        asleep->words[asleep->count] = atoll_waiter_grant(waiter);
-        asleep->count += asleep->words[asleep->count] != NULL;
+        atoll_waiters_grant_one(list, count, spin, list->first, asleep);
         --*most;
     }
 }

@@ -81,6 +81,9 @@ typedef struct {
  * `asleep` last.  count: how many are in the list, spin: of what they wait for; or NULL. */
 void atoll_waiters_grant(atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin, uint64_t *most,
                          atoll_asleep *asleep);
+/* The same with one waiter, for which there is room. */
+void atoll_waiters_grant_one(atoll_waiters *list, _Atomic(uint32_t) *count, atoll_spin *spin,
+                             atoll_waiter *waiter, atoll_asleep *asleep);
 void atoll_asleep_wake(const atoll_asleep *asleep);
 
 /* The usual way to wake and to sleep: a list, its lock, its length and the time to spin (or NULL).  No lock is held. */

@@ -6,8 +6,6 @@
  */
 #include "core/sync/internal.h"
 
-enum { GRANTS = 16 };
-
 atoll_sync_result atoll_sync_semaphore_try(atoll_sync *semaphore) {
     int64_t value = atomic_load(&semaphore->value);
     while (value > 0) {
@@ -29,34 +27,15 @@ atoll_sync_result atoll_sync_semaphore_await(atoll_sync *semaphore, atoll_sync_w
         return atomic_load(&waiter->interrupted) ? ATOLL_SYNC_SIGNAL : ATOLL_SYNC_AGAIN;
     }
     wait->handed = false;
-    atoll_lock_take(&semaphore->inner);
-    atoll_sync_line_add_locked(semaphore, wait, waiter);
-    atoll_lock_give(&semaphore->inner);
-    atoll_test_yield();
-    if (is_free(semaphore)) {
-        deadline = 0; /* who gave it may not have seen this waiter: it leaves the line, and tries */
-    }
-    atoll_wait_result result = ATOLL_WAIT_OK;
-    if (!atomic_load(&waiter->interrupted)) {
-        result = atoll_waiter_block(waiter, deadline, &semaphore->spin);
-    }
-    if (!atoll_waiter_is_granted(waiter)) {
-        atoll_lock_take(&semaphore->inner);
-        if (waiter->linked) {
-            atoll_waiters_remove(&semaphore->waiters, waiter);
-            atomic_fetch_sub(&semaphore->attention, 1);
-        }
-        atoll_lock_give(&semaphore->inner);
-    }
-    if (atoll_waiter_is_granted(waiter)) {
-        waiter->spun = false; /* nobody else was told: it tries before it looks for signals */
+    waiter->about = wait;
+    atoll_wait_result result =
+        atoll_waiters_sleep(&semaphore->inner, &semaphore->waiters, &semaphore->attention, &semaphore->spin,
+                            is_free, semaphore, waiter, deadline);
+    if (result == ATOLL_WAIT_OK) {
+        waiter->spun = false; /* if it was told nobody else was: it tries before it looks for signals */
         return wait->handed ? ATOLL_SYNC_OK : ATOLL_SYNC_AGAIN;
     }
-    return atomic_load(&waiter->interrupted) ? ATOLL_SYNC_SIGNAL
-           : deadline == 0                   ? ATOLL_SYNC_AGAIN
-           : result == ATOLL_WAIT_TIMEOUT    ? ATOLL_SYNC_TIMEOUT
-           : result == ATOLL_WAIT_SIGNAL     ? ATOLL_SYNC_SIGNAL
-                                             : ATOLL_SYNC_AGAIN;
+    return result == ATOLL_WAIT_TIMEOUT ? ATOLL_SYNC_TIMEOUT : ATOLL_SYNC_SIGNAL;
 }
 
 /* Takes up to `count` waiters off the line, the first first.  hand: those that have waited for long, and each is given a unit; else
@@ -64,29 +43,23 @@ atoll_sync_result atoll_sync_semaphore_await(atoll_sync *semaphore, atoll_sync_w
 static int64_t serve(atoll_sync *semaphore, int64_t count, bool hand) {
     double now = hand ? atoll_clock() : 0;
     for (bool more = true; more;) {
-        _Atomic(uint32_t) *asleep[GRANTS];
-        int n = 0;
+        atoll_asleep asleep = {.count = 0};
         atoll_lock_take(&semaphore->inner);
-        while (n < GRANTS && count > 0 && semaphore->waiters.first != NULL) {
+        while (asleep.count < ATOLL_ASLEEP_MOST && count > 0 && semaphore->waiters.first != NULL) {
             atoll_waiter *first = semaphore->waiters.first;
             atoll_sync_wait *wait = atoll_sync_wait_of(first);
             if (hand && now - wait->since < ATOLL_SYNC_PATIENCE) {
                 break;
             }
             wait->handed = hand;
-            atoll_waiters_remove(&semaphore->waiters, first);
-            atomic_fetch_sub(&semaphore->attention, 1);
-            atoll_spin_granted(&semaphore->spin);
-            asleep[n] = atoll_waiter_grant(first);
-            n += asleep[n] != NULL;
+            atoll_waiters_grant_one(&semaphore->waiters, &semaphore->attention, &semaphore->spin, first,
+                                    &asleep);
             count--;
         }
-        more = n == GRANTS;
+        more = asleep.count == ATOLL_ASLEEP_MOST;
         atoll_lock_give(&semaphore->inner);
         atoll_test_yield();
-        for (int i = 0; i < n; i++) {
-            atoll_word_wake(asleep[i], 1);
-        }
+        atoll_asleep_wake(&asleep);
     }
     return count;
 }
