@@ -5,8 +5,6 @@
  */
 #include "module/sync.h"
 
-#include <structmember.h>
-
 /* A number of 64 bits: 0, or -1 with TypeError or OverflowError. */
 static int number_of(PyObject *value, const char *name, int64_t *number) {
     int overflow;
@@ -194,11 +192,6 @@ static PyMethodDef number_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef number_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(number_doc,
              "AtomicInt(value=0)\n--\n\n"
              "An integer of 64 bits that threads of all interpreters change, each change at once.\n\n"
@@ -208,10 +201,10 @@ PyDoc_STRVAR(number_doc,
 static PyType_Slot number_slots[] = {
     {Py_tp_doc, (void *)number_doc},
     {Py_tp_new, number_new},
-    {Py_tp_dealloc, atoll_pysync_dealloc},
+    {Py_tp_dealloc, atoll_thing_dealloc},
     {Py_tp_repr, number_repr},
     {Py_tp_methods, number_methods},
-    {Py_tp_members, number_members},
+    {Py_tp_members, atoll_thing_members},
     {Py_nb_int, number_int},
     {Py_nb_index, number_int},
     {Py_nb_bool, number_bool},

@@ -12,7 +12,6 @@
 #include "py/interp/interp.h"
 
 #include <math.h>
-#include <structmember.h>
 
 typedef struct {
     atoll_pysync sync;
@@ -68,7 +67,7 @@ static void barrier_dealloc(PyObject *self) {
     PyObject *action = ((barrier_object *)self)->action;
     PyObject *timeout = ((barrier_object *)self)->timeout;
     PyObject_GC_UnTrack(self);
-    atoll_pysync_dealloc(self);
+    atoll_thing_dealloc(self);
     Py_XDECREF(action); /* runs others' code, which finds this object no more */
     Py_XDECREF(timeout);
 }
@@ -283,11 +282,6 @@ static PyGetSetDef barrier_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyMemberDef barrier_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(barrier_doc,
              "Barrier(parties, action=None, timeout=None)\n--\n\n"
              "A barrier for threads of all interpreters: threading.Barrier's methods.\n\n"
@@ -295,11 +289,11 @@ PyDoc_STRVAR(barrier_doc,
              "interpreter of the party that comes last, before all go on; it crosses as a function does.");
 
 static PyType_Slot barrier_slots[] = {
-    {Py_tp_doc, (void *)barrier_doc}, {Py_tp_new, barrier_new},
-    {Py_tp_dealloc, barrier_dealloc}, {Py_tp_traverse, barrier_traverse},
-    {Py_tp_clear, barrier_clear},     {Py_tp_repr, barrier_repr},
-    {Py_tp_methods, barrier_methods}, {Py_tp_getset, barrier_getset},
-    {Py_tp_members, barrier_members}, {0, NULL},
+    {Py_tp_doc, (void *)barrier_doc},     {Py_tp_new, barrier_new},
+    {Py_tp_dealloc, barrier_dealloc},     {Py_tp_traverse, barrier_traverse},
+    {Py_tp_clear, barrier_clear},         {Py_tp_repr, barrier_repr},
+    {Py_tp_methods, barrier_methods},     {Py_tp_getset, barrier_getset},
+    {Py_tp_members, atoll_thing_members}, {0, NULL},
 };
 
 PyType_Spec atoll_pybarrier_spec = {

@@ -12,7 +12,6 @@
 #include "py/interp/interp.h"
 
 #include <math.h>
-#include <structmember.h>
 
 typedef struct {
     atoll_pysync sync;
@@ -63,7 +62,7 @@ static PyObject *condition_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 
 static void condition_dealloc(PyObject *self) {
     PyObject *lock = ((condition_object *)self)->lock;
-    atoll_pysync_dealloc(self);
+    atoll_thing_dealloc(self);
     Py_XDECREF(lock); /* runs others' code, which finds this object no more */
 }
 
@@ -279,11 +278,6 @@ static PyMethodDef condition_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef condition_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(condition_doc,
              "Condition(lock=None)\n--\n\n"
              "A condition variable for threads of all interpreters: threading.Condition's methods.\n\n"
@@ -297,7 +291,7 @@ static PyType_Slot condition_slots[] = {
     {Py_tp_dealloc, condition_dealloc},
     {Py_tp_repr, condition_repr},
     {Py_tp_methods, condition_methods},
-    {Py_tp_members, condition_members},
+    {Py_tp_members, atoll_thing_members},
     {0, NULL},
 };
 

@@ -1,8 +1,6 @@
 /* Event: threading's, for threads of all interpreters. */
 #include "module/sync.h"
 
-#include <structmember.h>
-
 static PyObject *event_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     atoll_state *state = PyType_GetModuleState(type);
     if (state == NULL) {
@@ -69,11 +67,6 @@ static PyMethodDef event_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef event_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(event_doc, "Event()\n--\n\n"
                         "An event for threads of all interpreters: threading.Event's methods.\n\n"
                         "It can be sent to other interpreters, and is the same event there.");
@@ -81,10 +74,10 @@ PyDoc_STRVAR(event_doc, "Event()\n--\n\n"
 static PyType_Slot event_slots[] = {
     {Py_tp_doc, (void *)event_doc},
     {Py_tp_new, event_new},
-    {Py_tp_dealloc, atoll_pysync_dealloc},
+    {Py_tp_dealloc, atoll_thing_dealloc},
     {Py_tp_repr, event_repr},
     {Py_tp_methods, event_methods},
-    {Py_tp_members, event_members},
+    {Py_tp_members, atoll_thing_members},
     {0, NULL},
 };
 

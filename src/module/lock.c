@@ -11,7 +11,6 @@
 #include "py/interp/interp.h"
 
 #include <math.h>
-#include <structmember.h>
 
 #define TIMEOUT_MOST 9223372036.0 /* threading.TIMEOUT_MAX */
 
@@ -247,11 +246,6 @@ static PyMethodDef rlock_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef lock_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(lock_doc,
              "Lock()\n--\n\n"
              "A lock for threads of all interpreters: threading.Lock's methods.\n\n"
@@ -269,20 +263,20 @@ PyDoc_STRVAR(rlock_doc,
 static PyType_Slot lock_slots[] = {
     {Py_tp_doc, (void *)lock_doc},
     {Py_tp_new, lock_new},
-    {Py_tp_dealloc, atoll_pysync_dealloc},
+    {Py_tp_dealloc, atoll_thing_dealloc},
     {Py_tp_repr, lock_repr},
     {Py_tp_methods, lock_methods},
-    {Py_tp_members, lock_members},
+    {Py_tp_members, atoll_thing_members},
     {0, NULL},
 };
 
 static PyType_Slot rlock_slots[] = {
     {Py_tp_doc, (void *)rlock_doc},
     {Py_tp_new, rlock_new},
-    {Py_tp_dealloc, atoll_pysync_dealloc},
+    {Py_tp_dealloc, atoll_thing_dealloc},
     {Py_tp_repr, lock_repr},
     {Py_tp_methods, rlock_methods},
-    {Py_tp_members, lock_members},
+    {Py_tp_members, atoll_thing_members},
     {0, NULL},
 };
 

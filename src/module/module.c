@@ -538,7 +538,6 @@ static void module_free(void *module) {
     atoll_state *state = PyModule_GetState(module);
     (void)module_clear(module);
     atoll_interpreter_forget(state);
-    atoll_pyqueue_forget(state);
     atoll_pyfrozen_forget(state);
     atoll_things_forget(state);
     atoll_message_clear(&state->batch.msg);

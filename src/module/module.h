@@ -27,24 +27,11 @@ int atoll_interpreter_close(atoll_state *state, PyObject *interp, atoll_entry *e
 /* The module state is about to be freed: the objects that are left forget it. */
 void atoll_interpreter_forget(atoll_state *state);
 
-/* A Queue object: one reference to a queue.  Each queue has at most one object in an interpreter. */
-typedef struct atoll_pyqueue {
-    PyObject_HEAD
-    atoll_state *state; /* NULL once the module is gone */
-    atoll_queue *queue;
-    PyObject *weakrefs;
-    struct atoll_pyqueue *next; /* in its chain */
-    bool has_event;             /* fileno() was called: one use of it */
-} atoll_pyqueue;
-
-/* The object for a queue; the caller keeps its own reference.  NULL with MemoryError. */
-PyObject *atoll_pyqueue_object_for(atoll_state *state, atoll_queue *queue);
 /* The object for a new queue. */
 PyObject *atoll_pyqueue_create(atoll_state *state, PyObject *args, PyObject *kwargs);
 /* A list of objects for all queues of the process. */
 PyObject *atoll_pyqueue_list(atoll_state *state);
 int atoll_pyqueue_add(atoll_state *state, PyObject *module);
-void atoll_pyqueue_forget(atoll_state *state);
 /* A borrowed reference to something of atoll._queues.names; NULL with an exception. */
 PyObject *atoll_pyqueue_name_get(atoll_state *state, atoll_pyqueue_name name);
 /* The state behind a Queue object; NULL with an exception when its module was cleared. */

@@ -1,119 +1,24 @@
 /* The Queue type: what it is.  queue_ops.c and queue_get.c have what it does.
  *
- * An object is one reference to a queue (core/queue/queue.h); an interpreter has at most one object per queue, found through
- * a table in its module state, so that identity, hash and equality are those of the queue.  A queue crosses as a
- * handle in the message and is found again on the other side.
+ * An object is one reference to a queue (core/queue/queue.h); an interpreter has at most one object per queue (things.c), so that
+ * identity, hash and equality are those of the queue.  A queue crosses as a handle in the message and is found again on the other
+ * side.
  *
  * The exceptions and constants are Python's (atoll._queues.names), because they derive from those of the module
  * `queue`; they are loaded when the first one is needed.
  */
-#include "module/module.h"
-
-#include <structmember.h>
+#include "module/queue_ops.h"
 
 /* ---- objects ---- */
 
-static atoll_pyqueue **chain_of(atoll_state *state, int64_t id) {
-    return &state->queues[(uint64_t)id & (state->queue_slots - 1)];
-}
-
-/* Room for one more object in the table. */
-static int table_grow(atoll_state *state) {
-    if (state->queue_count < state->queue_slots) {
-        return 0;
-    }
-    atoll_state fresh = {.queue_slots = state->queue_slots != 0 ? state->queue_slots * 2 : 8};
-    fresh.queues = PyMem_RawCalloc(fresh.queue_slots, sizeof(atoll_pyqueue *));
-    if (fresh.queues == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (size_t i = 0; i < state->queue_slots; i++) {
-        atoll_pyqueue *next;
-        for (atoll_pyqueue *object = state->queues[i]; object != NULL; object = next) {
-            next = object->next;
-            atoll_pyqueue **chain = chain_of(&fresh, atoll_queue_id(object->queue));
-            object->next = *chain;
-            *chain = object;
-        }
-    }
-    PyMem_RawFree(state->queues);
-    state->queues = fresh.queues;
-    state->queue_slots = fresh.queue_slots;
-    return 0;
-}
-
 PyObject *atoll_pyqueue_for(atoll_state *state, atoll_queue *queue) {
-    if (state->queue_slots != 0) {
-        atoll_pyqueue *object = *chain_of(state, atoll_queue_id(queue));
-        while (object != NULL && object->queue != queue) {
-            object = object->next;
-        }
-        if (object != NULL) {
-            return Py_NewRef((PyObject *)object);
-        }
-    }
-    /* May run the garbage collector, and so other code: before the table is touched. */
-    atoll_pyqueue *object = (atoll_pyqueue *)state->queue_type->tp_alloc(state->queue_type, 0);
-    if (object == NULL) {
-        return NULL;
-    }
-    if (table_grow(state) < 0) {
-        Py_DECREF(object);
-        return NULL;
-    }
-    atoll_pyqueue **chain = chain_of(state, atoll_queue_id(queue));
-    atoll_queue_retain(queue);
-    object->queue = queue;
-    object->state = state;
-    object->next = *chain;
-    *chain = object;
-    state->queue_count++;
-    return (PyObject *)object;
-}
-
-/* What the object has of the queue. */
-static void let_go(const atoll_pyqueue *object) {
-    if (object->has_event) {
-        atoll_queue_event_end(object->queue, ATOLL_QUEUE_GET);
-    }
-    atoll_queue_release(object->queue);
+    PyObject *object = atoll_thing_find(state, queue);
+    return object != NULL ? object : atoll_thing_new(state, state->queue_type, &atoll_queue_class, queue);
 }
 
 static void queue_dealloc(PyObject *self) {
-    atoll_pyqueue *object = (atoll_pyqueue *)self;
-    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    atoll_state *state = object->state;
-    if (state != NULL) {
-        atoll_pyqueue **at = chain_of(state, atoll_queue_id(object->queue));
-        while (*at != object) {
-            at = &(*at)->next;
-        }
-        *at = object->next;
-        state->queue_count--;
-    }
-    /* What is called for them may ask for this id: it gets another object. */
-    if (object->weakrefs != NULL) {
-        PyObject_ClearWeakRefs(self);
-    }
-    if (state != NULL) {
-        let_go(object);
-    }
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-void atoll_pyqueue_forget(atoll_state *state) {
-    for (size_t i = 0; i < state->queue_slots; i++) {
-        for (atoll_pyqueue *object = state->queues[i]; object != NULL; object = object->next) {
-            object->state = NULL;
-            let_go(object);
-        }
-    }
-    PyMem_RawFree(state->queues);
-    state->queues = NULL;
-    state->queue_slots = state->queue_count = 0;
+    atoll_thing_dealloc(self);
 }
 
 static int queue_traverse(PyObject *self, visitproc visit, void *arg) {
@@ -189,16 +94,14 @@ PyObject *atoll_pyqueue_list(atoll_state *state) {
 }
 
 static PyObject *queue_repr(PyObject *self) {
-    atoll_pyqueue *object = (atoll_pyqueue *)self;
-    return object->state != NULL
-               ? PyUnicode_FromFormat("Queue(%lld)", (long long)atoll_queue_id(object->queue))
+    return ((atoll_thing *)self)->state != NULL
+               ? PyUnicode_FromFormat("Queue(%lld)", (long long)atoll_queue_id(atoll_pyqueue_of(self)))
                : PyUnicode_FromString("Queue(?)");
 }
 
 static PyObject *get_id(PyObject *self, void *Py_UNUSED(closure)) {
-    return atoll_pyqueue_state(self) != NULL
-               ? PyLong_FromLongLong(atoll_queue_id(((atoll_pyqueue *)self)->queue))
-               : NULL;
+    return atoll_pyqueue_state(self) != NULL ? PyLong_FromLongLong(atoll_queue_id(atoll_pyqueue_of(self)))
+                                             : NULL;
 }
 
 static Py_hash_t queue_hash(PyObject *self) {
@@ -210,7 +113,7 @@ static Py_hash_t queue_hash(PyObject *self) {
 
 static PyObject *get_maxsize(PyObject *self, void *Py_UNUSED(closure)) {
     return atoll_pyqueue_state(self) != NULL
-               ? PyLong_FromLongLong(atoll_queue_maxsize(((atoll_pyqueue *)self)->queue))
+               ? PyLong_FromLongLong(atoll_queue_maxsize(atoll_pyqueue_of(self)))
                : NULL;
 }
 
@@ -219,16 +122,15 @@ static PyObject *get_unbounditems(PyObject *self, void *Py_UNUSED(closure)) {
     if (state == NULL) {
         return NULL;
     }
-    uint8_t unbound = atoll_queue_unbound(((atoll_pyqueue *)self)->queue);
+    uint8_t unbound = atoll_queue_unbound(atoll_pyqueue_of(self));
     return Py_XNewRef(atoll_pyqueue_name_get(state, unbound == ATOLL_UNBOUND_REMOVE  ? ATOLL_Q_UNBOUND_REMOVE
                                                     : unbound == ATOLL_UNBOUND_ERROR ? ATOLL_Q_UNBOUND_ERROR
                                                                                      : ATOLL_Q_UNBOUND));
 }
 
 static PyObject *get_is_shutdown(PyObject *self, void *Py_UNUSED(closure)) {
-    return atoll_pyqueue_state(self) != NULL
-               ? PyBool_FromLong(atoll_queue_is_shut(((atoll_pyqueue *)self)->queue))
-               : NULL;
+    return atoll_pyqueue_state(self) != NULL ? PyBool_FromLong(atoll_queue_is_shut(atoll_pyqueue_of(self)))
+                                             : NULL;
 }
 
 /* ---- crossing ---- */
@@ -237,7 +139,7 @@ static int queue_encode(atoll_encoder *enc, PyObject *self) {
     if (atoll_pyqueue_state(self) == NULL) {
         return -1;
     }
-    atoll_queue *queue = ((atoll_pyqueue *)self)->queue;
+    atoll_queue *queue = atoll_pyqueue_of(self);
     atoll_message *msg = atoll_encoder_message(enc);
     atoll_queue_retain(queue);
     atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_queue_class, queue));
@@ -278,11 +180,6 @@ static PyGetSetDef queue_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyMemberDef queue_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_pyqueue, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(queue_doc,
              "Queue(id, /)\n--\n\n"
              "A first-in, first-out queue between interpreters and threads (PEP 734).\n\n"
@@ -300,7 +197,7 @@ static PyType_Slot queue_slots[] = {
     {Py_tp_hash, queue_hash},
     {Py_tp_methods, atoll_pyqueue_ops},
     {Py_tp_getset, queue_getset},
-    {Py_tp_members, queue_members},
+    {Py_tp_members, atoll_thing_members},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, atoll_pyqueue_next},
     {0, NULL},
@@ -308,7 +205,7 @@ static PyType_Slot queue_slots[] = {
 
 static PyType_Spec queue_spec = {
     .name = "atoll.Queue",
-    .basicsize = sizeof(atoll_pyqueue),
+    .basicsize = sizeof(atoll_thing),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = queue_slots,
 };

@@ -127,7 +127,7 @@ PyObject *atoll_pyqueue_method_get_nowait(PyObject *self, PyObject *Py_UNUSED(ig
 PyObject *atoll_pyqueue_next(PyObject *self) {
     PyObject *obj = get_one(self, INFINITY);
     if (obj == NULL && PyErr_Occurred()) {
-        atoll_state *state = ((atoll_pyqueue *)self)->state;
+        atoll_state *state = ((atoll_thing *)self)->state;
         PyObject *shut = state != NULL ? state->queue_names[ATOLL_Q_SHUT] : NULL;
         if (shut != NULL && PyErr_ExceptionMatches(shut)) {
             PyErr_Clear(); /* the end of the iteration */

@@ -35,7 +35,7 @@ uint8_t atoll_pyqueue_unbound_of(atoll_state *state, PyObject *items, uint8_t ot
     return 0;
 }
 
-atoll_state *atoll_pyqueue_state(PyObject *self) { return atoll_state_live(((atoll_pyqueue *)self)->state); }
+atoll_state *atoll_pyqueue_state(PyObject *self) { return atoll_state_live(((atoll_thing *)self)->state); }
 
 int atoll_pyqueue_raise(atoll_state *state, atoll_pyqueue_name name, const char *format, atoll_queue *queue) {
     PyObject *type = atoll_pyqueue_name_get(state, name);

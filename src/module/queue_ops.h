@@ -2,11 +2,12 @@
 #ifndef ATOLL_MODULE_QUEUE_OPS_H
 #define ATOLL_MODULE_QUEUE_OPS_H
 
-#include "module/module.h"
+#include "module/things.h"
 
-#define ATOLL_NO_WAIT (-1.0) /* instead of a deadline */
+static inline atoll_queue *atoll_pyqueue_of(PyObject *self) { return ((atoll_thing *)self)->what; }
 
-static inline atoll_queue *atoll_pyqueue_of(PyObject *self) { return ((atoll_pyqueue *)self)->queue; }
+/* The object for a queue; the caller keeps its own reference.  NULL with MemoryError. */
+PyObject *atoll_pyqueue_for(atoll_state *state, atoll_queue *queue);
 
 /* An exception of this name about the queue, whose number the format has; for what the core said.  -1. */
 int atoll_pyqueue_raise(atoll_state *state, atoll_pyqueue_name name, const char *format, atoll_queue *queue);

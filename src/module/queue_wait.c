@@ -1,5 +1,5 @@
 /* Waiting for queues otherwise than in put() and get(): several at once, by file descriptor, in an event loop. */
-#include "module/module.h"
+#include "module/queue_ops.h"
 #include "py/interp/interp.h"
 
 /* One use more of an event. */
@@ -7,7 +7,7 @@ static PyObject *event_of(PyObject *self, atoll_queue_side side) {
     if (atoll_pyqueue_state(self) == NULL) {
         return NULL;
     }
-    atoll_queue *queue = ((atoll_pyqueue *)self)->queue;
+    atoll_queue *queue = atoll_pyqueue_of(self);
     int fd = atoll_queue_event(queue, side);
     PyObject *number = fd >= 0 ? PyLong_FromLong(fd) : PyErr_SetFromErrno(PyExc_OSError);
     if (fd >= 0 && number == NULL) {
@@ -23,13 +23,25 @@ const char atoll_pyqueue_fileno_doc[] =
               "it, and keep the Queue as long as it is used. Until then it makes each put() and get() that\n"
               "changes whether there are items dearer. Raises OSError when there is none left.");
 
+static void retain_queue(void *queue) { atoll_queue_retain(queue); }
+
+static void release_with_event(void *queue) {
+    atoll_queue_event_end(queue, ATOLL_QUEUE_GET);
+    atoll_queue_release(queue);
+}
+
+/* What a Queue has whose fileno() was called: the queue, and one use of its event. */
+static const atoll_handle_class with_event = {"queue", retain_queue, release_with_event};
+
 PyObject *atoll_pyqueue_method_fileno(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    atoll_pyqueue *object = (atoll_pyqueue *)self;
+    atoll_thing *thing = (atoll_thing *)self;
     PyObject *number = event_of(self, ATOLL_QUEUE_GET);
-    if (number != NULL && object->has_event) { /* once is enough */
-        atoll_queue_event_end(object->queue, ATOLL_QUEUE_GET);
+    if (number != NULL && thing->cls == &with_event) { /* once is enough */
+        atoll_queue_event_end(thing->what, ATOLL_QUEUE_GET);
     }
-    object->has_event |= number != NULL;
+    if (number != NULL) {
+        thing->cls = &with_event;
+    }
     return number;
 }
 
@@ -41,7 +53,7 @@ PyObject *atoll_pyqueue_method_unwatch(PyObject *self, PyObject *put) {
     if (atoll_pyqueue_state(self) == NULL) {
         return NULL;
     }
-    atoll_queue_event_end(((atoll_pyqueue *)self)->queue, side_of(put));
+    atoll_queue_event_end(atoll_pyqueue_of(self), side_of(put));
     Py_RETURN_NONE;
 }
 
@@ -104,7 +116,7 @@ PyObject *atoll_pyqueue_select_objects(atoll_state *state, PyObject *args, PyObj
                          Py_TYPE(object)->tp_name);
             goto done;
         }
-        watches[i].queue = ((atoll_pyqueue *)object)->queue;
+        watches[i].queue = atoll_pyqueue_of(object);
     }
     atoll_blocking b;
     atoll_blocking_begin(&b, state, deadline);

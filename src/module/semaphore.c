@@ -3,7 +3,6 @@
 #include "module/sync.h"
 
 #include <math.h>
-#include <structmember.h>
 
 static PyObject *new_semaphore(PyTypeObject *type, PyObject *args, PyObject *kwargs, atoll_sync_kind kind) {
     static char *keywords[] = {"value", NULL};
@@ -119,11 +118,6 @@ static PyMethodDef semaphore_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef semaphore_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(semaphore_doc,
              "Semaphore(value=1)\n--\n\n"
              "A semaphore for threads of all interpreters: threading.Semaphore's methods.\n\n"
@@ -137,10 +131,10 @@ PyDoc_STRVAR(bounded_semaphore_doc, "BoundedSemaphore(value=1)\n--\n\n"
     {                                                                                                        \
         {Py_tp_doc, (void *)(doc)},                                                                          \
         {Py_tp_new, (new)},                                                                                  \
-        {Py_tp_dealloc, atoll_pysync_dealloc},                                                               \
+        {Py_tp_dealloc, atoll_thing_dealloc},                                                                \
         {Py_tp_repr, semaphore_repr},                                                                        \
         {Py_tp_methods, semaphore_methods},                                                                  \
-        {Py_tp_members, semaphore_members},                                                                  \
+        {Py_tp_members, atoll_thing_members},                                                                \
         {0, NULL},                                                                                           \
     }
 

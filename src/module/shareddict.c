@@ -12,7 +12,6 @@
 #include "py/interp/interp.h"
 
 #include <math.h>
-#include <structmember.h>
 
 /* ---- making one ---- */
 
@@ -53,13 +52,6 @@ static PyObject *dict_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     PyObject *object = object_for(state, map);
     atoll_hashmap_release(map);
     return object;
-}
-
-static void dict_dealloc(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    atoll_thing_end((atoll_thing *)self);
-    type->tp_free(self);
-    Py_DECREF(type);
 }
 
 static PyObject *get_max_bytes(PyObject *self, void *Py_UNUSED(closure)) {
@@ -125,11 +117,6 @@ static PyGetSetDef dict_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyMemberDef dict_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(
     dict_doc,
     "SharedDict(max_bytes=None, ttl=None)\n--\n\n"
@@ -144,12 +131,12 @@ PyDoc_STRVAR(
 static PyType_Slot dict_slots[] = {
     {Py_tp_doc, (void *)dict_doc},
     {Py_tp_new, dict_new},
-    {Py_tp_dealloc, dict_dealloc},
+    {Py_tp_dealloc, atoll_thing_dealloc},
     {Py_tp_repr, dict_repr},
     {Py_tp_iter, atoll_shareddict_iter},
     {Py_tp_methods, atoll_shareddict_methods},
     {Py_tp_getset, dict_getset},
-    {Py_tp_members, dict_members},
+    {Py_tp_members, atoll_thing_members},
     {Py_mp_length, atoll_shareddict_length},
     {Py_mp_subscript, atoll_shareddict_subscript},
     {Py_mp_ass_subscript, atoll_shareddict_assign},

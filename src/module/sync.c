@@ -34,33 +34,18 @@ PyObject *atoll_pysync_new(atoll_state *state, atoll_sync *sync) {
     return object;
 }
 
-void atoll_pysync_dealloc(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    atoll_thing_end((atoll_thing *)self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
 /* ---- arguments ---- */
 
 int atoll_pysync_deadline(PyObject *timeout, double *deadline) {
-    if (timeout == NULL || timeout == Py_None) {
-        *deadline = INFINITY;
-        return 0;
-    }
-    double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %.200s",
-                         Py_TYPE(timeout)->tp_name);
-        }
+    double seconds;
+    if (atoll_timeout(timeout, &seconds) < 0) {
         return -1;
     }
     if (isnan(seconds)) {
         PyErr_SetString(PyExc_ValueError, "timeout must be a number of seconds, got nan");
         return -1;
     }
-    *deadline = seconds > 0 ? atoll_clock() + seconds : ATOLL_NO_WAIT;
+    *deadline = seconds > 0 ? atoll_deadline_after(seconds) : ATOLL_NO_WAIT;
     return 0;
 }
 

@@ -10,8 +10,6 @@ typedef struct {
     uint64_t interp; /* the serial number of this interpreter's entry */
 } atoll_pysync;
 
-#define ATOLL_NO_WAIT (-1.0) /* instead of a deadline */
-
 static inline atoll_sync *atoll_pysync_of(PyObject *self) { return ((atoll_pysync *)self)->thing.what; }
 
 static inline atoll_sync_who atoll_pysync_who(PyObject *self) {
@@ -27,7 +25,6 @@ static inline atoll_state *atoll_pysync_state(PyObject *self) {
 PyObject *atoll_pysync_new(atoll_state *state, atoll_sync *sync);
 /* The object for one that exists. */
 PyObject *atoll_pysync_for(atoll_state *state, atoll_sync *sync);
-void atoll_pysync_dealloc(PyObject *self);
 
 /* A timeout as threading has it: seconds, negative as good as 0, None for ever.  0, or -1 with TypeError. */
 int atoll_pysync_deadline(PyObject *timeout, double *deadline);

@@ -5,6 +5,13 @@
  */
 #include "module/things.h"
 
+#include <structmember.h>
+
+PyMemberDef atoll_thing_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_thing, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static atoll_thing **chain_of(atoll_things *things, const void *what) {
     uint64_t hash = (uint64_t)(uintptr_t)what * 0x9E3779B97F4A7C15U; /* its upper bits are the good ones */
     return &things->chains[(hash >> 32) & (things->slots - 1)];
@@ -67,7 +74,9 @@ PyObject *atoll_thing_new(atoll_state *state, PyTypeObject *type, const atoll_ha
     return (PyObject *)thing;
 }
 
-void atoll_thing_end(atoll_thing *thing) {
+void atoll_thing_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    atoll_thing *thing = (atoll_thing *)self;
     atoll_state *state = thing->state;
     if (state != NULL) {
         atoll_thing **at = chain_of(&state->things, thing->what);
@@ -79,11 +88,13 @@ void atoll_thing_end(atoll_thing *thing) {
     }
     /* What is called for them may receive the thing once more: it gets another object. */
     if (thing->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)thing);
+        PyObject_ClearWeakRefs(self);
     }
     if (state != NULL) {
         thing->cls->release(thing->what);
     }
+    type->tp_free(self);
+    Py_DECREF(type);
 }
 
 void atoll_things_forget(atoll_state *state) {

@@ -1,4 +1,4 @@
-/* Python objects for what is shared, such as locks: see things.c. */
+/* Python objects for what is shared, such as queues and locks: see things.c. */
 #ifndef ATOLL_MODULE_THINGS_H
 #define ATOLL_MODULE_THINGS_H
 
@@ -18,7 +18,9 @@ typedef struct atoll_thing {
 PyObject *atoll_thing_find(atoll_state *state, const void *what);
 /* One for a thing that has none yet; the caller keeps its own reference.  NULL with MemoryError. */
 PyObject *atoll_thing_new(atoll_state *state, PyTypeObject *type, const atoll_handle_class *cls, void *what);
-/* For its tp_dealloc, untracked: it has no thing any more. */
-void atoll_thing_end(atoll_thing *thing);
+/* A tp_dealloc; of a type with garbage collection it is called untracked. */
+void atoll_thing_dealloc(PyObject *self);
+/* The tp_members of all of them: weak references. */
+extern PyMemberDef atoll_thing_members[];
 
 #endif

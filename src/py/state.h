@@ -49,7 +49,7 @@ typedef enum {
     ATOLL_P_NAMES
 } atoll_pypool_name;
 
-/* Every live object of something that is shared, such as a lock (module/things.c): a table of chains, by the thing. */
+/* Every live object of something that is shared, a queue or a lock (module/things.c): a table of chains, by the thing. */
 typedef struct {
     struct atoll_thing **chains;
     size_t slots;
@@ -82,9 +82,6 @@ typedef struct atoll_state {
     PyTypeObject *shareddict_type;
     atoll_things things;
     PyTypeObject *queue_type;
-    struct atoll_pyqueue **queues; /* every live Queue object, hashed by id: a table of chains */
-    size_t queue_slots;
-    size_t queue_count;
     atoll_batch batch; /* storage for the next put, unless somebody is using it */
     bool batch_in_use;
     PyObject *queue_names[ATOLL_Q_NAMES]; /* NULL until they are needed */

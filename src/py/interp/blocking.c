@@ -20,24 +20,34 @@
 
 #include <math.h>
 
-int atoll_deadline(PyObject *timeout, double *deadline) {
+int atoll_timeout(PyObject *timeout, double *seconds) {
     if (timeout == NULL || timeout == Py_None) {
-        *deadline = INFINITY;
+        *seconds = INFINITY;
         return 0;
     }
-    double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred()) {
+    *seconds = PyFloat_AsDouble(timeout);
+    if (*seconds == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %.200s",
                          Py_TYPE(timeout)->tp_name);
         }
         return -1;
     }
+    return 0;
+}
+
+double atoll_deadline_after(double seconds) { return isinf(seconds) ? seconds : atoll_clock() + seconds; }
+
+int atoll_deadline(PyObject *timeout, double *deadline) {
+    double seconds;
+    if (atoll_timeout(timeout, &seconds) < 0) {
+        return -1;
+    }
     if (!(seconds >= 0)) {
         PyErr_Format(PyExc_ValueError, "timeout must be non-negative, got %R", timeout);
         return -1;
     }
-    *deadline = atoll_clock() + seconds;
+    *deadline = atoll_deadline_after(seconds);
     return 0;
 }
 

@@ -11,6 +11,12 @@ typedef struct {
     PyThreadState *tstate;
 } atoll_blocking;
 
+#define ATOLL_NO_WAIT (-1.0) /* instead of a deadline */
+
+/* A number of seconds, also a negative one or nan; infinity for None or NULL.  0, or -1 with TypeError. */
+int atoll_timeout(PyObject *timeout, double *seconds);
+/* The deadline of a wait that begins now. */
+double atoll_deadline_after(double seconds);
 /* Seconds on the monotonic clock at which a wait that begins now is over: a non-negative number of seconds from now, None
  * for never.  0, or -1 with TypeError or ValueError. */
 int atoll_deadline(PyObject *timeout, double *deadline);
