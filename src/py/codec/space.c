@@ -6,7 +6,7 @@
  * there) the number leads to the dict itself; elsewhere, to the dict of a module that stands for it, and is told what the sender's
  * says of itself (codec/module.c).
  *
- * One table of the process has all of them by address, with every other dict that is watched: a dict is taken out
+ * One table of the process has all of them by address and by number, with every other dict that is watched: a dict is taken out
  * when it goes away, which its watcher tells, or with its interpreter's codec.  So a dict that is found by an interpreter that
  * has its GIL is alive.
  *
@@ -24,24 +24,22 @@
 #include <stdlib.h>
 
 typedef struct space {
-    struct space *next;
-    PyObject *dict;     /* not owned */
-    uint64_t number;    /* 0: only watched */
-    atoll_codec *codec; /* of the interpreter whose dict it is */
+    struct space *next;         /* of those whose dicts' addresses lead to the same bucket */
+    struct space *next_of_slot; /* of those whose numbers do to the same slot; only when there is one */
+    PyObject *dict;             /* not owned */
+    uint64_t number;            /* 0: only watched */
+    atoll_codec *codec;         /* of the interpreter whose dict it is */
     int64_t interp;
     bool native;
     bool lasts;  /* its end is told even when it is not watched */
     bool wanted; /* a pending call is to end its watching */
 } space;
 
-enum { BUCKETS = 1024 };
+enum { BUCKETS = 1024, SLOTS = 256 };
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static space *buckets[BUCKETS];
-/* Where numbers were found last.  None of a dict that is gone: whoever looks for what still leads into the memory of an interpreter that
- * has ended looks here, too. */
-enum { HINTS = 64 };
-static PyObject *hints[HINTS];
+static space *slots[SLOTS];
 /* How many numbered native dicts are gone. */
 static _Atomic(uint64_t) deaths;
 
@@ -49,7 +47,7 @@ void atoll_spaces_fork(atoll_fork_moment when) { atoll_mutex_fork(&lock, when); 
 
 void atoll_spaces_forget_all(void) {
     atoll_mutex_lock(&lock);
-    memset(hints, 0, sizeof hints);
+    memset(slots, 0, sizeof slots);
     for (size_t i = 0; i < BUCKETS; i++) {
         while (buckets[i] != NULL) {
             space *s = buckets[i];
@@ -62,6 +60,8 @@ void atoll_spaces_forget_all(void) {
 
 static space **bucket_of(PyObject *dict) { return &buckets[atoll_memo_hash(dict) % BUCKETS]; }
 
+static space **slot_of(uint64_t number) { return &slots[number % SLOTS]; }
+
 static space *find_locked(PyObject *dict) {
     space *s = *bucket_of(dict);
     while (s != NULL && s->dict != dict) {
@@ -72,21 +72,26 @@ static space *find_locked(PyObject *dict) {
 
 /* The dict of this number in this interpreter, or, with interp < 0, its native dict anywhere. */
 static space *find_number_locked(uint64_t number, int64_t interp) {
-    PyObject **hint = &hints[(number ^ (uint64_t)interp) % HINTS];
-    space *hinted = *hint != NULL ? find_locked(*hint) : NULL;
-    if (hinted != NULL && hinted->number == number &&
-        (interp < 0 ? hinted->native : hinted->interp == interp)) {
-        return hinted;
+    space *s = *slot_of(number);
+    while (s != NULL && (s->number != number || (interp < 0 ? !s->native : s->interp != interp))) {
+        s = s->next_of_slot;
     }
-    for (size_t i = 0; i < BUCKETS; i++) {
-        for (space *s = buckets[i]; s != NULL; s = s->next) {
-            if (s->number == number && (interp < 0 ? s->native : s->interp == interp)) {
-                *hint = s->dict;
-                return s;
-            }
-        }
+    return s;
+}
+
+static void set_number_locked(space *s, uint64_t number) {
+    space **link = slot_of(s->number);
+    while (*link != NULL && *link != s) {
+        link = &(*link)->next_of_slot;
     }
-    return NULL;
+    if (*link == s) {
+        *link = s->next_of_slot;
+    }
+    s->number = number;
+    if (number != 0) {
+        s->next_of_slot = *slot_of(number);
+        *slot_of(number) = s;
+    }
 }
 
 bool atoll_space_known(PyObject *dict) {
@@ -118,7 +123,7 @@ int atoll_space_add(atoll_codec *codec, PyObject *dict, uint64_t number, bool na
         *bucket_of(dict) = s;
     }
     s->dict = dict;
-    s->number = number;
+    set_number_locked(s, number);
     s->codec = codec;
     s->interp = codec->interp_id;
     s->native = native;
@@ -186,12 +191,10 @@ static void take_out(space **link, PyObject *dict, int64_t interp) {
         *link = s->next;
         s->next = out;
         out = s;
-        for (size_t i = 0; i < HINTS; i++) {
-            hints[i] = hints[i] != s->dict ? hints[i] : NULL;
-        }
         if (s->native && s->number != 0) {
             atomic_fetch_add(&deaths, 1);
         }
+        set_number_locked(s, 0);
     }
     atoll_mutex_unlock(&lock);
     while (out != NULL) {
