@@ -3,10 +3,12 @@
  * They lie in the runtime's state, of which the name and the size are to be had, or are variables of their own.
  *
  * The strings among them have to be known by their text: CPython compares names that it knows with these by identity (a type's slots when
- * an attribute of it is set), so a frozen copy of "__add__" that says it is interned would not be taken for that name.  They are found as
- * interned.c finds them, by looking through the state once, and are kept in a table of their own, which then is only read.
+ * an attribute of it is set), so a frozen copy of "__add__" that says it is interned would not be taken for that name.  They are looked for
+ * once (memory/interned.c) and kept in a table of their own, which then is only read.
  */
 #include "py/frozen/shared.h"
+
+#include "py/memory/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +23,6 @@ static bool is_in_runtime(const void *obj) {
     return at >= atoll_runtime && at < runtime_end;
 }
 
-static bool is_static_str(const char *at) {
-    PyASCIIObject str;
-    memcpy(&str, at, sizeof str);
-    if (str.ob_base.ob_type != &PyUnicode_Type || !atoll_is_immortal(&str.ob_base) ||
-        !str.state.statically_allocated || !str.state.compact || str.state.kind != PyUnicode_1BYTE_KIND) {
-        return false;
-    }
-    size_t header = str.state.ascii ? sizeof(PyASCIIObject) : sizeof(PyCompactUnicodeObject);
-    return (size_t)(runtime_end - at) > header && str.length >= 0 &&
-           str.length < runtime_end - at - (Py_ssize_t)header && at[header + (size_t)str.length] == '\0';
-}
-
 /* Where a str of this text is, or would be. */
 static PyObject **slot_of(PyObject *str) {
     size_t i = (size_t)PyObject_Hash(str) % TABLE;
@@ -44,18 +34,19 @@ static PyObject **slot_of(PyObject *str) {
     return &strings[i];
 }
 
-static void find_all(void) {
-    const char *end = atoll_runtime + atoll_dl_symbol_size(atoll_runtime);
-    runtime_end = end;
-    size_t count = 0;
-    for (char *at = atoll_runtime; at + sizeof(PyASCIIObject) < end && count < TABLE / 2;
-         at += sizeof(void *)) {
-        if (is_static_str(at)) {
-            PyObject **slot = slot_of((PyObject *)at);
-            count += *slot == NULL;
-            *slot = (PyObject *)at;
-        }
+static size_t count;
+
+static void keep(PyObject *str) {
+    if (count < TABLE / 2) {
+        PyObject **slot = slot_of(str);
+        count += *slot == NULL;
+        *slot = str;
     }
+}
+
+static void find_all(void) {
+    runtime_end = atoll_runtime + atoll_dl_symbol_size(atoll_runtime);
+    atoll_interned_each(keep);
 }
 
 static void prepare(void) {

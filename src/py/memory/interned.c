@@ -8,7 +8,7 @@
  * imported from source.)  3.13 fills the table before there is a second interpreter.
  *
  * So does this, in the main interpreter, before the first is made: after it, the table is only read.  The strings are found
- * where they are: in the runtime's state, of which only the name and the size are to be had.
+ * where they are: in the runtime's state, of which only the name and the size are to be had.  py/frozen has them found in all versions.
  */
 #include "py/memory/interned.h"
 
@@ -30,15 +30,19 @@ static bool is_static_string(const char *at, const char *end) {
            string.length < end - at - (Py_ssize_t)header && at[header + (size_t)string.length] == '\0';
 }
 
-void atoll_interned_init(void) {
-    if (!ATOLL_INTERNS_STATIC_STRINGS_LATE) {
-        return;
-    }
+void atoll_interned_each(void (*each)(PyObject *str)) {
     char *end = atoll_runtime + atoll_dl_symbol_size(atoll_runtime);
     for (char *at = atoll_runtime; at + sizeof(PyASCIIObject) < end; at += sizeof(void *)) {
         if (is_static_string(at, end)) {
-            PyObject *string = (PyObject *)at;
-            PyUnicode_InternInPlace(&string); /* as immortal as before */
+            each((PyObject *)at);
         }
+    }
+}
+
+static void intern(PyObject *string) { PyUnicode_InternInPlace(&string); /* as immortal as before */ }
+
+void atoll_interned_init(void) {
+    if (ATOLL_INTERNS_STATIC_STRINGS_LATE) {
+        atoll_interned_each(intern);
     }
 }

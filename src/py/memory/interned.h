@@ -6,5 +6,7 @@
 
 /* Attached to the main interpreter, before another one is made. */
 void atoll_interned_init(void);
+/* Calls `each` with all static strings of CPython's; one may come twice. */
+void atoll_interned_each(void (*each)(PyObject *str));
 
 #endif
