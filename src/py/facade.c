@@ -180,3 +180,12 @@ int atoll_facade_put(PyObject *module, const char *name, PyObject *implementatio
     Py_XDECREF(original);
     return rc;
 }
+
+int atoll_facade_put_around(PyObject *module, PyMethodDef *definition) {
+    PyObject *original = PyObject_GetAttrString(module, definition->ml_name);
+    PyObject *function = original != NULL ? PyCFunction_New(definition, original) : NULL;
+    int rc = function != NULL ? atoll_facade_put(module, definition->ml_name, function) : -1;
+    Py_XDECREF(function);
+    Py_XDECREF(original);
+    return rc;
+}

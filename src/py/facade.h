@@ -13,4 +13,6 @@
 PyObject *atoll_facade_new(PyObject *original, PyObject *implementation);
 /* Puts that in the place of the module's attribute.  0, or -1 with an exception. */
 int atoll_facade_put(PyObject *module, const char *name, PyObject *implementation);
+/* Puts a function of C in the place of the module's attribute of its name, which it is bound to.  0, or -1 with an exception. */
+int atoll_facade_put_around(PyObject *module, PyMethodDef *definition);
 #endif

@@ -111,15 +111,6 @@ static PyObject *get_frozen_object(PyObject *original, PyObject *const *args, Py
     return code;
 }
 
-static int put(PyObject *module, const char *name, PyMethodDef *def) {
-    PyObject *original = PyObject_GetAttrString(module, name);
-    PyObject *function = original != NULL ? PyCFunction_New(def, original) : NULL;
-    int rc = function != NULL ? atoll_facade_put(module, name, function) : -1;
-    Py_XDECREF(function);
-    Py_XDECREF(original);
-    return rc;
-}
-
 static bool is_wanted(void) {
     const char *value = getenv("ATOLL_SHARE_CONSTANTS");
     return value == NULL || strcmp(value, "0") != 0;
@@ -137,7 +128,9 @@ int atoll_frozen_constants(void) {
         return -1;
     }
     PyObject *imp = PyImport_ImportModule("_imp");
-    int rc = imp != NULL && put(imp, fix.ml_name, &fix) == 0 && put(imp, get.ml_name, &get) == 0 ? 0 : -1;
+    int rc = imp != NULL && atoll_facade_put_around(imp, &fix) == 0 && atoll_facade_put_around(imp, &get) == 0
+                 ? 0
+                 : -1;
     Py_XDECREF(imp);
     return rc;
 }

@@ -23,11 +23,7 @@ static PyObject *intern(PyObject *original, PyObject *const *args, Py_ssize_t na
 int atoll_frozen_intern(void) {
     static PyMethodDef def = {"intern", (PyCFunction)(void (*)(void))intern, METH_FASTCALL, NULL};
     PyObject *sys = PyImport_ImportModule("sys");
-    PyObject *original = sys != NULL ? PyObject_GetAttrString(sys, def.ml_name) : NULL;
-    PyObject *function = original != NULL ? PyCFunction_New(&def, original) : NULL;
-    int rc = function != NULL ? atoll_facade_put(sys, def.ml_name, function) : -1;
-    Py_XDECREF(function);
-    Py_XDECREF(original);
+    int rc = sys != NULL ? atoll_facade_put_around(sys, &def) : -1;
     Py_XDECREF(sys);
     return rc;
 }
