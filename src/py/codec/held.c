@@ -33,23 +33,14 @@ static int enter(sweep *at, PyObject *value, int levels) {
     if (levels == 0 || --at->left < 0) {
         return 0;
     }
-    if (at->seen == NULL && (at->seen = atoll_memo_new()) == NULL) {
+    if (at->seen == NULL) {
+        at->seen = atoll_memo_new();
+    }
+    int rc = at->seen != NULL ? atoll_memo_put(at->seen, value) : -1;
+    if (rc < 0) {
         PyErr_NoMemory();
-        return -1;
     }
-    atoll_memo_slot *slot = atoll_memo_find(at->seen, value);
-    if (slot->epoch == at->seen->epoch) {
-        return 0;
-    }
-    if (at->seen->used * 2 >= at->seen->mask) {
-        if (atoll_memo_grow(at->seen) < 0) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        slot = atoll_memo_find(at->seen, value);
-    }
-    atoll_memo_enter(at->seen, slot, value);
-    return 1;
+    return rc;
 }
 
 /* Of a list, tuple or set; what is written may run code that changes it. */

@@ -60,6 +60,17 @@ int atoll_memo_grow(atoll_memo *memo) {
     return 0;
 }
 
+int atoll_memo_put(atoll_memo *memo, PyObject *key) {
+    if (atoll_memo_get(memo, key) != ATOLL_NOT_FOUND) {
+        return 0;
+    }
+    if (memo->used * 2 >= memo->mask && atoll_memo_grow(memo) < 0) {
+        return -1;
+    }
+    atoll_memo_enter(memo, atoll_memo_find(memo, key), key);
+    return 1;
+}
+
 void atoll_memo_reset(atoll_memo *memo) {
     memo->used = 0;
     if (memo->mask >= KEEP_SLOTS) {

@@ -25,6 +25,8 @@ void atoll_memo_free(atoll_memo *memo);
 /* Forgets all; gives back storage beyond a modest size. */
 void atoll_memo_reset(atoll_memo *memo);
 int atoll_memo_grow(atoll_memo *memo);
+/* Enters key unless it is there: 1 when it was not, 0, or -1 when out of memory. */
+int atoll_memo_put(atoll_memo *memo, PyObject *key);
 
 static inline uint32_t atoll_memo_hash(const void *ptr) {
     return (uint32_t)(((uint64_t)(uintptr_t)ptr >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 32);
