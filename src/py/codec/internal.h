@@ -25,6 +25,9 @@ static inline atoll_type_info *atoll_type_info_known(atoll_codec *codec, PyTypeO
                  codec->table_watcher >= 0 && info->epoch == atoll_tables_epoch();
     return known ? info : NULL;
 }
+bool atoll_type_has_dict(const PyTypeObject *type);
+/* Whether instances have at most a dict, weak references and so many slots. */
+bool atoll_type_has_only(const PyTypeObject *type, Py_ssize_t nslots);
 int atoll_codec_need_copyreg(atoll_codec *codec);
 /* What is sent of an exception for what __reduce_ex__ has said of it: a new reference, or NULL with an exception (codec/exception.c).
  * plain: it is made without its class's code. */

@@ -85,6 +85,14 @@ static bool is_set_harmless(PyObject *set) {
     return harmless;
 }
 
+static bool are_attributes_harmless(look *at, PyObject *obj, int levels) {
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    bool harmless = dict != NULL && PyDict_CheckExact(dict) && is_dict_harmless(at, dict, levels);
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return harmless;
+}
+
 /* An instance of a Python class: whether it is made by giving it its attributes, and these are harmless. */
 static bool is_instance_harmless(look *at, PyObject *value, int levels) {
     if (!atoll_is_made_by_code(at->enc->codec, Py_TYPE(value))) {
@@ -95,14 +103,7 @@ static bool is_instance_harmless(look *at, PyObject *value, int levels) {
         PyErr_Clear();
         return false;
     }
-    if (info->kind == KIND_ENUM) {
-        return true;
-    }
-    PyObject *dict = PyObject_GenericGetDict(value, NULL);
-    bool harmless = dict != NULL && PyDict_CheckExact(dict) && is_dict_harmless(at, dict, levels);
-    PyErr_Clear();
-    Py_XDECREF(dict);
-    return harmless;
+    return info->kind == KIND_ENUM || are_attributes_harmless(at, value, levels);
 }
 
 /* What binds as an attribute: those of C are definitions, but for what they hold. */
@@ -174,19 +175,9 @@ atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value) {
 }
 
 bool atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj) {
-    PyTypeObject *type = Py_TYPE(obj);
-    Py_ssize_t size = PyBaseObject_Type.tp_basicsize;
-    size += type->tp_dictoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
-    size += type->tp_weaklistoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
-    if (!atoll_is_made_by_code(enc->codec, type) || type->tp_basicsize > size || type->tp_itemsize != 0) {
-        return false;
-    }
     look at = {enc, FEW};
-    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
-    bool simple = dict != NULL && PyDict_CheckExact(dict) && is_dict_harmless(&at, dict, LEVELS);
-    PyErr_Clear();
-    Py_XDECREF(dict);
-    return simple;
+    return atoll_is_made_by_code(enc->codec, Py_TYPE(obj)) && atoll_type_has_only(Py_TYPE(obj), 0) &&
+           are_attributes_harmless(&at, obj, LEVELS);
 }
 
 int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value) {

@@ -38,13 +38,10 @@ static bool is_bare(const atoll_codec *codec, PyObject *obj) {
     if (type == &PyBaseObject_Type) {
         return true;
     }
-    Py_ssize_t size = PyBaseObject_Type.tp_basicsize;
-    size += type->tp_dictoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
-    size += type->tp_weaklistoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
-    if (type->tp_basicsize > size || type->tp_itemsize != 0 || !atoll_is_made_by_code(codec, type)) {
+    if (!atoll_type_has_only(type, 0) || !atoll_is_made_by_code(codec, type)) {
         return false;
     }
-    if (type->tp_dictoffset == 0 && (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) == 0) {
+    if (!atoll_type_has_dict(type)) {
         return true;
     }
     PyObject *dict = PyObject_GenericGetDict(obj, NULL);

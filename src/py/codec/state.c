@@ -264,6 +264,17 @@ bool atoll_is_plain_exception(atoll_codec *codec, PyTypeObject *type) {
            is_of_c(type, codec->names[N_GETSTATE]) && is_of_c(type, codec->names[N_SETSTATE]);
 }
 
+bool atoll_type_has_dict(const PyTypeObject *type) {
+    return type->tp_dictoffset != 0 || (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) != 0;
+}
+
+bool atoll_type_has_only(const PyTypeObject *type, Py_ssize_t nslots) {
+    Py_ssize_t size = PyBaseObject_Type.tp_basicsize + nslots * (Py_ssize_t)sizeof(PyObject *);
+    size += type->tp_dictoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
+    size += type->tp_weaklistoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
+    return type->tp_basicsize <= size && type->tp_itemsize == 0;
+}
+
 /* 1: instances have no state but their dict and their slots (object.__getstate__'s own test). */
 static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
     if (!same_as_object(codec, type, N_REDUCE_EX) || !same_as_object(codec, type, N_REDUCE) ||
@@ -279,12 +290,8 @@ static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
     }
     Py_ssize_t nslots = PyList_Check(names) ? PyList_GET_SIZE(names) : 0;
     Py_DECREF(names);
-    Py_ssize_t size = PyBaseObject_Type.tp_basicsize + nslots * (Py_ssize_t)sizeof(PyObject *);
-    size += type->tp_dictoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
-    size += type->tp_weaklistoffset > 0 ? (Py_ssize_t)sizeof(PyObject *) : 0;
-    bool has_dict = type->tp_dictoffset != 0 || (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) != 0;
-    *slots = nslots != 0 || !has_dict;
-    return type->tp_basicsize <= size;
+    *slots = nslots != 0 || !atoll_type_has_dict(type);
+    return atoll_type_has_only(type, nslots);
 }
 
 static int is_enum(atoll_codec *codec, PyTypeObject *type) {
@@ -358,8 +365,8 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         return rc < 0 ? -1 : 0;
     }
     if (PyType_IsSubtype(type, &PyTuple_Type)) {
-        if (find_in_type(type, codec->names[N_FIELDS]) != NULL && type->tp_dictoffset == 0 &&
-            (type->tp_flags & Py_TPFLAGS_MANAGED_DICT) == 0 && atoll_is_plain_tuple_class(codec, type) &&
+        if (find_in_type(type, codec->names[N_FIELDS]) != NULL && !atoll_type_has_dict(type) &&
+            atoll_is_plain_tuple_class(codec, type) &&
             find_in_type(type, codec->names[N_GETNEWARGS]) != NULL &&
             same_as_object(codec, type, N_REDUCE_EX) && same_as_object(codec, type, N_REDUCE) &&
             same_as_object(codec, type, N_GETSTATE)) {
