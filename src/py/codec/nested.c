@@ -51,8 +51,8 @@ static bool is_bare(const atoll_codec *codec, PyObject *obj) {
     return empty;
 }
 
-/* Notes what is bare among the values of a module's dict.  0, or -1 with an exception. */
-static int search(atoll_codec *codec, PyObject *module, PyObject *name) {
+/* Notes the bare ones of a class among the values of a module's dict.  0, or -1 with an exception. */
+static int search(atoll_codec *codec, const PyTypeObject *type, PyObject *module, PyObject *name) {
     PyObject *dict = PyModule_GetDict(module); /* borrowed */
     PyObject *values = NULL;
     Py_ssize_t pos = 0;
@@ -60,7 +60,7 @@ static int search(atoll_codec *codec, PyObject *module, PyObject *name) {
     PyObject *value;
     int rc = 0;
     while (rc == 0 && PyDict_Next(dict, &pos, &key, &value)) {
-        if (PyUnicode_CheckExact(key) && atoll_is_nameable(codec, value) && is_bare(codec, value)) {
+        if (Py_IS_TYPE(value, type) && PyUnicode_CheckExact(key) && is_bare(codec, value)) {
             values = values != NULL ? values : PyDict_New();
             rc = values != NULL ? PyDict_SetItem(values, key, value) : -1;
         }
@@ -83,18 +83,19 @@ static int search(atoll_codec *codec, PyObject *module, PyObject *name) {
     return rc;
 }
 
-static int search_named(atoll_codec *codec, PyObject *name) {
+static int search_named(atoll_codec *codec, const PyTypeObject *type, PyObject *name) {
     PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
     PyObject *module = PyDict_CheckExact(modules) && PyUnicode_CheckExact(name)
                            ? Py_XNewRef(PyDict_GetItemWithError(modules, name))
                            : NULL;
     int rc = PyErr_Occurred()                           ? -1
-             : module != NULL && PyModule_Check(module) ? search(codec, module, name)
+             : module != NULL && PyModule_Check(module) ? search(codec, type, module, name)
                                                         : 0;
     Py_XDECREF(module);
     return rc;
 }
 
+/* For instances of object. */
 static int search_all(atoll_codec *codec) {
     PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
     Py_ssize_t count = PyDict_CheckExact(modules) ? PyDict_GET_SIZE(modules) : codec->searched;
@@ -105,7 +106,7 @@ static int search_all(atoll_codec *codec) {
     PyObject *names = PyDict_Keys(modules);
     int rc = names != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(names); i++) {
-        rc = search_named(codec, PyList_GET_ITEM(names, i));
+        rc = search_named(codec, &PyBaseObject_Type, PyList_GET_ITEM(names, i));
     }
     Py_XDECREF(names);
     return rc;
@@ -115,16 +116,16 @@ static int search_all(atoll_codec *codec) {
  * 0, or -1 with an exception. */
 static int search_for(atoll_encoder *enc, PyObject *obj) {
     atoll_codec *codec = enc->codec;
-    enc->searched = Py_TYPE(obj);
-    if (search_named(codec, codec->names[N_MAIN]) < 0) {
+    PyTypeObject *type = enc->searched = Py_TYPE(obj);
+    if (search_named(codec, type, codec->names[N_MAIN]) < 0) {
         return -1;
     }
-    if (Py_IS_TYPE(obj, &PyBaseObject_Type)) {
+    if (type == &PyBaseObject_Type) {
         return search_all(codec);
     }
-    PyObject *dict = PyType_GetDict(Py_TYPE(obj));
+    PyObject *dict = PyType_GetDict(type);
     PyObject *name = dict != NULL ? PyDict_GetItemWithError(dict, codec->names[N_MODULE]) : NULL;
-    int rc = name != NULL && !atoll_is_main_name(codec, name) ? search_named(codec, name) : 0;
+    int rc = name != NULL && !atoll_is_main_name(codec, name) ? search_named(codec, type, name) : 0;
     Py_XDECREF(dict);
     return PyErr_Occurred() ? -1 : rc;
 }
