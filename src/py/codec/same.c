@@ -39,15 +39,18 @@ static uint64_t own_identity(const atoll_codec *codec, PyObject *value) {
     return (uint64_t)(uintptr_t)value ^ ((uint64_t)codec->interp_id * UINT64_C(0x9E3779B97F4A7C15));
 }
 
-uint64_t atoll_named_identity(const atoll_codec *codec, PyObject *value) {
-    if (!atoll_may_have_name(codec, value)) {
-        return 0;
-    }
-    PyObject *address = PyLong_FromVoidPtr(value);
+/* The identity that something at this address has, or had: borrowed, or NULL, maybe with an exception. */
+static PyObject *key_of(const atoll_codec *codec, PyObject *obj) {
+    PyObject *address = PyLong_FromVoidPtr(obj);
     PyObject *key = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
+    Py_XDECREF(address);
+    return key;
+}
+
+uint64_t atoll_named_identity(const atoll_codec *codec, PyObject *value) {
+    PyObject *key = atoll_may_have_name(codec, value) ? key_of(codec, value) : NULL;
     uint64_t identity = key != NULL ? PyLong_AsUnsignedLongLong(key) : 0;
     PyErr_Clear();
-    Py_XDECREF(address);
     return identity;
 }
 
@@ -294,8 +297,7 @@ bool atoll_is_nameable(const atoll_codec *codec, PyObject *obj) {
 
 int atoll_same_name(atoll_codec *codec, atoll_place kind, PyObject *owner, PyObject *name, PyObject *obj) {
     PyObject *key = NULL;
-    PyObject *address = PyLong_FromVoidPtr(obj);
-    PyObject *known = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
+    PyObject *known = key_of(codec, obj);
     PyObject *places = known != NULL ? PyDict_GetItemWithError(codec->same, known) : NULL;
     for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0; i-- > 0 && key == NULL;) {
         PyObject *there = look_up(codec, PyList_GET_ITEM(places, i), 0);
@@ -305,7 +307,6 @@ int atoll_same_name(atoll_codec *codec, atoll_place kind, PyObject *owner, PyObj
     if (key == NULL && !PyErr_Occurred()) {
         key = PyLong_FromUnsignedLongLong(own_identity(codec, obj));
     }
-    Py_XDECREF(address);
     places = key != NULL ? Py_XNewRef(places_of(codec, key)) : NULL;
     PyObject *entry = places != NULL ? new_entry(0, kind, owner, name, obj) : NULL;
     int rc = entry == NULL || add_place(places, entry) < 0 ? -1 : note_named(codec, key, obj);
@@ -334,9 +335,7 @@ int atoll_same_names(atoll_codec *codec, atoll_place kind, uint64_t owner, PyObj
 int atoll_same_lookup(atoll_codec *codec, PyObject *obj, uint64_t *identity, PyObject **module,
                       PyObject **name) {
     *module = *name = NULL;
-    PyObject *address = PyLong_FromVoidPtr(obj);
-    PyObject *key = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
-    Py_XDECREF(address);
+    PyObject *key = key_of(codec, obj);
     PyObject *places = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->same, key)) : NULL;
     bool found = false;
     for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0; i-- > 0 && !PyErr_Occurred();) {
