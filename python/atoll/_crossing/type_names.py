@@ -46,32 +46,34 @@ def _key_of(obj: Any) -> _Key:
         return key
 
 
-# Sentinels (3.15 on) are few.
-_Sentinel: Any = getattr(builtins, "sentinel", None)
-_sentinel_keys: dict[int, tuple[_Key, Any]] = {}
-_sentinels: dict[_Key, Any] = {}
+# Those that are kept: they are few.
+_kept_keys: dict[int, tuple[_Key, Any]] = {}  # by address
+_kept: dict[_Key, Any] = {}
 
 
-def _key_of_sentinel(obj: Any) -> _Key:
+def _key_of_kept(obj: Any) -> _Key:
     with _lock:
-        if id(obj) not in _sentinel_keys:
-            _keep_sentinel((_atoll.get_current().id, next(_numbers)), obj)
-        return _sentinel_keys[id(obj)][0]
+        if id(obj) not in _kept_keys:
+            _keep((_atoll.get_current().id, next(_numbers)), obj)
+        return _kept_keys[id(obj)][0]
 
 
-def _keep_sentinel(key: _Key, obj: Any) -> None:
-    _sentinel_keys[id(obj)] = key, obj
-    _sentinels[key] = obj
+def _keep(key: _Key, obj: Any) -> None:
+    _kept_keys[id(obj)] = key, obj
+    _kept[key] = obj
+
+
+_Sentinel: Any = getattr(builtins, "sentinel", None)  # 3.15 on
 
 
 def rebuild_sentinel(key: _Key, name: str, options: dict[str, Any], module: str) -> Any:
     """Return this interpreter's sentinel for a key."""
     with _lock:
-        if key not in _sentinels:
+        if key not in _kept:
             made = _Sentinel(name, **options)
             made.__module__ = module
-            _keep_sentinel(key, made)
-        return _sentinels[key]
+            _keep(key, made)
+        return _kept[key]
 
 
 def reduce(obj: Any) -> tuple[Any, ...] | None:
@@ -81,9 +83,9 @@ def reduce(obj: Any) -> tuple[Any, ...] | None:
     if _Sentinel is not None and isinstance(obj, _Sentinel):
         shown = repr(obj)
         options = {} if shown == obj.__name__ else {"repr": shown}
-        return rebuild_sentinel, (_key_of_sentinel(obj), obj.__name__, options, obj.__module__)
+        return rebuild_sentinel, (_key_of_kept(obj), obj.__name__, options, obj.__module__)
     if isinstance(obj, typing.TypeAliasType) and _may_be_lazy(obj):
-        arguments = _key_of_alias(obj), obj.__name__, obj.__module__
+        arguments = _key_of_kept(obj), obj.__name__, obj.__module__
         return rebuild_lazy_alias, arguments, obj.__value__, None, None, set_value
     if isinstance(obj, typing.TypeAliasType):
         options = {"type_params": obj.__type_params__}
@@ -128,8 +130,6 @@ def rebuild(
 
 
 # An alias may name itself: it is there before its value.
-_alias_keys: dict[int, tuple[_Key, Any]] = {}
-_aliases: dict[_Key, Any] = {}
 _values: dict[int, list[Any]] = {}  # of those that were made here
 
 
@@ -140,28 +140,16 @@ def _may_be_lazy(alias: Any) -> bool:
     return plain and isinstance(alias.__module__, str) and getattr(alias, "__qualname__", name) == name
 
 
-def _key_of_alias(obj: Any) -> _Key:
-    with _lock:
-        if id(obj) not in _alias_keys:
-            _keep_alias((_atoll.get_current().id, next(_numbers)), obj)
-        return _alias_keys[id(obj)][0]
-
-
-def _keep_alias(key: _Key, obj: Any) -> None:
-    _alias_keys[id(obj)] = key, obj
-    _aliases[key] = obj
-
-
 def rebuild_lazy_alias(key: _Key, name: str, module: str) -> Any:
     """Return this interpreter's alias for a key, which is given its value next."""
     with _lock:
-        if key not in _aliases:
+        if key not in _kept:
             value: list[Any] = []
             scope: dict[str, Any] = {"__name__": module, "_value": value}
             exec(f"type {name} = _value[0]", scope)
-            _keep_alias(key, scope[name])
+            _keep(key, scope[name])
             _values[id(scope[name])] = value
-        return _aliases[key]
+        return _kept[key]
 
 
 def set_value(alias: Any, value: Any) -> None:
