@@ -2,18 +2,20 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import memory_probe
 import stdlib_side
 import targets
 from frozen_probe import make_table
-from harness import Effort, Measure, Result, Side, compare_sides
+from harness import Effort, Result, Side, alternate, compare_sides, summarise
+from subjects_scaling import one_more
 
 import atoll
 
@@ -83,15 +85,11 @@ def memory(effort: Effort) -> list[Result]:
     """Eight workers that have read one table."""
     megabytes = 10 if effort.quick else 100
     found = {side: probe(side, megabytes) for side in ("atoll", "spawned", "forked")}
-
-    def measure(value: float) -> Measure:
-        return Measure(value, value, value, 1, "B")
-
     result = Result(
         name="frozen.memory",
         title=f"eight that have walked one table of {megabytes} MiB",
-        sides={side: measure(sizes["eight"]) for side, sizes in found.items()}
-        | {"one": measure(found["atoll"]["one"])},
+        sides={side: summarise([sizes["eight"]], "B") for side, sizes in found.items()}
+        | {"one": summarise([found["atoll"]["one"]], "B")},
         note="forked: with an ordinary table; one: a single interpreter",
     )
     result.compare("spawned")
@@ -103,21 +101,14 @@ def constants(_: Effort) -> list[Result]:
     if importlib.util.find_spec("pandas") is None:
         return []
 
-    def one_more(side: str, **environment: str) -> Measure:
-        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("memory_probe.py")), side]
-        where = {**os.environ, "PROBE_IMPORTS": "pandas", "PROBE_START": "spawn", **environment}
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=where).stdout
-        value = float(json.loads(output)["bytes"])
-        return Measure(value, value, value, 1, "B")
-
+    where = {memory_probe.IMPORTS: "pandas", memory_probe.START: "spawn"}
+    sides = {
+        "atoll": partial(one_more, "atoll", **where),
+        "spawned": partial(one_more, "processes", **where),
+        "constants not shared": partial(one_more, "atoll", **where, ATOLL_SHARE_CONSTANTS="0"),
+    }
     result = Result(
-        name="frozen.constants",
-        title="memory of one more worker with pandas",
-        sides={
-            "atoll": one_more("atoll"),
-            "spawned": one_more("processes"),
-            "constants not shared": one_more("atoll", ATOLL_SHARE_CONSTANTS="0"),
-        },
+        name="frozen.constants", title="memory of one more worker with pandas", sides=alternate(sides, 1, "B")
     )
     result.compare("spawned")
     result.at_least(1 / 0.80)

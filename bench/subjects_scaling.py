@@ -1,6 +1,7 @@
 """Many cores: the life of an interpreter, throughput, start-up and memory of each way."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -175,11 +176,13 @@ def start_up(effort: Effort) -> list[Result]:
     return [result]
 
 
-def one_more(side: str) -> float:
+def one_more(side: str, **environment: str) -> float:
     """Return how many bytes one more worker of a side of memory_probe.py takes."""
     probe = Path(__file__).resolve().with_name("memory_probe.py")
     command = [sys.executable, "-W", "ignore", str(probe), side]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    answer = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
     return float(json.loads(answer.stdout)["bytes"])
 
 
