@@ -59,7 +59,7 @@ BLOCKS_TESTS = [
 # Rooms with more than one folder of tests.
 ROOM_FOLDERS = {
     "codec": ["codec", "crossing"],
-    "module": ["interp", "queue", "pool", "sync", "map"],
+    "module": ["interp", "queue", "pool", "sync", "map", "shared", "frozen"],
     "py": ["interp"],
     "shim": ["extension"],
 }
