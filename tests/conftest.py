@@ -12,7 +12,7 @@ import pytest
 import atoll
 from atoll import _atoll
 
-# Whoever writes to a frozen object ends the process, here and in child processes.
+# Whoever writes to a frozen object ends the process, here and in child processes that get this environment.
 os.environ.setdefault("ATOLL_DEBUG_FROZEN", "1")
 
 FAILED = pytest.StashKey[bool]()

@@ -10,7 +10,7 @@ import pytest
 
 import atoll
 from atoll import _atoll
-from helpers import new
+from helpers import identity, new
 
 LARGE = {f"key {number}": [float(number), str(number) * 3, {number, "x"}] for number in range(3000)}
 
@@ -25,10 +25,6 @@ def parts(table: Any) -> Iterator[list[Any]]:
     """A frozen mapping and parts of it of each kind."""
     first = table["key 300"]
     yield [table, first, first[0], first[1], first[2], next(key for key in table if key == "key 300")]
-
-
-def identity(obj: Any) -> Any:
-    return obj
 
 
 def test_a_message_has_a_pointer(table: Any, parts: list[Any]) -> None:
