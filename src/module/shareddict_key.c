@@ -34,6 +34,17 @@ static void put_double(atoll_buffer *out, double value) {
     atoll_put_u64(out, bits);
 }
 
+/* Takes over the bytes, which may be NULL with an exception. */
+static int put_bytes(atoll_buffer *out, char kind, PyObject *bytes) {
+    if (bytes == NULL) {
+        return -1;
+    }
+    atoll_put_u8(out, (uint8_t)kind);
+    atoll_put_bytes(out, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    Py_DECREF(bytes);
+    return 0;
+}
+
 static int put_int(atoll_buffer *out, PyObject *value) {
     int overflow;
     long long n = PyLong_AsLongLongAndOverflow(value, &overflow);
@@ -45,22 +56,7 @@ static int put_int(atoll_buffer *out, PyObject *value) {
         atoll_put_u64(out, (uint64_t)n);
         return 0;
     }
-    PyObject *bits = PyObject_CallMethod(value, "bit_length", NULL);
-    Py_ssize_t size = bits != NULL ? PyLong_AsSsize_t(bits) / 8 + 1 : -1;
-    Py_XDECREF(bits);
-    PyObject *method = size > 0 ? PyObject_GetAttrString((PyObject *)&PyLong_Type, "to_bytes") : NULL;
-    PyObject *args = method != NULL ? Py_BuildValue("Ons", value, size, "little") : NULL;
-    PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
-    PyObject *bytes = kwargs != NULL ? PyObject_Call(method, args, kwargs) : NULL;
-    if (bytes != NULL) {
-        atoll_put_u8(out, 'I');
-        atoll_put_bytes(out, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
-    }
-    Py_XDECREF(kwargs);
-    Py_XDECREF(args);
-    Py_XDECREF(method);
-    Py_XDECREF(bytes);
-    return bytes != NULL ? 0 : -1;
+    return put_bytes(out, 'I', atoll_codec_int_bytes(value));
 }
 
 static int put_float(atoll_buffer *out, double value) {
@@ -84,17 +80,6 @@ static int put_complex(atoll_buffer *out, PyObject *value) {
     atoll_put_u8(out, 'c');
     put_double(out, real);
     put_double(out, imag);
-    return 0;
-}
-
-static int put_text(atoll_buffer *out, PyObject *text) {
-    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
-    if (bytes == NULL) {
-        return -1;
-    }
-    atoll_put_u8(out, 's');
-    atoll_put_bytes(out, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
-    Py_DECREF(bytes);
     return 0;
 }
 
@@ -193,7 +178,7 @@ static int put_set(atoll_state *state, atoll_buffer *out, PyObject *obj, const p
 
 static int put_key(atoll_state *state, atoll_buffer *out, PyObject *obj, const place *at) {
     if (is_like(obj, &PyUnicode_Type)) {
-        return put_text(out, obj);
+        return put_bytes(out, 's', PyUnicode_AsEncodedString(obj, "utf-8", "surrogatepass"));
     }
     if (is_like(obj, &PyLong_Type)) {
         return put_int(out, obj);
@@ -206,9 +191,7 @@ static int put_key(atoll_state *state, atoll_buffer *out, PyObject *obj, const p
         return put_float(out, PyFloat_AS_DOUBLE(obj));
     }
     if (is_like(obj, &PyBytes_Type)) {
-        atoll_put_u8(out, 'b');
-        atoll_put_bytes(out, PyBytes_AS_STRING(obj), (size_t)PyBytes_GET_SIZE(obj));
-        return 0;
+        return put_bytes(out, 'b', Py_NewRef(obj));
     }
     if (is_like(obj, &PyComplex_Type)) {
         return put_complex(out, obj);
@@ -265,18 +248,6 @@ static double get_double(const uint8_t *bytes) {
     return value;
 }
 
-static PyObject *large_int(const uint8_t *bytes, size_t len) {
-    PyObject *method = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
-    PyObject *args =
-        method != NULL ? Py_BuildValue("y#s", (const char *)bytes, (Py_ssize_t)len, "little") : NULL;
-    PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
-    PyObject *value = kwargs != NULL ? PyObject_Call(method, args, kwargs) : NULL;
-    Py_XDECREF(kwargs);
-    Py_XDECREF(args);
-    Py_XDECREF(method);
-    return value;
-}
-
 static PyObject *container(const uint8_t *bytes, size_t len, bool is_tuple) {
     PyObject *items = PyList_New(0);
     for (size_t at = 0; items != NULL && at < len;) {
@@ -303,7 +274,7 @@ PyObject *atoll_shareddict_key_object(const uint8_t *bytes, size_t len) {
     case 'i':
         return PyLong_FromLongLong((long long)atoll_load_u64(bytes));
     case 'I':
-        return large_int(bytes, len);
+        return atoll_codec_int_of(bytes, len);
     case 'b':
         return PyBytes_FromStringAndSize((const char *)bytes, (Py_ssize_t)len);
     case 'f':

@@ -51,6 +51,11 @@ void atoll_codec_clear(atoll_codec *codec);
 void atoll_codec_free(atoll_codec *codec);
 int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_codec_hook *hook);
 
+/* An int of any size as bytes, as few as can be, little-endian and signed: a new bytes object.  And back: a new int.  NULL with an
+ * exception. */
+PyObject *atoll_codec_int_bytes(PyObject *number);
+PyObject *atoll_codec_int_of(const uint8_t *bytes, size_t len);
+
 /* How instances of a class, exactly, cross: as what encode() gives, of which decode() makes another one.  arrived: it came with one,
  * and counts only where code of this interpreter has said nothing.  0, or -1 with an exception: TypeError for what crosses as it is,
  * ValueError for what is not registered. */

@@ -127,20 +127,23 @@ static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
     return PyUnicode_FromKindAndData((int)width, data, len);
 }
 
-static PyObject *decode_big_int(atoll_decoder *dec) {
-    Py_ssize_t len = atoll_read_count(dec, 1);
-    const uint8_t *data = len >= 0 ? atoll_get_bytes(&dec->rd, (size_t)len) : NULL;
-    if (data == NULL) {
-        return atoll_malformed("a number goes past the end");
-    }
+PyObject *atoll_codec_int_of(const uint8_t *bytes, size_t len) {
     PyObject *from_bytes = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
-    PyObject *args = from_bytes != NULL ? Py_BuildValue("(y#s)", data, len, "little") : NULL;
+    PyObject *args =
+        from_bytes != NULL ? Py_BuildValue("(y#s)", (const char *)bytes, (Py_ssize_t)len, "little") : NULL;
     PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
     PyObject *obj = kwargs != NULL ? PyObject_Call(from_bytes, args, kwargs) : NULL;
     Py_XDECREF(from_bytes);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
     return obj;
+}
+
+static PyObject *decode_big_int(atoll_decoder *dec) {
+    Py_ssize_t len = atoll_read_count(dec, 1);
+    const uint8_t *data = len >= 0 ? atoll_get_bytes(&dec->rd, (size_t)len) : NULL;
+    return data != NULL ? atoll_codec_int_of(data, (size_t)len)
+                        : atoll_malformed("a number goes past the end");
 }
 
 static inline double load_double(const uint8_t *at) {

@@ -92,20 +92,25 @@ static inline int encode_str(atoll_encoder *enc, PyObject *obj, bool shared) {
     return 0;
 }
 
-static int encode_big_int(atoll_encoder *enc, PyObject *obj) {
-    PyObject *bits = PyObject_CallMethod(obj, "bit_length", NULL);
+PyObject *atoll_codec_int_bytes(PyObject *number) {
+    PyObject *bits = PyObject_CallMethod((PyObject *)&PyLong_Type, "bit_length", "O", number);
     Py_ssize_t n = bits != NULL ? PyLong_AsSsize_t(bits) : -1;
     Py_XDECREF(bits);
     if (n < 0) {
-        return -1;
+        return NULL;
     }
-    PyObject *to_bytes = PyObject_GetAttrString(obj, "to_bytes");
-    PyObject *args = to_bytes != NULL ? Py_BuildValue("(ns)", n / 8 + 1, "little") : NULL;
+    PyObject *to_bytes = PyObject_GetAttrString((PyObject *)&PyLong_Type, "to_bytes");
+    PyObject *args = to_bytes != NULL ? Py_BuildValue("(Ons)", number, n / 8 + 1, "little") : NULL;
     PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
     PyObject *bytes = kwargs != NULL ? PyObject_Call(to_bytes, args, kwargs) : NULL;
     Py_XDECREF(to_bytes);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
+    return bytes;
+}
+
+static int encode_big_int(atoll_encoder *enc, PyObject *obj) {
+    PyObject *bytes = atoll_codec_int_bytes(obj);
     if (bytes == NULL) {
         return -1;
     }
