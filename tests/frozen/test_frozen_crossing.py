@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import types
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,3 +155,21 @@ def test_other_interpreters_freeze(table: Any) -> None:
         assert made["here"] is part and made["there"] is table
         assert atoll.is_frozen(made) and interp.call(identity, part) is part
     assert made["here"] == (1.5, "text of there")
+
+
+def test_other_mapping_proxies(interp: atoll.Interpreter, table: Any) -> None:
+    """Those of the program's own still show what their mapping has, where frozen objects are known."""
+
+    def change(own: Any, proxy: Any, ordered: Any) -> Any:
+        own["b"] = 2
+        return dict(proxy), repr(ordered)
+
+    own = {"a": 1}
+    proxy = types.MappingProxyType(own)
+    ordered = types.MappingProxyType(OrderedDict(a=1))
+    assert interp.call(len, table) == len(LARGE)
+    assert interp.call(change, own, proxy, ordered) == ({"a": 1, "b": 2}, repr(ordered))
+    assert _atoll._decode(_atoll._encode(table)) is table
+    shallow = copy.copy(proxy)
+    own["c"] = 3
+    assert dict(shallow) == {"a": 1, "c": 3}

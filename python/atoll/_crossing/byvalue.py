@@ -35,8 +35,6 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
     The sentinels of dataclasses are compared by identity, and its fields hold mapping proxies.  The timezone of
     _pydatetime reduces to a state that datetime's own does not take.
     """
-    import dataclasses
-
     if type(obj).__module__ == "_contextvars":
         from . import variables
 
@@ -55,6 +53,8 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
         if type(obj).__name__ == "timezone":
             return type(obj), obj.__getinitargs__()  # type: ignore[attr-defined]
         return None
+    import dataclasses
+
     if type(obj) is dataclasses.Field:
         values = {slot: getattr(obj, slot, None) for slot in dataclasses.Field.__slots__}
         values["metadata"] = dict(obj.metadata)
@@ -75,9 +75,7 @@ def reduce_refused(obj: object) -> tuple[Any, ...] | None:
         if obj is getattr(sys, name, None):
             return rebuild_attribute, ("sys", name)
     if type(obj) is types.MappingProxyType:
-        import gc
-
-        return rebuild_proxy, tuple(gc.get_referents(obj))
+        return reduce_proxy(obj)
     nothing: dict[Any, Any] = {}
     for kind in ("keys", "values", "items"):
         if isinstance(obj, type(getattr(nothing, kind)())):
@@ -110,6 +108,13 @@ def _reduce_count(obj: object) -> tuple[Any, ...] | None:
 def rebuild_view(kind: str, mapping: dict[Any, Any]) -> object:
     """The view of a received dict."""
     return getattr(mapping, kind)()
+
+
+def reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> tuple[Any, ...]:
+    """A reduction for a proxy, which goes on to show what its mapping has."""
+    import gc
+
+    return rebuild_proxy, tuple(gc.get_referents(proxy))
 
 
 def rebuild_proxy(mapping: Any) -> types.MappingProxyType[Any, Any]:
