@@ -4,7 +4,7 @@
     run_tests.py --room queue [--py 3.14 ...]
 
 Each suite runs as its own process: lint, c, asan and tsan once, the others once for each Python, in the environment
-that tools/env makes, one Python more at once than there are processors. blocks are some of pytest's tests with
+that tools/env makes, one suite more at once than there are processors. blocks are some of pytest's tests with
 ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-wheel some with an Atoll that another
 build of the same version has made (another patch release, linked otherwise), as users of a wheel have it. A suite
 that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary;
@@ -22,7 +22,6 @@ import argparse
 import collections
 import concurrent.futures
 import dataclasses
-import itertools
 import os
 import re
 import shlex
@@ -48,6 +47,11 @@ ONCE = {
 }
 BY_PYTHON = ["pytest", "blocks", "builtin", "old-wheel", "conformance"]
 SUITES = [*ONCE, *BY_PYTHON]
+# These take minutes, the others less.
+LONGEST = ["pytest", "lint", "tsan", "asan"]
+# What became of each environment that was asked for, and what whoever makes it holds.
+ENVIRONMENTS: dict[str, str | None] = {}
+MAKING = {version: threading.Lock() for version in (*VERSIONS, *VARIANTS)}
 # What is also tested while all memory that interpreters leave is filled, counted and checked.
 BLOCKS_TESTS = [
     "tests/interp/test_end.py",
@@ -187,6 +191,14 @@ def run_suite(name: str, command: list[str], mark: str = "") -> Row:
 
 
 def make_environment(version: str) -> str | None:
+    """Make .venv/VERSION, once; what went wrong, or None."""
+    with MAKING[version]:
+        if version not in ENVIRONMENTS:
+            ENVIRONMENTS[version] = try_environment(version)
+        return ENVIRONMENTS[version]
+
+
+def try_environment(version: str) -> str | None:
     """Make .venv/VERSION; what went wrong, or None."""
     print(f"\n=== environment for Python {version}", flush=True)
     if subprocess.run(["tools/pythons", "get", version], cwd=ROOT, check=False).returncode != 0:
@@ -197,7 +209,7 @@ def make_environment(version: str) -> str | None:
     return None
 
 
-def has_test_suite(python: Path) -> bool:
+def has_test_suite(python: str) -> bool:
     """Whether this Python came with CPython's own tests; not every distributor includes them."""
     source = "import test.test_interpreters.test_api"
     return subprocess.run([python, "-c", source], capture_output=True, check=False).returncode == 0
@@ -232,41 +244,35 @@ def run_old_wheel(variant: str, required: bool, arguments: list[str], mark: str)
     return row
 
 
-def run_on(version: str, suites: list[str], required: bool, arguments: list[str], mark: str) -> list[Row]:
-    """Run the suites that need a Python on this one, and mark their output."""
-    here = {"pytest", "old-wheel"} if version in VARIANTS else set(BY_PYTHON) - {"old-wheel"}
-    names = [name for name in BY_PYTHON if name in suites and name in here]
+def runs_on(suite: str, version: str) -> bool:
+    """Whether a suite is run on this Python."""
+    if version in VARIANTS:
+        return suite in {"pytest", "old-wheel"}
     # concurrent.interpreters, and with it CPython's tests of it, came with 3.14.
-    if "conformance" in names and version in {"3.12", "3.13"}:
-        names.remove("conformance")
-        if not names:
-            return [Row(f"conformance {version}", note="CPython has no such tests before 3.14")]
-    if not names:
-        return []
+    return suite != "old-wheel" and not (suite == "conformance" and version in {"3.12", "3.13"})
+
+
+def run_on(version: str, suite: str, required: bool, arguments: list[str], mark: str) -> Row:
+    """Run a suite that needs a Python on this one, and mark its output."""
+    name = f"{suite} {version}"
     trouble = make_environment(version)
     if trouble is not None:
         failed = required or trouble != "cannot be had"
-        return [Row(f"Python {version}", failed=int(failed), note=trouble)]
-    python = ROOT / ".venv" / version / "bin" / "python"
-    rows = []
-    for name in names:
-        if name == "pytest":
-            rows.append(run_suite(f"pytest {version}", [str(python), "-m", "pytest", "-q", *arguments], mark))
-        elif name == "blocks":
-            tests = [str(python), "-m", "pytest", "-q", *BLOCKS_TESTS, *arguments]
-            rows.append(run_suite(f"blocks {version}", ["env", "ATOLL_DEBUG_BLOCKS=1", *tests], mark))
-        elif name == "builtin":
-            host = [str(python), "tests/builtin_host.py", "all"]
-            tests = [str(python), "-m", "pytest", "-q", *BUILTIN_TESTS, *arguments]
-            rows.append(run_suite(f"builtin {version}", [*host, *tests], mark))
-        elif name == "old-wheel":
-            rows.append(run_old_wheel(version, required, arguments, mark))
-        elif not has_test_suite(python):
-            note = "this Python came without CPython's tests"
-            rows.append(Row(f"conformance {version}", failed=int(required), note=note))
-        else:
-            rows.append(run_suite(f"conformance {version}", [str(python), "tools/conformance.py"], mark))
-    return rows
+        return Row(name, failed=int(failed), note=f"Python {version} {trouble}")
+    python = str(ROOT / ".venv" / version / "bin" / "python")
+    pytest = [python, "-m", "pytest", "-q"]
+    if suite == "pytest":
+        return run_suite(name, [*pytest, *arguments], mark)
+    if suite == "blocks":
+        return run_suite(name, ["env", "ATOLL_DEBUG_BLOCKS=1", *pytest, *BLOCKS_TESTS, *arguments], mark)
+    if suite == "builtin":
+        host = [python, "tests/builtin_host.py", "all"]
+        return run_suite(name, [*host, *pytest, *BUILTIN_TESTS, *arguments], mark)
+    if suite == "old-wheel":
+        return run_old_wheel(version, required, arguments, mark)
+    if not has_test_suite(python):
+        return Row(name, failed=int(required), note="this Python came without CPython's tests")
+    return run_suite(name, [python, "tools/conformance.py"], mark)
 
 
 def jobs_at_once() -> int:
@@ -321,6 +327,34 @@ def run_room(name: str, versions: list[str]) -> list[Row]:
     return rows
 
 
+def run_suites(suites: list[str], versions: list[str], required: bool, arguments: list[str]) -> list[Row]:
+    """Run suites on these Pythons, several side by side; their rows, as they are named in ``SUITES``."""
+    jobs = [(name, "") for name in ONCE if name in suites]
+    jobs += [
+        (suite, version)
+        for suite in BY_PYTHON
+        if suite in suites
+        for version in versions
+        if runs_on(suite, version)
+    ]
+    if not jobs:
+        return [Row(", ".join(suites), note=f"not run on {', '.join(versions)}")]
+    at_once = min(jobs_at_once(), len(jobs))
+
+    def run(job: tuple[str, str]) -> Row:
+        suite, version = job
+        mark = f"{f'{suite} {version}'.strip()}| " if at_once > 1 else ""
+        if suite in ONCE:
+            return run_suite(suite, ONCE[suite], mark)
+        return run_on(version, suite, required, arguments, mark)
+
+    # What takes longest begins first, so that none is alone in the end.
+    order = sorted(jobs, key=lambda job: LONGEST.index(job[0]) if job[0] in LONGEST else len(LONGEST))
+    with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
+        futures = {job: threads.submit(run, job) for job in order}
+        return [futures[job].result() for job in jobs]
+
+
 def print_summary(rows: list[Row]) -> int:
     """Print the table, what failed and the totals; the exit status."""
     print(f"\n{'':<24}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
@@ -361,27 +395,12 @@ def main() -> int:
             ["tools/pythons", "best"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
         )
         return print_summary(run_room(options.room.rsplit("/", 1)[-1], options.py or [best.stdout.strip()]))
-    rows = [run_suite(name, ONCE[name]) for name in options.suites if name in ONCE]
     required = bool(options.py) or bool(os.environ.get("CI"))
     versions = options.py or pythons
     if set(BY_PYTHON) & set(options.suites):
         # All at once, which is quicker; what cannot be had is said for each below.
         subprocess.run(["tools/pythons", "get", *versions], cwd=ROOT, capture_output=True, check=False)
-    jobs = min(jobs_at_once(), len(versions))
-    with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
-        rows += itertools.chain.from_iterable(
-            threads.map(
-                lambda version: run_on(
-                    version,
-                    options.suites,
-                    required,
-                    options.arguments,
-                    f"{version}| " if jobs > 1 else "",
-                ),
-                versions,
-            )
-        )
-    return print_summary(rows)
+    return print_summary(run_suites(options.suites, versions, required, options.arguments))
 
 
 if __name__ == "__main__":

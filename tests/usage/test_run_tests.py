@@ -105,3 +105,24 @@ def test_very_much_is_cut(tool, capsys):
     _, lines = summary(tool, capsys, run(tool, f"{output}\n60 failed in 0.1s", 1))
     assert lines[-2:] == ["  and 20 more", "0 passed, 60 failed, 0 skipped"]
     assert max(map(len, lines)) < 400
+
+
+def test_each_suite_is_run_where_it_can_be_and_the_rows_come_in_the_order_of_the_suites(tool, monkeypatch):
+    begun = []
+
+    def run_suite(name, command, mark=""):
+        begun.append(name)
+        return tool.Row(name, passed=1)
+
+    monkeypatch.setattr(tool, "run_suite", run_suite)
+    monkeypatch.setattr(
+        tool, "make_environment", lambda version: "cannot be had" if version == "3.15" else None
+    )
+    monkeypatch.setattr(tool, "has_test_suite", lambda python: True)
+    monkeypatch.setattr(tool, "jobs_at_once", lambda: 1)
+    rows = tool.run_suites(["conformance", "pytest", "lint", "c"], ["3.12", "3.14", "3.15"], False, [])
+    names = ["lint", "c", "pytest 3.12", "pytest 3.14", "pytest 3.15", "conformance 3.14", "conformance 3.15"]
+    assert [row.name for row in rows] == names
+    assert begun == ["pytest 3.12", "pytest 3.14", "lint", "c", "conformance 3.14"]
+    assert [row.note for row in rows if row.note] == ["Python 3.15 cannot be had"] * 2
+    assert tool.run_suites(["conformance"], ["3.12"], False, [])[0].note == "not run on 3.12"

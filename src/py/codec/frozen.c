@@ -113,7 +113,8 @@ PyObject *atoll_decode_frozen(atoll_decoder *dec) {
     if (!is_prepared(dec->codec, area)) {
         atoll_decoder_pin(dec);
     }
-    if (atoll_area_seen(area, dec->codec->interp_id) < 0 || atoll_codec_prepare_frozen(dec->codec, area) < 0) {
+    if (atoll_area_seen(area, dec->codec->interp_id) < 0 ||
+        atoll_codec_prepare_frozen(dec->codec, area) < 0) {
         return NULL;
     }
     return Py_NewRef(obj);

@@ -98,11 +98,11 @@ struct atoll_codec {
     uint64_t named_bits[ATOLL_NAMED_BITS / 64]; /* which addresses may be in it */
     PyObject
         *hidden; /* dict: space -> the module that stands for it here, and what was taken (codec/space.c) */
-    uint64_t deaths;   /* of spaces, when hidden was last looked through */
-    uint64_t followed; /* the epoch of globals when they last followed __main__ */
+    uint64_t deaths;    /* of spaces, when hidden was last looked through */
+    uint64_t followed;  /* the epoch of globals when they last followed __main__ */
     bool knows_frozen;  /* what frozen objects need of this interpreter is done (codec/frozen.c) */
     bool knows_proxies; /* likewise mapping proxies */
-    uint64_t bound;    /* changes when what was received is made what it has become at home */
+    uint64_t bound;     /* changes when what was received is made what it has become at home */
     struct {
         uint64_t number; /* 0: nothing */
         atoll_message full;
