@@ -20,8 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import describe_machine, format_value, python_version
-
 MOMENTS = 20
 # A leaking cycle takes 2 MiB: a measurement ends early rather than take the machine's memory
 MOST_BYTES = 6 * 2**30
@@ -134,6 +132,9 @@ def main() -> int:
     if arguments.child:
         print(json.dumps(measure(arguments.child, arguments.count)))
         return 0
+
+    # Not before: a child of the standard library's side has nothing of Atoll in it
+    from harness import describe_machine, format_value, python_version
 
     part = 10 if arguments.quick else 1
     counts = {"cycle": arguments.cycles // part, "call": arguments.calls // part}

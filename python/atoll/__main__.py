@@ -1,4 +1,5 @@
 """``python -m atoll``: see ``python -m atoll --help``."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it asks.
 
 import sys
 

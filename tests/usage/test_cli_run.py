@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import textwrap
 import zipfile
 
 import pytest
@@ -98,6 +99,15 @@ class TestSurroundings:
             """
         assert run_source(source, tmp_path).stdout == "True\n"
 
+    @pytest.mark.parametrize("options", [(), ("-P",)], ids=["plain", "-P"])
+    def test_code(self, tmp_path, options):
+        both("-c", textwrap.dedent(SURROUNDINGS), "-c", "x", "--help", cwd=tmp_path, options=options)
+
+    def test_indented_code(self, tmp_path):
+        both("-c", "    print(1)\n    print(2)", cwd=tmp_path)
+        ours = atoll_command("run", "-cimport sys; print(sys.argv)", "x", cwd=tmp_path)
+        assert ours.stdout == "['-c', 'x']\n", ours
+
     def test_another_interpreter(self, tmp_path):
         write(
             tmp_path / "script.py",
@@ -145,6 +155,14 @@ class TestEnd:
         write(tmp_path / "module.py", "1 / 0")
         both("-m", "module", cwd=tmp_path)
 
+    @pytest.mark.parametrize(
+        "source",
+        ["def f():\n    return 1 / 0\nf()", "x = (", "import sys\nsys.exit(3)"],
+        ids=["exception", "syntax", "exit"],
+    )
+    def test_end_of_code(self, tmp_path, source):
+        both("-c", source, cwd=tmp_path)
+
     def test_missing_module(self, tmp_path):
         both("-m", "no_such_module", cwd=tmp_path)
 
@@ -154,7 +172,9 @@ class TestEnd:
         assert ours.returncode == plain.returncode == 2
         assert ours.stderr.partition(": ")[2] == plain.stderr.partition(": ")[2]
 
-    @pytest.mark.parametrize("arguments", [[], ["--extensions", "none", "x.py"], ["--nothing"], ["-m"]])
+    @pytest.mark.parametrize(
+        "arguments", [[], ["--extensions", "none", "x.py"], ["--nothing"], ["-m"], ["-c"]]
+    )
     def test_usage(self, tmp_path, arguments):
         done = atoll_command("run", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, ""), done

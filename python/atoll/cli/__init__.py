@@ -1,6 +1,7 @@
 """The command line: ``python -m atoll COMMAND``."""
 
 import argparse
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,10 @@ from collections.abc import Sequence
 from atoll import __version__
 
 _DESCRIPTION = "Many isolated Python interpreters in one process: tools for your code and your packages."
+_EPILOG = """\
+`python -m atoll COMMAND --help` says more, with examples. With argcomplete (pip install 'atoll[completion]') and its
+activate-global-python-argcomplete, the shell completes commands and options.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,18 +20,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises SystemExit where argparse does: 0 after help, 2 for a wrong command line.
     """
-    from . import check, run  # here, so that importing a helper of this package imports no more than that
+    from . import run  # here, so that importing a helper of this package imports no more than that
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     # What comes after a script's name is the script's own, whatever it looks like.
     given, rest = run.split(given) if given[:1] == ["run"] else (given, [])
-    parser = argparse.ArgumentParser(prog="python -m atoll", description=_DESCRIPTION)
+    parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(given, argparse.Namespace(rest=rest))
+    status: int = options.main(options)
+    return status
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    from . import bench, check, info, run
+    from . import map as map_
+
+    parser = argparse.ArgumentParser(
+        prog="python -m atoll",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     version = f"atoll {__version__} ({platform.python_implementation()} {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    check.add_command(commands)
-    run.add_command(commands)
-    options = parser.parse_args(given)
-    if options.command == "run":
-        return run.main(options, rest)
-    return check.main(options)
+    for command in (run, map_, check, info, bench):
+        command.add_command(commands)
+    return parser

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .arguments import positive
 from .children import Children
 from .packages import Package, UnknownPackageError, find, find_all
 from .report import Report, document
@@ -21,6 +22,10 @@ is pure Python, or fails, and why.
 _EPILOG = """\
 A PACKAGE is the name of an installed distribution (PyYAML) or of a module (yaml). Nothing is installed and no
 function of a package is called. Exit status: 0 when all work, 1 when some do not, 2 for an unknown package.
+
+examples:
+  python -m atoll check numpy pandas
+  python -m atoll check --json > packages.json     everything that is installed
 """
 
 
@@ -31,6 +36,7 @@ def add_command(commands: Any) -> None:
         help="say which packages work in interpreters",
         description=_DESCRIPTION,
         epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs = default_jobs()
     parser.add_argument(
@@ -44,30 +50,19 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--jobs",
-        type=_positive(int),
+        type=positive(int),
         default=jobs,
         metavar="N",
         help=f"packages at the same time (default {jobs}: half of the CPUs)",
     )
     parser.add_argument(
         "--timeout",
-        type=_positive(float),
+        type=positive(float),
         default=60.0,
         metavar="SECONDS",
         help="time limit of each child process (default 60)",
     )
-    parser.set_defaults(parser=parser)
-
-
-def _positive(kind: type[int] | type[float]) -> Any:
-    def convert(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
-        return value
-
-    convert.__name__ = "number"  # for argparse's message
-    return convert
+    parser.set_defaults(parser=parser, main=main)
 
 
 def default_jobs() -> int:

@@ -1,4 +1,4 @@
-"""``python -m atoll run``: a script or a module in a fresh interpreter, as ``python`` would run it."""
+"""``python -m atoll run``: a script, a module or code in a fresh interpreter, as ``python`` would run it."""
 
 import argparse
 import os
@@ -11,12 +11,17 @@ import atoll
 from . import run_there
 
 _DESCRIPTION = """\
-Run a script, or a module as a script, in a fresh interpreter, as `python SCRIPT` and `python -m MODULE` would: with
-its own __main__, sys.argv, sys.path[0] and exit status. It runs on the process's main thread, so Ctrl-C reaches it.
+Run a script, a module as a script, or code, in a fresh interpreter, as `python SCRIPT`, `python -m MODULE` and
+`python -c CODE` would: with its own __main__, sys.argv, sys.path[0] and exit status. It runs on the process's main
+thread, so Ctrl-C reaches it. Everything after SCRIPT, MODULE or CODE belongs to it.
 """
 _EPILOG = """\
-Everything after SCRIPT or MODULE belongs to it.
+examples:
+  python -m atoll run script.py --verbose input.txt
+  python -m atoll run -m http.server 8000
+  python -m atoll run --extensions strict -c 'import numpy'
 """
+_TAKES_VALUE = ("--extensions",)
 _MODES = ("isolate", "strict", "shared")
 
 
@@ -25,9 +30,10 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run a script in a fresh interpreter",
-        usage="%(prog)s [-h] [--extensions MODE] (SCRIPT | -m MODULE) [ARGUMENT ...]",
+        usage="%(prog)s [-h] [--extensions MODE] (SCRIPT | -m MODULE | -c CODE) [ARGUMENT ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "script",
@@ -36,6 +42,7 @@ def add_command(commands: Any) -> None:
         help="a Python file, or a directory or zip file with a __main__.py",
     )
     parser.add_argument("-m", dest="module", metavar="MODULE", help="a module or package by its name")
+    parser.add_argument("-c", dest="code", metavar="CODE", help="Python code")
     parser.add_argument(
         "--extensions",
         choices=_MODES,
@@ -43,7 +50,7 @@ def add_command(commands: Any) -> None:
         metavar="MODE",
         help="how extension modules are loaded: isolate, strict or shared (default: ATOLL_EXTENSIONS, or isolate)",
     )
-    parser.set_defaults(parser=parser)
+    parser.set_defaults(parser=parser, main=main)
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -52,17 +59,18 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     while index < len(arguments):
         argument = arguments[index]
         index += 1
-        if argument in ("-m", "--extensions"):
+        is_last = not argument.startswith("-") or argument.startswith(("-m", "-c"))
+        if argument in ("-m", "-c", *_TAKES_VALUE):
             index += 1
-        if not argument.startswith("-") or (argument.startswith("-m")):
+        if is_last:
             break
     return list(arguments[:index]), list(arguments[index:])
 
 
-def main(options: argparse.Namespace, arguments: list[str]) -> int:
+def main(options: argparse.Namespace) -> int:
     """Run it; return the exit status."""
-    if options.script is None and options.module is None:
-        options.parser.error("what is to be run? Give a SCRIPT, or -m MODULE")
+    if options.script is None and options.module is None and options.code is None:
+        options.parser.error("what is to be run? Give a SCRIPT, -m MODULE or -c CODE")
     if options.script is not None:
         try:
             os.stat(options.script)
@@ -76,7 +84,8 @@ def main(options: argparse.Namespace, arguments: list[str]) -> int:
     # The new interpreter has no sys.path[0]; this one's is that of `python -m atoll`, the current directory.
     path = sys.path[:] if sys.flags.safe_path else sys.path[1:]
     interp = atoll.create(extensions=options.extensions, fork=True)
-    status = interp.call(run_there.run, options.script, options.module, arguments, path)
+    what = run_there.What(options.script, options.module, options.code, options.rest)
+    status = interp.call(run_there.run, what, path)
     try:
         interp.close()
     except atoll.InterpreterError:

@@ -1,39 +1,74 @@
 """What ``python -m atoll run`` does in the interpreter that it runs a script in."""
 
 import atexit
+import linecache
 import os
 import pkgutil
 import runpy
 import sys
+import textwrap
 import threading
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from dataclasses import dataclass
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from types import CodeType
 
 
-def run(script: str | None, module: str | None, arguments: list[str], path: list[str]) -> int:
-    """Run a script or a module in ``__main__`` as ``python`` does; return the exit status."""
+@dataclass
+class What:
+    """What is to be run, one of the three, and its arguments."""
+
+    script: str | None
+    module: str | None
+    code: str | None
+    arguments: list[str]
+
+
+def run(what: What, path: list[str]) -> int:
+    """Run a script, a module or code in ``__main__`` as ``python`` does; return the exit status."""
     import warnings  # noqa: F401  without this CPython forgets -W here
 
     sys.path[:] = path
-    error = _run(script, module, arguments)
+    error = _run(what)
     status = 0 if error is None else _report(error)
     return _finish(status)
 
 
-def _run(script: str | None, module: str | None, arguments: list[str]) -> BaseException | None:
+def _run(what: What) -> BaseException | None:
     """Run it; return what it raised."""
     try:
-        if script is not None:
-            _run_script(script, arguments)
-        else:
-            assert module is not None
-            sys.argv[:] = ["-m", *arguments]
+        if what.script is not None:
+            _run_script(what.script, what.arguments)
+        elif what.module is not None:
+            sys.argv[:] = ["-m", *what.arguments]
             if not sys.flags.safe_path:
                 sys.path.insert(0, os.getcwd())
-            runpy._run_module_as_main(module)  # type: ignore[attr-defined]
+            runpy._run_module_as_main(what.module)  # type: ignore[attr-defined]
+        else:
+            assert what.code is not None
+            _run_code(what.code, what.arguments)
     except BaseException as error:
         return error
     return None
+
+
+def _run_code(source: str, arguments: list[str]) -> None:
+    sys.argv[:] = ["-c", *arguments]
+    if not sys.flags.safe_path:
+        sys.path.insert(0, "")
+    if sys.version_info >= (3, 14):
+        source = textwrap.dedent(source)
+    try:
+        code = compile(source, "<string>", "exec")
+    except SyntaxError as error:
+        error.__traceback__ = None
+        raise
+    if sys.version_info >= (3, 14):
+        linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]
+    elif sys.version_info >= (3, 13):  # there by its name
+        linecache._register_code("<string>", source, "<string>")  # type: ignore[attr-defined]
+    namespace = sys.modules["__main__"].__dict__
+    namespace.update(__name__="__main__", __spec__=None, __loader__=BuiltinImporter)
+    exec(code, namespace)
 
 
 def _run_script(script: str, arguments: list[str]) -> None:
