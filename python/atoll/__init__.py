@@ -65,6 +65,7 @@ from ._queues.names import (
 TYPE_CHECKING = False  # loaded when it is first used: concurrent.futures and threading are slow to import
 if TYPE_CHECKING:
     from ._pool.executor import InterpreterPoolExecutor
+    from ._stats.page import stats
 else:
 
     def __getattr__(name):
@@ -74,6 +75,12 @@ else:
             from ._pool.executor import InterpreterPoolExecutor
 
             return InterpreterPoolExecutor
+        if name in _WATCHING:
+            import importlib
+
+            value = getattr(importlib.import_module(f"{__name__}._stats.{_WATCHING[name]}"), name)
+            globals()[name] = value
+            return value
         if name in _MODULES:
             import importlib
 
@@ -110,6 +117,7 @@ for _function in (
     _function.__module__ = __name__
 del _function
 
+_WATCHING = {"stats": "page"}  # what is not needed by every interpreter
 _MODULES = ("futures", "interpreters")
 
 __version__ = "0.1.0.dev0"
@@ -166,5 +174,6 @@ __all__ = [
     "register_shareable",
     "select",
     "share",
+    "stats",
     "unregister_shareable",
 ]

@@ -156,7 +156,7 @@ static atoll_sync_result wait_for_others(PyObject *self, atoll_sync_wait *wait, 
     atoll_sync *barrier = atoll_pysync_of(self);
     atoll_blocking b;
     /* A barrier with room for more waits on a waiter that must be this thread's from the beginning. */
-    atoll_blocking_begin(&b, ((atoll_thing *)self)->state, deadline);
+    atoll_blocking_begin(&b, ((atoll_thing *)self)->state, deadline, ATOLL_WAITS_BARRIER, 0);
     atoll_sync_result result = atoll_sync_barrier_arrive(barrier, wait, &b.waiter, acts);
     while (result == ATOLL_SYNC_AGAIN) {
         result = atoll_sync_barrier_sleep(barrier, wait, &b.waiter, b.deadline);

@@ -27,7 +27,7 @@ static int end_own_calls(atoll_state *state, PyObject *interp, bool interrupted)
 static int await_line(atoll_state *state, atoll_line *line) {
     atoll_blocking b;
     atoll_wait_result why;
-    atoll_blocking_begin(&b, state, INFINITY);
+    atoll_blocking_begin(&b, state, INFINITY, ATOLL_WAITS_CLOSE, 0);
     while (!atoll_line_await_end(line, &b.waiter, b.deadline, &why)) {
         if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
             return -1;

@@ -112,7 +112,7 @@ static int sleep_until_notified(PyObject *self, PyObject *lock, double deadline)
     atoll_sync *condition = atoll_pysync_of(self);
     atoll_sync_wait wait = {.who = atoll_pysync_who(self)};
     atoll_blocking b;
-    atoll_blocking_begin(&b, ((atoll_thing *)self)->state, deadline);
+    atoll_blocking_begin(&b, ((atoll_thing *)self)->state, deadline, ATOLL_WAITS_CONDITION, 0);
     bool in_line = atoll_sync_condition_join(condition, &wait, &b.waiter);
     (void)atoll_sync_lock_give(atoll_pysync_of(lock), &wait.who);
     atoll_sync_result result = ATOLL_SYNC_OK;

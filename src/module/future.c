@@ -257,7 +257,7 @@ static int wait_for(future_object *self, PyObject *timeout) {
     bool over;
     atoll_task_retain(task);
     Py_INCREF(self);
-    atoll_blocking_begin(&b, state, deadline);
+    atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_FUTURE, 0);
     int rc = 0;
     while (!(over = atoll_task_wait(task, &b.waiter, b.deadline, &why)) && why != ATOLL_WAIT_TIMEOUT) {
         if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {

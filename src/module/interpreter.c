@@ -504,6 +504,7 @@ static PyMethodDef interpreter_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))interpreter_submit, METH_FASTCALL | METH_KEYWORDS, submit_doc},
     {"call_async", (PyCFunction)(void (*)(void))interpreter_call_async, METH_FASTCALL | METH_KEYWORDS,
      call_async_doc},
+    {"stats", atoll_pystats_of, METH_NOARGS, atoll_pystats_doc},
     {"__enter__", interpreter_enter, METH_NOARGS, NULL},
     {"__exit__", interpreter_exit, METH_VARARGS, "Close the interpreter, unless it is closed already."},
     {"__reduce__", interpreter_reduce, METH_NOARGS, NULL},

@@ -438,7 +438,8 @@ static int module_exec(PyObject *module) {
         atoll_pypool_add(state, module) < 0) {
         return -1;
     }
-    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0) {
+    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0 ||
+        PyModule_AddFunctions(module, atoll_pystats_methods) < 0) {
         return -1;
     }
     if (!state->entry->owned && register_exit(module) < 0) {

@@ -42,6 +42,11 @@ uint8_t atoll_pyqueue_unbound_of(atoll_state *state, PyObject *items, uint8_t ot
 /* signals.c */
 extern PyMethodDef atoll_pysignal_methods[];
 
+/* stats.c: what is counted; Interpreter.stats(). */
+extern PyMethodDef atoll_pystats_methods[];
+extern const char atoll_pystats_doc[];
+PyObject *atoll_pystats_of(PyObject *self, PyObject *ignored);
+
 /* queue_ops.c */
 extern PyMethodDef atoll_pyqueue_ops[];
 PyObject *atoll_pyqueue_next(PyObject *self);

@@ -222,7 +222,7 @@ static PyObject *pool_join(PyObject *op, PyObject *timeout) {
     atoll_blocking b;
     atoll_wait_result why;
     bool over;
-    atoll_blocking_begin(&b, state, deadline);
+    atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_POOL, 0);
     while (!(over = atoll_pool_join(self->pool, &b.waiter, b.deadline, &why)) && why != ATOLL_WAIT_TIMEOUT) {
         if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
             return NULL;
@@ -240,7 +240,7 @@ static PyObject *pool_deliver(PyObject *op, PyObject *Py_UNUSED(ignored)) {
         atoll_blocking b;
         atoll_wait_result why;
         atoll_task *task;
-        atoll_blocking_begin(&b, state, INFINITY);
+        atoll_blocking_begin(&b, state, INFINITY, ATOLL_WAITS_POOL, 0);
         while ((task = atoll_pool_deliver(self->pool, &b.waiter, &over, &why)) == NULL && !over) {
             if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
                 return NULL;

@@ -47,6 +47,10 @@ static PyObject *receive(atoll_state *state, atoll_queue *queue, const atoll_rec
         return Py_XNewRef(atoll_pyqueue_name_get(state, ATOLL_Q_UNBOUND));
     }
     const atoll_message msg = atoll_record_message(record);
+    if (state->entry != NULL) { /* else the module was cleared meanwhile */
+        atoll_stat_add(state->entry->stats, ATOLL_STAT_RECEIVED, 1);
+        atoll_stat_add(state->entry->stats, ATOLL_STAT_RECEIVED_BYTES, msg.body.len);
+    }
     PyObject *obj = atoll_decode(state->codec, &msg);
     if (obj == NULL) {
         raise_undecodable(state, queue, record->sender);
@@ -61,7 +65,7 @@ static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll
     atoll_queue_result result = TAKE;
     if (result == ATOLL_QUEUE_AGAIN && deadline != ATOLL_NO_WAIT) {
         atoll_blocking b;
-        atoll_blocking_begin(&b, state, deadline);
+        atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_GET, atoll_queue_id(queue));
         while ((result = TAKE) == ATOLL_QUEUE_AGAIN) {
             atoll_wait_result why = atoll_queue_wait(queue, ATOLL_QUEUE_GET, &b.waiter, b.deadline);
             if (why == ATOLL_WAIT_TIMEOUT) {
@@ -72,6 +76,7 @@ static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll
             }
         }
         atoll_blocking_end(&b);
+        atoll_pyqueue_count_wait(queue, ATOLL_QUEUE_GET, &b);
     }
 #undef TAKE
     return result == ATOLL_QUEUE_OK ? 0 : atoll_pyqueue_raise_result(state, queue, ATOLL_QUEUE_GET, result);

@@ -16,10 +16,11 @@
 
 /* Puts a batch; what is left in it when this fails was not put.  0, or -1 with an exception. */
 static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch, double deadline) {
+    size_t all = batch->count;
     atoll_queue_result result = atoll_queue_put(queue, batch);
     if (result == ATOLL_QUEUE_AGAIN && deadline != ATOLL_NO_WAIT) {
         atoll_blocking b;
-        atoll_blocking_begin(&b, state, deadline);
+        atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_PUT, atoll_queue_id(queue));
         while ((result = atoll_queue_put(queue, batch)) == ATOLL_QUEUE_AGAIN) {
             atoll_wait_result why = atoll_queue_wait(queue, ATOLL_QUEUE_PUT, &b.waiter, b.deadline);
             if (why == ATOLL_WAIT_TIMEOUT) {
@@ -30,6 +31,10 @@ static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch,
             }
         }
         atoll_blocking_end(&b);
+        atoll_pyqueue_count_wait(queue, ATOLL_QUEUE_PUT, &b);
+    }
+    if (state->entry != NULL) { /* else the module was cleared meanwhile */
+        atoll_stat_add(state->entry->stats, ATOLL_STAT_SENT, all - batch->count);
     }
     return result == ATOLL_QUEUE_OK ? 0 : atoll_pyqueue_raise_result(state, queue, ATOLL_QUEUE_PUT, result);
 }
@@ -55,6 +60,10 @@ static int append(atoll_state *state, atoll_batch *batch, PyObject *obj, uint8_t
         (unbound == ATOLL_UNBOUND_KEEP && atoll_export_keep_bytes(&batch->msg) < 0)) {
         atoll_message_rewind(&batch->msg, start, 0);
         return -1;
+    }
+    if (state->entry != NULL) {
+        atoll_stat_add(state->entry->stats, ATOLL_STAT_SENT_BYTES,
+                       batch->msg.body.len - start - sizeof(atoll_record));
     }
     if (atoll_batch_end(batch, start, state->interp_id, unbound) < 0) {
         PyErr_NoMemory();

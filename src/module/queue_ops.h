@@ -3,6 +3,7 @@
 #define ATOLL_MODULE_QUEUE_OPS_H
 
 #include "module/things.h"
+#include "py/interp/interp.h"
 
 static inline atoll_queue *atoll_pyqueue_of(PyObject *self) { return ((atoll_thing *)self)->what; }
 
@@ -15,6 +16,14 @@ int atoll_pyqueue_raise_result(atoll_state *state, atoll_queue *queue, atoll_que
                                atoll_queue_result result);
 /* (…, block=True, timeout=None) as a deadline.  0, or -1 with an exception. */
 int atoll_pyqueue_deadline(PyObject *block, PyObject *timeout, double *deadline);
+
+/* Attached again: a wait for the queue is over. */
+static inline void atoll_pyqueue_count_wait(const atoll_queue *queue, atoll_queue_side side,
+                                            const atoll_blocking *b) {
+    atoll_stats_queue *stats = atoll_queue_stats_of(queue);
+    atoll_stats_add_shared(&stats->waits[side], 1);
+    atoll_stats_add_shared(&stats->wait_ticks[side], atoll_ticks() - b->began);
+}
 
 /* queue_get.c */
 PyObject *atoll_pyqueue_method_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

@@ -119,7 +119,7 @@ PyObject *atoll_pyqueue_select_objects(atoll_state *state, PyObject *args, PyObj
         watches[i].queue = atoll_pyqueue_of(object);
     }
     atoll_blocking b;
-    atoll_blocking_begin(&b, state, deadline);
+    atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_SELECT, 0);
     for (bool found = false; !found;) {
         atoll_wait_result why = atoll_queue_select(watches, (size_t)n, &b.waiter, b.deadline);
         for (Py_ssize_t i = 0; i < n; i++) {

@@ -105,7 +105,7 @@ int atoll_pysync_take(PyObject *self, double deadline) {
     if (result == ATOLL_SYNC_AGAIN && deadline != ATOLL_NO_WAIT) {
         atoll_blocking b;
         atoll_sync_retain(sync); /* its module may be cleared meanwhile */
-        atoll_blocking_begin(&b, state, deadline);
+        atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_LOCK, 0);
         while ((result = try_once(sync, &wait.who)) == ATOLL_SYNC_AGAIN) {
             result = await_once(sync, &wait, &b);
             if (result == ATOLL_SYNC_OK || result == ATOLL_SYNC_TIMEOUT) {
@@ -136,7 +136,7 @@ int atoll_pysync_wait(PyObject *self, int64_t expected, double deadline,
     atoll_sync_wait wait = {.who = atoll_pysync_who(self), .expected = expected};
     atoll_blocking b;
     atoll_sync_retain(sync);
-    atoll_blocking_begin(&b, state, deadline);
+    atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_EVENT, 0);
     atoll_sync_result result;
     while ((result = await(sync, &wait, &b.waiter, b.deadline)) == ATOLL_SYNC_SIGNAL) {
         if (atoll_blocking_interrupted(&b) < 0) {

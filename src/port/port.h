@@ -76,6 +76,23 @@ int atoll_shm_open(const char *name, atoll_shm_way way, size_t size, atoll_shm *
 /* Removes the name if it leads to that memory.  0 or an errno code; ENOENT: it does not. */
 int atoll_shm_remove(const char *name, const atoll_shm_id *id);
 
+/* Pages that other processes of the same user find, as /proc/PID/fd/FD, a file in memory that is called `name` there and has no other; where
+ * the system has none, pages of this process, and fd is -1.  Zero-filled.  0 or -1. */
+typedef struct {
+    void *data;
+    size_t size;
+    int fd;
+    atoll_shm_id id;
+} atoll_page;
+int atoll_page_make(const char *name, size_t size, atoll_page *out);
+/* In a forked child: makes it pages of its own, at the same address, in which only these parts are as they were, the rest is 0. As far
+ * as memory goes: when there is none, the child sees the parent's. */
+typedef struct {
+    size_t at;
+    size_t size;
+} atoll_page_part;
+void atoll_page_renew(const char *name, atoll_page *page, const atoll_page_part *parts, size_t count);
+
 /* Bytes that nobody can guess, or at the very start of the system nearly nobody. */
 void atoll_random(void *bytes, size_t size);
 
@@ -94,8 +111,27 @@ static inline void atoll_cpu_relax(void) {
 
 /* Seconds on the monotonic clock. */
 double atoll_clock(void);
+/* Nanoseconds on it. */
+uint64_t atoll_clock_ns(void);
 /* The same, a few milliseconds late at most, for a fraction of the cost. */
 double atoll_clock_coarse(void);
+/* Nanoseconds of processor time that the calling thread has had. */
+uint64_t atoll_thread_cpu_ns(void);
+/* A count that the processors of a machine have in common and that goes on at one rate, in a few nanoseconds, where there is one; else
+ * nanoseconds on the clock. */
+static inline uint64_t atoll_ticks(void) {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+#else
+    return atoll_clock_ns();
+#endif
+}
+/* How many nanoseconds a tick is: the longer the process has run the more exact, 1 % at the very beginning. */
+double atoll_tick_ns(void);
 void atoll_sleep(double seconds);
 /* Gives up the processor to another runnable thread. */
 void atoll_yield(void);

@@ -15,6 +15,7 @@ struct atoll_queue {
     uint8_t unbound;
     _Atomic(bool) closed; /* changed under `tail` */
     _Atomic(uint32_t) refs;
+    atoll_stats_queue *stats;
     atoll_spin spin[2]; /* by side */
     /* How many wait on a side, watches and events included: whoever sees 0 has nobody to tell. */
     _Atomic(uint32_t) attention[2];

@@ -31,7 +31,13 @@ atoll_queue *atoll_queue_new(int64_t maxsize, uint8_t unbound) {
         atoll_spin_init(&queue->spin[side]);
         queue->event[side] = -1;
     }
+    queue->stats = atoll_stats_queue_new(maxsize);
+    if (queue->stats == NULL) {
+        free(queue);
+        return NULL;
+    }
     enlist(queue);
+    atoll_stats_queue_name(queue->stats, queue->id);
     return queue;
 }
 
@@ -62,6 +68,7 @@ static void destroy(atoll_queue *queue) {
         set_end(queue->tail, queue->tail_at);
     }
     free_chunks(atomic_load(&queue->head));
+    atoll_stats_queue_free(queue->stats);
     free(atomic_load(&queue->spare));
     for (int side = 0; side < 2; side++) {
         if (queue->event[side] >= 0) {
@@ -102,6 +109,7 @@ const atoll_handle_class atoll_queue_class = {"queue", handle_retain, handle_rel
 
 int64_t atoll_queue_id(const atoll_queue *queue) { return queue->id; }
 int64_t atoll_queue_maxsize(const atoll_queue *queue) { return queue->maxsize; }
+atoll_stats_queue *atoll_queue_stats_of(const atoll_queue *queue) { return queue->stats; }
 uint8_t atoll_queue_unbound(const atoll_queue *queue) { return queue->unbound; }
 uint64_t atoll_queue_count(const atoll_queue *queue) { return atoll_queue_live(queue); }
 bool atoll_queue_is_shut(const atoll_queue *queue) { return atomic_load(&queue->closed); }
@@ -187,6 +195,7 @@ atoll_queue_result atoll_queue_put(atoll_queue *queue, atoll_batch *batch) {
     atoll_test_yield();
     if (done != 0) {
         atomic_store(&queue->puts, puts + done);
+        atoll_stats_set(&queue->stats->puts, puts + done);
     }
     atoll_lock_give(&queue->tail_lock);
     if (done != 0 && atomic_load(&queue->attention[ATOLL_QUEUE_GET]) != 0) {
@@ -214,6 +223,11 @@ static const atoll_record *take_record(atoll_queue *queue) {
             return record;
         }
     }
+}
+
+/* Under `head`, after it has changed. */
+static void show_gets(atoll_queue *queue) {
+    atoll_stats_set(&queue->stats->gets, atomic_load_explicit(&queue->gets, memory_order_relaxed));
 }
 
 /* Under `head`: how many items are there, at least. */
@@ -249,6 +263,7 @@ atoll_queue_result atoll_queue_get(atoll_queue *queue, atoll_record *out) {
     }
     atoll_test_yield();
     atomic_store(&queue->gets, gets + 1);
+    atoll_stats_set(&queue->stats->gets, gets + 1);
     atoll_lock_give(&queue->head_lock);
     if (out->kind == ATOLL_RECORD_BOX) {
         atoll_box_take_hold_of(atoll_record_box(out), &atoll_queue_class, queue);
@@ -278,6 +293,7 @@ atoll_queue_result atoll_queue_get_many(atoll_queue *queue, size_t most, atoll_c
     }
     if (done != 0) {
         atomic_store(&queue->gets, gets + done);
+        show_gets(queue);
     }
     atoll_lock_give(&queue->head_lock);
     set_end(into, at);
@@ -311,6 +327,7 @@ void atoll_queue_return(atoll_queue *queue, atoll_chunk *chunk, size_t count) {
     chunk->next = atomic_load_explicit(&queue->head, memory_order_relaxed);
     atomic_store_explicit(&queue->head, chunk, memory_order_relaxed);
     atomic_store(&queue->gets, atomic_load_explicit(&queue->gets, memory_order_relaxed) - count);
+    show_gets(queue);
     atoll_lock_give(&queue->head_lock);
     if (atomic_load(&queue->attention[ATOLL_QUEUE_GET]) != 0) {
         atoll_queue_notify(queue, ATOLL_QUEUE_GET, count);
@@ -468,7 +485,9 @@ void atoll_queue_shutdown(atoll_queue *queue, bool drop) {
         queue->tail = NULL;
         queue->known_puts = atomic_load(&queue->puts);
         atomic_store(&queue->gets, queue->known_puts);
+        show_gets(queue);
     }
+    atoll_stats_set(&queue->stats->shut, 1);
     atoll_lock_give(&queue->tail_lock);
     atoll_lock_give(&queue->head_lock);
     free_chunks(dropped);
@@ -504,6 +523,7 @@ void atoll_queue_unbind(atoll_queue *queue, int64_t sender, atoll_box **dead) {
     }
     queue->known_puts = atomic_load(&queue->puts); /* it must not be behind gets */
     atomic_fetch_add(&queue->gets, removed);
+    show_gets(queue);
     atoll_lock_give(&queue->tail_lock);
     atoll_lock_give(&queue->head_lock);
     if (removed != 0) {

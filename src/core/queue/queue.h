@@ -38,6 +38,7 @@
 #define ATOLL_CORE_QUEUE_H
 
 #include "core/base/base.h"
+#include "core/stats/stats.h"
 
 enum { ATOLL_RECORD_INLINE = 512 };
 
@@ -128,6 +129,8 @@ uint8_t atoll_queue_unbound(const atoll_queue *queue);
 uint64_t atoll_queue_count(const atoll_queue *queue);
 bool atoll_queue_is_full(const atoll_queue *queue);
 bool atoll_queue_is_shut(const atoll_queue *queue);
+/* What is counted of it; its `waits` are added to by who has waited. */
+atoll_stats_queue *atoll_queue_stats_of(const atoll_queue *queue);
 
 /* Puts as many records as there is room for.  OK: all; AGAIN: some are left; SHUT and NO_MEMORY likewise. */
 atoll_queue_result atoll_queue_put(atoll_queue *queue, atoll_batch *batch);

@@ -10,11 +10,22 @@ static atoll_mutex registry_lock = ATOLL_MUTEX_INIT;
 static atoll_entry *registry_head; /* newest first */
 static uint64_t serials;
 
+/* After it has changed. */
+static void show_life(atoll_entry *entry) {
+    atoll_stats_set(&entry->stats->life, (uint64_t)atomic_load(&entry->life));
+}
+
 atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned) {
     atoll_entry *entry = calloc(1, sizeof *entry);
     if (entry == NULL) {
         return NULL;
     }
+    entry->stats = atoll_stats_interp_new(id, owned);
+    if (entry->stats == NULL) {
+        free(entry);
+        return NULL;
+    }
+    atoll_stats_set(&entry->stats->life, owned ? ATOLL_LIFE_SPARE : ATOLL_LIFE_OPEN);
     entry->id = id;
     entry->interp = interp;
     entry->owned = owned;
@@ -51,6 +62,7 @@ void atoll_registry_remove(atoll_entry *entry) {
     }
     atoll_mutex_unlock(&registry_lock);
     if (listed) {
+        atoll_stats_interp_end(entry->stats);
         atoll_entry_release(entry);
     }
 }
@@ -90,6 +102,7 @@ void atoll_entry_retain(atoll_entry *entry) {
 void atoll_entry_release(atoll_entry *entry) {
     if (atomic_fetch_sub_explicit(&entry->refs, 1, memory_order_acq_rel) == 1) {
         pthread_mutex_destroy(&entry->lock);
+        atoll_stats_interp_free(entry->stats);
         free(entry);
     }
 }
@@ -133,6 +146,7 @@ uint32_t atoll_entry_pins(const atoll_entry *entry) {
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
     int life = ATOLL_LIFE_SPARE;
     if (atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_CLOSING)) {
+        show_life(entry);
         return ATOLL_CLOSE_BEGUN;
     }
     uint64_t gate = atomic_load(&entry->gate);
@@ -145,6 +159,7 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
         }
     } while (!atomic_compare_exchange_weak(&entry->gate, &gate, gate | GATE_CLOSING));
     atomic_store(&entry->life, ATOLL_LIFE_CLOSING);
+    show_life(entry);
     /* A refused pin or a guard may still be counted for an instant. */
     while (atomic_load(&entry->gate) != GATE_CLOSING) {
         atoll_yield();
@@ -168,16 +183,20 @@ void atoll_entry_set_life(atoll_entry *entry, atoll_life life) {
     int now = atomic_load(&entry->life);
     while (now != ATOLL_LIFE_LEFT && !atomic_compare_exchange_weak(&entry->life, &now, (int)life)) {
     }
+    show_life(entry);
 }
 
 void atoll_entry_leave(atoll_entry *entry) {
     atomic_store(&entry->life, ATOLL_LIFE_LEFT); /* first: whoever opens the gate looks at it afterwards */
+    show_life(entry);
     atomic_fetch_or(&entry->gate, GATE_CLOSING);
 }
 
 bool atoll_entry_claim_zombie(atoll_entry *entry) {
     int life = ATOLL_LIFE_ZOMBIE;
-    return atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_STOPPING);
+    bool claimed = atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_STOPPING);
+    show_life(entry);
+    return claimed;
 }
 
 void atoll_entry_add_wait(atoll_entry *entry, atoll_waiter *waiter) {
@@ -260,9 +279,9 @@ void atoll_registry_keep_only(const void *interp) {
         entry->cached = NULL;
         entry->line = (atoll_line){0}; /* its tasks are of pools that are not here */
         atomic_store(&entry->orphans, 0);
-        atomic_store(&entry->runners, 0);
         atomic_store(&entry->gate, kept ? 0 : GATE_CLOSING); /* sessions of other threads are not here */
         atomic_store(&entry->life, kept ? ATOLL_LIFE_OPEN : ATOLL_LIFE_LEFT);
+        show_life(entry);
         if (kept) {
             entry->owned = false; /* it ends with the process */
         }

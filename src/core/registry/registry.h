@@ -40,6 +40,7 @@
 #define ATOLL_CORE_REGISTRY_H
 
 #include "core/base/base.h"
+#include "core/stats/stats.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -87,7 +88,7 @@ typedef struct atoll_entry {
     _Atomic(int) life; /* an atoll_life */
     _Atomic(uint32_t) refs;
     _Atomic(uint32_t) users;
-    _Atomic(uint32_t) runners; /* calls and execs inside, changed with that interpreter's GIL held */
+    atoll_stats_interp *stats; /* what is counted; it has the calls and execs inside, too */
     _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
     _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
     _Atomic(atoll_job *) jobs;
@@ -114,6 +115,11 @@ void atoll_registry_remove(atoll_entry *entry);
 atoll_entry *atoll_registry_find(int64_t id);
 /* A new reference to the listed owned entry with the highest id below `below` for which want() holds, or NULL. */
 atoll_entry *atoll_registry_newest(int64_t below, bool (*want)(const atoll_entry *));
+
+/* Calls and execs inside: exact with that interpreter's GIL held. */
+static inline bool atoll_entry_is_busy(const atoll_entry *entry) {
+    return atoll_stat_get(entry->stats, ATOLL_STAT_RUNNERS) != 0;
+}
 
 void atoll_entry_retain(atoll_entry *entry);
 void atoll_entry_release(atoll_entry *entry);

@@ -1,13 +1,15 @@
 /* Pages of memory, without a name and with one.
  *
  * Memory with a name is a file of the memory file system that shm_open() uses.  Its pages are reserved when it is made: what
- * does not fit is an error then, and not a SIGBUS when a page is first touched.
+ * does not fit is an error then, and not a SIGBUS when a page is first touched.  Pages that other processes find through this process are
+ * few, and are not reserved.
  */
 #include "port/port.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -37,6 +39,54 @@ void *atoll_map_zeroed(size_t size) {
     (void)munmap(start + before + (whole - large), large - before);
     (void)madvise(start + before, whole - large, MADV_HUGEPAGE);
     return start + before;
+}
+
+/* ---- pages that other processes find ---- */
+
+int atoll_page_make(const char *name, size_t size, atoll_page *out) {
+    *out = (atoll_page){.size = size, .fd = memfd_create(name, MFD_CLOEXEC)};
+    struct stat info;
+    if (out->fd >= 0 && (ftruncate(out->fd, (off_t)size) != 0 || fstat(out->fd, &info) != 0)) {
+        (void)close(out->fd);
+        out->fd = -1;
+    }
+    if (out->fd >= 0) {
+        out->id = (atoll_shm_id){(uint64_t)info.st_dev, (uint64_t)info.st_ino};
+        out->data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, out->fd, 0);
+        if (out->data != MAP_FAILED) {
+            return 0;
+        }
+        (void)close(out->fd);
+        out->fd = -1;
+    }
+    out->data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return out->data != MAP_FAILED ? 0 : -1;
+}
+
+void atoll_page_renew(const char *name, atoll_page *page, const atoll_page_part *parts, size_t count) {
+    if (page->fd < 0) {
+        return; /* it is the child's own already */
+    }
+    struct stat info;
+    if (fstat(page->fd, &info) == 0 && (uint64_t)info.st_dev == page->id.device &&
+        (uint64_t)info.st_ino == page->id.inode) {
+        (void)close(page->fd); /* else the program has closed it, and has another file under its number */
+    }
+    page->fd = -1;
+    atoll_page fresh;
+    if (atoll_page_make(name, page->size, &fresh) < 0) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        memcpy((char *)fresh.data + parts[i].at, (const char *)page->data + parts[i].at, parts[i].size);
+    }
+    if (mremap(fresh.data, page->size, page->size, MREMAP_MAYMOVE | MREMAP_FIXED, page->data) == MAP_FAILED) {
+        (void)munmap(fresh.data, page->size);
+        (void)close(fresh.fd);
+        return;
+    }
+    fresh.data = page->data;
+    *page = fresh;
 }
 
 /* ---- names ---- */

@@ -154,6 +154,36 @@ double atoll_clock(void) {
     return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
+static uint64_t nanoseconds(clockid_t clock) {
+    struct timespec ts;
+    clock_gettime(clock, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t atoll_clock_ns(void) { return nanoseconds(CLOCK_MONOTONIC); }
+
+uint64_t atoll_thread_cpu_ns(void) { return nanoseconds(CLOCK_THREAD_CPUTIME_ID); }
+
+static uint64_t first_ticks;
+static uint64_t first_ns;
+
+static void begin_ticks(void) {
+    const uint64_t least = 20000; /* ns, after which a reading of the clock is exact enough */
+    first_ns = atoll_clock_ns();
+    first_ticks = atoll_ticks();
+    while (atoll_clock_ns() - first_ns < least) {
+        atoll_cpu_relax();
+    }
+}
+
+double atoll_tick_ns(void) {
+    static atoll_once once = ATOLL_ONCE_INIT;
+    atoll_once_run(&once, begin_ticks);
+    uint64_t ns = atoll_clock_ns() - first_ns;
+    uint64_t ticks = atoll_ticks() - first_ticks;
+    return ticks != 0 ? (double)ns / (double)ticks : 1;
+}
+
 double atoll_clock_coarse(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);

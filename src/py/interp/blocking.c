@@ -66,16 +66,30 @@ static void detach(atoll_blocking *b) {
     }
 }
 
-void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline) {
-    *b = (atoll_blocking){.deadline = deadline, .entry = state->entry};
+void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline, atoll_waits_for what,
+                          int64_t id) {
+    *b = (atoll_blocking){.deadline = deadline, .entry = state->entry, .began = atoll_ticks()};
+    atoll_stats_interp *stats = b->entry->stats;
+    atoll_stat_add(stats, ATOLL_STAT_BLOCKED, 1);
+    atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ON, what);
+    atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ID, (uint64_t)id);
     atoll_entry_retain(b->entry);
     detach(b);
 }
 
+/* Attached: the wait is over. */
+static void count(atoll_blocking *b) {
+    atoll_stats_interp *stats = b->entry->stats;
+    atoll_stat_add(stats, ATOLL_STAT_BLOCKED, (uint64_t)-1);
+    atoll_stat_add(stats, ATOLL_STAT_WAITS, 1);
+    atoll_stat_add(stats, ATOLL_STAT_WAIT_TICKS, atoll_ticks() - b->began);
+    atoll_entry_release(b->entry);
+}
+
 void atoll_blocking_end(atoll_blocking *b) {
     atoll_entry_remove_wait(b->entry, &b->waiter);
-    atoll_entry_release(b->entry);
     PyEval_RestoreThread(b->tstate);
+    count(b);
 }
 
 bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why) {
@@ -98,7 +112,7 @@ int atoll_blocking_interrupted(atoll_blocking *b) {
         rc = -1;
     }
     if (rc < 0) {
-        atoll_entry_release(b->entry);
+        count(b);
         return -1;
     }
     detach(b);
@@ -111,7 +125,7 @@ int atoll_blocking_await_word(_Atomic(uint32_t) *word, uint32_t seen, double dea
         return 0;
     }
     atoll_blocking b;
-    atoll_blocking_begin(&b, state, deadline);
+    atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_FUNCTION, 0);
     atoll_wait_result why = atoll_word_wait(word, seen, deadline);
     why = atomic_load(&b.waiter.interrupted) ? ATOLL_WAIT_SIGNAL : why;
     if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {

@@ -9,6 +9,7 @@ typedef struct {
     double deadline;     /* for the core's wait functions */
     atoll_entry *entry;
     PyThreadState *tstate;
+    uint64_t began; /* ticks */
 } atoll_blocking;
 
 #define ATOLL_NO_WAIT (-1.0) /* instead of a deadline */
@@ -21,8 +22,9 @@ double atoll_deadline_after(double seconds);
  * for never.  0, or -1 with TypeError or ValueError. */
 int atoll_deadline(PyObject *timeout, double *deadline);
 
-/* Detaches; nothing of Python may be touched until the end. */
-void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline);
+/* Detaches; nothing of Python may be touched until the end.  what, and its id or 0: for who looks at what threads wait for. */
+void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline, atoll_waits_for what,
+                          int64_t id);
 /* After each wait: true when there may be signals to handle, because it said so, or because this is the main thread
  * and it span, during which nothing tells of a signal. */
 bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why);

@@ -32,7 +32,7 @@ int atoll_interp_running(atoll_state *from, int64_t id) {
     int running = -1;
     if (entry != NULL) {
         if (atoll_entry_guard(entry)) {
-            running = atomic_load(&entry->runners) != 0 || atoll_interp_is_running(entry->interp);
+            running = atoll_entry_is_busy(entry) || atoll_interp_is_running(entry->interp);
             atoll_entry_unguard(entry);
         }
         atoll_entry_release(entry);

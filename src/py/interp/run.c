@@ -13,7 +13,7 @@
  * that is where exceptions are raised.
  *
  * Two things count as running: CPython's own mark (SetRunningMain), which the standard
- * library's modules and threading look at, and entry->runners, which counts Atoll's calls.  exec() and
+ * library's modules and threading look at, and a word of its statistics, which counts Atoll's calls.  exec() and
  * prepare_main() own __main__ and refuse to run beside anything else; calls run beside each
  * other, one at a time as that interpreter's GIL lets them.
  */
@@ -33,7 +33,7 @@ typedef enum {
 } outcome;
 
 bool atoll_run_begin(atoll_entry *entry) {
-    atomic_fetch_add_explicit(&entry->runners, 1, memory_order_relaxed);
+    atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, 1);
     if (!entry->owned || atoll_interp_is_running(entry->interp)) {
         return false;
     }
@@ -48,13 +48,12 @@ void atoll_run_end(atoll_entry *entry, bool marked) {
     if (marked) {
         atoll_interp_set_not_running(entry->interp);
     }
-    atomic_fetch_sub_explicit(&entry->runners, 1, memory_order_relaxed);
+    atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, (uint64_t)-1);
 }
 
 /* Exact with that interpreter's thread state attached. */
 static bool is_busy(const atoll_entry *entry) {
-    return atomic_load_explicit(&entry->runners, memory_order_relaxed) != 0 ||
-           atoll_interp_is_running(entry->interp);
+    return atoll_entry_is_busy(entry) || atoll_interp_is_running(entry->interp);
 }
 
 /* The same without a thread state there: an early refusal that need not wait for that GIL. */
@@ -180,6 +179,8 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     atoll_call_args args;
     PyObject *result = NULL;
     outcome out = OUT_OK;
+    atoll_stat_add(entry->stats, ATOLL_STAT_CALLS, 1);
+    atoll_stat_add(entry->stats, ATOLL_STAT_RECEIVED_BYTES, s->out.body.len);
     if (atoll_decode_call(state->codec, &s->out, &args) == 0) {
         if (callable == NULL) {
             callable = Py_XNewRef(args.callable);
@@ -192,6 +193,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     }
     if (result == NULL) {
         out = capture(state, s, NULL, NULL);
+        atoll_stat_add(entry->stats, ATOLL_STAT_RAISED, 1);
     } else {
         if (atoll_encode(state->codec, &s->back, result, "result") < 0) {
             out = capture_refusal(state, s);
@@ -200,6 +202,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         Py_DECREF(result);
     }
     Py_XDECREF(callable);
+    atoll_stat_add(entry->stats, ATOLL_STAT_SENT_BYTES, s->back.body.len);
     atoll_run_end(entry, marked);
     atoll_interp_park_if_exiting(s);
     return out;
@@ -271,7 +274,11 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
     }
     if (atoll_encode_call(from->codec, &s->out, target.number != 0 ? NULL : callable, args, nargs, kwnames) ==
         0) {
+        atoll_stats_interp *stats = from->entry->stats;
+        atoll_stat_add(stats, ATOLL_STAT_CALLED, 1);
+        atoll_stat_add(stats, ATOLL_STAT_SENT_BYTES, s->out.body.len);
         result = call_with_session(from, s, callable, &target);
+        atoll_stat_add(stats, ATOLL_STAT_RECEIVED_BYTES, s->back.body.len);
     }
     bool borrowed = s->back.nhandles != 0;
     atoll_session_close(s);
@@ -306,9 +313,11 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
     }
     Py_INCREF(script);
     bool marked = atoll_run_begin(entry);
+    atoll_stat_add(entry->stats, ATOLL_STAT_CALLS, 1);
     PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
     check_forked(s, result == NULL);
     outcome out = result == NULL ? capture(state, s, script, key) : OUT_OK;
+    atoll_stat_add(entry->stats, ATOLL_STAT_RAISED, result == NULL);
     Py_XDECREF(result);
     Py_DECREF(script);
     atoll_run_end(entry, marked);

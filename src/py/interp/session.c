@@ -105,6 +105,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     table->top = s;
     if (tstate != NULL && tstate != s->from) {
         s->c_calls = atoll_share_c_calls(tstate, s->from);
+        atoll_stat_add(from->entry->stats, ATOLL_STAT_OUTSIDE, 1);
         (void)PyThreadState_Swap(tstate);
     }
     if (s->comes_back) {
@@ -140,6 +141,7 @@ void atoll_session_leave(atoll_session *s) {
     if (inside != s->from) {
         atoll_unshare_c_calls(inside, s->c_calls);
         (void)PyThreadState_Swap(s->from);
+        atoll_stat_add(s->from_entry->stats, ATOLL_STAT_OUTSIDE, (uint64_t)-1);
     }
     table->top = s->prev;
     atoll_entry_unpin(s->entry);

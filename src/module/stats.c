@@ -1,0 +1,36 @@
+/* What is counted, for Python: atoll/_stats reads the page. */
+#include "module/module.h"
+
+#include "core/stats/stats.h"
+
+/* The page that other processes may read, as this one has it, without a copy. */
+static PyObject *stats_page(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    size_t size;
+    const atoll_stats_header *page = atoll_stats_page(&size);
+    return PyMemoryView_FromMemory((char *)(uintptr_t)page, (Py_ssize_t)size, PyBUF_READ);
+}
+
+/* (the processor's ticks, nanoseconds on the monotonic clock), at the same time. */
+static PyObject *ticks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    uint64_t ns = atoll_clock_ns();
+    return Py_BuildValue("KK", (unsigned long long)atoll_ticks(), (unsigned long long)ns);
+}
+
+const char atoll_pystats_doc[] =
+    PyDoc_STR("stats($self, /)\n--\n\n"
+              "Return what is counted of the interpreter, a dict: see atoll.stats().\n\n"
+              "Stops nothing and waits for nothing.\n"
+              "Raises InterpreterNotFoundError when the interpreter is closed or Atoll knows nothing of it.");
+
+PyObject *atoll_pystats_of(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *reader = PyImport_ImportModule("atoll._stats.page");
+    PyObject *stats = reader != NULL ? PyObject_CallMethod(reader, "stats_of", "O", self) : NULL;
+    Py_XDECREF(reader);
+    return stats;
+}
+
+PyMethodDef atoll_pystats_methods[] = {
+    {"_stats_page", stats_page, METH_NOARGS, NULL},
+    {"_ticks", ticks, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};

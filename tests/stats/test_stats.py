@@ -1,0 +1,235 @@
+"""What is counted of interpreters and queues, seen from here, from other interpreters and from other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+import atoll
+from helpers import Pipe, new, run_python
+from queue_helpers import wait_asleep
+
+
+def double(value):
+    return value * 2
+
+
+def fail():
+    raise ValueError("no")
+
+
+def wait_for(queue):
+    return queue.get()
+
+
+def stats_of_all():
+    return {interp["id"]: interp for interp in atoll.stats()["interpreters"]}
+
+
+def queue_stats(queue):
+    return next(found for found in atoll.stats()["queues"] if found["id"] == queue.id)
+
+
+class TestInterpreters:
+    def test_calls_are_counted_where_they_run_and_where_they_come_from(self):
+        with new() as interp:
+            here = atoll.get_current().stats()["called"]
+            for _ in range(10):
+                interp.call(double, 1)
+            with pytest.raises(atoll.ExecutionFailed):
+                interp.call(fail)
+            interp.exec("pass")
+            stats = interp.stats()
+            assert (stats["calls"], stats["raised"], stats["called"]) == (13, 1, 0)  # new() has made one
+            assert atoll.get_current().stats()["called"] == here + 11
+
+    def test_bytes_of_arguments_and_results(self):
+        with new() as interp:
+            before = interp.stats()
+            interp.call(double, b"x" * 10_000)
+            after = interp.stats()
+            assert 10_000 <= after["received_bytes"] - before["received_bytes"] < 11_000
+            assert 20_000 <= after["sent_bytes"] - before["sent_bytes"] < 21_000
+
+    def test_what_it_is(self):
+        with new() as interp:
+            stats = interp.stats()
+            assert stats["id"] == interp.id
+            assert (stats["state"], stats["owned"], stats["inside"]) == ("idle", True, 0)
+            assert 0 <= stats["age"] < 3600
+            main = atoll.get_main().stats()
+            assert (main["state"], main["owned"]) == ("running", False)
+        with pytest.raises(atoll.InterpreterNotFoundError, match=str(interp.id)):
+            interp.stats()
+        assert interp.id not in stats_of_all()
+
+    def test_closed_ones_are_counted_and_what_they_did(self):
+        before = atoll.stats()["process"]
+        with new() as interp:
+            interp.call(double, 1)
+        after = atoll.stats()["process"]
+        assert after["created"] == before["created"] + 1
+        assert after["closed"] == before["closed"] + 1
+        assert after["past"]["calls"] == before["past"]["calls"] + 2
+
+    def test_states_while_something_runs(self):
+        with new() as interp, Pipe() as begun, Pipe() as go_on:
+
+            def run():
+                interp.exec(f"import os; os.write({begun.writer}, b'x'); os.read({go_on.reader}, 1)")
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            os.read(begun.reader, 1)
+            assert interp.stats()["state"] == "running"
+            assert interp.stats()["inside"] == 1
+            assert atoll.get_main().stats()["outside"] == 1
+            os.write(go_on.writer, b"x")
+            thread.join()
+            assert interp.stats()["state"] == "idle"
+            assert atoll.get_main().stats()["outside"] == 0
+
+    def test_what_it_waits_for(self):
+        queue = atoll.create_queue()
+        with new() as interp:
+            thread = threading.Thread(target=interp.call, args=(wait_for, queue))
+            thread.start()
+            wait_asleep(thread.native_id)
+            assert interp.stats()["state"] == "blocked"
+            assert interp.stats()["blocked_on"] == f"an item of queue {queue.id}"
+            queue.put(1)
+            thread.join()
+            stats = interp.stats()
+            assert (stats["state"], stats["blocked_on"], stats["waits"]) == ("idle", None, 1)
+            assert stats["blocked"] > 0
+            assert queue_stats(queue)["get_waits"] == 1
+
+    def test_any_interpreter_sees_all(self):
+        with new() as one, new() as other:
+            ids = one.call(seen_ids)
+            assert {0, one.id, other.id} <= set(ids)
+
+
+def seen_ids():
+    return [interp["id"] for interp in atoll.stats()["interpreters"]]
+
+
+class TestQueues:
+    def test_items(self):
+        queue = atoll.create_queue(7)
+        before = atoll.get_current().stats()
+        queue.put_many([b"x" * 1000, b"y" * 1000, 3])
+        queue.get()
+        found = queue_stats(queue)
+        assert (found["length"], found["put"], found["got"], found["maxsize"]) == (2, 3, 1, 7)
+        after = atoll.get_current().stats()
+        assert (after["sent"] - before["sent"], after["received"] - before["received"]) == (3, 1)
+        assert after["sent_bytes"] - before["sent_bytes"] >= 2000
+        assert after["received_bytes"] - before["received_bytes"] >= 1000
+        assert len(queue.get_many()) == 2
+        assert queue_stats(queue)["length"] == 0
+
+    def test_shut_down_and_gone(self):
+        queue = atoll.create_queue()
+        queue.put(1)
+        queue.shutdown(immediate=True)
+        found = queue_stats(queue)
+        assert (found["shut_down"], found["length"]) == (True, 0)
+        number = queue.id
+        del queue
+        assert number not in [queue["id"] for queue in atoll.stats()["queues"]]
+
+    def test_items_of_an_interpreter_that_ends(self):
+        queue = atoll.create_queue()
+        with new() as interp:
+            interp.prepare_main(queue=queue)
+            interp.exec("import atoll; queue.put(1, unbounditems=atoll.UNBOUND_REMOVE); queue.put(2)")
+            assert queue_stats(queue)["length"] == 2
+        assert queue_stats(queue)["length"] == 1
+
+
+class TestOtherProcesses:
+    def test_the_same_is_seen(self):
+        with new() as interp:
+            interp.call(double, 1)
+            script = "import atoll, json, sys; print(json.dumps(atoll.stats(int(sys.argv[1]))))"
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(os.getpid())], capture_output=True, text=True, check=True
+            )
+            theirs = json.loads(done.stdout)
+            found = next(one for one in theirs["interpreters"] if one["id"] == interp.id)
+            mine = interp.stats()
+            for name in ("calls", "sent_bytes", "received_bytes", "state", "owned", "modules"):
+                assert found[name] == mine[name]
+            assert theirs["process"]["pid"] == os.getpid()
+
+    def test_processes_without_statistics(self):
+        with subprocess.Popen(["sleep", "60"]) as other:
+            with pytest.raises(LookupError, match=f"process {other.pid} has no statistics"):
+                atoll.stats(other.pid)
+            other.kill()
+        with pytest.raises(ProcessLookupError, match="no process"):
+            atoll.stats(other.pid)
+
+    def test_forked_child_counts_for_itself(self):
+        done = run_python(
+            textwrap.dedent(
+                """
+                import atoll, os, warnings
+                warnings.simplefilter("ignore")
+                queue = atoll.create_queue()
+                queue.put(1)
+                interp = atoll.create()
+                interp.exec("pass")
+                reader, writer = os.pipe()
+                child = os.fork()
+                if child == 0:
+                    stats = atoll.stats()
+                    main, = stats["interpreters"]
+                    assert main["called"] == 0, main
+                    assert [queue["length"] for queue in stats["queues"]] == [1], stats
+                    with atoll.create() as own:
+                        own.call(len, "abc")
+                        assert own.stats()["calls"] == 1
+                    os.read(reader, 1)
+                    os._exit(0)
+                assert atoll.stats(child)["process"]["pid"] == child
+                os.write(writer, b"x")
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                assert interp.stats()["calls"] == 1
+                interp.close()
+                print("both")
+                """
+            )
+        )
+        assert (done.returncode, done.stdout.split()[-1:]) == (0, ["both"]), done
+
+    def test_a_program_that_closes_all_files_goes_on(self):
+        done = run_python(
+            textwrap.dedent(
+                """
+                import atoll, os
+                os.closerange(3, 100)
+                other = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+                interp = atoll.create()
+                interp.exec("pass")
+                assert interp.stats()["calls"] == 1
+                interp.close()
+                child = os.fork()
+                if child == 0:
+                    for fd in other:
+                        os.fstat(fd)
+                    atoll.create().close()
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                print("well")
+                """
+            )
+        )
+        assert (done.returncode, done.stdout.split()[-1:]) == (0, ["well"]), done
