@@ -66,26 +66,31 @@ TYPE_CHECKING = False  # loaded when it is first used: concurrent.futures and th
 if TYPE_CHECKING:
     from ._pool.executor import InterpreterPoolExecutor
     from ._stats.page import stats
+    from ._supervisor.child import heartbeat
+    from ._supervisor.supervised import ChildState, SupervisorEvent
+    from ._supervisor.supervisor import Supervisor, SupervisorError
 else:
+    _LATER = {  # what is not needed by every interpreter, and where it is
+        "ChildState": "_supervisor.supervised",
+        "InterpreterPoolExecutor": "_pool.executor",
+        "Supervisor": "_supervisor.supervisor",
+        "SupervisorError": "_supervisor.supervisor",
+        "SupervisorEvent": "_supervisor.supervised",
+        "heartbeat": "_supervisor.child",
+        "stats": "_stats.page",
+    }
 
     def __getattr__(name):
-        """Load InterpreterPoolExecutor, or a module of the package."""
-        if name == "InterpreterPoolExecutor":
-            global InterpreterPoolExecutor
-            from ._pool.executor import InterpreterPoolExecutor
+        """Load what is loaded when it is first used, or a module of the package."""
+        module = _LATER.get(name, name if name in _MODULES else None)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
 
-            return InterpreterPoolExecutor
-        if name in _WATCHING:
-            import importlib
-
-            value = getattr(importlib.import_module(f"{__name__}._stats.{_WATCHING[name]}"), name)
-            globals()[name] = value
-            return value
-        if name in _MODULES:
-            import importlib
-
-            return importlib.import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = importlib.import_module(f"{__name__}.{module}")
+        if name in _LATER:
+            found = globals()[name] = getattr(found, name)
+        return found
 
     def __dir__():
         """Return the public names, those that are not loaded yet as well."""
@@ -117,7 +122,6 @@ for _function in (
     _function.__module__ = __name__
 del _function
 
-_WATCHING = {"stats": "page"}  # what is not needed by every interpreter
 _MODULES = ("futures", "interpreters")
 
 __version__ = "0.1.0.dev0"
@@ -130,6 +134,7 @@ __all__ = [
     "AtomicInt",
     "Barrier",
     "BoundedSemaphore",
+    "ChildState",
     "Condition",
     "Event",
     "ExecutionFailed",
@@ -157,6 +162,9 @@ __all__ = [
     "SharedBuffer",
     "SharedDict",
     "SharedTensor",
+    "Supervisor",
+    "SupervisorError",
+    "SupervisorEvent",
     "create",
     "create_queue",
     "freeze",
@@ -164,6 +172,7 @@ __all__ = [
     "frozen_memory",
     "get_current",
     "get_main",
+    "heartbeat",
     "install",
     "is_frozen",
     "is_shareable",

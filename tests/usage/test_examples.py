@@ -31,6 +31,19 @@ def test_join_events(tmp_path):
     assert AGREE in run("join_events.py", tmp_path, "--files", "2")
 
 
+def test_service(tmp_path):
+    done = python(
+        "-W", "error", EXAMPLES / "service.py", "--seconds", "0.001", "--results", "20", cwd=tmp_path
+    )
+    assert done.returncode == 0, done
+    assert "'3': 430}" in done.stdout
+    assert "ERROR" not in done.stderr
+    assert "child 'consumer': failed" in done.stderr
+    assert "ValueError: job 7 is a bad one" in done.stderr
+    stopped = [f"INFO child {name!r}: stopped" for name in ("scheduler", "consumer", "web")]
+    assert done.stderr.splitlines()[-3:] == stopped
+
+
 def test_analyse_arrays_without_pandas(tmp_path):
     (tmp_path / "numpy.py").write_text("raise ImportError('there is none')")
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from atoll import _atoll
 
-_QUICK = ("asyncio.futures", "atoll._pool.map")  # modules whose callbacks wait for nothing
+_QUICK = (
+    "asyncio.futures",
+    "atoll._pool.map",
+    "atoll._supervisor.supervised",
+)  # modules whose callbacks wait for nothing
 
 _here = threading.local()
 
