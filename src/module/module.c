@@ -6,6 +6,7 @@
  */
 #include "module/module.h"
 #include "module/pool.h"
+#include "py/gil.h"
 #include "py/interp/interp.h"
 #include "py/memory/memory.h"
 #include "py/pool/pool.h"
@@ -445,6 +446,8 @@ static int module_exec(PyObject *module) {
     if (!state->entry->owned && register_exit(module) < 0) {
         return -1;
     }
+    state->entry->gil = atoll_gil_word();
+    atoll_meter_modules(state->entry->stats);
     state->entry->state = state;
     keep(state);
     return 0;

@@ -110,6 +110,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         atoll_settings_free(settings);
         return PyErr_NoMemory();
     }
+    atoll_stats_pool_name(pool->stats, name);
     pool->settings = settings;
     pool->free_settings = free_settings;
     pool->max_tasks = (uint32_t)max_tasks;

@@ -2,9 +2,14 @@
 #include "module/module.h"
 
 #include "core/stats/stats.h"
+#include "py/interp/interp.h"
 
 /* The page that other processes may read, as this one has it, without a copy. */
 static PyObject *stats_page(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    if (state != NULL && state->entry != NULL) {
+        atoll_meter_modules(state->entry->stats); /* who looks knows how many it has */
+    }
     size_t size;
     const atoll_stats_header *page = atoll_stats_page(&size);
     return PyMemoryView_FromMemory((char *)(uintptr_t)page, (Py_ssize_t)size, PyBUF_READ);

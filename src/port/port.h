@@ -115,6 +115,7 @@ double atoll_clock(void);
 uint64_t atoll_clock_ns(void);
 /* The same, a few milliseconds late at most, for a fraction of the cost. */
 double atoll_clock_coarse(void);
+uint64_t atoll_clock_coarse_ns(void);
 /* Nanoseconds of processor time that the calling thread has had. */
 uint64_t atoll_thread_cpu_ns(void);
 /* A count that the processors of a machine have in common and that goes on at one rate, in a few nanoseconds, where there is one; else

@@ -175,6 +175,33 @@ static inline size_t atoll_compat_published_head(void) {
 #endif
     return 0;
 }
+/* There, too, an interpreter's GIL: where it has the pointer to it, and how far in it who has it and whether somebody has. */
+typedef struct {
+    size_t gil;
+    size_t holder;
+    size_t locked;
+} atoll_compat_gil;
+static inline int atoll_compat_published_gil(atoll_compat_gil *place) {
+#if PY_VERSION_HEX >= 0x030D0000
+    enum { SIZE = 6, GIL = PY_VERSION_HEX >= 0x030E0000 ? 15 : 14 };
+    /* From GIL on: the pointer, and in an interpreter that has one of its own the GIL, enabled, locked, holder. */
+    uint64_t words[GIL + 5];
+    if (atoll_compat_published_head() == 0) {
+        return 0;
+    }
+    memcpy(words, atoll_runtime, sizeof words);
+    const uint64_t *gil = &words[GIL];
+    place->gil = (size_t)gil[0];
+    place->locked = (size_t)(gil[3] - gil[1]);
+    place->holder = (size_t)(gil[4] - gil[1]);
+    const uint64_t most = words[SIZE] - sizeof(void *);
+    return gil[0] <= most && gil[1] <= most && gil[3] <= most && gil[4] <= most && place->locked < 256 &&
+           place->holder < 256 && place->locked % sizeof(int) == 0 && place->holder % sizeof(void *) == 0;
+#else
+    (void)place;
+    return 0;
+#endif
+}
 /* Since 3.13 a signal that arrives is announced to one thread state, the main thread's in the main interpreter, not to that
  * interpreter.  So many words behind the beginning of the list the runtime's state has it; 0 where there is no such thing. */
 #define ATOLL_MAIN_THREAD_STATE (PY_VERSION_HEX >= 0x030D0000 ? 4 : 0)

@@ -1,4 +1,5 @@
 /* The page of statistics: its slots, who reads them, and a forked child's. */
+#include "core/pool/pool.h"
 #include "core/queue/queue.h"
 #include "core/registry/registry.h"
 #include "core/stats/stats.h"
@@ -199,4 +200,53 @@ TEST(stats_ticks_are_nanoseconds_times_a_rate) {
     }
     double measured = (double)(atoll_ticks() - ticks) * atoll_tick_ns();
     CHECK(measured > 1.9e6); /* a thread that was not running meanwhile makes both larger */
+}
+
+static int start_nothing(atoll_worker *worker) {
+    (void)worker;
+    return 0;
+}
+
+static void interrupt_nothing(atoll_worker *worker) { (void)worker; }
+
+TEST(stats_pool_counts_its_tasks) {
+    static const atoll_pool_ops ops = {start_nothing, interrupt_nothing};
+    atoll_pool *pool = atoll_pool_new(1, &ops);
+    REQUIRE(pool != NULL);
+    atoll_task *tasks[3];
+    for (int i = 0; i < 3; i++) {
+        tasks[i] = atoll_task_new(pool);
+        REQUIRE(tasks[i] != NULL);
+        CHECK_INT(atoll_pool_submit(pool, tasks[i]), ATOLL_POOL_OK);
+    }
+    const atoll_stats_pool *stats = pool->stats;
+    CHECK_UINT(atoll_stats_get(&stats->submitted), 3);
+    CHECK_UINT(atoll_stats_get(&stats->workers), 1);
+    CHECK_INT(atoll_task_cancel(tasks[1]), ATOLL_CANCEL_DONE);
+    atoll_worker *worker = pool->list;
+    for (int i = 0; i < 2; i++) {
+        atoll_task *task = atoll_worker_try_take(worker);
+        REQUIRE(task == tasks[2 * i]);
+        CHECK(atoll_worker_claim(worker, task));
+        atoll_worker_end_task(worker, task);
+    }
+    CHECK_UINT(atoll_stats_get(&stats->started), 2);
+    CHECK_UINT(atoll_stats_get(&stats->done), 2);
+    CHECK_UINT(atoll_stats_get(&stats->cancelled), 1);
+    uint64_t waited = 0;
+    uint64_t ran = 0;
+    for (int i = 0; i < ATOLL_STATS_BUCKETS; i++) {
+        waited += atoll_stats_get(&stats->waited[i]);
+        ran += atoll_stats_get(&stats->ran[i]);
+    }
+    CHECK_UINT(waited, 2);
+    CHECK_UINT(ran, 2);
+    for (int i = 0; i < 3; i++) {
+        atoll_task_release(tasks[i]);
+    }
+    atoll_worker_gone(worker);
+    CHECK_UINT(atoll_stats_get(&stats->workers), 0);
+    uint64_t seq = atoll_stats_get(&stats->seq);
+    atoll_pool_release(pool);
+    CHECK(seq != 0 && atoll_stats_get(&stats->seq) == 0);
 }

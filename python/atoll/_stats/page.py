@@ -19,7 +19,6 @@ MAGIC = b"ATOLLST\0"
 VERSION = 1
 FILE = "/memfd:atoll-stats"
 U64 = 8
-MASK = (1 << 64) - 1
 
 # The words of a slot, by their place.
 INTERP = {"seq": 0, "id": 1, "born": 2, "life": 3, "kind": 4, "name": 5, "words": 16}
@@ -34,8 +33,7 @@ INTERP_WORDS = (
     "received",
     "sent_bytes",
     "received_bytes",
-    "short_ticks",
-    "long_ticks",
+    "run_ns",
     "task_ns",
     "cpu_ns",
     "gil_waits",
@@ -46,7 +44,7 @@ INTERP_WORDS = (
     "waits",
     "wait_ticks",
     "now_thread",
-    "now_ticks",
+    "now_ns",
     "now_cpu_ns",
     "modules",
     "clones",
@@ -64,6 +62,7 @@ POOL_WORDS = (
     "done",
     "failed",
     "late",
+    "calls",
     "cancelled",
     "lost",
     "restarts",
@@ -214,17 +213,18 @@ def _state(who: list[int], words: dict[str, int]) -> tuple[str, str | None]:
 
 def _times(page: Page, words: dict[str, int]) -> tuple[float, float]:
     """Return the seconds that an interpreter has run, and of processor time for it, what runs now included."""
-    ticks = words["short_ticks"] + words["long_ticks"]
-    short = words["short_ticks"] * page.tick_ns
-    running = ticks * page.tick_ns + words["task_ns"]
-    cpu = short + words["cpu_ns"]
+    running = words["run_ns"] + words["task_ns"]
+    cpu = words["cpu_ns"]
     thread = words["now_thread"]
-    if thread and words["now_ticks"]:
-        elapsed = max(page.ticks - words["now_ticks"], 0) * page.tick_ns
-        running += elapsed
+    if thread:
+        elapsed = (
+            max(page.ns - words["now_ns"], 0) if words["now_ns"] else None
+        )  # None: a worker's tasks are counted
+        running += elapsed or 0
         now = _thread_cpu(page.pid, thread)
-        if now is not None and words["now_cpu_ns"] != MASK:
-            cpu += min(max(now - words["now_cpu_ns"], 0), elapsed)
+        if now is not None:
+            more = max(now - words["now_cpu_ns"], 0)
+            cpu += more if elapsed is None else min(more, elapsed)
     return running * 1e-9, cpu * 1e-9
 
 
@@ -261,7 +261,7 @@ def _interpreter(page: Page, who: list[int], words: dict[str, int]) -> "dict[str
                 "received_bytes",
             )
         },
-        "allocated": words["arena_bytes"] + words["large_bytes"],
+        "allocated": words["arena_bytes"] + words["large_bytes"] or None,
         "memory_limit": words["limit_bytes"] or None,
         "modules": words["modules"],
         "clones": words["clones"],
@@ -312,7 +312,7 @@ def _pools(page: Page) -> "Iterator[dict[str, Any]]":
             "running": max(words["started"] - ended, 0),
             **{
                 name: words[name]
-                for name in ("submitted", "done", "failed", "late", "cancelled", "lost", "restarts")
+                for name in ("submitted", "done", "calls", "failed", "late", "cancelled", "lost", "restarts")
             },
             "wait": words["wait_ns"] * 1e-9,
             "run": words["run_ns"] * 1e-9,
@@ -328,7 +328,7 @@ def _process(page: Page, interpreters: "list[dict[str, Any]]") -> "dict[str, Any
     tick = os.sysconf("SC_CLK_TCK")
     cpu = (int(fields[11]) + int(fields[12])) / tick
     past = page.past()
-    past_cpu = (past["short_ticks"] * page.tick_ns + past["cpu_ns"]) * 1e-9
+    past_cpu = past["cpu_ns"] * 1e-9
     for interp in interpreters:
         if interp["id"] == 0:
             others = sum(other["cpu"] for other in interpreters if other["id"] != 0)

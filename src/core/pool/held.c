@@ -72,6 +72,7 @@ void atoll_pool_release(atoll_pool *pool) {
         pool->free_settings(pool->settings);
     }
     atoll_message_clear(&pool->why);
+    atoll_stats_pool_free(pool->stats);
     free(pool);
 }
 

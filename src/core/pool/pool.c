@@ -12,6 +12,11 @@ atoll_pool *atoll_pool_new(uint32_t max_workers, const atoll_pool_ops *ops) {
         return NULL;
     }
     memset(pool, 0, sizeof *pool);
+    pool->stats = atoll_stats_pool_new(max_workers);
+    if (pool->stats == NULL) {
+        free(pool);
+        return NULL;
+    }
     pool->max_workers = max_workers;
     pool->timeout = INFINITY;
     pool->ops = ops;
@@ -49,6 +54,7 @@ static void take_back(atoll_pool *pool, atoll_task *task) {
 }
 
 static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomic(bool) *refused) {
+    uint64_t now = atoll_ticks();
     atoll_lock_take(&pool->lock);
     if (atomic_load_explicit(refused, memory_order_relaxed) || atomic_load(&pool->broken)) {
         bool broken = atomic_load(&pool->broken);
@@ -61,6 +67,8 @@ static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomi
     }
     atoll_task_retain(task);
     task->next = NULL;
+    task->since = now;
+    atoll_stats_add(&pool->stats->submitted, 1);
     *(pool->last != NULL ? &pool->last->next : &pool->first) = task;
     pool->last = task;
     uint32_t open = atomic_fetch_add(&pool->open, 1) + 1;
@@ -95,11 +103,14 @@ bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
         atoll_lock_give(&pool->lock);
         return false;
     }
+    uint64_t now = atoll_ticks();
+    atoll_stats_add(&pool->stats->submitted, nparts);
     task->parts = parts;
     task->nparts = nparts;
     for (uint32_t i = nparts; i > 0; i--) {
         atoll_task *part = parts[i - 1];
         atoll_task_retain(part);
+        part->since = now;
         part->next = pool->first;
         pool->first = part;
         if (pool->last == NULL) {

@@ -42,6 +42,7 @@
 
 #include "core/base/base.h"
 #include "core/pool/line.h"
+#include "core/stats/stats.h"
 
 typedef enum {
     ATOLL_TASK_PENDING,
@@ -85,8 +86,9 @@ typedef struct atoll_task {
     atoll_message call;
     atoll_message result;
     atoll_message error;
-    void *owner;   /* of the submitting interpreter: only its threads touch it */
-    float seconds; /* how long it ran */
+    void *owner;    /* of the submitting interpreter: only its threads touch it */
+    float seconds;  /* how long it ran */
+    uint64_t since; /* ticks: when it was submitted, then when it was begun */
     uint32_t
         items; /* how many calls: 1, or the length of the chunk; when it was divided, of its first part */
     uint32_t nparts;
@@ -145,6 +147,8 @@ typedef struct atoll_pool {
     void (*free_settings)(void *settings);
     struct atoll_pool *prev; /* list of all pools */
     struct atoll_pool *next_pool;
+
+    atoll_stats_pool *stats;
 
     atoll_lock lock __attribute__((aligned(64)));
     atoll_task *first;

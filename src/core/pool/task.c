@@ -87,6 +87,7 @@ atoll_cancel_result atoll_task_cancel(atoll_task *task) {
         return atoll_task_now(task) == ATOLL_TASK_CANCELLED ? ATOLL_CANCEL_WAS_DONE : ATOLL_CANCEL_REFUSED;
     }
     atoll_message_clear(&task->call);
+    atoll_stats_add_shared(&task->pool->stats->cancelled, 1);
     task_closed(task->pool, task);
     /* Who cancels delivers as well: it is in the submitting interpreter. */
     tell(task->pool, task, flags & ~(uint32_t)ATOLL_TASK_OBSERVED);

@@ -46,6 +46,7 @@ int atoll_pool_staff(atoll_pool *pool) {
     pool->list = worker;
     atomic_fetch_add(&pool->workers, 1);
     atomic_fetch_add(&pool->live, 1);
+    atoll_stats_add(&pool->stats->workers, 1);
     atoll_lock_give(&pool->lock);
     atoll_pools_count_thread(1);
     if (pool->ops->start(worker) < 0) {
@@ -66,6 +67,24 @@ void atoll_pool_restaff(atoll_pool *pool) {
 
 /* Of a pool in whose line others may come first. */
 static bool has_turn(const atoll_pool *pool) { return pool->line == NULL || atomic_load(&pool->turn); }
+
+/* Of a pool, whose lock is held: a task has waited, and has run. */
+static void begun_locked(atoll_pool *pool, atoll_task *task) {
+    uint64_t now = atoll_ticks();
+    uint64_t ns = (uint64_t)((double)(now - task->since) * atoll_tick_ns());
+    task->since = now;
+    atoll_stats_add(&pool->stats->started, 1);
+    atoll_stats_add(&pool->stats->wait_ns, ns);
+    atoll_stats_add(&pool->stats->waited[atoll_stats_bucket(ns)], 1);
+}
+
+static void ended_locked(atoll_pool *pool, atoll_task *task, uint64_t ns) {
+    task->seconds = (float)((double)ns * 1e-9);
+    atoll_stats_add(&pool->stats->done, 1);
+    atoll_stats_add(&pool->stats->calls, task->items);
+    atoll_stats_add(&pool->stats->run_ns, ns);
+    atoll_stats_add(&pool->stats->ran[atoll_stats_bucket(ns)], 1);
+}
 
 atoll_task *atoll_worker_try_take(atoll_worker *worker) {
     atoll_pool *pool = worker->pool;
@@ -90,6 +109,7 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
             task->worker = worker;
             worker->task = task;
             worker->interrupted = false;
+            begun_locked(pool, task);
             atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
             if (!isinf(pool->timeout)) {
                 worker->deadline = atoll_clock() + pool->timeout;
@@ -135,6 +155,7 @@ atoll_task *atoll_worker_take(atoll_worker *worker) {
 
 bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
     atoll_pool *pool = worker->pool;
+    uint64_t ns = (uint64_t)((double)(atoll_ticks() - task->since) * atoll_tick_ns());
     atoll_lock_take(&pool->lock);
     bool mine = atoll_task_step(task, ATOLL_TASK_RUNNING, ATOLL_TASK_ENDING) != UINT32_MAX;
     atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
@@ -145,6 +166,7 @@ bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
     if (mine) {
         task->worker = NULL;
         task->late = worker->interrupted;
+        ended_locked(pool, task, ns);
     }
     atoll_lock_give(&pool->lock);
     return mine;
@@ -177,6 +199,7 @@ static void unlist_locked(atoll_worker *worker) {
     }
     atomic_fetch_sub(&pool->workers, 1);
     atomic_fetch_sub(&pool->live, 1);
+    atoll_stats_add(&pool->stats->workers, (uint64_t)-1);
 }
 
 atoll_task *atoll_worker_bereave_locked(atoll_worker *worker) {
@@ -187,6 +210,7 @@ atoll_task *atoll_worker_bereave_locked(atoll_worker *worker) {
         atoll_task_retain(task); /* the worker has its own, and still reads the call */
         task->worker = NULL;
         worker->task = NULL;
+        atoll_stats_add(&worker->pool->stats->lost, 1);
     }
     worker->abandoned = true;
     return task;
@@ -241,6 +265,7 @@ void atoll_pool_abandon(atoll_pool *pool) {
             return;
         }
         task->outcome = ATOLL_OUT_LOST;
+        atoll_stats_add_shared(&pool->stats->restarts, 1);
         atoll_task_finished(pool, task);
         atoll_task_release(task);
         atoll_pool_restaff(pool);

@@ -88,6 +88,7 @@ typedef struct atoll_entry {
     _Atomic(int) life; /* an atoll_life */
     _Atomic(uint32_t) refs;
     _Atomic(uint32_t) users;
+    const _Atomic(int) *gil;   /* says whether its GIL is taken, or NULL; set once, attached */
     atoll_stats_interp *stats; /* what is counted; it has the calls and execs inside, too */
     _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
     _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */

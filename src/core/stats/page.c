@@ -275,6 +275,11 @@ static void begin_anew(void) {
                            is_size ? atoll_stat_get(&interps[i], (atoll_stat)which) : 0);
         }
     }
+    atoll_stats_pool *pools = range_of(POOLS);
+    for (uint32_t i = 0; i < page->pools.used; i++) {
+        atoll_stats_set(&pools[i].seq,
+                        0); /* they are not the child's: nobody writes to them, or gives them back */
+    }
     memset(page->past, 0, sizeof page->past);
     atoll_stats_set(&page->created, 0);
     atoll_stats_set(&page->closed, 0);

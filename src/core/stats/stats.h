@@ -58,11 +58,10 @@ typedef enum {
     ATOLL_STAT_RECEIVED, /* items that it has got */
     ATOLL_STAT_SENT_BYTES,
     ATOLL_STAT_RECEIVED_BYTES,
-    ATOLL_STAT_SHORT_TICKS, /* time in sessions that were short, without those inside of them: all of it counts as work */
-    ATOLL_STAT_LONG_TICKS, /* in long ones */
-    ATOLL_STAT_TASK_NS,    /* in tasks */
-    ATOLL_STAT_CPU_NS,     /* of threads in long sessions and in tasks */
-    ATOLL_STAT_GIL_WAITS,  /* when its GIL was not to be had at once */
+    ATOLL_STAT_RUN_NS,    /* in sessions, without those inside of them: see py/interp/meter.h */
+    ATOLL_STAT_TASK_NS,   /* in tasks of pools */
+    ATOLL_STAT_CPU_NS,    /* processor time of both */
+    ATOLL_STAT_GIL_WAITS, /* when its GIL was not to be had at once */
     ATOLL_STAT_GIL_TICKS,
     ATOLL_STAT_BLOCKED,    /* threads that wait for something of Atoll's now */
     ATOLL_STAT_BLOCKED_ON, /* what the last of them waits for, an atoll_waits_for */
@@ -70,8 +69,8 @@ typedef enum {
     ATOLL_STAT_WAITS,      /* that have ended */
     ATOLL_STAT_WAIT_TICKS,
     ATOLL_STAT_NOW_THREAD, /* the system's number of a thread that is inside; 0: of none */
-    ATOLL_STAT_NOW_TICKS,  /* since when */
-    ATOLL_STAT_NOW_CPU_NS, /* of that thread, at that time; UINT64_MAX: nobody has looked */
+    ATOLL_STAT_NOW_NS,     /* since when; 0: its tasks are counted one by one */
+    ATOLL_STAT_NOW_CPU_NS, /* of that thread, when it looked last */
     ATOLL_STAT_MODULES,    /* in sys.modules, when somebody looked last */
     ATOLL_STAT_CLONES,
     ATOLL_STAT_CLONE_BYTES,
@@ -137,12 +136,13 @@ typedef struct {
     atoll_counter done;   /* that workers have ended, whatever came out */
     atoll_counter failed; /* of them, that raised or whose result could not be sent */
     atoll_counter late;   /* and that took too long */
+    atoll_counter calls;  /* that they were made of: a chunk of map() has many */
     atoll_counter cancelled;
     atoll_counter lost;     /* their worker was given up */
     atoll_counter restarts; /* interpreters that took another one's place */
     atoll_counter wait_ns;  /* from submit to start */
     atoll_counter run_ns;
-    atoll_counter unused[10];
+    atoll_counter unused[9];
     atoll_counter waited[ATOLL_STATS_BUCKETS]; /* how many tasks, by their time */
     atoll_counter ran[ATOLL_STATS_BUCKETS];
 } atoll_stats_pool;

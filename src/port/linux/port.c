@@ -162,6 +162,8 @@ static uint64_t nanoseconds(clockid_t clock) {
 
 uint64_t atoll_clock_ns(void) { return nanoseconds(CLOCK_MONOTONIC); }
 
+uint64_t atoll_clock_coarse_ns(void) { return nanoseconds(CLOCK_MONOTONIC_COARSE); }
+
 uint64_t atoll_thread_cpu_ns(void) { return nanoseconds(CLOCK_THREAD_CPUTIME_ID); }
 
 static uint64_t first_ticks;
@@ -178,10 +180,18 @@ static void begin_ticks(void) {
 
 double atoll_tick_ns(void) {
     static atoll_once once = ATOLL_ONCE_INIT;
+    static _Atomic(uint64_t) next; /* in ticks: when it is to be measured again */
+    static _Atomic(double) known;
     atoll_once_run(&once, begin_ticks);
-    uint64_t ns = atoll_clock_ns() - first_ns;
-    uint64_t ticks = atoll_ticks() - first_ticks;
-    return ticks != 0 ? (double)ns / (double)ticks : 1;
+    uint64_t ticks = atoll_ticks();
+    if (ticks >= atomic_load_explicit(&next, memory_order_relaxed)) {
+        uint64_t since = ticks - first_ticks;
+        double rate = since != 0 ? (double)(atoll_clock_ns() - first_ns) / (double)since : 1;
+        atomic_store_explicit(&known, rate, memory_order_relaxed);
+        atomic_store_explicit(&next, ticks + since,
+                              memory_order_relaxed); /* the longer, the less it changes */
+    }
+    return atomic_load_explicit(&known, memory_order_relaxed);
 }
 
 double atoll_clock_coarse(void) {

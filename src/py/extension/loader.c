@@ -297,6 +297,7 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
     c.loader->clones.root = root;
     atoll_clone *clone = atoll_clones_load(&c.loader->clones, info->file, atoll_dl_flags_of(flags), &why);
     c.loader->clones.root = before;
+    atoll_loader_show(c.loader);
     atoll_loader_unlock(c.loader);
     free(root);
     *is_cloned = clone != NULL;
@@ -482,7 +483,7 @@ static int hook(atoll_loader *loader) {
     return rc;
 }
 
-atoll_loader *atoll_loader_install(atoll_extensions mode) {
+atoll_loader *atoll_loader_install(atoll_extensions mode, atoll_stats_interp *stats) {
     atoll_blocks_check();
     atoll_loader *loader = shim_file != NULL ? calloc(1, sizeof *loader) : NULL;
     if (loader == NULL) {
@@ -491,6 +492,7 @@ atoll_loader *atoll_loader_install(atoll_extensions mode) {
     }
     atoll_loader_init_lock(loader);
     loader->mode = mode;
+    loader->stats = stats;
     const char *debug = getenv("ATOLL_DEBUG_CLONES");
     bool whole = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
     int rc = atoll_clones_init(&loader->clones, PyInterpreterState_GetID(PyInterpreterState_Get()), shim_file,
@@ -537,6 +539,7 @@ atoll_keepers atoll_loader_ended(atoll_loader *loader) {
     atoll_keepers keepers = loader->knows || loader->clones.uses_plain ? ATOLL_KEEPERS_LOADED
                             : loader->clones.shim_path != NULL         ? ATOLL_KEEPERS_UNLOADED
                                                                        : ATOLL_KEEPERS_NONE;
+    loader->stats = NULL; /* what is opened from now on is nobody's */
     atoll_foreign_ended(&loader->foreign);
     if (atoll_clones_unload(&loader->clones)) {
         free_loader(loader);

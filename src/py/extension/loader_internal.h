@@ -21,6 +21,7 @@ struct atoll_loader {
     atoll_loaded *modules; /* changed with the interpreter's GIL held */
     size_t count;
     size_t room;
+    atoll_stats_interp *stats;
     _Atomic(bool) knows; /* what stays mapped after the interpreter may know objects of it */
 };
 
@@ -88,6 +89,8 @@ bool atoll_extension_may_declare(const atoll_module_info *info);
 /* Takes and gives `loading`; waits with the GIL given back. */
 void atoll_loader_lock(atoll_loader *loader);
 void atoll_loader_unlock(atoll_loader *loader);
+/* With `loading` held: shows how many clones there are, and how large. */
+void atoll_loader_show(atoll_loader *loader);
 /* Sets what the shim calls for dlopen() and its kin. */
 void atoll_loader_offer_libraries(atoll_loader *loader);
 /* _ctypes.dlopen() and dlclose(); self as in loader.c. */

@@ -94,8 +94,21 @@ static void *open_library(const request *r) {
     }
     atoll_loader_lock(r->loader);
     void *handle = open_locked(r);
+    atoll_loader_show(r->loader);
     atoll_loader_unlock(r->loader);
     return handle;
+}
+
+void atoll_loader_show(atoll_loader *loader) {
+    uint64_t bytes = 0;
+    if (loader->stats == NULL) {
+        return; /* its interpreter has ended */
+    }
+    for (size_t i = 0; i < loader->clones.count; i++) {
+        bytes += loader->clones.items[i]->bytes;
+    }
+    atoll_stats_set(&loader->stats->words[ATOLL_STAT_CLONES], loader->clones.count);
+    atoll_stats_set(&loader->stats->words[ATOLL_STAT_CLONE_BYTES], bytes);
 }
 
 /* ---- dlopen() in code of clones ---- */

@@ -13,6 +13,8 @@
  */
 #include "py/interp/blocking.h"
 
+#include "py/gil.h"
+
 #include "py/interp/lifecycle.h"
 #include "py/interp/pools.h"
 #include "py/interp/session.h"
@@ -88,7 +90,9 @@ static void count(atoll_blocking *b) {
 
 void atoll_blocking_end(atoll_blocking *b) {
     atoll_entry_remove_wait(b->entry, &b->waiter);
+    uint64_t waits = atoll_gil_look(b->entry);
     PyEval_RestoreThread(b->tstate);
+    atoll_gil_had(b->entry, waits);
     count(b);
 }
 

@@ -82,7 +82,7 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
         atoll_threading_prepare();
     }
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
-    entry->loader = usual ? atoll_loader_install(print->extensions) : NULL;
+    entry->loader = usual ? atoll_loader_install(print->extensions, entry->stats) : NULL;
     atoll_state *state = PyErr_Occurred() ? NULL : atoll_state_ensure();
     if (state == NULL || atoll_frozen_constants() < 0 || atoll_site_import(site) < 0 ||
         atoll_interp_prepare(state, print, &stale) < 0 || (print->fork && prepare_fork() < 0)) {
@@ -129,6 +129,7 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
     if (entry != NULL) {
         atomic_store(&entry->depth, print->depth);
+        atoll_arenas_count(entry);
     }
     if (entry == NULL || atoll_builtin_types_compare() < 0 || atoll_tstate_keep(entry, tstate) < 0) {
         if (entry != NULL) {

@@ -14,6 +14,7 @@
  */
 #include "py/interp/session.h"
 
+#include "py/gil.h"
 #include "py/interp/greenlets.h"
 #include "py/interp/signals.h"
 #include "py/interp/thread_states.h"
@@ -106,8 +107,11 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
     if (tstate != NULL && tstate != s->from) {
         s->c_calls = atoll_share_c_calls(tstate, s->from);
         atoll_stat_add(from->entry->stats, ATOLL_STAT_OUTSIDE, 1);
+        uint64_t waits = atoll_gil_look(entry);
         (void)PyThreadState_Swap(tstate);
+        atoll_gil_had(entry, waits);
     }
+    atoll_meter_begin(&table->meter, &s->time, entry->stats);
     if (s->comes_back) {
         s->greenlet = atoll_greenlet_current();
     }
@@ -137,10 +141,13 @@ void atoll_session_leave(atoll_session *s) {
     if (table->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }
+    atoll_meter_end(&table->meter, &s->time, s->prev != NULL ? &s->prev->time : NULL, s->entry->stats);
     PyThreadState *inside = PyThreadState_Get();
     if (inside != s->from) {
         atoll_unshare_c_calls(inside, s->c_calls);
+        uint64_t waits = atoll_gil_look(s->from_entry);
         (void)PyThreadState_Swap(s->from);
+        atoll_gil_had(s->from_entry, waits);
         atoll_stat_add(s->from_entry->stats, ATOLL_STAT_OUTSIDE, (uint64_t)-1);
     }
     table->top = s->prev;

@@ -3,6 +3,7 @@
 #define ATOLL_PY_INTERP_SESSION_H
 
 #include "py/codec/codec.h"
+#include "py/interp/meter.h"
 #include "py/state.h"
 
 typedef struct atoll_session {
@@ -19,8 +20,9 @@ typedef struct atoll_session {
     uint64_t noted;                  /* signals that a handler there is to be called for: one bit for each */
     bool interrupted;                /* one of them was Ctrl-C */
     atoll_entry *winding;            /* what the main thread wound down before this */
-    atoll_message out;               /* for the way in */
-    atoll_message back;              /* for the way out */
+    atoll_stretch time;
+    atoll_message out;  /* for the way in */
+    atoll_message back; /* for the way out */
 } atoll_session;
 
 /* Once per process.  ends: what becomes of a forked child whose innermost session is over, and nobody is left to go back to

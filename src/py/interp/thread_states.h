@@ -13,6 +13,7 @@ typedef struct {
     atoll_session *idle;      /* sessions to be opened again, linked by `prev` */
     const atoll_session *cut; /* was the innermost when the process was forked */
     atoll_message spare[2];   /* empty messages with storage */
+    atoll_meter meter;
     bool is_main;
 } atoll_thread_table;
 

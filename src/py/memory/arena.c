@@ -67,15 +67,40 @@ static void note_locked(void *ptr, size_t size, int64_t owner) {
     }
 }
 
-static void forget_locked(void *ptr) {
+/* Its owner, or -1. */
+static int64_t forget_locked(void *ptr) {
     for (used_arena **link = chain_of(ptr); *link != NULL; link = &(*link)->next) {
         if ((*link)->ptr == ptr) {
             used_arena *arena = *link;
             *link = arena->next;
+            int64_t owner = arena->owner;
             free(arena);
-            return;
+            return owner;
         }
     }
+    return -1;
+}
+
+/* No lock is held.  Before its entry is there, nothing: atoll_arenas_count() is called then. */
+static void count(int64_t owner, size_t size, bool taken) {
+    atoll_entry *entry = owner >= 0 ? atoll_registry_find(atoll_memory_id(owner)) : NULL;
+    if (entry != NULL) {
+        atoll_stat_add_shared(entry->stats, ATOLL_STAT_ARENA_BYTES, taken ? size : -(uint64_t)size);
+        atoll_entry_release(entry);
+    }
+}
+
+void atoll_arenas_count(atoll_entry *entry) {
+    int64_t owner = atoll_memory_owner(entry->id);
+    atoll_mutex_lock(&lock);
+    for (size_t i = 0; i < CHAINS; i++) {
+        for (const used_arena *arena = used[i]; arena != NULL; arena = arena->next) {
+            if (arena->owner == owner) {
+                atoll_stat_add_shared(entry->stats, ATOLL_STAT_ARENA_BYTES, arena->size);
+            }
+        }
+    }
+    atoll_mutex_unlock(&lock);
 }
 
 /* Whether it is kept; else the caller gives it to the system. */
@@ -125,6 +150,7 @@ static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
         atoll_mutex_lock(&lock);
         note_locked(ptr, size, owner);
         atoll_mutex_unlock(&lock);
+        count(owner, size, true);
         if (size == ATOLL_ARENA_SIZE) { /* the stacks of frames are on no map */
             atoll_blocks_expect_map(owner, ptr);
         }
@@ -137,9 +163,10 @@ static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
         return; /* 3.14 and newer also "return" the places of arenas that are not there */
     }
     atoll_mutex_lock(&lock);
-    forget_locked(ptr);
+    int64_t owner = forget_locked(ptr);
     bool keep = keep_locked(ptr, size);
     atoll_mutex_unlock(&lock);
+    count(owner, size, false);
     if (!keep) {
         before.free(before.ctx, ptr, size);
     }

@@ -11,4 +11,8 @@ int64_t atoll_memory_owner(int64_t id) {
     return id > 0 ? id + atomic_load_explicit(&past, memory_order_relaxed) : id;
 }
 
+int64_t atoll_memory_id(int64_t owner) {
+    return owner > 0 ? owner - atomic_load_explicit(&past, memory_order_relaxed) : owner;
+}
+
 void atoll_memory_restart(void) { atomic_fetch_add(&past, IDS_OF_ONE); }

@@ -6,6 +6,8 @@
 
 /* An interpreter's number among those of all Pythons of this process, 0 for main. */
 int64_t atoll_memory_owner(int64_t id);
+/* Of one of this Python's, the id. */
+int64_t atoll_memory_id(int64_t owner);
 /* Python has ended: the ids of the next one begin at 0 again. */
 void atoll_memory_restart(void);
 

@@ -24,6 +24,7 @@
  */
 #include "py/pool/pool.h"
 
+#include "py/gil.h"
 #include "py/interp/interp.h"
 
 #include <stdlib.h>
@@ -36,6 +37,7 @@ typedef struct {
     bool left_exception; /* with the interpreter's GIL: an asynchronous exception may be on its way */
     uint32_t calls;      /* so far */
     bool introduced;     /* threading knows the thread there */
+    atoll_meter meter;   /* of the thread */
 } place;
 
 void atoll_settings_free(atoll_pool_settings *settings) {
@@ -153,12 +155,22 @@ static void forget_interrupt(place *where) {
     }
 }
 
+/* Attached: what became of a task. */
+static void count(atoll_stats_pool *pool, place *where, const atoll_task *task) {
+    atoll_stats_interp *stats = where->entry->stats;
+    atoll_meter_task(&where->meter, stats, (uint64_t)((double)task->seconds * 1e9));
+    if (task->outcome == ATOLL_OUT_RESULT) {
+        return;
+    }
+    atoll_stat_add(stats, ATOLL_STAT_RAISED, 1);
+    atoll_stats_add_shared(task->outcome == ATOLL_OUT_TIMEOUT ? &pool->late : &pool->failed, 1);
+}
+
 /* Attached: runs a task and tells; a guest tells later, when it has left.  False: this worker was abandoned. */
 static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_message *spare, bool is_guest) {
     atoll_message result = *spare;
     atoll_message error = {0};
     *spare = (atoll_message){0};
-    double began = atoll_clock();
     atoll_task_remains remains;
     atoll_outcome outcome = atoll_work_run(where->entry, task, &result, &error, &remains);
     where->calls += task->items; /* those of a chunk that was divided are fewer now */
@@ -176,13 +188,13 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     task->call = (atoll_message){0};
     task->result = result;
     task->error = error;
-    task->seconds = (float)(atoll_clock() - began);
     if (atomic_load_explicit(&worker->pool->killed, memory_order_relaxed)) {
         outcome = ATOLL_OUT_BROKEN;
     } else if (task->late) {
         outcome = ATOLL_OUT_TIMEOUT;
     }
     task->outcome = (uint8_t)outcome;
+    count(worker->pool->stats, where, task);
     if (!is_guest) {
         atoll_worker_end_task(worker, task);
     }
@@ -200,7 +212,9 @@ static bool work(atoll_worker *worker, place *where) {
         if (task == NULL) {
             PyThreadState *tstate = PyEval_SaveThread();
             task = atoll_worker_take(worker);
+            uint64_t waits = atoll_gil_look(where->entry);
             PyEval_RestoreThread(tstate);
+            atoll_gil_had(where->entry, waits);
             if (task == NULL) {
                 break;
             }
@@ -214,6 +228,7 @@ static bool work(atoll_worker *worker, place *where) {
         }
         if (pool->max_tasks != 0 && where->calls >= pool->max_tasks) {
             go_on = true;
+            atoll_stats_add_shared(&pool->stats->restarts, 1);
             break;
         }
     }
@@ -272,6 +287,7 @@ static atoll_entry *find_place(atoll_worker *worker, atoll_stale *stale) {
         }
     }
     atomic_store(&entry->pooled, true);
+    atoll_stats_set(&entry->stats->kind, ATOLL_STATS_OWNED | ATOLL_STATS_POOLED);
     if (!atoll_entry_pin(entry)) { /* closed by somebody at once */
         break_with_text(worker->pool, "the worker's interpreter was closed");
         (void)atoll_entry_remove_user(entry);
@@ -297,6 +313,7 @@ static bool live_in_one(atoll_worker *worker) {
         place where = {.entry = entry};
         PyEval_RestoreThread(tstate);
         where.ident = tstate->thread_id;
+        atoll_meter_adopt(&where.meter, entry->stats);
         atoll_state *state = entry->state;
         bool ready =
             !atoll_tstate_is_stale(&stale) || atoll_interp_prepare(state, &settings->print, &stale) == 0;
@@ -314,6 +331,7 @@ static bool live_in_one(atoll_worker *worker) {
             atoll_threading_let_go(false);
         }
         atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
+        atoll_meter_let_go(&where.meter, entry->stats);
         (void)PyEval_SaveThread();
         atoll_entry_unpin(entry);
         go_on = atoll_interp_end_detached(entry) && go_on;
@@ -368,6 +386,7 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
         if (pinned && (tstate = atoll_tstate_of(entry)) != NULL) {
             PyEval_RestoreThread(tstate);
             where.ident = tstate->thread_id;
+            atoll_meter_adopt(&where.meter, entry->stats);
             if (atomic_load(&entry->jobs) != NULL) {
                 atoll_session_housekeeping(entry);
             }
@@ -375,6 +394,7 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
             introduce(worker, &where);
             go_on = serve(worker, &where, task, &spare, true);
             atoll_worker_set_place(worker, NULL);
+            atoll_meter_let_go(&where.meter, entry->stats);
             (void)PyEval_SaveThread();
         } else if (atoll_worker_claim(worker, task)) {
             task->outcome = ATOLL_OUT_LOST;
