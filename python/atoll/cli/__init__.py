@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -31,13 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     options = parser.parse_args(given, argparse.Namespace(rest=rest))
-    status: int = options.main(options)
-    return status
+    try:
+        status: int = options.main(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read this has enough: end as other programs do, without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    from . import bench, check, info, run
+    from . import bench, check, info, run, stacks, top
     from . import map as map_
 
     parser = argparse.ArgumentParser(
@@ -49,6 +56,6 @@ def make_parser() -> argparse.ArgumentParser:
     version = f"atoll {__version__} ({platform.python_implementation()} {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (run, map_, check, info, bench):
+    for command in (run, map_, top, stacks, check, info, bench):
         command.add_command(commands)
     return parser

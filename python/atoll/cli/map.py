@@ -8,11 +8,9 @@ for input that never comes, which is why it reads with os.read() and holds no lo
 """
 
 import argparse
-import contextlib
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -135,14 +133,7 @@ def main(options: argparse.Namespace) -> int:
                 pool.terminate_workers()
                 raise
     except KeyboardInterrupt:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.flush()
-            return 130
-    except BrokenPipeError:
-        pass
-    # Whoever read this has enough: end as other programs do, without a word.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 128 + signal.SIGPIPE
+        return 130
 
 
 def _map(pool: atoll.InterpreterPoolExecutor, options: argparse.Namespace) -> int:
