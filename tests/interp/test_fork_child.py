@@ -66,3 +66,61 @@ for before in (False, True):
         print(one.call(task, before), flush=True)
 """)
     check_ended(done, 0, "True\nFalse\n8\nTrue\nstays\nTrue\n8\n")
+
+
+def test_what_another_thread_was_receiving():
+    """Nobody goes on receiving it: it is received anew, and at once."""
+    done = run_python(
+        """
+import atoll, builtins, os, threading
+source = '''
+class C:
+    def __getstate__(self): return {"x": 1}
+    def __setstate__(self, state):
+        import builtins
+        if hasattr(builtins, "stop"):
+            builtins.stop()
+        self.__dict__.update(state)
+C.one = C()
+def put(q):
+    for _ in range(3): q.put(C)
+'''
+inside, go_on = threading.Event(), threading.Event()
+def stop():
+    inside.set()
+    go_on.wait()
+def deep(n):
+    return deep(n - 1) if n else [0] * 50
+q = atoll.create_queue()
+with atoll.create() as interp:
+    interp.exec(source)
+    interp.prepare_main(q=q)
+    interp.exec("put(q)")
+    builtins.stop = stop
+    other = threading.Thread(target=q.get)
+    other.start()
+    inside.wait()
+    pid = os.fork()
+    if pid == 0:
+        del builtins.stop
+        threads = [threading.Thread(target=deep, args=(500,)) for _ in range(4)]  # on the stack of one that is gone
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        # whoever waits for it waits at least as long as a thread that makes a class may take
+        import atoll._atoll
+        waits = []
+        import signal
+        signal.signal(signal.SIGALRM, lambda *args: os._exit(9))
+        signal.alarm(8)
+        first, second = q.get(), q.get()
+        print(first is second, first.one.x, flush=True)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    go_on.set()
+    other.join()
+    print(status)
+""",
+        "-W",
+        "ignore",
+    )
+    check_ended(done, 0, "True 1\n0\n")

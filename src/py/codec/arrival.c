@@ -6,7 +6,7 @@
  * Unless code runs to make that one, which needs them whole: then the class itself is left out of the globals of functions
  * until it is there.
  * Reading attributes may run Python code, and so other threads: one that receives the class meanwhile waits until it is
- * whole.  One that cannot be had as a whole is forgotten.
+ * whole.  One that cannot be had as a whole is forgotten; in a forked child, so is what other threads were making.
  *
  * A class that is there already, in another version, is changed in place, in the same stages, under the eyes of whoever uses it.
  */
@@ -25,7 +25,7 @@ static int bind(atoll_codec *codec, PyObject *cls) {
         return where == NULL ? -1 : atoll_bind_class(codec, cls);
     }
     PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
-    PyObject *dict = main != NULL ? PyModule_GetDict(main) : NULL;
+    PyObject *dict = main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
     PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
     PyObject *bound = name != NULL ? PyDict_GetItemWithError(dict, name) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
@@ -37,6 +37,7 @@ static int bind(atoll_codec *codec, PyObject *cls) {
         rc = PyDict_SetItem(dict, name, cls);
     }
     Py_XDECREF(name);
+    Py_XDECREF(dict);
     return rc < 0 ? -1 : 0;
 }
 
@@ -45,19 +46,62 @@ static int bind(atoll_codec *codec, PyObject *cls) {
 /* A thread that gave up waiting goes on with what there is: who makes the class may need something of that thread's. */
 #define PATIENCE 10.0
 
+static void enter(atoll_making **list, atoll_making *making, uint64_t number) {
+    *making = (atoll_making){.next = *list, .number = number, .thread = PyThread_get_thread_ident()};
+    *list = making;
+}
+
+static void leave(atoll_making **list, const atoll_making *making) {
+    while (*list != making) {
+        list = &(*list)->next;
+    }
+    *list = making->next;
+}
+
 void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
-    *making = (atoll_making){codec->making, number, PyThread_get_thread_ident(), NULL, NULL};
-    codec->making = making;
+    enter(&codec->making, making, number);
 }
 
 void atoll_end_making(atoll_codec *codec, const atoll_making *making) {
-    atoll_making **link = &codec->making;
-    while (*link != making) {
-        link = &(*link)->next;
-    }
-    *link = making->next;
+    leave(&codec->making, making);
     atomic_fetch_add(&codec->made, 1);
     atoll_word_wake(&codec->made, INT_MAX);
+}
+
+_Atomic(uint64_t) atoll_forks;
+
+void atoll_arrivals_fork(atoll_fork_moment when) {
+    if (when == ATOLL_FORK_CHILD) {
+        atomic_fetch_add(&atoll_forks, 1);
+    }
+}
+
+/* The first of a list that is another thread's, taken out; or NULL. */
+static atoll_making *take_orphan(atoll_making **list) {
+    unsigned long self = PyThread_get_thread_ident();
+    while (*list != NULL && (*list)->thread == self) {
+        list = &(*list)->next;
+    }
+    atoll_making *orphan = *list;
+    if (orphan != NULL) {
+        *list = orphan->next;
+    }
+    return orphan;
+}
+
+void atoll_drop_orphans(atoll_codec *codec) {
+    codec->forks = atomic_load(&atoll_forks);
+    atoll_making *orphan;
+    while ((orphan = take_orphan(&codec->making)) != NULL) {
+        PyObject *key = PyLong_FromUnsignedLongLong(orphan->number);
+        atoll_weak_drop(codec->class_refs, key);
+        atoll_weak_drop(codec->function_refs, key);
+        PyErr_Clear();
+        Py_XDECREF(key);
+    }
+    while ((orphan = take_orphan(&codec->changing)) != NULL) {
+        PyDict_Clear(orphan->seen);
+    }
 }
 
 /* Whether another thread makes it, and this one makes none: else each might wait for the other. */
@@ -106,9 +150,13 @@ bool atoll_stand_in(const atoll_codec *codec) {
                 PyType_Type.tp_setattro(m->cls, name, Py_None) == 0;
         Py_XDECREF(dict);
     }
-    PyErr_Clear();
     Py_XDECREF(obj);
     Py_XDECREF(name);
+    if (atoll_error_is_urgent()) {
+        Py_DECREF(exc);
+        return false;
+    }
+    PyErr_Clear();
     if (found) {
         Py_DECREF(exc);
     } else {
@@ -312,9 +360,8 @@ static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t vers
     arr->cls = Py_XNewRef(cls);
     arr->seen = seen;
     arr->met = met;
-    if (met == NULL) {
-        atoll_begin_making(dec->codec, &arr->making, number);
-    }
+    enter(met == NULL ? &dec->codec->making : &dec->codec->changing, &arr->making, number);
+    arr->making.seen = seen;
     atoll_decoder_begin_part(&arr->part, dec, size);
     atoll_pending_begin(&arr->pending, dec->codec);
     arr->part.pending = &arr->pending;
@@ -344,6 +391,8 @@ static void end_arrival(arrival *arr, bool whole) {
     atoll_decoder_end_part(&arr->part);
     if (arr->met == NULL) {
         atoll_end_making(codec, &arr->making);
+    } else {
+        leave(&codec->changing, &arr->making);
     }
     Py_XDECREF(arr->making.awaited);
     Py_XDECREF(arr->met);
@@ -457,7 +506,7 @@ static int finish_group(struct atoll_arrivals *group, arrival *arr, PyObject *by
         end_arrival(group->first, rc == 0);
         group->first = next;
     }
-    return rc;
+    return PyErr_Occurred() ? -1 : rc;
 }
 
 /* A class of the `size` bytes that follow: one that nobody has here, or cls, of which `seen` was taken.  New reference. */
@@ -498,6 +547,9 @@ static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t number, uint64_
         rc = atoll_take(seen, Py_None, version); /* before: the contents may lead back here */
         PyObject *same = rc == 0 ? receive_class(dec, number, version, size, cls, seen) : NULL;
         rc = same != NULL ? 0 : -1;
+        if (rc < 0) {
+            PyDict_Clear(seen); /* nothing of it counts as taken, however far it came */
+        }
         Py_XDECREF(same);
     }
     Py_XDECREF(seen);

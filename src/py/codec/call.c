@@ -150,6 +150,25 @@ int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj, 
     return encode_one(codec, msg, obj, "", true, true, identities, NULL);
 }
 
+PyObject *atoll_encode_shape(atoll_codec *codec, atoll_message *msg, PyObject *obj) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, "", &start) < 0) {
+        return NULL;
+    }
+    enc.whole = enc.outline = true;
+    enc.late = 1;
+    int rc = atoll_encode_shared(&enc, obj);
+    PyObject *met = rc == 0 ? PyList_New((Py_ssize_t)enc.memo->used) : NULL;
+    for (uint32_t i = 0; met != NULL && i < enc.memo->used; i++) {
+        PyList_SET_ITEM(met, i, Py_NewRef(enc.memo->keys[i]));
+    }
+    if (end(&enc, met != NULL ? 0 : -1, &start) < 0) {
+        Py_CLEAR(met);
+    }
+    return met;
+}
+
 static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *const *args, Py_ssize_t nargs,
                              PyObject *kwnames) {
     Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
@@ -209,6 +228,9 @@ void atoll_encoder_end_part(atoll_encoder *part) {
 /* ---- decoding ---- */
 
 static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_message *msg) {
+    if (__builtin_expect(codec->forks != atomic_load_explicit(&atoll_forks, memory_order_relaxed), 0)) {
+        atoll_drop_orphans(codec);
+    }
     dec->codec = codec;
     dec->msg = msg;
     dec->rd = (atoll_reader){msg->body.data, msg->body.data + msg->body.len, false};
@@ -222,6 +244,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->pinned = false;
     dec->arrivals = NULL;
     dec->pending = NULL;
+    dec->lowest = SIZE_MAX;
 }
 
 static void end_decoding(atoll_decoder *dec) {
@@ -253,6 +276,7 @@ void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t le
     part->nmemo = 0;
     part->memo_cap = 0;
     part->pinned = true;
+    part->lowest = SIZE_MAX;
 }
 
 void atoll_decoder_end_part(atoll_decoder *part) {

@@ -124,12 +124,13 @@ static int split_some(atoll_encoder *enc, PyObject *attributes, PyObject *parts[
         if (is_descriptor(value) != descriptors) {
             continue;
         }
-        atoll_rank rank = atoll_rank_of(enc, value);
+        atoll_rank rank;
+        rc = atoll_rank_of(enc, value, &rank);
         if (rank == RANK_CODE && PyUnicode_Check(name) &&
             PyUnicode_CompareWithASCIIString(name, "mro") == 0) {
             rank = RANK_EARLY;
         }
-        rc = atoll_ranks_put(parts, rank, name, value);
+        rc = rc == 0 ? atoll_ranks_put(parts, rank, name, value) : -1;
     }
     return rc;
 }

@@ -111,6 +111,8 @@ void atoll_codec_args_clear(atoll_call_args *args);
 int atoll_function_number(atoll_codec *codec, PyObject *obj, uint64_t *number);
 /* Holds the lock of the table of namespaces while the process is forked. */
 void atoll_spaces_fork(atoll_fork_moment when);
+/* A child has none of the threads that were receiving something. */
+void atoll_arrivals_fork(atoll_fork_moment when);
 /* Python has ended, and no dict is left. */
 void atoll_spaces_forget_all(void);
 /* Gives up what was kept for interpreters, or namespaces, that are gone.  0, or -1 with an exception. */

@@ -57,7 +57,11 @@ static PyObject *decode_ref(atoll_decoder *dec) {
     if ((size_t)index >= dec->nmemo) {
         return atoll_malformed("a reference to what was not sent");
     }
-    return Py_NewRef(dec->memo[index]);
+    PyObject *obj = dec->memo[index];
+    if ((size_t)index < dec->lowest && atoll_is_own_object(obj)) {
+        dec->lowest = (size_t)index;
+    }
+    return Py_NewRef(obj);
 }
 
 static PyObject *decode_ascii(const uint8_t *data, size_t len) {

@@ -18,7 +18,17 @@ struct atoll_decoder {
     struct atoll_arrivals
         *arrivals; /* a class is coming: which others came with it, or NULL (codec/arrival.c) */
     struct atoll_pending *pending; /* and what comes later, or NULL (codec/later.c) */
+    size_t
+        lowest; /* the first index that was referred to since it was SIZE_MAX, of what is an object of its own (codec/nested.c) */
 };
+
+/* Whether it makes a difference which of two that are equal it is. */
+static inline bool atoll_is_own_object(PyObject *obj) {
+    const PyTypeObject *type = Py_TYPE(obj);
+    const unsigned long values = Py_TPFLAGS_UNICODE_SUBCLASS | Py_TPFLAGS_BYTES_SUBCLASS |
+                                 Py_TPFLAGS_LONG_SUBCLASS | Py_TPFLAGS_TYPE_SUBCLASS;
+    return (type->tp_flags & values) == 0 && type != &PyFunction_Type && type != &PyCode_Type;
+}
 
 PyObject *atoll_decode_value(atoll_decoder *dec);
 /* The tag was read: everything that is not one of the basic types. */

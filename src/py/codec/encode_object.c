@@ -325,10 +325,14 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
     } else if (func == enc->codec->newobj || func == enc->codec->newobj_ex) {
         return atoll_encoder_refuse(enc, "its __reduce__ gives wrong arguments to copyreg");
     }
-    bool lookup = tag == T_REDUCE && enc->defining != 0 && !enc->outline && !PyType_Check(func) &&
-                  plain == 0 && state == NULL && items == NULL && pairs == NULL &&
-                  atoll_class_is_of_script(enc, (PyObject *)Py_TYPE(obj)) && atoll_rank_is_simple(enc, obj);
-    uint8_t flags = (uint8_t)(plain | (lookup ? R_ELSE : 0) | (state != NULL ? R_STATE : 0) |
+    int lookup = tag == T_REDUCE && enc->defining != 0 && !enc->outline && !PyType_Check(func) &&
+                 plain == 0 && state == NULL && items == NULL && pairs == NULL &&
+                 atoll_class_is_of_script(enc, (PyObject *)Py_TYPE(obj));
+    lookup = lookup != 0 ? atoll_rank_is_simple(enc, obj) : 0;
+    if (lookup < 0) {
+        return -1;
+    }
+    uint8_t flags = (uint8_t)(plain | (lookup != 0 ? R_ELSE : 0) | (state != NULL ? R_STATE : 0) |
                               (items != NULL ? R_LIST : 0) | (pairs != NULL ? R_DICT : 0) |
                               (setter != NULL && state != NULL ? R_SETTER : 0));
     if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0) {
@@ -336,7 +340,7 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
     }
     size_t flags_at = enc->msg->body.len;
     if (atoll_write_tag(enc, flags) < 0 || encode_construction(enc, obj, func, args) < 0 ||
-        (lookup && encode_type(enc, Py_TYPE(obj)) < 0)) {
+        (lookup != 0 && encode_type(enc, Py_TYPE(obj)) < 0)) {
         return -1;
     }
     int entered = atoll_memo_add_late(enc, obj, flags_at, (uint8_t)(R_DUP | (flags & R_ELSE)));
@@ -347,7 +351,7 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
         ((flags & R_SETTER) != 0 && atoll_encode_shared(enc, setter) < 0)) {
         return -1;
     }
-    if (lookup) {
+    if (lookup != 0) {
         PyObject *dict = PyObject_GenericGetDict(obj, NULL);
         int rc = dict != NULL ? atoll_encode_dict_body(enc, dict, AT_ATTR) : -1;
         Py_XDECREF(dict);

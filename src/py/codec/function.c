@@ -481,7 +481,7 @@ static int decode_group(atoll_decoder *dec, PyFunctionObject *func, const atoll_
                  : atoll_read_late(dec, &list);
     dec->pending = outer;
     atoll_pending_end(&list, dec->codec, rc == 0);
-    return rc;
+    return PyErr_Occurred() ? -1 : rc;
 }
 
 /* What follows the function's memo index, or is to come later. */

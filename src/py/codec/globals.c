@@ -96,7 +96,8 @@ static int split(atoll_encoder *enc, PyObject *found, PyObject *parts[ATOLL_RANK
     PyObject *value;
     int rc = 0;
     while (rc == 0 && PyDict_Next(found, &pos, &name, &value)) { /* nobody else has it */
-        rc = atoll_ranks_put(parts, atoll_rank_of(enc, value), name, value);
+        atoll_rank rank;
+        rc = atoll_rank_of(enc, value, &rank) < 0 ? -1 : atoll_ranks_put(parts, rank, name, value);
     }
     return rc;
 }
@@ -181,10 +182,10 @@ static int was_received(atoll_codec *codec, PyObject *value) {
     return PyType_Check(value) ? atoll_class_is_received(codec, value) : 0;
 }
 
-/* The dict of this interpreter's __main__: borrowed, or NULL, maybe with an exception. */
+/* The dict of this interpreter's __main__: new reference, or NULL, maybe with an exception. */
 static PyObject *main_dict(atoll_codec *codec) {
     PyObject *main = codec->interp_id != 0 ? PyImport_AddModule("__main__") : NULL; /* borrowed */
-    return main != NULL ? PyModule_GetDict(main) : NULL;
+    return main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
 }
 
 /* What __main__ has under a name, when its own code has bound it: new reference, or NULL, maybe with an exception. */
@@ -216,6 +217,7 @@ static PyObject *of_main(atoll_codec *codec, const atoll_globals *to, PyObject *
                   PyUnicode_READ_CHAR(name, PyUnicode_GET_LENGTH(name) - 1) == '_';
     PyObject *dict = dunder ? NULL : main_dict(codec);
     if (dict == NULL || !atoll_watch_globals(codec, dict)) {
+        Py_XDECREF(dict);
         return NULL;
     }
     atoll_note_reached(dict, name);
@@ -223,6 +225,7 @@ static PyObject *of_main(atoll_codec *codec, const atoll_globals *to, PyObject *
     if (!PyErr_Occurred() && note_main(to, name, value) < 0) {
         Py_CLEAR(value);
     }
+    Py_DECREF(dict);
     return value;
 }
 
@@ -249,6 +252,7 @@ int atoll_globals_follow(atoll_codec *codec, const atoll_globals *to) {
     for (Py_ssize_t i = 0; names != NULL && rc == 0 && i < PyList_GET_SIZE(names); i++) {
         rc = follow(codec, to, dict, PyList_GET_ITEM(names, i));
     }
+    Py_XDECREF(dict);
     Py_XDECREF(names);
     return rc;
 }

@@ -239,9 +239,10 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
 
 /* A value: code, and what can change nothing; made without running code; a list, dict or set of others; any other. */
 typedef enum { RANK_CODE, RANK_EARLY, RANK_FILLED, RANK_LATE, ATOLL_RANKS } atoll_rank;
-atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value);
-/* Whether no more than a few values are in obj's __dict__, which are made without running code, and nothing else is in obj. */
-bool atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj);
+int atoll_rank_of(atoll_encoder *enc, PyObject *value, atoll_rank *rank); /* 0, or -1 with an exception */
+/* Whether no more than a few values are in obj's __dict__, which are made without running code, and nothing else is in obj: 1, 0, or -1
+ * with an exception. */
+int atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj);
 /* Names and values by ranks: a dict for each rank that has some.  0, or -1 with an exception. */
 int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value);
 void atoll_ranks_drop(PyObject *parts[ATOLL_RANKS]);
@@ -273,15 +274,16 @@ int atoll_decode_held(atoll_decoder *dec);
 
 /* What is taken into globals while a class comes (codec/taking.c). */
 typedef struct atoll_takings {
-    struct atoll_takings *outer;
+    struct atoll_takings *outer; /* of this thread's, in whichever interpreter */
+    const atoll_codec *codec;
     struct taking *first;
-    unsigned long thread;
     bool filling;   /* what is bound now is filled later */
     PyObject *kept; /* a list: lists and the like that were filled, each followed by what is in it; or NULL */
 } atoll_takings;
 
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
-/* whole: all of it is taken for good; else it is taken again when it comes again. */
+/* whole: all of it is taken for good; else it is taken again when it comes again.  No exception is set before; afterwards there may be
+ * one that has to reach the user. */
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
 /* Whether this thread has bound it, in this version, and is about to fill it. */
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
@@ -312,6 +314,7 @@ typedef struct {
 } atoll_received;
 
 void atoll_pending_begin(atoll_pending *list, atoll_codec *codec);
+/* An exception that is set stays; where there is none, there may be one afterwards that has to reach the user. */
 void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
 int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
                            const atoll_received *received);
@@ -354,6 +357,8 @@ typedef struct atoll_reach atoll_reach;
 int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach);
 /* Appends what atoll_version_of hashes. */
 int atoll_encode_outline(atoll_codec *codec, atoll_message *msg, PyObject *obj, bool identities);
+/* The same, and in which order objects were met: a new list, or NULL with an exception. */
+PyObject *atoll_encode_shape(atoll_codec *codec, atoll_message *msg, PyObject *obj);
 /* Type variables, list[int], int | str, and whatever else typing has made to stand for types. */
 bool atoll_is_type_form(PyObject *value);
 /* Whether nothing in it can change, or tells when it does. */
@@ -425,14 +430,18 @@ static inline bool atoll_may_have_name(const atoll_codec *codec, const PyObject 
     return (codec->named_bits[bit / 64] >> (bit % 64) & 1) != 0;
 }
 /* 1 when obj has a name, or came in something that has one: its identity, and, if there is one, the module that has it and its name there
- * (borrowed; else NULL).  0, or -1 with an exception. */
+ * (new references; else NULL).  0, or -1 with an exception. */
 int atoll_same_lookup(atoll_codec *codec, PyObject *obj, uint64_t *identity, PyObject **module,
                       PyObject **name);
 /* What came (obj) may be one that is here: that, or obj.  New reference, or NULL with an exception. */
-PyObject *atoll_same_nested(atoll_decoder *dec, uint64_t identity, uint64_t state, bool defining,
+PyObject *atoll_same_nested(atoll_codec *codec, uint64_t identity, uint64_t state, bool defining,
                             PyObject *obj);
-PyObject *atoll_same_by_path(atoll_decoder *dec, PyObject *module, PyObject *name, uint64_t state,
+PyObject *atoll_same_by_path(atoll_codec *codec, PyObject *module, PyObject *name, uint64_t state,
                              PyObject *obj);
+/* obj came, and is another one than that which is here.  0, or -1 with an exception. */
+int atoll_same_hold(atoll_codec *codec, uint64_t identity, uint64_t version, PyObject *obj);
+/* What refers to old from here on in the message refers to `with`. */
+void atoll_replace_in_memo(atoll_decoder *dec, size_t from, PyObject *old, PyObject *with);
 
 /* ---- objects with a name inside of others (codec/nested.c) ---- */
 
@@ -458,6 +467,9 @@ int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
  * (codec/arrival.c). */
 void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
 void atoll_end_making(atoll_codec *codec, const atoll_making *making);
+/* In a forked child: what other threads were making, which are not there, is nobody's. */
+void atoll_drop_orphans(atoll_codec *codec);
+extern _Atomic(uint64_t) atoll_forks;
 int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
 /* Whether this thread is making it, and its functions are there. */
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);

@@ -37,6 +37,13 @@ typedef struct {
 
 static bool is_harmless(look *at, PyObject *value, int levels);
 
+/* What cannot be told is not harmless; Ctrl-C and the like stay, for who asks for the rank. */
+static void pass_over_error(void) {
+    if (!atoll_error_is_urgent()) {
+        PyErr_Clear();
+    }
+}
+
 static bool are_items_harmless(look *at, PyObject *items, int levels) {
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items); i++) { /* a list may be changed meanwhile */
         PyObject *item = PySequence_Fast_GET_ITEM(items, i);
@@ -80,7 +87,7 @@ static bool is_set_harmless(PyObject *set) {
     for (Py_ssize_t i = 0; harmless && i < PyList_GET_SIZE(members); i++) {
         harmless = is_plain_key(PyList_GET_ITEM(members, i));
     }
-    PyErr_Clear();
+    pass_over_error();
     Py_XDECREF(members);
     return harmless;
 }
@@ -88,7 +95,7 @@ static bool is_set_harmless(PyObject *set) {
 static bool are_attributes_harmless(look *at, PyObject *obj, int levels) {
     PyObject *dict = PyObject_GenericGetDict(obj, NULL);
     bool harmless = dict != NULL && PyDict_CheckExact(dict) && is_dict_harmless(at, dict, levels);
-    PyErr_Clear();
+    pass_over_error();
     Py_XDECREF(dict);
     return harmless;
 }
@@ -100,7 +107,7 @@ static bool is_instance_harmless(look *at, PyObject *value, int levels) {
     }
     const atoll_type_info *info = atoll_type_info_get(at->enc, Py_TYPE(value));
     if (info == NULL || (info->kind != KIND_PLAIN && info->kind != KIND_ENUM)) {
-        PyErr_Clear();
+        pass_over_error();
         return false;
     }
     return info->kind == KIND_ENUM || are_attributes_harmless(at, value, levels);
@@ -156,28 +163,30 @@ static bool is_code(PyObject *value) {
     return wrapper && atoll_is_fixed(value);
 }
 
-atoll_rank atoll_rank_of(atoll_encoder *enc, PyObject *value) {
-    if (is_code(value)) {
-        return RANK_CODE;
-    }
+int atoll_rank_of(atoll_encoder *enc, PyObject *value, atoll_rank *rank) {
     look at = {enc, NODES};
-    if (is_harmless(&at, value, LEVELS)) {
-        return RANK_EARLY;
+    *rank = is_code(value) ? RANK_CODE : RANK_EARLY;
+    if (*rank == RANK_CODE || is_harmless(&at, value, LEVELS)) {
+        return 0;
     }
-    if (PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value)) {
-        return RANK_FILLED;
+    *rank = RANK_FILLED;
+    if (PyErr_Occurred() || PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value)) {
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *shell = atoll_filled_shell(enc->codec, value);
-    bool filled = shell != NULL && shell != Py_None;
-    PyErr_Clear();
+    if (shell == NULL || shell == Py_None) {
+        *rank = RANK_LATE;
+        pass_over_error();
+    }
     Py_XDECREF(shell);
-    return filled ? RANK_FILLED : RANK_LATE;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
-bool atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj) {
+int atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj) {
     look at = {enc, FEW};
-    return atoll_is_made_by_code(enc->codec, Py_TYPE(obj)) && atoll_type_has_only(Py_TYPE(obj), 0) &&
-           are_attributes_harmless(&at, obj, LEVELS);
+    bool simple = atoll_is_made_by_code(enc->codec, Py_TYPE(obj)) && atoll_type_has_only(Py_TYPE(obj), 0) &&
+                  are_attributes_harmless(&at, obj, LEVELS);
+    return PyErr_Occurred() ? -1 : simple;
 }
 
 int atoll_ranks_put(PyObject *parts[ATOLL_RANKS], atoll_rank rank, PyObject *name, PyObject *value) {
@@ -394,11 +403,14 @@ static void end_list(atoll_codec *codec, pending *item, bool whole) {
 void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole) {
     PyObject *exc = PyErr_GetRaisedException();
     atoll_takings_end(&list->takings, codec, whole);
+    exc = exc != NULL ? exc : PyErr_GetRaisedException();
     end_list(codec, list->functions, whole);
     for (int i = 0; i < ATOLL_RANKS; i++) {
         end_list(codec, list->data[i], whole);
     }
-    PyErr_SetRaisedException(exc);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
 }
 
 static pending *append(struct pending ***end, PyObject *obj, const atoll_globals *to) {

@@ -22,6 +22,10 @@
  * an instance of object in all modules.  In a module that is found by its name, the object is the one that the receiver's own module
  * has under the name; so it is for a global that was imported from there.
  *
+ * What is in the object comes with it, and later parts of the message may refer to that: they get what is in the one that is here.  What came
+ * before it and is in it, too, has been given out already: then the object is a copy, so that one call's arguments are to each
+ * other what they were at home.
+ *
  * Only instances have it, and only when they are small: the state of a large one would have to be compared.  For what has no name this
  * costs a look at a filter.
  */
@@ -200,8 +204,6 @@ int atoll_encode_nested(atoll_encoder *enc, PyObject *obj, size_t at) {
     if (rc <= 0 || (obj == enc->named && module == NULL)) {
         return rc < 0 ? -1 : 0; /* of the value of a name it is said anyway (codec/version.c) */
     }
-    Py_XINCREF(module);
-    Py_XINCREF(name);
     bool version = enc->defining != 0 && module == NULL;
     rc =
         version ? atoll_version_of(enc->codec, obj, &state) : atoll_version_of_state(enc->codec, obj, &state);
@@ -224,11 +226,99 @@ static PyObject *get_text(atoll_decoder *dec) {
                       : atoll_malformed("a name goes past the end");
 }
 
+/* ---- what is in them ---- */
+
+/* Objects that are in an object of this state, in an order that two such objects have: a new list, or NULL, maybe with an exception. */
+static PyObject *shape_of(atoll_codec *codec, PyObject *obj, atoll_message *outline) {
+    PyObject *met = atoll_encode_shape(codec, outline, obj);
+    if (met == NULL && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+    }
+    return met;
+}
+
+static bool is_in_memo(const atoll_decoder *dec, size_t before, const PyObject *obj) {
+    for (size_t i = 0; i < before; i++) {
+        if (dec->memo[i] == obj) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What has come, and is no more in use, gives way: mine[i] to theirs[i].  But where something of it was there before (it is in what has been
+ * read), nothing does, and it is false. */
+static bool exchange(atoll_decoder *dec, size_t from, bool outside, PyObject *mine, PyObject *theirs) {
+    for (Py_ssize_t i = 0; outside && i < PyList_GET_SIZE(mine); i++) {
+        PyObject *one = PyList_GET_ITEM(mine, i);
+        if (one != PyList_GET_ITEM(theirs, i) && atoll_is_own_object(one) && is_in_memo(dec, from, one)) {
+            return false;
+        }
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(mine); i++) {
+        atoll_replace_in_memo(dec, from, PyList_GET_ITEM(mine, i), PyList_GET_ITEM(theirs, i));
+    }
+    return true;
+}
+
+/* Whether something else than obj was read from `from` on that others may refer to. */
+static bool has_parts(const atoll_decoder *dec, size_t from, const PyObject *obj) {
+    for (size_t i = from; i < dec->nmemo && dec->rd.at != dec->rd.end; i++) {
+        if (dec->memo[i] != obj && atoll_is_own_object(dec->memo[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* obj came, with memo indices from `from` on; found is what it is here.  outside: it refers to what came before.  1 when found takes its
+ * place, 0 when it cannot, or -1 with an exception. */
+static int take_place(atoll_decoder *dec, size_t from, bool outside, PyObject *obj, PyObject *found) {
+    int rc = 1;
+    if (outside || has_parts(dec, from, obj)) {
+        atoll_message one = {0};
+        atoll_message other = {0};
+        PyObject *mine = shape_of(dec->codec, obj, &one);
+        PyObject *theirs = mine != NULL ? shape_of(dec->codec, found, &other) : NULL;
+        if (theirs != NULL && PyList_GET_SIZE(mine) == PyList_GET_SIZE(theirs) &&
+            one.body.len == other.body.len && memcmp(one.body.data, other.body.data, one.body.len) == 0) {
+            rc = exchange(dec, from, outside, mine, theirs);
+        }
+        Py_XDECREF(mine);
+        Py_XDECREF(theirs);
+        atoll_message_clear(&one);
+        atoll_message_clear(&other);
+    }
+    if (rc > 0) {
+        atoll_replace_in_memo(dec, from, obj, found);
+    }
+    return PyErr_Occurred() ? -1 : rc;
+}
+
+/* What comes next: new reference, or NULL with an exception; and whether it refers to what came before. */
+static PyObject *decode_copy(atoll_decoder *dec, size_t *from, bool *outside) {
+    size_t lowest = dec->lowest;
+    *from = dec->nmemo;
+    dec->lowest = SIZE_MAX;
+    PyObject *obj = atoll_decode_value(dec);
+    *outside = dec->lowest < *from;
+    dec->lowest = lowest < dec->lowest ? lowest : dec->lowest;
+    return obj;
+}
+
 static PyObject *decode_by_path(atoll_decoder *dec, uint64_t state) {
+    size_t from;
+    bool outside;
     PyObject *module = get_text(dec);
     PyObject *name = module != NULL ? get_text(dec) : NULL;
-    PyObject *obj = name != NULL ? atoll_decode_value(dec) : NULL;
-    PyObject *found = obj != NULL ? atoll_same_by_path(dec, module, name, state, obj) : NULL;
+    PyObject *obj = name != NULL ? decode_copy(dec, &from, &outside) : NULL;
+    PyObject *found = obj != NULL ? atoll_same_by_path(dec->codec, module, name, state, obj) : NULL;
+    if (found != NULL && found != obj) {
+        int taken = take_place(dec, from, outside, obj, found);
+        if (taken <= 0) {
+            Py_SETREF(found, taken == 0 ? Py_NewRef(obj) : NULL);
+        }
+    }
     Py_XDECREF(obj);
     Py_XDECREF(name);
     Py_XDECREF(module);
@@ -248,9 +338,21 @@ PyObject *atoll_decode_nested(atoll_decoder *dec) {
     if (dec->rd.failed) {
         return atoll_malformed("it ends too early");
     }
-    PyObject *obj = atoll_decode_value(dec);
-    PyObject *found =
-        obj != NULL ? atoll_same_nested(dec, identity, state, (flags & DEFINING) != 0, obj) : NULL;
+    bool defining = (flags & DEFINING) != 0;
+    size_t from;
+    bool outside;
+    PyObject *obj = decode_copy(dec, &from, &outside);
+    PyObject *found = obj != NULL ? atoll_same_nested(dec->codec, identity, state, defining, obj) : NULL;
+    if (found != NULL && found != obj) {
+        int taken = take_place(dec, from, outside && !defining, obj, found);
+        if (taken == 0) {
+            Py_SETREF(found, Py_NewRef(obj));
+            taken = atoll_same_hold(dec->codec, identity, 0, obj);
+        }
+        if (taken < 0) {
+            Py_CLEAR(found);
+        }
+    }
     Py_XDECREF(obj);
     return found;
 }

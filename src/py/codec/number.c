@@ -132,8 +132,9 @@ static inline function_record *find_record(const record_list *list, const PyFunc
     return r;
 }
 
-/* A new record for func, whose globals are watched; NULL (no exception) when there is no memory. */
-static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
+/* A new record for func, whose globals are watched; NULL (no exception) when there is no memory.  *dropped: what has to go for it, and is
+ * the caller's to free, which may run code. */
+static function_record *add_record(atoll_codec *codec, PyFunctionObject *func, function_record **dropped) {
     record_list *list = records_of(codec, func);
     if (list == NULL) {
         list = PyMem_RawCalloc(1, sizeof *list);
@@ -160,9 +161,8 @@ static function_record *add_record(atoll_codec *codec, PyFunctionObject *func) {
         r = r->next;
     }
     if (r != NULL) {
-        function_record *old = r->next;
-        r->next = NULL; /* what is dropped may run code */
-        free_records(old);
+        *dropped = r->next;
+        r->next = NULL;
     }
     return list->first;
 }
@@ -233,8 +233,9 @@ static int look_over(atoll_codec *codec, PyFunctionObject *func, examination *se
 /* Writes down in its record what was seen; the number, and whether it is a new one. */
 static uint64_t note(atoll_codec *codec, PyFunctionObject *func, examination *seen, bool *fresh) {
     *fresh = false;
+    function_record *dropped = NULL;
     function_record *r = find_record(records_of(codec, func), func);
-    if (r == NULL && (r = add_record(codec, func)) == NULL) {
+    if (r == NULL && (r = add_record(codec, func, &dropped)) == NULL) {
         return 0;
     }
     if (seen->crossing == CROSS_NOT) {
@@ -249,7 +250,9 @@ static uint64_t note(atoll_codec *codec, PyFunctionObject *func, examination *se
     atoll_reach *old = r->reach;
     r->reach = seen->reach;
     seen->reach = old;
-    return r->number;
+    uint64_t number = r->number;
+    free_records(dropped);
+    return number;
 }
 
 /* Whether what the record says is still so: 1, 0, or -1 with an exception. */

@@ -39,10 +39,10 @@ static uint64_t own_identity(const atoll_codec *codec, PyObject *value) {
     return (uint64_t)(uintptr_t)value ^ ((uint64_t)codec->interp_id * UINT64_C(0x9E3779B97F4A7C15));
 }
 
-/* The identity that something at this address has, or had: borrowed, or NULL, maybe with an exception. */
+/* The identity that something at this address has, or had: new reference, or NULL, maybe with an exception. */
 static PyObject *key_of(const atoll_codec *codec, PyObject *obj) {
     PyObject *address = PyLong_FromVoidPtr(obj);
-    PyObject *key = address != NULL ? PyDict_GetItemWithError(codec->named, address) : NULL;
+    PyObject *key = address != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->named, address)) : NULL;
     Py_XDECREF(address);
     return key;
 }
@@ -51,6 +51,7 @@ uint64_t atoll_named_identity(const atoll_codec *codec, PyObject *value) {
     PyObject *key = atoll_may_have_name(codec, value) ? key_of(codec, value) : NULL;
     uint64_t identity = key != NULL ? PyLong_AsUnsignedLongLong(key) : 0;
     PyErr_Clear();
+    Py_XDECREF(key);
     return identity;
 }
 
@@ -148,6 +149,11 @@ static PyObject *places_of(atoll_codec *codec, PyObject *key) {
     return rc == 0 ? places : NULL;
 }
 
+/* The place with this index: new reference, or NULL; code that ran when another was looked at may have taken some away. */
+static PyObject *place_at(PyObject *places, Py_ssize_t i) {
+    return i < PyList_GET_SIZE(places) ? Py_NewRef(PyList_GET_ITEM(places, i)) : NULL;
+}
+
 /* The object of this identity in this version: new reference, or NULL, maybe with an exception.  Places where it is no more are
  * forgotten. */
 static PyObject *find(atoll_codec *codec, PyObject *key, PyObject *places, uint64_t version) {
@@ -158,14 +164,14 @@ static PyObject *find(atoll_codec *codec, PyObject *key, PyObject *places, uint6
     }
     PyObject *value = NULL;
     for (Py_ssize_t i = PyList_GET_SIZE(places); value == NULL && !PyErr_Occurred() && i-- > 0;) {
-        entry = Py_NewRef(PyList_GET_ITEM(places, i));
-        if (is_number(PyTuple_GET_ITEM(entry, S_VERSION), version)) {
+        entry = place_at(places, i);
+        if (entry != NULL && is_number(PyTuple_GET_ITEM(entry, S_VERSION), version)) {
             value = look_up(codec, entry, version);
             if (value == NULL && !PyErr_Occurred() && PyList_SetSlice(places, i, i + 1, NULL) < 0) {
                 PyErr_Clear();
             }
         }
-        Py_DECREF(entry);
+        Py_XDECREF(entry);
     }
     return value;
 }
@@ -250,8 +256,8 @@ static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll
     return rc;
 }
 
-static void replace_in_memo(atoll_decoder *dec, PyObject *old, PyObject *with) {
-    for (size_t i = dec->nmemo; dec->pinned && old != with && i-- > 0;) {
+void atoll_replace_in_memo(atoll_decoder *dec, size_t from, PyObject *old, PyObject *with) {
+    for (size_t i = dec->nmemo; dec->pinned && old != with && i-- > from;) {
         if (dec->memo[i] == old) {
             Py_SETREF(dec->memo[i], Py_NewRef(with));
             return;
@@ -268,7 +274,7 @@ int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, boo
     PyObject *found = places != NULL ? find(dec->codec, key, places, named->version) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
     if (found != NULL && Py_TYPE(found) == Py_TYPE(named->value)) {
-        replace_in_memo(dec, named->value, found);
+        atoll_replace_in_memo(dec, 0, named->value, found);
         Py_SETREF(named->value, Py_NewRef(found));
     }
     rc = rc == 0 ? note(dec->codec, key, places, named, owner, is_class) : -1;
@@ -282,7 +288,7 @@ int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *name
     PyObject *bound =
         named->identity != 0 && dict != NULL ? PyDict_GetItemWithError(dict, named->name) : NULL;
     if (bound != NULL && Py_TYPE(bound) == Py_TYPE(named->value)) {
-        replace_in_memo(dec, named->value, bound);
+        atoll_replace_in_memo(dec, 0, named->value, bound);
     }
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -298,12 +304,17 @@ bool atoll_is_nameable(const atoll_codec *codec, PyObject *obj) {
 int atoll_same_name(atoll_codec *codec, atoll_place kind, PyObject *owner, PyObject *name, PyObject *obj) {
     PyObject *key = NULL;
     PyObject *known = key_of(codec, obj);
-    PyObject *places = known != NULL ? PyDict_GetItemWithError(codec->same, known) : NULL;
-    for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0; i-- > 0 && key == NULL;) {
-        PyObject *there = look_up(codec, PyList_GET_ITEM(places, i), 0);
-        key = there == obj ? Py_NewRef(known) : NULL;
+    PyObject *places = known != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->same, known)) : NULL;
+    for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0;
+         i-- > 0 && key == NULL && !PyErr_Occurred();) {
+        PyObject *entry = place_at(places, i);
+        PyObject *there = entry != NULL ? look_up(codec, entry, 0) : NULL;
+        key = there != NULL && there == obj ? Py_NewRef(known) : NULL;
         Py_XDECREF(there);
+        Py_XDECREF(entry);
     }
+    Py_XDECREF(known);
+    Py_XDECREF(places);
     if (key == NULL && !PyErr_Occurred()) {
         key = PyLong_FromUnsignedLongLong(own_identity(codec, obj));
     }
@@ -339,20 +350,27 @@ int atoll_same_lookup(atoll_codec *codec, PyObject *obj, uint64_t *identity, PyO
     PyObject *places = key != NULL ? Py_XNewRef(PyDict_GetItemWithError(codec->same, key)) : NULL;
     bool found = false;
     for (Py_ssize_t i = places != NULL ? PyList_GET_SIZE(places) : 0; i-- > 0 && !PyErr_Occurred();) {
-        PyObject *entry = PyList_GET_ITEM(places, i);
-        PyObject *there = look_up(codec, entry, 0);
-        if (there == obj) {
+        PyObject *entry = place_at(places, i);
+        PyObject *there = entry != NULL ? look_up(codec, entry, 0) : NULL;
+        if (there != NULL && there == obj) {
             found = true;
             *identity = PyLong_AsUnsignedLongLong(key);
             if (kind_of(entry) == PLACE_MODULE) {
-                *module = PyTuple_GET_ITEM(entry, S_OWNER);
-                *name = PyTuple_GET_ITEM(entry, S_NAME);
+                Py_XSETREF(*module, Py_NewRef(PyTuple_GET_ITEM(entry, S_OWNER)));
+                Py_XSETREF(*name, Py_NewRef(PyTuple_GET_ITEM(entry, S_NAME)));
             }
         }
         Py_XDECREF(there);
+        Py_XDECREF(entry);
     }
     Py_XDECREF(places);
-    return PyErr_Occurred() ? -1 : found;
+    Py_XDECREF(key);
+    if (PyErr_Occurred()) {
+        Py_CLEAR(*module);
+        Py_CLEAR(*name);
+        return -1;
+    }
+    return found;
 }
 
 /* Whether one that is here has this state: 1, 0, or -1 with an exception. */
@@ -366,16 +384,29 @@ static int has_state(atoll_codec *codec, PyObject *here, uint64_t state) {
     return rc < 0 ? -1 : now == state;
 }
 
-/* What is at one of the places, with this state: new reference, or NULL, maybe with an exception. */
-static PyObject *find_with_state(atoll_codec *codec, PyObject *places, uint64_t state, PyObject *like) {
+/* What is at one of the places that have a name, or that have none, with this state: new reference, or NULL, maybe with an exception. */
+static PyObject *find_among(atoll_codec *codec, PyObject *entries, bool held, uint64_t state,
+                            PyObject *like) {
     PyObject *found = NULL;
-    PyObject *entries = PyList_GetSlice(places, 0, PY_SSIZE_T_MAX); /* telling a state may run code */
-    for (Py_ssize_t i = entries != NULL ? PyList_GET_SIZE(entries) : 0;
-         i-- > 0 && found == NULL && !PyErr_Occurred();) {
+    for (Py_ssize_t i = PyList_GET_SIZE(entries); i-- > 0 && found == NULL && !PyErr_Occurred();) {
+        if ((kind_of(PyList_GET_ITEM(entries, i)) == PLACE_HELD) != held) {
+            continue;
+        }
         found = look_up(codec, PyList_GET_ITEM(entries, i), 0);
         if (found != NULL && (Py_TYPE(found) != Py_TYPE(like) || has_state(codec, found, state) <= 0)) {
             Py_CLEAR(found);
         }
+    }
+    return found;
+}
+
+/* What is at one of the places, with this state; the one that has the name, if it has it: new reference, or NULL, maybe with an
+ * exception. */
+static PyObject *find_with_state(atoll_codec *codec, PyObject *places, uint64_t state, PyObject *like) {
+    PyObject *entries = PyList_GetSlice(places, 0, PY_SSIZE_T_MAX); /* telling a state may run code */
+    PyObject *found = entries != NULL ? find_among(codec, entries, false, state, like) : NULL;
+    if (found == NULL && entries != NULL && !PyErr_Occurred()) {
+        found = find_among(codec, entries, true, state, like);
     }
     Py_XDECREF(entries);
     return found;
@@ -397,9 +428,15 @@ static int hold(atoll_codec *codec, PyObject *key, uint64_t version, PyObject *o
     return rc;
 }
 
-PyObject *atoll_same_nested(atoll_decoder *dec, uint64_t identity, uint64_t state, bool defining,
+int atoll_same_hold(atoll_codec *codec, uint64_t identity, uint64_t version, PyObject *obj) {
+    PyObject *key = PyLong_FromUnsignedLongLong(identity);
+    int rc = key != NULL ? hold(codec, key, version, obj) : -1;
+    Py_XDECREF(key);
+    return rc;
+}
+
+PyObject *atoll_same_nested(atoll_codec *codec, uint64_t identity, uint64_t state, bool defining,
                             PyObject *obj) {
-    atoll_codec *codec = dec->codec;
     uint64_t version = atoll_version_of_identity(state, identity);
     PyObject *key = PyLong_FromUnsignedLongLong(identity);
     PyObject *places = key == NULL ? NULL
@@ -419,9 +456,6 @@ PyObject *atoll_same_nested(atoll_decoder *dec, uint64_t identity, uint64_t stat
         bool lasting = defining || Py_IS_TYPE(obj, &PyBaseObject_Type);
         rc = hold(codec, key, lasting ? version : 0, obj);
         rc = rc == 0 && defining ? note_recent(codec, key, version, obj) : rc;
-    }
-    if (rc == 0 && found != obj) {
-        replace_in_memo(dec, obj, found);
     }
     if (rc < 0) {
         Py_CLEAR(found);
@@ -444,16 +478,14 @@ static PyObject *of_module(atoll_codec *codec, PyObject *module, PyObject *name)
     return found;
 }
 
-PyObject *atoll_same_by_path(atoll_decoder *dec, PyObject *module, PyObject *name, uint64_t state,
+PyObject *atoll_same_by_path(atoll_codec *codec, PyObject *module, PyObject *name, uint64_t state,
                              PyObject *obj) {
-    PyObject *found = of_module(dec->codec, module, name);
-    int same = found != NULL && Py_TYPE(found) == Py_TYPE(obj) ? has_state(dec->codec, found, state) : 0;
+    PyObject *found = of_module(codec, module, name);
+    int same = found != NULL && Py_TYPE(found) == Py_TYPE(obj) ? has_state(codec, found, state) : 0;
     if (same < 0 || PyErr_Occurred()) {
         Py_CLEAR(found);
     } else if (same == 0) {
         Py_XSETREF(found, Py_NewRef(obj));
-    } else {
-        replace_in_memo(dec, obj, found);
     }
     return found;
 }

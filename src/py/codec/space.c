@@ -319,7 +319,7 @@ int atoll_spaces_follow(atoll_codec *codec) {
     if (codec->followed == epoch || PyDict_GET_SIZE(codec->hidden) == 0) {
         return 0;
     }
-    codec->followed = epoch;
+    codec->followed = epoch; /* first: values that go may have code that asks for this */
     PyObject *spaces = PyDict_Values(codec->hidden);
     int rc = spaces != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(spaces); i++) {
@@ -330,6 +330,7 @@ int atoll_spaces_follow(atoll_codec *codec) {
         rc = atoll_globals_follow(codec, &to);
     }
     Py_XDECREF(spaces);
+    codec->followed = rc == 0 ? codec->followed : 0; /* none is it */
     return rc;
 }
 

@@ -48,6 +48,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
         return NULL;
     }
     codec->await = await;
+    codec->forks = atomic_load(&atoll_forks);
     codec->interp_id = interp_id;
     codec->not_shareable = Py_NewRef(not_shareable);
     codec->code_extra = -1;

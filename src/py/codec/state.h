@@ -56,6 +56,7 @@ typedef struct atoll_making {
     unsigned long thread;
     PyObject *cls;     /* borrowed: the class, once it has its functions, or NULL */
     PyObject *awaited; /* a tuple: names of attributes that come last, or NULL */
+    PyObject *seen;    /* borrowed: what was taken of a class that was there before, or NULL */
 } atoll_making;
 
 struct atoll_codec {
@@ -117,7 +118,8 @@ struct atoll_codec {
     PyObject *namespaces;            /* space -> module whose dict it is */
     PyObject *class_refs;            /* number -> class */
     atoll_making *making;            /* classes that are there in part */
-    struct atoll_takings *takings;   /* what is taken while they come (codec/taking.c) */
+    atoll_making *changing;          /* and those that become another version */
+    uint64_t forks;                  /* when these were looked at last */
     _Atomic(uint32_t) made;          /* changes when one is whole, or is given up */
     PyObject *class_numbers;         /* address of a class -> number */
     PyObject *class_bytes;           /* number -> what was last written for the class (codec/kept.c) */

@@ -8,11 +8,10 @@
  * Likewise, code that makes instances may put them into lists and dicts that were filled before: in the end these have what they have at
  * home.
  *
- * Under the GIL.  The notes belong to the part of a message that is one class.
+ * Under the GIL.  The notes belong to the part of a message that is one class, and each thread has a list of its own: nothing of
+ * another's is left in a forked child.
  */
 #include "py/codec/internal.h"
-
-#include <pythread.h>
 
 /* A version that no value has: the name is bound by what was received, and whatever comes for it is another. */
 enum { NONE_YET = 0 };
@@ -27,9 +26,11 @@ typedef struct taking {
     bool waits; /* for what it is filled with */
 } taking;
 
+static _Thread_local atoll_takings *innermost;
+
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec) {
-    *list = (atoll_takings){codec->takings, NULL, PyThread_get_thread_ident(), false, NULL};
-    codec->takings = list;
+    *list = (atoll_takings){.outer = innermost, .codec = codec};
+    innermost = list;
 }
 
 static void end_taking(const taking *item, bool whole) {
@@ -50,37 +51,50 @@ int atoll_takings_keep(atoll_takings *list, PyObject *obj, PyObject *whole) {
     return PyList_Append(list->kept, obj) < 0 ? -1 : PyList_Append(list->kept, whole);
 }
 
+/* Tried again after Ctrl-C and the like, which stays for later; what else fails leaves obj as it is. */
+static void settle(atoll_codec *codec, PyObject *obj, PyObject *whole, PyObject **urgent) {
+    if (atoll_filled_settle(codec, obj, whole) == 0) {
+        return;
+    }
+    if (atoll_error_is_urgent() && *urgent == NULL) {
+        *urgent = PyErr_GetRaisedException();
+        (void)atoll_filled_settle(codec, obj, whole);
+    }
+    PyErr_Clear();
+}
+
 /* Each has what it has at home, whatever code that ran after it was filled has put into it; with what this came in, if it came in
- * something. */
-static void end_kept(atoll_takings *list, atoll_codec *codec, bool whole, atoll_takings *outer) {
+ * something.  What has to reach the user is returned: a new reference, or NULL. */
+static PyObject *end_kept(atoll_takings *list, atoll_codec *codec, bool whole, atoll_takings *outer) {
     PyObject *kept = list->kept;
+    PyObject *urgent = NULL;
     list->kept = NULL;
     if (kept != NULL && whole && outer != NULL) {
         if (outer->kept == NULL) {
             outer->kept = kept;
-            return;
+            return NULL;
         }
         (void)PyList_SetSlice(outer->kept, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, kept);
     }
     for (Py_ssize_t i = 0; kept != NULL && whole && outer == NULL && i + 1 < PyList_GET_SIZE(kept); i += 2) {
-        (void)atoll_filled_settle(codec, PyList_GET_ITEM(kept, i), PyList_GET_ITEM(kept, i + 1));
-        PyErr_Clear();
+        settle(codec, PyList_GET_ITEM(kept, i), PyList_GET_ITEM(kept, i + 1), &urgent);
     }
     PyErr_Clear();
     Py_XDECREF(kept);
+    return urgent;
 }
 
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
-    atoll_takings **link = &codec->takings;
+    atoll_takings **link = &innermost;
     while (*link != list) {
         link = &(*link)->outer;
     }
     *link = list->outer;
     atoll_takings *outer = list->outer; /* what this came in may fail yet */
-    while (outer != NULL && outer->thread != list->thread) {
+    while (outer != NULL && outer->codec != codec) {
         outer = outer->outer;
     }
-    end_kept(list, codec, whole, outer);
+    PyObject *urgent = end_kept(list, codec, whole, outer);
     while (list->first != NULL) {
         taking *item = list->first;
         list->first = item->next;
@@ -98,6 +112,7 @@ void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
         Py_DECREF(item->name);
         PyMem_RawFree(item);
     }
+    PyErr_SetRaisedException(urgent);
 }
 
 int atoll_take_global(atoll_takings *list, const atoll_globals *to, const atoll_named *named) {
@@ -122,9 +137,8 @@ int atoll_take_global(atoll_takings *list, const atoll_globals *to, const atoll_
 }
 
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version) {
-    unsigned long self = codec->takings != NULL ? PyThread_get_thread_ident() : 0;
-    for (const atoll_takings *list = codec->takings; list != NULL; list = list->outer) {
-        for (const taking *item = list->thread == self ? list->first : NULL; item != NULL;
+    for (const atoll_takings *list = innermost; list != NULL; list = list->outer) {
+        for (const taking *item = list->codec == codec ? list->first : NULL; item != NULL;
              item = item->next) {
             if (item->waits && item->version == version && item->name == name && item->seen == seen) {
                 return true;

@@ -353,7 +353,9 @@ static int look_at(const atoll_codec *codec, const place *at, PyObject **value) 
         if (!atoll_space_is_of(codec, at->dict)) {
             return 0; /* code that ran for another place has done away with it */
         }
-        *value = Py_XNewRef(PyDict_GetItemWithError(at->dict, at->name));
+        PyObject *dict = Py_NewRef(at->dict); /* comparing keys may run code, too */
+        *value = Py_XNewRef(PyDict_GetItemWithError(dict, at->name));
+        Py_DECREF(dict);
         return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
     }
     PyObject *of;

@@ -99,7 +99,10 @@ int atoll_encode_cell(atoll_encoder *enc, PyObject *obj) {
     PyObject *contents = PyCell_GET(obj);
     PyObject *cls = contents != NULL ? atoll_class_of_namespace(enc, contents) : NULL;
     if (contents != NULL && cls == NULL && enc->later != NULL) {
-        atoll_rank rank = atoll_rank_of(enc, contents);
+        atoll_rank rank;
+        if (atoll_rank_of(enc, contents, &rank) < 0) {
+            return -1;
+        }
         if (rank != RANK_CODE) {
             return note_contents(enc, contents) < 0 ? -1 : encode_cell_later(enc, obj, contents, rank);
         }

@@ -67,7 +67,7 @@ static void (*const parts[])(atoll_fork_moment when) = {
     atoll_syncs_fork,       atoll_hashmaps_fork,      atoll_spaces_fork,
     atoll_arenas_fork,      atoll_blocks_fork,        atoll_frozen_constants_fork,
     atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
-    atoll_stats_fork,
+    atoll_stats_fork,       atoll_arrivals_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };
