@@ -65,6 +65,7 @@ from ._queues.names import (
 TYPE_CHECKING = False  # loaded when it is first used: concurrent.futures and threading are slow to import
 if TYPE_CHECKING:
     from ._pool.executor import InterpreterPoolExecutor
+    from ._stats.metrics import metrics
     from ._stats.page import stats
     from ._supervisor.child import heartbeat
     from ._supervisor.supervised import ChildState, SupervisorEvent
@@ -77,6 +78,7 @@ else:
         "SupervisorError": "_supervisor.supervisor",
         "SupervisorEvent": "_supervisor.supervised",
         "heartbeat": "_supervisor.child",
+        "metrics": "_stats.metrics",
         "stats": "_stats.page",
     }
 
@@ -179,6 +181,7 @@ __all__ = [
     "kept_extensions",
     "list_all",
     "loaded_extensions",
+    "metrics",
     "prewarm",
     "register_shareable",
     "select",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -233,3 +235,13 @@ class TestOtherProcesses:
             )
         )
         assert (done.returncode, done.stdout.split()[-1:]) == (0, ["well"]), done
+
+
+def test_examples_of_the_docs():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "watching.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        expected = re.findall(r"^ *(?:print|subprocess)\S.*\)  # (.+)$", example, re.MULTILINE)
+        done = run_python(example)
+        assert (done.returncode, done.stdout.splitlines()) == (0, expected), done
