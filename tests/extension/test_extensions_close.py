@@ -456,7 +456,7 @@ print(os.read(reader, 10))
 )
 class TestMemory:
     def test_objects_in_static_variables(self):
-        """120 cycles with modules that leave objects behind, small ones and large ones: 50 KiB a cycle would show."""
+        """60 cycles with modules that leave objects behind, small ones and large ones: 50 KiB a cycle would show."""
         done = run_script("""
 def memory():
     with open("/proc/self/statm") as file:
@@ -469,15 +469,15 @@ def cycle():
     interp = ext_use.create()
     interp.call(leave)
     interp.close()
-for _ in range(40):
+for _ in range(30):
     cycle()
 before = memory()
-for _ in range(120):
+for _ in range(60):
     cycle()
 print(memory() - before)
 """)
         check_ended(done, 0, clean=True)
-        assert int(done.stdout) < 6_000, f"grew by {done.stdout.strip()} KiB"
+        assert int(done.stdout) < 3_000, f"grew by {done.stdout.strip()} KiB"
 
 
 @pytest.mark.skipif(

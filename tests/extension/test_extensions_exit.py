@@ -269,9 +269,9 @@ print("end")
         check_ended(done, 0, "end\n", clean=True)
 
     def test_initial_exec_is_given_back_or_reused(self):
-        """100 copies one after the other need more of the process's room than there is: 32 bytes of 1.7 KB each."""
+        """60 copies one after the other need more of the process's room than there is: 32 bytes of 1.7 KB each."""
         done = run_script("""
-for _ in range(100):
+for _ in range(60):
     interp = ext_use.create()
     interp.call(ext_use.use_fresh, "ext_tls_initial")
     interp.close()
@@ -408,18 +408,18 @@ interp.close()
 )
 class TestMemory:
     def test_flat(self):
-        """150 cycles, in which losing 100 KiB a cycle would show."""
+        """60 cycles, in which losing 100 KiB a cycle would show."""
         done = run_script(f"""{COUNTS}
 def memory():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 modules = {TestNothingLeft.MODULES}
-for _ in range(30):
+for _ in range(20):
     cycle(modules)
 before = memory()
-for _ in range(150):
+for _ in range(60):
     cycle(modules)
 print(memory() - before)
 """)
         check_ended(done, 0, clean=True)
-        assert int(done.stdout) < 15_000, f"grew by {done.stdout.strip()} KiB"
+        assert int(done.stdout) < 6_000, f"grew by {done.stdout.strip()} KiB"

@@ -31,7 +31,7 @@ def check_growth(source, limit):
 
 
 class TestCycles:
-    """Creating and closing: 200 rounds, in which losing 100 KiB a round would show."""
+    """Creating and closing: 80 rounds, in which losing 100 KiB a round would show."""
 
     def test_create_exec_close(self):
         check_growth(
@@ -41,9 +41,9 @@ def work():
     interp = atoll.create()
     interp.exec("import json; x = [1] * 1000")
     interp.close()
-print(growth(work, 40, 200))
+print(growth(work, 30, 80))
 """,
-            20_000,
+            8_000,
         )
 
     def test_create_call_drop(self):
@@ -56,14 +56,14 @@ def work():
     thread = interp.call_in_thread(len, "x")
     thread.join()
     del interp
-print(growth(work, 30, 100))
+print(growth(work, 30, 80))
 """,
-            10_000,
+            8_000,
         )
 
 
 class TestCalls:
-    """100,000 of each, in which losing 64 bytes a call would show."""
+    """60,000 of each, in which losing 64 bytes a call would show."""
 
     @pytest.mark.parametrize(
         "call",
@@ -82,10 +82,10 @@ class TestCalls:
             f"""
 import atoll
 interp = atoll.create()
-print(growth(lambda: interp.{call}, 20_000, 100_000))
+print(growth(lambda: interp.{call}, 10_000, 60_000))
 interp.close()
 """,
-            5_000,
+            3_500,
         )
 
     @pytest.mark.parametrize(

@@ -413,6 +413,7 @@ class TestOutput:
         assert {"atoll", "platform", "timeout", "seconds"} < document.keys()
         assert [one["name"] for one in document["packages"]] == ["alpha", "beta", "gamma"]
 
+    @pytest.mark.skipif(VERSION != (3, 14), reason="it takes a while, and is the same on every version")
     def test_all(self, three):
         """Everything that is installed, once and by name; the packages of the test environment among it."""
         done = check(three, "--jobs", "2", "--json")
