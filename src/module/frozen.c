@@ -5,9 +5,14 @@
  * thread state's dict.
  *
  * An Area object has the area only while its block is open; later it knows its number, by which it is asked whether it is there.
+ *
+ * While something is frozen code may run: handlers of signals, other threads.  What that freezes in the same interpreter goes into an area of its own
+ * where the one it would go to is being filled; and a block that is left meanwhile keeps its area until that is done.
  */
 #include "py/frozen/frozen.h"
 #include "module/module.h"
+#include "module/pyshared.h"
+#include "py/interp/interp.h"
 
 static const char blocks_key[] = "atoll: areas that this thread fills";
 
@@ -17,6 +22,8 @@ typedef struct {
     atoll_frozen_table *table;
     uint64_t serial; /* 0: it was never entered */
     size_t bytes;
+    bool is_filled; /* something is being frozen in it */
+    bool is_left;   /* and the block was left meanwhile */
 } area_object;
 
 static atoll_state *live_state(PyObject *module) { return atoll_state_live(PyModule_GetState(module)); }
@@ -38,7 +45,8 @@ static PyObject *open_blocks(bool make) {
 }
 
 static void leave(area_object *self) {
-    if (self->area != NULL) {
+    self->is_left = true;
+    if (self->area != NULL && !self->is_filled) {
         atoll_area *area = self->area;
         self->area = NULL;
         self->bytes = atoll_area_bytes(area);
@@ -153,49 +161,99 @@ PyDoc_STRVAR(freeze_doc,
              "Sending it to another interpreter, or any part of it, costs a pointer. str, bytes, int,\n"
              "float, complex, bool, None, tuple, frozenset and range stay what they are; a list becomes a\n"
              "tuple, a set a frozenset, a bytearray bytes, and a dict a frozendict (before CPython 3.15: a\n"
-             "types.MappingProxyType). Equal parts are there once. What is frozen already is returned.\n"
+             "types.MappingProxyType). An array of numpy or of the module array becomes a read-only\n"
+             "SharedArray. Equal parts are there once. What is frozen already is returned.\n"
              "Raises NotShareableError, which names the path, for other objects, instances of subclasses\n"
              "and what contains itself. The memory stays as long as an interpreter that has frozen or\n"
              "received something of it, and for good once the main one has: see freezing().");
 
-/* Where this thread freezes: *table is NULL outside of a block.  NULL with an exception. */
-static atoll_area *current_area(atoll_state *state, atoll_frozen_table **table) {
+/* This thread's innermost open block: a new reference, or NULL, maybe with an exception. */
+static area_object *innermost_block(void) {
     PyObject *blocks = open_blocks(false);
     for (Py_ssize_t i = blocks != NULL ? PyList_GET_SIZE(blocks) : 0; i-- > 0;) {
         area_object *innermost = (area_object *)PyList_GET_ITEM(blocks, i);
-        if (innermost->area != NULL) { /* else another thread has left it */
-            *table = innermost->table;
-            return innermost->area;
+        if (!innermost->is_left) { /* by another thread */
+            return (area_object *)Py_NewRef(innermost);
         }
     }
-    *table = NULL;
-    if (state->frozen_area == NULL && !PyErr_Occurred() && (state->frozen_area = atoll_area_new()) == NULL) {
-        PyErr_NoMemory();
+    return NULL;
+}
+
+/* What would interrupt a wait interrupts this. */
+static int check(void) {
+    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    return state != NULL ? atoll_blocking_check(state->entry) : 0;
+}
+
+/* Freezes in an area, which this interpreter has from now on. */
+static PyObject *freeze_in(atoll_state *state, atoll_area *area, atoll_frozen_table *table, PyObject *obj) {
+    if (atoll_area_seen(area, state->interp_id) < 0) {
+        return NULL;
     }
-    return PyErr_Occurred() ? NULL : state->frozen_area;
+    const atoll_frozen_way way = {area, table, state->not_shareable, check};
+    PyObject *frozen = atoll_frozen_make(&way, obj);
+    bool proxies =
+        atoll_area_has_proxies(area) || (!ATOLL_HAS_FROZENDICT && frozen != NULL && !atoll_frozen_is(frozen));
+    if (frozen != NULL && atoll_codec_prepare_frozen(state->codec, proxies) < 0) {
+        Py_CLEAR(frozen);
+    }
+    return frozen;
+}
+
+/* The same in a new one. */
+static PyObject *freeze_apart(atoll_state *state, PyObject *obj) {
+    atoll_area *area = atoll_area_new();
+    if (area == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *frozen = freeze_in(state, area, NULL, obj);
+    atoll_area_release(area);
+    return frozen;
+}
+
+static PyObject *freeze_in_block(atoll_state *state, area_object *block, PyObject *obj) {
+    block->is_filled = true;
+    PyObject *frozen = freeze_in(state, block->area, block->table, obj);
+    block->is_filled = false;
+    if (block->is_left) {
+        leave(block);
+    }
+    return frozen;
+}
+
+static PyObject *freeze_outside(atoll_state *state, PyObject *obj) {
+    if (state->frozen_area == NULL && (state->frozen_area = atoll_area_new()) == NULL) {
+        return PyErr_NoMemory();
+    }
+    state->frozen_area_filled = true;
+    PyObject *frozen = freeze_in(state, state->frozen_area, NULL, obj);
+    state->frozen_area_filled = false;
+    return frozen;
 }
 
 static PyObject *module_freeze(PyObject *module, PyObject *obj) {
     atoll_state *state = live_state(module);
-    if (state == NULL) {
+    area_object *block = state != NULL ? innermost_block() : NULL;
+    if (state == NULL || (block == NULL && PyErr_Occurred())) {
         return NULL;
     }
-    atoll_frozen_table *table;
-    atoll_area *area = current_area(state, &table);
-    if (area == NULL || atoll_area_seen(area, state->interp_id) < 0) {
-        return NULL;
-    }
-    PyObject *frozen = atoll_frozen_make(area, table, obj, state->not_shareable);
-    return frozen != NULL && atoll_codec_prepare_frozen(state->codec, area) < 0 ? NULL : frozen;
+    bool is_filled = block != NULL ? block->is_filled : state->frozen_area_filled;
+    PyObject *frozen = is_filled       ? freeze_apart(state, obj)
+                       : block != NULL ? freeze_in_block(state, block, obj)
+                                       : freeze_outside(state, obj);
+    Py_XDECREF(block);
+    return frozen;
 }
 
 PyDoc_STRVAR(is_frozen_doc,
              "is_frozen($module, obj, /)\n--\n\n"
              "Return whether obj is frozen: what freeze() has returned, or a part of that.\n\n"
-             "None, True, small ints and the like, which all interpreters have in common, are.");
+             "None, True, small ints and the like, which all interpreters have in common, are, and so are\n"
+             "tuples of nothing but frozen objects with a frozen array among them.");
 
 static PyObject *module_is_frozen(PyObject *Py_UNUSED(module), PyObject *obj) {
-    return PyBool_FromLong(atoll_frozen_is(obj));
+    int is = atoll_frozen_is_all(obj);
+    return is < 0 ? NULL : PyBool_FromLong(is);
 }
 
 PyDoc_STRVAR(frozen_memory_doc, "frozen_memory($module, /)\n--\n\n"
@@ -232,7 +290,9 @@ static PyMethodDef frozen_methods[] = {
 
 int atoll_pyfrozen_add(atoll_state *state, PyObject *module) {
     state->area_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &area_spec, NULL);
-    if (state->area_type == NULL || PyModule_AddType(module, state->area_type) < 0) {
+    atoll_pyshared_init_frozen();
+    if (state->area_type == NULL || PyModule_AddType(module, state->area_type) < 0 ||
+        atoll_frozen_add_own(state) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, frozen_methods);

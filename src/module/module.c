@@ -458,6 +458,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->interpreter_type);
     Py_VISIT(state->shared_view_type);
     Py_VISIT(state->area_type);
+    Py_VISIT(state->frozen_dict_type);
     Py_VISIT(state->shared_buffer_type);
     Py_VISIT(state->shared_array_type);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(state->lent_types); i++) {
@@ -514,6 +515,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->interpreter_type);
     Py_CLEAR(state->shared_view_type);
     Py_CLEAR(state->area_type);
+    Py_CLEAR(state->frozen_dict_type);
     Py_CLEAR(state->shared_buffer_type);
     Py_CLEAR(state->shared_array_type);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(state->lent_types); i++) {

@@ -358,19 +358,22 @@ PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from) {
     return filled(self, from);
 }
 
-/* A copy of what has a buffer: a new SharedBuffer or SharedArray.  NULL with an exception. */
-static PyObject *copy_of(atoll_state *state, PyObject *obj) {
+PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj) {
     Py_buffer b;
     if (PyObject_GetBuffer(obj, &b, PyBUF_FULL_RO) < 0) {
         return NULL;
     }
     const char *format = atoll_dtype_usual(b.format != NULL ? b.format : "B", b.itemsize);
-    bool plain = PyBytes_Check(obj) || PyByteArray_Check(obj) || PyMemoryView_Check(obj);
+    bool plain = PyBytes_Check(obj) || PyByteArray_Check(obj) || PyMemoryView_Check(obj) ||
+                 Py_IS_TYPE(obj, state->shared_buffer_type);
     bool bytes = plain && b.ndim == 1 && strcmp(format, "B") == 0;
     PyObject *self = NULL;
     if (atoll_geometry_has_pointers(format)) {
         PyErr_Format(PyExc_TypeError,
                      "the %.200s holds pointers to Python objects, which belong to one interpreter",
+                     Py_TYPE(obj)->tp_name);
+    } else if (strspn(format, "0123456789x") == strlen(format)) {
+        PyErr_Format(PyExc_TypeError, "the elements of the %.200s are raw bytes ('V')",
                      Py_TYPE(obj)->tp_name);
     } else if (b.itemsize == 0) {
         PyErr_Format(PyExc_TypeError, "the elements of the %.200s have no bytes", Py_TYPE(obj)->tp_name);
@@ -394,7 +397,7 @@ static PyObject *share(atoll_state *state, PyObject *obj) {
     PyObject *lent;
     int found = atoll_lent_share(state, obj, false, &lent);
     if (found == 0 && PyObject_CheckBuffer(obj)) {
-        return copy_of(state, obj);
+        return atoll_pyshared_copy(state, obj);
     }
     found = found == 0 ? atoll_lent_share(state, obj, true, &lent) : found;
     if (found == 0) {
@@ -447,6 +450,10 @@ static PyObject *pyshared_decode(atoll_decoder *dec, PyTypeObject *type) {
     atoll_shared_retain(block);
     self->block = block;
     self->g.data = (char *)block->data + offset;
+    if (block->fixed) {
+        self->g.readonly = true;
+        atoll_decoder_note_array(dec);
+    }
     return (PyObject *)self;
 }
 

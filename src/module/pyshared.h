@@ -7,6 +7,7 @@
  *   dtype         what a dtype means, and elements as Python objects
  *   shareditems   indices, slices, assignment, tolist()
  *   pyshared      making, sharing, crossing
+ *   sharedfrozen  read-only copies for what is frozen
  *   sharedpickle  pickle
  *   shareddlpack  __dlpack__()
  *   sharedtypes   the types: attributes, views, comparison
@@ -39,6 +40,8 @@ atoll_pyshared *atoll_pyshared_make(PyTypeObject *type, atoll_shared *block, int
 atoll_pyshared *atoll_pyshared_derive(const atoll_pyshared *from, int ndim);
 /* A copy of a buffer in new memory, packed.  NULL with an exception. */
 PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from);
+/* A copy of what has a buffer in new memory.  NULL with an exception. */
+PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj);
 /* The slots that both types have, and the constructors. */
 void atoll_pyshared_dealloc(PyObject *raw);
 int atoll_pyshared_traverse(PyObject *self, visitproc visit, void *arg);
@@ -90,6 +93,13 @@ int atoll_pyshared_set_item(PyObject *self, PyObject *key, PyObject *value);
 PyObject *atoll_pyshared_sequence_item(PyObject *self, Py_ssize_t index);
 Py_ssize_t atoll_pyshared_length(PyObject *self);
 PyObject *atoll_pyshared_tolist(PyObject *self, PyObject *ignored);
+
+/* ---- sharedfrozen.c ---- */
+
+/* Whether it shows memory that never changes. */
+bool atoll_pyshared_is_frozen(PyObject *obj);
+/* py/frozen learns how arrays are frozen. */
+void atoll_pyshared_init_frozen(void);
 
 /* ---- sharedpickle.c ---- */
 

@@ -101,6 +101,11 @@ static PyObject *copy(PyObject *raw, PyObject *Py_UNUSED(ignored)) {
     return atoll_pyshared_packed(Py_TYPE(raw), &b);
 }
 
+/* For the copy module, to which what never changes is its own copy. */
+static PyObject *copy_unless_frozen(PyObject *raw, PyObject *ignored) {
+    return atoll_pyshared_is_frozen(raw) ? Py_NewRef(raw) : copy(raw, ignored);
+}
+
 PyDoc_STRVAR(tolist_doc, "tolist($self, /)\n--\n\nReturn the elements as Python objects, in lists of lists.");
 
 PyDoc_STRVAR(reshape_doc,
@@ -263,8 +268,8 @@ static PyGetSetDef array_getset[] = {
     {"tobytes", tobytes, METH_NOARGS, tobytes_doc}, \
     {"copy", copy, METH_NOARGS, copy_doc}, \
     {"unlink", unlink_name, METH_NOARGS, unlink_doc}, \
-    {"__copy__", copy, METH_NOARGS, copy_doc}, \
-    {"__deepcopy__", copy, METH_O, copy_doc}, \
+    {"__copy__", copy_unless_frozen, METH_NOARGS, copy_doc}, \
+    {"__deepcopy__", copy_unless_frozen, METH_O, copy_doc}, \
     {"__reduce_ex__", atoll_pyshared_reduce, METH_O, atoll_pyshared_reduce_doc}, \
     {"__dlpack__", (PyCFunction)(void (*)(void))atoll_pyshared_dlpack, METH_VARARGS | METH_KEYWORDS, atoll_pyshared_dlpack_doc}, \
     {"__dlpack_device__", atoll_pyshared_dlpack_device, METH_NOARGS, atoll_pyshared_dlpack_device_doc}

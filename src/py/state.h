@@ -77,7 +77,10 @@ typedef struct atoll_state {
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
     PyTypeObject *area_type;
+    PyTypeObject *
+        frozen_dict_type; /* of dicts behind frozen mappings with arrays (py/frozen/own.c); NULL from 3.15 on */
     struct atoll_area *frozen_area; /* what it freezes outside of blocks, or NULL */
+    bool frozen_area_filled;        /* just now */
     PyTypeObject *sync_types[ATOLL_SYNC_KINDS];
     PyTypeObject *shareddict_type;
     atoll_things things;

@@ -523,13 +523,3 @@ def test_interning(interp: atoll.Interpreter) -> None:
     assert look(frozen) and interp.call(look, frozen)
     with pytest.raises(TypeError):
         sys.intern(1)  # type: ignore[arg-type]
-
-
-def test_arrays_are_refused() -> None:
-    with pytest.raises(atoll.NotShareableError, match=r"obj\[0\]: a SharedArray cannot be frozen: it is"):
-        atoll.freeze([atoll.SharedArray((2,), "float64")])
-    numpy = pytest.importorskip("numpy")
-    with pytest.raises(
-        atoll.NotShareableError, match=r"\['k'\]: a numpy.ndarray cannot be frozen: send atoll.share"
-    ):
-        atoll.freeze({"k": numpy.zeros(3)})

@@ -56,6 +56,13 @@ atoll_shared *atoll_shared_new(size_t size) {
     return block;
 }
 
+void atoll_shared_fix(atoll_shared *block, bool guarded) {
+    block->fixed = true;
+    if (guarded && block->size >= ATOLL_SHARED_PAGES) {
+        (void)atoll_map_protect(block->data, block->size);
+    }
+}
+
 void atoll_shared_retain(atoll_shared *block) {
     atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
 }

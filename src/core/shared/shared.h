@@ -9,7 +9,7 @@
  *                                  where the block is large
  *   with a name                    pages that other processes map, too
  *
- * The content is nobody's: who reads and writes at once sees what the hardware makes of it.
+ * The content is nobody's: who reads and writes at once sees what the hardware makes of it.  Of a block that is fixed it never changes.
  *
  * Names.  A name is the system's (shm_open, in the form that Python's multiprocessing.shared_memory uses), and stays until it is
  * removed, whoever has ended.  So the process that made one removes it: with unlink(), else with its last reference, else when it
@@ -39,10 +39,14 @@ typedef struct atoll_shared {
     size_t size;     /* of data; at least what was asked for where it has a name */
     uint8_t *data;
     struct atoll_shared_label *name; /* NULL: none */
+    bool fixed;                      /* nobody writes to it any more */
 } atoll_shared;
 
 /* A new block with one reference; NULL when out of memory. */
 atoll_shared *atoll_shared_new(size_t size);
+/* The content stays as it is from now on; before anybody else has the block, which has no name.  guarded: whoever writes to its pages, where it has
+ * pages of its own, ends the process. */
+void atoll_shared_fix(atoll_shared *block, bool guarded);
 void atoll_shared_retain(atoll_shared *block);
 void atoll_shared_release(atoll_shared *block);
 extern const atoll_handle_class atoll_shared_class;

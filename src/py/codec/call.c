@@ -242,6 +242,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->depth.levels = 0;
     dec->depth.known = false;
     dec->pinned = false;
+    dec->has_arrays = false;
     dec->arrivals = NULL;
     dec->pending = NULL;
     dec->lowest = SIZE_MAX;
@@ -432,6 +433,9 @@ int atoll_is_shareable(atoll_codec *codec, PyObject *obj) {
         }
         Py_LeaveRecursiveCall();
         return rc;
+    }
+    if (type == atoll_frozen_dict_type) { /* with arrays in it */
+        return atoll_frozen_is_all(obj);
     }
     for (int i = 0; i < ATOLL_HOOK_MAX && codec->hook_types[i] != NULL; i++) {
         if (codec->hook_types[i] == type) {

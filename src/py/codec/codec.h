@@ -68,6 +68,8 @@ void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive);
 atoll_message *atoll_encoder_message(atoll_encoder *enc);
 const atoll_message *atoll_decoder_message(atoll_decoder *dec);
 atoll_reader *atoll_decoder_reader(atoll_decoder *dec);
+/* For hooks: what was decoded is a frozen array.  So what is decoded later may be frozen, too. */
+void atoll_decoder_note_array(atoll_decoder *dec);
 /* Sets NotShareableError "PATH: why" for the object being encoded; returns -1. */
 int atoll_encoder_refuse(atoll_encoder *enc, const char *why);
 
@@ -126,9 +128,9 @@ bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message
 int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before);
 uint64_t atoll_bound_by_others(const atoll_codec *codec);
 
-/* What an interpreter needs that has frozen objects of this area, the first time: sys.intern() learns what to do with frozen text; copy and pickle with
+/* What an interpreter needs that has frozen objects, the first time: sys.intern() learns what to do with frozen text; copy and pickle with
  * mapping proxies, if there are any.  0, or -1 with an exception. */
-int atoll_codec_prepare_frozen(atoll_codec *codec, const atoll_area *area);
+int atoll_codec_prepare_frozen(atoll_codec *codec, bool proxies);
 
 /* concurrent.interpreters.is_shareable(): 1, 0 or -1 with an exception.  Deep. */
 int atoll_is_shareable(atoll_codec *codec, PyObject *obj);

@@ -262,6 +262,11 @@ static PyObject *decode_tuple(atoll_decoder *dec, uint8_t tag) {
         }
         PyTuple_SET_ITEM(obj, i, item);
     }
+    if (dec->has_arrays) {
+        for (Py_ssize_t i = 0; i < n; i++) {
+            atoll_decode_shared_str(&((PyTupleObject *)obj)->ob_item[i]);
+        }
+    }
     if ((tag & ~ATOLL_MEMO) == T_TUPLE_DUP) {
         return use_duplicate(dec, obj);
     }
@@ -437,6 +442,9 @@ static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
         break;
     case T_DICT:
         obj = decode_dict(dec, tag);
+        break;
+    case T_FROZEN_MAPPING:
+        obj = finish(dec, tag, atoll_decode_own_mapping(dec));
         break;
     case T_SET:
     case T_FROZENSET:

@@ -15,6 +15,7 @@ struct atoll_decoder {
     size_t memo_cap;
     atoll_depth depth;
     bool pinned;
+    bool has_arrays; /* frozen ones: see codec/frozen.c */
     struct atoll_arrivals
         *arrivals; /* a class is coming: which others came with it, or NULL (codec/arrival.c) */
     struct atoll_pending *pending; /* and what comes later, or NULL (codec/later.c) */

@@ -487,6 +487,12 @@ static int encode_other(atoll_encoder *enc, PyObject *obj, bool shared) {
         atoll_mark_mutable(enc);
         return encode_bytearray(enc, obj, shared);
     }
+    if (type == atoll_frozen_dict_type) {
+        int is_own = atoll_frozen_is_all(obj);
+        if (is_own != 0) {
+            return is_own < 0 ? -1 : atoll_encode_own_mapping(enc, obj);
+        }
+    }
     if (obj == Py_Ellipsis) {
         return atoll_write_tag(enc, T_ELLIPSIS);
     }

@@ -74,9 +74,10 @@ enum {
     T_FILLED_LATER, /* tag of a list, dict or set, whose contents come later (codec/later.c) */
     T_STATICMETHOD,
     T_CLASSMETHOD,
-    T_PROPERTY, /* fget, fset, fdel, doc */
-    T_FROZEN,   /* see codec/frozen.c */
-    T_SAME,     /* see codec/nested.c */
+    T_PROPERTY,       /* fget, fset, fdel, doc */
+    T_FROZEN,         /* see codec/frozen.c */
+    T_FROZEN_MAPPING, /* one with arrays: count of keys and values, those */
+    T_SAME,           /* see codec/nested.c */
 };
 
 /* Kinds of T_PACKED_*. */

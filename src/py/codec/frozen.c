@@ -7,6 +7,9 @@
  * process, as with code.
  *
  * A frozen object is in no memo: it is as quickly written again.  Its copy is itself, so `is` holds wherever it has been.
+ *
+ * What leads to arrays is the sender's own (frozen/own.c), and is written as any data: tuples as such, a mapping as one that the receiver makes in its
+ * turn.  Text in it that CPython has once for the process is no frozen memory, and is written as text: the receiver looks for it.
  */
 #include "py/codec/internal.h"
 
@@ -71,19 +74,19 @@ bool atoll_encode_any_frozen(PyObject *const *items, size_t n) {
     return false;
 }
 
-static bool is_prepared(const atoll_codec *codec, const atoll_area *area) {
-    return codec->knows_frozen && (codec->knows_proxies || !atoll_area_has_proxies(area));
+static bool is_prepared(const atoll_codec *codec, bool proxies) {
+    return codec->knows_frozen && (codec->knows_proxies || !proxies);
 }
 
-int atoll_codec_prepare_frozen(atoll_codec *codec, const atoll_area *area) {
-    if (is_prepared(codec, area)) {
+int atoll_codec_prepare_frozen(atoll_codec *codec, bool proxies) {
+    if (is_prepared(codec, proxies)) {
         return 0;
     }
     if (atoll_frozen_intern() < 0 || atoll_frozen_expect() < 0) {
         return -1;
     }
     codec->knows_frozen = true;
-    if (atoll_area_has_proxies(area)) {
+    if (proxies) {
         PyObject *module = PyImport_ImportModule("atoll._crossing.frozen");
         if (module == NULL) {
             return -1;
@@ -92,6 +95,14 @@ int atoll_codec_prepare_frozen(atoll_codec *codec, const atoll_area *area) {
         codec->knows_proxies = true;
     }
     return 0;
+}
+
+/* What this may import runs code. */
+static int prepare_decoder(atoll_decoder *dec, bool proxies) {
+    if (!is_prepared(dec->codec, proxies)) {
+        atoll_decoder_pin(dec);
+    }
+    return atoll_codec_prepare_frozen(dec->codec, proxies);
 }
 
 PyObject *atoll_decode_frozen(atoll_decoder *dec) {
@@ -110,12 +121,69 @@ PyObject *atoll_decode_frozen(atoll_decoder *dec) {
     if (!kept || atoll_load_u64(at + 12) != seal_of(place, area)) {
         return atoll_malformed("a frozen object that is not there");
     }
-    if (!is_prepared(dec->codec, area)) {
-        atoll_decoder_pin(dec);
-    }
     if (atoll_area_seen(area, dec->codec->interp_id) < 0 ||
-        atoll_codec_prepare_frozen(dec->codec, area) < 0) {
+        prepare_decoder(dec, atoll_area_has_proxies(area)) < 0) {
         return NULL;
     }
     return Py_NewRef(obj);
+}
+
+int atoll_encode_own_mapping(atoll_encoder *enc, PyObject *mapping) {
+    PyObject *dict = ATOLL_HAS_FROZENDICT ? mapping : ((atoll_mapping_proxy *)mapping)->mapping;
+    int rc = atoll_try_ref(enc, mapping);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    if (atoll_write_tag(enc, T_FROZEN_MAPPING | ATOLL_MEMO) < 0) {
+        return -1;
+    }
+    enc->late++;
+    rc = atoll_encode_dict_body(enc, dict, AT_KEY);
+    enc->late--;
+    return rc < 0 ? -1 : atoll_memo_add(enc, mapping);
+}
+
+void atoll_decoder_note_array(atoll_decoder *dec) {
+    atoll_decoder_pin(dec); /* what is in the memo may be exchanged */
+    dec->has_arrays = true;
+}
+
+void atoll_decode_shared_str(PyObject **item) {
+    if (PyUnicode_CheckExact(*item) && !atoll_frozen_has(*item)) {
+        PyObject *shared = atoll_frozen_shared_str(*item);
+        if (shared != NULL) {
+            Py_SETREF(*item, Py_NewRef(shared));
+        }
+    }
+}
+
+static int decode_pair(atoll_decoder *dec, PyObject *dict) {
+    PyObject *key = atoll_decode_value(dec);
+    PyObject *value = key != NULL ? atoll_decode_value(dec) : NULL;
+    int rc = -1;
+    if (value != NULL) {
+        atoll_decode_shared_str(&key);
+        atoll_decode_shared_str(&value);
+        rc = PyDict_SetItem(dict, key, value);
+    }
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return rc;
+}
+
+PyObject *atoll_decode_own_mapping(atoll_decoder *dec) {
+    Py_ssize_t n = atoll_read_count(dec, 2);
+    if (n < 0 || prepare_decoder(dec, !ATOLL_HAS_FROZENDICT) < 0) {
+        return NULL;
+    }
+    atoll_decoder_pin(dec);
+    PyObject *dict = atoll_frozen_own_dict();
+    for (Py_ssize_t i = 0; dict != NULL && i < n; i++) {
+        if (decode_pair(dec, dict) < 0) {
+            Py_CLEAR(dict);
+        }
+    }
+    PyObject *mapping = dict != NULL ? atoll_frozen_own_mapping(dict) : NULL;
+    Py_XDECREF(dict);
+    return mapping;
 }

@@ -493,6 +493,10 @@ const atoll_codec_hook *atoll_hook_of(const atoll_codec *codec, const PyTypeObje
 /* Frozen objects, and whether there are any among so many (codec/frozen.c). */
 int atoll_encode_frozen(atoll_encoder *enc, PyObject *obj);
 PyObject *atoll_decode_frozen(atoll_decoder *dec);
+int atoll_encode_own_mapping(atoll_encoder *enc, PyObject *mapping);
+PyObject *atoll_decode_own_mapping(atoll_decoder *dec);
+/* Exchanges a str for the equal one that CPython has once for the process, if there is one. */
+void atoll_decode_shared_str(PyObject **item);
 bool atoll_encode_any_frozen(PyObject *const *items, size_t n);
 int atoll_encode_hooked(atoll_encoder *enc, PyObject *obj, const atoll_codec_hook *hook);
 PyObject *atoll_decode_hooked(atoll_decoder *dec);

@@ -306,7 +306,7 @@ void atoll_area_rewind(atoll_area *area, const atoll_area_mark *mark) {
     count(area, 0, more);
 }
 
-static bool is_debugging(void) {
+bool atoll_frozen_is_guarded(void) {
     static _Atomic(int) asked; /* 1: no, 2: yes */
     int answer = atomic_load(&asked);
     if (answer == 0) {
@@ -319,7 +319,7 @@ static bool is_debugging(void) {
 
 /* padded: the next object begins on a page of its own; else the last page is left as it is. */
 static void seal(atoll_area *area, const atoll_area_mark *mark, bool padded) {
-    if (!is_debugging()) {
+    if (!atoll_frozen_is_guarded()) {
         return;
     }
     size_t page = atoll_page_size();

@@ -4,7 +4,7 @@
  * their parts.  An object is written before anybody else can have it.
  *
  * Tables of dicts and sets are made here, not copied, at least twice as large as what is in them, so that keys are found quickly, and filled
- * in the order of their keys by the rules that CPython looks keys up by.  The keys are different, so nothing is compared.  The entries of a dict end with the
+ * in the order of their keys by the rules that CPython looks keys up by.  The keys are different, as they were in the sender's; else it has changed meanwhile.  The entries of a dict end with the
  * last one: who copies the table as it is (dict.copy()) reads on as far as there would be room, so something readable follows.
  */
 #include "py/frozen/build.h"
@@ -209,6 +209,12 @@ PyObject *atoll_build_range(const atoll_builder *to, PyObject *const parts[4]) {
     return obj;
 }
 
+/* What was a set or the keys of a dict has something twice. */
+static void *twice(void) {
+    PyErr_SetString(PyExc_RuntimeError, "a set or dict has changed while it was frozen");
+    return NULL;
+}
+
 /* ---- sets ---- */
 
 /* Where a key of this hash is, or the free place for it. */
@@ -271,7 +277,11 @@ PyObject *atoll_build_frozenset(const atoll_builder *to, PyObject *const *parts,
     set->fill = set->used = (Py_ssize_t)n;
     for (size_t i = 0; i < n; i++) {
         Py_hash_t part_hash = PyObject_Hash(parts[i]);
-        *set_place(set->table, slots - 1, parts[i], part_hash) = (setentry){parts[i], part_hash};
+        setentry *place = set_place(set->table, slots - 1, parts[i], part_hash);
+        if (place->key != NULL) {
+            return twice();
+        }
+        *place = (setentry){parts[i], part_hash};
     }
     set->hash = -1;
     if (PyObject_Hash(obj) == -1) { /* notes it */
@@ -313,11 +323,20 @@ static void set_index(atoll_dict_keys *keys, size_t i, size_t entry) {
     }
 }
 
-static size_t free_index(const atoll_dict_keys *keys, Py_hash_t hash) {
+static const PyObject *key_at(const atoll_dict_keys *keys, Py_ssize_t at) {
+    const char *entries = keys->dk_indices + ((size_t)1 << keys->dk_log2_index_bytes);
+    return keys->dk_kind == ATOLL_KEYS_UNICODE ? ((const atoll_dict_unicode_entry *)entries)[at].key
+                                               : ((const atoll_dict_entry *)entries)[at].key;
+}
+
+/* A place for the index of a key; *twice: that key is there. */
+static size_t free_index(const atoll_dict_keys *keys, const PyObject *key, Py_hash_t hash, bool *twice) {
     size_t mask = ((size_t)1 << keys->dk_log2_size) - 1;
     size_t perturb = (size_t)hash;
     size_t i = perturb & mask;
-    while (index_at(keys, i) >= 0) {
+    Py_ssize_t at;
+    while ((at = index_at(keys, i)) >= 0) {
+        *twice |= key_at(keys, at) == key;
         perturb >>= ATOLL_PERTURB_SHIFT;
         i = (i * 5 + perturb + 1) & mask;
     }
@@ -348,17 +367,18 @@ static atoll_dict_keys *build_keys(const atoll_builder *to, PyObject *const *par
     keys->dk_nentries = (Py_ssize_t)n; /* and dk_usable is 0: it is full */
     memset(keys->dk_indices, 0xFF, (size_t)1 << index_log2);
     char *at = (char *)keys + head;
+    bool is_twice = false;
     for (size_t i = 0; i < n; i++, at += entry) {
         PyObject *key = parts[2 * i];
         Py_hash_t hash = PyObject_Hash(key);
-        set_index(keys, free_index(keys, hash), i);
+        set_index(keys, free_index(keys, key, hash, &is_twice), i);
         if (text) {
             *(atoll_dict_unicode_entry *)at = (atoll_dict_unicode_entry){key, parts[2 * i + 1]};
         } else {
             *(atoll_dict_entry *)at = (atoll_dict_entry){hash, key, parts[2 * i + 1]};
         }
     }
-    return keys;
+    return is_twice ? twice() : keys;
 }
 
 static bool is_mapping_of(PyObject *obj, const void *like) {

@@ -1,8 +1,9 @@
 /* The walk through what is frozen, and what it refuses.
  *
  * No recursion: what is being frozen is a stack of frames, however deep the data is, and the frozen parts lie on another until what holds them is
- * made.  No code of anybody runs, as all types are exact ones of CPython's own and so are the keys, so nothing changes meanwhile and what is
- * walked can be borrowed.
+ * made.  All types are exact ones of CPython's own and so are the keys, so nothing runs by itself.  But every few thousand objects handlers of signals
+ * do (and may raise, which ends it), and other threads while a large array is copied.  So what is walked is owned, and a dict, set or list that
+ * is found to have changed is an error: else it might have a key twice.
  *
  * Only what others refer to as well can occur twice, or contain itself: that is remembered by address.  Everything is found again by its content
  * (table.c), but for NaN, which equals nothing: a dict may have two of them as keys.
@@ -10,35 +11,43 @@
  * What is frozen already is taken as it is if it lies in this area or in one that stays.  Else it is copied, as the other area may be given
  * back before this one.
  *
+ * An array becomes an object of this interpreter, and so does each container that has got such a part (own.c): those that are made are in a list until
+ * the end.  A tuple or frozendict whose parts are all what they were is taken as it is.
+ *
  * What fails takes back all that it has made.
  */
 #include "py/frozen/build.h"
 
 #include "py/frozen/guard.h"
+#include "py/frozen/own.h"
 #include "py/frozen/proof.h"
 #include "py/frozen/shared.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { KEY_SHOWN = 40, STEPS_SHOWN = 50 };
+enum { KEY_SHOWN = 40, STEPS_SHOWN = 50, CHECK_EVERY = 4096 /* parts */ };
 
 /* A container that is being frozen. */
 typedef struct {
-    PyObject *obj;     /* what it is in the sender's data */
-    PyObject *content; /* where its parts are: itself, or the dict behind a proxy */
+    PyObject *content; /* owned: where its parts are, itself or the dict behind a proxy */
     PyObject *iter;    /* owned: over a set's members, or NULL */
-    PyObject *key;     /* of the part of a dict that is being frozen: borrowed; NULL: it is the key itself */
+    PyObject *key;     /* owned: of the part of a dict that is being frozen, or NULL */
+    bool has_key;      /* that part is the value: not the key itself */
+    Py_ssize_t size;   /* when it was begun */
     Py_ssize_t next;   /* of the parts, or the place in a dict */
     Py_ssize_t done;
     size_t base; /* where its frozen parts begin */
     bool remembered;
+    bool has_own; /* one of its parts belongs to this interpreter */
 } frame;
 
 typedef struct {
     atoll_builder to;
-    PyObject *refuse;
+    const atoll_frozen_way *way;
     atoll_frozen_memo memo;
+    PyObject *own; /* a list of all that was made and belongs to this interpreter, or NULL */
+    unsigned visits;
     frame *frames;
     size_t depth, frame_room;
     PyObject **values;
@@ -66,7 +75,7 @@ static PyObject *step_text(const frame *fr) {
         static const char *const parts[] = {"start", "stop", "step", "length"};
         return PyUnicode_FromFormat(".%s", parts[fr->done]);
     }
-    if (fr->key == NULL) {
+    if (!fr->has_key) {
         return PyUnicode_FromString("{…}");
     }
     PyObject *key = key_text(fr->key);
@@ -76,12 +85,12 @@ static PyObject *step_text(const frame *fr) {
 }
 
 /* Where the walk is: the outer steps and, where there are many, the inner ones. */
-static PyObject *path_text(const walk *w) {
+static PyObject *path_text(const walk *w, size_t depth) {
     PyObject *text = PyUnicode_FromString("obj");
-    for (size_t i = 0; text != NULL && i < w->depth; i++) {
+    for (size_t i = 0; text != NULL && i < depth; i++) {
         PyObject *step;
-        if (w->depth > 2 * STEPS_SHOWN && i == STEPS_SHOWN) {
-            i = w->depth - STEPS_SHOWN;
+        if (depth > 2 * STEPS_SHOWN && i == STEPS_SHOWN) {
+            i = depth - STEPS_SHOWN;
             step = PyUnicode_FromString("[…]");
         } else {
             step = step_text(&w->frames[i]);
@@ -93,9 +102,9 @@ static PyObject *path_text(const walk *w) {
 }
 
 static int refuse(const walk *w, PyObject *why) {
-    PyObject *path = why != NULL ? path_text(w) : NULL;
+    PyObject *path = why != NULL ? path_text(w, w->depth) : NULL;
     if (path != NULL) {
-        PyErr_Format(w->refuse, "%U: %U", path, why);
+        PyErr_Format(w->way->refuse, "%U: %U", path, why);
     }
     Py_XDECREF(path);
     Py_XDECREF(why);
@@ -103,6 +112,13 @@ static int refuse(const walk *w, PyObject *why) {
 }
 
 static bool is_called(const PyTypeObject *type, const char *name) { return strcmp(type->tp_name, name) == 0; }
+
+static bool is_under(const PyTypeObject *type, const char *name) {
+    while (type != NULL && !is_called(type, name)) {
+        type = type->tp_base;
+    }
+    return type != NULL;
+}
 
 static int refuse_type(const walk *w, PyObject *obj) {
     static const struct {
@@ -115,15 +131,14 @@ static int refuse_type(const walk *w, PyObject *obj) {
         {&PyFrozenSet_Type, "frozenset"}, {&PyByteArray_Type, "bytes"},
     };
     PyTypeObject *type = Py_TYPE(obj);
-    if (is_called(type, "numpy.ndarray")) {
-        return refuse(w, PyUnicode_FromString(
-                             "a numpy.ndarray cannot be frozen: send atoll.share(it) beside what is frozen, "
-                             "or freeze its tolist() or tobytes()"));
-    }
-    if (is_called(type, "atoll.SharedArray") || is_called(type, "atoll.SharedBuffer")) {
+    if (is_under(type, "numpy.ndarray") || is_under(type, "array.array")) {
         return refuse(w, PyUnicode_FromFormat(
-                             "a %s cannot be frozen: it is shared as it is, so send it beside what is frozen",
-                             type->tp_name + strlen("atoll.")));
+                             "a %.100s, a subclass of %s, cannot be frozen: freeze %s(it)", type->tp_name,
+                             is_under(type, "array.array") ? "array.array" : "numpy.ndarray",
+                             is_under(type, "array.array") ? "memoryview" : "numpy.asarray"));
+    }
+    if (is_under(type, "numpy.generic")) {
+        return refuse(w, PyUnicode_FromFormat("a %.100s cannot be frozen: freeze it.item()", type->tp_name));
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(bases); i++) {
         if (PyType_IsSubtype(type, bases[i].type)) {
@@ -139,7 +154,7 @@ static int refuse_type(const walk *w, PyObject *obj) {
     }
     return refuse(w, PyUnicode_FromFormat(
                          "a %.100s cannot be frozen: only str, bytes, int, float, complex, bool, None, "
-                         "tuple, list, dict, set, frozenset, bytearray and range can",
+                         "tuple, list, dict, set, frozenset, bytearray, range and arrays can",
                          type->tp_name));
 }
 
@@ -160,7 +175,16 @@ static int put_value(walk *w, PyObject *value) {
     return 0;
 }
 
-static int push(walk *w, PyObject *obj, PyObject *content, bool remembered) {
+static Py_ssize_t size_of(PyObject *content) {
+    PyTypeObject *type = Py_TYPE(content);
+    return type == &PyTuple_Type                              ? PyTuple_GET_SIZE(content)
+           : type == &PyList_Type                             ? PyList_GET_SIZE(content)
+           : type == &PySet_Type || type == &PyFrozenSet_Type ? PySet_GET_SIZE(content)
+           : type == &PyRange_Type                            ? 4
+                                                              : PyDict_GET_SIZE(content);
+}
+
+static int push(walk *w, PyObject *content, bool remembered) {
     if (w->depth == w->frame_room) {
         size_t room = w->frame_room != 0 ? w->frame_room * 2 : 32;
         frame *grown = realloc(w->frames, room * sizeof *grown);
@@ -172,12 +196,32 @@ static int push(walk *w, PyObject *obj, PyObject *content, bool remembered) {
         w->frame_room = room;
     }
     frame *fr = &w->frames[w->depth];
-    *fr = (frame){.obj = obj, .content = content, .base = w->count, .remembered = remembered};
+    *fr = (frame){.size = size_of(content), .base = w->count, .remembered = remembered};
     if (PyAnySet_CheckExact(content) && (fr->iter = PyObject_GetIter(content)) == NULL) {
         return -1;
     }
+    fr->content = Py_NewRef(content);
     w->depth++;
     return 0;
+}
+
+static void pop(walk *w) {
+    frame *fr = &w->frames[--w->depth];
+    Py_XDECREF(fr->iter);
+    Py_XDECREF(fr->key);
+    Py_DECREF(fr->content);
+}
+
+/* A part that belongs to this interpreter, the reference to which it takes over; also if it fails. */
+static int put_own(walk *w, PyObject *value) {
+    int rc = value != NULL && (w->own != NULL || (w->own = PyList_New(0)) != NULL)
+                 ? PyList_Append(w->own, value)
+                 : -1;
+    Py_XDECREF(value);
+    if (rc == 0 && w->depth != 0) {
+        w->frames[w->depth - 1].has_own = true;
+    }
+    return rc < 0 ? -1 : put_value(w, value);
 }
 
 /* ---- the walk ---- */
@@ -247,6 +291,54 @@ static PyObject *content_of(PyObject *obj) {
     return known ? obj : NULL;
 }
 
+/* Remembers what has become of it. */
+static int remember(walk *w, PyObject *obj, PyObject *frozen) {
+    bool found;
+    PyObject **place = atoll_frozen_memo_at(&w->memo, obj, &found);
+    if (place == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *place = frozen;
+    return 0;
+}
+
+/* Says why an array cannot be frozen, with its path. */
+static int refuse_array(const walk *w) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError) &&
+        !PyErr_ExceptionMatches(PyExc_BufferError)) {
+        return -1;
+    }
+    PyObject *reason = PyErr_GetRaisedException();
+    PyObject *text = PyObject_Str(reason);
+    Py_DECREF(reason);
+    return refuse(w, text);
+}
+
+/* What was frozen before in this walk. */
+static int put_again(walk *w, PyObject *frozen) {
+    return atoll_frozen_is(frozen) ? put_value(w, frozen) : put_own(w, Py_NewRef(frozen));
+}
+
+/* What is no container. */
+static int visit_array(walk *w, PyObject *obj) {
+    bool found;
+    PyObject **place = atoll_frozen_memo_at(&w->memo, obj, &found);
+    if (place == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (found) {
+        return put_again(w, *place);
+    }
+    PyObject *frozen;
+    int rc = atoll_frozen_own_array(obj, &frozen);
+    if (rc <= 0) {
+        return rc < 0 ? refuse_array(w) : refuse_type(w, obj);
+    }
+    return put_own(w, frozen) < 0 ? -1 : remember(w, obj, frozen);
+}
+
 /* Puts the frozen form on the stack of values, or the container on that of frames. */
 static int visit(walk *w, PyObject *obj) {
     PyObject *frozen;
@@ -254,10 +346,12 @@ static int visit(walk *w, PyObject *obj) {
     if (rc != 0) {
         return rc < 0 ? -1 : put_value(w, frozen);
     }
+    if (atoll_frozen_is_own_part(obj)) {
+        return put_own(w, Py_NewRef(obj));
+    }
     PyObject *content = content_of(obj);
     if (content == NULL) {
-        (void)refuse_type(w, obj);
-        return -1;
+        return visit_array(w, obj);
     }
     bool remembered = Py_REFCNT(content) != 1 || content != obj || w->depth == 0;
     if (remembered) {
@@ -269,12 +363,12 @@ static int visit(walk *w, PyObject *obj) {
         }
         if (found) {
             return *place != NULL
-                       ? put_value(w, *place)
+                       ? put_again(w, *place)
                        : refuse(w, PyUnicode_FromFormat("a %s that contains itself cannot be frozen",
                                                         Py_TYPE(content)->tp_name));
         }
     }
-    return push(w, obj, content, remembered);
+    return push(w, content, remembered);
 }
 
 /* The next part of a container: borrowed, or NULL when there is none, maybe with an exception. */
@@ -298,16 +392,67 @@ static PyObject *next_part(frame *fr) {
     PyObject *key;
     PyObject *value;
     Py_ssize_t at = fr->next;
+    fr->has_key = fr->done % 2 != 0;
     if (!PyDict_Next(content, &at, &key, &value)) {
         return NULL;
     }
-    if (fr->done % 2 == 0) {
-        fr->key = NULL;
+    if (!fr->has_key) {
+        Py_XSETREF(fr->key, Py_NewRef(key));
         return key;
     }
-    fr->key = key;
     fr->next = at;
-    return value;
+    return key == fr->key ? value : NULL; /* so it ends too early */
+}
+
+/* Whether it is not what it was when it was begun: code has run meanwhile. */
+static bool has_changed(const walk *w, const frame *fr) {
+    Py_ssize_t n = (Py_ssize_t)(w->count - fr->base);
+    bool is_mapping = PyDict_Check(fr->content) || Py_IS_TYPE(fr->content, atoll_frozen_dict_type);
+    return fr->size != size_of(fr->content) || n != (is_mapping ? 2 * fr->size : fr->size);
+}
+
+static int refuse_changed(const walk *w) {
+    PyObject *path = path_text(w, w->depth - 1);
+    if (path != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%U: it has changed while it was frozen", path);
+    }
+    Py_XDECREF(path);
+    return -1;
+}
+
+/* The same of what has parts that belong to this interpreter: a new reference. */
+static PyObject *build_own(PyObject *const *parts, const frame *fr) {
+    PyObject *content = fr->content;
+    bool is_same = true;
+    if (PyTuple_CheckExact(content) || PyList_CheckExact(content)) {
+        for (Py_ssize_t i = 0; i < fr->size && is_same; i++) {
+            is_same = PyTuple_CheckExact(content) && PyTuple_GET_ITEM(content, i) == parts[i];
+        }
+        PyObject *made = is_same ? Py_NewRef(content) : PyTuple_New(fr->size);
+        for (Py_ssize_t i = 0; made != NULL && i < fr->size && !is_same; i++) {
+            PyTuple_SET_ITEM(made, i, Py_NewRef(parts[i]));
+        }
+        return made;
+    }
+    Py_ssize_t at = 0;
+    PyObject *key;
+    PyObject *value;
+    is_same = ATOLL_HAS_FROZENDICT && Py_IS_TYPE(content, atoll_frozen_dict_type);
+    for (Py_ssize_t i = 0; is_same && PyDict_Next(content, &at, &key, &value); i += 2) {
+        is_same = key == parts[i] && value == parts[i + 1];
+    }
+    if (is_same) {
+        return Py_NewRef(content);
+    }
+    PyObject *dict = atoll_frozen_own_dict();
+    for (Py_ssize_t i = 0; dict != NULL && i < fr->size; i++) {
+        if (PyDict_SetItem(dict, parts[2 * i], parts[2 * i + 1]) < 0) {
+            Py_CLEAR(dict);
+        }
+    }
+    PyObject *made = dict != NULL ? atoll_frozen_own_mapping(dict) : NULL;
+    Py_XDECREF(dict);
+    return made;
 }
 
 /* All parts of it are there. */
@@ -322,23 +467,24 @@ static PyObject *build(walk *w, const frame *fr) {
 }
 
 static int finish(walk *w, frame *fr) {
-    PyObject *frozen = build(w, fr);
-    if (frozen == NULL) {
+    if (has_changed(w, fr)) {
+        return refuse_changed(w);
+    }
+    PyObject *const *parts = &w->values[fr->base];
+    bool has_own = fr->has_own;
+    PyObject *frozen = has_own ? build_own(parts, fr) : build(w, fr);
+    if (frozen == NULL || (fr->remembered && remember(w, fr->content, frozen) < 0)) {
+        Py_XDECREF(frozen);
         return -1;
     }
-    if (fr->remembered) {
-        bool found;
-        PyObject **place = atoll_frozen_memo_at(&w->memo, fr->content, &found);
-        if (place == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        *place = frozen;
-    }
-    Py_XDECREF(fr->iter);
     w->count = fr->base;
-    w->depth--;
-    return put_value(w, frozen);
+    pop(w);
+    return has_own ? put_own(w, frozen) : put_value(w, frozen);
+}
+
+/* Now and then; 0, or -1 with an exception. */
+static int check(walk *w) {
+    return ++w->visits % CHECK_EVERY == 0 && w->way->check != NULL ? w->way->check() : 0;
 }
 
 static int run(walk *w, PyObject *obj) {
@@ -348,38 +494,45 @@ static int run(walk *w, PyObject *obj) {
         fr->done = (Py_ssize_t)(w->count - fr->base);
         PyObject *part = next_part(fr);
         rc = part != NULL ? visit(w, part) : PyErr_Occurred() ? -1 : finish(w, fr);
+        rc = rc == 0 ? check(w) : rc;
     }
     return rc;
 }
 
-PyObject *atoll_frozen_make(atoll_area *area, atoll_frozen_table *table, PyObject *obj,
-                            PyObject *refuse_with) {
-    if (atoll_frozen_is(obj)) {
-        return Py_NewRef(obj);
+PyObject *atoll_frozen_make(const atoll_frozen_way *way, PyObject *obj) {
+    int all = atoll_frozen_is_all(obj);
+    if (all != 0) {
+        return all > 0 ? Py_NewRef(obj) : NULL;
     }
     if (atoll_frozen_guard() < 0 || atoll_frozen_prove() < 0) {
         return NULL;
     }
-    atoll_frozen_table *own = table == NULL ? atoll_frozen_table_new() : NULL;
-    walk w = {.to = {area, own != NULL ? own : table}, .refuse = refuse_with};
-    if (w.to.table == NULL) {
+    atoll_frozen_table *table = way->table == NULL ? atoll_frozen_table_new() : way->table;
+    walk w = {.to = {way->area, table}, .way = way};
+    if (table == NULL) {
         return PyErr_NoMemory();
     }
-    atoll_area_mark mark = atoll_area_now(area);
+    atoll_area_mark mark = atoll_area_now(way->area);
     int rc = run(&w, obj);
-    PyObject *frozen = rc == 0 ? w.values[0] : NULL;
+    PyObject *frozen = rc == 0 ? Py_NewRef(w.values[0]) : NULL;
     if (rc == 0) {
-        atoll_area_seal(area, &mark);
+        atoll_area_seal(way->area, &mark);
     } else {
-        atoll_area_rewind(area, &mark);
-        atoll_table_empty(w.to.table);
+        atoll_area_rewind(way->area, &mark);
+        atoll_table_empty(table);
+    }
+    if (table != way->table) {
+        atoll_frozen_table_free(table);
     }
     while (w.depth > 0) {
-        Py_XDECREF(w.frames[--w.depth].iter);
+        pop(&w);
     }
     free(w.frames);
     free(w.values);
+    /* What goes now may run code of anybody, with an exception set. */
+    PyObject *error = PyErr_GetRaisedException();
     atoll_frozen_memo_free(&w.memo);
-    atoll_frozen_table_free(own);
+    Py_XDECREF(w.own);
+    PyErr_SetRaisedException(error);
     return frozen;
 }

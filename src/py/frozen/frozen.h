@@ -8,6 +8,7 @@
  *   build   tuples, sets, dicts and the other objects, field by field
  *   proof   whether CPython finds in such objects what is in them
  *   guard   weak references to frozen objects, which there are none of
+ *   own     what belongs to an interpreter after all: arrays and what leads to them
  *   freeze  the walk through what is frozen, and what it refuses
  *   intern  sys.intern() of a frozen str
  *   constants  docstrings and the like of imported modules, once for all interpreters
@@ -37,7 +38,7 @@
  * left behind, or whose libraries may have kept something.
  * Locks: one, a leaf, for who has seen what and which blocks are free, and before it one of the constants; held in a fork.  Whether an object is frozen is asked without it: the
  * region is made once and never moves.
- * Thread states: freezing needs one, but runs no code and keeps the GIL; messages are released without any.
+ * Thread states: freezing needs one.  It keeps the GIL but for copies of large arrays; handlers of signals run meanwhile.  Messages are released without any.
  * Failure: what could not be frozen leaves nothing behind; an area without memory raises MemoryError.
  * Fork: a child has all areas, and those that gone interpreters have seen stay.  The end of an interpreter: atoll_areas_ended(), last of all.  Another
  * Python in the process (restart): all areas stay, as static data of libraries may lead into them.
@@ -49,6 +50,7 @@
 
 #include "core/base/base.h"
 #include "port/port.h"
+#include "py/state.h"
 
 #include <stdatomic.h>
 
@@ -65,10 +67,14 @@ static inline bool atoll_frozen_has(const void *obj) {
            (uintptr_t)obj - atomic_load_explicit(&atoll_frozen.base, memory_order_relaxed) < size;
 }
 
+/* Whether who writes to what is frozen ends the process: ATOLL_DEBUG_FROZEN is in the environment. */
+bool atoll_frozen_is_guarded(void);
 /* The attached interpreter is to have frozen objects, for the first time.  0, or -1 with an exception. */
 int atoll_frozen_expect(void);
 /* Frozen, or as good: None, small ints and the like, which all interpreters have in common. */
 bool atoll_frozen_is(PyObject *obj);
+/* Likewise, or an array, or tuples and mappings that hold nothing else (own.c); -1 with MemoryError. */
+int atoll_frozen_is_all(PyObject *obj);
 
 /* ---- areas ---- */
 
@@ -124,8 +130,30 @@ typedef struct atoll_frozen_table atoll_frozen_table;
 atoll_frozen_table *atoll_frozen_table_new(void); /* NULL when out of memory */
 void atoll_frozen_table_free(atoll_frozen_table *table);
 
-/* obj's frozen copy, in area: a new reference (which is not counted), or NULL with an exception: `refuse` with the path and the reason
- * for what cannot be frozen.  table: of this area, or NULL for this once. */
-PyObject *atoll_frozen_make(atoll_area *area, atoll_frozen_table *table, PyObject *obj, PyObject *refuse);
+/* How it is to be done.  area: not filled by anybody else meanwhile; table: what has been made in it, or NULL for this once. */
+typedef struct {
+    atoll_area *area;
+    atoll_frozen_table *table;
+    PyObject *refuse;   /* the exception for what cannot be frozen, with the path and the reason */
+    int (*check)(void); /* asked now and then: -1 with an exception ends it.  May run anything. */
+} atoll_frozen_way;
+/* obj's frozen copy: a new reference, or NULL with an exception. */
+PyObject *atoll_frozen_make(const atoll_frozen_way *way, PyObject *obj);
+
+/* ---- what belongs to an interpreter (own.c) ---- */
+
+/* What the types of arrays do. */
+typedef struct {
+    int (*freeze)(PyObject *obj, PyObject **frozen);
+    bool (*is)(PyObject *obj); /* a frozen one */
+} atoll_frozen_arrays;
+void atoll_frozen_init_arrays(const atoll_frozen_arrays *functions);
+/* What an interpreter needs for it.  0, or -1 with an exception. */
+int atoll_frozen_add_own(atoll_state *state);
+/* A dict to be filled by PyDict_SetItem(), and the frozen mapping of it, which nobody else has.  NULL with an exception. */
+PyObject *atoll_frozen_own_dict(void);
+PyObject *atoll_frozen_own_mapping(PyObject *dict);
+/* The str that is equal to this one and that CPython has once for the process, or NULL. */
+PyObject *atoll_frozen_shared_str(PyObject *obj);
 
 #endif

@@ -6,7 +6,5 @@
 
 /* Whether obj is one of them. */
 bool atoll_frozen_shared(PyObject *obj);
-/* The one that is equal to this str, or NULL. */
-PyObject *atoll_frozen_shared_str(PyObject *obj);
 
 #endif

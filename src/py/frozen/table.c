@@ -5,7 +5,7 @@
  * (What would be 0 itself, an object at the region's beginning, is left out and made again.)
  *
  * The memo has what a list, dict, tuple or set of the sender's has become, so that what occurs twice is walked once, and whether it is being
- * frozen: then it contains itself.
+ * frozen: then it contains itself.  It keeps the sender's objects: code that runs meanwhile might drop one, and another take its address.
  */
 #include "py/frozen/table.h"
 
@@ -113,10 +113,15 @@ PyObject **atoll_frozen_memo_at(atoll_frozen_memo *memo, PyObject *obj, bool *fo
     }
     *found = memo->slots[i].obj == obj;
     if (!*found) {
-        memo->slots[i].obj = obj;
+        memo->slots[i].obj = Py_NewRef(obj);
         memo->used++;
     }
     return &memo->slots[i].frozen;
 }
 
-void atoll_frozen_memo_free(atoll_frozen_memo *memo) { free(memo->slots); }
+void atoll_frozen_memo_free(atoll_frozen_memo *memo) {
+    for (size_t i = 0; memo->slots != NULL && i <= memo->mask; i++) {
+        Py_XDECREF(memo->slots[i].obj);
+    }
+    free(memo->slots);
+}

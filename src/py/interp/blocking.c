@@ -54,15 +54,15 @@ int atoll_deadline(PyObject *timeout, double *deadline) {
 }
 
 /* True: this thread's wait is to raise SystemExit. */
-static bool is_over(const atoll_blocking *b) {
-    return b->entry->owned && (atoll_interp_exiting() || atoll_entry_life(b->entry) >= ATOLL_LIFE_STOPPING);
+static bool is_over(const atoll_entry *entry) {
+    return entry->owned && (atoll_interp_exiting() || atoll_entry_life(entry) >= ATOLL_LIFE_STOPPING);
 }
 
 static void detach(atoll_blocking *b) {
     b->tstate = PyEval_SaveThread();
     atoll_entry_add_wait(b->entry, &b->waiter);
     /* Whoever asked before that did not find the waiter. */
-    if (is_over(b) || atoll_the_pools->is_asked() ||
+    if (is_over(b->entry) || atoll_the_pools->is_asked() ||
         atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
         atomic_store(&b->waiter.interrupted, true);
     }
@@ -100,22 +100,26 @@ bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why) {
     return why == ATOLL_WAIT_SIGNAL || (b->waiter.spun && atoll_thread_is_main());
 }
 
-int atoll_blocking_interrupted(atoll_blocking *b) {
-    atoll_entry_remove_wait(b->entry, &b->waiter);
-    PyEval_RestoreThread(b->tstate);
-    atomic_store(&b->waiter.interrupted, false);
-    if (atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
-        atoll_session_housekeeping(b->entry);
+int atoll_blocking_check(atoll_entry *entry) {
+    if (atomic_load_explicit(&entry->jobs, memory_order_relaxed) != NULL) {
+        atoll_session_housekeeping(entry);
     }
     int rc = atoll_signals_check();
     if (rc == 0) {
         rc = atoll_the_pools->check();
     }
-    if (rc == 0 && is_over(b)) {
+    if (rc == 0 && is_over(entry)) {
         PyErr_SetNone(PyExc_SystemExit);
         rc = -1;
     }
-    if (rc < 0) {
+    return rc;
+}
+
+int atoll_blocking_interrupted(atoll_blocking *b) {
+    atoll_entry_remove_wait(b->entry, &b->waiter);
+    PyEval_RestoreThread(b->tstate);
+    atomic_store(&b->waiter.interrupted, false);
+    if (atoll_blocking_check(b->entry) < 0) {
         count(b);
         return -1;
     }

@@ -31,6 +31,8 @@ bool atoll_blocking_look(const atoll_blocking *b, atoll_wait_result why);
 /* Then: attaches, runs the handlers of signals that have arrived, detaches again.  0, or -1 when that raised: then it is
  * attached, and the end. */
 int atoll_blocking_interrupted(atoll_blocking *b);
+/* The same for work that takes long, attached all the time.  0, or -1 with an exception: it is to end. */
+int atoll_blocking_check(atoll_entry *entry);
 /* Attaches. */
 void atoll_blocking_end(atoll_blocking *b);
 
