@@ -13,7 +13,7 @@ import pytest
 
 import atoll
 from atoll import _atoll
-from helpers import identity, new
+from helpers import VERSION, identity, new
 
 LARGE = {f"key {number}": [float(number), str(number) * 3, {number, "x"}] for number in range(3000)}
 
@@ -170,6 +170,7 @@ def test_other_mapping_proxies(interp: atoll.Interpreter, table: Any) -> None:
     assert interp.call(len, table) == len(LARGE)
     assert interp.call(change, own, proxy, ordered) == ({"a": 1, "b": 2}, repr(ordered))
     assert _atoll._decode(_atoll._encode(table)) is table
-    shallow = copy.copy(proxy)
-    own["c"] = 3
-    assert dict(shallow) == {"a": 1, "c": 3}
+    if VERSION < (3, 15):  # there the copy module refuses them, as frozen dicts need nothing of it
+        shallow = copy.copy(proxy)
+        own["c"] = 3
+        assert dict(shallow) == {"a": 1, "c": 3}
