@@ -158,3 +158,35 @@ class TestErrorsThatMustNotBeLost:
             ):
                 interp.call(space["use"])
             assert len(interp.call(space["use"]).queue) == 1
+
+    def test_where_what_a_function_reaches_is_compared(self, error):
+        """In an interpreter that has received an object with a name, whose identity is another's."""
+        run(f"""
+        class Odd:
+            fails = False
+            def __reduce__(self):
+                if Odd.fails:
+                    Odd.fails = False
+                    raise {error.__name__}
+                return Odd, ()
+        odds = [Odd()]
+        def f(): return len(odds)
+        with atoll.create() as interp, atoll.create() as other:
+            other.exec("class Thing: pass")
+            other.exec("THING = Thing()")
+            other.exec("def give(): return THING")
+            other.exec("def put(q): q.put(give())")
+            q = atoll.create_queue()
+            other.prepare_main(q=q)
+            other.exec("import atoll; atoll.create().call(give); put(q)")
+            q.get()
+            assert interp.call(f) == interp.call(f) == 1
+            Odd.fails = True
+            try:
+                interp.call(f)
+                print("lost")
+            except {error.__name__}:
+                print("done")
+            for one in atoll.list_all()[1:]:
+                one.close()
+        """)

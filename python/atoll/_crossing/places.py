@@ -100,6 +100,8 @@ def _find(name: str, path: Any) -> Any:
             continue
         try:
             spec = find_spec(name, path)
+        except MemoryError:
+            raise
         except Exception:  # a finder of somebody's: it finds nothing then
             continue
         if spec is not None:

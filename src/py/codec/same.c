@@ -184,10 +184,13 @@ static int note_named(atoll_codec *codec, PyObject *key, PyObject *obj) {
     PyObject *address = PyLong_FromVoidPtr(obj);
     int rc = address != NULL ? PyDict_SetItem(codec->named, address, key) : -1;
     Py_XDECREF(address);
+    if (rc < 0) {
+        return -1;
+    }
     codec->has_received |= !is_number(key, own_identity(codec, obj));
     uint32_t bit = atoll_memo_hash(obj) % ATOLL_NAMED_BITS;
     codec->named_bits[bit / 64] |= UINT64_C(1) << (bit % 64);
-    return rc;
+    return 0;
 }
 
 static PyObject *new_entry(uint64_t version, atoll_place kind, PyObject *owner, PyObject *name,
@@ -200,6 +203,17 @@ static PyObject *new_entry(uint64_t version, atoll_place kind, PyObject *owner, 
         Py_XDECREF(part[i]);
     }
     return entry;
+}
+
+/* Which place is given up for another: a copy that was held, as long as there is one; a name is not lost for it. */
+static Py_ssize_t least_wanted(PyObject *places) {
+    Py_ssize_t n = PyList_GET_SIZE(places);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (kind_of(PyList_GET_ITEM(places, i)) == PLACE_HELD) {
+            return i;
+        }
+    }
+    return 0;
 }
 
 /* Adds a place, or what is known of it now: 0, or -1 with an exception. */
@@ -222,8 +236,11 @@ static int add_place(PyObject *places, PyObject *entry) {
                          : 0; /* else which version was taken is known */
         }
     }
-    if (PyList_GET_SIZE(places) >= PLACES_KEPT && PyList_SetSlice(places, 0, 1, NULL) < 0) {
-        return -1;
+    if (PyList_GET_SIZE(places) >= PLACES_KEPT) {
+        Py_ssize_t i = least_wanted(places);
+        if (PyList_SetSlice(places, i, i + 1, NULL) < 0) {
+            return -1;
+        }
     }
     return PyList_Append(places, entry);
 }

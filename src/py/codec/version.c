@@ -375,9 +375,11 @@ uint64_t atoll_version_of_identity(uint64_t version, uint64_t identity) { return
 
 /* Of a value that may change: another object is another version, though it is equal. */
 static int version_of_object(atoll_codec *codec, PyObject *value, uint64_t *version) {
-    int rc = atoll_version_of(codec, value, version);
+    if (atoll_version_of(codec, value, version) < 0) {
+        return -1;
+    }
     *version = mixed(*version, atoll_identity_of(codec, value));
-    return rc;
+    return 0;
 }
 
 int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
