@@ -83,17 +83,24 @@ def contended(effort: Effort) -> list[Result]:
     with atoll.InterpreterPoolExecutor(2) as pool:
         barrier = atoll.Barrier(2)
 
-        def interpreters() -> float:
-            done = [pool.submit(targets.hold, ours, seconds, barrier) for _ in range(2)]
+        def holding(*locks: atoll.Lock) -> float:
+            done = [pool.submit(targets.hold, one, seconds, barrier) for one in locks]
             return float(sum(one.result() for one in done)) / seconds
 
-        interpreters()
-        sides: dict[str, Callable[[], float]] = {"atoll": interpreters, "multiprocessing": processes}
+        holding(ours, ours)
+        sides: dict[str, Callable[[], float]] = {
+            "atoll": lambda: holding(ours, ours),
+            "multiprocessing": processes,
+            "one each": lambda: holding(ours, atoll.Lock()),
+            "alone": lambda: (
+                float(pool.submit(targets.hold, ours, seconds, atoll.Barrier(1)).result()) / seconds
+            ),
+        }
         result = Result(
             name="sync.contended",
             title="taking a lock that another one wants all the time",
             sides=alternate(sides, 2 if effort.quick else 5, "/s"),
-            note="by two at once; both counted",
+            note="by two at once, both counted; one each: a lock for each; alone: by one, as fast as Python is",
         )
     for one in commands:
         one.put(0)
