@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,6 @@ WORK = """
         if text == "b":
             raise ValueError("it is b\\nthat is why")
         return text
-    def exits(text): sys.exit("done")
     def record(text): return {"text": text}
     def spin(text):
         print("ready", flush=True)
@@ -196,10 +196,21 @@ class TestErrors:
         assert done.stderr.count("'b': ValueError: it is b\n") == 2, done
         assert done.stderr.count("Traceback") == 1, done
 
-    def test_exit(self, place):
-        done = run(place, "work:exits", "a")
-        assert done.returncode == 1, done
-        assert "'a': SystemExit: done" in done.stderr, done
+    def test_input_that_cannot_be_read(self, place):
+        written = os.open(os.devnull, os.O_WRONLY)
+        command = [sys.executable, "-m", "atoll", "map", "work:upper"]
+        done = subprocess.run(
+            command,
+            cwd=place,
+            env=environment(),
+            stdin=written,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        os.close(written)
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert "python -m atoll map: OSError: [Errno 9] Bad file descriptor\n" in done.stderr, done
 
     def test_timeout(self, place):
         done = run(place, "--timeout", "0.1", "work:spin", "a")

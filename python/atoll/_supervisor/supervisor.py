@@ -158,9 +158,10 @@ class Supervisor:
         with self._lock:
             if self._thread is not None:
                 raise RuntimeError("the supervisor has been started before")
-            self._thread = threading.Thread(target=self._run, name="atoll-supervisor")
+            thread = threading.Thread(target=self._run, name="atoll-supervisor")
+            thread.start()
+            self._thread = thread
             _supervisors.add(self)
-            self._thread.start()
         self._do(self._start_all)
 
     def stop(self) -> None:
@@ -185,7 +186,9 @@ class Supervisor:
 
         Raises:
             SupervisorError: there were too many restarts.
+            RuntimeError: in a forked child of the process that made it.
         """
+        self._check_process()
         try:
             self._over.result(timeout)
         except TimeoutError:
@@ -196,6 +199,7 @@ class Supervisor:
         """Wait as wait() does, in a coroutine."""
         import asyncio
 
+        self._check_process()
         await asyncio.shield(asyncio.wrap_future(self._over))
 
     def restart(self, name: str) -> None:
@@ -247,9 +251,12 @@ class Supervisor:
         states = ", ".join(f"{name} {child.state}" for name, child in list(self._children.items()))
         return f"<atoll.Supervisor: {states or 'no children'}>"
 
-    def _check_usable(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise RuntimeError("the supervisor belongs to the parent process")
+
+    def _check_usable(self) -> None:
+        self._check_process()
         if self._over.done():
             raise RuntimeError("the supervisor has been stopped")
 

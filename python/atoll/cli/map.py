@@ -53,6 +53,7 @@ class _Reader(threading.Thread):
         super().__init__(name="reader", daemon=True)
         self.futures: queue.Queue[tuple[str, Future[Any]] | None] = queue.Queue(_WINDOW * options.jobs)
         self.error: Exception | None = None
+        self.stopped = False  # set before the pool is shut down
         self._pool = pool
         self._items = items
         self._options = options
@@ -64,8 +65,10 @@ class _Reader(threading.Thread):
             for item in self._items:
                 try:
                     future = self._pool.submit(map_there.apply, name, item, as_json)
-                except RuntimeError:  # shut down
-                    break
+                except RuntimeError:
+                    if self.stopped:
+                        break
+                    raise  # no interpreter can be made any more
                 self.futures.put((item, future))
         except Exception as error:
             self.error = error
@@ -215,10 +218,12 @@ class _Printer:
                 self._print(json.dumps({"item": item, "error": text}) + "\n")
             self._tell(item, text, trace)
             if not self._options.keep_going:
+                reader.stopped = True
                 pool.shutdown(wait=False, cancel_futures=True)
                 break
         if reader.error is not None:
-            print(f"{self._options.parser.prog}: standard input: {reader.error}", file=sys.stderr)
+            error = reader.error
+            print(f"{self._options.parser.prog}: {type(error).__name__}: {error}", file=sys.stderr)
             self._failed = True
         sys.stdout.flush()
         return 1 if self._failed else 0

@@ -197,7 +197,7 @@ def lines(data: dict[str, Any], sort: str = "c") -> list[Line]:
             ]
         )
     if data["queues"]:
-        shown += [[], [(f"{'QUEUE':>5} {'LENGTH':>9} {'MAX':>7} {'PUT':>7} {'GOT':>7}  WAITING", TITLE)]]
+        shown += [[], [(f"{'QUEUE':>5} {'LENGTH':>9} {'MAX':>7} {'PUT':>7} {'GOT':>7}  STATE", TITLE)]]
     for row in data["queues"]:
         shown.append(
             [
