@@ -204,6 +204,7 @@ class TestTop:
     @pytest.mark.parametrize(
         ("function", "number", "text"),
         [
+            (top_table.size, None, "-"),
             (top_table.size, 999, "999B"),
             (top_table.size, 1536, "1.5K"),
             (top_table.size, 5 << 30, "5.0G"),

@@ -18,7 +18,7 @@ PLAIN, TITLE, GOOD, BUSY, BAD, FAINT = "plain", "title", "good", "busy", "bad", 
 STYLES = {"running": GOOD, "calling": BUSY, "blocked": FAINT, "idle": FAINT, "closing": BAD, "zombie": BAD}
 SORTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "c": ("cpu", lambda row: -row["cpu"]),
-    "m": ("memory", lambda row: -row["allocated"]),
+    "m": ("memory", lambda row: -(row["allocated"] or 0)),
     "n": ("calls", lambda row: -row["calls"] - row["tasks"]),
     "i": ("id", lambda row: row["id"]),
 }
@@ -228,8 +228,10 @@ def _place(row: dict[str, Any]) -> str:
     )
 
 
-def size(number: float) -> str:
-    """Return bytes in a few characters."""
+def size(number: float | None) -> str:
+    """Return bytes in a few characters; None: it is not known how many."""
+    if number is None:
+        return "-"
     for unit in ("B", "K", "M"):
         if number < 1000:
             return f"{number:.0f}{unit}" if unit == "B" or number >= 10 else f"{number:.1f}{unit}"
