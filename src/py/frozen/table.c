@@ -11,21 +11,36 @@
 
 #include <stdlib.h>
 
-enum { PLACE_BITS = 36, UNIT = 16, FIRST_SLOTS = 64 };
+enum { PLACE_BITS = 36, UNIT = 16, FIRST_SLOTS = 64, PAGES_FROM = 4 << 20 };
 
 static const uint64_t place_mask = (UINT64_C(1) << PLACE_BITS) - 1;
+
+/* Slots are looked at in any order: pages of their own, large ones, as soon as that pays. */
+static bool has_pages(size_t count) { return count * sizeof(uint64_t) >= PAGES_FROM; }
+
+static uint64_t *new_slots(size_t count) {
+    return has_pages(count) ? atoll_map_zeroed(count * sizeof(uint64_t)) : calloc(count, sizeof(uint64_t));
+}
+
+static void free_slots(atoll_frozen_table *table) {
+    if (table->slots != NULL && has_pages(table->mask + 1)) {
+        atoll_unmap(table->slots, (table->mask + 1) * sizeof(uint64_t));
+    } else {
+        free(table->slots);
+    }
+}
 
 atoll_frozen_table *atoll_frozen_table_new(void) { return calloc(1, sizeof(atoll_frozen_table)); }
 
 void atoll_frozen_table_free(atoll_frozen_table *table) {
     if (table != NULL) {
-        free(table->slots);
+        free_slots(table);
         free(table);
     }
 }
 
 void atoll_table_empty(atoll_frozen_table *table) {
-    free(table->slots);
+    free_slots(table);
     *table = (atoll_frozen_table){0};
 }
 
@@ -55,7 +70,7 @@ static void enter(uint64_t *slots, size_t mask, uint64_t word) {
 int atoll_table_add(atoll_frozen_table *table, uint64_t hash, PyObject *obj) {
     if (table->slots == NULL || table->used * 3 >= table->mask * 2) {
         size_t count = table->slots != NULL ? (table->mask + 1) * 2 : FIRST_SLOTS;
-        uint64_t *slots = calloc(count, sizeof *slots);
+        uint64_t *slots = new_slots(count);
         if (slots == NULL) {
             return -1;
         }
@@ -64,7 +79,7 @@ int atoll_table_add(atoll_frozen_table *table, uint64_t hash, PyObject *obj) {
                 enter(slots, count - 1, table->slots[i]);
             }
         }
-        free(table->slots);
+        free_slots(table);
         table->slots = slots;
         table->mask = count - 1;
     }
