@@ -400,3 +400,25 @@ def test_pool_task_that_is_interrupted_breaks_a_barrier():
         with pytest.raises(TimeoutError):
             pool.submit(barrier.wait).result(60)
     assert barrier.broken
+
+
+def test_an_action_cannot_wait_at_its_own_barrier():
+    met = []
+
+    def act():
+        try:
+            met[0].wait()
+        except threading.BrokenBarrierError as exc:
+            met.append(exc)
+
+    barrier = atoll.Barrier(1, action=act)
+    met.append(barrier)
+    assert barrier.wait() == 0
+    assert len(met) == 2
+    assert barrier.wait() == 0 and not barrier.broken
+    careless = atoll.Barrier(1, action=lambda: met[0].wait())
+    met[0] = careless
+    with pytest.raises(threading.BrokenBarrierError):
+        careless.wait()
+    assert careless.broken
+    met.clear()

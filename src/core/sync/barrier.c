@@ -39,7 +39,9 @@ static atoll_sync_result outcome_of_locked(const atoll_sync *barrier, uint64_t g
 atoll_sync_result atoll_sync_barrier_arrive(atoll_sync *barrier, atoll_sync_wait *wait, atoll_waiter *waiter,
                                             bool acts) {
     atoll_lock_take(&barrier->inner);
-    if (atomic_load(&barrier->broken)) {
+    /* Who acts for all would wait for itself. */
+    bool is_actor = barrier->actor != 0 && barrier->actor == wait->who.thread;
+    if (atomic_load(&barrier->broken) || is_actor) {
         atoll_lock_give(&barrier->inner);
         return ATOLL_SYNC_BROKEN;
     }
