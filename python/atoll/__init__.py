@@ -46,6 +46,7 @@ from ._atoll import (
     register_shareable,
     select,
     share,
+    timeout,
     unregister_shareable,
 )
 from ._extension.loaded import Extension, KeptExtension, kept_extensions, loaded_extensions
@@ -187,5 +188,6 @@ __all__ = [
     "select",
     "share",
     "stats",
+    "timeout",
     "unregister_shareable",
 ]

@@ -5,6 +5,7 @@
  * are tracked all the same, because __main__ -> object -> type -> module -> __main__ is a cycle.  When the last object (in any interpreter, or in a message) of one that
  * Atoll made is gone, the interpreter is closed.
  */
+#include "module/control.h"
 #include "module/pool.h"
 #include "py/interp/interp.h"
 
@@ -293,33 +294,38 @@ static PyObject *interpreter_prepare_main(PyObject *self, PyObject *args, PyObje
 
 PyDoc_STRVAR(
     exec_doc,
-    "exec($self, code, /, dedent=True)\n--\n\n"
+    "exec($self, code, /, dedent=True, *, timeout=None)\n--\n\n"
     "Execute code in the interpreter's __main__, on the current OS thread (PEP 734).\n\n"
     "code is a str, a code object, or a function without arguments, closure or return value. A str is\n"
-    "dedented first unless dedent is False. Returns None.\n"
+    "dedented first unless dedent is False. Code that runs for longer than timeout seconds is\n"
+    "interrupted. Returns None.\n"
     "Raises SyntaxError for source that does not compile, ExecutionFailed when the code raises,\n"
-    "InterpreterError when the interpreter is running or not made by Atoll.");
+    "TimeoutError, InterpreterError when the interpreter is running or not made by Atoll.");
 
 static PyObject *interpreter_exec(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                   PyObject *kwnames) {
+    static const char *const keywords[] = {"", "dedent", "timeout"};
+    PyObject *values[3] = {NULL};
+    double seconds;
     atoll_state *state = state_of(self);
     if (state == NULL) {
         return NULL;
     }
-    Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
-    if (nargs < 1 || nargs + nkw > 2) {
-        PyErr_Format(PyExc_TypeError, "exec() takes code and dedent, but %zd arguments were given",
-                     nargs + nkw);
+    if (nargs < 1) {
+        PyErr_SetString(PyExc_TypeError, "exec() needs code to execute");
         return NULL;
     }
-    if (nkw == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "dedent") != 0) {
-        PyErr_Format(PyExc_TypeError, "exec() got an unexpected keyword argument %R",
-                     PyTuple_GET_ITEM(kwnames, 0));
+    if (atoll_parse("exec", keywords, 3, 2, 1, args, nargs, kwnames, values) < 0 ||
+        atoll_timeout(values[2], &seconds) < 0) {
         return NULL;
     }
-    int dedent = nargs + nkw == 2 ? PyObject_IsTrue(args[1]) : 1;
+    if (!(seconds >= 0)) {
+        PyErr_Format(PyExc_ValueError, "timeout must be non-negative, got %R", values[2]);
+        return NULL;
+    }
+    int dedent = values[1] != NULL ? PyObject_IsTrue(values[1]) : 1;
     atoll_entry *entry = dedent >= 0 ? entry_to(state, self, "exec code in") : NULL;
-    if (entry == NULL || atoll_run_exec(state, entry, args[0], dedent) < 0) {
+    if (entry == NULL || atoll_run_exec(state, entry, values[0], dedent, seconds) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -501,6 +507,8 @@ static PyMethodDef interpreter_methods[] = {
     {"call", (PyCFunction)(void (*)(void))interpreter_call, METH_FASTCALL | METH_KEYWORDS, call_doc},
     {"call_in_thread", (PyCFunction)(void (*)(void))interpreter_call_in_thread, METH_VARARGS | METH_KEYWORDS,
      call_in_thread_doc},
+    {"interrupt", (PyCFunction)(void (*)(void))atoll_pycontrol_interrupt, METH_FASTCALL | METH_KEYWORDS,
+     atoll_pycontrol_interrupt_doc},
     {"submit", (PyCFunction)(void (*)(void))interpreter_submit, METH_FASTCALL | METH_KEYWORDS, submit_doc},
     {"call_async", (PyCFunction)(void (*)(void))interpreter_call_async, METH_FASTCALL | METH_KEYWORDS,
      call_async_doc},

@@ -5,6 +5,7 @@
  * `import atoll._atoll` there finds it in sys.modules.
  */
 #include "module/module.h"
+#include "module/control.h"
 #include "module/pool.h"
 #include "py/gil.h"
 #include "py/interp/interp.h"
@@ -436,7 +437,7 @@ static int module_exec(PyObject *module) {
         atoll_lent_add(state, module) < 0 || atoll_pyregistered_add(state, module) < 0 ||
         atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
         atoll_pysync_add(state, module) < 0 || atoll_shareddict_add(state, module) < 0 ||
-        atoll_pypool_add(state, module) < 0) {
+        atoll_pypool_add(state, module) < 0 || atoll_pycontrol_add(module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0 ||
@@ -480,6 +481,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->not_found);
     Py_VISIT(state->not_shareable);
     Py_VISIT(state->execution_failed);
+    Py_VISIT(state->knock_type);
     Py_VISIT(state->main_dict);
     Py_VISIT(state->namespace_type);
     for (int i = 0; i < ATOLL_SCRIPT_CACHE; i++) {
@@ -534,6 +536,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->shareddict_type);
     Py_CLEAR(state->lock_owner_lost);
     Py_CLEAR(state->execution_failed);
+    Py_CLEAR(state->knock_type);
     Py_CLEAR(state->not_shareable);
     Py_CLEAR(state->not_found);
     Py_CLEAR(state->error);

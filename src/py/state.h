@@ -73,6 +73,7 @@ typedef struct atoll_state {
     PyObject *not_shareable;           /* NotShareableError */
     PyObject *execution_failed;        /* ExecutionFailed */
     PyObject *lock_owner_lost;         /* LockOwnerLost */
+    PyObject *knock_type;              /* py/interp/runs.c's, or NULL */
     PyObject *main_dict;               /* __main__.__dict__ */
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */

@@ -12,7 +12,17 @@ import pytest
 
 import atoll
 import atoll._atoll
-from helpers import PATIENCE, Pipe, Thread, current_id, identity, ids, signal_and_wait, spin
+from helpers import (
+    PATIENCE,
+    Pipe,
+    Thread,
+    current_id,
+    identity,
+    ids,
+    signal_and_wait,
+    signal_and_wait_stubbornly,
+    spin,
+)
 
 
 def where(number):
@@ -66,7 +76,7 @@ class TestTimeLimit:
         with Pipe() as inside, Pipe() as leave:
             with atoll.InterpreterPoolExecutor(1, task_timeout=1) as pool:
                 before = pool.submit(current_id).result(PATIENCE)
-                stuck = pool.submit(signal_and_wait, inside.writer, leave.reader)
+                stuck = pool.submit(signal_and_wait_stubbornly, inside.writer, leave.reader)
                 queued = pool.submit(current_id)
                 assert type(stuck.exception(PATIENCE)) is TimeoutError
                 assert queued.result(PATIENCE) != before

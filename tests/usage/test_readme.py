@@ -11,7 +11,12 @@ from cli_helpers import skip_without
 from helpers import check_ended, run_python
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+CONTROL = README.parent / "docs" / "control.md"
+EXAMPLES = [
+    example
+    for document in (README, CONTROL)
+    for example in re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+]
 PRINTED = re.compile(r"^\s*print\(.*\)  # (.*)$", re.MULTILINE)
 
 

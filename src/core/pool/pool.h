@@ -119,9 +119,7 @@ typedef struct atoll_worker {
     bool listed;
     uint32_t number;
     _Atomic(uint64_t) turn;   /* odd while user code runs, a task from take to claim; a new one for each */
-    _Atomic(uint64_t) wanted; /* the turn that is to be interrupted; 0: none */
-    _Atomic(bool) deaf;       /* its thread is not to be interrupted just now */
-    _Atomic(uint32_t) asks;   /* of src/py: requests on their way, each with a reference */
+    _Atomic(uint64_t) wanted; /* the turn that is to be interrupted, until somebody sees to it; 0: none */
     atoll_waiter waiter;      /* of the thread when it is idle */
 } atoll_worker;
 
@@ -129,7 +127,7 @@ typedef struct atoll_worker {
 typedef struct {
     int (*start)(atoll_worker *worker); /* starts its thread, which takes over the reference; 0 or -1 */
     void (*interrupt)(
-        atoll_worker *worker); /* asks the thread to stop what it does; any thread, no lock held */
+        atoll_worker *worker); /* stops what it does in the turn that is wanted; any thread, no lock held */
 } atoll_pool_ops;
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): the lock and the spinning have cache lines of their own */
@@ -267,11 +265,9 @@ void atoll_worker_end_task(atoll_worker *worker, atoll_task *task);
 void atoll_worker_next_turn(atoll_worker *worker);
 /* Where it works; NULL before that is gone. */
 void atoll_worker_set_place(atoll_worker *worker, void *place);
-/* The worker that runs on this thread is to leave what it does. */
-static inline bool atoll_worker_is_wanted(const atoll_worker *worker) {
-    uint64_t wanted = atomic_load_explicit(&worker->wanted, memory_order_relaxed);
-    return wanted != 0 && wanted == atomic_load_explicit(&worker->turn, memory_order_relaxed) &&
-           !atomic_load_explicit(&worker->deaf, memory_order_relaxed);
+/* For one caller only: that turn is to be interrupted. */
+static inline bool atoll_worker_take_wanted(atoll_worker *worker, uint64_t turn) {
+    return atomic_compare_exchange_strong(&worker->wanted, &turn, 0);
 }
 /* No worker can be made ready: everything fails, `why` (taken over) says for what reason. */
 void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text);

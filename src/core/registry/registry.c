@@ -279,6 +279,8 @@ void atoll_registry_keep_only(const void *interp) {
         entry->cached = NULL;
         entry->line = (atoll_line){0}; /* its tasks are of pools that are not here */
         atomic_store(&entry->orphans, 0);
+        atomic_store(&entry->runs_taken, false);
+        entry->runs = NULL;
         atomic_store(&entry->gate, kept ? 0 : GATE_CLOSING); /* sessions of other threads are not here */
         atomic_store(&entry->life, kept ? ATOLL_LIFE_OPEN : ATOLL_LIFE_LEFT);
         show_life(entry);

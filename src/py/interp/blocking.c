@@ -4,7 +4,7 @@
  * interrupted.  Three things do that: a signal, whose handler CPython runs on the process's main thread, in
  * the main interpreter (also while that thread is in another one, see signals.c); the end of the process, which
  * interrupts the waits in every interpreter of Atoll's (exit.c) and makes them raise SystemExit, as does the end of
- * an interpreter with those of its daemon threads (stragglers.c); a pool that wants a task of its to stop (worker.c); and
+ * an interpreter with those of its daemon threads (stragglers.c); an interruption of what runs (runs.c); and
  * whatever else makes the kernel return early, after which the wait goes on.  Pending calls are no way to reach a thread
  * that waits: only the main thread of the main interpreter looks at them outside of bytecode.
  *
@@ -16,7 +16,7 @@
 #include "py/gil.h"
 
 #include "py/interp/lifecycle.h"
-#include "py/interp/pools.h"
+#include "py/interp/runs.h"
 #include "py/interp/session.h"
 #include "py/interp/signals.h"
 
@@ -62,7 +62,7 @@ static void detach(atoll_blocking *b) {
     b->tstate = PyEval_SaveThread();
     atoll_entry_add_wait(b->entry, &b->waiter);
     /* Whoever asked before that did not find the waiter. */
-    if (is_over(b->entry) || atoll_the_pools->is_asked() ||
+    if (is_over(b->entry) || atoll_run_is_asked(b->entry) ||
         atomic_load_explicit(&b->entry->jobs, memory_order_relaxed) != NULL) {
         atomic_store(&b->waiter.interrupted, true);
     }
@@ -106,7 +106,7 @@ int atoll_blocking_check(atoll_entry *entry) {
     }
     int rc = atoll_signals_check();
     if (rc == 0) {
-        rc = atoll_the_pools->check();
+        rc = atoll_run_check();
     }
     if (rc == 0 && is_over(entry)) {
         PyErr_SetNone(PyExc_SystemExit);

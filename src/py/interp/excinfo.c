@@ -6,10 +6,11 @@
  * describing (the module cannot be imported, __str__ raises, memory is short) costs detail, never the report.
  */
 #include "py/interp/run.h"
+#include "py/interp/runs.h"
 
 /* (name, qualname, module, msg, formatted, errdisplay, missing) made by Python code; NULL with an exception. */
-static PyObject *describe(PyObject *exc, PyObject *script, const char *source, Py_ssize_t source_len) {
-    PyObject *helper = PyImport_ImportModule("atoll._interp.excinfo");
+static PyObject *describe(PyObject *helper, PyObject *exc, PyObject *script, const char *source,
+                          Py_ssize_t source_len) {
     PyObject *text =
         source != NULL ? PyUnicode_DecodeUTF8(source, source_len, "replace") : Py_NewRef(Py_None);
     PyObject *tuple = NULL;
@@ -17,7 +18,6 @@ static PyObject *describe(PyObject *exc, PyObject *script, const char *source, P
         tuple = PyObject_CallMethod(helper, "describe", "OOO", exc, script != NULL ? script : Py_None, text);
     }
     Py_XDECREF(text);
-    Py_XDECREF(helper);
     return tuple;
 }
 
@@ -53,13 +53,36 @@ static PyObject *describe_plainly(atoll_state *state, PyObject *exc) {
     return tuple;
 }
 
-void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
-                           Py_ssize_t source_len) {
+PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
+                                Py_ssize_t source_len) {
     if (!PyErr_Occurred()) {
         PyErr_SetString(PyExc_SystemError, "a failure without an exception");
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *tuple = describe(exc, script, source, source_len);
+    atoll_run *run = atoll_run_innermost();
+    bool inside = run != NULL && run->entry->interp == state->interp;
+    bool deaf = inside && run->deaf;
+    if (inside) {
+        atoll_run_set_deaf(run, true); /* an import that is interrupted leaves what cannot be used */
+    }
+    PyObject *helper = PyImport_ImportModule("atoll._interp.excinfo");
+    PyErr_Clear();
+    if (inside) {
+        atoll_run_set_deaf(run, deaf);
+        atoll_run_begin_keeping(run);
+    }
+    PyObject *tuple = describe(helper, exc, script, source, source_len);
+    PyErr_Clear();
+    if (inside && atoll_run_end_keeping(run)) {
+        PyObject *interrupt = PyErr_GetRaisedException();
+        PyObject *where = PyException_GetTraceback(exc);
+        (void)PyException_SetTraceback(interrupt, where != NULL ? where : Py_None);
+        Py_XDECREF(where);
+        Py_XDECREF(tuple);
+        Py_SETREF(exc, interrupt);
+        tuple = describe(helper, exc, script, source, source_len);
+    }
+    Py_XDECREF(helper);
     if (tuple == NULL) {
         PyErr_Clear();
         tuple = describe_plainly(state, exc);
@@ -68,7 +91,7 @@ void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *scr
         PyErr_Clear(); /* an empty message: raised as an unknown exception */
     }
     Py_XDECREF(tuple);
-    Py_DECREF(exc);
+    return exc;
 }
 
 static PyObject *make_namespace(atoll_state *state, PyObject *fields) {

@@ -1,7 +1,7 @@
 /* The end of the process, from main's atexit.
  *
- * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs gets a SystemExit through a
- * pending call and EXIT_GRACE seconds.  A thread that comes back from a session after that begins is parked for ever if it would
+ * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs is interrupted, with a SystemExit,
+ * and gets EXIT_GRACE seconds.  A thread that comes back from a session after that begins is parked for ever if it would
  * return to main, as CPython does with daemon threads.
  *
  * What is left then is left behind: an interpreter in which a thread is stuck (in a system call, say), or whose memory main has
@@ -20,6 +20,7 @@
  */
 #include "core/pool/pool.h"
 #include "py/extension/extension.h"
+#include "py/interp/interrupt.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"
@@ -40,11 +41,6 @@ void atoll_interp_exit_forked(void) {
 void atoll_interp_exit_forget(void) {
     atoll_interp_set_installed(false);
     atoll_interp_set_exiting(false);
-}
-
-static int raise_system_exit(void *Py_UNUSED(arg)) {
-    PyErr_SetNone(PyExc_SystemExit);
-    return -1;
 }
 
 void atoll_interp_park_if_exiting(atoll_session *s) {
@@ -87,11 +83,8 @@ static void interrupt_all(void) {
     atoll_entry *entry;
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_open)) != NULL;) {
         below = entry->id;
-        if (atoll_entry_guard(entry)) {
-            (void)atoll_compat_add_pending_call(entry->interp, raise_system_exit, NULL);
-            atoll_entry_interrupt_waits(entry);
-            atoll_entry_unguard(entry);
-        }
+        (void)atoll_interrupt_all(entry, &atoll_system_exit);
+        atoll_entry_interrupt_waits(entry); /* also of threads that are in no run */
         atoll_entry_release(entry);
     }
 }

@@ -49,6 +49,7 @@
 #include "core/sync/sync.h"
 #include "py/extension/extension.h"
 #include "py/frozen/frozen.h"
+#include "py/interp/interrupt.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"
@@ -67,7 +68,7 @@ static void (*const parts[])(atoll_fork_moment when) = {
     atoll_syncs_fork,       atoll_hashmaps_fork,      atoll_spaces_fork,
     atoll_arenas_fork,      atoll_blocks_fork,        atoll_frozen_constants_fork,
     atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
-    atoll_stats_fork,       atoll_arrivals_fork,
+    atoll_stats_fork,       atoll_arrivals_fork,      atoll_interrupt_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };
@@ -119,6 +120,7 @@ static void in_child(void) {
     }
     atoll_loaders_keep_only(interp);
     atoll_session_keep_only(interp);
+    atoll_runs_forget();
     atoll_interp_exit_forked();
 }
 

@@ -4,6 +4,7 @@
  *               an interpreter takes from the process
  *   session     code of another interpreter running on this thread: pins, thread states, housekeeping
  *   run         a call or a script in another interpreter, and what it raised (excinfo)
+ *   interrupt   stopping what runs, at once or after a time (runs)
  *   blocking    waits with the GIL given back; signals, threading, tracing, frames: what CPython shows of one interpreter, made right
  *   export      memory of one interpreter that is seen in others
  *   fork        the process forks: what of all this a child keeps (child, runtime_list); restart: a host ends Python and begins it again
@@ -23,11 +24,13 @@
 #include "py/interp/export.h"
 #include "py/interp/fork.h"
 #include "py/interp/frames.h"
+#include "py/interp/interrupt.h"
 #include "py/interp/lifecycle.h"
 #include "py/interp/pools.h"
 #include "py/interp/process.h"
 #include "py/interp/restart.h"
 #include "py/interp/run.h"
+#include "py/interp/runs.h"
 #include "py/interp/runtime_list.h"
 #include "py/interp/session.h"
 #include "py/interp/signals.h"

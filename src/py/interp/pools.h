@@ -5,9 +5,6 @@
 #include "py/interp/lifecycle.h"
 
 typedef struct {
-    /* On any thread: whether it is a worker's whose task is to be interrupted; attached: raises KeyboardInterrupt then (0 or -1). */
-    bool (*is_asked)(void);
-    int (*check)(void);
     /* On any thread, attached to an interpreter that has imported threading: a worker's that works there becomes known to it. */
     void (*introduce)(void);
     /* A spare that matches the blueprint: its entry, open, with a user and a reference, or NULL.  *stale: what has to be

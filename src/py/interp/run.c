@@ -13,14 +13,17 @@
  * that is where exceptions are raised.
  *
  * Two things count as running: CPython's own mark (SetRunningMain), which the standard
- * library's modules and threading look at, and a word of its statistics, which counts Atoll's calls.  exec() and
+ * library's modules and threading look at, and a word of its statistics, which counts Atoll's runs (runs.c).  exec() and
  * prepare_main() own __main__ and refuse to run beside anything else; calls run beside each
  * other, one at a time as that interpreter's GIL lets them.
  */
 #include "py/interp/run.h"
 
 #include "py/interp/child.h"
+#include "py/interp/interrupt.h"
 #include "py/interp/lifecycle.h"
+
+#include <math.h>
 
 typedef enum {
     OUT_OK,
@@ -28,28 +31,10 @@ typedef enum {
     OUT_BUSY,        /* something else runs in __main__ */
     OUT_RAISED,      /* back holds the description of an exception */
     OUT_INTERRUPTED, /* likewise, and it was KeyboardInterrupt */
+    OUT_LATE,        /* its time was over; back holds the description of an exception, or nothing */
     OUT_REFUSED,     /* back holds the text of a NotShareableError */
     OUT_NO_STATE,    /* atoll._atoll cannot be had there */
 } outcome;
-
-bool atoll_run_begin(atoll_entry *entry) {
-    atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, 1);
-    if (!entry->owned || atoll_interp_is_running(entry->interp)) {
-        return false;
-    }
-    if (atoll_interp_set_running(entry->interp) < 0) {
-        PyErr_Clear();
-        return false;
-    }
-    return true;
-}
-
-void atoll_run_end(atoll_entry *entry, bool marked) {
-    if (marked) {
-        atoll_interp_set_not_running(entry->interp);
-    }
-    atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, (uint64_t)-1);
-}
 
 /* Exact with that interpreter's thread state attached. */
 static bool is_busy(const atoll_entry *entry) {
@@ -101,11 +86,13 @@ static const void *what_waits(const atoll_session *s) {
 
 /* Moves the current exception of the target into s->back.  Ctrl-C while it is described interrupts what raised it. */
 static outcome capture(atoll_state *state, atoll_session *s, PyObject *script, const atoll_script_key *key) {
-    bool interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
     bool source = key != NULL && key->kind != ATOLL_SCRIPT_CODE;
     const void *before = what_waits(s);
     atoll_message_reset(&s->back, SIZE_MAX);
-    atoll_excinfo_capture(state, &s->back, script, source ? key->text : NULL, source ? key->len : 0);
+    PyObject *exc =
+        atoll_excinfo_capture(state, &s->back, script, source ? key->text : NULL, source ? key->len : 0);
+    bool interrupted = PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt) != 0;
+    Py_DECREF(exc);
     const void *now = what_waits(s);
     interrupted |= now != NULL && now != before;
     return interrupted ? OUT_INTERRUPTED : OUT_RAISED;
@@ -120,8 +107,67 @@ static outcome capture_refusal(atoll_state *state, atoll_session *s) {
     return OUT_REFUSED;
 }
 
+/* In the target, for a session that was just entered. */
+static void begin_run(atoll_run *run, atoll_session *s) {
+    atoll_run_begin(run, s->entry, NULL, 0);
+    if (atoll_time_limits != NULL) {
+        atoll_time_limit_keep(run);
+    }
+}
+
+/* In the target.  An interrupt that came too late to be raised by the code is what comes of it. */
+static outcome end_run(atoll_state *state, atoll_session *s, atoll_run *run, outcome out) {
+    if (atoll_run_end(run) && run->lateness == ATOLL_IN_TIME) {
+        if (run->repeated && (out == OUT_RAISED || out == OUT_INTERRUPTED)) {
+            PyErr_Clear(); /* it has failed with that */
+        } else {
+            out = capture(state, s, NULL, NULL);
+        }
+    }
+    if (run->lateness != ATOLL_IN_TIME) {
+        if (out != OUT_RAISED && out != OUT_INTERRUPTED) {
+            atoll_message_reset(&s->back, SIZE_MAX);
+        }
+        out = OUT_LATE;
+    }
+    return out;
+}
+
+/* TimeoutError. */
+static void raise_late(const atoll_entry *entry) {
+    const atoll_time_limit *limit = atoll_time_limit_find(entry);
+    PyErr_Format(PyExc_TimeoutError,
+                 "the call took longer than the time limit of %lld ms in interpreter %lld",
+                 limit != NULL ? (long long)(limit->seconds * 1000) : 0LL, (long long)entry->id);
+}
+
+/* Whether the time for calls into that interpreter is over: then a TimeoutError is set. */
+static bool is_late(const atoll_entry *entry) {
+    const atoll_time_limit *limit = atoll_time_limits != NULL ? atoll_time_limit_find(entry) : NULL;
+    if (limit == NULL || limit->deadline > atoll_clock()) {
+        return false;
+    }
+    raise_late(entry);
+    return true;
+}
+
+/* The same, caused by what s->back describes. */
+static void raise_late_where(atoll_state *from, const atoll_session *s) {
+    raise_late(s->entry);
+    if (s->back.body.len == 0) {
+        return;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_excinfo_raise(from, &s->back);
+    PyException_SetCause(exc, PyErr_GetRaisedException()); /* takes it */
+    PyErr_SetRaisedException(exc);
+}
+
 /* Raises what an outcome other than OK and UNKNOWN says; the caller's thread state is attached. */
 static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
+    if (atoll_run_check() < 0) { /* the code that has made the call is interrupted itself */
+        return;
+    }
     switch (result) {
     case OUT_OK:
     case OUT_UNKNOWN:
@@ -137,6 +183,9 @@ static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
         break;
     case OUT_RAISED:
         atoll_excinfo_raise(from, &s->back);
+        break;
+    case OUT_LATE:
+        raise_late_where(from, s);
         break;
     case OUT_REFUSED: {
         PyObject *text = s->back.body.len != 0 ? atoll_decode(from->codec, &s->back) : NULL;
@@ -168,14 +217,16 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     if (state == NULL) {
         return OUT_NO_STATE;
     }
+    atoll_run run;
+    begin_run(&run, s);
     PyObject *callable = NULL;
     if (target->number != 0) {
         callable = atoll_run_function(state, target->number, target->full);
         if (callable == NULL) {
-            return PyErr_Occurred() ? capture(state, s, NULL, NULL) : OUT_UNKNOWN;
+            outcome none = PyErr_Occurred() ? capture(state, s, NULL, NULL) : OUT_UNKNOWN;
+            return end_run(state, s, &run, none);
         }
     }
-    bool marked = atoll_run_begin(entry);
     atoll_call_args args;
     PyObject *result = NULL;
     outcome out = OUT_OK;
@@ -189,7 +240,9 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         }
         result = atoll_run_args(state, &args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         check_forked(s, result == NULL);
+        atoll_run_set_deaf(&run, true); /* destructors could not pass it on */
         atoll_codec_args_clear(&args);
+        atoll_run_set_deaf(&run, false);
     }
     if (result == NULL) {
         out = capture(state, s, NULL, NULL);
@@ -199,11 +252,12 @@ static outcome call_there(atoll_session *s, const call_target *target) {
             out = capture_refusal(state, s);
             atoll_run_close_coroutine(result);
         }
+        atoll_run_set_deaf(&run, true);
         Py_DECREF(result);
     }
     Py_XDECREF(callable);
     atoll_stat_add(entry->stats, ATOLL_STAT_SENT_BYTES, s->back.body.len);
-    atoll_run_end(entry, marked);
+    out = end_run(state, s, &run, out);
     atoll_interp_park_if_exiting(s);
     return out;
 }
@@ -263,6 +317,9 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
         PyErr_Format(PyExc_TypeError, "expected a callable, got %R", callable);
         return NULL;
     }
+    if (is_late(entry)) {
+        return NULL;
+    }
     call_target target = {0};
     if (atoll_function_number(from->codec, callable, &target.number) < 0) {
         return NULL;
@@ -301,18 +358,19 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
         return OUT_BUSY;
     }
     PyObject *script = atoll_script_find(state, key);
+    if (script == NULL && code == NULL) {
+        return OUT_UNKNOWN;
+    }
+    atoll_run run;
+    begin_run(&run, s);
     if (script == NULL) {
-        if (code == NULL) {
-            return OUT_UNKNOWN;
-        }
         /* The caller keeps the bytes object alive and unchanged: reading it needs no thread state of its own. */
         script = atoll_script_keep(state, key, PyBytes_AS_STRING(code), PyBytes_GET_SIZE(code));
         if (script == NULL) {
-            return capture(state, s, NULL, NULL);
+            return end_run(state, s, &run, capture(state, s, NULL, NULL));
         }
     }
     Py_INCREF(script);
-    bool marked = atoll_run_begin(entry);
     atoll_stat_add(entry->stats, ATOLL_STAT_CALLS, 1);
     PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
     check_forked(s, result == NULL);
@@ -320,12 +378,37 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
     atoll_stat_add(entry->stats, ATOLL_STAT_RAISED, result == NULL);
     Py_XDECREF(result);
     Py_DECREF(script);
-    atoll_run_end(entry, marked);
+    out = end_run(state, s, &run, out);
     atoll_interp_park_if_exiting(s);
     return out;
 }
 
-int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent) {
+static int exec_with_session(atoll_state *from, atoll_session *s, const atoll_script_key *key) {
+    if (atoll_session_enter(s, from) < 0) {
+        return -1;
+    }
+    outcome out = exec_there(s, key, NULL);
+    atoll_session_leave(s);
+    if (out == OUT_UNKNOWN) {
+        PyObject *compiled = atoll_script_compile(key);
+        int rc = compiled != NULL ? atoll_session_enter(s, from) : -1;
+        if (rc == 0) {
+            out = exec_there(s, key, compiled);
+            atoll_session_leave(s);
+        }
+        Py_XDECREF(compiled);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    if (out != OUT_OK) {
+        raise_outcome(from, s, out);
+        return -1;
+    }
+    return 0;
+}
+
+int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent, double seconds) {
     atoll_script_key key;
     if (atoll_script_key_of(code, dedent, &key) < 0) {
         return -1;
@@ -335,26 +418,16 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
         Py_DECREF(key.holder);
         return -1;
     }
-    atoll_session *s = atoll_session_open(entry);
-    int rc = s != NULL ? atoll_session_enter(s, from) : -1;
-    if (rc == 0) {
-        outcome out = exec_there(s, &key, NULL);
-        atoll_session_leave(s);
-        if (out == OUT_UNKNOWN) {
-            PyObject *compiled = atoll_script_compile(&key);
-            rc = compiled != NULL ? atoll_session_enter(s, from) : -1;
-            if (rc == 0) {
-                out = exec_there(s, &key, compiled);
-                atoll_session_leave(s);
-            }
-            Py_XDECREF(compiled);
-        }
-        if (rc == 0 && out != OUT_OK) {
-            raise_outcome(from, s, out);
-            rc = -1;
-        }
+    atoll_time_limit limit = {.entry = entry, .is_borrowed = true};
+    if (!isinf(seconds)) {
+        atoll_time_limit_begin(&limit, seconds);
     }
+    atoll_session *s = is_late(entry) ? NULL : atoll_session_open(entry);
+    int rc = s != NULL ? exec_with_session(from, s, &key) : -1;
     atoll_session_close(s);
+    if (!isinf(seconds)) {
+        atoll_time_limit_end(&limit);
+    }
     Py_DECREF(key.holder);
     return rc;
 }
@@ -370,13 +443,12 @@ static outcome bind_there(atoll_session *s) {
     if (is_busy(entry)) {
         return OUT_BUSY;
     }
-    bool marked = atoll_run_begin(entry);
+    atoll_run run;
+    begin_run(&run, s);
     PyObject *values = atoll_decode(state->codec, &s->out);
     int rc = values != NULL ? PyDict_Update(state->main_dict, values) : -1;
     Py_XDECREF(values);
-    outcome out = rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK;
-    atoll_run_end(entry, marked);
-    return out;
+    return end_run(state, s, &run, rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK);
 }
 
 /* Raises NotShareableError for a value that is not shareable, naming it by its path inside tuples. */

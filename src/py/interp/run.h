@@ -11,15 +11,11 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
                          Py_ssize_t nargs, PyObject *kwnames);
 
 /* Executes code in __main__ there: a str, a code object, or a function without arguments, closure or
- * return value.  0, or -1 with an exception. */
-int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent);
+ * return value.  0, or -1 with an exception: TimeoutError when it takes longer than so many seconds (INFINITY: no limit). */
+int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent, double seconds);
 
 /* Binds the shareable values of the dict in __main__ there, all or none.  0, or -1 with an exception. */
 int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values);
-
-/* Marks the attached interpreter as running.  Whether CPython's mark is ours to take away, which end() wants to know. */
-bool atoll_run_begin(atoll_entry *entry);
-void atoll_run_end(atoll_entry *entry, bool marked);
 
 /* script.c: what exec() runs, compiled and cached. */
 typedef struct {
@@ -44,9 +40,10 @@ PyObject *atoll_script_keep(atoll_state *state, const atoll_script_key *key, con
 void atoll_script_clear(atoll_state *state);
 
 /* excinfo.c.  In the target, with an exception set: writes its description to msg and clears it.  source (UTF-8)
- * is the script that was running, or NULL. */
-void atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
-                           Py_ssize_t source_len);
+ * is the script that was running, or NULL.  When the run is interrupted meanwhile, that is described instead, and the run is over in any
+ * case.  What was described: a new reference. */
+PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
+                                Py_ssize_t source_len);
 /* In the caller: raises ExecutionFailed for the description. */
 void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg);
 

@@ -34,6 +34,7 @@
  */
 #include "py/interp/signals.h"
 
+#include "py/interp/runs.h"
 #include "py/interp/session.h"
 #include "py/interp/tripped.h"
 
@@ -182,20 +183,22 @@ void atoll_signals_poke(void) {
 }
 
 /* In place of PyErr_CheckSignals() and Py_MakePendingCalls(), whoever called them: attached, between two system calls. */
+static int then_check_runs(int rc) { return rc == 0 ? atoll_run_check() : rc; }
+
 static int check_instead(void) {
-    return atoll_session_current() != NULL ? handle_signals(NULL) : PyErr_CheckSignals();
+    return then_check_runs(atoll_session_current() != NULL ? handle_signals(NULL) : PyErr_CheckSignals());
 }
 
 static int calls_instead(void) {
-    return atoll_session_current() != NULL ? handle_signals(NULL) : Py_MakePendingCalls();
+    return then_check_runs(atoll_session_current() != NULL ? handle_signals(NULL) : Py_MakePendingCalls());
 }
 
-static void interrupt_call(void) {
+void atoll_signals_lead_out(int thread, bool (*go_on)(void)) {
     const atoll_redirection redirection = {
         .function = {(uintptr_t)PyErr_CheckSignals, (uintptr_t)Py_MakePendingCalls},
         .instead = {(uintptr_t)check_instead, (uintptr_t)calls_instead},
     };
-    (void)atoll_redirect(atoll_thread_main_number(), &redirection, is_due);
+    (void)atoll_redirect(thread, &redirection, go_on);
 }
 
 static void watch(void *Py_UNUSED(arg)) {
@@ -232,7 +235,7 @@ static void watch(void *Py_UNUSED(arg)) {
             }
             if (waiting > 1) {
                 atoll_mutex_unlock(&lock);
-                interrupt_call();
+                atoll_signals_lead_out(atoll_thread_main_number(), is_due);
                 atoll_mutex_lock(&lock);
             }
         }

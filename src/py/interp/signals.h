@@ -20,6 +20,9 @@ int atoll_signals_check(void);
 /* On another thread than the main one, which has just raised a signal: the main thread, if it is in another interpreter than
  * main, is to deal with it before it goes on there. */
 void atoll_signals_poke(void);
+/* On any other thread, for a short while: if that one is in a system call which it would only repeat, it handles signals and what is to be
+ * raised in its runs instead, while go_on() says so. */
+void atoll_signals_lead_out(int thread, bool (*go_on)(void));
 /* Attached to main, by a handler: a signal is for the interpreter with this id.  False: the main thread is not inside it. */
 bool atoll_signals_note(int64_t id, int number);
 

@@ -37,9 +37,11 @@ typedef struct {
     PyObject *value;
 } atoll_task_remains;
 
-/* pool/task.c: runs a task in the attached interpreter.  Never leaves an exception. */
-atoll_outcome atoll_work_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
+/* pool/task.c: runs a task in the attached interpreter, inside of a run.  Never leaves an exception. */
+atoll_outcome atoll_work_run(atoll_state *state, atoll_task *task, atoll_message *result,
                              atoll_message *error, atoll_task_remains *remains);
+/* An exception is set that is the outcome instead. */
+atoll_outcome atoll_work_interrupted(atoll_state *state, atoll_message *result, atoll_message *error);
 void atoll_work_clear(atoll_task_remains *remains);
 
 /* spares.c: interpreters that are kept ready.  See there. */

@@ -33,22 +33,17 @@ static int encode_raised(atoll_state *state, PyObject *exc, PyObject *so_far, at
     return rc;
 }
 
-/* On a worker's thread: whether interrupts are put off.  Those that come meanwhile are made again by whoever has a time limit
- * to keep. */
-static void set_deaf(bool deaf) {
-    atoll_worker *worker = atoll_worker_current();
-    if (worker != NULL) {
-        atomic_store(&worker->deaf, deaf);
-    }
-}
-
 /* The current exception, described in `error` and cleared; before that, as itself in `result`, where it can be sent.  An
- * interrupt that comes meanwhile is the outcome instead. */
+ * interrupt that comes meanwhile is the outcome instead, now or at the end of the run. */
 static atoll_outcome capture(atoll_state *state, PyObject *so_far, atoll_message *result,
                              atoll_message *error) {
+    const atoll_run *run = atoll_run_innermost(); /* none when it is over */
     PyObject *exc = PyErr_GetRaisedException();
+    uint32_t raised = run != NULL ? run->raised : 0;
     int rc = encode_raised(state, exc, so_far, result);
-    if (rc < 0 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    if (run != NULL && run->raised != raised) {
+        PyErr_Clear();
+        atoll_run_raise_again(run);
         PyObject *interrupt = PyErr_GetRaisedException();
         PyException_SetContext(interrupt, exc);
         exc = interrupt;
@@ -61,10 +56,14 @@ static atoll_outcome capture(atoll_state *state, PyObject *so_far, atoll_message
             atoll_message_reset(result, SIZE_MAX); /* empty: nothing came before */
         }
     }
-    PyErr_SetRaisedException(exc);
-    set_deaf(true);
-    atoll_excinfo_capture(state, error, NULL, NULL, 0);
-    set_deaf(false);
+    PyErr_SetRaisedException(Py_NewRef(exc));
+    PyObject *described = atoll_excinfo_capture(state, error, NULL, NULL, 0);
+    if (described != exc && encode_raised(state, described, so_far, result) < 0) {
+        PyErr_Clear();
+        atoll_message_reset(result, SIZE_MAX);
+    }
+    Py_DECREF(described);
+    Py_DECREF(exc);
     return ATOLL_OUT_RAISED;
 }
 
@@ -221,6 +220,7 @@ static atoll_outcome run_chunk(atoll_state *state, atoll_task *task, PyObject *c
         keep_sendable(state, results, result);
         outcome = capture_refusal(state, results, result, error);
     }
+    atoll_run_set_deaf(atoll_run_innermost(), true); /* destructors could not pass it on */
     Py_XDECREF(results);
     return outcome;
 }
@@ -261,21 +261,19 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
     return outcome;
 }
 
-atoll_outcome atoll_work_run(atoll_entry *entry, atoll_task *task, atoll_message *result,
+atoll_outcome atoll_work_run(atoll_state *state, atoll_task *task, atoll_message *result,
                              atoll_message *error, atoll_task_remains *remains) {
     *remains = (atoll_task_remains){0};
-    atoll_state *state = entry->state;
-    if (state == NULL && (state = atoll_state_ensure()) == NULL) {
-        PyErr_Clear();
-        return ATOLL_OUT_LOST;
-    }
-    bool marked = atoll_run_begin(entry);
     atoll_outcome outcome = run(state, task, result, error, remains);
     if (atoll_pool_is_foreign(task->pool)) { /* forked somewhere else than in the call itself */
         atoll_child_ends(false);
     }
-    atoll_run_end(entry, marked);
     return outcome;
+}
+
+atoll_outcome atoll_work_interrupted(atoll_state *state, atoll_message *result, atoll_message *error) {
+    atoll_message_reset(error, SIZE_MAX);
+    return capture(state, NULL, result, error);
 }
 
 void atoll_work_clear(atoll_task_remains *remains) {

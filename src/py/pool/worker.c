@@ -9,13 +9,9 @@
  * A guest works in an interpreter that is somebody else's (Interpreter.submit): it pins and attaches for each task, so that
  * its owner may close it in between.  Guests of one interpreter take turns (core/pool/line.h).
  *
- * Interrupts.  Whoever wants a task to stop notes its turn in `wanted` and adds a pending call to the worker's
- * interpreter, which needs no GIL; waits of Atoll's own are woken and look (check).  The pending
- * call runs on some thread of that interpreter, with its GIL: on the worker's own it raises KeyboardInterrupt, on
- * another it leaves an asynchronous exception for the worker's.  Either is dropped when the task has ended
- * meanwhile.  While an exception is being described none is raised: that of a task that was interrupted is.  Each pending
- * call holds a reference to the worker's record (`asks`); those that die with the
- * interpreter are given back by the worker.
+ * Interrupts.  Whoever wants a task to stop notes its turn in `wanted`, and interrupts the run that was begun for it
+ * (py/interp/interrupt.h).  Who begins the run looks at `wanted` as well, and so does who ends it, after the task was claimed: until then
+ * the task may be interrupted, and then it fails.
  *
  * Failure: an interpreter that cannot be made, or an initializer that raises, breaks the pool.  An abandoned worker
  * finds out when it claims its task's end.
@@ -33,11 +29,9 @@
 
 typedef struct {
     atoll_entry *entry;
-    unsigned long ident; /* of the thread, as CPython has it */
-    bool left_exception; /* with the interpreter's GIL: an asynchronous exception may be on its way */
-    uint32_t calls;      /* so far */
-    bool introduced;     /* threading knows the thread there */
-    atoll_meter meter;   /* of the thread */
+    uint32_t calls;    /* so far */
+    bool introduced;   /* threading knows the thread there */
+    atoll_meter meter; /* of the thread */
 } place;
 
 void atoll_settings_free(atoll_pool_settings *settings) {
@@ -60,40 +54,13 @@ void atoll_settings_free(atoll_pool_settings *settings) {
 
 /* ---- interrupts ---- */
 
-static bool is_asked(void) {
-    return atoll_worker_current() != NULL && atoll_worker_is_wanted(atoll_worker_current());
-}
-
 bool atoll_staff_is_guest_of(const atoll_entry *entry) {
     return atoll_worker_current() != NULL &&
            ((const atoll_pool_settings *)atoll_worker_current()->pool->settings)->of == entry;
 }
 
-static int check(void) {
-    if (!is_asked()) {
-        return 0;
-    }
-    atomic_store(&atoll_worker_current()->wanted, 0);
-    PyErr_SetNone(PyExc_KeyboardInterrupt);
-    return -1;
-}
-
-static int on_interrupt(void *raw) {
-    atoll_worker *worker = raw;
-    place *where = worker->place; /* changed with this interpreter attached only */
-    int rc = 0;
-    atomic_fetch_sub(&worker->asks, 1);
-    if (where != NULL) {
-        if (atoll_worker_current() == worker) {
-            rc = check();
-        } else if (atoll_worker_is_wanted(worker)) {
-            atomic_store(&worker->wanted, 0);
-            where->left_exception = true;
-            (void)PyThreadState_SetAsyncExc(where->ident, PyExc_KeyboardInterrupt);
-        }
-    }
-    atoll_worker_release(worker);
-    return rc;
+static bool is_in_wanted_turn(const atoll_run *run, void *worker) {
+    return run->about == worker && atoll_worker_take_wanted(worker, run->turn);
 }
 
 static void interrupt(atoll_worker *worker) {
@@ -104,20 +71,29 @@ static void interrupt(atoll_worker *worker) {
         atoll_entry_retain(entry);
     }
     atoll_lock_give(&worker->pool->lock);
-    if (entry == NULL) {
-        return;
+    if (entry != NULL) {
+        (void)atoll_interrupt(entry, &atoll_keyboard_interrupt, is_in_wanted_turn, worker);
+        atoll_entry_release(entry);
     }
-    if (atoll_entry_guard(entry)) {
-        atoll_worker_retain(worker);
-        atomic_fetch_add(&worker->asks, 1);
-        if (atoll_compat_add_pending_call(entry->interp, on_interrupt, worker) < 0) {
-            atomic_fetch_sub(&worker->asks, 1);
-            atoll_worker_release(worker);
-        }
-        atoll_entry_interrupt_waits(entry);
-        atoll_entry_unguard(entry);
+}
+
+/* Attached. */
+static void begin_run(atoll_run *run, atoll_worker *worker, atoll_entry *entry) {
+    atoll_run_begin(run, entry, worker, atomic_load(&worker->turn));
+    if (atomic_load(&worker->wanted) == run->turn) {
+        (void)atoll_interrupt(entry, &atoll_keyboard_interrupt, is_in_wanted_turn, worker);
     }
-    atoll_entry_release(entry);
+}
+
+/* Attached, in another turn: whether it is to fail, with the exception set. */
+static bool end_run(atoll_run *run, atoll_worker *worker) {
+    bool interrupted = atoll_run_end(run);
+    if (atoll_worker_take_wanted(worker, run->turn) && !interrupted) {
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        interrupted = true;
+        run->repeated = run->last == &atoll_keyboard_interrupt;
+    }
+    return interrupted;
 }
 
 /* ---- threading ---- */
@@ -130,10 +106,6 @@ static void introduce(const atoll_worker *worker, place *where) {
     const atoll_pool_settings *settings = worker->pool->settings;
     int rc = atoll_threading_adopt(settings->name, worker->number);
     where->introduced = rc > 0;
-    if (rc < 0 && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) { /* meant for the task */
-        where->left_exception = true;
-        (void)PyThreadState_SetAsyncExc(where->ident, PyExc_KeyboardInterrupt);
-    }
     PyErr_Clear();
 }
 
@@ -146,14 +118,6 @@ static void introduce_here(void) {
 }
 
 /* ---- tasks ---- */
-
-/* Attached: what was to be interrupted has ended. */
-static void forget_interrupt(place *where) {
-    if (where->left_exception) {
-        where->left_exception = false;
-        (void)PyThreadState_SetAsyncExc(where->ident, NULL);
-    }
-}
 
 /* Attached: what became of a task. */
 static void count(atoll_stats_pool *pool, place *where, const atoll_task *task) {
@@ -171,11 +135,23 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     atoll_message result = *spare;
     atoll_message error = {0};
     *spare = (atoll_message){0};
-    atoll_task_remains remains;
-    atoll_outcome outcome = atoll_work_run(where->entry, task, &result, &error, &remains);
+    atoll_task_remains remains = {0};
+    atoll_outcome outcome = ATOLL_OUT_LOST;
+    atoll_state *state = where->entry->state != NULL ? where->entry->state : atoll_state_ensure();
+    atoll_run run;
+    begin_run(&run, worker, where->entry);
+    if (state != NULL) {
+        outcome = atoll_work_run(state, task, &result, &error, &remains);
+    }
+    PyErr_Clear();
     where->calls += task->items; /* those of a chunk that was divided are fewer now */
     bool mine = atoll_worker_claim(worker, task);
-    forget_interrupt(where);
+    if (end_run(&run, worker)) {
+        if (mine && state != NULL && !(run.repeated && outcome == ATOLL_OUT_RAISED)) {
+            outcome = atoll_work_interrupted(state, &result, &error);
+        }
+        PyErr_Clear();
+    }
     if (!mine) {
         atoll_message_clear(&result);
         atoll_message_clear(&error);
@@ -253,21 +229,22 @@ static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
     atoll_call_args args;
     atoll_worker_next_turn(worker);
     PyObject *result = NULL;
-    bool marked = atoll_run_begin(state->entry);
+    atoll_run run;
+    begin_run(&run, worker, where->entry);
     if (atoll_decode_call(state->codec, &settings->init, &args) == 0) {
         result = atoll_run_args(state, &args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         atoll_codec_args_clear(&args);
     }
+    bool failed = result == NULL;
+    atoll_run_set_deaf(&run, true);
+    Py_XDECREF(result);
     atoll_worker_next_turn(worker);
-    forget_interrupt(where);
-    if (result != NULL) {
-        Py_DECREF(result);
-        atoll_run_end(state->entry, marked);
+    failed |= end_run(&run, worker);
+    if (!failed) {
         return 0;
     }
     atoll_message why = {0};
-    atoll_excinfo_capture(state, &why, NULL, NULL, 0);
-    atoll_run_end(state->entry, marked);
+    Py_DECREF(atoll_excinfo_capture(state, &why, NULL, NULL, 0));
     atoll_pool_break(pool, &why, false);
     return -1;
 }
@@ -312,7 +289,6 @@ static bool live_in_one(atoll_worker *worker) {
     } else {
         place where = {.entry = entry};
         PyEval_RestoreThread(tstate);
-        where.ident = tstate->thread_id;
         atoll_meter_adopt(&where.meter, entry->stats);
         atoll_state *state = entry->state;
         bool ready =
@@ -335,9 +311,6 @@ static bool live_in_one(atoll_worker *worker) {
         (void)PyEval_SaveThread();
         atoll_entry_unpin(entry);
         go_on = atoll_interp_end_detached(entry) && go_on;
-        for (uint32_t left = atomic_exchange(&worker->asks, 0); left > 0; left--) {
-            atoll_worker_release(worker);
-        }
         return go_on;
     }
     atoll_entry_unpin(entry);
@@ -385,7 +358,6 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
         bool pinned = atoll_entry_pin(entry);
         if (pinned && (tstate = atoll_tstate_of(entry)) != NULL) {
             PyEval_RestoreThread(tstate);
-            where.ident = tstate->thread_id;
             atoll_meter_adopt(&where.meter, entry->stats);
             if (atomic_load(&entry->jobs) != NULL) {
                 atoll_session_housekeeping(entry);
@@ -451,8 +423,6 @@ static int start(atoll_worker *worker) {
 const atoll_pool_ops atoll_staff_ops = {start, interrupt};
 
 static const atoll_pools_face face = {
-    .is_asked = is_asked,
-    .check = check,
     .introduce = introduce_here,
     .take_spare = atoll_spares_take,
     .end_spares = atoll_spares_end,

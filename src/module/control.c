@@ -1,0 +1,190 @@
+/* Interrupting what runs in an interpreter, and time limits for calls into it: what Python has of py/interp/interrupt.h.
+ *
+ * A timeout object has its time limit only inside of its block.  The limit belongs to the thread that has entered the block, which frees it
+ * where another thread ends the block; the object refers to it only until then.
+ */
+#include "module/control.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* The entry of an interpreter whose runs Atoll knows: one of its own, or main; NULL with an exception. */
+static atoll_entry *entry_of(atoll_state *state, const atoll_interpreter *object, const char *what) {
+    atoll_entry *entry = object->entry;
+    if (entry != NULL && !atoll_entry_is_open(entry)) {
+        atoll_raise_not_found(state, object->id);
+        return NULL;
+    }
+    if (entry == NULL || (!entry->owned && entry->interp != PyInterpreterState_Main())) {
+        long whence;
+        int exists = atoll_interp_exists(state, object->id, &whence);
+        if (exists > 0) {
+            atoll_raise_unrecognized(state, what, object->id);
+        } else if (exists == 0) {
+            atoll_raise_not_found(state, object->id);
+        }
+        return NULL;
+    }
+    return entry;
+}
+
+const char atoll_pycontrol_interrupt_doc[] = PyDoc_STR(
+    "interrupt($self, /, exc=KeyboardInterrupt)\n--\n\n"
+    "Raise exc in every call that runs in the interpreter at this moment; return whether there is one.\n\n"
+    "From any thread of any interpreter, and also from inside. What is hit are calls: call(), exec(),\n"
+    "prepare_main(), what was submitted and the tasks of pools, also while they wait; threads that code\n"
+    "in the interpreter has started are not, nor is the program itself in the main interpreter. A call\n"
+    "that is hit raises exc once, where it is, or when it ends; no call that begins later does. A call\n"
+    "that has not raised yet is not hit a second time. It comes out of loops, waits of Atoll's and,\n"
+    "where the processor is an x86-64, system calls.\n"
+    "exc is an exception class or an exception, which must be able to cross.\n"
+    "Raises TypeError for what is none, NotShareableError, InterpreterNotFoundError when the\n"
+    "interpreter is closed, InterpreterError when it was not made by Atoll.");
+
+PyObject *atoll_pycontrol_interrupt(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames) {
+    static const char *const keywords[] = {"exc"};
+    atoll_state *state = atoll_state_live(((atoll_interpreter *)self)->state);
+    PyObject *exc = NULL;
+    if (state == NULL || atoll_parse("interrupt", keywords, 1, 1, 0, args, nargs, kwnames, &exc) < 0) {
+        return NULL;
+    }
+    atoll_entry *entry = entry_of(state, (atoll_interpreter *)self, "interrupt");
+    atoll_interruption *interruption =
+        entry != NULL ? atoll_interruption_new(state, exc != NULL ? exc : PyExc_KeyboardInterrupt) : NULL;
+    if (interruption == NULL) {
+        return NULL;
+    }
+    int count = atoll_interrupt_all(entry, interruption);
+    atoll_interruption_release(interruption);
+    return PyBool_FromLong(count != 0);
+}
+
+/* ---- timeout ---- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *interp;
+    double seconds; /* INFINITY: no limit */
+    bool entered;
+    atoll_time_limit *limit; /* while it is entered, unless there is none */
+} timeout_object;
+
+PyDoc_STRVAR(
+    timeout_doc,
+    "timeout(interp, seconds, /)\n--\n\n"
+    "A block in which calls of this thread into an interpreter must end before its time is over.\n\n"
+    "with timeout(interp, seconds): what interp.call(), exec() and prepare_main() run then, seconds\n"
+    "after the block was entered, is interrupted, again and again until it ends, and raises\n"
+    "TimeoutError, whose cause says where it was; so does a call that begins later. Blocks may be\n"
+    "nested. seconds may be None: no limit.\n"
+    "Raises TypeError and ValueError for what is no number of seconds that is not negative,\n"
+    "InterpreterError for an interpreter that Atoll may not call.");
+
+static PyObject *timeout_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    atoll_state *state = atoll_state_live(PyType_GetModuleState(type));
+    PyObject *interp;
+    PyObject *seconds;
+    if (state == NULL) {
+        return NULL;
+    }
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyErr_SetString(PyExc_TypeError, "timeout() takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O!O:timeout", state->interpreter_type, &interp, &seconds)) {
+        return NULL;
+    }
+    double wanted;
+    if (atoll_timeout(seconds, &wanted) < 0) {
+        return NULL;
+    }
+    if (!(wanted >= 0)) {
+        PyErr_Format(PyExc_ValueError, "seconds must be non-negative, got %R", seconds);
+        return NULL;
+    }
+    timeout_object *self = (timeout_object *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->interp = Py_NewRef(interp);
+        self->seconds = wanted;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *timeout_enter(PyObject *op, PyObject *Py_UNUSED(ignored)) {
+    timeout_object *self = (timeout_object *)op;
+    const atoll_interpreter *interp = (atoll_interpreter *)self->interp;
+    atoll_state *state = atoll_state_live(interp->state);
+    atoll_entry *entry = state != NULL ? entry_of(state, interp, "limit calls in") : NULL;
+    if (entry == NULL) {
+        return NULL;
+    }
+    if (self->entered) {
+        PyErr_SetString(PyExc_RuntimeError, "this timeout has been entered already");
+        return NULL;
+    }
+    if (!isinf(self->seconds)) {
+        self->limit = calloc(1, sizeof *self->limit);
+        if (self->limit == NULL) {
+            return PyErr_NoMemory();
+        }
+        self->limit->entry = entry;
+        atoll_entry_retain(entry);
+        atoll_time_limit_begin(self->limit, self->seconds);
+    }
+    self->entered = true;
+    return Py_NewRef(op);
+}
+
+static void leave(timeout_object *self) {
+    if (self->limit != NULL) {
+        atoll_time_limit_end(self->limit);
+        self->limit = NULL;
+    }
+    self->entered = false;
+}
+
+static PyObject *timeout_exit(PyObject *op, PyObject *Py_UNUSED(args)) {
+    leave((timeout_object *)op);
+    Py_RETURN_NONE;
+}
+
+static int timeout_traverse(PyObject *op, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((timeout_object *)op)->interp);
+    return 0;
+}
+
+static void timeout_dealloc(PyObject *op) {
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    leave((timeout_object *)op);
+    Py_XDECREF(((timeout_object *)op)->interp);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef timeout_methods[] = {
+    {"__enter__", timeout_enter, METH_NOARGS, NULL},
+    {"__exit__", timeout_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot timeout_slots[] = {
+    {Py_tp_doc, (void *)timeout_doc},   {Py_tp_new, timeout_new},         {Py_tp_dealloc, timeout_dealloc},
+    {Py_tp_traverse, timeout_traverse}, {Py_tp_methods, timeout_methods}, {0, NULL},
+};
+
+static PyType_Spec timeout_spec = {
+    .name = "atoll.timeout",
+    .basicsize = sizeof(timeout_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = timeout_slots,
+};
+
+int atoll_pycontrol_add(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &timeout_spec, NULL);
+    int rc = type != NULL ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(type);
+    return rc;
+}

@@ -1,0 +1,118 @@
+/* Runs: what is running in an interpreter because somebody called it, and interrupting that.  See runs.c. */
+#ifndef ATOLL_PY_INTERP_RUNS_H
+#define ATOLL_PY_INTERP_RUNS_H
+
+#include "py/codec/codec.h"
+#include "py/state.h"
+
+/* What is to be raised in a run.  Read by many; the kinds that need no message are static. */
+typedef struct {
+    _Atomic(uint32_t) refs; /* 0: static */
+    PyObject **type;        /* raised as it is, or NULL: */
+    atoll_message exc;      /* an exception class, or an exception */
+} atoll_interruption;
+
+extern atoll_interruption atoll_keyboard_interrupt;
+extern atoll_interruption atoll_system_exit;
+
+/* Attached: one for an exception class or an exception.  NULL with an exception: TypeError, NotShareableError, what the class
+ * raises when it is called without arguments. */
+atoll_interruption *atoll_interruption_new(atoll_state *state, PyObject *exc);
+void atoll_interruption_release(atoll_interruption *interruption);
+
+typedef enum { ATOLL_IN_TIME, ATOLL_LATE } atoll_lateness;
+
+typedef struct atoll_run {
+    struct atoll_run *next; /* the entry's list, under its lock of runs */
+    struct atoll_run *prev;
+    struct atoll_run *outer; /* the run of this thread that this one was begun in */
+    struct atoll_run *inner; /* under the lock of this one's entry: what was begun in it */
+    atoll_entry *entry;
+    uint64_t serial;     /* among the entry's, never given twice */
+    const void *about;   /* who runs it, for those who look for it; may be NULL */
+    uint64_t turn;       /* of `about` */
+    unsigned long ident; /* of its thread, as CPython has it, */
+    int thread;          /* and the system */
+    bool listed;
+    bool marked;   /* CPython's mark is ours to take away */
+    bool deaf;     /* of its thread: nothing is raised now */
+    bool keeping;  /* of its thread: what is raised is not taken, so that it is raised again */
+    bool kept;     /* something was */
+    bool repeated; /* after its end: what it is to fail with was raised before */
+    double
+        patience; /* of its thread: until then nothing is raised while keeping, or when it could not be had */
+    uint8_t tries;                        /* of its thread: how often what is to be raised could not be had */
+    bool knocked;                         /* an asynchronous exception may be on its way */
+    uint8_t lateness;                     /* an atoll_lateness, under the entry's lock of runs */
+    _Atomic(atoll_interruption *) wanted; /* a reference: what is to be raised */
+    _Atomic(uint64_t) knock;              /* when it was last asked to look */
+    uint64_t heard;           /* of its thread: the last knock for a run further out that it has raised for */
+    uint32_t raised;          /* of its thread: how often something was */
+    atoll_interruption *last; /* what was, last: a reference */
+    double deadline;          /* under the list's lock: when it is to be interrupted */
+    double look;              /* under the list's lock: when it is to be looked at */
+    uint32_t looks;           /* how often it was, since it was interrupted */
+    bool watched;             /* it is on the list, under the entry's lock of runs */
+    struct atoll_run *watch_next; /* under the list's lock */
+    struct atoll_run *watch_prev;
+} atoll_run;
+
+/* ---- for who runs something: attached to the entry's interpreter ---- */
+
+/* Marks the interpreter as running; the struct stays where it is until the end. */
+void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint64_t turn);
+/* Nothing interrupts it any more.  True: it is to fail, by an interrupt that found no code to be raised in; the exception is set, in place
+ * of another one, unless the run is late. */
+bool atoll_run_end(atoll_run *run);
+/* The innermost run of this thread, or NULL. */
+atoll_run *atoll_run_innermost(void);
+/* Nothing is to be raised, because it would be lost: it is put off. */
+void atoll_run_set_deaf(atoll_run *run, bool deaf);
+/* Sets the exception that was raised last once more. */
+void atoll_run_raise_again(const atoll_run *run);
+/* From here on what is raised is raised again, until the next call, for code that catches everything; not at once. */
+void atoll_run_begin_keeping(atoll_run *run);
+/* Whether anything was: then it is set, and the run will not fail with it at its end.  The run is deaf from now on. */
+bool atoll_run_end_keeping(atoll_run *run);
+
+/* ---- on any thread ---- */
+
+/* Whether the innermost run of this thread is one of the entry's and is to raise something. */
+bool atoll_run_is_asked(const atoll_entry *entry);
+/* Attached: raises it.  0, or -1 with the exception. */
+int atoll_run_check(void);
+
+/* ---- for who interrupts: see interrupt.h ---- */
+
+/* Marks each run of the entry's for which match() holds, under the lock of its runs.  How many will raise something. */
+int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
+                    bool (*match)(const atoll_run *run, void *arg), void *arg);
+/* Asks the threads of all that are marked to look. */
+void atoll_runs_knock(atoll_entry *entry);
+/* The same for one run, if it is marked, and what it has called: false when it has ended or is not. */
+bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial);
+bool atoll_runs_is_wanted(atoll_entry *entry, uint64_t serial);
+
+/* A run whose time has come to be looked at, by which it is told from others that come after it. */
+typedef struct {
+    atoll_entry *entry; /* a reference */
+    uint64_t serial;
+    int thread;
+    bool is_late;   /* its deadline is over */
+    uint32_t looks; /* how often it has been looked at since it was interrupted */
+} atoll_due;
+/* Attached, by its thread: the run is to be interrupted then. */
+void atoll_run_set_deadline(atoll_run *run, double deadline);
+/* True: *due is to be dealt with, and is looked at again, the first time `soon` and else `again` seconds later.  False: nothing
+ * before *next. */
+bool atoll_runs_due(double now, double soon, double again, atoll_due *due, double *next);
+/* What changes when a run is to be looked at earlier. */
+extern _Atomic(uint32_t) atoll_runs_word;
+/* Its time is over: marks it as late.  False: it has ended. */
+bool atoll_runs_mark_late(const atoll_due *due);
+
+void atoll_runs_fork(atoll_fork_moment when);
+/* In a forked child: runs are over, or go on without being known. */
+void atoll_runs_forget(void);
+
+#endif
