@@ -140,7 +140,7 @@ class TestPools:
             assert 1 <= stats["workers"] <= 2
             assert stats["run"] >= 0.012
             assert stats["wait"] > 0
-            assert sum(stats["run_times"]) == sum(stats["wait_times"]) == 10
+            assert (sum(stats["run_times"]), sum(stats["wait_times"])) == (10, 2)  # of every eighth
             workers = [interp for interp in atoll.stats()["interpreters"] if interp["pooled"]]
             assert sum(worker["tasks"] for worker in workers) == 10
             assert sum(worker["cpu"] for worker in workers) > 0.008

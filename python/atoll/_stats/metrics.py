@@ -78,7 +78,7 @@ POOLS = (
     ("restarts", "counter", "", "restarts", "Interpreters that took another one's place."),
 )
 HISTOGRAMS = (
-    ("task_wait_seconds", "wait_times", "wait", "How long tasks have waited for a worker."),
+    ("task_wait_seconds", "wait_times", "wait", "How long tasks have waited for a worker, of every eighth."),
     ("task_run_seconds", "run_times", "run", "How long tasks have run."),
 )
 STATES = ("idle", "running", "calling", "blocked", "spare", "closing", "zombie")

@@ -57,7 +57,6 @@ QUEUE = {"seq": 0, "id": 1, "maxsize": 2, "shut": 3, "waits": 4, "wait_ticks": 6
 POOL_WORDS = (
     "max_workers",
     "workers",
-    "submitted",
     "started",
     "done",
     "failed",
@@ -69,7 +68,7 @@ POOL_WORDS = (
     "wait_ns",
     "run_ns",
 )
-POOL = {"seq": 0, "id": 1, "name": 2, "words": 10, "waited": 32, "ran": 48}
+POOL = {"seq": 0, "id": 1, "name": 2, "words": 10, "submitted": 24, "waited": 32, "ran": 48}
 NAME_WORDS = 8
 BUCKETS = tuple(4**i * 1e-6 for i in range(15))  # the longest time of each but the last, in seconds
 OWNED, POOLED = 1, 2
@@ -298,6 +297,7 @@ def _pools(page: Page) -> "Iterator[dict[str, Any]]":
             continue
         first = at + POOL["words"]
         words = dict(zip(POOL_WORDS, page.words[first : first + len(POOL_WORDS)].tolist(), strict=True))
+        words["submitted"] = page.words[at + POOL["submitted"]]
         waited, ran = (
             page.words[at + POOL[name] : at + POOL[name] + len(BUCKETS) + 1].tolist()
             for name in ("waited", "ran")

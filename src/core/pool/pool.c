@@ -54,7 +54,6 @@ static void take_back(atoll_pool *pool, atoll_task *task) {
 }
 
 static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomic(bool) *refused) {
-    uint64_t now = atoll_ticks();
     atoll_lock_take(&pool->lock);
     if (atomic_load_explicit(refused, memory_order_relaxed) || atomic_load(&pool->broken)) {
         bool broken = atomic_load(&pool->broken);
@@ -67,8 +66,9 @@ static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomi
     }
     atoll_task_retain(task);
     task->next = NULL;
-    task->since = now;
-    atoll_stats_add(&pool->stats->submitted, 1);
+    uint64_t before = atoll_stats_get(&pool->stats->submitted);
+    task->since = before % 8 == 0 ? atoll_ticks() : 0; /* the clock costs more than all other statistics */
+    atoll_stats_set(&pool->stats->submitted, before + 1);
     *(pool->last != NULL ? &pool->last->next : &pool->first) = task;
     pool->last = task;
     uint32_t open = atomic_fetch_add(&pool->open, 1) + 1;
@@ -103,14 +103,12 @@ bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
         atoll_lock_give(&pool->lock);
         return false;
     }
-    uint64_t now = atoll_ticks();
     atoll_stats_add(&pool->stats->submitted, nparts);
     task->parts = parts;
     task->nparts = nparts;
     for (uint32_t i = nparts; i > 0; i--) {
         atoll_task *part = parts[i - 1];
         atoll_task_retain(part);
-        part->since = now;
         part->next = pool->first;
         pool->first = part;
         if (pool->last == NULL) {

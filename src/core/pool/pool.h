@@ -88,7 +88,7 @@ typedef struct atoll_task {
     atoll_message error;
     void *owner;    /* of the submitting interpreter: only its threads touch it */
     float seconds;  /* how long it ran */
-    uint64_t since; /* ticks: when it was submitted, then when it was begun */
+    uint64_t since; /* ticks: when it was submitted, of every eighth, else 0; then when it was begun */
     uint32_t
         items; /* how many calls: 1, or the length of the chunk; when it was divided, of its first part */
     uint32_t nparts;

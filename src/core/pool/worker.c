@@ -71,11 +71,13 @@ static bool has_turn(const atoll_pool *pool) { return pool->line == NULL || atom
 /* Of a pool, whose lock is held: a task has waited, and has run. */
 static void begun_locked(atoll_pool *pool, atoll_task *task) {
     uint64_t now = atoll_ticks();
-    uint64_t ns = (uint64_t)((double)(now - task->since) * atoll_tick_ns());
+    if (task->since != 0) {
+        uint64_t ns = (uint64_t)((double)(now - task->since) * atoll_tick_ns());
+        atoll_stats_add(&pool->stats->wait_ns, ns);
+        atoll_stats_add(&pool->stats->waited[atoll_stats_bucket(ns)], 1);
+    }
     task->since = now;
     atoll_stats_add(&pool->stats->started, 1);
-    atoll_stats_add(&pool->stats->wait_ns, ns);
-    atoll_stats_add(&pool->stats->waited[atoll_stats_bucket(ns)], 1);
 }
 
 static void ended_locked(atoll_pool *pool, atoll_task *task, uint64_t ns) {

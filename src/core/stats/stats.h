@@ -131,7 +131,6 @@ typedef struct {
     atoll_counter name[ATOLL_STATS_NAME / 8];
     atoll_counter max_workers;
     atoll_counter workers;
-    atoll_counter submitted;
     atoll_counter started;
     atoll_counter done;   /* that workers have ended, whatever came out */
     atoll_counter failed; /* of them, that raised or whose result could not be sent */
@@ -140,10 +139,12 @@ typedef struct {
     atoll_counter cancelled;
     atoll_counter lost;     /* their worker was given up */
     atoll_counter restarts; /* interpreters that took another one's place */
-    atoll_counter wait_ns;  /* from submit to start */
+    atoll_counter wait_ns;  /* from submit to start, of every eighth task */
     atoll_counter run_ns;
-    atoll_counter unused[9];
-    atoll_counter waited[ATOLL_STATS_BUCKETS]; /* how many tasks, by their time */
+    atoll_counter unused[2];
+    atoll_counter submitted; /* by who submits: on a cache line that no worker writes to */
+    atoll_counter unused_submitted[7];
+    atoll_counter waited[ATOLL_STATS_BUCKETS]; /* how many tasks, by their time; of every eighth */
     atoll_counter ran[ATOLL_STATS_BUCKETS];
 } atoll_stats_pool;
 
