@@ -81,7 +81,7 @@ class TestTrips:
     def test_sender_closed_meanwhile(self, queue, size):
         """Whoever is faster: the item is whole, or gone."""
         data = make(size)
-        for _ in range(20):
+        for _ in range(8):
             sender = new()
             sender.call(send, queue, size)
             thread = Thread(queue.get)
