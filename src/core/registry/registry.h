@@ -90,13 +90,13 @@ typedef struct atoll_entry {
     _Atomic(uint32_t) users;
     const _Atomic(int) *gil;   /* says whether its GIL is taken, or NULL; set once, attached */
     atoll_stats_interp *stats; /* what is counted; it has the calls and execs inside, too */
-    _Atomic(bool) runs_taken;  /* the lock of the runs: see py/interp/runs.c */
-    struct atoll_run *runs;    /* calls and execs inside */
+    struct atoll_run *runs;    /* calls and execs inside, under runs_taken */
     uint64_t runs_made;
     _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
     _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
     _Atomic(atoll_job *) jobs;
-    _Atomic(bool) drain_due; /* a pending call of that interpreter will run them */
+    _Atomic(bool) drain_due;  /* a pending call of that interpreter will run them */
+    _Atomic(bool) runs_taken; /* the lock of the runs: see py/interp/runs.c */
     atoll_mutex lock;
     atoll_cached *cached;
     struct atoll_waiter
