@@ -64,7 +64,7 @@ static int search(atoll_codec *codec, const PyTypeObject *type, PyObject *module
     PyObject *value;
     int rc = 0;
     while (rc == 0 && PyDict_Next(dict, &pos, &key, &value)) {
-        if (Py_IS_TYPE(value, type) && PyUnicode_CheckExact(key) && is_bare(codec, value)) {
+        if (Py_TYPE(value) == type && PyUnicode_CheckExact(key) && is_bare(codec, value)) {
             values = values != NULL ? values : PyDict_New();
             rc = values != NULL ? PyDict_SetItem(values, key, value) : -1;
         }
