@@ -4,11 +4,13 @@
     run_tests.py --room queue [--py 3.14 ...]
 
 Each suite runs as its own process: lint, c, asan and tsan once, the others once for each Python, in the environment
-that tools/env makes, one suite more at once than there are processors. blocks are some of pytest's tests with
-ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-wheel some with an Atoll that another
-build of the same version has made (another patch release, linked otherwise), as users of a wheel have it. A suite
-that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary;
-it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
+that tools/env makes, one suite more at once than there are processors. pytest's tests are all run, but on a Python of
+which a variant (another patch release, built otherwise) is tested as well only those that depend on CPython's insides.
+blocks are some of them with ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-wheel some
+with an Atoll that another build of the same version has made (another patch release, linked otherwise), as users of a
+wheel have it. A suite that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is
+named in the summary; it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must
+be covered.
 
 A room of the source (ARCHITECTURE.md) is tested by the C tests and by pytest's that have its name, on the preferred
 Python or those that are named, its files divided among as many pytests as run side by side.
@@ -76,8 +78,10 @@ OLD_WHEEL_TESTS = [
     "tests/extension/test_extensions_close.py",
     "tests/interp/test_call.py",
 ]
+# What is tested of a Python of which a variant is tested whole: how the two were built makes a difference here.
+INSIDES_TESTS = ["tests/extension", "tests/frozen", "tests/interp", "tests/memory"]
 # For one suite on one Python; only a hang that the suite itself does not notice lasts so long.
-SUITE_SECONDS = 1800
+SUITE_SECONDS = 2700
 
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
 MEANING = {"error": "failed", "errors": "failed", "xpassed": "failed", "xfailed": "skipped"}
@@ -252,8 +256,10 @@ def runs_on(suite: str, version: str) -> bool:
     return suite != "old-wheel" and not (suite == "conformance" and version in {"3.12", "3.13"})
 
 
-def run_on(version: str, suite: str, required: bool, arguments: list[str], mark: str) -> Row:
-    """Run a suite that needs a Python on this one, and mark its output."""
+def run_on(
+    version: str, suite: str, required: bool, arguments: list[str], mark: str, *, whole: bool = True
+) -> Row:
+    """Run a suite that needs a Python on this one, and mark its output; not whole: some of pytest's tests."""
     name = f"{suite} {version}"
     trouble = make_environment(version)
     if trouble is not None:
@@ -262,7 +268,7 @@ def run_on(version: str, suite: str, required: bool, arguments: list[str], mark:
     python = str(ROOT / ".venv" / version / "bin" / "python")
     pytest = [python, "-m", "pytest", "-q"]
     if suite == "pytest":
-        return run_suite(name, [*pytest, *arguments], mark)
+        return run_suite(name, [*pytest, *([] if whole or arguments else INSIDES_TESTS), *arguments], mark)
     if suite == "blocks":
         return run_suite(name, ["env", "ATOLL_DEBUG_BLOCKS=1", *pytest, *BLOCKS_TESTS, *arguments], mark)
     if suite == "builtin":
@@ -340,13 +346,14 @@ def run_suites(suites: list[str], versions: list[str], required: bool, arguments
     if not jobs:
         return [Row(", ".join(suites), note=f"not run on {', '.join(versions)}")]
     at_once = min(jobs_at_once(), len(jobs))
+    in_part = {version.split("-")[0] for version in versions if version in VARIANTS}
 
     def run(job: tuple[str, str]) -> Row:
         suite, version = job
         mark = f"{f'{suite} {version}'.strip()}| " if at_once > 1 else ""
         if suite in ONCE:
             return run_suite(suite, ONCE[suite], mark)
-        return run_on(version, suite, required, arguments, mark)
+        return run_on(version, suite, required, arguments, mark, whole=version not in in_part)
 
     # What takes longest begins first, so that none is alone in the end.
     order = sorted(jobs, key=lambda job: LONGEST.index(job[0]) if job[0] in LONGEST else len(LONGEST))

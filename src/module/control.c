@@ -29,7 +29,7 @@ static atoll_entry *entry_of(atoll_state *state, const atoll_interpreter *object
 }
 
 const char atoll_pycontrol_interrupt_doc[] = PyDoc_STR(
-    "interrupt($self, /, exc=KeyboardInterrupt)\n--\n\n"
+    "interrupt($self, /, exc=None)\n--\n\n"
     "Raise exc in every call that runs in the interpreter at this moment; return whether there is one.\n\n"
     "From any thread of any interpreter, and also from inside. What is hit are calls: call(), exec(),\n"
     "prepare_main(), what was submitted and the tasks of pools, also while they wait; threads that code\n"
@@ -37,7 +37,7 @@ const char atoll_pycontrol_interrupt_doc[] = PyDoc_STR(
     "that is hit raises exc once, where it is, or when it ends; no call that begins later does. A call\n"
     "that has not raised yet is not hit a second time. It comes out of loops, waits of Atoll's and,\n"
     "where the processor is an x86-64, system calls.\n"
-    "exc is an exception class or an exception, which must be able to cross.\n"
+    "exc is an exception class or an exception, which must be able to cross; None: KeyboardInterrupt.\n"
     "Raises TypeError for what is none, NotShareableError, InterpreterNotFoundError when the\n"
     "interpreter is closed, InterpreterError when it was not made by Atoll.");
 
@@ -51,7 +51,9 @@ PyObject *atoll_pycontrol_interrupt(PyObject *self, PyObject *const *args, Py_ss
     }
     atoll_entry *entry = entry_of(state, (atoll_interpreter *)self, "interrupt");
     atoll_interruption *interruption =
-        entry != NULL ? atoll_interruption_new(state, exc != NULL ? exc : PyExc_KeyboardInterrupt) : NULL;
+        entry != NULL
+            ? atoll_interruption_new(state, exc != NULL && exc != Py_None ? exc : PyExc_KeyboardInterrupt)
+            : NULL;
     if (interruption == NULL) {
         return NULL;
     }

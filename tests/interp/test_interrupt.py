@@ -175,12 +175,16 @@ class TestWhatIsRaised:
 
         assert interrupt_when_started(interp, catch, exc=KeyError("key")) == "KeyError('key')"
 
+    def test_none(self, interp):
+        """No exception in particular is KeyboardInterrupt."""
+        assert kind_of(interrupt_when_started(interp, loop_forever, exc=None)) == "KeyboardInterrupt"
+
     def test_bad_ones(self, interp):
         class Needs(Exception):
             def __init__(self, needed):
                 pass
 
-        for bad in (None, 3, "KeyboardInterrupt", int):
+        for bad in (3, "KeyboardInterrupt", int):
             with pytest.raises(TypeError, match="exc must be an exception class or an exception"):
                 interp.interrupt(bad)
         with pytest.raises(TypeError, match="needed"):

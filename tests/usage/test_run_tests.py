@@ -126,3 +126,23 @@ def test_each_suite_is_run_where_it_can_be_and_the_rows_come_in_the_order_of_the
     assert begun == ["pytest 3.12", "pytest 3.14", "lint", "c", "conformance 3.14"]
     assert [row.note for row in rows if row.note] == ["Python 3.15 cannot be had"] * 2
     assert tool.run_suites(["conformance"], ["3.12"], False, [])[0].note == "not run on 3.12"
+
+
+def test_of_two_builds_of_a_version_one_is_tested_whole(tool, monkeypatch):
+    commands = {}
+
+    def run_suite(name, command, mark=""):
+        commands[name] = command
+        return tool.Row(name, passed=1)
+
+    monkeypatch.setattr(tool, "run_suite", run_suite)
+    monkeypatch.setattr(tool, "make_environment", lambda version: None)
+    version, variant = "3.13", "3.13-debian"
+    assert variant in tool.VARIANTS
+    tool.run_suites(["pytest"], [version, variant], False, [])
+    assert commands[f"pytest {version}"][4:] == tool.INSIDES_TESTS
+    assert commands[f"pytest {variant}"][4:] == []
+    tool.run_suites(["pytest"], [version], False, [])
+    assert commands[f"pytest {version}"][4:] == []
+    tool.run_suites(["pytest"], [version, variant], False, ["-x"])
+    assert commands[f"pytest {version}"][4:] == commands[f"pytest {variant}"][4:] == ["-x"]
