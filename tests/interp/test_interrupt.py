@@ -198,7 +198,15 @@ class TestWhatIsRaised:
         import known_here
 
         (tmp_path / "known_here.py").write_text("raise OSError('gone')\n")
-        failure = interrupt_when_started(interp, loop_forever, exc=known_here.Here)
+
+        def wait(started):  # for seconds: it is tried several times
+            import time
+
+            started.set()
+            while True:
+                time.sleep(0.01)
+
+        failure = interrupt_when_started(interp, wait, exc=known_here.Here)
         assert kind_of(failure) == "KeyboardInterrupt"
         assert "cannot be had here" in str(failure)
 
