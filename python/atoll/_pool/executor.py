@@ -22,7 +22,7 @@ from atoll import _atoll
 
 from . import replaced
 from .callbacks import Teller
-from .future import Future
+from .future import Future, interrupt_again
 from .map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -166,6 +166,8 @@ def _note(pool: _atoll._Pool) -> None:
 
 def _join(pool: _atoll._Pool) -> None:
     """Wait for the last worker, and for all futures to be told."""
+    while not pool.join(REPEAT) and interrupt_again():
+        pass
     pool.join(None)
     teller = _tellers.get(pool)
     if teller is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import Future as _BaseFuture
 
 from atoll import _atoll
@@ -10,7 +11,7 @@ from .callbacks import invoke
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     _T = TypeVar("_T")
 
@@ -37,9 +38,22 @@ class Future(_atoll._Future, _BaseFuture["_T"]):
             getattr(callback, "__module__", None) == "asyncio.futures" for callback in self._done_callbacks
         ):
             self.interrupt()
+            _given_up[self] = None
         return cancelled
 
     def _invoke_callbacks(self) -> None:
         """Call them here, or have them called where they may wait for other futures."""
         if not invoke(self, self._done_callbacks):
             super()._invoke_callbacks()  # type: ignore[misc]
+
+
+# Calls that were interrupted because asyncio has cancelled them.
+_given_up: weakref.WeakKeyDictionary[Future[Any], None] = weakref.WeakKeyDictionary()
+
+
+def interrupt_again() -> bool:
+    """Interrupt those that go on: code may have dropped what was raised. Return whether there are any."""
+    going_on = [future for ref in _given_up.keyrefs() if (future := ref()) is not None and not future.done()]
+    for future in going_on:
+        future.interrupt()
+    return bool(going_on)

@@ -254,13 +254,28 @@ static bool raise_taken(atoll_run *run, atoll_interruption *interruption) {
     return true;
 }
 
+/* Whether CPython would drop what is raised here: importlib's callbacks of weak references, which come in the middle of imports. */
+static bool is_dropped_here(void) {
+    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
+    if (frame == NULL) {
+        return false;
+    }
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    bool dropped =
+        PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0 &&
+        (PyUnicode_CompareWithASCIIString(code->co_name, "cb") == 0 ||
+         PyUnicode_CompareWithASCIIString(code->co_name, "remove") == 0);
+    Py_DECREF(code);
+    return dropped;
+}
+
 int atoll_run_check(void) {
     atoll_run *run = innermost;
     if (run == NULL || run->entry->interp != PyInterpreterState_Get()) {
         return 0;
     }
     const atoll_run *target = asked(run);
-    if (target == NULL) {
+    if (target == NULL || is_dropped_here()) { /* it is asked again soon */
         return 0;
     }
     take_back_knock(run);
