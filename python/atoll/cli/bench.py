@@ -20,6 +20,7 @@ from typing import Any
 
 import atoll
 
+from .arguments import add_parser
 from .measure import (
     FULL,
     QUICK,
@@ -54,16 +55,16 @@ _BYTES = 16 << 20
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "bench",
+        main,
         help="compare with processes on this machine",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="measure roughly, in some seconds")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(parser=parser, main=main)
 
 
 def main(options: argparse.Namespace) -> int:

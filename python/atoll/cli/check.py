@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .arguments import positive
+from .arguments import add_parser, positive
 from .children import Children
 from .packages import Package, UnknownPackageError, find, find_all
 from .report import Report, document
@@ -31,12 +31,13 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "check",
+        main,
         help="say which packages work in interpreters",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs = default_jobs()
     parser.add_argument(
@@ -62,7 +63,6 @@ def add_command(commands: Any) -> None:
         metavar="SECONDS",
         help="time limit of each child process (default 60)",
     )
-    parser.set_defaults(parser=parser, main=main)
 
 
 def default_jobs() -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import atoll
 from atoll._extension.builtin import why_not
 
+from .arguments import add_parser
 from .children import Children
 from .measure import describe_machine
 
@@ -37,15 +38,15 @@ _OPTIONAL = ("argcomplete", "cloudpickle", "numpy", "rich", "tqdm")
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "info",
+        main,
         help="what a bug report should say of this machine and Python",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(parser=parser, main=main)
 
 
 def main(options: argparse.Namespace) -> int:

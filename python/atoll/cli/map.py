@@ -21,7 +21,7 @@ import atoll
 from atoll._pool.progress import show
 
 from . import map_there
-from .arguments import positive
+from .arguments import add_parser, positive
 
 _DESCRIPTION = """\
 Call a function with each PATH, or without a PATH (or with -) with each line of standard input, in as many
@@ -77,12 +77,13 @@ class _Reader(threading.Thread):
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "map",
+        main,
         help="call a function with each file, or each line of standard input",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs = len(os.sched_getaffinity(0))
     parser.add_argument(
@@ -113,7 +114,6 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help="items of standard input end with a null character, not a line",
     )
-    parser.set_defaults(parser=parser, main=main)
 
 
 def main(options: argparse.Namespace) -> int:

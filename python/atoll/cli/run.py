@@ -9,6 +9,7 @@ from typing import Any
 import atoll
 
 from . import run_there
+from .arguments import add_parser
 
 _DESCRIPTION = """\
 Run a script, a module as a script, or code, in a fresh interpreter, as `python SCRIPT`, `python -m MODULE` and
@@ -27,13 +28,14 @@ _MODES = ("isolate", "strict", "shared")
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "run",
+        main,
         help="run a script in a fresh interpreter",
         usage="%(prog)s [-h] [--extensions MODE] (SCRIPT | -m MODULE | -c CODE) [ARGUMENT ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "script",
@@ -50,7 +52,6 @@ def add_command(commands: Any) -> None:
         metavar="MODE",
         help="how extension modules are loaded: isolate, strict or shared (default: ATOLL_EXTENSIONS, or isolate)",
     )
-    parser.set_defaults(parser=parser, main=main)
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

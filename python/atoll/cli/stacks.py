@@ -7,6 +7,7 @@ from typing import Any
 
 from atoll._stats.page import stats
 
+from .arguments import add_parser
 from .remote import Process, Thread, UnreadableError
 
 _DESCRIPTION = """\
@@ -25,16 +26,16 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "stacks",
+        main,
         help="what all threads of a process are executing",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pid", type=int, metavar="PID")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(parser=parser, main=main)
 
 
 def main(options: argparse.Namespace) -> int:

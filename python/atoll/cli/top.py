@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from .arguments import positive
+from .arguments import add_parser, positive
 from .top_table import BAD, BUSY, FAINT, GOOD, PLAIN, SORTS, TITLE, Line, lines, look, rates
 
 _DESCRIPTION = """\
@@ -33,12 +33,13 @@ examples:
 
 def add_command(commands: Any) -> None:
     """Add this command to a parser's subparsers."""
-    parser = commands.add_parser(
+    parser = add_parser(
+        commands,
         "top",
+        main,
         help="what the interpreters of a process are doing, live",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pid", type=int, nargs="?", metavar="PID")
     parser.add_argument("--once", action="store_true", help="print it once, with no terminal")
@@ -54,7 +55,6 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--sort", choices=names, default="cpu", help="what interpreters are sorted by (default cpu)"
     )
-    parser.set_defaults(parser=parser, main=main)
 
 
 def main(options: argparse.Namespace) -> int:
