@@ -183,6 +183,14 @@ static void write_name(atoll_counter *to, const char *name) {
     }
 }
 
+static void change_name(atoll_counter *seq, atoll_counter *words, const char *name) {
+    atoll_mutex_lock(&lock);
+    begin_change(seq);
+    write_name(words, name);
+    publish(seq);
+    atoll_mutex_unlock(&lock);
+}
+
 atoll_stats_interp *atoll_stats_interp_new(int64_t id, bool owned) {
     atoll_stats_interp *stats = take(INTERPS);
     if (stats == NULL) {
@@ -199,11 +207,7 @@ atoll_stats_interp *atoll_stats_interp_new(int64_t id, bool owned) {
 }
 
 void atoll_stats_interp_name(atoll_stats_interp *stats, const char *name) {
-    atoll_mutex_lock(&lock);
-    begin_change(&stats->seq);
-    write_name(stats->name, name);
-    publish(&stats->seq);
-    atoll_mutex_unlock(&lock);
+    change_name(&stats->seq, stats->name, name);
 }
 
 /* What does not stay when an interpreter has gone: it says what is so now. */
@@ -254,11 +258,7 @@ atoll_stats_pool *atoll_stats_pool_new(uint32_t max_workers) {
 }
 
 void atoll_stats_pool_name(atoll_stats_pool *stats, const char *name) {
-    atoll_mutex_lock(&lock);
-    begin_change(&stats->seq);
-    write_name(stats->name, name);
-    publish(&stats->seq);
-    atoll_mutex_unlock(&lock);
+    change_name(&stats->seq, stats->name, name);
 }
 
 void atoll_stats_pool_free(atoll_stats_pool *stats) { give(POOLS, stats); }
