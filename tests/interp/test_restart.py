@@ -40,16 +40,18 @@ LEAVE = (
     USE
     + """
 import os, threading
-def read_whatever_comes(descriptor):
+def read_whatever_comes(descriptor, ready):
     while True:
         try:
+            if ready is not None:
+                ready = os.close(ready)
             os.read(descriptor, 1)
         except BaseException:
             pass
 stuck, idle = atoll.create(), atoll.create()
-threading.Thread(target=stuck.call, args=(read_whatever_comes, os.pipe()[0]), daemon=True).start()
-while not stuck.is_running():
-    pass
+is_reading, ready = os.pipe()
+threading.Thread(target=stuck.call, args=(read_whatever_comes, os.pipe()[0], ready), daemon=True).start()
+os.read(is_reading, 1)
 idle.exec("x = [bytes(100_000) for _ in range(50)]")
 atoll.prewarm(1)
 threads = [threading.Thread(target=idle.call, args=(ask_main, n)) for n in range(4)]

@@ -62,10 +62,10 @@ def _run_code(source: str, arguments: list[str]) -> None:
     except SyntaxError as error:
         error.__traceback__ = None
         raise
-    if sys.version_info >= (3, 14):
-        linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]
-    elif sys.version_info >= (3, 13):  # there by its name
-        linecache._register_code("<string>", source, "<string>")  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 13):
+        # Later patch releases of 3.13 know the source by its code, as 3.14 does, the first ones by its name.
+        by_code = hasattr(linecache, "_make_key")
+        linecache._register_code(code if by_code else "<string>", source, "<string>")  # type: ignore[attr-defined]
     namespace = sys.modules["__main__"].__dict__
     namespace.update(__name__="__main__", __spec__=None, __loader__=BuiltinImporter)
     exec(code, namespace)
