@@ -130,13 +130,27 @@ bool atoll_waiter_spin(atoll_waiter *waiter, atoll_spin *spin, bool (*ready)(voi
     return true;
 }
 
+atoll_wait_result atoll_waiter_wait_word(atoll_waiter *waiter, _Atomic(uint32_t) *word, uint32_t expected,
+                                         double deadline) {
+    double until = waiter->recheck > 0 ? atoll_clock() + waiter->recheck : deadline;
+    if (until >= deadline) {
+        return atoll_word_wait(word, expected, deadline);
+    }
+    atoll_wait_result result = atoll_word_wait(word, expected, until);
+    if (result == ATOLL_WAIT_TIMEOUT) {
+        waiter->recheck *= 2;
+        result = ATOLL_WAIT_SIGNAL;
+    }
+    return result;
+}
+
 atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin) {
     double began = atoll_clock();
     uint32_t awake = AWAKE;
     atoll_wait_result result = ATOLL_WAIT_OK;
     if (atomic_compare_exchange_strong(&waiter->state, &awake, ASLEEP)) {
         do {
-            result = atoll_word_wait(&waiter->state, ASLEEP, deadline);
+            result = atoll_waiter_wait_word(waiter, &waiter->state, ASLEEP, deadline);
         } while (result == ATOLL_WAIT_OK && !is_woken(waiter));
     }
     waiter->spun = false;

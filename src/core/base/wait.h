@@ -17,6 +17,11 @@
  * again after a sleep that was short.  Who waits for a thread that was last seen on the same processor does not spin,
  * because that thread cannot run meanwhile; with one processor nobody does.  Nothing is held and no thread state is
  * attached, so spinning costs processor time only.
+ *
+ * A signal ends a sleep, but one that comes just before it, when signals have been looked for the last time, does not, and a thread
+ * may lose its processor there.  So a thread that is to notice signals has `recheck` set: its sleep ends as by a signal after that time, and
+ * each further one after twice the time before.  A signal is noticed at the latest when the wait has become twice as long, and
+ * a long wait wakes up hardly ever.
  */
 #ifndef ATOLL_CORE_BASE_WAIT_H
 #define ATOLL_CORE_BASE_WAIT_H
@@ -33,6 +38,7 @@ typedef struct atoll_waiter {
     bool linked;               /* in its list, under the list's lock */
     uint64_t turn;             /* 0: it has not been in its list yet; who comes back has the place he had */
     bool spun;                 /* in vain: sleep now */
+    double recheck;            /* s; 0: never */
     void *about;               /* for who keeps the list */
 } atoll_waiter;
 
@@ -94,6 +100,9 @@ atoll_wait_result atoll_waiters_sleep(atoll_lock *lock, atoll_waiters *list, _At
                                       atoll_spin *spin, bool (*ready)(void *what), void *what,
                                       atoll_waiter *waiter, double deadline);
 
+/* Sleeps while the word is as expected, as atoll_word_wait() does; SIGNAL also when signals are to be looked for again. */
+atoll_wait_result atoll_waiter_wait_word(atoll_waiter *waiter, _Atomic(uint32_t) *word, uint32_t expected,
+                                         double deadline);
 /* Sleeps, after the waiter was added.  OK: granted or interrupted, or for no reason. */
 atoll_wait_result atoll_waiter_block(atoll_waiter *waiter, double deadline, atoll_spin *spin /* or NULL */);
 

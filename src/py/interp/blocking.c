@@ -53,6 +53,8 @@ int atoll_deadline(PyObject *timeout, double *deadline) {
     return 0;
 }
 
+#define RECHECK 0.02 /* s: after which the main thread looks for signals again, the first time */
+
 /* True: this thread's wait is to raise SystemExit. */
 static bool is_over(const atoll_entry *entry) {
     return entry->owned && (atoll_interp_exiting() || atoll_entry_life(entry) >= ATOLL_LIFE_STOPPING);
@@ -71,6 +73,9 @@ static void detach(atoll_blocking *b) {
 void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline, atoll_waits_for what,
                           int64_t id) {
     *b = (atoll_blocking){.deadline = deadline, .entry = state->entry, .began = atoll_ticks()};
+    if (atoll_thread_is_main()) {
+        b->waiter.recheck = RECHECK;
+    }
     atoll_stats_interp *stats = b->entry->stats;
     atoll_stat_add(stats, ATOLL_STAT_BLOCKED, 1);
     atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ON, what);
@@ -134,7 +139,7 @@ int atoll_blocking_await_word(_Atomic(uint32_t) *word, uint32_t seen, double dea
     }
     atoll_blocking b;
     atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_FUNCTION, 0);
-    atoll_wait_result why = atoll_word_wait(word, seen, deadline);
+    atoll_wait_result why = atoll_waiter_wait_word(&b.waiter, word, seen, deadline);
     why = atomic_load(&b.waiter.interrupted) ? ATOLL_WAIT_SIGNAL : why;
     if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
         return -1;
