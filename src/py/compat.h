@@ -293,6 +293,10 @@ static inline void atoll_unshare_c_calls(PyThreadState *inner, int before) {
  * PyThreadState_New() makes when there is no other: there always has to be one. */
 #define ATOLL_FIRST_THREAD_STATE_ONCE (PY_VERSION_HEX < 0x030D0000)
 
+/* Since 3.14 making an interpreter asks the C library a hundred times and more where this thread's stack ends, which on the main thread
+ * it finds out from a file of the system's each time. */
+#define ATOLL_CREATION_LOOKS_FOR_STACK (PY_VERSION_HEX >= 0x030E0000)
+
 /* Since 3.14 CPython returns the arenas of an interpreter that ended when nothing is left in them: no other interpreter sees
  * into them.  Before, it never does, every interpreter leaves its interned strings, and some of CPython's own static places may
  * hold objects of whichever interpreter came first: leftovers.c looks. */

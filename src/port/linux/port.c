@@ -306,7 +306,21 @@ atoll_stack_end atoll_thread_stack_end(void) {
     return mine.end;
 }
 
-bool atoll_thread_is_main(void) { return syscall(SYS_gettid) == (long)getpid(); }
+/* Asked at each wait, so the answer is kept; a fork changes it for its thread, the only one that the child has. */
+static _Thread_local enum { UNKNOWN, MAIN, NOT_MAIN } which_thread;
+
+static void forget_which_thread(void) { which_thread = UNKNOWN; }
+
+static void watch_forks(void) { (void)pthread_atfork(NULL, NULL, forget_which_thread); }
+
+bool atoll_thread_is_main(void) {
+    if (which_thread == UNKNOWN) {
+        static atoll_once once = ATOLL_ONCE_INIT;
+        atoll_once_run(&once, watch_forks);
+        which_thread = syscall(SYS_gettid) == (long)getpid() ? MAIN : NOT_MAIN;
+    }
+    return which_thread == MAIN;
+}
 
 static pthread_key_t exit_key;
 

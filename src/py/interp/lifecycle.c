@@ -25,6 +25,7 @@
 #include "py/interp/tripped.h"
 #include "py/memory/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- creation ---- */
@@ -266,6 +267,45 @@ static int audit_creation(atoll_state *from) {
     return -1;
 }
 
+/* One that is made for the main thread by another one. */
+typedef struct {
+    const atoll_blueprint *print;
+    atoll_signal_mask signals;
+    atoll_entry *entry;
+    char *why;
+    _Atomic(uint32_t) done;
+} commission;
+
+static void carry_out(void *raw) {
+    commission *c = raw;
+    atoll_signal_mask_set(&c->signals); /* for what site starts */
+    atoll_thread_name("atoll_create");
+    c->entry = atoll_interp_create_detached(c->print, &c->why);
+    if (c->entry != NULL) {
+        PyEval_RestoreThread(atoll_tstate_of(c->entry));
+        atoll_tstate_discard(c->entry);
+    }
+    _Atomic(uint32_t) *done = &c->done;
+    atomic_store(done, 1); /* from here on it may be gone: only its address is used */
+    atoll_word_wake(done, 1);
+}
+
+/* Where that takes the main thread half of the time and more, another one makes it. */
+static atoll_entry *create_elsewhere(const atoll_blueprint *print, char **why) {
+    commission c = {.print = print};
+    if (ATOLL_CREATION_LOOKS_FOR_STACK && atoll_thread_is_main()) {
+        atoll_signal_mask_get(&c.signals);
+        if (atoll_thread_start(carry_out, &c, 0) == 0) {
+            while (atomic_load(&c.done) == 0) {
+                (void)atoll_word_wait(&c.done, 0, INFINITY);
+            }
+            *why = c.why;
+            return c.entry;
+        }
+    }
+    return atoll_interp_create_detached(print, why);
+}
+
 atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions, bool may_fork) {
     atoll_interp_sweep(from);
     atoll_blueprint print;
@@ -289,7 +329,7 @@ atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions,
     }
     char *why = NULL;
     PyThreadState *here = PyEval_SaveThread();
-    entry = atoll_interp_create_detached(&print, &why);
+    entry = create_elsewhere(&print, &why);
     PyEval_RestoreThread(here);
     if (entry == NULL && why != NULL && strcmp(why, at_exit) == 0) {
         PyErr_SetString(from->error, at_exit);

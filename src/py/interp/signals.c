@@ -244,8 +244,12 @@ static void watch(void *Py_UNUSED(arg)) {
 }
 
 void atoll_signals_watch(atoll_entry *entry) {
-    atomic_store(&watched, entry);
-    if (entry == NULL || !atomic_load_explicit(&asleep, memory_order_relaxed)) {
+    if (entry == NULL) {
+        atomic_store_explicit(&watched, NULL, memory_order_release);
+        return;
+    }
+    atomic_store(&watched, entry); /* before `asleep` is looked at */
+    if (!atomic_load_explicit(&asleep, memory_order_relaxed)) {
         return;
     }
     atoll_mutex_lock(&lock);
