@@ -184,6 +184,50 @@ static PyType_Spec timeout_spec = {
     .slots = timeout_slots,
 };
 
+/* ---- limits ---- */
+
+static bool is_given(PyObject *value) { return value != NULL && value != Py_None; }
+
+static int read_bytes(const char *name, PyObject *value, uint64_t *bytes) {
+    if (!PyLong_Check(value) || PyBool_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be an int, a number of bytes, or None, not %R", name, value);
+        return -1;
+    }
+    int overflow;
+    long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (overflow != 0 || number <= 0) {
+        PyErr_Format(PyExc_ValueError, "%s must be a positive number of bytes below 2**63, not %R", name,
+                     value);
+        return -1;
+    }
+    *bytes = (uint64_t)number;
+    return 0;
+}
+
+static int read_seconds(const char *name, PyObject *value, double *seconds) {
+    *seconds = PyBool_Check(value) || PyUnicode_Check(value) ? -1 : PyFloat_AsDouble(value);
+    if ((*seconds == -1 && PyErr_Occurred()) || PyBool_Check(value) || PyUnicode_Check(value)) {
+        if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %R", name, value);
+        }
+        return -1;
+    }
+    if (!(*seconds > 0) || isinf(*seconds)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a positive, finite number of seconds, not %R", name,
+                     value);
+        return -1;
+    }
+    return 0;
+}
+
+int atoll_pycontrol_limits(PyObject *memory, PyObject *cpu, atoll_limits *limits) {
+    *limits = (atoll_limits){0};
+    if (is_given(memory) && read_bytes("memory_limit", memory, &limits->memory) < 0) {
+        return -1;
+    }
+    return is_given(cpu) ? read_seconds("cpu_limit", cpu, &limits->cpu) : 0;
+}
+
 int atoll_pycontrol_add(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &timeout_spec, NULL);
     int rc = type != NULL ? PyModule_AddType(module, (PyTypeObject *)type) : -1;

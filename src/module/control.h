@@ -8,6 +8,8 @@
 PyObject *atoll_pycontrol_interrupt(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                     PyObject *kwnames);
 extern const char atoll_pycontrol_interrupt_doc[];
+/* Reads memory_limit and cpu_limit, each NULL or None when there is none.  0, or -1 with an exception. */
+int atoll_pycontrol_limits(PyObject *memory, PyObject *cpu, atoll_limits *limits);
 /* Adds timeout. */
 int atoll_pycontrol_add(PyObject *module);
 

@@ -54,28 +54,35 @@ static atoll_state *live_state(PyObject *module) { return atoll_state_live(PyMod
 
 PyDoc_STRVAR(
     create_doc,
-    "create($module, /, *, extensions=None, fork=False)\n--\n\n"
+    "create($module, /, *, extensions=None, fork=False, memory_limit=None)\n--\n\n"
     "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
     "Its sys.path is a copy of the caller's. extensions says how it loads extension modules that do not\n"
     "declare support for a GIL per interpreter: 'isolate', from a private clone of their file;\n"
     "'strict', not at all, which is CPython's rule (ImportError); 'shared', as if they did. None: what\n"
     "the environment variable ATOLL_EXTENSIONS says, else 'isolate'. fork: whether code in it may call\n"
     "os.fork() and os.exec*(); in the child it is the main interpreter, and the only one.\n\n"
-    "Raises InterpreterError when the interpreter cannot be made, TypeError for extensions that is no\n"
-    "str, ValueError for another word, also in the environment.");
+    "memory_limit: how many bytes Python's objects in it may take, and what CPython needs for them.\n"
+    "What would be more raises MemoryError there. See docs/control.md for what is counted.\n\n"
+    "Raises InterpreterError when the interpreter cannot be made, also when it takes more than a limit\n"
+    "from the beginning; TypeError for extensions that is no str or a limit that is no number,\n"
+    "ValueError for another word, also in the environment, and a limit that is not positive.");
 
 static PyObject *module_create(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"extensions", "fork", NULL};
+    static char *keywords[] = {"extensions", "fork", "memory_limit", NULL};
     atoll_state *state = live_state(module);
     PyObject *extensions = NULL;
+    PyObject *memory = NULL;
     int may_fork = 0;
-    atoll_extensions mode;
+    atoll_interp_wishes wishes = {0};
     if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|$Op:create", keywords, &extensions, &may_fork) ||
-        atoll_extensions_from(extensions, &mode) < 0) {
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|$OpO:create", keywords, &extensions, &may_fork,
+                                     &memory) ||
+        atoll_extensions_from(extensions, &wishes.extensions) < 0 ||
+        atoll_pycontrol_limits(memory, NULL, &wishes.limits) < 0) {
         return NULL;
     }
-    atoll_entry *entry = atoll_interp_create(state, mode, may_fork != 0);
+    wishes.fork = may_fork != 0;
+    atoll_entry *entry = atoll_interp_create(state, &wishes);
     if (entry == NULL) {
         return NULL;
     }
@@ -257,7 +264,7 @@ static PyObject *module_prewarm(PyObject *module, PyObject *args, PyObject *kwar
         return NULL;
     }
     atoll_blueprint print;
-    int rc = atoll_blueprint_init(state, mode, &print);
+    int rc = atoll_blueprint_init(state, &(atoll_interp_wishes){.extensions = mode}, &print);
     if (rc == 0) {
         rc = atoll_spares_keep(state, (uint32_t)count, &print);
     }
@@ -367,6 +374,11 @@ static int init_entry(atoll_state *state) {
             PyErr_NoMemory();
             return -1;
         }
+    }
+    if (!atoll_account_show(entry)) {
+        atoll_entry_release(entry);
+        PyErr_NoMemory();
+        return -1;
     }
     state->entry = entry;
     return 0;
@@ -500,6 +512,7 @@ static int module_clear(PyObject *module) {
             if (!entry->owned && entry->id != 0) {
                 (void)atoll_entry_begin_close(entry);
                 atoll_syncs_lose(entry->serial, entry->id);
+                atoll_account_hide(entry);
                 atoll_registry_remove(entry);
             }
         }

@@ -7,6 +7,7 @@
  * Everything here runs attached; waits detach (py/interp/blocking.c).  No lock is held while Python runs.
  */
 #include "module/pool.h"
+#include "module/control.h"
 #include "module/future.h"
 
 #include "py/interp/interp.h"
@@ -38,10 +39,12 @@ static int keep_refusal(atoll_pool_settings *settings) {
 }
 
 static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyObject *initializer,
-                         PyObject *initargs, PyObject *extensions, PyObject *guest) {
+                         PyObject *initargs, PyObject *extensions, PyObject *guest,
+                         const atoll_limits *limits) {
     atoll_extensions mode;
     if (atoll_extensions_from(extensions, &mode) < 0 ||
-        atoll_blueprint_init(state, mode, &settings->print) < 0) {
+        atoll_blueprint_init(state, &(atoll_interp_wishes){.extensions = mode, .limits = *limits},
+                             &settings->print) < 0) {
         return -1;
     }
     settings->stack = atoll_process_stack_size();
@@ -75,28 +78,8 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
 
 static void free_settings(void *settings) { atoll_settings_free(settings); }
 
-static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"max_workers", "name",       "initializer", "initargs", "max_tasks",
-                               "timeout",     "extensions", "spares",      "guest",    NULL};
-    int max_workers;
-    const char *name;
-    PyObject *initializer;
-    PyObject *initargs;
-    int max_tasks;
-    double timeout;
-    PyObject *extensions;
-    int spares;
-    PyObject *guest;
-    PyObject *module = PyType_GetModule(type);
-    if (module == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO:_Pool", keywords,
-                                                       &max_workers, &name, &initializer, &initargs,
-                                                       &max_tasks, &timeout, &extensions, &spares, &guest)) {
-        return NULL;
-    }
-    atoll_state *state = atoll_state_live(PyModule_GetState(module));
-    if (state == NULL) {
-        return NULL;
-    }
+/* With empty settings; NULL with an exception. */
+static atoll_pool *new_pool(int max_workers, int max_tasks, const char *name) {
     if (max_workers < 1 || max_workers > MOST_WORKERS || max_tasks < 0) {
         PyErr_SetString(PyExc_ValueError, "a pool has 1 to 10,000 workers");
         return NULL;
@@ -108,17 +91,52 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     }
     if (pool == NULL) {
         atoll_settings_free(settings);
-        return PyErr_NoMemory();
+        PyErr_NoMemory();
+        return NULL;
     }
     atoll_stats_pool_name(pool->stats, name);
     pool->settings = settings;
     pool->free_settings = free_settings;
     pool->max_tasks = (uint32_t)max_tasks;
+    return pool;
+}
+
+static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"max_workers", "name",   "initializer", "initargs",     "max_tasks", "timeout",
+                               "extensions",  "spares", "guest",       "memory_limit", NULL};
+    int max_workers;
+    const char *name;
+    PyObject *initializer;
+    PyObject *initargs;
+    int max_tasks;
+    double timeout;
+    PyObject *extensions;
+    int spares;
+    PyObject *guest;
+    PyObject *memory = NULL;
+    atoll_limits limits;
+    PyObject *module = PyType_GetModule(type);
+    if (module == NULL ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|O:_Pool", keywords, &max_workers, &name,
+                                     &initializer, &initargs, &max_tasks, &timeout, &extensions, &spares,
+                                     &guest, &memory) ||
+        atoll_pycontrol_limits(memory, NULL, &limits) < 0) {
+        return NULL;
+    }
+    atoll_state *state = atoll_state_live(PyModule_GetState(module));
+    if (state == NULL) {
+        return NULL;
+    }
+    atoll_pool *pool = new_pool(max_workers, max_tasks, name);
+    if (pool == NULL) {
+        return NULL;
+    }
+    atoll_pool_settings *settings = pool->settings;
     pool->timeout = timeout > 0 ? timeout : INFINITY;
     settings->spares = spares != 0;
     atoll_signal_mask_get(&settings->signals);
     atoll_pypool *self = NULL;
-    if (read_settings(state, settings, initializer, initargs, extensions, guest) == 0) {
+    if (read_settings(state, settings, initializer, initargs, extensions, guest, &limits) == 0) {
         self = (atoll_pypool *)type->tp_alloc(type, 0);
     }
     if (self == NULL) {

@@ -160,3 +160,13 @@ def describe(
         _shortened(display.removesuffix("\n")),
         missing,
     )
+
+
+def prepare() -> None:
+    """Load what a description takes, for an interpreter that may have no memory for it then."""
+    source = "1 if [].missing else (\n  2)\n"
+    script = compile(source, _SCRIPT, "exec")
+    try:
+        exec(script, {})
+    except AttributeError as exc:
+        describe(exc, script, source)

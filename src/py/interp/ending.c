@@ -119,6 +119,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
     }
     Py_XDECREF(capsule);
     atoll_state_let_go(entry->state);
+    atoll_account_set_limit(entry, 0);
     Py_EndInterpreter(mine);
     atoll_signals_forget();
     atoll_registry_remove(entry);
@@ -147,6 +148,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
     }
     atoll_session *winding = /* the main thread handles signals meanwhile */
         atoll_session_begin_wind_down(entry, here);
+    atoll_account_relax(entry, true);
     bool alone = wind_down(entry, mine, fresh ? patience : &a_look);
     if (winding != NULL) {
         atoll_session_end_wind_down(winding);
@@ -165,6 +167,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
             (void)PyThreadState_Swap(here);
         }
     } else {
+        atoll_account_relax(entry, false);
         /* Dropping has forgotten it; without memory the next that tries makes another. */
         (void)atoll_tstate_keep(entry, mine);
         (void)PyThreadState_Swap(here);

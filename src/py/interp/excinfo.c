@@ -7,6 +7,7 @@
  */
 #include "py/interp/run.h"
 #include "py/interp/runs.h"
+#include "py/memory/memory.h"
 
 /* (name, qualname, module, msg, formatted, errdisplay, missing) made by Python code; NULL with an exception. */
 static PyObject *describe(PyObject *helper, PyObject *exc, PyObject *script, const char *source,
@@ -59,6 +60,9 @@ PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject
         PyErr_SetString(PyExc_SystemError, "a failure without an exception");
     }
     PyObject *exc = PyErr_GetRaisedException();
+    if (state->entry != NULL) {
+        atoll_account_relax(state->entry, true); /* it may be that there is no more memory */
+    }
     atoll_run *run = atoll_run_innermost();
     bool inside = run != NULL && run->entry->interp == state->interp;
     bool deaf = inside && run->deaf;
@@ -91,6 +95,9 @@ PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject
         PyErr_Clear(); /* an empty message: raised as an unknown exception */
     }
     Py_XDECREF(tuple);
+    if (state->entry != NULL) {
+        atoll_account_relax(state->entry, false);
+    }
     return exc;
 }
 

@@ -5,6 +5,7 @@
  *   session     code of another interpreter running on this thread: pins, thread states, housekeeping
  *   run         a call or a script in another interpreter, and what it raised (excinfo)
  *   interrupt   stopping what runs, at once or after a time (runs)
+ *   limits      what an interpreter may take
  *   blocking    waits with the GIL given back; signals, threading, tracing, frames: what CPython shows of one interpreter, made right
  *   export      memory of one interpreter that is seen in others
  *   fork        the process forks: what of all this a child keeps (child, runtime_list); restart: a host ends Python and begins it again
@@ -26,6 +27,7 @@
 #include "py/interp/frames.h"
 #include "py/interp/interrupt.h"
 #include "py/interp/lifecycle.h"
+#include "py/interp/limits.h"
 #include "py/interp/pools.h"
 #include "py/interp/process.h"
 #include "py/interp/restart.h"

@@ -54,7 +54,10 @@ int atoll_interp_prepare(atoll_state *state, const atoll_blueprint *print, const
     if (stale->zone && atoll_process_renew_zone() < 0) {
         return -1;
     }
-    return stale->path ? set_path(state, &print->path) : 0;
+    if (stale->path && set_path(state, &print->path) < 0) {
+        return -1;
+    }
+    return stale->limits ? atoll_limits_set(state->entry, &print->wishes.limits) : 0; /* last */
 }
 
 char *atoll_interp_exception_text(void) {
@@ -77,22 +80,22 @@ static int prepare_fork(void) {
 
 /* Attached to a new interpreter: makes it ready, and opens its gate.  False, with *why (malloc). */
 static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const atoll_site *site, char **why) {
-    const atoll_stale stale = {.path = true};
+    const atoll_stale stale = {.path = true, .limits = true};
     bool usual = atoll_builtin_types_settle() == 0; /* before classes are made */
     if (usual) {
         atoll_threading_prepare();
     }
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
-    entry->loader = usual ? atoll_loader_install(print->extensions, entry->stats) : NULL;
+    entry->loader = usual ? atoll_loader_install(print->wishes.extensions, entry->stats) : NULL;
     atoll_state *state = PyErr_Occurred() ? NULL : atoll_state_ensure();
     if (state == NULL || atoll_frozen_constants() < 0 || atoll_site_import(site) < 0 ||
-        atoll_interp_prepare(state, print, &stale) < 0 || (print->fork && prepare_fork() < 0)) {
+        atoll_interp_prepare(state, print, &stale) < 0 || (print->wishes.fork && prepare_fork() < 0)) {
         *why = atoll_interp_exception_text();
         return false;
     }
     size_t before;
     (void)atoll_process_stack_raise(&before);
-    entry->may_fork = print->fork;
+    entry->may_fork = print->wishes.fork;
     atoll_entry_add_user(entry);
     if (!print->hidden) {
         atoll_entry_open(entry);
@@ -105,8 +108,8 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
 static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, char **why) {
     const PyInterpreterConfig config = {
         .use_main_obmalloc = 0,
-        .allow_fork = print->fork,
-        .allow_exec = print->fork,
+        .allow_fork = print->wishes.fork,
+        .allow_exec = print->wishes.fork,
         .allow_threads = 1,
         .allow_daemon_threads = 1, /* libraries start them: see stragglers.c */
         .check_multi_interp_extensions = 1,
@@ -130,9 +133,9 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
     if (entry != NULL) {
         atomic_store(&entry->depth, print->depth);
-        atoll_arenas_count(entry);
     }
-    if (entry == NULL || atoll_builtin_types_compare() < 0 || atoll_tstate_keep(entry, tstate) < 0) {
+    if (entry == NULL || !atoll_account_show(entry) || atoll_builtin_types_compare() < 0 ||
+        atoll_tstate_keep(entry, tstate) < 0) {
         if (entry != NULL) {
             atoll_registry_remove(entry);
             atoll_entry_release(entry);
@@ -203,8 +206,8 @@ static int check_depth(unsigned depth) {
     return done != NULL ? 0 : -1;
 }
 
-int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print) {
-    *print = (atoll_blueprint){.extensions = extensions, .depth = atomic_load(&from->entry->depth) + 1};
+int atoll_blueprint_init(atoll_state *from, const atoll_interp_wishes *wishes, atoll_blueprint *print) {
+    *print = (atoll_blueprint){.wishes = *wishes, .depth = atomic_load(&from->entry->depth) + 1};
     if (check_depth(print->depth) < 0) {
         return -1;
     }
@@ -221,6 +224,7 @@ int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_b
         atoll_tripped_init();
     }
     atoll_blocks_init();
+    atoll_limits_prepare(&wishes->limits);
     PyObject *sys_path = PySys_GetObject("path"); /* borrowed */
     if (sys_path == NULL || !PyList_Check(sys_path)) {
         PyErr_SetString(PyExc_RuntimeError, "sys.path is not a list");
@@ -306,16 +310,14 @@ static atoll_entry *create_elsewhere(const atoll_blueprint *print, char **why) {
     return atoll_interp_create_detached(print, why);
 }
 
-atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions, bool may_fork) {
+atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *wishes) {
     atoll_interp_sweep(from);
     atoll_blueprint print;
-    if (audit_creation(from) < 0 || atoll_blueprint_init(from, extensions, &print) < 0) {
+    if (audit_creation(from) < 0 || atoll_blueprint_init(from, wishes, &print) < 0) {
         return NULL;
     }
-    print.fork = may_fork; /* no spare may */
     atoll_stale stale;
-    atoll_entry *entry =
-        atoll_interp_exiting() || may_fork ? NULL : atoll_the_pools->take_spare(&print, &stale);
+    atoll_entry *entry = atoll_interp_exiting() ? NULL : atoll_the_pools->take_spare(&print, &stale);
     if (entry != NULL &&
         (!atoll_tstate_is_stale(&stale) || prepare_spare(from, entry, &print, &stale) == 0)) {
         atoll_blueprint_clear(&print);

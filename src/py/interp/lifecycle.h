@@ -4,21 +4,27 @@
 
 #include "py/codec/codec.h"
 #include "py/extension/extension.h"
+#include "py/interp/limits.h"
 #include "py/state.h"
 
+/* What whoever creates an interpreter says of it. */
+typedef struct {
+    atoll_extensions extensions;
+    bool fork; /* it may fork the process, and replace it */
+    atoll_limits limits;
+} atoll_interp_wishes;
 /* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
-atoll_entry *atoll_interp_create(atoll_state *from, atoll_extensions extensions, bool may_fork);
+atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *wishes);
 
 /* What creating an interpreter takes from the one that asks for it; a lasting copy. */
 typedef struct {
     atoll_message path; /* its sys.path */
-    atoll_extensions extensions;
+    atoll_interp_wishes wishes;
     bool hidden;    /* its gate stays shut: nobody finds it */
-    bool fork;      /* it may fork the process, and replace it */
     unsigned depth; /* of the interpreter's entry */
 } atoll_blueprint;
 /* 0, or -1 with an exception: also when the main interpreter cannot be prepared. */
-int atoll_blueprint_init(atoll_state *from, atoll_extensions extensions, atoll_blueprint *print);
+int atoll_blueprint_init(atoll_state *from, const atoll_interp_wishes *wishes, atoll_blueprint *print);
 void atoll_blueprint_clear(atoll_blueprint *print);
 /* The same on a thread without a thread state, from a blueprint.  NULL with *why (malloc, or NULL: out of memory). */
 atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why);
@@ -27,9 +33,10 @@ typedef struct {
     bool path; /* sys.path, and what atoll.install() promises */
     bool environment;
     bool zone;
+    bool limits; /* none is set, and the blueprint has some */
 } atoll_stale;
 static inline bool atoll_tstate_is_stale(const atoll_stale *stale) {
-    return stale->path || stale->environment || stale->zone;
+    return stale->path || stale->environment || stale->zone || stale->limits;
 }
 /* Makes that of the attached interpreter what the blueprint and the process say.  0, or -1 with an exception. */
 int atoll_interp_prepare(atoll_state *state, const atoll_blueprint *print, const atoll_stale *stale);

@@ -20,6 +20,7 @@
 #include "py/memory/arena.h"
 
 #include "port/port.h"
+#include "py/memory/account.h"
 #include "py/memory/blocks.h"
 #include "py/memory/owner.h"
 
@@ -81,26 +82,10 @@ static int64_t forget_locked(void *ptr) {
     return -1;
 }
 
-/* No lock is held.  Before its entry is there, nothing: atoll_arenas_count() is called then. */
-static void count(int64_t owner, size_t size, bool taken) {
-    atoll_entry *entry = owner >= 0 ? atoll_registry_find(atoll_memory_id(owner)) : NULL;
-    if (entry != NULL) {
-        atoll_stat_add_shared(entry->stats, ATOLL_STAT_ARENA_BYTES, taken ? size : -(uint64_t)size);
-        atoll_entry_release(entry);
+static void count(int64_t owner, int64_t bytes) {
+    if (owner >= 0) {
+        atoll_account_add(owner, ATOLL_IN_ARENAS, bytes);
     }
-}
-
-void atoll_arenas_count(atoll_entry *entry) {
-    int64_t owner = atoll_memory_owner(entry->id);
-    atoll_mutex_lock(&lock);
-    for (size_t i = 0; i < CHAINS; i++) {
-        for (const used_arena *arena = used[i]; arena != NULL; arena = arena->next) {
-            if (arena->owner == owner) {
-                atoll_stat_add_shared(entry->stats, ATOLL_STAT_ARENA_BYTES, arena->size);
-            }
-        }
-    }
-    atoll_mutex_unlock(&lock);
 }
 
 /* Whether it is kept; else the caller gives it to the system. */
@@ -131,8 +116,23 @@ static void forget_pools(char *start, size_t size) {
 
 static void (*on_take)(void);
 
+/* A piece of the stacks of frames is refused as a small block is; without an arena CPython takes small blocks from elsewhere. */
+static bool may_take(int64_t owner, size_t size) {
+    if (size < ATOLL_SMALLEST_ARENA) {
+        return atoll_account_allows(owner, size);
+    }
+    if (atoll_account_has_room(owner, size)) {
+        return true;
+    }
+    atoll_blocks_arena_refused();
+    return false;
+}
+
 static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
     int64_t owner = current_interpreter();
+    if (owner > 0 && !may_take(owner, size)) {
+        return NULL;
+    }
     on_take();
     kept_arena *arena = NULL;
     atoll_mutex_lock(&lock);
@@ -150,7 +150,7 @@ static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
         atoll_mutex_lock(&lock);
         note_locked(ptr, size, owner);
         atoll_mutex_unlock(&lock);
-        count(owner, size, true);
+        count(owner, (int64_t)size);
         if (size == ATOLL_ARENA_SIZE) { /* the stacks of frames are on no map */
             atoll_blocks_expect_map(owner, ptr);
         }
@@ -166,7 +166,7 @@ static void return_arena(void *Py_UNUSED(ctx), void *ptr, size_t size) {
     int64_t owner = forget_locked(ptr);
     bool keep = keep_locked(ptr, size);
     atoll_mutex_unlock(&lock);
-    count(owner, size, false);
+    count(owner, -(int64_t)size);
     if (!keep) {
         before.free(before.ctx, ptr, size);
     }

@@ -4,7 +4,6 @@
 
 #include "py/compat.h" /* first: Python.h wants to be */
 
-#include "core/registry/registry.h"
 #include "port/port.h"
 #include "py/memory/span.h"
 
@@ -24,9 +23,6 @@ bool atoll_arenas_seen(void);
 
 /* The arenas that an interpreter that is gone has left: an array (malloc) and its length; -1 when out of memory. */
 Py_ssize_t atoll_arenas_left(int64_t owner, atoll_span **arenas);
-
-/* Shows how many bytes of arenas an interpreter has that has just got its entry; from then on that is kept. */
-void atoll_arenas_count(atoll_entry *entry);
 
 /* Holds the lock while the process is forked. */
 void atoll_arenas_fork(atoll_fork_moment when);

@@ -37,26 +37,19 @@
 #include "py/memory/blocks.h"
 
 #include "port/port.h"
+#include "py/memory/account.h"
+#include "py/memory/noted.h"
 #include "py/memory/owner.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARDS 64
-#define FILTER 65536
 #define MOST_LEAVES 16
-#define CANARY                                                                                               \
-    (INT64_MAX / 2) /* the owner of blocks that only show whether the wrappers are there: 63 bits */
+#define CANARY ATOLL_NOTED_CANARY
+#define REFUSED (-2)
 
 enum { FREED = 0xDD, TAKEN_BACK = 0xDB }; /* what ATOLL_DEBUG_BLOCKS fills with */
-
-typedef struct {
-    void *ptr; /* NULL: free */
-    size_t size;
-    int64_t owner : 63;
-    uint64_t is_map : 1;
-} noted;
 
 /* The map of an interpreter's arenas, as far as it was seen. */
 typedef struct arena_map {
@@ -71,34 +64,21 @@ typedef struct arena_map {
     bool unknown; /* it is not what it was thought to be */
 } arena_map;
 
-typedef struct {
-    atoll_mutex lock;
-    noted *items; /* open addressing */
-    size_t room;  /* a power of two, or 0 */
-    size_t count;
-} shard;
-
-static shard shards[SHARDS];
 static atoll_mutex maps_lock = ATOLL_MUTEX_INIT;
 static arena_map *maps;
 static _Atomic(const char *) doubt; /* why nothing is taken back any more; NULL: it is */
 static bool debugging;
-static _Atomic(uint64_t) notes, ends; /* so many were noted, and are so no longer */
 static _Atomic(uint64_t) taken_back;
 static PyMemAllocatorEx raw;
 static PyMemAllocatorEx object_domain;
 static PyMemAllocatorEx memory_domain;
-
-/* How many noted blocks have each value of some bits of their address' hash.  A block whose value nobody has was not noted,
- * which is so for nearly all that the main interpreter frees; whoever frees a block knows it from whoever got it, so he
- * sees what was counted then. */
-static _Atomic(uint16_t) filter[FILTER];
 
 /* Read and written at each raw allocation, so they lie where a thread finds them at once: 16 bytes of the room that the
  * dynamic linker keeps for that. */
 #define AT_HAND __attribute__((tls_model("initial-exec")))
 static _Thread_local AT_HAND unsigned
     for_object; /* nested: the allocator of one domain may be that of another */
+static _Thread_local AT_HAND bool arena_refused;  /* a small block is going to be asked for instead */
 static _Thread_local AT_HAND arena_map *expected; /* whose next node is; NULL: none is */
 static _Thread_local bool is_canary;              /* looked at for objects only */
 
@@ -117,162 +97,20 @@ const char *atoll_blocks_doubted(void) { return atomic_load(&doubt); }
 
 uint64_t atoll_blocks_taken_back(void) { return atomic_load(&taken_back); }
 
-/* ---- the table ---- */
-
-static uint64_t mix(const void *ptr) {
-    return ((uint64_t)(uintptr_t)ptr >> 4) * UINT64_C(0x9E3779B97F4A7C15);
-}
-
-static _Atomic(uint16_t) *filter_of(const void *ptr) { return &filter[(mix(ptr) >> 30) % FILTER]; }
-
-static shard *shard_of(const void *ptr) { return &shards[mix(ptr) >> 58]; }
-
-static size_t place_of(const shard *s, const void *ptr) {
-    size_t i = (size_t)(mix(ptr) >> 20) & (s->room - 1);
-    while (s->items[i].ptr != NULL && s->items[i].ptr != ptr) {
-        i = (i + 1) & (s->room - 1);
-    }
-    return i;
-}
-
-static bool grow_locked(shard *s) {
-    shard larger = {.room = s->room != 0 ? s->room * 2 : 64};
-    larger.items = calloc(larger.room, sizeof *larger.items);
-    if (larger.items == NULL) {
-        return false;
-    }
-    for (size_t i = 0; i < s->room; i++) {
-        if (s->items[i].ptr != NULL) {
-            larger.items[place_of(&larger, s->items[i].ptr)] = s->items[i];
-        }
-    }
-    free(s->items);
-    s->items = larger.items;
-    s->room = larger.room;
-    return true;
-}
-
-/* What cannot be noted for want of memory is left for good if it is left at all. */
-static void note(void *ptr, size_t size, int64_t owner, bool is_map) {
-    shard *s = shard_of(ptr);
-    bool twice = false;
-    atoll_mutex_lock(&s->lock);
-    if ((s->count + 1) * 2 <= s->room || grow_locked(s)) {
-        noted *place = &s->items[place_of(s, ptr)];
-        twice = place->ptr != NULL;
-        *place = (noted){ptr, size, owner, is_map};
-        if (!twice) {
-            s->count++;
-            atomic_fetch_add_explicit(&notes, 1, memory_order_relaxed);
-            atomic_fetch_add_explicit(filter_of(ptr), 1, memory_order_relaxed);
-        }
-    }
-    atoll_mutex_unlock(&s->lock);
-    if (twice) {
+/* Where the end of a block may be missed, an address that is noted twice means nothing. */
+static void note(void *ptr, size_t size, int64_t owner, bool is_map, bool is_small) {
+    const atoll_noted block = {ptr, size, owner, is_map, is_small};
+    if (!atoll_noted_add(&block) && ATOLL_RAW_ALLOCATOR_STAYS) {
         atoll_blocks_doubt("a block was freed without its wrapper's knowledge");
     }
 }
 
-static void remove_locked(shard *s, size_t hole) {
-    size_t mask = s->room - 1;
-    s->count--;
-    atomic_fetch_add_explicit(&ends, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(filter_of(s->items[hole].ptr), 1, memory_order_relaxed);
-    for (size_t i = (hole + 1) & mask; s->items[i].ptr != NULL; i = (i + 1) & mask) {
-        size_t home = (size_t)(mix(s->items[i].ptr) >> 20) & mask;
-        if (((i - home) & mask) >= ((i - hole) & mask)) { /* it may move back */
-            s->items[hole] = s->items[i];
-            hole = i;
-        }
-    }
-    s->items[hole].ptr = NULL;
-}
-
-/* Looks a block up: what is noted of it, with ptr NULL when nothing is; no longer noted when it is to be forgotten. */
-static noted look_up(void *ptr, bool and_forget) {
-    noted found = {0};
-    if (atomic_load_explicit(filter_of(ptr), memory_order_relaxed) == 0) {
-        return found;
-    }
-    shard *s = shard_of(ptr);
-    atoll_mutex_lock(&s->lock);
-    if (s->count != 0) {
-        size_t i = place_of(s, ptr);
-        if (s->items[i].ptr != NULL) {
-            found = s->items[i];
-            if (and_forget) {
-                remove_locked(s, i);
-            }
-        }
-    }
-    atoll_mutex_unlock(&s->lock);
-    return found;
-}
-
-/* The end of all blocks of an interpreter: nodes of the map and others are freed, or left. */
-static void end_all(int64_t owner, bool free_nodes, bool free_others) {
-    for (size_t n = 0; n < SHARDS; n++) {
-        shard *s = &shards[n];
-        atoll_mutex_lock(&s->lock);
-        for (size_t i = 0; i < s->room;) {
-            noted block = s->items[i];
-            if (block.ptr == NULL || block.owner != owner) {
-                i++;
-                continue;
-            }
-            remove_locked(s, i); /* another one may have moved here */
-            if (block.is_map ? !free_nodes : !free_others) {
-                continue;
-            }
-            atomic_fetch_add_explicit(&taken_back, 1, memory_order_relaxed);
-            if (debugging) {
-                memset(block.ptr, TAKEN_BACK, block.size);
-            }
-            raw.free(raw.ctx, block.ptr);
-        }
-        atoll_mutex_unlock(&s->lock);
-    }
-}
-
-static void check_counts(void) {
-    uint64_t left = 0;
-    for (size_t n = 0; n < SHARDS; n++) {
-        atoll_mutex_lock(&shards[n].lock);
-    }
-    for (size_t n = 0; n < SHARDS; n++) {
-        size_t found = 0;
-        for (size_t i = 0; i < shards[n].room; i++) {
-            found += shards[n].items[i].ptr != NULL;
-        }
-        left += found == shards[n].count ? found : UINT32_MAX;
-    }
-    bool right = left == atomic_load(&notes) - atomic_load(&ends);
-    for (size_t n = SHARDS; n-- > 0;) {
-        atoll_mutex_unlock(&shards[n].lock);
-    }
-    if (!right) {
-        atoll_blocks_doubt("the table of blocks does not have what was noted");
-    }
-}
-
 Py_ssize_t atoll_blocks_left(int64_t owner, atoll_span **blocks) {
-    Py_ssize_t count = 0;
-    size_t room = 0;
-    *blocks = NULL;
-    for (size_t n = 0; n < SHARDS && count >= 0; n++) {
-        shard *s = &shards[n];
-        atoll_mutex_lock(&s->lock);
-        for (size_t i = 0; i < s->room && count >= 0; i++) {
-            const noted *block = &s->items[i];
-            if (block->ptr != NULL && block->owner == owner && !block->is_map) {
-                /* What the C library has of its own may lead to the last word, where the next block's header begins. */
-                count = atoll_span_add(blocks, count, &room,
-                                       (atoll_span){block->ptr, block->size - sizeof(void *)});
-            }
-        }
-        atoll_mutex_unlock(&s->lock);
+    if (!ATOLL_RAW_ALLOCATOR_STAYS) { /* some of them may have been freed */
+        *blocks = NULL;
+        return 0;
     }
-    return count;
+    return atoll_noted_of(owner, blocks);
 }
 
 /* ---- the maps of arenas ---- */
@@ -374,14 +212,14 @@ static bool take_node(void *ptr, size_t n, size_t size) {
             expected = NULL;
         }
     }
-    note(ptr, size, map->owner, true);
+    note(ptr, size, map->owner, true, false);
     return true;
 }
 
 /* Whether the nodes are those of one map.  The interpreter is gone; CPython may have freed them itself. */
 static bool is_map(const arena_map *map) {
     if (map == NULL || map->inner == NULL || map->unknown ||
-        look_up((void *)map->inner, false).owner != map->owner) {
+        atoll_noted_find((void *)map->inner, false).owner != map->owner) {
         return false;
     }
     for (unsigned i = 0; i < map->count; i++) {
@@ -395,27 +233,53 @@ static bool is_map(const arena_map *map) {
 
 /* ---- raw memory ---- */
 
-static void *note_if_object(void *ptr, size_t size) {
-    int64_t owner = for_object == 0 || ptr == NULL ? 0 : is_canary ? CANARY : current_owner();
-    if (owner > 0) {
-        note(ptr, size, owner, false);
+/* Whose the next raw block is: 0 when it is not noted, REFUSED when its owner may not have it.  is_small: it comes in the place of one in
+ * an arena. */
+static int64_t claim(size_t size, bool *is_small) {
+    *is_small = arena_refused && size <= ATOLL_SMALL_REQUEST;
+    arena_refused = false;
+    if (for_object == 0 && !*is_small) {
+        return 0;
+    }
+    int64_t owner = is_canary ? CANARY : current_owner();
+    return owner > 0 && !atoll_account_allows(owner, size) ? REFUSED : owner;
+}
+
+static void *note_claimed(void *ptr, size_t size, int64_t owner, bool is_small) {
+    if (owner > 0 && ptr != NULL) {
+        note(ptr, size, owner, false, is_small);
     }
     return ptr;
 }
+
+static bool is_usual(void) { return for_object == 0 && !arena_refused; }
 
 static void *raw_malloc(void *ctx, size_t size) {
     if (expected != NULL) {
         surprise();
     }
-    return note_if_object(raw.malloc(ctx, size), size);
+    if (is_usual()) {
+        return raw.malloc(ctx, size);
+    }
+    bool is_small;
+    int64_t owner = claim(size, &is_small);
+    return owner != REFUSED ? note_claimed(raw.malloc(ctx, size), size, owner, is_small) : NULL;
 }
 
 static void *raw_calloc(void *ctx, size_t n, size_t size) {
-    void *ptr = raw.calloc(ctx, n, size);
-    if (expected != NULL && take_node(ptr, n, size)) {
-        return ptr;
+    if (expected != NULL) {
+        void *node = raw.calloc(ctx, n, size);
+        if (take_node(node, n, size)) {
+            return node;
+        }
+        raw.free(ctx, node);
     }
-    return note_if_object(ptr, n * size);
+    if (is_usual()) {
+        return raw.calloc(ctx, n, size);
+    }
+    bool is_small;
+    int64_t owner = claim(n * size, &is_small);
+    return owner != REFUSED ? note_claimed(raw.calloc(ctx, n, size), n * size, owner, is_small) : NULL;
 }
 
 static void *raw_realloc(void *ctx, void *ptr, size_t size) {
@@ -423,12 +287,18 @@ static void *raw_realloc(void *ctx, void *ptr, size_t size) {
         surprise();
     }
     /* Forgotten before: once it is freed, another thread may get this address and note it. */
-    noted before = ptr != NULL ? look_up(ptr, true) : (noted){0};
-    void *now = raw.realloc(ctx, ptr, size);
+    atoll_noted before = ptr != NULL ? atoll_noted_find(ptr, true) : (atoll_noted){0};
     if (before.ptr == NULL) {
-        return ptr == NULL || for_object != 0 ? note_if_object(now, size) : now;
+        bool is_small;
+        int64_t owner = is_usual() ? 0 : claim(size, &is_small);
+        return owner != REFUSED ? note_claimed(raw.realloc(ctx, ptr, size), size, owner, false) : NULL;
     }
-    note(now != NULL ? now : ptr, now != NULL ? size : before.size, before.owner, before.is_map);
+    void *now = NULL;
+    if (size <= before.size || before.owner == CANARY || atoll_account_allows(before.owner, size)) {
+        now = raw.realloc(ctx, ptr, size);
+    }
+    note(now != NULL ? now : ptr, now != NULL ? size : before.size, before.owner, before.is_map,
+         before.is_small);
     return now;
 }
 
@@ -436,12 +306,14 @@ static void raw_free(void *ctx, void *ptr) {
     if (expected != NULL) {
         surprise();
     }
-    noted block = ptr != NULL ? look_up(ptr, true) : (noted){0};
-    if (debugging && block.ptr != NULL) {
+    atoll_noted block = ptr != NULL ? atoll_noted_find(ptr, true) : (atoll_noted){0};
+    if (debugging && ATOLL_RAW_ALLOCATOR_STAYS && block.ptr != NULL) {
         memset(ptr, FREED, block.size);
     }
     raw.free(ctx, ptr);
 }
+
+void atoll_blocks_arena_refused(void) { arena_refused = true; }
 
 /* ---- taking back ---- */
 
@@ -453,17 +325,17 @@ static bool see_everything(void) {
     is_canary = true;
     for_object++;
     void *made = PyMem_RawMalloc(1);
-    bool seen = made == NULL || look_up(made, false).owner == CANARY;
+    bool seen = made == NULL || atoll_noted_find(made, false).owner == CANARY;
     void *moved = made != NULL ? PyMem_RawRealloc(made, 2 * ATOLL_MAP_LEAF_SIZE) : NULL;
-    seen = seen && (moved == NULL || look_up(moved, false).owner == CANARY) &&
-           (moved == NULL || moved == made || look_up(made, false).owner != CANARY);
+    seen = seen && (moved == NULL || atoll_noted_find(moved, false).owner == CANARY) &&
+           (moved == NULL || moved == made || atoll_noted_find(made, false).owner != CANARY);
     void *last = moved != NULL ? moved : made;
     if (seen && last != NULL) {
         PyMem_RawFree(last);
-        seen = look_up(last, false).owner != CANARY;
+        seen = atoll_noted_find(last, false).owner != CANARY;
     } else {
         if (last != NULL) {
-            (void)look_up(last, true);
+            (void)atoll_noted_find(last, true);
         }
         PyMem_RawFree(last);
     }
@@ -478,13 +350,22 @@ void atoll_blocks_check(void) {
     }
 }
 
+static void release(const atoll_noted *block) {
+    if (debugging) {
+        memset(block->ptr, TAKEN_BACK, block->size);
+    }
+    raw.free(raw.ctx, block->ptr);
+}
+
 void atoll_blocks_end(int64_t owner, bool take_back) {
     arena_map *map = take_map(owner);
     take_back = take_back && atomic_load(&doubt) == NULL;
-    end_all(owner, take_back && is_map(map), take_back);
+    uint64_t freed =
+        atoll_noted_end(owner, take_back && is_map(map), take_back && ATOLL_RAW_ALLOCATOR_STAYS, release);
+    atomic_fetch_add(&taken_back, freed);
     free(map);
-    if (debugging) {
-        check_counts();
+    if (debugging && !atoll_noted_is_consistent()) {
+        atoll_blocks_doubt("the table of blocks does not have what was noted");
     }
 }
 
@@ -524,30 +405,42 @@ WRAP(memory_domain)
 
 /* ---- */
 
-static atoll_once shards_once = ATOLL_ONCE_INIT;
-
-static void init_shards(void) {
-    for (size_t i = 0; i < SHARDS; i++) {
-        atoll_mutex_init(&shards[i].lock);
-    }
-    atoll_mutex_init(&maps_lock);
-}
-
 void atoll_blocks_fork(atoll_fork_moment when) {
-    atoll_once_run(&shards_once, init_shards);
-    for (size_t i = 0; i < SHARDS; i++) {
-        atoll_mutex_fork(&shards[i].lock, when);
-    }
+    atoll_noted_fork(when);
     atoll_mutex_fork(&maps_lock, when);
 }
 
 static _Atomic(bool) is_wrapped;
+static _Atomic(bool) notes_all; /* not only nodes */
 
 void atoll_blocks_forget(void) {
     PyMemAllocatorEx now;
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &now);
     atomic_store(&is_wrapped, now.calloc == raw_calloc);
+    atomic_store(&notes_all, now.malloc == raw_malloc);
 }
+
+void atoll_blocks_note_all(void) {
+    if (atomic_exchange(&notes_all, true)) {
+        return;
+    }
+    PyMemAllocatorEx wrapped = raw;
+    wrapped.calloc = raw_calloc;
+    wrapped.malloc = raw_malloc;
+    wrapped.realloc = raw_realloc;
+    wrapped.free = raw_free;
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object_domain);
+    PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &memory_domain);
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
+    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ,
+                       &(PyMemAllocatorEx){object_domain.ctx, object_domain_malloc, object_domain_calloc,
+                                           object_domain_realloc, object_domain.free});
+    PyMem_SetAllocator(PYMEM_DOMAIN_MEM,
+                       &(PyMemAllocatorEx){memory_domain.ctx, memory_domain_malloc, memory_domain_calloc,
+                                           memory_domain_realloc, memory_domain.free});
+}
+
+bool atoll_blocks_notes_all(void) { return atomic_load(&notes_all); }
 
 /* The context stays the one of the allocator below: another thread that allocates while CPython's table changes sees
  * functions of both, and each gets what it needs. */
@@ -555,26 +448,14 @@ void atoll_blocks_init(void) {
     if (atomic_exchange(&is_wrapped, true)) {
         return;
     }
-    atoll_once_run(&shards_once, init_shards);
+    atoll_noted_init();
     const char *debug = getenv("ATOLL_DEBUG_BLOCKS");
     debugging = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
     PyMemAllocatorEx wrapped = raw;
     wrapped.calloc = raw_calloc;
-    if (ATOLL_RAW_ALLOCATOR_STAYS) {
-        PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object_domain);
-        PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &memory_domain);
-        wrapped.malloc = raw_malloc;
-        wrapped.realloc = raw_realloc;
-        wrapped.free = raw_free;
-    }
     PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
     if (ATOLL_RAW_ALLOCATOR_STAYS) {
-        PyMem_SetAllocator(PYMEM_DOMAIN_OBJ,
-                           &(PyMemAllocatorEx){object_domain.ctx, object_domain_malloc, object_domain_calloc,
-                                               object_domain_realloc, object_domain.free});
-        PyMem_SetAllocator(PYMEM_DOMAIN_MEM,
-                           &(PyMemAllocatorEx){memory_domain.ctx, memory_domain_malloc, memory_domain_calloc,
-                                               memory_domain_realloc, memory_domain.free});
+        atoll_blocks_note_all();
     }
 }

@@ -10,6 +10,9 @@
 
 /* Wraps the process's allocators, once.  A thread state must be attached. */
 void atoll_blocks_init(void);
+/* On 3.12, where by default only nodes are: every interpreter's large blocks are noted, and so counted, from now on. */
+void atoll_blocks_note_all(void);
+bool atoll_blocks_notes_all(void);
 /* Python has ended, and its allocators are as they were before that. */
 void atoll_blocks_forget(void);
 
@@ -24,6 +27,9 @@ const char *atoll_blocks_doubted(void);
 /* The arena allocator has just given this arena, of ATOLL_ARENA_SIZE, to an interpreter: what CPython allocates next on
  * this thread are the nodes of its map of arenas that it lacks. */
 void atoll_blocks_expect_map(int64_t owner, const void *arena);
+
+/* The arena allocator has just refused an arena, for a limit: what CPython allocates next on this thread is a small block. */
+void atoll_blocks_arena_refused(void);
 
 /* The blocks that an interpreter that is gone has left, besides nodes of the map: an array (malloc) and its length; -1 when
  * out of memory. */

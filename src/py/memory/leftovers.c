@@ -197,4 +197,5 @@ void atoll_leftovers_free(int64_t owner, atoll_keepers keepers) {
     if (take_back) {
         atoll_arenas_reclaim(owner);
     }
+    atoll_account_end(owner);
 }

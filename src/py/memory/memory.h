@@ -1,6 +1,8 @@
 /* Memory that interpreters leave; this is the whole of the room.
  *
  *   owner      whose memory it is, also of a Python that has ended
+ *   account    how much each interpreter has, and may have
+ *   noted      which blocks are whose
  *   arena      arenas of CPython's object allocator: kept for the next interpreter, noted with who took them
  *   blocks     what interpreters take from malloc, noted likewise
  *   leftovers  objects of an interpreter that is gone: freed when nobody can know of them
@@ -14,6 +16,7 @@
 #define ATOLL_PY_MEMORY_H
 
 #include "py/compat.h"
+#include "py/memory/account.h"
 #include "py/memory/arena.h"
 #include "py/memory/blocks.h"
 #include "py/memory/interned.h"

@@ -4,7 +4,8 @@
  * meanwhile, only the lifecycle lock.  A spare is an entry whose gate is shut, so that nobody finds it, lists it or
  * enters it; taking one opens the gate.  What is taken is made anew.
  *
- * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made.  Another
+ * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made; whoever takes it sets
+ * limits, which none has.  Another
  * sys.path, environment or time zone is no obstacle: whoever takes it is told and sets that (process.c).  One that does not
  * fit what was asked for last is ended.
  *
@@ -28,6 +29,7 @@ typedef struct spare {
     atoll_process_mark process; /* as it was before it was made */
     atoll_extensions extensions;
     bool installed;
+    bool counted; /* its memory is, from the beginning */
 } spare;
 
 static atoll_mutex lock = ATOLL_MUTEX_INIT;
@@ -78,7 +80,8 @@ static spare *make_one(const atoll_blueprint *like, bool installed) {
     }
     char *why = NULL;
     s->installed = installed;
-    s->extensions = like->extensions;
+    s->counted = atoll_limits_count_all();
+    s->extensions = like->wishes.extensions;
     s->process = atoll_process_look();
     s->entry = copy_message(&s->path, &like->path) == 0 ? atoll_interp_create_detached(like, &why) : NULL;
     free(why);
@@ -101,7 +104,8 @@ static void end_one(spare *s) {
 }
 
 static bool fits(const spare *s, const atoll_blueprint *like) {
-    return s->extensions == like->extensions && s->installed == atoll_interp_installed();
+    return s->extensions == like->wishes.extensions && !like->wishes.fork && /* no spare may */
+           (s->counted || like->wishes.limits.memory == 0) && s->installed == atoll_interp_installed();
 }
 
 static spare *unlink_locked(spare **at) {
@@ -125,7 +129,7 @@ static spare *unlink_surplus_locked(void) {
 
 /* `lock` is held, and given back meanwhile: one more, or a number that can be reached. */
 static void add_one_locked(void) {
-    atoll_blueprint like = {.extensions = print.extensions, .hidden = true};
+    atoll_blueprint like = {.wishes = print.wishes, .hidden = true};
     bool ok = copy_message(&like.path, &print.path) == 0;
     atoll_mutex_unlock(&lock);
     spare *s = ok ? make_one(&like, atoll_interp_installed()) : NULL;
@@ -225,6 +229,7 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) 
     stale->path = s->path.body.len != like->path.body.len ||
                   memcmp(s->path.body.data, like->path.body.data, s->path.body.len) != 0;
     stale->environment = s->process.environment != now.environment;
+    stale->limits = like->wishes.limits.memory != 0 || like->wishes.limits.cpu != 0;
     stale->zone = s->process.zone != now.zone;
     spare_free(s);
     atoll_entry_open(entry);
