@@ -12,11 +12,13 @@ PyDoc_STRVAR(not_shareable_doc, "The object cannot be sent to another interprete
 PyDoc_STRVAR(lost_doc,
              "The interpreter that held a lock was closed; the lock is free now.\n\n"
              "Raised once, in the thread that takes the lock next: what it guards may be half done.");
-PyDoc_STRVAR(failed_doc,
-             "ExecutionFailed(excinfo)\n--\n\n"
-             "Code raised an exception that nobody caught in the interpreter it ran in (PEP 734).\n\n"
-             "excinfo: the exception as text: type.__name__, type.__qualname__, type.__module__, msg,\n"
-             "formatted ('Type: message') and errdisplay (the traceback with source lines).");
+PyDoc_STRVAR(
+    failed_doc,
+    "ExecutionFailed(excinfo)\n--\n\n"
+    "Code raised an exception that nobody caught in the interpreter it ran in (PEP 734).\n\n"
+    "excinfo: the exception as text: type.__name__, type.__qualname__, type.__module__, msg,\n"
+    "formatted ('Type: message') and errdisplay (the traceback with source lines); and interpreter,\n"
+    "the name of the interpreter, if it has one.");
 
 /* excinfo.NAME as a non-empty str: a new reference, or NULL without an exception. */
 static PyObject *text_of(PyObject *excinfo, const char *name) {
@@ -78,9 +80,13 @@ static PyObject *failed_str(PyObject *self) {
     PyObject *excinfo = PyObject_GetAttrString(self, "excinfo");
     PyObject *display = excinfo != NULL ? text_of(excinfo, "errdisplay") : NULL;
     PyErr_Clear();
-    PyObject *str = display != NULL
-                        ? PyUnicode_FromFormat("%U\n\nUncaught in the interpreter:\n\n%U", summary, display)
-                        : Py_NewRef(summary);
+    PyObject *name = display != NULL ? text_of(excinfo, "interpreter") : NULL;
+    PyObject *str =
+        display == NULL ? Py_NewRef(summary)
+        : name == NULL
+            ? PyUnicode_FromFormat("%U\n\nUncaught in the interpreter:\n\n%U", summary, display)
+            : PyUnicode_FromFormat("%U\n\nUncaught in the interpreter %R:\n\n%U", summary, name, display);
+    Py_XDECREF(name);
     Py_XDECREF(display);
     Py_XDECREF(excinfo);
     Py_DECREF(summary);

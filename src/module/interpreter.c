@@ -151,8 +151,21 @@ static int interpreter_traverse(PyObject *self, visitproc visit, void *arg) {
     return 0;
 }
 
+static PyObject *get_name(PyObject *self, void *Py_UNUSED(closure)) {
+    const atoll_entry *entry = ((atoll_interpreter *)self)->entry;
+    return entry != NULL && entry->name[0] != '\0'
+               ? PyUnicode_DecodeUTF8(entry->name, (Py_ssize_t)strlen(entry->name), "replace")
+               : Py_NewRef(Py_None);
+}
+
 static PyObject *interpreter_repr(PyObject *self) {
-    return PyUnicode_FromFormat("Interpreter(%lld)", (long long)((atoll_interpreter *)self)->id);
+    long long id = (long long)((atoll_interpreter *)self)->id;
+    PyObject *name = get_name(self, NULL);
+    PyObject *repr = name == NULL      ? NULL
+                     : name == Py_None ? PyUnicode_FromFormat("Interpreter(%lld)", id)
+                                       : PyUnicode_FromFormat("Interpreter(%lld, name=%R)", id, name);
+    Py_XDECREF(name);
+    return repr;
 }
 
 static Py_hash_t interpreter_hash(PyObject *self) {
@@ -521,6 +534,7 @@ static PyMethodDef interpreter_methods[] = {
 
 static PyGetSetDef interpreter_getset[] = {
     {"id", get_id, NULL, "The number that names the interpreter in this process: never used twice.", NULL},
+    {"name", get_name, NULL, "What create() was told to call it, or its pool does; None: nothing.", NULL},
     {"whence", get_whence, NULL,
      "Who made the interpreter: 'atoll', 'runtime init' for main, else CPython's words.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

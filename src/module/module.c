@@ -52,48 +52,6 @@ static atoll_state *live_state(PyObject *module) { return atoll_state_live(PyMod
 
 /* ---- functions ---- */
 
-PyDoc_STRVAR(
-    create_doc,
-    "create($module, /, *, extensions=None, fork=False, memory_limit=None)\n--\n\n"
-    "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
-    "Its sys.path is a copy of the caller's. extensions says how it loads extension modules that do not\n"
-    "declare support for a GIL per interpreter: 'isolate', from a private clone of their file;\n"
-    "'strict', not at all, which is CPython's rule (ImportError); 'shared', as if they did. None: what\n"
-    "the environment variable ATOLL_EXTENSIONS says, else 'isolate'. fork: whether code in it may call\n"
-    "os.fork() and os.exec*(); in the child it is the main interpreter, and the only one.\n\n"
-    "memory_limit: how many bytes Python's objects in it may take, and what CPython needs for them.\n"
-    "What would be more raises MemoryError there. See docs/control.md for what is counted.\n\n"
-    "Raises InterpreterError when the interpreter cannot be made, also when it takes more than a limit\n"
-    "from the beginning; TypeError for extensions that is no str or a limit that is no number,\n"
-    "ValueError for another word, also in the environment, and a limit that is not positive.");
-
-static PyObject *module_create(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"extensions", "fork", "memory_limit", NULL};
-    atoll_state *state = live_state(module);
-    PyObject *extensions = NULL;
-    PyObject *memory = NULL;
-    int may_fork = 0;
-    atoll_interp_wishes wishes = {0};
-    if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|$OpO:create", keywords, &extensions, &may_fork,
-                                     &memory) ||
-        atoll_extensions_from(extensions, &wishes.extensions) < 0 ||
-        atoll_pycontrol_limits(memory, NULL, &wishes.limits) < 0) {
-        return NULL;
-    }
-    wishes.fork = may_fork != 0;
-    atoll_entry *entry = atoll_interp_create(state, &wishes);
-    if (entry == NULL) {
-        return NULL;
-    }
-    PyObject *object = atoll_interpreter_get(state, entry->id);
-    PyObject *exc = PyErr_GetRaisedException();
-    atoll_interp_drop_user(state, entry); /* create's own; the object has another */
-    atoll_entry_release(entry);
-    PyErr_SetRaisedException(exc);
-    return object;
-}
-
 PyDoc_STRVAR(list_all_doc,
              "list_all($module, /)\n--\n\n"
              "Return every interpreter of the process, whoever made it, ordered by id (PEP 734).");
@@ -239,46 +197,6 @@ static PyObject *module_kept_extensions(PyObject *Py_UNUSED(module), PyObject *P
     return atoll_loader_list_kept();
 }
 
-PyDoc_STRVAR(
-    prewarm_doc,
-    "prewarm($module, count, /, *, extensions=None)\n--\n\n"
-    "Keep count spare interpreters ready, made in the background.\n\n"
-    "create() and pools then take one of them, in microseconds, and another is made. extensions is that\n"
-    "of create(), and only what matches is taken. The last call counts, for the whole process; 0 ends\n"
-    "the spares. Returns at once. A spare costs the memory of an interpreter.\n"
-    "Raises ValueError for a count below 0, InterpreterError when it cannot be done.");
-
-static PyObject *module_prewarm(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"", "extensions", NULL};
-    atoll_state *state = live_state(module);
-    int count;
-    PyObject *extensions = NULL;
-    atoll_extensions mode;
-    if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "i|$O:prewarm", keywords, &count, &extensions) ||
-        atoll_extensions_from(extensions, &mode) < 0) {
-        return NULL;
-    }
-    if (count < 0) {
-        PyErr_SetString(PyExc_ValueError, "count must not be negative");
-        return NULL;
-    }
-    atoll_blueprint print;
-    int rc = atoll_blueprint_init(state, &(atoll_interp_wishes){.extensions = mode}, &print);
-    if (rc == 0) {
-        rc = atoll_spares_keep(state, (uint32_t)count, &print);
-    }
-    atoll_blueprint_clear(&print);
-    if (rc < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *module_spares_ready(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    return PyLong_FromUnsignedLong(atoll_spares_ready());
-}
-
 static PyObject *module_set_installed(PyObject *Py_UNUSED(module), PyObject *flag) {
     int value = PyObject_IsTrue(flag);
     if (value < 0) {
@@ -316,7 +234,6 @@ static PyObject *module_blocks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(
 }
 
 static PyMethodDef module_methods[] = {
-    {"create", (PyCFunction)(void (*)(void))module_create, METH_VARARGS | METH_KEYWORDS, create_doc},
     {"list_all", module_list_all, METH_NOARGS, list_all_doc},
     {"get_current", module_get_current, METH_NOARGS, get_current_doc},
     {"get_main", module_get_main, METH_NOARGS, get_main_doc},
@@ -324,8 +241,6 @@ static PyMethodDef module_methods[] = {
     {"create_queue", (PyCFunction)(void (*)(void))module_create_queue, METH_VARARGS | METH_KEYWORDS,
      create_queue_doc},
     {"select", (PyCFunction)(void (*)(void))module_select, METH_VARARGS | METH_KEYWORDS, select_doc},
-    {"prewarm", (PyCFunction)(void (*)(void))module_prewarm, METH_VARARGS | METH_KEYWORDS, prewarm_doc},
-    {"_spares_ready", module_spares_ready, METH_NOARGS, NULL},
     {"_list_queues", module_list_queues, METH_NOARGS, NULL},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},
@@ -452,7 +367,8 @@ static int module_exec(PyObject *module) {
         atoll_pypool_add(state, module) < 0 || atoll_pycontrol_add(module) < 0) {
         return -1;
     }
-    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pysignal_methods) < 0 ||
+    if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pycreate_methods) < 0 ||
+        PyModule_AddFunctions(module, atoll_pysignal_methods) < 0 ||
         PyModule_AddFunctions(module, atoll_pystats_methods) < 0) {
         return -1;
     }

@@ -39,6 +39,9 @@ atoll_state *atoll_pyqueue_state(PyObject *self);
 /* unbounditems as the core has it: `otherwise` for NULL.  0 with an exception for what is none. */
 uint8_t atoll_pyqueue_unbound_of(atoll_state *state, PyObject *items, uint8_t otherwise);
 
+/* create.c: create(), prewarm(). */
+extern PyMethodDef atoll_pycreate_methods[];
+
 /* signals.c */
 extern PyMethodDef atoll_pysignal_methods[];
 

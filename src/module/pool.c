@@ -41,10 +41,9 @@ static int keep_refusal(atoll_pool_settings *settings) {
 static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyObject *initializer,
                          PyObject *initargs, PyObject *extensions, PyObject *guest,
                          const atoll_limits *limits) {
-    atoll_extensions mode;
-    if (atoll_extensions_from(extensions, &mode) < 0 ||
-        atoll_blueprint_init(state, &(atoll_interp_wishes){.extensions = mode, .limits = *limits},
-                             &settings->print) < 0) {
+    atoll_interp_wishes wishes = {.limits = *limits};
+    if (atoll_extensions_from(extensions, &wishes.extensions) < 0 ||
+        atoll_blueprint_init(state, &wishes, &settings->print) < 0) {
         return -1;
     }
     settings->stack = atoll_process_stack_size();

@@ -21,8 +21,9 @@ static void raise_broken(atoll_pypool *self) {
 static void raise_closing(atoll_pypool *self) {
     const atoll_entry *entry = ((const atoll_pool_settings *)self->pool->settings)->of;
     if (atoll_entry_is_open(entry)) {
-        PyErr_Format(self->state->error, "cannot submit to interpreter %lld: it is being closed",
-                     (long long)entry->id);
+        atoll_label label;
+        PyErr_Format(self->state->error, "cannot submit to interpreter %s: it is being closed",
+                     atoll_entry_label(entry, &label));
     } else {
         (void)atoll_raise_not_found(self->state, entry->id);
     }

@@ -117,7 +117,7 @@ def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
             return pool
         pool = _atoll._Pool(
             max_workers=1,
-            name=f"atoll-{interp.id}",
+            name=interp.name or f"atoll-{interp.id}",
             initializer=None,
             initargs=(),
             max_tasks=0,

@@ -22,6 +22,7 @@ SORTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "n": ("calls", lambda row: -row["calls"] - row["tasks"]),
     "i": ("id", lambda row: row["id"]),
 }
+WIDEST_NAME = 24
 Line = list[tuple[str, str]]  # pieces of text with their styles
 
 
@@ -151,6 +152,7 @@ def _add_running(
 def lines(data: dict[str, Any], sort: str = "c") -> list[Line]:
     """Return what is shown of it, interpreters sorted by the key of SORTS."""
     process = data["process"]
+    width = min(max(4, *(len(row["name"] or "") for row in data["interpreters"])), WIDEST_NAME)
     shown: list[Line] = [
         [
             (f"{_command(process['pid'])}", TITLE),
@@ -161,14 +163,14 @@ def lines(data: dict[str, Any], sort: str = "c") -> list[Line]:
             ),
         ],
         [],
-        [(f"{'ID':>4} {'NAME':<12} {'STATE':<8} {'CPU':>5} {'GIL':>5} {'CALLS':>7} {'TASKS':>7}"
+        [(f"{'ID':>4} {'NAME':<{width}} {'STATE':<8} {'CPU':>5} {'GIL':>5} {'CALLS':>7} {'TASKS':>7}"
           f" {'SENT':>7} {'GOT':>7} {'MEMORY':>8}  FUNCTION", TITLE)],
     ]  # fmt: skip
     for row in sorted(data["interpreters"], key=SORTS[sort][1]):
         state = row["state"]
         shown.append(
             [
-                (f"{row['id']:>4} {(row['name'] or '')[:12]:<12} ", PLAIN),
+                (f"{row['id']:>4} {short(row['name'] or '', width):<{width}} ", PLAIN),
                 (f"{state:<8}", STYLES.get(state, PLAIN)),
                 (f" {row['cpu']:>5.0%}", BUSY if row["cpu"] > 0.5 else PLAIN),
                 (f" {row['gil_wait']:>5.0%}", BAD if row["gil_wait"] > 0.5 else PLAIN),
@@ -184,12 +186,10 @@ def lines(data: dict[str, Any], sort: str = "c") -> list[Line]:
         shown += [[], [(title, TITLE)]]
     for row in data["pools"]:
         workers = f"{row['workers']}/{row['max_workers']}"
+        name = short(row["name"] or str(row["id"]), 17)
         shown.append(
             [
-                (
-                    f"{(row['name'] or str(row['id']))[:17]:<17} {workers:>9} {row['queued']:>7} {row['running']:>7}",
-                    PLAIN,
-                ),
+                (f"{name:<17} {workers:>9} {row['queued']:>7} {row['running']:>7}", PLAIN),
                 (f" {rate(row['done']):>7}", PLAIN),
                 (f" {row['failed']:>7}", BAD if row["failed"] else PLAIN),
                 (f" {row['restarts']:>8}", BAD if row["restarts"] else PLAIN),
@@ -226,6 +226,14 @@ def _place(row: dict[str, Any]) -> str:
     return (
         f"{place} ({row['blocked_on']})" if row["blocked_on"] and place else place or row["blocked_on"] or ""
     )
+
+
+def short(text: str, width: int) -> str:
+    """Return text with so many characters at most, its end among them: what tells workers apart is there."""
+    if len(text) <= width:
+        return text
+    end = width // 3
+    return f"{text[: width - end - 1]}\u2026{text[-end:]}"
 
 
 def size(number: float | None) -> str:

@@ -1,5 +1,7 @@
 #include "core/registry/registry.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define GATE_CLOSING (UINT64_C(1) << 63)
@@ -93,6 +95,18 @@ atoll_entry *atoll_registry_newest(int64_t below, bool (*want)(const atoll_entry
     }
     atoll_mutex_unlock(&registry_lock);
     return best;
+}
+
+void atoll_entry_set_name(atoll_entry *entry, const char *name) {
+    atoll_stats_cut(entry->name, sizeof entry->name, name);
+    atoll_stats_interp_name(entry->stats, entry->name);
+}
+
+const char *atoll_entry_label(const atoll_entry *entry, atoll_label *label) {
+    bool named = entry->name[0] != '\0';
+    (void)snprintf(label->text, sizeof label->text, named ? "%" PRId64 " ('%s')" : "%" PRId64, entry->id,
+                   entry->name);
+    return label->text;
 }
 
 void atoll_entry_retain(atoll_entry *entry) {

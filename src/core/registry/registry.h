@@ -82,8 +82,9 @@ typedef struct atoll_entry {
     void *state;     /* the extension module's state there; set once, before others can see it */
     void *
         loader; /* of its extension modules (py/extension/loader.h), or NULL; set once, before others can see the entry */
-    bool owned;    /* made by Atoll, so that Atoll may run code in it and close it */
-    bool may_fork; /* set once, before others can see the entry */
+    bool owned;                  /* made by Atoll, so that Atoll may run code in it and close it */
+    bool may_fork;               /* set once, before others can see the entry */
+    char name[ATOLL_STATS_NAME]; /* UTF-8; empty: none; likewise */
     _Atomic(uint64_t) gate;
     _Atomic(int) life; /* an atoll_life */
     _Atomic(uint32_t) refs;
@@ -124,6 +125,14 @@ atoll_entry *atoll_registry_newest(int64_t below, bool (*want)(const atoll_entry
 static inline bool atoll_entry_is_busy(const atoll_entry *entry) {
     return atoll_stat_get(entry->stats, ATOLL_STAT_RUNNERS) != 0;
 }
+
+/* Of one that nobody else sees yet: it has this name, cut where it is too long, also in the statistics. */
+void atoll_entry_set_name(atoll_entry *entry, const char *name);
+/* How messages name an interpreter: "3", or "3 ('io')". */
+typedef struct {
+    char text[ATOLL_STATS_NAME + 32];
+} atoll_label;
+const char *atoll_entry_label(const atoll_entry *entry, atoll_label *label);
 
 void atoll_entry_retain(atoll_entry *entry);
 void atoll_entry_release(atoll_entry *entry);

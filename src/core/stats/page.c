@@ -168,14 +168,18 @@ static void give(int which, void *slot) {
     atoll_mutex_unlock(&lock);
 }
 
-/* Cuts it where it is too long, between two characters. */
-static void write_name(atoll_counter *to, const char *name) {
-    char text[ATOLL_STATS_NAME] = {0};
-    size_t length = strnlen(name, sizeof text - 1);
+void atoll_stats_cut(char *to, size_t size, const char *name) {
+    size_t length = strnlen(name, size - 1);
     while (name[length] != '\0' && length > 0 && ((unsigned char)name[length] & 0xC0) == 0x80) {
         length--;
     }
-    memcpy(text, name, length);
+    memcpy(to, name, length);
+    memset(to + length, 0, size - length);
+}
+
+static void write_name(atoll_counter *to, const char *name) {
+    char text[ATOLL_STATS_NAME];
+    atoll_stats_cut(text, sizeof text, name);
     for (size_t i = 0; i < sizeof text / sizeof(uint64_t); i++) {
         uint64_t word;
         memcpy(&word, text + i * sizeof word, sizeof word);

@@ -172,6 +172,8 @@ typedef struct {
 /* A free slot for an interpreter, and its name (UTF-8) later; NULL when out of memory. */
 atoll_stats_interp *atoll_stats_interp_new(int64_t id, bool owned);
 void atoll_stats_interp_name(atoll_stats_interp *stats, const char *name);
+/* As much of a name (UTF-8) as there is room for, with a 0 at the end: cut between two characters. */
+void atoll_stats_cut(char *to, size_t size, const char *name);
 /* The interpreter has ended: it is not seen any more, and what it has counted is added to what has passed. */
 void atoll_stats_interp_end(atoll_stats_interp *stats);
 /* Nobody writes to it any more. */

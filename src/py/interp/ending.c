@@ -221,9 +221,10 @@ bool atoll_interp_end_detached(atoll_entry *entry) {
 }
 
 static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patience *patience) {
-    long long id = (long long)entry->id;
+    atoll_label label;
+    const char *id = atoll_entry_label(entry, &label);
     if (!entry->owned) {
-        PyErr_Format(from->error, "cannot close unrecognized interpreter %lld", id);
+        PyErr_Format(from->error, "cannot close unrecognized interpreter %s", id);
         return -1;
     }
     if (!atoll_entry_is_open(entry)) {
@@ -231,16 +232,16 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
         return -1;
     }
     if (entry->interp == from->interp) {
-        PyErr_Format(from->error, "cannot close the current interpreter (%lld)", id);
+        PyErr_Format(from->error, "cannot close the current interpreter (%s)", id);
         return -1;
     }
     if (atoll_interp_is_running(entry->interp)) {
-        PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
+        PyErr_Format(from->error, "cannot close interpreter %s: interpreter already running", id);
         return -1;
     }
     if (atoll_session_is_below(
             entry->interp)) { /* of a thread of its own, which no session has brought there */
-        PyErr_Format(from->error, "cannot close interpreter %lld: this thread runs in it", id);
+        PyErr_Format(from->error, "cannot close interpreter %s: this thread runs in it", id);
         return -1;
     }
     switch (atoll_entry_begin_close(entry)) {
@@ -248,7 +249,7 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
         atoll_raise_not_found(from, entry->id);
         return -1;
     case ATOLL_CLOSE_BUSY:
-        PyErr_Format(from->error, "cannot close interpreter %lld: interpreter already running", id);
+        PyErr_Format(from->error, "cannot close interpreter %s: interpreter already running", id);
         return -1;
     case ATOLL_CLOSE_BEGUN:
         break;
@@ -257,7 +258,7 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
     if (result >= ATOLL_END_REFUSED) {
         atoll_entry_open(entry);
         if (result == ATOLL_END_REFUSED) {
-            PyErr_Format(from->error, "cannot close interpreter %lld: a thread %s", id,
+            PyErr_Format(from->error, "cannot close interpreter %s: a thread %s", id,
                          patience->idle_only ? "still runs in it" : "of an extension module is still inside");
         }
         return -1;

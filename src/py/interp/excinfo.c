@@ -1,8 +1,8 @@
 /* Exceptions as text.
  *
  * An exception cannot leave its interpreter, so its description does: six strings, made there by
- * atoll._interp.excinfo with the traceback module, written as a tuple, and the places of those source lines that are not known there,
- * which whoever raises it fills in.  Whatever goes wrong while
+ * atoll._interp.excinfo with the traceback module, written as a tuple, the places of those source lines that are not known there,
+ * which whoever raises it fills in, and the interpreter's name.  Whatever goes wrong while
  * describing (the module cannot be imported, __str__ raises, memory is short) costs detail, never the report.
  */
 #include "py/interp/run.h"
@@ -20,6 +20,20 @@ static PyObject *describe(PyObject *helper, PyObject *exc, PyObject *script, con
     }
     Py_XDECREF(text);
     return tuple;
+}
+
+/* The eight that are sent, for the seven, which it takes; NULL with an exception, also for NULL. */
+static PyObject *add_name(const atoll_state *state, PyObject *seven) {
+    PyObject *name =
+        seven != NULL && PyTuple_Check(seven) && PyTuple_GET_SIZE(seven) == 7
+            ? PyUnicode_DecodeUTF8(state->entry->name, (Py_ssize_t)strlen(state->entry->name), NULL)
+            : NULL;
+    PyObject *one = name != NULL ? PyTuple_Pack(1, name) : NULL;
+    PyObject *eight = one != NULL ? PySequence_Concat(seven, one) : NULL;
+    Py_XDECREF(one);
+    Py_XDECREF(name);
+    Py_XDECREF(seven);
+    return eight;
 }
 
 /* str(exc), but of an ExecutionFailed only the summary: its str() repeats the text of another failure, which would
@@ -91,6 +105,7 @@ PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject
         PyErr_Clear();
         tuple = describe_plainly(state, exc);
     }
+    tuple = add_name(state, tuple);
     if (tuple == NULL || atoll_encode(state->codec, msg, tuple, "excinfo") < 0) {
         PyErr_Clear(); /* an empty message: raised as an unknown exception */
     }
@@ -126,10 +141,11 @@ static PyObject *display_of(PyObject *tuple) {
 
 void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg) {
     PyObject *tuple = msg->body.len != 0 ? atoll_decode(state->codec, msg) : NULL;
-    if (tuple == NULL || !PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 7) {
+    if (tuple == NULL || !PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 8) {
         Py_XDECREF(tuple);
         PyErr_Clear();
-        tuple = Py_BuildValue("sszOOO()", "Exception", "Exception", "builtins", Py_None, Py_None, Py_None);
+        tuple =
+            Py_BuildValue("sszOOO()s", "Exception", "Exception", "builtins", Py_None, Py_None, Py_None, "");
         if (tuple == NULL) {
             return;
         }
@@ -142,6 +158,11 @@ void atoll_excinfo_raise(atoll_state *state, const atoll_message *msg) {
         info = make_namespace(
             state, Py_BuildValue("{sNsOsOsN}", "type", type, "msg", PyTuple_GET_ITEM(tuple, 3), "formatted",
                                  PyTuple_GET_ITEM(tuple, 4), "errdisplay", display_of(tuple)));
+    }
+    PyObject *name = PyTuple_GET_ITEM(tuple, 7);
+    if (info != NULL && PyUnicode_Check(name) && PyUnicode_GET_LENGTH(name) != 0 &&
+        PyObject_SetAttrString(info, "interpreter", name) < 0) {
+        Py_CLEAR(info);
     }
     Py_DECREF(tuple);
     if (info != NULL) {

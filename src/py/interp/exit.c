@@ -93,23 +93,23 @@ static void interrupt_all(void) {
 static void warn_of_open(void) {
     int count = 0;
     atoll_entry *entry;
-    PyObject *ids = PyList_New(0);
+    PyObject *open = NULL;
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_left_open)) != NULL; count++) {
         below = entry->id;
-        PyObject *id = PyLong_FromLongLong(entry->id);
-        if (ids != NULL && id != NULL) {
-            (void)PyList_Insert(ids, 0, id);
-        }
-        Py_XDECREF(id);
+        atoll_label label;
+        const char *text = atoll_entry_label(entry, &label);
+        PyObject *more =
+            open != NULL ? PyUnicode_FromFormat("%s, %U", text, open) : PyUnicode_FromString(text);
+        Py_XSETREF(open, more);
         atoll_entry_release(entry);
     }
     if (count != 0 &&
         PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                         "remaining interpreters at exit: %R; close them with Interpreter.close()",
-                         ids != NULL ? ids : Py_None) < 0) {
+                         "remaining interpreters at exit: [%V]; close them with Interpreter.close()", open,
+                         "...") < 0) {
         PyErr_WriteUnraisable(NULL);
     }
-    Py_XDECREF(ids);
+    Py_XDECREF(open);
 }
 
 void atoll_flush_streams(void) {

@@ -32,10 +32,11 @@ int atoll_greenlet_check(const atoll_session *top, const atoll_entry *entry) {
     if (!top->comes_back || atoll_greenlet_current() == top->greenlet) {
         return 0;
     }
+    atoll_label to, back_to;
     PyErr_Format(
         PyExc_RuntimeError,
-        "cannot enter interpreter %lld from this greenlet: another greenlet of this thread was switched "
-        "out inside a call that came back to interpreter %lld from others, and has to end it first",
-        (long long)entry->id, (long long)top->entry->id);
+        "cannot enter interpreter %s from this greenlet: another greenlet of this thread was switched "
+        "out inside a call that came back to interpreter %s from others, and has to end it first",
+        atoll_entry_label(entry, &to), atoll_entry_label(top->entry, &back_to));
     return -1;
 }

@@ -111,7 +111,7 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
         .allow_fork = print->wishes.fork,
         .allow_exec = print->wishes.fork,
         .allow_threads = 1,
-        .allow_daemon_threads = 1, /* libraries start them: see stragglers.c */
+        .allow_daemon_threads = !print->wishes.no_daemon_threads, /* libraries start them: see stragglers.c */
         .check_multi_interp_extensions = 1,
         .gil = PyInterpreterConfig_OWN_GIL,
     };
@@ -120,7 +120,7 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
         *why = strdup(atoll_tracing_refusal);
         return NULL;
     }
-    atoll_site_begin(site);
+    atoll_site_begin(site, print->wishes.no_site);
     PyStatus status = Py_NewInterpreterFromConfig(&tstate, &config);
     atoll_site_end(site);
     if (PyStatus_Exception(status) || tstate == NULL) {
@@ -133,6 +133,9 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     atoll_entry *entry = atoll_registry_add(PyInterpreterState_GetID(interp), interp, true);
     if (entry != NULL) {
         atomic_store(&entry->depth, print->depth);
+        if (print->wishes.name != NULL) {
+            atoll_entry_set_name(entry, print->wishes.name);
+        }
     }
     if (entry == NULL || !atoll_account_show(entry) || atoll_builtin_types_compare() < 0 ||
         atoll_tstate_keep(entry, tstate) < 0) {

@@ -7,12 +7,20 @@
 #include "py/interp/limits.h"
 #include "py/state.h"
 
-/* What whoever creates an interpreter says of it. */
+/* What whoever creates an interpreter may choose; 0 is the usual. */
 typedef struct {
     atoll_extensions extensions;
-    bool fork; /* it may fork the process, and replace it */
+    const char *name;       /* UTF-8, the caller's; NULL: none */
+    bool fork;              /* it may fork the process, and replace it */
+    bool no_site;           /* it does not import site */
+    bool no_daemon_threads; /* threading starts none in it */
     atoll_limits limits;
 } atoll_interp_wishes;
+/* Whether any interpreter that loads extensions in the same way would do, under another name. */
+static inline bool atoll_interp_wishes_are_usual(const atoll_interp_wishes *wishes) {
+    return !wishes->fork && !wishes->no_site && !wishes->no_daemon_threads;
+}
+
 /* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
 atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *wishes);
 

@@ -136,9 +136,9 @@ static outcome end_run(atoll_state *state, atoll_session *s, atoll_run *run, out
 /* TimeoutError. */
 static void raise_late(const atoll_entry *entry) {
     const atoll_time_limit *limit = atoll_time_limit_find(entry);
-    PyErr_Format(PyExc_TimeoutError,
-                 "the call took longer than the time limit of %lld ms in interpreter %lld",
-                 limit != NULL ? (long long)(limit->seconds * 1000) : 0LL, (long long)entry->id);
+    atoll_label label;
+    PyErr_Format(PyExc_TimeoutError, "the call took longer than the time limit of %lld ms in interpreter %s",
+                 limit != NULL ? (long long)(limit->seconds * 1000) : 0LL, atoll_entry_label(entry, &label));
 }
 
 /* Whether the time for calls into that interpreter is over: then a TimeoutError is set. */
@@ -197,9 +197,12 @@ static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
         }
         break;
     }
-    case OUT_NO_STATE:
-        PyErr_Format(from->error, "Atoll cannot be loaded in interpreter %lld", (long long)s->entry->id);
+    case OUT_NO_STATE: {
+        atoll_label label;
+        PyErr_Format(from->error, "Atoll cannot be loaded in interpreter %s",
+                     atoll_entry_label(s->entry, &label));
         break;
+    }
     }
 }
 

@@ -13,6 +13,8 @@
  * the headers of this minor version.  Both are proven once, by comparing several fields with sys.flags.  Where they
  * differ, and where objects are not taken from arenas (PYTHONMALLOC=malloc), CPython imports site itself.
  *
+ * Where site is not wanted at all the copy stays as it was changed, and sys.flags.no_site is 1: it is as with python -S.
+ *
  * Locks: none.  What is being made on this thread is in a thread-local list, as the code of one may make another.
  */
 #include "py/interp/site.h"
@@ -48,8 +50,8 @@ void atoll_site_prove(void) {
     atomic_store(&proven, right);
 }
 
-void atoll_site_begin(atoll_site *site) {
-    *site = (atoll_site){.outer = making};
+void atoll_site_begin(atoll_site *site, bool unwanted) {
+    *site = (atoll_site){.outer = making, .unwanted = unwanted};
     making = site;
 }
 
@@ -67,7 +69,7 @@ void atoll_site_on_arena(void) {
     PyConfig *config = (PyConfig *)atoll_config();
     if (config->site_import == 1) {
         config->site_import = 0;
-        site->deferred = true;
+        site->deferred = !site->unwanted;
     }
 }
 
@@ -93,6 +95,11 @@ static int correct_flags(void) {
 }
 
 int atoll_site_import(const atoll_site *site) {
+    if (site->unwanted && !site->seen && ((PyConfig *)atoll_config())->site_import != 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "site was imported before it could be left out, as with PYTHONMALLOC=malloc");
+        return -1;
+    }
     if (!site->deferred) {
         return 0;
     }

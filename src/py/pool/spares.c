@@ -4,9 +4,10 @@
  * meanwhile, only the lifecycle lock.  A spare is an entry whose gate is shut, so that nobody finds it, lists it or
  * enters it; taking one opens the gate.  What is taken is made anew.
  *
- * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made; whoever takes it sets
- * limits, which none has.  Another
- * sys.path, environment or time zone is no obstacle: whoever takes it is told and sets that (process.c).  One that does not
+ * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made, and what is asked for is
+ * usual: no spare is one without site or daemon threads, or may fork.  Whoever takes it sets limits, which none has.  Another sys.path,
+ * environment or time zone is no obstacle: whoever takes it is told and sets that (process.c); a name is given to it before it is opened.
+ * One that does not
  * fit what was asked for last is ended.
  *
  * One number holds for the whole process: the last call's.  At the end of the process, spares are ended before the
@@ -104,7 +105,7 @@ static void end_one(spare *s) {
 }
 
 static bool fits(const spare *s, const atoll_blueprint *like) {
-    return s->extensions == like->wishes.extensions && !like->wishes.fork && /* no spare may */
+    return s->extensions == like->wishes.extensions && atoll_interp_wishes_are_usual(&like->wishes) &&
            (s->counted || like->wishes.limits.memory == 0) && s->installed == atoll_interp_installed();
 }
 
@@ -232,6 +233,9 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) 
     stale->limits = like->wishes.limits.memory != 0 || like->wishes.limits.cpu != 0;
     stale->zone = s->process.zone != now.zone;
     spare_free(s);
+    if (like->wishes.name != NULL) {
+        atoll_entry_set_name(entry, like->wishes.name);
+    }
     atoll_entry_open(entry);
     return entry;
 }

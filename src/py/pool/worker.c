@@ -249,14 +249,27 @@ static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
     return -1;
 }
 
+/* The pool's name with the worker's number, of which the first is cut where there is not enough room. */
+static void name_of(const atoll_worker *worker, char *to, size_t size) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    char number[16];
+    int digits = snprintf(number, sizeof number, "_%u", worker->number);
+    atoll_stats_cut(to, size - (size_t)digits, settings->name);
+    memcpy(to + strlen(to), number, (size_t)digits + 1);
+}
+
 /* An interpreter for this worker, pinned, not attached; NULL and the pool is broken. */
 static atoll_entry *find_place(atoll_worker *worker, atoll_stale *stale) {
     const atoll_pool_settings *settings = worker->pool->settings;
+    char name[ATOLL_STATS_NAME];
+    name_of(worker, name, sizeof name);
+    atoll_blueprint print = settings->print; /* borrowed, but for the name */
+    print.wishes.name = name;
     *stale = (atoll_stale){0};
-    atoll_entry *entry = settings->spares ? atoll_spares_take(&settings->print, stale) : NULL;
+    atoll_entry *entry = settings->spares ? atoll_spares_take(&print, stale) : NULL;
     if (entry == NULL) {
         char *why = NULL;
-        entry = atoll_interp_create_detached(&settings->print, &why);
+        entry = atoll_interp_create_detached(&print, &why);
         if (entry == NULL) {
             break_with_text(worker->pool, why != NULL ? why : "out of memory");
             free(why);
@@ -393,8 +406,8 @@ static void run_thread(void *raw) {
     atoll_pool_settings *settings = worker->pool->settings;
     atoll_worker_be(worker);
     atoll_signal_mask_set(&settings->signals);
-    char name[32]; /* the system keeps fewer bytes */
-    snprintf(name, sizeof name, "%.*s_%u", (int)sizeof name - 12, settings->name, worker->number);
+    char name[16]; /* as many bytes as the system keeps */
+    name_of(worker, name, sizeof name);
     atoll_thread_name(name);
     (void)atoll_pool_watch(worker->pool); /* it may have ended since this thread was asked for */
     if (settings->refused.body.len != 0) {
