@@ -96,22 +96,40 @@ static PyObject *module_create(PyObject *module, PyObject *args, PyObject *kwarg
 
 PyDoc_STRVAR(
     prewarm_doc,
-    "prewarm($module, count, /, *, extensions=None)\n--\n\n"
+    "prewarm($module, count, /, imports=(), *, extensions=None)\n--\n\n"
     "Keep count spare interpreters ready, made in the background.\n\n"
     "create() and pools then take one of them, in microseconds, and another is made. extensions is that\n"
     "of create(), and only what matches is taken: create() with site=False, daemon_threads=False or\n"
     "fork=True takes none; any name will do. The last call counts, for the whole process; 0 ends\n"
     "the spares. Returns at once. A spare costs the memory of an interpreter.\n"
-    "Raises ValueError for a count below 0, InterpreterError when it cannot be done.");
+    "imports are names of modules that spares have imported; when one cannot be imported that is told on\n"
+    "standard error, once, and spares are ready without.\n"
+    "Raises ValueError for a count below 0 and for what is not the name of a module, TypeError for names\n"
+    "that are no str, InterpreterError when it cannot be done.");
+
+/* What spares are to import, into their blueprint.  0, or -1 with an exception. */
+static int note_imports(atoll_state *state, PyObject *imports, atoll_blueprint *print) {
+    PyObject *module = PyImport_ImportModule("atoll._pool.imports");
+    PyObject *names = module != NULL ? PyObject_CallMethod(module, "as_names", "(O)", imports) : NULL;
+    Py_XDECREF(module);
+    int rc = names != NULL ? 0 : -1;
+    if (rc == 0 && PyTuple_GET_SIZE(names) != 0) {
+        rc = atoll_encode_whole(state->codec, &print->imports, names, "imports");
+    }
+    Py_XDECREF(names);
+    return rc;
+}
 
 static PyObject *module_prewarm(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"", "extensions", NULL};
+    static char *keywords[] = {"", "imports", "extensions", NULL};
     atoll_state *state = atoll_state_live(PyModule_GetState(module));
     int count;
+    PyObject *imports = NULL;
     PyObject *extensions = NULL;
     atoll_interp_wishes wishes = {0};
     if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "i|$O:prewarm", keywords, &count, &extensions) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "i|O$O:prewarm", keywords, &count, &imports,
+                                     &extensions) ||
         atoll_extensions_from(extensions, &wishes.extensions) < 0) {
         return NULL;
     }
@@ -121,6 +139,9 @@ static PyObject *module_prewarm(PyObject *module, PyObject *args, PyObject *kwar
     }
     atoll_blueprint print;
     int rc = atoll_blueprint_init(state, &wishes, &print);
+    if (rc == 0 && imports != NULL) {
+        rc = note_imports(state, imports, &print);
+    }
     if (rc == 0) {
         rc = atoll_spares_keep(state, (uint32_t)count, &print);
     }

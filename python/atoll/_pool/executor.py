@@ -23,6 +23,7 @@ from atoll import _atoll
 from . import replaced
 from .callbacks import Teller
 from .future import Future, interrupt_again
+from .imports import as_names, begin
 from .map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -291,6 +292,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         *,
         max_tasks_per_child: int | None = None,
         task_timeout: float | None = None,
+        imports: Iterable[str] = (),
         use_spares: bool = True,
         extensions: Literal["isolate", "strict", "shared"] | None = None,
     ) -> None:
@@ -305,12 +307,15 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             max_tasks_per_child: after so many tasks a worker goes on in a new interpreter.
             task_timeout: seconds that a task may take. It then fails with TimeoutError; its worker is interrupted,
                 and replaced when it does not react within a second.
+            imports: names of modules that each new interpreter imports, before the initializer is called. One that
+                cannot be imported breaks the pool, with an error that names it.
             use_spares: whether workers may start from the spare interpreters of ``atoll.prewarm()``.
             extensions: how extension modules are loaded; see ``create()``.
 
         Raises:
-            ValueError: for a number that is not positive.
-            TypeError: for what is no number, an initializer that is not callable, initargs that cannot be iterated.
+            ValueError: for a number that is not positive, and in imports for what is not the name of a module.
+            TypeError: for what is no number, an initializer that is not callable, initargs that cannot be iterated,
+                and in imports for what is no str.
         """
         if max_workers is None:
             max_workers = (
@@ -324,6 +329,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         initargs = tuple(initargs)
+        imports = as_names(imports)
         if max_tasks_per_child is not None:
             max_tasks_per_child = as_count("max_tasks_per_child", max_tasks_per_child)
             if max_tasks_per_child <= 0:
@@ -338,12 +344,19 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         self._maps: weakref.WeakSet[Map] = weakref.WeakSet()
         self._pool: _atoll._Pool
         if HAS_CONTEXTS and contexts.are_own(type(self), InterpreterPoolExecutor):
-            if max_tasks_per_child is not None or task_timeout is not None or extensions is not None:
+            if (
+                max_tasks_per_child is not None
+                or task_timeout is not None
+                or imports
+                or extensions is not None
+            ):
                 raise TypeError("a pool with a prepare_context() of its own has no options for interpreters")
             self._pool = contexts.ContextPool(  # type: ignore[assignment]
                 self, max_workers, self._thread_name_prefix, initializer, initargs
             )
             return
+        if imports:
+            initializer, initargs = begin, (imports, initializer, initargs)
         self._pool = _atoll._Pool(
             max_workers=max_workers,
             name=self._thread_name_prefix,

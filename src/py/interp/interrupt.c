@@ -97,6 +97,15 @@ int atoll_interrupt_all(atoll_entry *entry, atoll_interruption *interruption) {
     return atoll_interrupt(entry, interruption, is_any, NULL);
 }
 
+int atoll_interrupt_kept(atoll_entry *entry, atoll_interruption *interruption) {
+    int count = atoll_runs_mark(entry, interruption, is_any, NULL);
+    if (count != 0) {
+        (void)ensure_keeper();
+        atoll_runs_knock_kept(entry);
+    }
+    return count;
+}
+
 /* ---- time limits ---- */
 
 static void free_limit(atoll_time_limit *limit) {

@@ -10,6 +10,8 @@ int atoll_interrupt(atoll_entry *entry, atoll_interruption *interruption,
                     bool (*match)(const atoll_run *run, void *arg), void *arg);
 /* The same for all. */
 int atoll_interrupt_all(atoll_entry *entry, atoll_interruption *interruption);
+/* The same with an interpreter whose gate is shut, by who keeps it from ending. */
+int atoll_interrupt_kept(atoll_entry *entry, atoll_interruption *interruption);
 
 /* Time limits of calls that this thread makes: each holds for those into one interpreter that begin before it is over. */
 typedef struct atoll_time_limit {

@@ -236,7 +236,10 @@ int atoll_blueprint_init(atoll_state *from, const atoll_interp_wishes *wishes, a
     return atoll_encode_whole(from->codec, &print->path, sys_path, "sys.path");
 }
 
-void atoll_blueprint_clear(atoll_blueprint *print) { atoll_message_clear(&print->path); }
+void atoll_blueprint_clear(atoll_blueprint *print) {
+    atoll_message_clear(&print->path);
+    atoll_message_clear(&print->imports);
+}
 
 static const char at_exit[] = "no interpreter can be created while the process exits";
 

@@ -26,7 +26,8 @@ atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *w
 
 /* What creating an interpreter takes from the one that asks for it; a lasting copy. */
 typedef struct {
-    atoll_message path; /* its sys.path */
+    atoll_message path;    /* its sys.path */
+    atoll_message imports; /* names of modules that a spare imports: empty, or a tuple */
     atoll_interp_wishes wishes;
     bool hidden;    /* its gate stays shut: nobody finds it */
     unsigned depth; /* of the interpreter's entry */

@@ -457,11 +457,14 @@ static int on_knock(void *Py_UNUSED(arg)) {
     return 0;
 }
 
+void atoll_runs_knock_kept(atoll_entry *entry) {
+    (void)atoll_compat_add_pending_call(entry->interp, on_knock, NULL); /* a full list is looked at soon */
+    atoll_entry_interrupt_waits(entry);
+}
+
 void atoll_runs_knock(atoll_entry *entry) {
     if (atoll_entry_guard(entry)) {
-        (void)atoll_compat_add_pending_call(entry->interp, on_knock,
-                                            NULL); /* a full list is looked at soon */
-        atoll_entry_interrupt_waits(entry);
+        atoll_runs_knock_kept(entry);
         atoll_entry_unguard(entry);
     }
 }

@@ -89,6 +89,8 @@ int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
                     bool (*match)(const atoll_run *run, void *arg), void *arg);
 /* Asks the threads of all that are marked to look. */
 void atoll_runs_knock(atoll_entry *entry);
+/* The same for an interpreter whose gate is shut, by who keeps it from ending. */
+void atoll_runs_knock_kept(atoll_entry *entry);
 /* The same for one run, if it is marked, and what it has called: false when it has ended or is not. */
 bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial);
 bool atoll_runs_is_wanted(atoll_entry *entry, uint64_t serial);

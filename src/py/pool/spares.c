@@ -4,20 +4,23 @@
  * meanwhile, only the lifecycle lock.  A spare is an entry whose gate is shut, so that nobody finds it, lists it or
  * enters it; taking one opens the gate.  What is taken is made anew.
  *
+ * A spare may import modules before it is ready.  When one cannot be imported that is told on standard error, once, and spares are
+ * ready without: whoever takes one imports it himself, and hears why not.
+ *
  * A spare fits when it loads extension modules in the same way and install() held, or not, when it was made, and what is asked for is
  * usual: no spare is one without site or daemon threads, or may fork.  Whoever takes it sets limits, which none has.  Another sys.path,
  * environment or time zone is no obstacle: whoever takes it is told and sets that (process.c); a name is given to it before it is opened.
- * One that does not
- * fit what was asked for last is ended.
+ * Nor is what it has imported.  One that does not fit what was asked for last is ended.
  *
  * One number holds for the whole process: the last call's.  At the end of the process, spares are ended before the
  * interpreters that were left open are looked for.  A forked child has none.
  *
- * Lock: `lock` guards everything here; a leaf.
+ * Lock: `lock` guards everything here; with it held runs are interrupted (py/interp/interrupt.h), and nothing else is called.
  */
 #include "py/interp/interp.h"
 #include "py/pool/pool.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HEAD_START                                                                                           \
@@ -27,6 +30,7 @@ typedef struct spare {
     struct spare *next;
     atoll_entry *entry; /* with a user and a reference; its gate is shut */
     atoll_message path;
+    atoll_message imports;
     atoll_process_mark process; /* as it was before it was made */
     atoll_extensions extensions;
     bool installed;
@@ -40,7 +44,9 @@ static uint32_t ready_count;
 static uint32_t wanted;
 static atoll_blueprint print; /* of those to come */
 static bool started;          /* the thread */
+static bool failed;           /* to import what `print` names */
 static bool making;
+static atoll_entry *importing; /* into it */
 static bool changed_ready;
 static double last_taken; /* on the monotonic clock */
 
@@ -50,6 +56,7 @@ void atoll_spares_fork(atoll_fork_moment when) {
         ready = NULL;
         ready_count = wanted = 0;
         started = making = changed_ready = false;
+        importing = NULL;
     }
 }
 
@@ -59,6 +66,7 @@ void atoll_spares_forget(void) {
     ready_count = wanted = 0;
     started = started && !making;
     making = false;
+    importing = NULL;
     atoll_mutex_unlock(&lock);
 }
 
@@ -70,7 +78,44 @@ static int copy_message(atoll_message *to, const atoll_message *from) {
 
 static void spare_free(spare *s) {
     atoll_message_clear(&s->path);
+    atoll_message_clear(&s->imports);
     free(s);
+}
+
+static void set_importing(atoll_entry *entry) {
+    atoll_mutex_lock(&lock);
+    importing = entry;
+    atoll_mutex_unlock(&lock);
+}
+
+/* Attached to a spare.  The end of the process interrupts it. */
+static void import_into(atoll_entry *entry, const atoll_message *names) {
+    atoll_run run;
+    atoll_run_begin(&run, entry, NULL, 0);
+    set_importing(entry);
+    const atoll_state *state = entry->state;
+    PyObject *module = PyImport_ImportModule("atoll._pool.imports");
+    PyObject *tuple = module != NULL ? atoll_decode(state->codec, names) : NULL;
+    PyObject *done = tuple != NULL ? PyObject_CallMethod(module, "load", "(O)", tuple) : NULL;
+    Py_XDECREF(tuple);
+    Py_XDECREF(module);
+    bool good = done != NULL;
+    Py_XDECREF(done);
+    set_importing(NULL);
+    good = !atoll_run_end(&run) && good;
+    char *why = good ? NULL : atoll_interp_exception_text();
+    if (good || atoll_interp_exiting()) {
+        free(why);
+        return;
+    }
+    atoll_mutex_lock(&lock);
+    bool first = !failed;
+    failed = true;
+    atoll_mutex_unlock(&lock);
+    if (first) {
+        (void)fprintf(stderr, "atoll: prewarm: %s\n", why != NULL ? why : "out of memory");
+    }
+    free(why);
 }
 
 /* No lock held, no thread state attached: one more, or NULL. */
@@ -84,11 +129,15 @@ static spare *make_one(const atoll_blueprint *like, bool installed) {
     s->counted = atoll_limits_count_all();
     s->extensions = like->wishes.extensions;
     s->process = atoll_process_look();
-    s->entry = copy_message(&s->path, &like->path) == 0 ? atoll_interp_create_detached(like, &why) : NULL;
+    bool ok = copy_message(&s->path, &like->path) == 0 && copy_message(&s->imports, &like->imports) == 0;
+    s->entry = ok ? atoll_interp_create_detached(like, &why) : NULL;
     free(why);
     if (s->entry != NULL) {
         /* Whoever takes the spare ends it, on another thread. */
         PyEval_RestoreThread(atoll_tstate_of(s->entry));
+        if (like->imports.body.len != 0) {
+            import_into(s->entry, &like->imports);
+        }
         atoll_tstate_discard(s->entry);
     }
     if (s->entry == NULL) {
@@ -109,6 +158,15 @@ static bool fits(const spare *s, const atoll_blueprint *like) {
            (s->counted || like->wishes.limits.memory == 0) && s->installed == atoll_interp_installed();
 }
 
+static bool is_same(const atoll_message *one, const atoll_message *other) {
+    return one->body.len == other->body.len &&
+           (one->body.len == 0 || memcmp(one->body.data, other->body.data, one->body.len) == 0);
+}
+
+static bool is_wanted_locked(const spare *s) {
+    return fits(s, &print) && (failed || is_same(&s->imports, &print.imports));
+}
+
 static spare *unlink_locked(spare **at) {
     spare *s = *at;
     *at = s->next;
@@ -119,7 +177,7 @@ static spare *unlink_locked(spare **at) {
 /* One that is not wanted, off the list: made otherwise than is asked for now, or one too many; else NULL. */
 static spare *unlink_surplus_locked(void) {
     spare **at = &ready;
-    while (*at != NULL && fits(*at, &print)) {
+    while (*at != NULL && is_wanted_locked(*at)) {
         at = &(*at)->next;
     }
     if (*at == NULL && ready_count > wanted) {
@@ -131,7 +189,8 @@ static spare *unlink_surplus_locked(void) {
 /* `lock` is held, and given back meanwhile: one more, or a number that can be reached. */
 static void add_one_locked(void) {
     atoll_blueprint like = {.wishes = print.wishes, .hidden = true};
-    bool ok = copy_message(&like.path, &print.path) == 0;
+    bool ok = copy_message(&like.path, &print.path) == 0 &&
+              (failed || copy_message(&like.imports, &print.imports) == 0);
     atoll_mutex_unlock(&lock);
     spare *s = ok ? make_one(&like, atoll_interp_installed()) : NULL;
     atoll_blueprint_clear(&like);
@@ -184,6 +243,7 @@ int atoll_spares_keep(atoll_state *from, uint32_t count, atoll_blueprint *like) 
     atoll_blueprint_clear(&print);
     print = *like;
     *like = (atoll_blueprint){0};
+    failed = false;
     wanted = count;
     if (!started && count != 0) {
         started = atoll_thread_start(keep_ready, NULL, 0) == 0;
@@ -202,7 +262,7 @@ uint32_t atoll_spares_ready(void) {
     atoll_mutex_lock(&lock);
     uint32_t count = 0;
     for (const spare *s = ready; s != NULL; s = s->next) {
-        count += fits(s, &print);
+        count += is_wanted_locked(s);
     }
     atoll_mutex_unlock(&lock);
     return count;
@@ -227,8 +287,7 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) 
     atoll_entry *entry = s->entry;
     atomic_store(&entry->depth, like->depth);
     atoll_process_mark now = atoll_process_look();
-    stale->path = s->path.body.len != like->path.body.len ||
-                  memcmp(s->path.body.data, like->path.body.data, s->path.body.len) != 0;
+    stale->path = !is_same(&s->path, &like->path);
     stale->environment = s->process.environment != now.environment;
     stale->limits = like->wishes.limits.memory != 0 || like->wishes.limits.cpu != 0;
     stale->zone = s->process.zone != now.zone;
@@ -247,6 +306,9 @@ bool atoll_spares_end(void) {
     ready = NULL;
     ready_count = 0;
     bool idle = !making;
+    if (importing != NULL) { /* it cannot end as long as the lock is held */
+        (void)atoll_interrupt_kept(importing, &atoll_system_exit);
+    }
     atoll_mutex_unlock(&lock);
     PyThreadState *tstate = PyEval_SaveThread();
     while (all != NULL) {
