@@ -443,6 +443,7 @@ class _Pool:
         spares: bool,
         guest: Interpreter | None,
         memory_limit: int | None = None,
+        inner_threads: int = 0,
     ) -> Self: ...
     @property
     def broken(self) -> bool: ...

@@ -101,8 +101,9 @@ static atoll_pool *new_pool(int max_workers, int max_tasks, const char *name) {
 }
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"max_workers", "name",   "initializer", "initargs",     "max_tasks", "timeout",
-                               "extensions",  "spares", "guest",       "memory_limit", NULL};
+    static char *keywords[] = {"max_workers", "name",         "initializer",   "initargs",
+                               "max_tasks",   "timeout",      "extensions",    "spares",
+                               "guest",       "memory_limit", "inner_threads", NULL};
     int max_workers;
     const char *name;
     PyObject *initializer;
@@ -113,12 +114,13 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     int spares;
     PyObject *guest;
     PyObject *memory = NULL;
+    int inner_threads = 0;
     atoll_limits limits;
     PyObject *module = PyType_GetModule(type);
     if (module == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|O:_Pool", keywords, &max_workers, &name,
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|Oi:_Pool", keywords, &max_workers, &name,
                                      &initializer, &initargs, &max_tasks, &timeout, &extensions, &spares,
-                                     &guest, &memory) ||
+                                     &guest, &memory, &inner_threads) ||
         atoll_pycontrol_limits(memory, NULL, &limits) < 0) {
         return NULL;
     }
@@ -133,6 +135,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     atoll_pool_settings *settings = pool->settings;
     pool->timeout = timeout > 0 ? timeout : INFINITY;
     settings->spares = spares != 0;
+    settings->inner_threads = inner_threads;
     atoll_signal_mask_get(&settings->signals);
     atoll_pypool *self = NULL;
     if (read_settings(state, settings, initializer, initargs, extensions, guest, &limits) == 0) {

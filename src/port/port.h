@@ -271,6 +271,8 @@ size_t atoll_dl_symbol_size(const void *address);
 void *atoll_dl_loaded(const char *name);
 /* Whether a library is loaded from this very path; no file is looked at. */
 bool atoll_dl_is_loaded(const char *path);
+/* Calls visit() with the path of each library that is loaded, which must not load or unload any. */
+void atoll_dl_each(void (*visit)(const char *path, void *context), void *context);
 /* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
 uintptr_t atoll_dl_base(void *handle, const char **path);
 /* The same file by an absolute path, whatever the current directory was when it was loaded; malloc, or NULL: it is the program, or

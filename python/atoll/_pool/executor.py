@@ -24,6 +24,7 @@ from . import replaced
 from .callbacks import Teller
 from .future import Future, interrupt_again
 from .imports import as_names, begin
+from .inner import inner_count, processors
 from .map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -293,6 +294,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         max_tasks_per_child: int | None = None,
         task_timeout: float | None = None,
         imports: Iterable[str] = (),
+        inner_threads: int | None = None,
         use_spares: bool = True,
         extensions: Literal["isolate", "strict", "shared"] | None = None,
     ) -> None:
@@ -309,6 +311,10 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
                 and replaced when it does not react within a second.
             imports: names of modules that each new interpreter imports, before the initializer is called. One that
                 cannot be imported breaks the pool, with an error that names it.
+            inner_threads: how many threads OpenBLAS, BLIS, MKL and OpenMP runtimes that interpreters share may have for
+                one operation while a worker works, from the end of the task, or of imports, that has loaded them; none
+                gets more than it had. The default is the number of processors divided by max_workers, as joblib has
+                it, unless an environment variable of theirs (OMP_NUM_THREADS, ...) says something else.
             use_spares: whether workers may start from the spare interpreters of ``atoll.prewarm()``.
             extensions: how extension modules are loaded; see ``create()``.
 
@@ -318,9 +324,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
                 and in imports for what is no str.
         """
         if max_workers is None:
-            max_workers = (
-                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            )
+            max_workers = processors()
         max_workers = as_count("max_workers", max_workers)
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -330,6 +334,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             raise TypeError("initializer must be a callable")
         initargs = tuple(initargs)
         imports = as_names(imports)
+        inner = inner_count(inner_threads, max_workers)
         if max_tasks_per_child is not None:
             max_tasks_per_child = as_count("max_tasks_per_child", max_tasks_per_child)
             if max_tasks_per_child <= 0:
@@ -348,6 +353,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
                 max_tasks_per_child is not None
                 or task_timeout is not None
                 or imports
+                or inner_threads is not None
                 or extensions is not None
             ):
                 raise TypeError("a pool with a prepare_context() of its own has no options for interpreters")
@@ -364,6 +370,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             initargs=initargs,
             max_tasks=max_tasks_per_child or 0,
             timeout=float(task_timeout or 0),
+            inner_threads=inner,
             extensions=extensions,
             spares=use_spares,
             guest=None,

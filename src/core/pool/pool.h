@@ -278,6 +278,17 @@ atoll_worker *atoll_worker_current(void);   /* borrowed, or NULL */
 void atoll_worker_retain(atoll_worker *worker);
 void atoll_worker_release(atoll_worker *worker);
 
+/* A worker that works, on its stack: inner.c. */
+typedef struct atoll_inner {
+    struct atoll_inner *next;
+    int count; /* threads that libraries may have for it */
+} atoll_inner;
+/* All three on the worker's thread.  It begins, has loaded something, and has ended. */
+void atoll_inner_begin(atoll_inner *inner, int count);
+void atoll_inner_look(const atoll_inner *inner);
+void atoll_inner_end(atoll_inner *inner);
+void atoll_inner_fork(atoll_fork_moment when);
+
 /* Starts the thread that watches over time limits, once, in a pool that has any.  False: it cannot be started. */
 bool atoll_pool_watch(atoll_pool *pool);
 /* Starts a worker if there is more to do than there are workers.  0, or -1 when it could not be started. */

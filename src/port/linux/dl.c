@@ -156,6 +156,26 @@ bool atoll_dl_is_loaded(const char *path) {
     return found;
 }
 
+typedef struct {
+    void (*visit)(const char *path, void *context);
+    void *context;
+} each_visit;
+
+static int visit_path(struct dl_phdr_info *info, size_t size, void *raw) {
+    (void)size;
+    const each_visit *each = raw;
+    if (info->dlpi_name != NULL && info->dlpi_name[0] != '\0') {
+        each->visit(info->dlpi_name, each->context);
+    }
+    return 0;
+}
+
+void atoll_dl_each(void (*visit)(const char *path, void *context), void *context) {
+    enter();
+    (void)dl_iterate_phdr(visit_path, &(each_visit){visit, context});
+    leave();
+}
+
 uintptr_t atoll_dl_base(void *handle, const char **path) {
     struct link_map *map = NULL;
     if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL) {

@@ -143,6 +143,8 @@ static int append(PyObject *list, PyObject *made) {
     return rc;
 }
 
+size_t atoll_loader_modules(const atoll_loader *loader) { return loader->count; }
+
 PyObject *atoll_loader_list(atoll_loader *loader) {
     PyObject *list = PyList_New(0);
     int rc = list != NULL ? 0 : -1;

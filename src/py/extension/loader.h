@@ -27,6 +27,8 @@ atoll_loader *atoll_loader_install(atoll_extensions mode, atoll_stats_interp *st
 
 /* A list of (module or None, file, how, clone or None, bytes) of what `loader` has loaded.  Its interpreter is attached. */
 PyObject *atoll_loader_list(atoll_loader *loader);
+/* How many it has loaded. */
+size_t atoll_loader_modules(const atoll_loader *loader);
 
 /* A list of (file, clone, bytes, why) of what is mapped for interpreters that are gone. */
 PyObject *atoll_loader_list_kept(void);

@@ -46,6 +46,8 @@
 #include "py/interp/fork.h"
 
 #include "core/map/map.h"
+#include "core/pool/pool.h"
+#include "core/shared/shared.h"
 #include "core/sync/sync.h"
 #include "py/extension/extension.h"
 #include "py/frozen/frozen.h"
@@ -57,8 +59,6 @@
 #include "py/interp/signals.h"
 #include "py/memory/memory.h"
 
-#include "core/shared/shared.h"
-
 static void fork_spares(atoll_fork_moment when) { atoll_the_pools->fork_spares(when); }
 
 static void (*const parts[])(atoll_fork_moment when) = {
@@ -69,6 +69,7 @@ static void (*const parts[])(atoll_fork_moment when) = {
     atoll_arenas_fork,      atoll_blocks_fork,        atoll_frozen_constants_fork,
     atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
     atoll_stats_fork,       atoll_arrivals_fork,      atoll_interrupt_fork,
+    atoll_inner_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };

@@ -13,6 +13,7 @@ typedef struct {
     atoll_signal_mask
         signals;  /* blocked by the thread that made the pool, and so by the workers and what they start */
     size_t stack; /* bytes that threading.stack_size() asks for; 0: it does not */
+    int inner_threads; /* of libraries, for each worker (core/pool/inner.c); 0: what they have */
     bool has_init;
     atoll_message init;    /* a call: the initializer with its arguments */
     atoll_message refused; /* UTF-8: why the initializer cannot be sent; empty when it can */

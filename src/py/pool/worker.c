@@ -32,6 +32,8 @@ typedef struct {
     uint32_t calls;    /* so far */
     bool introduced;   /* threading knows the thread there */
     atoll_meter meter; /* of the thread */
+    atoll_inner inner; /* where libraries' threads are limited */
+    size_t modules;    /* extension modules there, when libraries were looked for */
 } place;
 
 void atoll_settings_free(atoll_pool_settings *settings) {
@@ -178,6 +180,16 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     return true;
 }
 
+/* Attached, after what may have loaded extension modules, and libraries with them. */
+static void look_for_libraries(place *where, const atoll_pool_settings *settings) {
+    const atoll_loader *loader = where->entry->loader;
+    size_t modules = settings->inner_threads != 0 && loader != NULL ? atoll_loader_modules(loader) : 0;
+    if (modules != where->modules) {
+        where->modules = modules;
+        atoll_inner_look(&where->inner);
+    }
+}
+
 /* Attached: work until there is a reason to leave this interpreter.  True: the worker goes on in another one. */
 static bool work(atoll_worker *worker, place *where) {
     atoll_pool *pool = worker->pool;
@@ -199,6 +211,7 @@ static bool work(atoll_worker *worker, place *where) {
         if (!serve(worker, where, task, &spare, false) || atoll_interp_exiting()) {
             break;
         }
+        look_for_libraries(where, pool->settings);
         if (atomic_load_explicit(&where->entry->jobs, memory_order_relaxed) != NULL) {
             atoll_session_housekeeping(where->entry);
         }
@@ -313,8 +326,15 @@ static bool live_in_one(atoll_worker *worker) {
         }
         atoll_worker_set_place(worker, &where);
         introduce(worker, &where);
+        if (settings->inner_threads != 0) {
+            atoll_inner_begin(&where.inner, settings->inner_threads);
+        }
         if (ready && (!settings->has_init || initialize(worker, &where, state) == 0)) {
+            look_for_libraries(&where, settings);
             go_on = work(worker, &where);
+        }
+        if (settings->inner_threads != 0) {
+            atoll_inner_end(&where.inner);
         }
         if (where.introduced) {
             atoll_threading_let_go(false);
