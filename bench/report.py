@@ -28,6 +28,7 @@ MODULES = (
     "subjects_scaling",
     "subjects_pool",
     "subjects_extensions",
+    "subjects_trace",
 )
 BUSY = 0.5  # the load average, before the start, above which others disturb the measurements
 RESULTS = Path(__file__).resolve().with_name("results")

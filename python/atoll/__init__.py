@@ -47,6 +47,7 @@ from ._atoll import (
     select,
     share,
     timeout,
+    trace,
     unregister_shareable,
 )
 from ._extension.loaded import Extension, KeptExtension, kept_extensions, loaded_extensions
@@ -189,5 +190,6 @@ __all__ = [
     "share",
     "stats",
     "timeout",
+    "trace",
     "unregister_shareable",
 ]

@@ -4,6 +4,7 @@ import threading
 import types
 from collections import deque
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import (
     Any,
     ClassVar,
@@ -70,6 +71,18 @@ class Interpreter:
 @final
 class timeout:
     def __new__(cls, interp: Interpreter, seconds: float | None, /) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *args: object) -> None: ...
+
+@final
+class trace:
+    def __new__(
+        cls, path: str | bytes | PathLike[str] | PathLike[bytes], *, max_events: int = 1000000
+    ) -> Self: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *args: object) -> None: ...
 

@@ -340,7 +340,7 @@ static int module_exec(PyObject *module) {
     if (state->interp == PyInterpreterState_Main()) {
         atoll_restart_await();
         atoll_interned_init();
-        if (atoll_tracing_init() < 0) {
+        if (atoll_tracing_init() < 0 || atoll_traced_from_environment() < 0) {
             return -1;
         }
     }
@@ -364,7 +364,8 @@ static int module_exec(PyObject *module) {
         atoll_lent_add(state, module) < 0 || atoll_pyregistered_add(state, module) < 0 ||
         atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
         atoll_pysync_add(state, module) < 0 || atoll_shareddict_add(state, module) < 0 ||
-        atoll_pypool_add(state, module) < 0 || atoll_pycontrol_add(module) < 0) {
+        atoll_pypool_add(state, module) < 0 || atoll_pycontrol_add(module) < 0 ||
+        atoll_pytrace_add(module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pycreate_methods) < 0 ||

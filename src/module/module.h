@@ -74,6 +74,9 @@ int atoll_exceptions_add(atoll_state *state, PyObject *module);
 int atoll_pyfrozen_add(atoll_state *state, PyObject *module);
 void atoll_pyfrozen_forget(atoll_state *state);
 
+/* trace.c: adds the type of traces. */
+int atoll_pytrace_add(PyObject *module);
+
 /* registered.c: adds register_shareable() and its like. */
 int atoll_pyregistered_add(atoll_state *state, PyObject *module);
 

@@ -6,6 +6,7 @@
  */
 #include "module/pool.h"
 
+#include "core/trace/trace.h"
 #include "py/pool/pool.h"
 
 static atoll_pypool *cast(PyObject *self) { return (atoll_pypool *)self; }
@@ -51,6 +52,16 @@ static PyObject *queue_task(atoll_pypool *self, atoll_task *task, bool late) {
     return NULL;
 }
 
+/* The same in the trace, where it began then. */
+static PyObject *queue_traced(atoll_pypool *self, atoll_task *task, bool late, uint64_t began,
+                              PyObject *callable) {
+    uint64_t arrow = began != 0 ? atoll_trace_arrow() : 0;
+    task->arrow = arrow;
+    PyObject *future = queue_task(self, task, late);
+    atoll_traced_call(began, ATOLL_TRACE_SUBMIT, callable, self->state->interp_id, (int64_t)arrow);
+    return future;
+}
+
 /* What cannot be sent is the future's business, what interrupts the submitter is not. */
 static PyObject *refuse(atoll_pypool *self) {
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
@@ -70,6 +81,7 @@ static atoll_state *usable(atoll_pypool *self) {
 
 PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                                      PyObject *kwnames) {
+    uint64_t began = atoll_trace_begin();
     atoll_pypool *self = cast(op);
     atoll_state *state = usable(self);
     if (state == NULL) {
@@ -89,7 +101,7 @@ PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssi
         return NULL;
     }
     atoll_task *task = atoll_pypool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
-    return task != NULL ? queue_task(self, task, false) : refuse(self);
+    return task != NULL ? queue_traced(self, task, false, began, args[0]) : refuse(self);
 }
 
 /* prepare(callable): what submit_chunk() takes for it. */
@@ -102,6 +114,7 @@ PyObject *atoll_pypool_method_prepare(PyObject *op, PyObject *callable) {
 /* A future of the list of results of these items; NULL with an exception. */
 static PyObject *submit_items(atoll_pypool *self, atoll_state *state, PyObject *callable, PyObject *items,
                               bool star, bool divide, bool late) {
+    uint64_t began = atoll_trace_begin();
     atoll_task *task = atoll_pypool_encode(self, state, callable, &items, 1, NULL);
     if (task == NULL) {
         return refuse(self);
@@ -110,7 +123,7 @@ static PyObject *submit_items(atoll_pypool *self, atoll_state *state, PyObject *
     task->items = (uint32_t)PyList_GET_SIZE(items);
     task->divisible = divide;
     task->bytes = atoll_pypool_weight(&task->call);
-    return queue_task(self, task, late);
+    return queue_traced(self, task, late, began, callable);
 }
 
 /* submit_chunk(callable, items, count, star, divide, late, window): sends the first `count` items of a list, with one future for

@@ -163,14 +163,17 @@ void atoll_signal_mask_set(const atoll_signal_mask *mask);
 int atoll_thread_start(void (*run)(void *), void *arg, size_t stack);
 /* Names the calling thread, for debuggers and top; a name that is too long is cut. */
 void atoll_thread_name(const char *name);
+/* How the system has it; "" where it has none. */
+void atoll_thread_name_get(char *name, size_t size);
 /* Never returns: parks the calling thread until the process ends. */
 _Noreturn void atoll_thread_park(void);
 /* True on the thread that the process started with (in a forked child: the one that forked). */
 bool atoll_thread_is_main(void);
 
-/* Calls destroy(value) when a thread that called atoll_thread_at_exit(value) ends.  One value per thread. */
-int atoll_thread_exit_init(void (*destroy)(void *));
-void atoll_thread_at_exit(void *value);
+/* Calls destroy(value) when a thread that called atoll_thread_at_exit(key, value) ends.  One value per key and thread.  0 or -1. */
+typedef pthread_key_t atoll_thread_key;
+int atoll_thread_key_init(atoll_thread_key *key, void (*destroy)(void *));
+void atoll_thread_at_exit(atoll_thread_key key, void *value);
 
 /* Runs `take` before a fork and `give` after it, in the parent and in the child. */
 void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_child)(void));
@@ -207,6 +210,12 @@ int atoll_file_open(const char *path, atoll_file_id *id);
 void atoll_file_close(int fd);
 /* What that would open: 0, or -1 as it. */
 int atoll_file_identify(const char *path, atoll_file_id *id);
+/* Opens a regular file for writing, made when there is none, which no other does meanwhile that opens it so; its content stays.  -1 (errno;
+ * EWOULDBLOCK: it is open so, EISDIR and EINVAL for what is no regular file).  The lock goes with the last descriptor, also a forked
+ * child's. */
+int atoll_file_open_output(const char *path);
+/* Cuts it to so many bytes.  0 or -1 (errno). */
+int atoll_file_cut(int fd, uint64_t size);
 /* All of it, or -1 (errno). */
 int atoll_file_write(int fd, const void *bytes, size_t size, uint64_t offset);
 /* Copies the first `size` bytes of one file to the start of another; the file system may share them.  0 or -1. */

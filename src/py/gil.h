@@ -3,6 +3,7 @@
 #define ATOLL_PY_GIL_H
 
 #include "core/registry/registry.h"
+#include "core/trace/trace.h"
 #include "py/compat.h"
 
 /* The word that says whether the GIL of the attached interpreter is taken; NULL where it is not known: see gil.c. */
@@ -20,6 +21,9 @@ static inline void atoll_gil_had(const atoll_entry *entry, uint64_t began) {
     if (began != 0) {
         atoll_stat_add(entry->stats, ATOLL_STAT_GIL_WAITS, 1);
         atoll_stat_add(entry->stats, ATOLL_STAT_GIL_TICKS, atoll_ticks() - began);
+        if (atoll_trace_wants()) {
+            atoll_trace_add(began, ATOLL_TRACE_GIL, NULL, 0, entry->id, 0);
+        }
     }
 }
 

@@ -237,10 +237,11 @@ class TestOtherProcesses:
         assert (done.returncode, done.stdout.split()[-1:]) == (0, ["well"]), done
 
 
-def test_examples_of_the_docs():
+def test_examples_of_the_docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     page = (Path(__file__).resolve().parents[2] / "docs" / "watching.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         expected = re.findall(r"^ *(?:print|subprocess)\S.*\)  # (.+)$", example, re.MULTILINE)
         done = run_python(example)

@@ -98,6 +98,7 @@ typedef struct atoll_task {
     size_t bytes;    /* of a chunk: what its call holds on to */
     uint8_t kind;    /* atoll_call_kind */
     uint8_t outcome; /* atoll_outcome, when DONE */
+    uint64_t arrow;  /* to it, in a trace, from where it was submitted; 0: none */
     bool late;       /* it was interrupted because its time was over */
     atoll_waiters waiters;        /* under the pool's lock */
     struct atoll_task *line_prev; /* in the pool's line, under its lock */

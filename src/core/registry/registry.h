@@ -96,6 +96,7 @@ typedef struct atoll_entry {
     _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
     _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
     _Atomic(atoll_job *) jobs;
+    _Atomic(bool) settle_due; /* one of them is that of py/interp/traced_process.c */
     _Atomic(bool) drain_due;  /* a pending call of that interpreter will run them */
     _Atomic(bool) runs_taken; /* the lock of the runs: see py/interp/runs.c */
     atoll_mutex lock;

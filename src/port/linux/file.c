@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -51,6 +52,28 @@ int atoll_file_identify(const char *path, atoll_file_id *id) {
     atoll_file_close(fd);
     return 0;
 }
+
+int atoll_file_open_output(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+    if (fd < 0) {
+        errno = errno == ENXIO ? EINVAL : errno; /* a FIFO */
+        return -1;
+    }
+    struct stat info;
+    int failed = fstat(fd, &info) != 0 ? errno : S_ISREG(info.st_mode) ? 0 : EINVAL;
+    /* Where the file system knows no locks, there is none. */
+    if (failed == 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        failed = EWOULDBLOCK;
+    }
+    if (failed != 0) {
+        (void)close(fd);
+        errno = failed;
+        return -1;
+    }
+    return fd;
+}
+
+int atoll_file_cut(int fd, uint64_t size) { return ftruncate(fd, (off_t)size); }
 
 int atoll_file_write(int fd, const void *bytes, size_t size, uint64_t offset) {
     const char *at = bytes;

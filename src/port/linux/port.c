@@ -276,6 +276,12 @@ void atoll_thread_name(const char *name) {
     (void)pthread_setname_np(pthread_self(), cut);
 }
 
+void atoll_thread_name_get(char *name, size_t size) {
+    if (pthread_getname_np(pthread_self(), name, size) != 0) {
+        name[0] = '\0';
+    }
+}
+
 _Noreturn void atoll_thread_park(void) {
     for (;;) {
         pause();
@@ -322,13 +328,11 @@ bool atoll_thread_is_main(void) {
     return which_thread == MAIN;
 }
 
-static pthread_key_t exit_key;
-
-int atoll_thread_exit_init(void (*destroy)(void *)) {
-    return pthread_key_create(&exit_key, destroy) == 0 ? 0 : -1;
+int atoll_thread_key_init(atoll_thread_key *key, void (*destroy)(void *)) {
+    return pthread_key_create(key, destroy) == 0 ? 0 : -1;
 }
 
-void atoll_thread_at_exit(void *value) { pthread_setspecific(exit_key, value); }
+void atoll_thread_at_exit(atoll_thread_key key, void *value) { pthread_setspecific(key, value); }
 
 void atoll_at_fork(void (*take)(void), void (*give_parent)(void), void (*give_child)(void)) {
     pthread_atfork(take, give_parent, give_child);

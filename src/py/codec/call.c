@@ -3,8 +3,12 @@
  * An encoder borrows one of the codec's two memos for its run (the second for an outline in the midst of a message); one that starts while
  * others run in the same interpreter (a reduce hook that sends something, another Python thread) makes its own.  So does a decoder with its
  * memo storage.
+ *
+ * What is in a trace goes a way of its own: whoever is in none pays for one look at a word.
  */
 #include "py/codec/internal.h"
+
+#include "core/trace/trace.h"
 
 #include <limits.h>
 
@@ -134,12 +138,23 @@ static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, con
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
 
+static __attribute__((noinline)) int encode_traced(atoll_codec *codec, atoll_message *msg, PyObject *obj,
+                                                   const char *root, bool whole) {
+    uint64_t began = atoll_trace_begin();
+    size_t before = msg->body.len;
+    int rc = encode_one(codec, msg, obj, root, whole, false, false, NULL);
+    atoll_trace_end(began, ATOLL_TRACE_ENCODE, codec->interp_id, msg->body.len - before);
+    return rc;
+}
+
 int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
-    return encode_one(codec, msg, obj, root, false, false, false, NULL);
+    return atoll_trace_wants() ? encode_traced(codec, msg, obj, root, false)
+                               : encode_one(codec, msg, obj, root, false, false, false, NULL);
 }
 
 int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root) {
-    return encode_one(codec, msg, obj, root, true, false, false, NULL);
+    return atoll_trace_wants() ? encode_traced(codec, msg, obj, root, true)
+                               : encode_one(codec, msg, obj, root, true, false, false, NULL);
 }
 
 int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
@@ -198,14 +213,30 @@ static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *c
     return rc;
 }
 
-int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable, PyObject *const *args,
-                      Py_ssize_t nargs, PyObject *kwnames) {
+static __attribute__((noinline)) int encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable,
+                                                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     atoll_encoder enc;
     mark start;
     if (begin(&enc, codec, msg, "", &start) < 0) {
         return -1;
     }
     return end(&enc, encode_call_parts(&enc, callable, args, nargs, kwnames), &start);
+}
+
+static __attribute__((noinline)) int encode_call_traced(atoll_codec *codec, atoll_message *msg,
+                                                        PyObject *callable, PyObject *const *args,
+                                                        Py_ssize_t nargs, PyObject *kwnames) {
+    uint64_t began = atoll_trace_begin();
+    size_t before = msg->body.len;
+    int rc = encode_call(codec, msg, callable, args, nargs, kwnames);
+    atoll_trace_end(began, ATOLL_TRACE_ENCODE, codec->interp_id, msg->body.len - before);
+    return rc;
+}
+
+int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames) {
+    return atoll_trace_wants() ? encode_call_traced(codec, msg, callable, args, nargs, kwnames)
+                               : encode_call(codec, msg, callable, args, nargs, kwnames);
 }
 
 int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc) {
@@ -289,7 +320,7 @@ void atoll_decoder_end_part(atoll_decoder *part) {
     PyErr_SetRaisedException(exc);
 }
 
-PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg) {
+static PyObject *decode(atoll_codec *codec, const atoll_message *msg) {
     atoll_decoder dec;
     begin_decoding(&dec, codec, msg);
     PyObject *obj = atoll_decode_value(&dec);
@@ -301,6 +332,17 @@ PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg) {
     }
     end_decoding(&dec);
     return obj;
+}
+
+static __attribute__((noinline)) PyObject *decode_traced(atoll_codec *codec, const atoll_message *msg) {
+    uint64_t began = atoll_trace_begin();
+    PyObject *obj = decode(codec, msg);
+    atoll_trace_end(began, ATOLL_TRACE_DECODE, codec->interp_id, msg->body.len);
+    return obj;
+}
+
+PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg) {
+    return atoll_trace_wants() ? decode_traced(codec, msg) : decode(codec, msg);
 }
 
 int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]) {
@@ -379,7 +421,7 @@ static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
     return 0;
 }
 
-int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out) {
+static int decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out) {
     out->callable = NULL;
     out->stack = NULL;
     out->nargs = 0;
@@ -396,6 +438,18 @@ int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_a
     }
     end_decoding(&dec);
     return rc;
+}
+
+static __attribute__((noinline)) int decode_call_traced(atoll_codec *codec, const atoll_message *msg,
+                                                        atoll_call_args *out) {
+    uint64_t began = atoll_trace_begin();
+    int rc = decode_call(codec, msg, out);
+    atoll_trace_end(began, ATOLL_TRACE_DECODE, codec->interp_id, msg->body.len);
+    return rc;
+}
+
+int atoll_decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_args *out) {
+    return atoll_trace_wants() ? decode_call_traced(codec, msg, out) : decode_call(codec, msg, out);
 }
 
 void atoll_codec_args_clear(atoll_call_args *args) {

@@ -34,6 +34,7 @@
  */
 #include "py/extension/loader_internal.h"
 
+#include "core/trace/trace.h"
 #include "port/port.h"
 #include "py/extension/parsers.h"
 #include "py/facade.h"
@@ -283,6 +284,7 @@ static atoll_init_result load_original(context c, const atoll_module_info *info,
 static atoll_init_result load_clone(context c, const atoll_module_info *info, PyObject *spec,
                                     PyObject **module, bool *is_cloned) {
     atoll_clone_error why;
+    uint64_t began = atoll_trace_begin();
     if (c.loader->halfway) {
         (void)import_error(info,
                            "no extension module can be isolated in this forked child: another thread was "
@@ -302,6 +304,10 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
     atoll_loader_show(c.loader);
     atoll_loader_unlock(c.loader);
     free(root);
+    if (began != 0) {
+        atoll_trace_add(began, ATOLL_TRACE_CLONE, info->full, strlen(info->full), c.loader->clones.owner,
+                        clone != NULL ? clone->bytes : 0);
+    }
     *is_cloned = clone != NULL;
     if (clone == NULL) {
         (void)import_error(info, why.text);

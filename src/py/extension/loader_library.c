@@ -20,6 +20,7 @@
  */
 #include "py/extension/loader_internal.h"
 
+#include "core/trace/trace.h"
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,10 +93,18 @@ static void *open_library(const request *r) {
     if (atoll_name_is_system(r->name)) {
         return atoll_dl_open_as(r->name, r->mode, r->why->text, sizeof r->why->text);
     }
+    uint64_t began = atoll_trace_begin();
     atoll_loader_lock(r->loader);
+    size_t before = r->loader->clones.count;
     void *handle = open_locked(r);
+    bool made = r->loader->clones.count != before;
     atoll_loader_show(r->loader);
     atoll_loader_unlock(r->loader);
+    if (began != 0 && made) {
+        const char *slash = strrchr(r->name, '/');
+        const char *name = slash != NULL ? slash + 1 : r->name;
+        atoll_trace_add(began, ATOLL_TRACE_CLONE, name, strlen(name), r->loader->clones.owner, 0);
+    }
     return handle;
 }
 

@@ -13,6 +13,7 @@
  */
 #include "py/interp/blocking.h"
 
+#include "core/trace/trace.h"
 #include "py/gil.h"
 
 #include "py/interp/lifecycle.h"
@@ -72,7 +73,8 @@ static void detach(atoll_blocking *b) {
 
 void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline, atoll_waits_for what,
                           int64_t id) {
-    *b = (atoll_blocking){.deadline = deadline, .entry = state->entry, .began = atoll_ticks()};
+    *b = (atoll_blocking){
+        .deadline = deadline, .entry = state->entry, .began = atoll_ticks(), .what = what, .id = id};
     if (atoll_thread_is_main()) {
         b->waiter.recheck = RECHECK;
     }
@@ -84,12 +86,29 @@ void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline
     detach(b);
 }
 
+static const char *const waits[ATOLL_WAITS_KINDS] = {
+    [ATOLL_WAITS_NOT] = "wait",          [ATOLL_WAITS_GET] = "queue get",
+    [ATOLL_WAITS_PUT] = "queue put",     [ATOLL_WAITS_SELECT] = "queue select",
+    [ATOLL_WAITS_LOCK] = "lock",         [ATOLL_WAITS_CONDITION] = "condition",
+    [ATOLL_WAITS_EVENT] = "event",       [ATOLL_WAITS_BARRIER] = "barrier",
+    [ATOLL_WAITS_FUTURE] = "future",     [ATOLL_WAITS_POOL] = "pool",
+    [ATOLL_WAITS_TASK] = "idle",         [ATOLL_WAITS_CLOSE] = "close",
+    [ATOLL_WAITS_FUNCTION] = "function",
+};
+
+void atoll_blocking_trace(uint64_t began, atoll_waits_for what, int64_t interp, int64_t id) {
+    if (atoll_trace_wants()) {
+        atoll_trace_add(began, ATOLL_TRACE_WAIT, waits[what], strlen(waits[what]), interp, (uint64_t)id);
+    }
+}
+
 /* Attached: the wait is over. */
 static void count(atoll_blocking *b) {
     atoll_stats_interp *stats = b->entry->stats;
     atoll_stat_add(stats, ATOLL_STAT_BLOCKED, (uint64_t)-1);
     atoll_stat_add(stats, ATOLL_STAT_WAITS, 1);
     atoll_stat_add(stats, ATOLL_STAT_WAIT_TICKS, atoll_ticks() - b->began);
+    atoll_blocking_trace(b->began, b->what, b->entry->id, b->id);
     atoll_entry_release(b->entry);
 }
 

@@ -10,6 +10,8 @@ typedef struct {
     atoll_entry *entry;
     PyThreadState *tstate;
     uint64_t began; /* ticks */
+    atoll_waits_for what;
+    int64_t id;
 } atoll_blocking;
 
 #define ATOLL_NO_WAIT (-1.0) /* instead of a deadline */
@@ -35,6 +37,9 @@ int atoll_blocking_interrupted(atoll_blocking *b);
 int atoll_blocking_check(atoll_entry *entry);
 /* Attaches. */
 void atoll_blocking_end(atoll_blocking *b);
+
+/* A wait that began then, in ticks, is over: in the trace, if there is one. */
+void atoll_blocking_trace(uint64_t began, atoll_waits_for what, int64_t interp, int64_t id);
 
 /* All of it: until the word is not what was seen, or the deadline.  0, or -1 when that raised. */
 int atoll_blocking_await_word(_Atomic(uint32_t) *word, uint32_t seen, double deadline);

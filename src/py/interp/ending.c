@@ -43,6 +43,7 @@
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/signals.h"
 #include "py/interp/stragglers.h"
+#include "py/interp/traced.h"
 #include "py/interp/wind_down.h"
 
 #include "core/queue/queue.h"
@@ -132,6 +133,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
 }
 
 atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience) {
+    uint64_t began = atoll_trace_begin();
     PyThreadState *here = atoll_thread_state_attached();
     PyThreadState *mine = atoll_tstate_of(entry);
     if (mine == NULL) {
@@ -163,6 +165,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         }
         atoll_leftovers_free(atoll_memory_owner(entry->id), keepers);
         atoll_areas_ended(entry->id, keepers != ATOLL_KEEPERS_LOADED);
+        atoll_traced_ended(began, entry);
         if (here != NULL) {
             (void)PyThreadState_Swap(here);
         }
@@ -267,7 +270,12 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
     return PyErr_Occurred() ? -1 : 0; /* Ctrl-C, while it was waited for its threads */
 }
 
-int atoll_interp_close(atoll_state *from, atoll_entry *entry) { return close_interp(from, entry, &closing); }
+int atoll_interp_close(atoll_state *from, atoll_entry *entry) {
+    uint64_t began = atoll_trace_begin();
+    int rc = close_interp(from, entry, &closing);
+    atoll_trace_end(began, ATOLL_TRACE_CLOSING, from->interp_id, (uint64_t)entry->id);
+    return rc;
+}
 
 int atoll_interp_close_at_exit(atoll_state *from, atoll_entry *entry) {
     return close_interp(from, entry, &at_exit);

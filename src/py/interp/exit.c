@@ -24,6 +24,7 @@
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
 #include "py/interp/runtime_list.h"
+#include "py/interp/traced.h"
 
 #include <stdlib.h>
 
@@ -124,6 +125,7 @@ void atoll_flush_streams(void) {
 }
 
 _Noreturn static void end_process(void) {
+    atoll_traced_at_exit();
     atoll_flush_streams();
     atoll_exit_process(1);
 }
@@ -243,6 +245,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     if ((end_all(main_state, is_zombie) != 0 || stuck) && !leave_behind()) {
         end_process();
     }
+    atoll_traced_at_exit();
     atoll_datetime_let_go();
     atoll_compat_before_finalize();
     return 0;

@@ -56,8 +56,12 @@ void atoll_export_release(void *ptr) {
         finish(&export->job, true);
         return;
     }
+    atoll_interp_hand_over(owner, &export->job);
+}
+
+void atoll_interp_hand_over(atoll_entry *owner, atoll_job *job) {
     atoll_entry_retain(owner); /* for the pending call */
-    bool first = atoll_entry_push_job(owner, &export->job);
+    bool first = atoll_entry_push_job(owner, job);
     bool pending = false;
     if (atoll_entry_guard(owner)) {
         if (first) {

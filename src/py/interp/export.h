@@ -25,6 +25,9 @@ void atoll_export_retain(void *ptr);
 void atoll_export_release(void *ptr);
 extern const atoll_handle_class atoll_export_class;
 extern const atoll_handle_class atoll_export_object_class; /* of those with an end() */
+/* Hands a job to an interpreter that exists, whose reference the caller has, and sees to it that it is run: any thread, with or without a
+ * thread state. */
+void atoll_interp_hand_over(atoll_entry *owner, atoll_job *job);
 /* Attached to its sender: the bytes objects that a message lends become blocks (core/base/block.h), so that it outlives the
  * sender.  0, or -1 with MemoryError. */
 int atoll_export_keep_bytes(atoll_message *msg);

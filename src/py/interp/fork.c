@@ -49,6 +49,7 @@
 #include "core/pool/pool.h"
 #include "core/shared/shared.h"
 #include "core/sync/sync.h"
+#include "core/trace/trace.h"
 #include "py/extension/extension.h"
 #include "py/frozen/frozen.h"
 #include "py/interp/interrupt.h"
@@ -69,7 +70,7 @@ static void (*const parts[])(atoll_fork_moment when) = {
     atoll_arenas_fork,      atoll_blocks_fork,        atoll_frozen_constants_fork,
     atoll_areas_fork,       atoll_clone_signals_fork, atoll_shared_fork,
     atoll_stats_fork,       atoll_arrivals_fork,      atoll_interrupt_fork,
-    atoll_inner_fork,
+    atoll_inner_fork,       atoll_trace_fork,
 };
 
 enum { PARTS = sizeof parts / sizeof *parts };

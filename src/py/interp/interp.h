@@ -8,6 +8,7 @@
  *   limits      what an interpreter may take
  *   blocking    waits with the GIL given back; signals, threading, tracing, frames: what CPython shows of one interpreter, made right
  *   export      memory of one interpreter that is seen in others
+ *   traced      what a trace (core/trace) has of Python: names, imports, garbage collections
  *   fork        the process forks: what of all this a child keeps (child, runtime_list); restart: a host ends Python and begins it again
  *   pools       what this room asks of pools, which are built on it
  *
@@ -38,6 +39,7 @@
 #include "py/interp/signals.h"
 #include "py/interp/site.h"
 #include "py/interp/threading.h"
+#include "py/interp/traced.h"
 #include "py/interp/tracing.h"
 
 #endif

@@ -21,6 +21,7 @@
 #include "py/interp/runtime_list.h"
 #include "py/interp/site.h"
 #include "py/interp/threading.h"
+#include "py/interp/traced.h"
 #include "py/interp/tracing.h"
 #include "py/interp/tripped.h"
 #include "py/memory/memory.h"
@@ -87,6 +88,9 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     }
     /* The loader first, so that whatever site imports finds it; and Atoll, which that may import. */
     entry->loader = usual ? atoll_loader_install(print->wishes.extensions, entry->stats) : NULL;
+    if (usual && atoll_trace_wants()) {
+        atoll_traced_settle();
+    }
     atoll_state *state = PyErr_Occurred() ? NULL : atoll_state_ensure();
     if (state == NULL || atoll_frozen_constants() < 0 || atoll_site_import(site) < 0 ||
         atoll_interp_prepare(state, print, &stale) < 0 || (print->wishes.fork && prepare_fork() < 0)) {
@@ -316,7 +320,7 @@ static atoll_entry *create_elsewhere(const atoll_blueprint *print, char **why) {
     return atoll_interp_create_detached(print, why);
 }
 
-atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *wishes) {
+static atoll_entry *create(atoll_state *from, const atoll_interp_wishes *wishes) {
     atoll_interp_sweep(from);
     atoll_blueprint print;
     if (audit_creation(from) < 0 || atoll_blueprint_init(from, wishes, &print) < 0) {
@@ -349,7 +353,17 @@ atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *w
     return entry;
 }
 
+atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *wishes) {
+    uint64_t began = atoll_trace_begin();
+    atoll_entry *entry = create(from, wishes);
+    if (entry != NULL) {
+        atoll_trace_end(began, ATOLL_TRACE_CREATING, from->interp_id, (uint64_t)entry->id);
+    }
+    return entry;
+}
+
 atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why) {
+    uint64_t began = atoll_trace_begin();
     atoll_site site;
     atoll_entry *entry = NULL;
     *why = NULL;
@@ -365,6 +379,7 @@ atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **w
     }
     bool ready = settle_in(entry, print, &site, why);
     (void)PyThreadState_Swap(NULL);
+    atoll_trace_end(began, ATOLL_TRACE_CREATE, entry->id, 0);
     if (!ready) {
         atoll_interp_end_failed(entry);
         return NULL;

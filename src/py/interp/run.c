@@ -22,6 +22,7 @@
 #include "py/interp/child.h"
 #include "py/interp/interrupt.h"
 #include "py/interp/lifecycle.h"
+#include "py/interp/traced.h"
 
 #include <math.h>
 
@@ -215,6 +216,7 @@ typedef struct {
 
 /* The target's half of a call. */
 static outcome call_there(atoll_session *s, const call_target *target) {
+    uint64_t began = atoll_trace_begin();
     atoll_entry *entry = s->entry;
     atoll_state *state = target_state(entry);
     if (state == NULL) {
@@ -258,6 +260,7 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         atoll_run_set_deaf(&run, true);
         Py_DECREF(result);
     }
+    atoll_traced_call(began, ATOLL_TRACE_CALL, callable, entry->id, s->from_entry->id);
     Py_XDECREF(callable);
     atoll_stat_add(entry->stats, ATOLL_STAT_SENT_BYTES, s->back.body.len);
     out = end_run(state, s, &run, out);
@@ -316,6 +319,7 @@ static void collect_loans(atoll_state *from, atoll_entry *entry) {
 
 PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callable, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *kwnames) {
+    uint64_t began = atoll_trace_begin();
     if (!PyCallable_Check(callable)) {
         PyErr_Format(PyExc_TypeError, "expected a callable, got %R", callable);
         return NULL;
@@ -339,6 +343,7 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
         atoll_stat_add(stats, ATOLL_STAT_SENT_BYTES, s->out.body.len);
         result = call_with_session(from, s, callable, &target);
         atoll_stat_add(stats, ATOLL_STAT_RECEIVED_BYTES, s->back.body.len);
+        atoll_traced_call(began, ATOLL_TRACE_CALLING, callable, from->interp_id, entry->id);
     }
     bool borrowed = s->back.nhandles != 0;
     atoll_session_close(s);
@@ -352,6 +357,7 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
 
 /* The target's half of exec().  code is marshalled code for a script it does not have, or NULL. */
 static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObject *code) {
+    uint64_t began = atoll_trace_begin();
     atoll_entry *entry = s->entry;
     atoll_state *state = target_state(entry);
     if (state == NULL) {
@@ -381,6 +387,7 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
     atoll_stat_add(entry->stats, ATOLL_STAT_RAISED, result == NULL);
     Py_XDECREF(result);
     Py_DECREF(script);
+    atoll_trace_end(began, ATOLL_TRACE_EXEC, entry->id, (uint64_t)s->from_entry->id);
     out = end_run(state, s, &run, out);
     atoll_interp_park_if_exiting(s);
     return out;
@@ -412,6 +419,7 @@ static int exec_with_session(atoll_state *from, atoll_session *s, const atoll_sc
 }
 
 int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool dedent, double seconds) {
+    uint64_t began = atoll_trace_begin();
     atoll_script_key key;
     if (atoll_script_key_of(code, dedent, &key) < 0) {
         return -1;
@@ -431,6 +439,7 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
     if (!isinf(seconds)) {
         atoll_time_limit_end(&limit);
     }
+    atoll_trace_end(began, ATOLL_TRACE_EXECUTING, from->interp_id, (uint64_t)entry->id);
     Py_DECREF(key.holder);
     return rc;
 }

@@ -77,9 +77,10 @@ static void thread_ended(void *raw) {
 }
 
 static int init_result;
+static atoll_thread_key exit_key;
 
 static void init_thread_exit(void) {
-    init_result = atoll_thread_exit_init(thread_ended);
+    init_result = atoll_thread_key_init(&exit_key, thread_ended);
     main_ident = atoll_thread_is_main() ? PyThread_get_thread_ident() : 0;
 }
 
@@ -119,7 +120,7 @@ atoll_thread_table *atoll_tstate_table_make(void) {
     if (table != NULL) {
         table->is_main = atoll_thread_is_main();
         atoll_this_thread = table;
-        atoll_thread_at_exit(table);
+        atoll_thread_at_exit(exit_key, table);
     }
     return table;
 }

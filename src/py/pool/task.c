@@ -6,6 +6,7 @@
  */
 #include "py/pool/pool.h"
 
+#include "core/trace/trace.h"
 #include "port/port.h"
 #include "py/interp/interp.h"
 
@@ -225,8 +226,9 @@ static atoll_outcome run_chunk(atoll_state *state, atoll_task *task, PyObject *c
     return outcome;
 }
 
+/* called: what it was, NULL: it did not get so far; a new reference. */
 static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *result, atoll_message *error,
-                         atoll_task_remains *remains) {
+                         atoll_task_remains *remains, PyObject **called) {
     atoll_call_args *args = &remains->args;
     PyObject *callable = NULL;
     if (task->function != NULL &&
@@ -257,14 +259,18 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
             atoll_run_close_coroutine(value);
         }
     }
-    Py_XDECREF(callable);
+    *called = callable;
     return outcome;
 }
 
 atoll_outcome atoll_work_run(atoll_state *state, atoll_task *task, atoll_message *result,
                              atoll_message *error, atoll_task_remains *remains) {
+    uint64_t began = atoll_trace_begin();
+    PyObject *called = NULL;
     *remains = (atoll_task_remains){0};
-    atoll_outcome outcome = run(state, task, result, error, remains);
+    atoll_outcome outcome = run(state, task, result, error, remains, &called);
+    atoll_traced_call(began, ATOLL_TRACE_TASK, called, state->interp_id, (int64_t)task->arrow);
+    Py_XDECREF(called);
     if (atoll_pool_is_foreign(task->pool)) { /* forked somewhere else than in the call itself */
         atoll_child_ends(false);
     }

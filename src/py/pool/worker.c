@@ -20,6 +20,7 @@
  */
 #include "py/pool/pool.h"
 
+#include "core/trace/trace.h"
 #include "py/gil.h"
 #include "py/interp/interp.h"
 
@@ -198,11 +199,15 @@ static bool work(atoll_worker *worker, place *where) {
     for (;;) {
         atoll_task *task = atoll_worker_try_take(worker);
         if (task == NULL) {
+            uint64_t began = atoll_trace_begin();
             PyThreadState *tstate = PyEval_SaveThread();
             task = atoll_worker_take(worker);
             uint64_t waits = atoll_gil_look(where->entry);
             PyEval_RestoreThread(tstate);
             atoll_gil_had(where->entry, waits);
+            if (began != 0) {
+                atoll_blocking_trace(began, ATOLL_WAITS_TASK, where->entry->id, 0);
+            }
             if (task == NULL) {
                 break;
             }
@@ -237,6 +242,7 @@ static void break_with_text(atoll_pool *pool, const char *text) { break_with(poo
 
 /* Attached: 0, or -1 and the pool is broken. */
 static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
+    uint64_t began = atoll_trace_begin();
     atoll_pool *pool = worker->pool;
     const atoll_pool_settings *settings = pool->settings;
     atoll_call_args args;
@@ -253,6 +259,7 @@ static int initialize(atoll_worker *worker, place *where, atoll_state *state) {
     Py_XDECREF(result);
     atoll_worker_next_turn(worker);
     failed |= end_run(&run, worker);
+    atoll_trace_end(began, ATOLL_TRACE_INIT, where->entry->id, 0);
     if (!failed) {
         return 0;
     }
