@@ -164,3 +164,38 @@ class TestClose:
         with atoll.create() as interp:
             assert "already running" in interp.submit(close_by_way_of_main, interp).result(PATIENCE)
             assert interp.submit(int, "3").result(PATIENCE) == 3
+
+
+def test_a_call_that_waits_for_its_turn_is_cancelled_while_its_interpreter_ends():
+    """Who submitted it ends; nobody is left who would pass it over."""
+
+    def submit(interp, cancelled):
+        import threading
+        import time
+
+        from atoll._pool import executor
+
+        future = interp.submit(int)
+        pool = executor._guests[interp]
+
+        def cancel():
+            while not pool.is_shut:
+                time.sleep(0.001)
+            time.sleep(0.1)  # its worker has seen that, and sleeps again
+            future.cancel()
+            cancelled.set()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        executor._end_guest(interp, False)
+        thread.join()
+        return pool.finished
+
+    gate, done, cancelled = atoll.create_queue(), atoll.create_queue(), atoll.Event()
+    with atoll.create() as interp, atoll.create() as other:
+        first = interp.submit(wait_for, gate, done)
+        outcome = Thread(other.call, submit, interp, cancelled)
+        assert cancelled.wait(PATIENCE)
+        assert outcome.result() is True
+        gate.put(None)
+        first.result(PATIENCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 
@@ -24,6 +25,18 @@ def burn(seconds):
 
 def fail():
     raise ValueError("no")
+
+
+def catch_everything(seconds):
+    import time
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                pass
+        except BaseException:  # noqa: BLE001, S110
+            pass
 
 
 def keep(count):
@@ -186,3 +199,24 @@ class TestPools:
 def wait_for(begun, queue):
     begun.put(None)
     queue.get()
+
+    def test_a_worker_that_is_stuck(self):
+        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="stuck", task_timeout=0.05) as pool:
+            with pytest.raises(TimeoutError):
+                pool.submit(catch_everything, 3).result()
+            assert pool.submit(abs, -1).result() == 1
+            stats = pool_stats("stuck")
+            assert (stats["lost"], stats["restarts"], stats["done"]) == (1, 1, 1)
+            assert (stats["queued"], stats["running"]) == (0, 0)
+
+    def test_a_pool_that_is_broken(self):
+        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="broken", initializer=fail) as pool:
+            futures = []
+            with contextlib.suppress(atoll.futures.BrokenInterpreterPool):
+                for _ in range(5):
+                    futures.append(pool.submit(abs, -1))
+            for future in futures:
+                assert isinstance(future.exception(), atoll.futures.BrokenInterpreterPool)
+            stats = pool_stats("broken")
+            assert (stats["submitted"], stats["lost"]) == (len(futures), len(futures))
+            assert (stats["queued"], stats["running"], stats["done"]) == (0, 0, 0)

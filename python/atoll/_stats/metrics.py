@@ -74,7 +74,7 @@ POOLS = (
     ("failed", "counter", "", "failed", "Tasks that raised, or whose result could not be sent."),
     ("timed_out", "counter", "", "late", "Tasks that took too long."),
     ("cancelled", "counter", "", "cancelled", "Tasks that were cancelled before they ran."),
-    ("lost", "counter", "", "lost", "Tasks whose worker was given up."),
+    ("lost", "counter", "", "lost", "Tasks whose worker was given up, or could not be made ready."),
     ("restarts", "counter", "", "restarts", "Interpreters that took another one's place."),
 )
 HISTOGRAMS = (

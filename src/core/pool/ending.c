@@ -59,11 +59,17 @@ void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text) {
     atoll_task *task = pool->first;
     pool->first = pool->last = NULL;
     atomic_store(&pool->queued, 0);
+    for (atoll_task *each = task; each != NULL; each = each->next) {
+        if (atoll_task_step(each, ATOLL_TASK_PENDING, ATOLL_TASK_ENDING) != UINT32_MAX) {
+            atoll_stats_add(&pool->stats->started, 1);
+            atoll_stats_add(&pool->stats->lost, 1);
+        }
+    }
     atoll_lock_give(&pool->lock);
     atoll_message_clear(why);
     while (task != NULL) {
         atoll_task *next = task->next;
-        if (atoll_task_step(task, ATOLL_TASK_PENDING, ATOLL_TASK_ENDING) != UINT32_MAX) {
+        if (atoll_task_now(task) == ATOLL_TASK_ENDING) { /* else it was cancelled before */
             task->outcome = ATOLL_OUT_BROKEN;
             atoll_task_finished(pool, task);
         }

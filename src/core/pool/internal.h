@@ -21,6 +21,9 @@ bool atoll_pool_has_limits(const atoll_pool *pool);
 
 /* From one state to another, flags kept.  The flags, or UINT32_MAX when it was in another state. */
 uint32_t atoll_task_step(atoll_task *task, uint32_t from, uint32_t to);
+/* Out of the queue with a task that was cancelled, when nobody is there to take it, or to pass it over: it would keep the pool, and the pool
+ * what it works for. */
+void atoll_task_take_back(atoll_pool *pool, atoll_task *task);
 /* The outcome of a task that was claimed is written: tells whoever is to hear of it. */
 void atoll_task_finished(atoll_pool *pool, atoll_task *task);
 

@@ -30,29 +30,6 @@ atoll_pool *atoll_pool_new(uint32_t max_workers, const atoll_pool_ops *ops) {
 
 /* ---- the queue ---- */
 
-/* Nobody is there to take a task that is cancelled: it would keep the pool, and the pool what it works for. */
-static void take_back(atoll_pool *pool, atoll_task *task) {
-    atoll_task *before = NULL;
-    atoll_lock_take(&pool->lock);
-    atoll_task *at = pool->first;
-    while (at != NULL && at != task) {
-        before = at;
-        at = at->next;
-    }
-    if (at != NULL) {
-        *(before != NULL ? &before->next : &pool->first) = task->next;
-        if (pool->last == task) {
-            pool->last = before;
-        }
-        task->next = NULL;
-        atomic_fetch_sub(&pool->queued, 1);
-    }
-    atoll_lock_give(&pool->lock);
-    if (at != NULL) {
-        atoll_task_release(task);
-    }
-}
-
 static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomic(bool) *refused) {
     atoll_lock_take(&pool->lock);
     if (atomic_load_explicit(refused, memory_order_relaxed) || atomic_load(&pool->broken)) {
@@ -81,7 +58,7 @@ static atoll_pool_result submit(atoll_pool *pool, atoll_task *task, const _Atomi
     }
     if (open > workers && workers < pool->max_workers && atoll_pool_staff(pool) < 0 &&
         atomic_load(&pool->workers) == 0 && atoll_task_cancel(task) != ATOLL_CANCEL_REFUSED) {
-        take_back(pool, task);
+        atoll_task_take_back(pool, task);
         return ATOLL_POOL_NO_THREAD;
     }
     return ATOLL_POOL_OK;

@@ -81,6 +81,36 @@ static void tell(atoll_pool *pool, atoll_task *task, uint32_t flags) {
     }
 }
 
+void atoll_task_take_back(atoll_pool *pool, atoll_task *task) {
+    atoll_task *before = NULL;
+    atoll_lock_take(&pool->lock);
+    atoll_task *at = pool->first;
+    while (at != NULL && at != task) {
+        before = at;
+        at = at->next;
+    }
+    if (at != NULL) {
+        *(before != NULL ? &before->next : &pool->first) = task->next;
+        if (pool->last == task) {
+            pool->last = before;
+        }
+        task->next = NULL;
+        atomic_fetch_sub(&pool->queued, 1);
+    }
+    atoll_lock_give(&pool->lock);
+    if (at != NULL) {
+        atoll_task_release(task);
+    }
+}
+
+/* A task of a pool with a line was cancelled.  Its worker, if it has to let others go first, would sleep for what is not there any more. */
+static void leave_queue(atoll_pool *pool, atoll_task *task) {
+    atoll_task_take_back(pool, task);
+    if (atomic_load(&pool->shut) && atomic_load(&pool->sleeping) != 0) {
+        atoll_waiters_wake(&pool->lock, &pool->idle, &pool->sleeping, NULL, UINT32_MAX);
+    }
+}
+
 atoll_cancel_result atoll_task_cancel(atoll_task *task) {
     uint32_t flags = atoll_task_step(task, ATOLL_TASK_PENDING, ATOLL_TASK_CANCELLED);
     if (flags == UINT32_MAX) {
@@ -89,6 +119,9 @@ atoll_cancel_result atoll_task_cancel(atoll_task *task) {
     atoll_message_clear(&task->call);
     atoll_stats_add_shared(&task->pool->stats->cancelled, 1);
     task_closed(task->pool, task);
+    if (task->pool->line != NULL) {
+        leave_queue(task->pool, task);
+    }
     /* Who cancels delivers as well: it is in the submitting interpreter. */
     tell(task->pool, task, flags & ~(uint32_t)ATOLL_TASK_OBSERVED);
     return ATOLL_CANCEL_DONE;

@@ -58,6 +58,9 @@ static bool look(atoll_pool *pool, double now, double *next) {
         atoll_task_release(task);
     }
     if (abandoned) {
+        if (!atomic_load(&pool->killed)) {
+            atoll_stats_add_shared(&pool->stats->restarts, 1);
+        }
         atoll_pool_restaff(pool);
         atoll_pool_left(pool);
     } else if (busy) {

@@ -137,7 +137,7 @@ typedef struct {
     atoll_counter late;   /* and that took too long */
     atoll_counter calls;  /* that they were made of: a chunk of map() has many */
     atoll_counter cancelled;
-    atoll_counter lost;     /* their worker was given up */
+    atoll_counter lost;     /* their worker was given up, or none could be made ready */
     atoll_counter restarts; /* interpreters that took another one's place */
     atoll_counter wait_ns;  /* from submit to start, of every eighth task */
     atoll_counter run_ns;
