@@ -7,7 +7,7 @@
  *
  * An interruption belongs to one run.  Who interrupts marks the run, under the lock of the entry's runs; the run's thread takes the mark
  * and raises what it says, or finds it at the run's end, where the run fails with it instead of succeeding.  So a run that was marked
- * raises once, and no other one does:
+ * raises once, but for what is dropped, and no other one does:
  *
  *   operation x operation   mark                       take (the run's thread)   end (likewise)
  *   mark                    the first counts           one of them is first      not marked, or it fails
@@ -16,7 +16,11 @@
  * The mark is looked at where the thread comes by: in a pending call of its interpreter's, which needs no GIL to be asked for; by a wait
  * of Atoll's, which is woken; and between two system calls, to which it is led (signals.c).  The pending call runs on any thread of the
  * interpreter.  On another one it leaves an asynchronous exception for the run's, whose class, when CPython calls it to have an
- * exception, raises what is due; it is taken back when the run has ended.
+ * exception, raises what is due; it is taken back when the run has ended.  Neither is done where the code is at a bad moment, which is seen
+ * by its frame (moments.c): then the pending call is made again, for the thread itself at its next look, for another one at the next knock.
+ *
+ * What was raised may be dropped by CPython.  The run has a reference to it (`exc`) until it is known what became of it, and looks at that
+ * each time it comes by, asked by the keeper, and at its end: if it was dropped the run is marked once more.
  *
  * Calls inside of calls.  A run whose thread has gone on into another interpreter cannot raise.  What it is waiting for is unwound
  * instead: KeyboardInterrupt is raised in the innermost run of that thread, again at each knock, until the marked run is the innermost.
@@ -32,110 +36,27 @@
  */
 #include "py/interp/runs.h"
 
+#include "py/interp/moments.h"
+
 #include <math.h>
-#include <stdlib.h>
 
 enum { MOST_THREADS = 64 }; /* more are knocked at by the next knock */
 enum { TRIES = 6 };         /* to have the exception that is to be raised, */
 #define LATER 0.02          /* the first time so much later, then each time FACTOR times that */
 #define FACTOR 4
-#define PATIENCE 2.0 /* with code that describes an exception */
+#define PATIENCE 2.0            /* with code that describes an exception */
+#define DOUBT 0.01              /* s: when it is looked for the first time what became of an exception */
+enum { LOOKS = 20 };            /* at one that somebody has, until it counts as caught */
+enum { MOST_PUT_OFF = 100000 }; /* a thousand or so of a thread's looks at pending calls */
 
 static _Thread_local __attribute__((tls_model("initial-exec"))) atoll_run *innermost;
 static _Thread_local int thread_number; /* 0: not known yet */
-
-atoll_interruption atoll_keyboard_interrupt = {.type = &PyExc_KeyboardInterrupt};
-atoll_interruption atoll_system_exit = {.type = &PyExc_SystemExit};
 
 static _Atomic(uint64_t) knocks;
 
 _Atomic(uint32_t) atoll_runs_word;
 static atoll_lock watch_lock;
 static atoll_run *watched;
-
-/* ---- what is raised ---- */
-
-static void retain(atoll_interruption *interruption) {
-    if (interruption->type == NULL) {
-        atomic_fetch_add_explicit(&interruption->refs, 1, memory_order_relaxed);
-    }
-}
-
-void atoll_interruption_release(atoll_interruption *interruption) {
-    if (interruption != NULL && interruption->type == NULL &&
-        atomic_fetch_sub_explicit(&interruption->refs, 1, memory_order_acq_rel) == 1) {
-        atoll_message_clear(&interruption->exc);
-        free(interruption);
-    }
-}
-
-/* 0, or -1 with what says why this cannot be raised. */
-static int check_exception(PyObject *exc) {
-    if (PyExceptionInstance_Check(exc)) {
-        return 0;
-    }
-    if (!PyExceptionClass_Check(exc)) {
-        PyErr_Format(PyExc_TypeError, "exc must be an exception class or an exception, not %R", exc);
-        return -1;
-    }
-    PyObject *made = PyObject_CallNoArgs(exc);
-    bool good = made != NULL && PyExceptionInstance_Check(made);
-    if (made != NULL && !good) {
-        PyErr_Format(PyExc_TypeError, "exc: calling %R makes no exception", exc);
-    }
-    Py_XDECREF(made);
-    return good ? 0 : -1;
-}
-
-atoll_interruption *atoll_interruption_new(atoll_state *state, PyObject *exc) {
-    if (exc == PyExc_KeyboardInterrupt) {
-        return &atoll_keyboard_interrupt;
-    }
-    if (check_exception(exc) < 0) {
-        return NULL;
-    }
-    atoll_interruption *made = calloc(1, sizeof *made);
-    if (made == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    atomic_init(&made->refs, 1);
-    if (atoll_encode_whole(state->codec, &made->exc, exc, "exc") < 0) {
-        atoll_interruption_release(made);
-        return NULL;
-    }
-    return made;
-}
-
-/* False, with another exception, when it cannot be had here. */
-static bool set_exception(const atoll_interruption *interruption) {
-    if (interruption->type != NULL) {
-        PyErr_SetNone(*interruption->type);
-        return true;
-    }
-    atoll_state *state = atoll_state_of(PyInterpreterState_Get());
-    PyObject *exc = state != NULL ? atoll_decode(state->codec, &interruption->exc) : NULL;
-    bool good = exc != NULL && (PyExceptionInstance_Check(exc) || PyExceptionClass_Check(exc));
-    if (good && PyExceptionInstance_Check(exc)) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    } else if (good) {
-        PyErr_SetNone(exc);
-    }
-    Py_XDECREF(exc);
-    return good;
-}
-
-/* The same, with the next best, which says why. */
-static void set_exception_anyhow(const atoll_interruption *interruption) {
-    if (set_exception(interruption)) {
-        return;
-    }
-    PyObject *why = PyErr_GetRaisedException();
-    PyErr_SetString(PyExc_KeyboardInterrupt, "the exception to be raised cannot be had here");
-    PyObject *instead = PyErr_GetRaisedException();
-    PyException_SetCause(instead, why); /* takes it */
-    PyErr_SetRaisedException(instead);
-}
 
 /* ---- the list of an entry's runs ---- */
 
@@ -155,6 +76,11 @@ static atoll_run *find_locked(const atoll_entry *entry, uint64_t serial) {
         run = run->next;
     }
     return run;
+}
+
+/* Whether its thread is to look: it is marked, or CPython may have dropped what it raised. */
+static bool is_to_look(const atoll_run *run) {
+    return atomic_load(&run->wanted) != NULL || atomic_load(&run->doubtful);
 }
 
 /* Under the lock of its entry's runs: it is looked at then. */
@@ -226,9 +152,14 @@ static bool raise_taken(atoll_run *run, atoll_interruption *interruption) {
     run->deaf = true; /* what is imported for it is not interrupted */
     bool raised = true;
     if (++run->tries >= TRIES) {
-        set_exception_anyhow(interruption);
+        atoll_interruption_set_anyhow(interruption);
     } else {
-        raised = set_exception(interruption);
+        raised = atoll_interruption_set(interruption);
+    }
+    if (raised && !run->keeping) {
+        PyObject *exc = PyErr_GetRaisedException();
+        Py_XSETREF(run->exc, Py_NewRef(exc));
+        PyErr_SetRaisedException(exc);
     }
     run->deaf = deaf;
     if (!raised) {
@@ -248,38 +179,71 @@ static bool raise_taken(atoll_run *run, atoll_interruption *interruption) {
         return false;
     }
     run->tries = 0;
+    run->put_off = 0;
     run->raised++;
     atoll_interruption_release(run->last);
     run->last = interruption;
+    if (!run->keeping) {
+        atomic_store(&run->doubtful, true);
+        take_runs(run->entry);
+        watch_locked(run, atoll_clock() + DOUBT);
+        give_runs(run->entry);
+    }
     return true;
 }
 
-/* Whether CPython would drop what is raised here: importlib's callbacks of weak references, which come in the middle of imports. */
-static bool is_dropped_here(void) {
-    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
-    if (frame == NULL) {
-        return false;
+/* With the GIL, by any thread of the interpreter: marks the run once more if what was raised in it was dropped. */
+static void look_back(atoll_run *run) {
+    if (!atomic_load(&run->doubtful)) {
+        return;
     }
-    PyCodeObject *code = PyFrame_GetCode(frame);
-    bool dropped =
-        PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0 &&
-        (PyUnicode_CompareWithASCIIString(code->co_name, "cb") == 0 ||
-         PyUnicode_CompareWithASCIIString(code->co_name, "remove") == 0);
-    Py_DECREF(code);
-    return dropped;
+    atoll_fate fate = atoll_moment_fate(run->exc);
+    if (fate == ATOLL_FATE_OPEN) {
+        return;
+    }
+    atomic_store(&run->doubtful, false);
+    atoll_interruption *none = NULL;
+    if (fate == ATOLL_FATE_DROPPED) {
+        atoll_interruption_retain(run->last);
+        if (!atomic_compare_exchange_strong(&run->wanted, &none, run->last)) {
+            atoll_interruption_release(run->last); /* another one has come */
+        }
+    }
+}
+
+/* The same for its own thread, after which it does not have the exception for longer than it has to. */
+static void look_back_here(atoll_run *run) {
+    if (run->exc == NULL || run->deaf || run->keeping) {
+        return;
+    }
+    look_back(run);
+    if (!atomic_load(&run->doubtful)) {
+        bool deaf = run->deaf;
+        run->deaf = true; /* for destructors */
+        Py_CLEAR(run->exc);
+        run->deaf = deaf;
+    }
+}
+
+/* The run that is to raise something here: the innermost of this thread, or NULL. */
+static atoll_run *run_here(void) {
+    atoll_run *run = innermost;
+    if (run == NULL || run->entry->interp != PyInterpreterState_Get()) {
+        return NULL;
+    }
+    look_back_here(run);
+    return asked(run) != NULL ? run : NULL;
 }
 
 int atoll_run_check(void) {
-    atoll_run *run = innermost;
-    if (run == NULL || run->entry->interp != PyInterpreterState_Get()) {
-        return 0;
-    }
-    const atoll_run *target = asked(run);
-    if (target == NULL || is_dropped_here()) { /* it is asked again soon */
+    atoll_run *run = run_here();
+    const atoll_run *target = run != NULL ? asked(run) : NULL;
+    if (target == NULL) {
         return 0;
     }
     take_back_knock(run);
     if (target != run) {
+        run->put_off = 0;
         run->heard = atomic_load(&target->knock);
         PyErr_SetNone(PyExc_KeyboardInterrupt);
         return -1;
@@ -290,7 +254,7 @@ int atoll_run_check(void) {
         return 0;
     }
     if (run->keeping) {
-        retain(interruption);
+        atoll_interruption_retain(interruption);
     }
     if (!raise_taken(run, interruption)) {
         return 0;
@@ -304,6 +268,7 @@ void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint
                        .entry = entry,
                        .about = about,
                        .turn = turn,
+                       .tstate = PyThreadState_Get(),
                        .ident = PyThread_get_thread_ident(),
                        .deadline = INFINITY};
     if (thread_number == 0) {
@@ -362,12 +327,18 @@ bool atoll_run_end(atoll_run *run) {
     }
     innermost = run->outer;
     take_back_knock(run);
+    if (run->exc != NULL) {
+        look_back(run);
+        PyObject *exc = PyErr_GetRaisedException();
+        Py_CLEAR(run->exc);
+        PyErr_SetRaisedException(exc);
+    }
     atoll_interruption *left = atomic_load_explicit(&run->wanted, memory_order_relaxed);
     run->repeated = left != NULL && left == run->last;
     if (left != NULL) {
         if (run->lateness == ATOLL_IN_TIME) {
             PyErr_Clear();
-            set_exception_anyhow(left);
+            atoll_interruption_set_anyhow(left);
         }
         atoll_interruption_release(left);
     }
@@ -400,7 +371,7 @@ bool atoll_run_end_keeping(atoll_run *run) {
     return run->kept;
 }
 
-void atoll_run_raise_again(const atoll_run *run) { set_exception_anyhow(run->last); }
+void atoll_run_raise_again(const atoll_run *run) { atoll_interruption_set_anyhow(run->last); }
 
 void atoll_run_set_deadline(atoll_run *run, double deadline) {
     take_runs(run->entry);
@@ -431,8 +402,36 @@ static PyObject *knock_type(atoll_state *state) {
     return state->knock_type;
 }
 
+/* The runs of other threads that may raise something.  None of them ends meanwhile: for that it needs the GIL. */
+static int collect_others(atoll_entry *entry, atoll_run *runs[MOST_THREADS]) {
+    int count = 0;
+    take_runs(entry);
+    for (atoll_run *run = entry->runs; run != NULL && count < MOST_THREADS; run = run->next) {
+        if (run->inner == NULL && run != innermost && !run->deaf) {
+            runs[count++] = run;
+        }
+    }
+    give_runs(entry);
+    return count;
+}
+
+/* Whether another thread's run would raise something at a bad moment.  It stands where it would raise: it waits for the GIL between two
+ * instructions, or is in a call behind which it looks. */
+static bool is_at_bad_moment(const atoll_run *run) {
+    PyFrameObject *frame = PyThreadState_GetFrame(run->tstate);
+    bool bad = frame != NULL && atoll_moment_is_bad(frame);
+    Py_XDECREF(frame);
+    return bad;
+}
+
 /* Attached to an interpreter in which something was marked, on any thread of its. */
 static int on_knock(void *Py_UNUSED(arg)) {
+    atoll_run *here = run_here();
+    if (here != NULL && here->put_off < MOST_PUT_OFF && atoll_moment_is_bad(NULL)) {
+        here->put_off++;
+        (void)atoll_compat_add_pending_call(here->entry->interp, on_knock, NULL);
+        return 0;
+    }
     if (atoll_run_check() < 0) {
         return -1;
     }
@@ -441,18 +440,16 @@ static int on_knock(void *Py_UNUSED(arg)) {
     if (type == NULL) {
         return 0;
     }
-    unsigned long idents[MOST_THREADS];
-    int count = 0;
-    take_runs(state->entry);
-    for (atoll_run *run = state->entry->runs; run != NULL && count < MOST_THREADS; run = run->next) {
-        if (run->inner == NULL && run != innermost && asked(run) != NULL) {
-            run->knocked = true;
-            idents[count++] = run->ident;
-        }
-    }
-    give_runs(state->entry);
+    atoll_run *runs[MOST_THREADS];
+    int count = collect_others(state->entry, runs);
     for (int i = 0; i < count; i++) {
-        (void)PyThreadState_SetAsyncExc(idents[i], type);
+        if (!runs[i]->keeping) {
+            look_back(runs[i]);
+        }
+        if (asked(runs[i]) != NULL && !is_at_bad_moment(runs[i])) {
+            runs[i]->knocked = true;
+            (void)PyThreadState_SetAsyncExc(runs[i]->ident, type);
+        }
     }
     return 0;
 }
@@ -479,7 +476,7 @@ int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
         }
         count++;
         atoll_interruption *none = NULL;
-        retain(interruption);
+        atoll_interruption_retain(interruption);
         if (!atomic_compare_exchange_strong(&run->wanted, &none, interruption)) {
             atoll_interruption_release(interruption); /* one is pending; the caller has another reference */
         }
@@ -492,7 +489,7 @@ int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
 bool atoll_runs_is_wanted(atoll_entry *entry, uint64_t serial) {
     take_runs(entry);
     const atoll_run *run = find_locked(entry, serial);
-    bool wanted = run != NULL && atomic_load(&run->wanted) != NULL;
+    bool wanted = run != NULL && is_to_look(run);
     give_runs(entry);
     return wanted;
 }
@@ -506,7 +503,7 @@ bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
         take_runs(entry);
         atoll_run *run = find_locked(entry, serial);
         if (run != NULL && first) {
-            found = atomic_load(&run->wanted) != NULL;
+            found = is_to_look(run);
             atomic_store(&run->knock, atomic_fetch_add(&knocks, 1) + 1);
         }
         first = false;
@@ -542,7 +539,10 @@ bool atoll_runs_due(double now, double soon, double again, atoll_due *due, doubl
                            .is_late = first->deadline <= now,
                            .looks = first->looks++};
         atoll_entry_retain(first->entry);
-        bool wanted = atomic_load(&first->wanted) != NULL;
+        if (first->looks > LOOKS) {
+            atomic_store(&first->doubtful, false); /* somebody keeps it: it was caught */
+        }
+        bool wanted = is_to_look(first);
         first->look = wanted || due->is_late ? now + (due->looks == 0 ? soon : again) : first->deadline;
     }
     atoll_lock_give(&watch_lock);

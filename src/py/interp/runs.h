@@ -2,23 +2,7 @@
 #ifndef ATOLL_PY_INTERP_RUNS_H
 #define ATOLL_PY_INTERP_RUNS_H
 
-#include "py/codec/codec.h"
-#include "py/state.h"
-
-/* What is to be raised in a run.  Read by many; the kinds that need no message are static. */
-typedef struct {
-    _Atomic(uint32_t) refs; /* 0: static */
-    PyObject **type;        /* raised as it is, or NULL: */
-    atoll_message exc;      /* an exception class, or an exception */
-} atoll_interruption;
-
-extern atoll_interruption atoll_keyboard_interrupt;
-extern atoll_interruption atoll_system_exit;
-
-/* Attached: one for an exception class or an exception.  NULL with an exception: TypeError, NotShareableError, what the class
- * raises when it is called without arguments. */
-atoll_interruption *atoll_interruption_new(atoll_state *state, PyObject *exc);
-void atoll_interruption_release(atoll_interruption *interruption);
+#include "py/interp/interruption.h"
 
 typedef enum { ATOLL_IN_TIME, ATOLL_LATE } atoll_lateness;
 
@@ -28,11 +12,12 @@ typedef struct atoll_run {
     struct atoll_run *outer; /* the run of this thread that this one was begun in */
     struct atoll_run *inner; /* under the lock of this one's entry: what was begun in it */
     atoll_entry *entry;
-    uint64_t serial;     /* among the entry's, never given twice */
-    const void *about;   /* who runs it, for those who look for it; may be NULL */
-    uint64_t turn;       /* of `about` */
-    unsigned long ident; /* of its thread, as CPython has it, */
-    int thread;          /* and the system */
+    uint64_t serial;       /* among the entry's, never given twice */
+    const void *about;     /* who runs it, for those who look for it; may be NULL */
+    uint64_t turn;         /* of `about` */
+    PyThreadState *tstate; /* in which it runs; only those attached to the entry's interpreter look */
+    unsigned long ident;   /* of its thread, as CPython has it, */
+    int thread;            /* and the system */
     bool listed;
     bool marked;   /* CPython's mark is ours to take away */
     bool deaf;     /* of its thread: nothing is raised now */
@@ -49,10 +34,13 @@ typedef struct atoll_run {
     uint64_t heard;           /* of its thread: the last knock for a run further out that it has raised for */
     uint32_t raised;          /* of its thread: how often something was */
     atoll_interruption *last; /* what was, last: a reference */
-    double deadline;          /* under the list's lock: when it is to be interrupted */
-    double look;              /* under the list's lock: when it is to be looked at */
-    uint32_t looks;           /* how often it was, since it was interrupted */
-    bool watched;             /* it is on the list, under the entry's lock of runs */
+    PyObject *exc; /* the exception that was, with `doubtful` or still to be released; of its interpreter */
+    _Atomic(bool) doubtful;       /* CPython may have dropped it */
+    uint32_t put_off;             /* of its thread: how often what is due was, because of a bad moment */
+    double deadline;              /* under the list's lock: when it is to be interrupted */
+    double look;                  /* under the list's lock: when it is to be looked at */
+    uint32_t looks;               /* how often it was, since it was interrupted */
+    bool watched;                 /* it is on the list, under the entry's lock of runs */
     struct atoll_run *watch_next; /* under the list's lock */
     struct atoll_run *watch_prev;
 } atoll_run;
@@ -61,8 +49,8 @@ typedef struct atoll_run {
 
 /* Marks the interpreter as running; the struct stays where it is until the end. */
 void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint64_t turn);
-/* Nothing interrupts it any more.  True: it is to fail, by an interrupt that found no code to be raised in; the exception is set, in place
- * of another one, unless the run is late. */
+/* Nothing interrupts it any more.  True: it is to fail, by an interrupt that found no code to be raised in, or that CPython has dropped; the
+ * exception is set, in place of another one, unless the run is late. */
 bool atoll_run_end(atoll_run *run);
 /* The innermost run of this thread, or NULL. */
 atoll_run *atoll_run_innermost(void);
@@ -79,7 +67,7 @@ bool atoll_run_end_keeping(atoll_run *run);
 
 /* Whether the innermost run of this thread is one of the entry's and is to raise something. */
 bool atoll_run_is_asked(const atoll_entry *entry);
-/* Attached: raises it.  0, or -1 with the exception. */
+/* Attached, where a call into C may fail: raises it.  0, or -1 with the exception. */
 int atoll_run_check(void);
 
 /* ---- for who interrupts: see interrupt.h ---- */
@@ -93,6 +81,7 @@ void atoll_runs_knock(atoll_entry *entry);
 void atoll_runs_knock_kept(atoll_entry *entry);
 /* The same for one run, if it is marked, and what it has called: false when it has ended or is not. */
 bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial);
+/* Whether its thread is still to look. */
 bool atoll_runs_is_wanted(atoll_entry *entry, uint64_t serial);
 
 /* A run whose time has come to be looked at, by which it is told from others that come after it. */

@@ -1,0 +1,175 @@
+/* Where in running code an exception is raised by who interrupts it, and what became of one.
+ *
+ * Bad moments.  CPython runs pending calls between two instructions: when a function begins, at the end of a loop's turn, and after each
+ * call.  So code may be interrupted when it has just been given something, and is about to enter the block that gives it back:
+ *
+ *   lock.acquire()          the call is over;
+ *   try: ...                an exception that is raised before this line leaves the lock locked for good
+ *
+ * In a `with` statement it is the same from 3.14 on, where entering is a call; and in Python code that is called by one, as that of
+ * threading.Condition.  importlib, written in Python, has locks for each module, and a module whose lock is not given back cannot be imported
+ * by any other thread.  What is raised in a destructor is dropped.  There an interruption is put off: it is raised at the next moment
+ * that is better.  None of this holds inside of a call in C: what waits there, in a system call or for something of Atoll's, has not
+ * been given anything.
+ *
+ * Dropped ones.  Much of CPython that calls Python code has nobody to raise in: destructors, callbacks of weak references and of the
+ * garbage collector, what ctypes, sqlite3 and others call.  An exception is printed there, or just cleared, and what runs goes on as if it
+ * had not been interrupted.  That is told from code that has caught it by what is left of the exception: nobody has it any more,
+ * and the outermost frame of its traceback is the one that it got to.  Where that had a handler at that place, the code has caught it.
+ * Where it had none, who has called that frame has dropped it.  When in doubt it was caught: handlers of `finally` and `with` count as
+ * well, and frames that C code makes up (Cython's) are not believed.
+ *
+ * Handlers are found by CPython's table of exceptions: bytes, in which each row is four numbers (where a range begins, its length, where
+ * the handler is, depth), in units of two bytes of code; of a number's bytes each has six bits, highest first, and one that says that
+ * more follow.  A handler that somebody has written begins with PUSH_EXC_INFO.  Others end comprehensions, generators and handlers: they
+ * tidy up and raise it once more.
+ *
+ * No locks.
+ */
+#include "py/interp/moments.h"
+
+#include <opcode.h>
+
+enum { UNIT = 2 };            /* bytes of code */
+enum { MOST_HANDLERS = 100 }; /* inside of each other */
+enum {
+    NEAR = 12
+}; /* units from a call to the block that it belongs to: the call's own, to store what it returns, a NOP */
+
+/* The next number, or -1 at the end. */
+static long next_number(const unsigned char **at, const unsigned char *end) {
+    long number = 0;
+    bool more = true;
+    while (more) {
+        if (*at == end) {
+            return -1;
+        }
+        more = (**at & 64) != 0;
+        number = number << 6 | (**at & 63);
+        ++*at;
+    }
+    return number;
+}
+
+/* A row of the table, in units. */
+typedef struct {
+    long begin;
+    long length;
+    long target;
+} row;
+
+/* False: there are no more. */
+static bool next_row(const unsigned char **at, const unsigned char *end, row *r) {
+    r->begin = next_number(at, end);
+    r->length = next_number(at, end);
+    r->target = next_number(at, end);
+    return next_number(at, end) >= 0;
+}
+
+/* Whether a block of a handler's is begun near behind an instruction. */
+static bool is_block_near(const PyCodeObject *code, long unit) {
+    const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(code->co_exceptiontable);
+    const unsigned char *end = at + PyBytes_GET_SIZE(code->co_exceptiontable);
+    for (row r; next_row(&at, end, &r);) {
+        if (unit < r.begin && r.begin <= unit + NEAR) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where what is raised by an instruction goes to, or -1. */
+static long target_of(const PyCodeObject *code, long unit) {
+    const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(code->co_exceptiontable);
+    const unsigned char *end = at + PyBytes_GET_SIZE(code->co_exceptiontable);
+    for (row r; next_row(&at, end, &r);) {
+        if (r.begin <= unit && unit < r.begin + r.length) {
+            return r.target;
+        }
+    }
+    return -1;
+}
+
+/* The instructions as they were compiled, with what is cached among them as zeros; a new reference, or NULL. */
+static PyObject *units_of(PyCodeObject *code) {
+    PyObject *units = PyCode_GetCode(code);
+    PyErr_Clear();
+    return units;
+}
+
+/* -1: behind the end. */
+static int opcode_at(PyObject *units, long unit) {
+    bool inside = unit >= 0 && unit * UNIT < PyBytes_GET_SIZE(units);
+    return inside ? (unsigned char)PyBytes_AS_STRING(units)[unit * UNIT] : -1;
+}
+
+static bool is_call_at(PyCodeObject *code, long unit) {
+    PyObject *units = units_of(code);
+    int opcode = units != NULL ? opcode_at(units, unit) : -1;
+    Py_XDECREF(units);
+#ifdef CALL_KW /* from 3.13 on */
+    if (opcode == CALL_KW) {
+        return true;
+    }
+#endif
+    return opcode == CALL || opcode == CALL_FUNCTION_EX;
+}
+
+/* Whether what is raised by an instruction is seen by a handler that somebody has written; true when it cannot be told. */
+static bool is_handled(PyCodeObject *code, long unit) {
+    PyObject *units = units_of(code);
+    if (units == NULL) {
+        return true;
+    }
+    bool handled = false;
+    long size = PyBytes_GET_SIZE(units) / UNIT;
+    long target;
+    for (int i = 0; !handled && i < MOST_HANDLERS && (target = target_of(code, unit)) >= 0; i++) {
+        handled = opcode_at(units, target) == PUSH_EXC_INFO;
+        unit = target; /* else it tidies up, and raises it once more */
+        while (unit < size && opcode_at(units, unit) != RERAISE) {
+            unit++;
+        }
+        handled |= unit == size;
+    }
+    Py_DECREF(units);
+    return handled;
+}
+
+/* What enters and leaves blocks, by its name; what has nobody to raise in; and importlib, which holds locks in many ways. */
+static bool is_delicate(const PyCodeObject *code) {
+    static const char *const names[] = {"__enter__", "__exit__", "__del__"};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        if (PyUnicode_CompareWithASCIIString(code->co_name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
+}
+
+bool atoll_moment_is_bad(PyFrameObject *frame) {
+    frame = frame != NULL ? frame : PyEval_GetFrame(); /* borrowed */
+    if (frame == NULL) {
+        return false;
+    }
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    long unit = PyFrame_GetLasti(frame) / UNIT;
+    bool bad = is_delicate(code) || (is_block_near(code, unit) && is_call_at(code, unit));
+    Py_DECREF(code);
+    return bad;
+}
+
+atoll_fate atoll_moment_fate(PyObject *exc) {
+    if (Py_REFCNT(exc) != 1) {
+        return ATOLL_FATE_OPEN;
+    }
+    const PyTracebackObject *reached = (PyTracebackObject *)((PyBaseExceptionObject *)exc)->traceback;
+    if (reached == NULL || !PyTraceBack_Check(reached)) {
+        return ATOLL_FATE_CAUGHT;
+    }
+    PyCodeObject *code = PyFrame_GetCode(reached->tb_frame);
+    bool is_function = (code->co_flags & CO_OPTIMIZED) != 0; /* no frame that was made up */
+    bool handled = !is_function || is_handled(code, reached->tb_lasti / UNIT);
+    Py_DECREF(code);
+    return handled ? ATOLL_FATE_CAUGHT : ATOLL_FATE_DROPPED;
+}

@@ -1,0 +1,18 @@
+/* Where in running code an exception is raised by who interrupts it, and what became of one.  See moments.c. */
+#ifndef ATOLL_PY_INTERP_MOMENTS_H
+#define ATOLL_PY_INTERP_MOMENTS_H
+
+#include "py/compat.h"
+
+#include <stdbool.h>
+
+/* Attached: whether what is raised in that frame, after the call that it is in, would leave something behind, or be dropped.  NULL: in a
+ * pending call, the frame that runs. */
+bool atoll_moment_is_bad(PyFrameObject *frame);
+
+typedef enum { ATOLL_FATE_OPEN, ATOLL_FATE_CAUGHT, ATOLL_FATE_DROPPED } atoll_fate;
+/* With the GIL, whatever is attached: what became of an exception that was raised, to which the caller has one reference.  OPEN: somebody
+ * else has it, or handles it now.  Runs no Python code. */
+atoll_fate atoll_moment_fate(PyObject *exc);
+
+#endif

@@ -1,0 +1,247 @@
+"""Where in running code an interrupt is raised, and what becomes of one that CPython drops."""
+
+from __future__ import annotations
+
+import pytest
+
+import atoll
+from interrupt_helpers import call_in_thread, interrupt_when_started, kind_of
+
+
+@pytest.fixture
+def interp():
+    with atoll.create() as made:
+        yield made
+
+
+class TestWhatIsDropped:
+    """CPython drops what is raised where nobody is there to raise in: then it is raised again."""
+
+    def in_weak_reference(started, go_on):
+        import sys
+        import weakref
+
+        def wait(_):
+            started.set()
+            while True:
+                pass
+
+        class Thing:
+            pass
+
+        thing = Thing()
+        sys.unraisablehook = lambda _: None
+        ref = weakref.ref(thing, wait)
+        del thing
+        while go_on:
+            pass
+        return ref
+
+    def in_destructor(started, go_on):
+        import sys
+
+        class Thing:
+            def __del__(self):
+                started.set()
+                while True:
+                    pass
+
+        sys.unraisablehook = lambda _: None
+        Thing()
+        while go_on:
+            pass
+
+    def in_generator(started, go_on):
+        import sys
+
+        def generate():
+            try:
+                yield
+            finally:
+                started.set()
+                while True:
+                    pass
+
+        sys.unraisablehook = lambda _: None
+        next(generate())
+        while go_on:
+            pass
+
+    def in_collector(started, go_on):
+        import gc
+        import sys
+
+        def wait(*_):
+            started.set()
+            [None for _ in iter(int, 1)]
+
+        sys.unraisablehook = lambda _: None
+        gc.callbacks.append(wait)
+        gc.collect()
+        gc.callbacks.clear()
+        while go_on:
+            pass
+
+    WHERE = (in_weak_reference, in_destructor, in_generator, in_collector)
+
+    @pytest.mark.parametrize("function", WHERE)
+    def test_goes_on(self, interp, function):
+        assert kind_of(interrupt_when_started(interp, function, True)) == "KeyboardInterrupt"
+        assert kind_of(interrupt_when_started(interp, function, True, exc=KeyError)) == "KeyError"
+        assert interp.call(int, "7") == 7
+
+    @pytest.mark.parametrize("function", WHERE)
+    def test_ends(self, interp, function):
+        assert kind_of(interrupt_when_started(interp, function, False)) == "KeyboardInterrupt"
+
+    def test_submitted(self, interp):
+        for go_on in (False, True):
+            started = atoll.Event()
+            future = interp.submit(TestWhatIsDropped.in_weak_reference, started, go_on)
+            assert started.wait(60)
+            assert future.interrupt()
+            assert isinstance(future.exception(60), KeyboardInterrupt)
+
+    def test_another_thread_looks(self, interp):
+        """The thread that goes on is not the one that comes by."""
+        until = atoll.AtomicInt(0)
+
+        def beside(started, until, drops):
+            import threading
+
+            def spin():
+                while not until.load():
+                    pass
+
+            thread = threading.Thread(target=spin)
+            thread.start()
+            try:
+                drops(started, True)
+            finally:
+                until.store(1)
+                thread.join()
+
+        for _ in range(3):
+            until.store(0)
+            failure = interrupt_when_started(interp, beside, until, TestWhatIsDropped.in_weak_reference)
+            assert kind_of(failure) == "KeyboardInterrupt"
+
+    def test_what_was_caught_is_not_raised_again(self, interp):
+        def by_whom_c_has_called(started):
+            def key(_):
+                try:
+                    started.set()
+                    while True:
+                        pass
+                except KeyboardInterrupt:
+                    return 0
+
+            sorted([1], key=key)
+            spin()
+            return "caught"
+
+        def further_out(started):
+            def wait():
+                started.set()
+                while True:
+                    pass
+
+            try:
+                [wait() for _ in range(3)]
+            except KeyboardInterrupt:
+                pass
+            spin()
+            return "caught"
+
+        def by_a_block(started):
+            import contextlib
+
+            with contextlib.suppress(KeyboardInterrupt):
+                started.set()
+                while True:
+                    pass
+            spin()
+            return "caught"
+
+        def and_kept(started):
+            try:
+                started.set()
+                while True:
+                    pass
+            except KeyboardInterrupt as exc:
+                kept = exc
+            spin()
+            return "caught" if kept else None
+
+        def spin():
+            import time
+
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                pass
+
+        for function in (by_whom_c_has_called, further_out, by_a_block, and_kept):
+            assert interrupt_when_started(interp, function) == "caught", function
+
+
+class TestWhatIsLeft:
+    """Code is not interrupted between a call that gives it something and the block that gives that back."""
+
+    @pytest.mark.parametrize("kind", ["Lock", "RLock", "Condition"])
+    def test_locks(self, interp, kind):
+        def acquire(started, kind):
+            import threading
+
+            global lock
+            lock = getattr(threading, kind)()
+            started.set()
+            while True:
+                lock.acquire()
+                try:
+                    id(lock)
+                finally:
+                    lock.release()
+                with lock:
+                    id(lock)
+
+        def is_free():
+            import threading
+
+            taken = []
+            thread = threading.Thread(target=lambda: taken.append(lock.acquire(blocking=False)))
+            thread.start()
+            thread.join()
+            return taken == [True]
+
+        for _ in range(20):
+            assert kind_of(interrupt_when_started(interp, acquire, kind)) == "KeyboardInterrupt"
+            assert interp.call(is_free)
+
+    def test_imports(self, interp):
+        """Several threads import, and each of them is interrupted: importlib's locks are free afterwards."""
+
+        def load(started, name):
+            import sys
+
+            started.set()
+            while True:
+                sys.modules.pop(name, None)
+                __import__(name)
+
+        def load_once(name):
+            import sys
+
+            sys.modules.pop(name, None)
+            return __import__(name).__name__
+
+        names = ("colorsys", "stringprep", "sched")
+
+        for _ in range(20):
+            started = [atoll.Event() for _ in names]
+            outcomes = [call_in_thread(interp, load, *each) for each in zip(started, names, strict=True)]
+            assert all(event.wait(60) for event in started)
+            assert interp.interrupt()
+            for outcome in outcomes:
+                assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"
+            for name in names:
+                assert call_in_thread(interp, load_once, name).get(timeout=60) == name
