@@ -326,14 +326,13 @@ static PyObject *listed(PyObject *self,
     if (items == NULL) {
         return PyErr_NoMemory();
     }
-    PyObject *list = PyList_New((Py_ssize_t)count);
+    PyObject *list = PyList_New(0); /* making an item may run code, which would find holes in it */
     for (size_t i = 0; list != NULL && i < count; i++) {
         PyObject *made = make(state, &items[i]);
-        if (made != NULL) {
-            PyList_SET_ITEM(list, (Py_ssize_t)i, made);
-        } else {
+        if (made == NULL || PyList_Append(list, made) < 0) {
             Py_CLEAR(list);
         }
+        Py_XDECREF(made);
     }
     atoll_hashmap_items_free(items, count);
     return list;

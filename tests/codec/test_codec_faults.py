@@ -29,6 +29,86 @@ from codec_samples import (
 from helpers import new
 
 
+class Emptied(Exception):
+    __slots__ = ("a", "b")
+
+    def __getattr__(self, name):
+        type(self).__slotnames__.clear()
+        return 1
+
+
+class Misleads:
+    def __get__(self, obj, owner):
+        if obj is None:
+            raise ValueError("of the class there is none")
+        return lambda: (int(obj),)
+
+
+class Number(int):
+    __getnewargs__ = Misleads()
+
+    def __new__(cls, value):
+        return int.__new__(cls, value)
+
+
+class LooksAtAll:
+    """Its making there looks at every object that there is, as tools that look for leaks do."""
+
+    def __init__(self):
+        self.seen = True
+
+    def __setstate__(self, state):
+        for one in gc.get_objects():
+            if type(one) in (tuple, list):
+                list(map(type, one))
+        self.__dict__.update(state)
+
+
+def keep(*items, **named):
+    return items, named
+
+
+class Reduced:
+    def __reduce__(self):
+        return keep, (Plain(a=1), LooksAtAll(), Plain(b=2))
+
+
+class TestWhatIsHalfMadeIsNotFound:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: (Plain(a=1), LooksAtAll(), Plain(b=2)),
+            lambda: [Plain(a=1), LooksAtAll(), Plain(b=2)],
+            lambda: Point(Plain(a=1), LooksAtAll()),
+            lambda: slice(Plain(a=1), LooksAtAll()),
+            Reduced,
+        ],
+        ids=["tuple", "list", "named tuple", "slice", "arguments"],
+    )
+    def test_by_the_garbage_collector(self, make):
+        assert type(there_and_back(make())) is type(make()) or make is Reduced
+
+    def test_arguments_of_a_call(self):
+        with atoll.create() as interp:
+            items, named = interp.call(keep, (1, LooksAtAll()), a=1, b=LooksAtAll(), c=2)
+        assert items[0][1].seen
+        assert list(named) == ["a", "b", "c"]
+
+    def test_values_of_a_shared_dict(self):
+        shared = atoll.SharedDict()
+        shared.update({i: LooksAtAll() for i in range(3)})
+        assert [value.seen for value in shared.values()] == [True] * 3
+        assert all(value.seen for _, value in shared.items())
+
+
+class TestObjectsThatLie:
+    def test_names_of_slots_go_while_an_exception_is_sent(self):
+        assert there_and_back(Emptied("x")).args == ("x",)
+
+    def test_what_a_value_is_made_of_cannot_be_told(self):
+        assert there_and_back(Number(3)) == 3
+
+
 class TestChangesMeanwhile:
     @pytest.mark.parametrize("change", ["clear", "append"])
     def test_list(self, change):

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 import weakref
 import zipfile
 
@@ -261,3 +262,53 @@ def test_views_cross(view, interp):
     received, mapping = _atoll._decode(_atoll._encode((shared.keys(), shared)))
     mapping[5] = 6
     assert list(received) == [1, 5]
+
+
+def odd_code(*constants: object) -> types.CodeType:
+    return odd_code.__code__.replace(co_consts=constants)
+
+
+def nested_code(depth: int) -> types.CodeType:
+    code = odd_code.__code__
+    for _ in range(depth):
+        code = odd_code(code)
+    return code
+
+
+class TestCodeThatNoCompilerMakes:
+    """marshal's own ValueError says neither which object it was nor where."""
+
+    why = "code with constants that marshal cannot write is not shareable"
+
+    @pytest.mark.parametrize("code", [odd_code(object()), odd_code((1, [object()]))])
+    def test_is_named(self, code):
+        function = types.FunctionType(code, globals())
+        owner = type("Owner", (), {"method": function, "__module__": "__main__"})
+        for thing, path in (
+            ([code], "obj[0]"),
+            ({"f": function}, "obj['f'].__code__"),
+            (owner, "obj.method.__code__"),
+        ):
+            with pytest.raises(atoll.NotShareableError, match=re.escape(f"{path}: {self.why}")) as caught:
+                _atoll._encode(thing)
+            assert isinstance(caught.value.__cause__, ValueError)
+
+    def test_is_named_when_it_is_too_deep(self):
+        with pytest.raises(atoll.NotShareableError, match=re.escape(f"obj[0]: {self.why}")):
+            _atoll._encode([nested_code(3000)])
+
+    def test_is_refused_by_calls_tasks_and_exec(self):
+        function = types.FunctionType(odd_code(object()), globals())
+        path = f"callable.__code__: {self.why}"
+        with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+            for attempt in (
+                lambda: interp.call(function),
+                lambda: interp.submit(function).result(),
+                lambda: pool.submit(function).result(),
+                lambda: list(pool.map(function, [1])),
+            ):
+                with pytest.raises(atoll.NotShareableError, match=re.escape(path)):
+                    attempt()
+            script = compile("x = 1", "script", "exec")
+            with pytest.raises(atoll.NotShareableError, match=f"<module>: {self.why}"):
+                interp.exec(script.replace(co_consts=(*script.co_consts, object())))

@@ -208,3 +208,89 @@ def test_a_file_that_a_test_runner_executes(tmp_path, cloudpickle):
     options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
     done = run(tmp_path, "-P", "-m", "pytest", *options, "test_user.py", cloudpickle=cloudpickle)
     assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout
+
+
+WITHOUT_GLOBALS = """
+    def plus(a, b):
+        return a + b
+    names = {plus: "plus"}
+    def name_of(function):
+        return names[function]
+    def look_up(name):
+        return globals()[name]
+    class Tools:
+        @staticmethod
+        def minus(a, b):
+            return a - b
+    looked_up = lambda name: eval(name)
+    names[Tools.minus] = "minus"
+"""
+
+
+def test_a_module_s_function_that_uses_no_global_is_the_module_s_own(tmp_path: Path) -> None:
+    """It is looked for by identity there, and may ask for its globals as a whole."""
+    (tmp_path / "library.py").write_text(textwrap.dedent(WITHOUT_GLOBALS))
+    program = """
+    import atoll, library
+    def same(function):
+        import library
+        return function is library.plus
+    with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+        assert interp.call(library.name_of, library.plus) == "plus"
+        assert interp.call(library.name_of, library.Tools.minus) == "minus"
+        assert interp.call(same, library.plus)
+        assert interp.call(library.plus, 1, 2) == 3
+        assert interp.call(library.look_up, "names") == library.names
+        assert interp.call(library.looked_up, "names") == library.names
+        assert pool.submit(library.look_up, "names").result() == library.names
+        assert interp.call(lambda f: f, library.plus) is library.plus
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_an_interpreter_has_put_in_the_place_of_a_module_s_function_is_called(tmp_path: Path) -> None:
+    """Whether a call came before that or not: a reload, a replacement for a test, another import."""
+    (tmp_path / "library.py").write_text("class Tools:\n    def made(): return 1\n\ndef work(): return 1\n")
+    program = """
+    import atoll, library
+    def both(interp):
+        return interp.call(library.work), interp.call(library.Tools.made), interp.call(library.Tools.made)
+    with atoll.create() as interp, atoll.create() as fresh:
+        assert both(interp) == (1, 1, 1)
+        for one in (interp, fresh):
+            one.exec("import library; library.work = lambda: 2; library.Tools.made = lambda: 2")
+            assert both(one) == (2, 2, 2), both(one)
+            one.exec("del library.work; library.work = len; library.Tools = type('Tools', (), {'made': str})")
+            assert one.call(library.work, "abc") == 3 and both.__name__ == "both"
+            assert one.call(library.Tools.made, 5) == "5"
+            one.exec("import importlib; importlib.reload(library)")
+            assert both(one) == (1, 1, 1), both(one)
+            one.exec("import sys; del sys.modules['library']; import library; library.work = lambda: 3")
+            assert both(one) == (3, 1, 1), both(one)
+        assert interp.call(len, "abc") == 3
+        interp.exec("import builtins; builtins.len = lambda x: 7")
+        assert interp.call(len, "abc") == 7
+        interp.exec("import builtins; builtins.len = [].__class__.__len__")
+        assert interp.call(len, [1]) == 1
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

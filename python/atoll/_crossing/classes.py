@@ -58,6 +58,7 @@ _bases_of: Any = type.__dict__["__bases__"].__get__
 _name_of: Any = type.__dict__["__name__"].__get__
 _qualname_of: Any = type.__dict__["__qualname__"].__get__
 _set_bases: Any = type.__dict__["__bases__"].__set__
+_name_property: Any = property.__dict__["__set_name__"]
 
 
 class _Made:
@@ -417,12 +418,13 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
     cls = _new(meta, name, bases, namespace)
     type.__setattr__(cls, "__qualname__", qualname)
     if kind == "namedtuple":
-        from collections import namedtuple
+        import collections
 
         fields, own = extra
-        fresh = vars(namedtuple(name, fields, rename=True))  # names that rename= has given, too
-        for function in own:
-            type.__setattr__(cls, function, fresh[function])
+        make: Any = collections.namedtuple
+        fresh = make(name, fields, rename=True)  # names that rename= has given, too
+        for function in own:  # the collector empties a class that nobody has
+            type.__setattr__(cls, function, vars(fresh)[function])
     if abstract:
         _register(cls, [])
     return cls
@@ -435,16 +437,16 @@ def _new(meta: Any, name: str, bases: tuple[type, ...], namespace: dict[str, Any
     CPython lets bases be exchanged for others of the same layout: which one that is is found by trying.
     """
     cls: type
-    above = dict.fromkeys(one for base in bases for one in base.__mro__[:-1])
-    hooked = [one for one in above if "__init_subclass__" in _namespace_of(one)]
+    above = {id(one): one for base in bases for one in base.__mro__[:-1]}  # they need not hash
+    hooked = [one for one in above.values() if "__init_subclass__" in _namespace_of(one)]
     if not hooked:
         cls = type.__new__(meta, name, bases, namespace)
         return cls
     typing: Any = sys.modules.get("typing")
     if typing is not None and hooked == [typing.Generic] and "__orig_bases__" not in namespace:
         return _new_generic(meta, name, bases, namespace)
-    layouts = dict.fromkeys(one for base in bases for one in reversed(_layouts(base)))
-    for layout in layouts:
+    layouts = {id(one): one for base in bases for one in reversed(_layouts(base))}
+    for layout in layouts.values():
         for slots in ((), None, ("__dict__",), ("__weakref__",)):
             body: dict[str, Any] = {"__init_subclass__": classmethod(_do_nothing)}
             if slots is not None:
@@ -518,6 +520,8 @@ def fill_class(cls: type, attributes: dict[str, Any], able: bool) -> type:
             continue
         else:
             set_attribute(cls, name, value)
+            if issubclass(type(value), property):
+                _name_property(value, cls, name)  # for its errors
     metaclass: Any = type(cls)
     if able and any(
         "mro" in _namespace_of(one) for one in metaclass.__mro__[: metaclass.__mro__.index(type)]

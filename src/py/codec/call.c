@@ -64,6 +64,8 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
     enc->impure = false;
+    enc->causes = false;
+    enc->raised = NULL;
     enc->named = NULL;
     enc->defining = 0;
     enc->searched = NULL;
@@ -131,7 +133,7 @@ static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, con
         return -1;
     }
     enc.whole = whole;
-    enc.outline = outline;
+    enc.outline = enc.causes = outline;
     enc.identities = identities;
     enc.late = outline; /* who else refers to a container at the moment says nothing about it */
     enc.reach = reach;
@@ -157,6 +159,37 @@ int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, co
                                : encode_one(codec, msg, obj, root, true, false, false, NULL);
 }
 
+int atoll_encode_raised(atoll_codec *codec, atoll_message *msg, PyObject *obj, const PyObject *exc) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, "exception", &start) < 0) {
+        return -1;
+    }
+    enc.whole = true;
+    enc.raised = exc;
+    return end(&enc, atoll_encode_shared(&enc, obj), &start);
+}
+
+int atoll_encode_trial(atoll_codec *codec, PyObject *obj) {
+    atoll_message msg = {0};
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, &msg, "", &start) < 0) {
+        return -1;
+    }
+    enc.whole = enc.causes = true;
+    int rc = end(&enc, atoll_encode_shared(&enc, obj), &start);
+    atoll_message_clear(&msg);
+    if (rc == 0) {
+        return 1;
+    }
+    if (atoll_error_is_urgent()) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
 int atoll_encode_examined(atoll_codec *codec, atoll_message *msg, PyObject *obj, atoll_reach *reach) {
     return encode_one(codec, msg, obj, "callable", true, false, false, reach);
 }
@@ -171,7 +204,7 @@ PyObject *atoll_encode_shape(atoll_codec *codec, atoll_message *msg, PyObject *o
     if (begin(&enc, codec, msg, "", &start) < 0) {
         return NULL;
     }
-    enc.whole = enc.outline = true;
+    enc.whole = enc.outline = enc.causes = true;
     enc.late = 1;
     int rc = atoll_encode_shared(&enc, obj);
     PyObject *met = rc == 0 ? PyList_New((Py_ssize_t)enc.memo->used) : NULL;
@@ -363,6 +396,25 @@ int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *ou
     return had;
 }
 
+int atoll_decode_place(atoll_codec *codec, const atoll_message *msg, PyObject **module, PyObject **qualname) {
+    *module = *qualname = NULL;
+    if (msg->body.len == 0 || (msg->body.data[0] & ~ATOLL_MEMO) != T_GLOBAL) {
+        return 0;
+    }
+    atoll_decoder dec;
+    begin_decoding(&dec, codec, msg);
+    dec.rd.at++;
+    *module = atoll_decode_value(&dec);
+    *qualname = *module != NULL ? atoll_decode_value(&dec) : NULL;
+    if (*qualname == NULL || !PyUnicode_CheckExact(*module) || !PyUnicode_CheckExact(*qualname)) {
+        atoll_malformed("a name that is not a str");
+        Py_CLEAR(*module);
+        Py_CLEAR(*qualname);
+    }
+    end_decoding(&dec);
+    return *module != NULL ? 0 : -1;
+}
+
 static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
     Py_ssize_t nargs = atoll_read_count(dec, 0);
     Py_ssize_t nkw = nargs >= 0 ? atoll_read_count(dec, 0) : -1;
@@ -394,7 +446,7 @@ static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
     if (nkw == 0) {
         return 0;
     }
-    PyObject *names = PyTuple_New(nkw);
+    PyObject *names = atoll_tuple_begin(nkw);
     if (names == NULL) {
         return -1;
     }
@@ -416,6 +468,7 @@ static int decode_call_parts(atoll_decoder *dec, atoll_call_args *out) {
         }
         out->nargs++;
     }
+    atoll_tuple_end(names);
     out->kwnames = names;
     out->nargs = nargs;
     return 0;

@@ -78,6 +78,8 @@ int atoll_encoder_refuse(atoll_encoder *enc, const char *why);
 int atoll_encode(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
 /* The same with all of it in the message's bytes, as far as possible: nothing is lent. */
 int atoll_encode_whole(atoll_codec *codec, atoll_message *msg, PyObject *obj, const char *root);
+/* The same for what holds an exception that was raised, and is going to have another cause. */
+int atoll_encode_raised(atoll_codec *codec, atoll_message *msg, PyObject *obj, const PyObject *exc);
 /* Rebuilds the object of a message.  The message stays the caller's. */
 PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
 /* The same for a tuple of two, one after the other, or for what is none: that is out[1].  2, or with an exception 1 (it is
@@ -123,9 +125,10 @@ int atoll_spaces_sweep(atoll_codec *codec);
 PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number);
 /* The full form of the function that has just got this number, if it is still at hand: the caller's to clear. */
 bool atoll_function_take_full(atoll_codec *codec, uint64_t number, atoll_message *full);
-/* Keeps func (a decoded copy) under number for later. 0, or -1 with an exception. */
+/* Keeps func (a decoded copy of `full`) under number for later. 0, or -1 with an exception. */
 /* before: atoll_bound_by_others() before func was decoded.  When it is another now, func is good for this once. */
-int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before);
+int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before,
+                        const atoll_message *full);
 uint64_t atoll_bound_by_others(const atoll_codec *codec);
 
 /* What an interpreter needs that has frozen objects, the first time: sys.intern() learns what to do with frozen text; copy and pickle with

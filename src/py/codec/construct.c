@@ -9,22 +9,8 @@
  */
 #include "py/codec/internal.h"
 
-/* An exception, made by the builtin class that its class comes from: what code of the class has made of it is in its `args` and its
- * state. */
-static PyObject *exception_as_it_was(PyTypeObject *type, PyObject *args) {
-    PyTypeObject *builtin = type;
-    while ((builtin->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
-        builtin = builtin->tp_base;
-    }
-    PyObject *obj = builtin->tp_new(type, args, NULL);
-    if (obj != NULL && builtin->tp_init(obj, args, NULL) < 0) {
-        Py_CLEAR(obj);
-    }
-    return obj;
-}
-
 /* The builtin class that an instance of `type` is a value of, when that class says what it is made of; or NULL, maybe with an
- * exception. */
+ * exception that must reach the user. */
 static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
     PyTypeObject *base = type;
     while ((base->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
@@ -38,6 +24,9 @@ static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
     PyObject *says = PyObject_GetAttr((PyObject *)type, codec->names[N_GETNEWARGS]);
     bool own = says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type);
     Py_XDECREF(says);
+    if (says == NULL && !atoll_error_is_urgent()) {
+        PyErr_Clear(); /* the class's own code decides */
+    }
     return own ? base : NULL;
 }
 
@@ -60,7 +49,8 @@ static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj
     PyObject *why = PyErr_GetRaisedException();
     PyTypeObject *base = value_class_of(codec, type);
     PyObject *rest = base != NULL ? PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args)) : NULL;
-    int same = rest == NULL || (obj != NULL && !PyObject_TypeCheck(obj, type)) ? 1
+    int same = PyErr_Occurred()                                                  ? -1
+               : rest == NULL || (obj != NULL && !PyObject_TypeCheck(obj, type)) ? 1
                : obj == NULL ? 0
                              : has_value(codec, base, obj, rest);
     if (same < 0 && !atoll_error_is_urgent()) {
@@ -110,7 +100,7 @@ static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *fun
                                   bool plain) {
     if (plain) {
         return tag == T_REDUCE && PyExceptionClass_Check(func)
-                   ? exception_as_it_was((PyTypeObject *)func, args)
+                   ? atoll_exception_new((PyTypeObject *)func, args)
                    : atoll_malformed("a plain exception that is none");
     }
     if (tag == T_REDUCE) {

@@ -250,7 +250,7 @@ static PyObject *use_duplicate(atoll_decoder *dec, PyObject *obj) {
 
 static PyObject *decode_tuple(atoll_decoder *dec, uint8_t tag) {
     Py_ssize_t n = atoll_read_count(dec, 1);
-    PyObject *obj = n >= 0 ? PyTuple_New(n) : NULL;
+    PyObject *obj = n >= 0 ? atoll_tuple_begin(n) : NULL;
     if (obj == NULL) {
         return NULL;
     }
@@ -267,6 +267,7 @@ static PyObject *decode_tuple(atoll_decoder *dec, uint8_t tag) {
             atoll_decode_shared_str(&((PyTupleObject *)obj)->ob_item[i]);
         }
     }
+    atoll_tuple_end(obj);
     if ((tag & ~ATOLL_MEMO) == T_TUPLE_DUP) {
         return use_duplicate(dec, obj);
     }
@@ -405,7 +406,7 @@ static PyObject *decode_triple(atoll_decoder *dec, uint8_t tag) {
             goto done;
         }
     }
-    if ((tag & ~ATOLL_MEMO) == T_SLICE) {
+    if ((tag & ~ATOLL_MEMO) != T_RANGE) {
         obj = PySlice_New(part[0], part[1], part[2]);
     } else {
         for (int i = 0; i < 3; i++) {
@@ -416,7 +417,11 @@ static PyObject *decode_triple(atoll_decoder *dec, uint8_t tag) {
         }
         obj = PyObject_CallFunctionObjArgs((PyObject *)&PyRange_Type, part[0], part[1], part[2], NULL);
     }
-    obj = finish(dec, tag, obj);
+    if (obj != NULL && (tag & ~ATOLL_MEMO) == T_SLICE_DUP) {
+        obj = use_duplicate(dec, obj);
+    } else {
+        obj = finish(dec, tag, obj);
+    }
 done:
     for (int i = 0; i < 3; i++) {
         if (part[i] != NULL) {
@@ -453,6 +458,7 @@ static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
         break;
     case T_RANGE:
     case T_SLICE:
+    case T_SLICE_DUP:
         obj = decode_triple(dec, tag);
         break;
     default:

@@ -172,21 +172,37 @@ static int apply_state(atoll_decoder *dec, PyObject *obj, PyObject *setter, PyOb
     return done != NULL ? 0 : -1;
 }
 
-/* Of an exception: with its slots, or without. */
-static int apply_plain_state(atoll_decoder *dec, PyObject *obj, PyObject *state) {
+/* Of an exception, none of whose class's code runs: with its slots, or without. */
+static int apply_plain_state(PyObject *obj, PyObject *state) {
     PyObject *slots = NULL;
     if (PyTuple_CheckExact(state) && PyTuple_GET_SIZE(state) == 2) {
         slots = PyTuple_GET_ITEM(state, 1);
         state = PyTuple_GET_ITEM(state, 0);
     }
-    if (slots != NULL && !PyDict_CheckExact(slots)) {
-        atoll_malformed("slots that are not a dict");
+    if ((slots != NULL && !PyDict_CheckExact(slots)) || (state != Py_None && !PyDict_Check(state))) {
+        atoll_malformed("attributes that are not a dict");
         return -1;
     }
-    if (state != Py_None && apply_state(dec, obj, NULL, state) < 0) {
-        return -1;
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *value;
+    int rc = 0;
+    while (rc == 0 && state != Py_None && PyDict_Next(state, &pos, &name, &value)) {
+        Py_INCREF(name);
+        Py_INCREF(value);
+        rc = atoll_exception_set(obj, name, value);
+        Py_DECREF(value);
+        Py_DECREF(name);
     }
-    return slots != NULL ? set_attributes(obj, slots) : 0;
+    pos = 0;
+    while (rc == 0 && slots != NULL && PyDict_Next(slots, &pos, &name, &value)) {
+        Py_INCREF(name);
+        Py_INCREF(value);
+        rc = PyObject_GenericSetAttr(obj, name, value);
+        Py_DECREF(value);
+        Py_DECREF(name);
+    }
+    return rc;
 }
 
 static PyObject *decode_plain(atoll_decoder *dec) {
@@ -227,7 +243,7 @@ static PyObject *decode_with_state(atoll_decoder *dec) {
 static PyObject *decode_namedtuple(atoll_decoder *dec, uint8_t tag) {
     PyTypeObject *type = decode_type(dec);
     Py_ssize_t n = type != NULL ? atoll_read_count(dec, 1) : -1;
-    PyObject *items = n >= 0 ? PyTuple_New(n) : NULL;
+    PyObject *items = n >= 0 ? atoll_tuple_begin(n) : NULL;
     PyObject *obj = NULL;
     for (Py_ssize_t i = 0; items != NULL && i < n; i++) {
         PyObject *item = atoll_decode_value(dec);
@@ -237,6 +253,7 @@ static PyObject *decode_namedtuple(atoll_decoder *dec, uint8_t tag) {
         }
         PyTuple_SET_ITEM(items, i, item);
     }
+    atoll_tuple_end(items);
     if (items != NULL && !atoll_is_plain_tuple_class(dec->codec, type)) {
         atoll_malformed("a tuple of a class that is no named tuple");
     } else if (items != NULL) {
@@ -328,7 +345,7 @@ static PyObject *decode_construction(atoll_decoder *dec, uint8_t tag, PyObject *
         return NULL;
     }
     Py_ssize_t n = atoll_read_count(dec, 1);
-    PyObject *args = n >= 0 ? PyTuple_New(n) : NULL;
+    PyObject *args = n >= 0 ? atoll_tuple_begin(n) : NULL;
     for (Py_ssize_t i = 0; args != NULL && i < n; i++) {
         PyObject *arg = atoll_decode_value(dec);
         if (arg == NULL) {
@@ -337,6 +354,7 @@ static PyObject *decode_construction(atoll_decoder *dec, uint8_t tag, PyObject *
         }
         PyTuple_SET_ITEM(args, i, arg);
     }
+    atoll_tuple_end(args);
     return args;
 }
 
@@ -408,7 +426,7 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
     if (rc == 0 && (flags & R_STATE) != 0) {
         state = atoll_decode_value(dec);
         rc = state == NULL            ? -1
-             : (flags & R_PLAIN) != 0 ? apply_plain_state(dec, obj, state)
+             : (flags & R_PLAIN) != 0 ? apply_plain_state(obj, state)
                                       : apply_state(dec, obj, setter, state);
     }
     Py_XDECREF(setter);
@@ -419,28 +437,44 @@ static PyObject *decode_reduction(atoll_decoder *dec, uint8_t tag) {
     return obj;
 }
 
-static PyObject *decode_wrapper(atoll_decoder *dec, uint8_t tag) {
+/* Of a static or class method: its function, its attributes (or None). */
+static PyObject *make_wrapper(uint8_t kind, PyObject *func, PyObject *attributes) {
+    PyObject *obj = kind == W_STATICMETHOD ? PyStaticMethod_New(func) : PyClassMethod_New(func);
+    if (attributes == Py_None) {
+        return obj;
+    }
+    if (!PyDict_CheckExact(attributes)) {
+        atoll_malformed("attributes that are not a dict");
+        Py_CLEAR(obj);
+    }
+    if (obj != NULL && PyObject_GenericSetDict(obj, attributes, NULL) < 0) {
+        Py_CLEAR(obj);
+    }
+    return obj;
+}
+
+static PyObject *decode_wrapper(atoll_decoder *dec) {
+    uint8_t first = atoll_get_u8(&dec->rd);
+    uint8_t kind = first & (uint8_t)~W_DUP;
+    if (dec->rd.failed || kind >= W_COUNT) {
+        return atoll_malformed("an unknown kind of method");
+    }
     PyObject *part[4] = {NULL};
-    int n = tag == T_PROPERTY ? 4 : 1;
+    int n = kind == W_PROPERTY ? 4 : 2;
     PyObject *obj = NULL;
     for (int i = 0; i < n; i++) {
         if ((part[i] = atoll_decode_value(dec)) == NULL) {
             goto done;
         }
     }
-    if (tag == T_STATICMETHOD) {
-        obj = PyStaticMethod_New(part[0]);
-    } else if (tag == T_CLASSMETHOD) {
-        obj = PyClassMethod_New(part[0]);
-    } else {
-        obj = PyObject_CallFunctionObjArgs((PyObject *)&PyProperty_Type, part[0], part[1], part[2], part[3],
-                                           NULL);
-    }
+    obj = kind != W_PROPERTY ? make_wrapper(kind, part[0], part[1])
+                             : PyObject_CallFunctionObjArgs((PyObject *)&PyProperty_Type, part[0], part[1],
+                                                            part[2], part[3], NULL);
 done:
     for (int i = 0; i < n; i++) {
         Py_XDECREF(part[i]);
     }
-    return remembered(dec, obj);
+    return (first & W_DUP) != 0 ? replaced(dec, obj) : remembered(dec, obj);
 }
 
 static PyObject *decode_cell(atoll_decoder *dec) {
@@ -533,10 +567,8 @@ PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
     case T_CLASS:
     case T_CLASS_NUMBER:
         return atoll_decode_class(dec, tag);
-    case T_STATICMETHOD:
-    case T_CLASSMETHOD:
-    case T_PROPERTY:
-        return decode_wrapper(dec, tag);
+    case T_WRAPPER:
+        return decode_wrapper(dec);
     case T_SAME:
         return atoll_decode_nested(dec);
     default:

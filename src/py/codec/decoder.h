@@ -34,6 +34,8 @@ static inline bool atoll_is_own_object(PyObject *obj) {
 PyObject *atoll_decode_value(atoll_decoder *dec);
 /* The tag was read: everything that is not one of the basic types. */
 PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag);
+/* Where a message that is a path leads: new references, or NULL where it is none.  0, or -1 with an exception. */
+int atoll_decode_place(atoll_codec *codec, const atoll_message *msg, PyObject **module, PyObject **qualname);
 PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag);
 PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag);
 PyObject *atoll_decode_module(atoll_decoder *dec);
@@ -51,6 +53,22 @@ static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {
     }
     dec->memo[dec->nmemo++] = obj;
     return 0;
+}
+
+/* A tuple that is filled while code may run: until it is whole the garbage collector, whom anybody may ask, does not know it.  Both may be
+ * given NULL, or what has no items. */
+static inline PyObject *atoll_tuple_begin(Py_ssize_t n) {
+    PyObject *tuple = PyTuple_New(n);
+    if (tuple != NULL && n != 0) {
+        PyObject_GC_UnTrack(tuple);
+    }
+    return tuple;
+}
+
+static inline void atoll_tuple_end(PyObject *tuple) {
+    if (tuple != NULL && PyTuple_GET_SIZE(tuple) != 0) {
+        PyObject_GC_Track(tuple);
+    }
 }
 
 /* A count; `at_least` bytes of each item must still be there (0: no bound but SIZE_MAX).  -1 with an exception. */

@@ -431,6 +431,7 @@ static int encode_triple(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
+    size_t tag_at = enc->msg->body.len;
     if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0) {
         return -1;
     }
@@ -441,7 +442,8 @@ static int encode_triple(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
         Py_XDECREF(part);
     }
     enc->late--;
-    return rc < 0 ? -1 : atoll_memo_add(enc, obj);
+    /* No range is in a cycle. */
+    return rc < 0 || atoll_memo_add_late(enc, obj, tag_at, T_SLICE_DUP) < 0 ? -1 : 0;
 }
 
 static int encode_code(atoll_encoder *enc, PyObject *obj) {
@@ -450,8 +452,11 @@ static int encode_code(atoll_encoder *enc, PyObject *obj) {
         return rc < 0 ? -1 : 0;
     }
     PyObject *bytes = PyMarshal_WriteObjectToString(obj, Py_MARSHAL_VERSION);
-    if (bytes == NULL) {
-        return -1;
+    if (bytes == NULL) { /* a program has put together what no compiler makes */
+        return PyErr_ExceptionMatches(PyExc_ValueError)
+                   ? atoll_refuse_with_cause(enc,
+                                             "code with constants that marshal cannot write is not shareable")
+                   : -1;
     }
     Py_ssize_t size = PyBytes_GET_SIZE(bytes);
     rc = put_data(enc, T_CODE | ATOLL_MEMO, PyBytes_AS_STRING(bytes), size);

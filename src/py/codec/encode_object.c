@@ -365,7 +365,7 @@ int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {
         return encode_reduction(enc, obj, value, 0);
     }
     bool plain;
-    PyObject *own = atoll_exception_reduction(enc->codec, obj, value, &plain);
+    PyObject *own = atoll_exception_reduction(enc, obj, value, &plain);
     int rc = own != NULL ? encode_reduction(enc, obj, own, plain ? R_PLAIN : 0) : -1;
     Py_XDECREF(own);
     return rc;
@@ -376,16 +376,15 @@ static PyObject *reduce(atoll_codec *codec, PyObject *obj) {
     if (atoll_codec_need_copyreg(codec) < 0) {
         return NULL;
     }
-    PyObject *by_type = PyObject_GetItem(codec->dispatch_table, (PyObject *)Py_TYPE(obj));
+    PyObject *by_type = atoll_find_class(codec->dispatch_table, (PyObject *)Py_TYPE(obj));
     if (by_type != NULL) {
         PyObject *value = PyObject_CallOneArg(by_type, obj);
         Py_DECREF(by_type);
         return value;
     }
-    if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+    if (PyErr_Occurred()) {
         return NULL;
     }
-    PyErr_Clear();
     PyObject *protocol = PyLong_FromLong(5);
     PyObject *value =
         protocol != NULL ? PyObject_CallMethodOneArg(obj, codec->names[N_REDUCE_EX], protocol) : NULL;
@@ -531,9 +530,9 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
     }
     if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type || type == &PyProperty_Type) {
         return atoll_encode_wrapper(enc, obj,
-                                    type == &PyStaticMethod_Type  ? T_STATICMETHOD
-                                    : type == &PyClassMethod_Type ? T_CLASSMETHOD
-                                                                  : T_PROPERTY);
+                                    type == &PyStaticMethod_Type  ? W_STATICMETHOD
+                                    : type == &PyClassMethod_Type ? W_CLASSMETHOD
+                                                                  : W_PROPERTY);
     }
     atoll_type_info *info = atoll_type_info_get(enc, type);
     return info != NULL ? encode_by_kind(enc, obj, info->kind) : -1;

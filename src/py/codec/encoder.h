@@ -67,12 +67,17 @@ struct atoll_encoder {
     unsigned
         defining; /* what is being written belongs to globals or classes: the receiver's own has the better of it */
     PyTypeObject *searched; /* names of its instances were looked for last, or NULL (codec/nested.c) */
+    bool
+        causes; /* those of exceptions come along, whatever they are: somebody has tried, or only wants to know */
+    const PyObject *raised; /* an exception whose cause is told otherwise, or NULL */
     bool impure;     /* something that may change without notice was written: do not keep these bytes */
     PyObject *code;  /* of the innermost function that is being written, borrowed, or NULL */
     PyObject **keep; /* strong references: what the frames had when the encoder was pinned */
     size_t nkeep;
 };
 
+/* Whether obj crosses: 1, 0, or -1 with an exception that must reach the user. */
+int atoll_encode_trial(atoll_codec *codec, PyObject *obj);
 int atoll_encode_value(atoll_encoder *enc, PyObject *obj);
 /* The same for an object whose reference count says nothing about how often it occurs. */
 int atoll_encode_shared(atoll_encoder *enc, PyObject *obj);
@@ -83,7 +88,7 @@ int atoll_encode_instance(atoll_encoder *enc, PyObject *obj, const atoll_type_in
 int atoll_encode_reduced(atoll_encoder *enc, PyObject *obj);
 /* obj by what __reduce_ex__ would say of it: a tuple of 2 to 6. */
 int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value);
-int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag);
+int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t kind);
 int atoll_encode_method(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_cell(atoll_encoder *enc, PyObject *obj);
 /* 1: written by import path, 0: it has none, -1: exception. */

@@ -3,8 +3,149 @@
  * pickle makes an exception again by calling its class with its `args`, which are what the builtin class was given, not what the
  * class's own __init__ takes.  Here it is made by the builtin class alone (R_PLAIN); what the class's own code has made of it at home
  * is in its `args`, its attributes and its slots.  Only a class that says itself how it is made (__reduce__, __getstate__, __setstate__) is asked.
+ *
+ * An exception brings its cause along, if that crosses; else it comes without.
+ *
+ * What builtin classes make of the arguments (`errno`, `lineno`, `code`) may have been changed since: what is not as they would make it
+ * now goes along as state.
  */
 #include "py/codec/internal.h"
+
+PyTypeObject *atoll_exception_base(PyTypeObject *type) {
+    while ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
+        type = type->tp_base;
+    }
+    return type;
+}
+
+PyObject *atoll_exception_new(PyTypeObject *type, PyObject *args) {
+    const PyTypeObject *builtin = atoll_exception_base(type);
+    PyObject *obj = builtin->tp_new(type, args, NULL);
+    if (obj != NULL && builtin->tp_init(obj, args, NULL) < 0) {
+        Py_CLEAR(obj);
+    }
+    return obj;
+}
+
+int atoll_exception_set(PyObject *obj, PyObject *name, PyObject *value) {
+    PyObject *field = atoll_find_in_type(atoll_exception_base(Py_TYPE(obj)), name);
+    if (field != NULL && Py_TYPE(field)->tp_descr_set != NULL) {
+        return Py_TYPE(field)->tp_descr_set(field, obj, value);
+    }
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    int rc = dict != NULL ? PyDict_SetItem(dict, name, value) : -1;
+    Py_XDECREF(dict);
+    return rc;
+}
+
+/* ---- what builtin classes keep ---- */
+
+enum { FIELDS = 9 };
+
+/* Not what leads to everything else: the `obj` of an AttributeError, tracebacks, contexts. */
+static const struct {
+    PyObject *const *cls;
+    const char *const names[FIELDS];
+} kept[] = {
+    {&PyExc_SyntaxError,
+     {"msg", "filename", "lineno", "offset", "text", "end_lineno", "end_offset", "print_file_and_line",
+      "_metadata"}},
+    {&PyExc_OSError, {"errno", "strerror", "filename", "filename2", "characters_written"}},
+    {&PyExc_UnicodeError, {"encoding", "object", "start", "end", "reason"}},
+    {&PyExc_ImportError, {"msg"}},
+    {&PyExc_NameError, {"name"}},
+    {&PyExc_StopIteration, {"value"}},
+    {&PyExc_SystemExit, {"code"}},
+};
+
+/* A field of obj, if it is one of its class's too: new reference, or NULL, without an exception where there is nothing. */
+static PyObject *field_of(PyObject *obj, PyObject *name, PyObject *field) {
+    if (atoll_find_in_type(Py_TYPE(obj), name) != field) {
+        return NULL; /* the class has something else under this name */
+    }
+    PyObject *value = Py_TYPE(field)->tp_descr_get(field, obj, (PyObject *)Py_TYPE(obj));
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
+static bool is_same(PyObject *a, PyObject *b) {
+    bool same = a == b || (a != NULL && b != NULL && Py_IS_TYPE(a, Py_TYPE(b)) && atoll_is_plain_value(a) &&
+                           PyObject_RichCompareBool(a, b, Py_EQ) > 0);
+    PyErr_Clear();
+    return same;
+}
+
+/* Adds a field of obj to its state where the one of another is not the same.  0, or -1 with an exception. */
+static int add_field(PyObject *obj, PyObject *other, const char *text, PyObject **state) {
+    PyObject *name = PyUnicode_InternFromString(text);
+    PyObject *field = name != NULL ? atoll_find_in_type(Py_TYPE(other), name) : NULL;
+    PyObject *mine = NULL;
+    if (field != NULL && Py_TYPE(field)->tp_descr_get != NULL && Py_TYPE(field)->tp_descr_set != NULL) {
+        mine = field_of(obj, name, field);
+    }
+    PyObject *made = mine != NULL ? field_of(other, name, field) : NULL;
+    int rc = PyErr_Occurred() ? -1 : 0;
+    if (rc == 0 && mine != NULL && !is_same(mine, made)) {
+        Py_SETREF(*state, *state == Py_None ? PyDict_New() : PyDict_Copy(*state));
+        rc = *state != NULL ? PyDict_SetItem(*state, name, mine) : -1;
+    }
+    Py_XDECREF(made);
+    Py_XDECREF(mine);
+    Py_XDECREF(name);
+    return rc;
+}
+
+/* Adds to the state (a dict, or None) what is not as the builtin class would make it of the arguments.  0, or -1 with an exception. */
+static int add_fields(PyObject *obj, PyObject *args, PyObject **state) {
+    size_t i = 0;
+    while (i < sizeof kept / sizeof *kept && !PyObject_TypeCheck(obj, (PyTypeObject *)*kept[i].cls)) {
+        i++;
+    }
+    if (i == sizeof kept / sizeof *kept || (*state != Py_None && !PyDict_CheckExact(*state))) {
+        return 0;
+    }
+    PyObject *other = atoll_exception_new(atoll_exception_base(Py_TYPE(obj)), args);
+    if (other == NULL) { /* whoever makes it over there is told why */
+        if (!atoll_error_is_urgent()) {
+            PyErr_Clear();
+        }
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    int rc = 0;
+    for (int j = 0; rc == 0 && j < FIELDS && kept[i].names[j] != NULL; j++) {
+        rc = add_field(obj, other, kept[i].names[j], state);
+    }
+    Py_DECREF(other);
+    return rc;
+}
+
+/* Adds to the state (a dict, or None) what obj was raised from.  0, or -1 with an exception. */
+static int add_cause(atoll_encoder *enc, PyObject *obj, PyObject **state) {
+    if (obj == enc->raised || (*state != Py_None && !PyDict_CheckExact(*state))) {
+        return 0;
+    }
+    PyObject *cause = PyException_GetCause(obj);
+    int crosses = cause != NULL && !enc->causes ? atoll_encode_trial(enc->codec, cause) : 1;
+    if (crosses <= 0) {
+        Py_CLEAR(cause);
+    }
+    bool suppressed = ((PyBaseExceptionObject *)obj)->suppress_context;
+    int rc = crosses < 0 ? -1 : 0;
+    if (rc == 0 && (cause != NULL || suppressed)) {
+        Py_SETREF(*state, *state == Py_None ? PyDict_New() : PyDict_Copy(*state));
+        rc = *state != NULL ? 0 : -1;
+    }
+    if (rc == 0 && cause != NULL) {
+        rc = PyDict_SetItemString(*state, "__cause__", cause); /* which suppresses the context */
+    }
+    if (rc == 0 && suppressed != (cause != NULL)) {
+        rc = PyDict_SetItemString(*state, "__suppress_context__", suppressed ? Py_True : Py_False);
+    }
+    Py_XDECREF(cause);
+    return rc;
+}
 
 /* The state of an exception, with the slots that its classes have: new reference, NULL with an exception. */
 static PyObject *state_with_slots(atoll_codec *codec, PyObject *obj, PyObject *state) {
@@ -13,15 +154,18 @@ static PyObject *state_with_slots(atoll_codec *codec, PyObject *obj, PyObject *s
     PyObject *slots = names != NULL ? PyDict_New() : NULL;
     int rc = slots != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && PyList_Check(names) && i < PyList_GET_SIZE(names); i++) {
-        PyObject *slot = PyObject_GetAttr(obj, PyList_GET_ITEM(names, i));
+        PyObject *name =
+            Py_NewRef(PyList_GET_ITEM(names, i)); /* the list is the class's, for any code to change */
+        PyObject *slot = PyObject_GetAttr(obj, name);
         if (slot != NULL) {
-            rc = PyDict_SetItem(slots, PyList_GET_ITEM(names, i), slot);
+            rc = PyDict_SetItem(slots, name, slot);
             Py_DECREF(slot);
         } else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
             PyErr_Clear(); /* empty */
         } else {
             rc = -1;
         }
+        Py_DECREF(name);
     }
     PyObject *both = NULL;
     if (rc == 0) {
@@ -38,7 +182,11 @@ static int plain_args(PyObject *obj, PyObject *reduced, PyObject **args, PyObjec
     *args = Py_NewRef(PyTuple_GET_ITEM(reduced, 1));
     *state = Py_NewRef(PyTuple_GET_SIZE(reduced) > 2 ? PyTuple_GET_ITEM(reduced, 2) : Py_None);
     if (!PyObject_TypeCheck(obj, (PyTypeObject *)PyExc_BaseExceptionGroup)) {
-        return 0;
+        if (add_fields(obj, *args, state) < 0) {
+            Py_CLEAR(*args);
+            Py_CLEAR(*state);
+        }
+        return *state != NULL ? 0 : -1;
     }
     PyObject *message = PyObject_GetAttrString(obj, "message");
     PyObject *exceptions = message != NULL ? PyObject_GetAttrString(obj, "exceptions") : NULL;
@@ -68,38 +216,37 @@ static PyObject *notes_of(PyObject *obj) {
     return notes != NULL ? Py_BuildValue("{sO}", "__notes__", notes) : NULL;
 }
 
-/* Of a NameError, whose reduction says nothing of its `name`: its state with that.  New reference, or NULL, maybe with an exception. */
-static PyObject *state_with_name(PyObject *obj, PyObject *value) {
-    PyObject *had = PyTuple_GET_SIZE(value) > 2 ? PyTuple_GET_ITEM(value, 2) : Py_None;
-    PyObject *name = had == Py_None || PyDict_CheckExact(had) ? PyObject_GetAttrString(obj, "name") : NULL;
-    PyObject *state = name == NULL || name == Py_None ? NULL
-                      : had == Py_None                ? PyDict_New()
-                                                      : PyDict_Copy(had);
-    if (state != NULL && PyDict_SetItemString(state, "name", name) < 0) {
-        Py_CLEAR(state);
-    }
-    Py_XDECREF(name);
-    return state;
+/* Whether it is of a builtin class, and reduced as that does it. */
+static bool is_builtin(PyObject *obj, PyObject *value) {
+    return PyTuple_Check(value) && (PyTuple_GET_SIZE(value) == 2 || PyTuple_GET_SIZE(value) == 3) &&
+           PyTuple_GET_ITEM(value, 0) == (PyObject *)Py_TYPE(obj) &&
+           Py_TYPE(obj) == atoll_exception_base(Py_TYPE(obj)) && PyTuple_Check(PyTuple_GET_ITEM(value, 1));
 }
 
-PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject *value, bool *plain) {
+PyObject *atoll_exception_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, bool *plain) {
     PyObject *args = NULL;
     PyObject *state = NULL;
-    *plain = PyTuple_Check(value) && PyTuple_GET_SIZE(value) >= 2 &&
-             PyTuple_GET_ITEM(value, 0) == (PyObject *)Py_TYPE(obj) &&
-             atoll_is_plain_exception(codec, Py_TYPE(obj));
+    bool tuple = PyTuple_Check(value) && PyTuple_GET_SIZE(value) >= 2;
+    *plain = tuple && PyTuple_GET_ITEM(value, 0) == (PyObject *)Py_TYPE(obj) &&
+             atoll_is_plain_exception(enc->codec, Py_TYPE(obj));
+    int rc = 0;
     if (*plain) {
-        if (plain_args(obj, value, &args, &state) == 0) {
-            PyObject *whole = state_with_slots(codec, obj, state);
-            Py_SETREF(state, whole);
-        }
-    } else if (PyTuple_Check(value) && (PyTuple_GET_SIZE(value) == 2 || PyTuple_GET_SIZE(value) == 3) &&
-               (PyObject *)Py_TYPE(obj) == PyExc_NameError) {
-        state = state_with_name(obj, value);
-        args = state != NULL ? Py_NewRef(PyTuple_GET_ITEM(value, 1)) : NULL;
-    } else if (PyTuple_Check(value) && PyTuple_GET_SIZE(value) == 2) {
+        rc = plain_args(obj, value, &args, &state);
+    } else if (is_builtin(obj, value)) {
+        args = Py_NewRef(PyTuple_GET_ITEM(value, 1));
+        state = Py_NewRef(PyTuple_GET_SIZE(value) > 2 ? PyTuple_GET_ITEM(value, 2) : Py_None);
+        rc = add_fields(obj, args, &state);
+    } else if (tuple && PyTuple_GET_SIZE(value) == 2) {
+        args = Py_NewRef(PyTuple_GET_ITEM(value, 1));
         state = notes_of(obj); /* its own __reduce__ has forgotten them */
-        args = state != NULL ? Py_NewRef(PyTuple_GET_ITEM(value, 1)) : NULL;
+        state = state != NULL || PyErr_Occurred() ? state : Py_NewRef(Py_None);
+        rc = state != NULL ? 0 : -1;
+    }
+    rc = rc == 0 && state != NULL ? add_cause(enc, obj, &state) : rc;
+    if (rc == 0 && *plain) {
+        Py_SETREF(state, state_with_slots(enc->codec, obj, state));
+    } else if (rc < 0 || state == Py_None) {
+        Py_CLEAR(state); /* as it is */
     }
     PyObject *all = NULL;
     if (state != NULL) {

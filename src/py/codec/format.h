@@ -49,6 +49,7 @@ enum {
     T_PACKED_TUPLE, /* likewise */
     T_RANGE,        /* start, stop, step */
     T_SLICE,        /* start, stop, step */
+    T_SLICE_DUP,    /* a slice, then the index of the copy to use */
     T_HOOK,         /* hook id, what the hook writes */
     T_BUFFER,       /* handle of a block, read-only flag */
     T_CODE,         /* bytes of marshal, seal */
@@ -62,19 +63,17 @@ enum {
     T_VALUE_DUP, /* a value to drop, the index of the one to use */
     T_ENUM,      /* class, member name */
     T_ENUM_DUP,
-    T_REDUCE,       /* flags, callable, arguments, parts */
-    T_NEWOBJ,       /* flags, class, arguments, parts */
-    T_NEWOBJ_EX,    /* flags, class, arguments, keywords, parts */
-    T_FUNCTION,     /* see codec/function.c */
-    T_CELL,         /* contents */
-    T_CELL_LATER,   /* u8 rank of the contents, which come later (codec/later.c) */
-    T_EMPTY,        /* nothing: an empty cell, a missing field */
-    T_CLASS,        /* see codec/class.c */
-    T_CLASS_NUMBER, /* the number of a class under construction */
-    T_FILLED_LATER, /* tag of a list, dict or set, whose contents come later (codec/later.c) */
-    T_STATICMETHOD,
-    T_CLASSMETHOD,
-    T_PROPERTY,       /* fget, fset, fdel, doc */
+    T_REDUCE,         /* flags, callable, arguments, parts */
+    T_NEWOBJ,         /* flags, class, arguments, parts */
+    T_NEWOBJ_EX,      /* flags, class, arguments, keywords, parts */
+    T_FUNCTION,       /* see codec/function.c */
+    T_CELL,           /* contents */
+    T_CELL_LATER,     /* u8 rank of the contents, which come later (codec/later.c) */
+    T_EMPTY,          /* nothing: an empty cell, a missing field */
+    T_CLASS,          /* see codec/class.c */
+    T_CLASS_NUMBER,   /* the number of a class under construction */
+    T_FILLED_LATER,   /* tag of a list, dict or set, whose contents come later (codec/later.c) */
+    T_WRAPPER,        /* kind, maybe with W_DUP, and parts: see codec/wrapped.c */
     T_FROZEN,         /* see codec/frozen.c */
     T_FROZEN_MAPPING, /* one with arrays: count of keys and values, those */
     T_SAME,           /* see codec/nested.c */
@@ -82,6 +81,9 @@ enum {
 
 /* Kinds of T_PACKED_*. */
 enum { P_INT8, P_INT16, P_INT32, P_INT64, P_FLOAT, P_COUNT };
+
+/* Kinds of T_WRAPPER.  W_DUP: one to drop, the index of the one to use follows. */
+enum { W_STATICMETHOD, W_CLASSMETHOD, W_PROPERTY, W_COUNT, W_DUP = 0x80 };
 
 /* Flags of T_REDUCE, T_NEWOBJ, T_NEWOBJ_EX. */
 /* R_PLAIN: an exception, which is made without its class's code; the slots of the class are in its state. */

@@ -80,14 +80,14 @@ static int has_path(atoll_codec *codec, PyFunctionObject *func) {
 }
 
 atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *func) {
-    if (atoll_function_is_stateless(func)) {
-        return CROSS_STATELESS;
-    }
     PyObject *module = func->func_module;
     bool of_main = module != NULL && atoll_is_main_name(codec, module);
     int rc = of_main ? 0 : has_path(codec, func);
     if (rc != 0) {
         return rc < 0 ? CROSS_ERROR : CROSS_PATH;
+    }
+    if (atoll_function_is_stateless(func) && (of_main || !atoll_function_asks_globals(func))) {
+        return CROSS_STATELESS;
     }
     PyObject *owner;
     rc = module_of_globals(codec, func->func_globals, &owner);
@@ -283,7 +283,7 @@ static int encode_by_value(atoll_encoder *enc, PyFunctionObject *func, atoll_cro
     if (atoll_write_tag(enc, T_FUNCTION | ATOLL_MEMO) == 0 &&
         atoll_write_tag(enc, (uint8_t)(way | (reusable ? REUSABLE : 0) | (later ? LATER : 0))) == 0 &&
         atoll_write_u64(enc, identity) == 0 && atoll_write_u64(enc, space) == 0 &&
-        atoll_encode_shared(enc, func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
+        encode_part(enc, func, "__code__", func->func_code) == 0 && atoll_encode_shared(enc, where) == 0 &&
         atoll_encode_shared(enc, origin) == 0) {
         rc = atoll_memo_add(enc, (PyObject *)func);
     }

@@ -25,13 +25,22 @@ static inline atoll_type_info *atoll_type_info_known(atoll_codec *codec, PyTypeO
                  codec->table_watcher >= 0 && info->epoch == atoll_tables_epoch();
     return known ? info : NULL;
 }
+/* type's attribute by its MRO, without running Python code: borrowed, or NULL (never an exception). */
+PyObject *atoll_find_in_type(PyTypeObject *type, PyObject *name);
 bool atoll_type_has_dict(const PyTypeObject *type);
 /* Whether instances have at most a dict, weak references and so many slots. */
 bool atoll_type_has_only(const PyTypeObject *type, Py_ssize_t nslots);
 int atoll_codec_need_copyreg(atoll_codec *codec);
+/* What a table has for a class, which its metaclass may have made unhashable: a new reference, or NULL, maybe with an exception. */
+PyObject *atoll_find_class(PyObject *table, PyObject *cls);
 /* What is sent of an exception for what __reduce_ex__ has said of it: a new reference, or NULL with an exception (codec/exception.c).
  * plain: it is made without its class's code. */
-PyObject *atoll_exception_reduction(atoll_codec *codec, PyObject *obj, PyObject *value, bool *plain);
+PyObject *atoll_exception_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, bool *plain);
+/* The builtin class that exceptions of this class come from; one of these arguments as that makes it, of whichever class: new reference, or NULL
+ * with an exception; and an attribute as the builtin class, or the exception's __dict__, has it: 0, or -1 with an exception. */
+PyTypeObject *atoll_exception_base(PyTypeObject *type);
+PyObject *atoll_exception_new(PyTypeObject *type, PyObject *args);
+int atoll_exception_set(PyObject *obj, PyObject *name, PyObject *value);
 /* Whether exceptions of this class, which a class statement has made, are what they have: no code says how to make them again. */
 bool atoll_is_plain_exception(atoll_codec *codec, PyTypeObject *type);
 /* The module of this name, which slot keeps from then on: borrowed, or NULL with an exception. */
@@ -86,6 +95,8 @@ typedef enum {
 /* May run Python code only for CROSS_PATH's lookups. */
 atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *func);
 bool atoll_function_is_stateless(PyFunctionObject *func);
+/* Whether it calls what looks names up in its globals: globals(), eval() and the like. */
+bool atoll_function_asks_globals(PyFunctionObject *func);
 /* Whether it computes annotations (3.14+). */
 bool atoll_is_annotate(const PyFunctionObject *func);
 /* Whether it was put around somebody else's function by a decorator: its globals are of another module than it says.  What such a
@@ -168,6 +179,8 @@ void atoll_weak_clear(PyObject *map);
 int atoll_witness(atoll_encoder *enc, PyObject *obj);
 /* And on this value, a number or the like, in a cell: that it is that one is seen by its address. */
 int atoll_witness_value(atoll_encoder *enc, PyObject *value);
+/* And on this dict, which is watched and belongs to something else. */
+int atoll_witness_part(atoll_encoder *enc, PyObject *dict);
 int atoll_witness_all(atoll_encoder *enc, PyObject *witnesses);
 /* Makes changes count; false where that cannot be. */
 bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func);
@@ -267,6 +280,8 @@ int atoll_write_states(atoll_encoder *enc,
 /* An empty list, dict or set for this one, whose contents come with what is LATE. */
 int atoll_write_empty(atoll_encoder *enc, PyObject *value);
 int atoll_write_late(atoll_encoder *enc, const atoll_later *later);
+/* An empty dict for this one likewise, while code is written. */
+int atoll_later_dict(atoll_encoder *enc, PyObject *dict);
 
 /* Functions and classes that are in the data of these ranks, which belongs to `of` (codec/held.c).  0, or -1 with an exception. */
 int atoll_encode_held(atoll_encoder *enc, PyObject *of, atoll_step step, PyObject *const parts[ATOLL_RANKS]);
@@ -363,6 +378,8 @@ PyObject *atoll_encode_shape(atoll_codec *codec, atoll_message *msg, PyObject *o
 bool atoll_is_type_form(PyObject *value);
 /* Whether nothing in it can change, or tells when it does. */
 bool atoll_is_fixed(PyObject *value);
+/* Whether it is a static or class method or a property of functions. */
+bool atoll_is_code_wrapper(PyObject *value);
 
 /* Where values are, among what a function reaches, that may change without notice. */
 atoll_reach *atoll_reach_new(void); /* NULL when out of memory, without an exception */

@@ -4,7 +4,7 @@
  * classes and functions by value in them; a stamp says what those were like, and is computed anew each time.  In it are
  *
  *   - the epoch of globals: definitions that functions name (codec/number.c);
- *   - for each class and function, and the dicts that are parts of it (attributes of functions, keyword defaults, annotations), how
+ *   - for each class and function, and the dicts that are parts of it (attributes of functions and methods, keyword defaults, annotations), how
  *     often something of its address was seen to change: all of these are watched;
  *   - for each function, what changes in silence: its names, its documentation, what is in its cells (numbers and the like are
  *     among the witnesses, so that no others come to have their addresses).
@@ -32,6 +32,18 @@ int atoll_witness(atoll_encoder *enc, PyObject *obj) {
 
 int atoll_witness_value(atoll_encoder *enc, PyObject *value) {
     return enc->witnesses == NULL ? 0 : PyList_Append(enc->witnesses, value);
+}
+
+int atoll_witness_part(atoll_encoder *enc, PyObject *dict) {
+    if (enc->witnesses == NULL) {
+        return 0;
+    }
+    PyObject *address = PyLong_FromVoidPtr(dict); /* the dict itself may lead to the class */
+    PyObject *part = address != NULL ? PyTuple_Pack(1, address) : NULL;
+    int rc = part != NULL ? PyList_Append(enc->witnesses, part) : -1;
+    Py_XDECREF(part);
+    Py_XDECREF(address);
+    return rc;
 }
 
 int atoll_witness_all(atoll_encoder *enc, PyObject *witnesses) {
@@ -105,6 +117,10 @@ static int stamp_of(atoll_codec *codec, PyObject *witnesses, uint64_t *stamp) {
     *stamp = mix(0, atoll_globals_epoch(codec));
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(witnesses); i++) {
         PyObject *obj = PyList_GET_ITEM(witnesses, i);
+        if (PyTuple_CheckExact(obj)) { /* the address of a dict */
+            *stamp = mix(*stamp, atoll_changes_of(PyLong_AsVoidPtr(PyTuple_GET_ITEM(obj, 0))));
+            continue;
+        }
         if (!PyWeakref_Check(obj)) {
             continue;
         }

@@ -158,9 +158,7 @@ static bool is_code(PyObject *value) {
     if (PyCFunction_Check(value)) {
         return atoll_is_fixed(value);
     }
-    bool wrapper = Py_IS_TYPE(value, &PyStaticMethod_Type) || Py_IS_TYPE(value, &PyClassMethod_Type) ||
-                   Py_IS_TYPE(value, &PyProperty_Type);
-    return wrapper && atoll_is_fixed(value);
+    return atoll_is_code_wrapper(value);
 }
 
 int atoll_rank_of(atoll_encoder *enc, PyObject *value, atoll_rank *rank) {
@@ -332,6 +330,17 @@ int atoll_write_empty(atoll_encoder *enc, PyObject *value) {
         return -1;
     }
     return atoll_memo_add(enc, value) < 0 ? -1 : enqueue(enc, &enc->empty->data_end[RANK_LATE], value, value);
+}
+
+int atoll_later_dict(atoll_encoder *enc, PyObject *dict) {
+    int rc = atoll_try_ref(enc, dict);
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
+    return atoll_write_tag(enc, T_FILLED_LATER | ATOLL_MEMO) < 0 || atoll_write_tag(enc, T_DICT) < 0 ||
+                   atoll_memo_add(enc, dict) < 0
+               ? -1
+               : atoll_later_data(enc, RANK_LATE, dict, dict);
 }
 
 static int write_data(atoll_encoder *enc, PyObject *obj, PyObject *found) {

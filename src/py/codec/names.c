@@ -262,6 +262,26 @@ static int is_own(PyObject *name, unsigned how, void *arg) {
     return rc;
 }
 
+static int is_asking(PyObject *name, unsigned how, void *arg) {
+    static const char *const asking[] = {"globals", "eval", "exec", "vars", "dir", "locals"};
+    (void)how;
+    (void)arg;
+    for (size_t i = 0; i < sizeof asking / sizeof asking[0]; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, asking[i]) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+bool atoll_function_asks_globals(PyFunctionObject *func) {
+    int rc = walk((PyCodeObject *)func->func_code, 0, is_asking, NULL);
+    if (rc < 0) {
+        PyErr_Clear();
+    }
+    return rc != 0;
+}
+
 bool atoll_function_is_stateless(PyFunctionObject *func) {
     if ((func->func_closure != NULL && PyTuple_GET_SIZE(func->func_closure) != 0) ||
         (func->func_defaults != NULL && PyTuple_GET_SIZE(func->func_defaults) != 0) ||

@@ -22,7 +22,9 @@
  *
  * The receiver's side, `functions`, is a set-associative table with a fixed number of entries: whatever
  * is pushed out is sent in full when it is next needed, and so is whatever was kept before the receiver's copies of globals or
- * classes were changed by another function, or another version of this one (codec->bound counts such changes).
+ * classes were changed by another function, or another version of this one (codec->bound counts such changes).  What came by its path
+ * is what the receiver's own module has there: where that has come to have another (a reload, a replacement for a test), it is looked for
+ * again.  The module's globals are watched for that; a method is looked up each time.
  */
 #include "py/codec/internal.h"
 
@@ -322,6 +324,58 @@ static atoll_function_entry *set_of(atoll_codec *codec, uint64_t number) {
     return &codec->functions[number % (ATOLL_FUNCTION_CACHE / WAYS) * WAYS];
 }
 
+/* What the path of an entry leads to now, in the modules that are there; and the globals that have it, or NULL: new references, or NULL, maybe
+ * with an exception. */
+static PyObject *follow_path(PyObject *name, PyObject *qualname, PyObject **dict) {
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *module = PyDict_CheckExact(modules) ? Py_XNewRef(PyDict_GetItemWithError(modules, name)) : NULL;
+    *dict = module != NULL && PyModule_Check(module) ? Py_NewRef(PyModule_GetDict(module)) : NULL;
+    PyObject *found = *dict != NULL ? Py_XNewRef(PyDict_GetItemWithError(*dict, qualname)) : NULL;
+    if (found == NULL && module != NULL && !PyErr_Occurred() &&
+        PyUnicode_FindChar(qualname, '.', 0, PyUnicode_GET_LENGTH(qualname), 1) >= 0) {
+        Py_CLEAR(*dict);
+        found = atoll_dotted_get(module, qualname);
+    }
+    Py_XDECREF(module);
+    return found;
+}
+
+/* Whether what is kept in an entry is still what its path leads to: 1, 0, or -1 with an exception that must reach the user.  What a module
+ * gives when it is asked, and has not, is not asked for again. */
+static int is_found(atoll_codec *codec, atoll_function_entry *entry) {
+    uint64_t epoch = atoll_globals_epoch(codec);
+    if (entry->module == NULL || entry->epoch == epoch) {
+        return 1;
+    }
+    uint64_t number = entry->number;
+    PyObject *func = Py_NewRef(entry->func);
+    PyObject *module = Py_NewRef(entry->module);
+    PyObject *qualname = Py_NewRef(entry->qualname);
+    PyObject *dict;
+    PyObject *found = follow_path(module, qualname, &dict);
+    int rc = found == func;
+    if (PyErr_Occurred()) {
+        rc = atoll_error_is_urgent() ? -1 : 0;
+        if (rc == 0) {
+            PyErr_Clear();
+        }
+    }
+    if (entry->number != number) {
+        rc = rc < 0 ? -1 : 0;
+    } else if (found == NULL && dict != NULL && entry->epoch == 0) {
+        Py_CLEAR(entry->module);
+        rc = 1;
+    } else if (rc > 0 && dict != NULL && atoll_watch_globals(codec, dict)) {
+        entry->epoch = epoch;
+    }
+    Py_XDECREF(found);
+    Py_XDECREF(dict);
+    Py_DECREF(qualname);
+    Py_DECREF(module);
+    Py_DECREF(func);
+    return rc;
+}
+
 PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number) {
     if (codec->functions == NULL || number == 0) {
         return NULL;
@@ -329,7 +383,7 @@ PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number) {
     atoll_function_entry *set = set_of(codec, number);
     for (int i = 0; i < WAYS; i++) {
         if (set[i].number == number) {
-            if (atoll_spaces_follow(codec) < 0) {
+            if (atoll_spaces_follow(codec) < 0 || set[i].number != number || is_found(codec, &set[i]) <= 0) {
                 return NULL;
             }
             return set[i].number == number && set[i].bound == codec->bound ? set[i].func : NULL;
@@ -347,10 +401,18 @@ void atoll_note_bound(atoll_codec *codec, uint64_t n) {
 
 uint64_t atoll_bound_by_others(const atoll_codec *codec) { return codec->bound - own_bound; }
 
-int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before) {
+int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before,
+                        const atoll_message *full) {
+    PyObject *module;
+    PyObject *qualname;
+    if (atoll_decode_place(codec, full, &module, &qualname) < 0) {
+        return -1;
+    }
     if (codec->functions == NULL) {
         codec->functions = PyMem_Calloc(ATOLL_FUNCTION_CACHE, sizeof *codec->functions);
         if (codec->functions == NULL) {
+            Py_XDECREF(module);
+            Py_XDECREF(qualname);
             PyErr_NoMemory();
             return -1;
         }
@@ -360,11 +422,16 @@ int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uin
     while (at < WAYS - 1 && set[at].number != number) {
         at++;
     }
-    PyObject *old = set[at].func;
+    const atoll_function_entry old = set[at];
     memmove(&set[1], &set[0], (size_t)at * sizeof *set);
-    set[0] = (atoll_function_entry){number, codec->bound - (before != atoll_bound_by_others(codec)),
-                                    Py_NewRef(func)};
-    Py_XDECREF(old);
+    set[0] = (atoll_function_entry){.number = number,
+                                    .bound = codec->bound - (before != atoll_bound_by_others(codec)),
+                                    .func = Py_NewRef(func),
+                                    .module = module,
+                                    .qualname = qualname};
+    Py_XDECREF(old.func);
+    Py_XDECREF(old.module);
+    Py_XDECREF(old.qualname);
     return 0;
 }
 
@@ -382,6 +449,8 @@ int atoll_functions_give_up(atoll_codec *codec, PyObject *dicts) {
         if (rc > 0 && (rc = PyList_Append(out, entry->func)) == 0) {
             entry->number = 0;
             Py_CLEAR(entry->func); /* not the last reference */
+            Py_CLEAR(entry->module);
+            Py_CLEAR(entry->qualname);
         }
     }
     Py_XDECREF(out);

@@ -90,7 +90,11 @@ int atoll_codec_unregister(atoll_codec *codec, PyObject *cls) {
 }
 
 int atoll_is_registered(atoll_codec *codec, PyTypeObject *type) {
-    return PyDict_GET_SIZE(codec->registered) != 0 ? PyDict_Contains(codec->registered, (PyObject *)type) : 0;
+    PyObject *entry = PyDict_GET_SIZE(codec->registered) != 0
+                          ? atoll_find_class(codec->registered, (PyObject *)type)
+                          : NULL;
+    Py_XDECREF(entry);
+    return entry != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
 
 /* What the user's encode() gives: new reference, or NULL with an exception that says whose it is. */

@@ -150,6 +150,8 @@ void atoll_codec_clear(atoll_codec *codec) {
     for (size_t i = 0; codec->functions != NULL && i < ATOLL_FUNCTION_CACHE; i++) {
         codec->functions[i].number = 0;
         Py_CLEAR(codec->functions[i].func);
+        Py_CLEAR(codec->functions[i].module);
+        Py_CLEAR(codec->functions[i].qualname);
     }
 }
 
@@ -189,6 +191,15 @@ int atoll_codec_need_copyreg(atoll_codec *codec) {
     atoll_watch_table(codec, codec->dispatch_table);
     codec->newobj_ex = newobj_ex;
     return newobj_ex != NULL ? 0 : -1;
+}
+
+PyObject *atoll_find_class(PyObject *table, PyObject *cls) {
+    PyObject *found = PyObject_GetItem(table, cls);
+    if (found == NULL &&
+        (PyErr_ExceptionMatches(PyExc_KeyError) || PyErr_ExceptionMatches(PyExc_TypeError))) {
+        PyErr_Clear();
+    }
+    return found;
 }
 
 PyObject *atoll_import_once(PyObject **slot, const char *name) {
@@ -235,8 +246,7 @@ bool atoll_is_main_name(atoll_codec *codec, PyObject *name) {
 
 /* ---- what an instance's class says ---- */
 
-/* type's attribute by its MRO, without running Python code: borrowed, or NULL (never an exception). */
-static PyObject *find_in_type(PyTypeObject *type, PyObject *name) {
+PyObject *atoll_find_in_type(PyTypeObject *type, PyObject *name) {
     PyObject *mro = type->tp_mro;
     for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
         PyObject *dict = PyType_GetDict((PyTypeObject *)PyTuple_GET_ITEM(mro, i));
@@ -251,11 +261,12 @@ static PyObject *find_in_type(PyTypeObject *type, PyObject *name) {
 }
 
 static bool same_as_object(atoll_codec *codec, PyTypeObject *type, int name) {
-    return find_in_type(type, codec->names[name]) == find_in_type(&PyBaseObject_Type, codec->names[name]);
+    return atoll_find_in_type(type, codec->names[name]) ==
+           atoll_find_in_type(&PyBaseObject_Type, codec->names[name]);
 }
 
 static bool is_of_c(PyTypeObject *type, PyObject *name) {
-    PyObject *found = find_in_type(type, name);
+    PyObject *found = atoll_find_in_type(type, name);
     return found == NULL || Py_IS_TYPE(found, &PyMethodDescr_Type);
 }
 
@@ -279,9 +290,10 @@ bool atoll_type_has_only(const PyTypeObject *type, Py_ssize_t nslots) {
 /* 1: instances have no state but their dict and their slots (object.__getstate__'s own test). */
 static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
     if (!same_as_object(codec, type, N_REDUCE_EX) || !same_as_object(codec, type, N_REDUCE) ||
-        !same_as_object(codec, type, N_GETSTATE) || find_in_type(type, codec->names[N_SETSTATE]) != NULL ||
-        find_in_type(type, codec->names[N_GETNEWARGS]) != NULL ||
-        find_in_type(type, codec->names[N_GETNEWARGS_EX]) != NULL || type->tp_itemsize != 0 ||
+        !same_as_object(codec, type, N_GETSTATE) ||
+        atoll_find_in_type(type, codec->names[N_SETSTATE]) != NULL ||
+        atoll_find_in_type(type, codec->names[N_GETNEWARGS]) != NULL ||
+        atoll_find_in_type(type, codec->names[N_GETNEWARGS_EX]) != NULL || type->tp_itemsize != 0 ||
         (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 || type->tp_new == NULL) {
         return 0;
     }
@@ -324,20 +336,29 @@ bool atoll_is_plain_tuple_class(const atoll_codec *codec, const PyTypeObject *ty
     return type == &PyTuple_Type;
 }
 
+/* Whether copyreg has something to say of the class: 1, 0, or -1 with an exception. */
+static int has_reducer(atoll_codec *codec, PyTypeObject *type) {
+    if (!PyDict_Check(codec->dispatch_table)) {
+        return 1;
+    }
+    PyObject *reducer = atoll_find_class(codec->dispatch_table, (PyObject *)type);
+    Py_XDECREF(reducer);
+    return reducer != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+
 static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
     int registered = atoll_is_registered(codec, type);
     if (registered != 0) {
         *kind = KIND_REGISTERED;
         return registered < 0 ? -1 : 0;
     }
-    if (find_in_type(type, codec->names[N_INTERP_REDUCE]) != NULL) {
+    if (atoll_find_in_type(type, codec->names[N_INTERP_REDUCE]) != NULL) {
         *kind = KIND_OWN;
         return 0;
     }
     *kind = KIND_REDUCE;
     /* As in pickle, what is registered with copyreg comes before whatever else the class is. */
-    int rc =
-        PyDict_Check(codec->dispatch_table) ? PyDict_Contains(codec->dispatch_table, (PyObject *)type) : 1;
+    int rc = has_reducer(codec, type);
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
@@ -350,7 +371,7 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         return 0;
     }
     PyObject *module =
-        (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? find_in_type(type, codec->names[N_MODULE]) : NULL;
+        (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 ? atoll_find_in_type(type, codec->names[N_MODULE]) : NULL;
     if (module != NULL && PyUnicode_CheckExact(module) &&
         (PyUnicode_CompareWithASCIIString(module, "dataclasses") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "weakref") == 0 ||
@@ -366,9 +387,9 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
         return rc < 0 ? -1 : 0;
     }
     if (PyType_IsSubtype(type, &PyTuple_Type)) {
-        if (find_in_type(type, codec->names[N_FIELDS]) != NULL && !atoll_type_has_dict(type) &&
+        if (atoll_find_in_type(type, codec->names[N_FIELDS]) != NULL && !atoll_type_has_dict(type) &&
             atoll_is_plain_tuple_class(codec, type) &&
-            find_in_type(type, codec->names[N_GETNEWARGS]) != NULL &&
+            atoll_find_in_type(type, codec->names[N_GETNEWARGS]) != NULL &&
             same_as_object(codec, type, N_REDUCE_EX) && same_as_object(codec, type, N_REDUCE) &&
             same_as_object(codec, type, N_GETSTATE)) {
             *kind = KIND_NAMEDTUPLE;

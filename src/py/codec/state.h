@@ -34,6 +34,10 @@ typedef struct atoll_function_entry {
     uint64_t number;
     uint64_t bound; /* the codec's, when it was kept */
     PyObject *func;
+    /* Of what has come by its path, else NULL. */
+    PyObject *module; /* its name */
+    PyObject *qualname;
+    uint64_t epoch; /* of globals, when that led to func; 0: what it leads to is not watched */
 } atoll_function_entry;
 
 /* A callable that is no function, and its number (codec/builtin.c). */

@@ -170,13 +170,35 @@ static bool is_made_once(PyObject *value) {
 }
 
 /* What is put around functions, which tell on their own what may change in them. */
-static bool is_fixed_wrapper(PyObject *value, int depth) {
+static bool are_functions_fixed(PyObject *value, int depth) {
     if (PyObject_TypeCheck(value, &PyProperty_Type)) {
         return Py_IS_TYPE(value, &PyProperty_Type) && is_part_fixed(value, "fget", depth) &&
                is_part_fixed(value, "fset", depth) && is_part_fixed(value, "fdel", depth);
     }
     return (Py_IS_TYPE(value, &PyStaticMethod_Type) || Py_IS_TYPE(value, &PyClassMethod_Type)) &&
            is_part_fixed(value, "__func__", depth);
+}
+
+bool atoll_is_code_wrapper(PyObject *value) { return are_functions_fixed(value, 2); }
+
+/* And whether what it has for attributes cannot change; that it gets another one is watched (codec/wrapped.c).  Its annotations are the
+ * function's. */
+static bool is_fixed_wrapper(PyObject *value, int depth) {
+    if (!are_functions_fixed(value, depth)) {
+        return false;
+    }
+    PyObject *dict = Py_IS_TYPE(value, &PyProperty_Type) ? NULL : PyObject_GenericGetDict(value, NULL);
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    PyObject *part;
+    bool fixed = true;
+    while (fixed && dict != NULL && PyDict_Next(dict, &pos, &name, &part)) {
+        fixed = is_fixed_to(part, depth) ||
+                (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__annotations__") == 0);
+    }
+    PyErr_Clear();
+    Py_XDECREF(dict);
+    return fixed;
 }
 
 static bool is_fixed_to(PyObject *value, int depth) {

@@ -4,23 +4,46 @@
  */
 #include "py/codec/internal.h"
 
-int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t tag) {
-    if (atoll_write_tag(enc, tag | ATOLL_MEMO) < 0) {
+/* The attributes of a static or class method: the names of its function, which may not have come yet, and what has been put there.  What
+ * they may become is watched. */
+static int encode_wrapper_dict(atoll_encoder *enc, PyObject *obj) {
+    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
+    if (dict == NULL) {
         return -1;
     }
+    if (!enc->outline && !atoll_watch_part(enc->codec, dict)) {
+        enc->impure = true;
+        atoll_reach_always(enc);
+    }
+    int rc = PyDict_GET_SIZE(dict) == 0 ? atoll_write_tag(enc, T_NONE)
+             : enc->later != NULL       ? atoll_later_dict(enc, dict)
+                                        : atoll_encode_state(enc, dict);
+    rc = rc == 0 ? atoll_witness_part(enc, dict) : -1;
+    Py_DECREF(dict);
+    return rc;
+}
+
+int atoll_encode_wrapper(atoll_encoder *enc, PyObject *obj, uint8_t kind) {
     static const char *const property_parts[] = {"fget", "fset", "fdel", "__doc__"};
     static const char *const wrapper_parts[] = {"__func__"};
-    const char *const *parts = tag == T_PROPERTY ? property_parts : wrapper_parts;
-    int n = tag == T_PROPERTY ? 4 : 1;
-    for (int i = 0; i < n; i++) {
-        PyObject *part = PyObject_GetAttrString(obj, parts[i]);
-        int rc = part != NULL ? atoll_encode_part(enc, obj, parts[i], part) : -1;
-        Py_XDECREF(part);
-        if (rc < 0) {
-            return -1;
-        }
+    const char *const *parts = kind == W_PROPERTY ? property_parts : wrapper_parts;
+    int n = kind == W_PROPERTY ? 4 : 1;
+    if (atoll_write_tag(enc, T_WRAPPER | ATOLL_MEMO) < 0) {
+        return -1;
     }
-    return atoll_memo_add(enc, obj);
+    size_t kind_at = enc->msg->body.len;
+    int rc = atoll_write_tag(enc, kind);
+    enc->late++;
+    for (int i = 0; i < n && rc == 0; i++) {
+        PyObject *part = PyObject_GetAttrString(obj, parts[i]);
+        rc = part != NULL ? atoll_encode_part(enc, obj, parts[i], part) : -1;
+        Py_XDECREF(part);
+    }
+    if (rc == 0 && kind != W_PROPERTY) {
+        rc = encode_wrapper_dict(enc, obj);
+    }
+    enc->late--;
+    return rc < 0 || atoll_memo_add_late(enc, obj, kind_at, kind | W_DUP) < 0 ? -1 : 0;
 }
 
 /* Whether it is a class that crosses by value: what it is filled with may be made before its attributes are there. */

@@ -63,7 +63,7 @@ PyObject *atoll_run_function(atoll_state *state, uint64_t number, const atoll_me
     }
     uint64_t before = atoll_bound_by_others(state->codec);
     func = atoll_decode(state->codec, full);
-    if (func != NULL && number != 0 && atoll_function_keep(state->codec, number, func, before) < 0) {
+    if (func != NULL && number != 0 && atoll_function_keep(state->codec, number, func, before, full) < 0) {
         Py_CLEAR(func);
     }
     return func;

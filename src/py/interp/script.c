@@ -79,6 +79,12 @@ static int key_of_code(PyObject *code, PyObject *closure, atoll_script_key *key)
         return -1;
     }
     PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
+    const atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    if (bytes == NULL && state != NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Format(state->not_shareable,
+                     "%U: code with constants that marshal cannot write is not shareable",
+                     ((PyCodeObject *)code)->co_qualname);
+    }
     if (bytes == NULL) {
         return -1;
     }

@@ -26,10 +26,10 @@ static void check_forked(const atoll_task *task) {
 static int encode_raised(atoll_state *state, PyObject *exc, PyObject *so_far, atoll_message *result) {
     atoll_message_reset(result, SIZE_MAX);
     if (so_far == NULL) {
-        return atoll_encode_whole(state->codec, result, exc, "exception");
+        return atoll_encode_raised(state->codec, result, exc, exc);
     }
     PyObject *pair = PyTuple_Pack(2, so_far, exc);
-    int rc = pair != NULL ? atoll_encode_whole(state->codec, result, pair, "exception") : -1;
+    int rc = pair != NULL ? atoll_encode_raised(state->codec, result, pair, exc) : -1;
     Py_XDECREF(pair);
     return rc;
 }
