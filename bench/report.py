@@ -29,6 +29,7 @@ MODULES = (
     "subjects_pool",
     "subjects_extensions",
     "subjects_trace",
+    "subjects_limits",
 )
 BUSY = 0.5  # the load average, before the start, above which others disturb the measurements
 RESULTS = Path(__file__).resolve().with_name("results")

@@ -206,11 +206,19 @@ static int read_bytes(const char *name, PyObject *value, uint64_t *bytes) {
 }
 
 static int read_seconds(const char *name, PyObject *value, double *seconds) {
-    *seconds = PyBool_Check(value) || PyUnicode_Check(value) ? -1 : PyFloat_AsDouble(value);
-    if ((*seconds == -1 && PyErr_Occurred()) || PyBool_Check(value) || PyUnicode_Check(value)) {
-        if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %R", name, value);
-        }
+    bool is_number = PyNumber_Check(value) && !PyBool_Check(value);
+    *seconds = is_number ? PyFloat_AsDouble(value) : 0;
+    if (*seconds == -1 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+    } else if (*seconds == -1 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        is_number = false;
+    }
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (!is_number) {
+        PyErr_Format(PyExc_TypeError, "%s must be a number of seconds or None, not %R", name, value);
         return -1;
     }
     if (!(*seconds > 0) || isinf(*seconds)) {
@@ -229,9 +237,99 @@ int atoll_pycontrol_limits(PyObject *memory, PyObject *cpu, atoll_limits *limits
     return is_given(cpu) ? read_seconds("cpu_limit", cpu, &limits->cpu) : 0;
 }
 
+int atoll_pycontrol_soft_limit(PyObject *soft, atoll_limits *limits, PyObject **callback) {
+    static const char name[] = "soft_memory_limit";
+    *callback = NULL;
+    if (!is_given(soft)) {
+        return 0;
+    }
+    if (PyTuple_Check(soft)) {
+        if (PyTuple_GET_SIZE(soft) != 2 || !PyCallable_Check(PyTuple_GET_ITEM(soft, 1))) {
+            PyErr_Format(PyExc_TypeError,
+                         "%s must be a number of bytes, or a pair of that and a callable, not %R", name,
+                         soft);
+            return -1;
+        }
+        *callback = PyTuple_GET_ITEM(soft, 1);
+        soft = PyTuple_GET_ITEM(soft, 0);
+    }
+    if (read_bytes(name, soft, &limits->soft_memory) < 0) {
+        return -1;
+    }
+    if (limits->memory != 0 && limits->soft_memory >= limits->memory) {
+        PyErr_Format(PyExc_ValueError, "%s (%llu) must be below memory_limit (%llu)", name,
+                     (unsigned long long)limits->soft_memory, (unsigned long long)limits->memory);
+        return -1;
+    }
+    return 0;
+}
+
+int atoll_pycontrol_set_soft(atoll_state *state, atoll_entry *entry, const atoll_limits *limits,
+                             PyObject *callback) {
+    if (limits->soft_memory == 0) {
+        return 0;
+    }
+    PyObject *helper = PyImport_ImportModule("atoll._interp.limits");
+    PyObject *set = helper != NULL ? PyObject_GetAttrString(helper, "set_soft") : NULL;
+    PyObject *bytes = PyLong_FromUnsignedLongLong(limits->soft_memory);
+    PyObject *done = NULL;
+    if (set != NULL && bytes != NULL) {
+        PyObject *args[] = {bytes, callback != NULL ? callback : Py_None};
+        done = atoll_run_call(state, entry, set, args, 2, NULL);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(bytes);
+    Py_XDECREF(set);
+    Py_XDECREF(helper);
+    return done != NULL ? 0 : -1;
+}
+
+/* For atoll._interp.limits: of the interpreter that calls. */
+static PyObject *set_soft_limit(PyObject *module, PyObject *bytes) {
+    atoll_state *state = atoll_state_live(PyModule_GetState(module));
+    uint64_t number;
+    if (state == NULL || read_bytes("soft_memory_limit", bytes, &number) < 0) {
+        return NULL;
+    }
+    if (atoll_limits_set_soft(state->entry, number) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* For atoll._extension.quirks: the capsule with the table of functions of this interpreter's numpy. */
+static PyObject *count_arrays(PyObject *module, PyObject *capsule) {
+    atoll_state *state = atoll_state_live(PyModule_GetState(module));
+    void **numpy = state != NULL ? PyCapsule_GetPointer(capsule, NULL) : NULL;
+    if (numpy == NULL) {
+        return NULL;
+    }
+    atoll_limits_count_arrays(state->entry, numpy);
+    Py_RETURN_NONE;
+}
+
+/* Raises for what are no limits. */
+static PyObject *check_limits(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *memory;
+    PyObject *cpu;
+    atoll_limits limits;
+    if (!PyArg_ParseTuple(args, "OO:_check_limits", &memory, &cpu) ||
+        atoll_pycontrol_limits(memory, cpu, &limits) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef limit_methods[] = {
+    {"_check_limits", check_limits, METH_VARARGS, NULL},
+    {"_count_arrays", count_arrays, METH_O, NULL},
+    {"_set_soft_limit", set_soft_limit, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 int atoll_pycontrol_add(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &timeout_spec, NULL);
     int rc = type != NULL ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
     Py_XDECREF(type);
-    return rc;
+    return rc == 0 ? PyModule_AddFunctions(module, limit_methods) : rc;
 }

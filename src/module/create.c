@@ -43,7 +43,8 @@ static int read_name(PyObject *name, const char **utf8) {
 PyDoc_STRVAR(
     create_doc,
     "create($module, /, *, name=None, extensions=None, site=True,\n"
-    "       daemon_threads=True, fork=False, memory_limit=None)\n--\n\n"
+    "       daemon_threads=True, fork=False, memory_limit=None,\n"
+    "       soft_memory_limit=None, cpu_limit=None)\n--\n\n"
     "Return a new, idle interpreter with its own GIL (PEP 734, PEP 684).\n\n"
     "Its sys.path is a copy of the caller's.\n\n"
     "name: a str that its repr, messages, statistics and its threads' names show; need not be unique.\n"
@@ -57,36 +58,51 @@ PyDoc_STRVAR(
     "fork: whether code in it may call os.fork() and os.exec*(); in the child it is the main\n"
     "interpreter, and the only one.\n"
     "memory_limit: how many bytes Python's objects in it may take, and what CPython needs for them.\n"
-    "What would be more raises MemoryError there. See docs/control.md for what is counted.\n\n"
+    "What would be more raises MemoryError there.\n"
+    "soft_memory_limit: so many bytes, below memory_limit, or (bytes, callable). When it has more,\n"
+    "callable(used, limit) is called in it, soon, on any of its threads; without one it issues a\n"
+    "RuntimeWarning. That happens once, until it has had an eighth less. The callable crosses as those\n"
+    "of call() do.\n"
+    "cpu_limit: how many seconds of processor time the calls into it may take together; then they are\n"
+    "interrupted, and raise ResourceLimitExceeded, as do all that come later.\n"
+    "docs/control.md says what is counted.\n\n"
     "Raises InterpreterError when the interpreter cannot be made, also when it takes more than a limit\n"
     "from the beginning; TypeError for a name or extensions that is no str, or a limit that is no number,\n"
     "ValueError for another word, also in the environment, a limit that is not positive, and a name that\n"
     "is empty, longer than 63 bytes in UTF-8, or has characters that are not printable.");
 
 static PyObject *module_create(PyObject *module, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"name", "extensions", "site", "daemon_threads", "fork", "memory_limit", NULL};
+    static char *keywords[] = {
+        "name",      "extensions", "site", "daemon_threads", "fork", "memory_limit", "soft_memory_limit",
+        "cpu_limit", NULL};
     atoll_state *state = atoll_state_live(PyModule_GetState(module));
     PyObject *name = NULL;
     PyObject *extensions = NULL;
     PyObject *memory = NULL;
+    PyObject *soft = NULL;
+    PyObject *cpu = NULL;
+    PyObject *callback;
     int site = 1;
     int daemon_threads = 1;
     int may_fork = 0;
     if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOpppO:create", keywords, &name, &extensions, &site,
-                                     &daemon_threads, &may_fork, &memory)) {
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOpppOOO:create", keywords, &name, &extensions, &site,
+                                     &daemon_threads, &may_fork, &memory, &soft, &cpu)) {
         return NULL;
     }
     atoll_interp_wishes wishes = {.fork = may_fork, .no_site = !site, .no_daemon_threads = !daemon_threads};
     if (read_name(name, &wishes.name) < 0 || atoll_extensions_from(extensions, &wishes.extensions) < 0 ||
-        atoll_pycontrol_limits(memory, NULL, &wishes.limits) < 0) {
+        atoll_pycontrol_limits(memory, cpu, &wishes.limits) < 0 ||
+        atoll_pycontrol_soft_limit(soft, &wishes.limits, &callback) < 0) {
         return NULL;
     }
     atoll_entry *entry = atoll_interp_create(state, &wishes);
     if (entry == NULL) {
         return NULL;
     }
-    PyObject *object = atoll_interpreter_get(state, entry->id);
+    PyObject *object = atoll_pycontrol_set_soft(state, entry, &wishes.limits, callback) == 0
+                           ? atoll_interpreter_get(state, entry->id)
+                           : NULL;
     PyObject *exc = PyErr_GetRaisedException();
     atoll_interp_drop_user(state, entry); /* create's own; the object has another */
     atoll_entry_release(entry);

@@ -13,6 +13,10 @@ PyDoc_STRVAR(lost_doc,
              "The interpreter that held a lock was closed; the lock is free now.\n\n"
              "Raised once, in the thread that takes the lock next: what it guards may be half done.");
 PyDoc_STRVAR(
+    limit_doc,
+    "What ran in an interpreter would have taken more than the interpreter may.\n\n"
+    "limit: which one, 'memory_limit' or 'cpu_limit'; amount: how much that is, in bytes or seconds.");
+PyDoc_STRVAR(
     failed_doc,
     "ExecutionFailed(excinfo)\n--\n\n"
     "Code raised an exception that nobody caught in the interpreter it ran in (PEP 734).\n\n"
@@ -142,6 +146,10 @@ int atoll_exceptions_add(atoll_state *state, PyObject *module) {
     }
     if (add_class(module, &state->lock_owner_lost, "atoll.LockOwnerLost", lost_doc,
                   PyTuple_Pack(1, state->error)) < 0) {
+        return -1;
+    }
+    if (add_class(module, &state->limit_exceeded, "atoll.ResourceLimitExceeded", limit_doc,
+                  PyTuple_Pack(1, PyExc_RuntimeError)) < 0) {
         return -1;
     }
     state->execution_failed = PyType_FromModuleAndSpec(module, &failed_spec, state->error);

@@ -6,6 +6,7 @@
  */
 #include "module/pool.h"
 #include "py/interp/interp.h"
+#include "py/pool/pool.h"
 
 /* NULL with an exception that is urgent. */
 static PyObject *described(atoll_state *state, const atoll_message *error) {
@@ -68,6 +69,34 @@ static PyObject *refused(atoll_state *state, const atoll_task *task, PyObject **
     return exc;
 }
 
+/* Caused by where it was; what came before in a chunk is there as well. */
+static PyObject *out_of_memory(atoll_state *state, const atoll_task *task, PyObject **value) {
+    const atoll_pool_settings *settings = task->pool->settings;
+    PyObject *failure = raised(state, task, value);
+    if (failure == NULL) {
+        return NULL;
+    }
+    PyObject *bytes = PyLong_FromUnsignedLongLong(settings->print.wishes.limits.memory);
+    PyObject *exc =
+        atoll_limits_error(state, "memory_limit", bytes,
+                           "the task needed more memory than its worker may have: memory_limit is %S bytes");
+    return with_cause(exc, failure);
+}
+
+/* Caused by where it was, when it has heard of it. */
+static PyObject *out_of_cpu(atoll_state *state, const atoll_task *task) {
+    const atoll_pool_settings *settings = task->pool->settings;
+    const atoll_entry *guest = settings->of;
+    double seconds =
+        guest != NULL ? (double)atomic_load(&guest->cpu_limit) / 1e9 : settings->print.wishes.limits.cpu;
+    PyObject *exc = atoll_limits_error(
+        state, "cpu_limit", PyFloat_FromDouble(seconds),
+        guest != NULL
+            ? "the interpreter has taken all the processor time that it may: cpu_limit is %S seconds"
+            : "the task needed more processor time than it may take: cpu_limit is %S seconds");
+    return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
+}
+
 static PyObject *timed_out(atoll_state *state, const atoll_task *task) {
     PyObject *text = PyUnicode_FromFormat("the task took longer than its time limit of %d ms",
                                           (int)(task->pool->timeout * 1000));
@@ -99,6 +128,12 @@ int atoll_future_decode(atoll_pypool *pool, const atoll_task *task, PyObject **v
             break;
         case ATOLL_OUT_TIMEOUT:
             *exc = timed_out(state, task);
+            break;
+        case ATOLL_OUT_MEMORY:
+            *exc = out_of_memory(state, task, value);
+            break;
+        case ATOLL_OUT_CPU:
+            *exc = out_of_cpu(state, task);
             break;
         case ATOLL_OUT_BROKEN:
             *exc = broken(pool, state, task);

@@ -101,9 +101,9 @@ static atoll_pool *new_pool(int max_workers, int max_tasks, const char *name) {
 }
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"max_workers", "name",         "initializer",   "initargs",
-                               "max_tasks",   "timeout",      "extensions",    "spares",
-                               "guest",       "memory_limit", "inner_threads", NULL};
+    static char *keywords[] = {"max_workers",   "name",       "initializer", "initargs", "max_tasks",
+                               "timeout",       "extensions", "spares",      "guest",    "memory_limit",
+                               "inner_threads", "cpu_limit",  NULL};
     int max_workers;
     const char *name;
     PyObject *initializer;
@@ -114,14 +114,15 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     int spares;
     PyObject *guest;
     PyObject *memory = NULL;
+    PyObject *cpu = NULL;
     int inner_threads = 0;
     atoll_limits limits;
     PyObject *module = PyType_GetModule(type);
     if (module == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|Oi:_Pool", keywords, &max_workers, &name,
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|OiO:_Pool", keywords, &max_workers, &name,
                                      &initializer, &initargs, &max_tasks, &timeout, &extensions, &spares,
-                                     &guest, &memory, &inner_threads) ||
-        atoll_pycontrol_limits(memory, NULL, &limits) < 0) {
+                                     &guest, &memory, &inner_threads, &cpu) ||
+        atoll_pycontrol_limits(memory, cpu, &limits) < 0) {
         return NULL;
     }
     atoll_state *state = atoll_state_live(PyModule_GetState(module));

@@ -118,6 +118,8 @@ double atoll_clock_coarse(void);
 uint64_t atoll_clock_coarse_ns(void);
 /* Nanoseconds of processor time that the calling thread has had. */
 uint64_t atoll_thread_cpu_ns(void);
+/* Of another thread of the process, by its number; 0 when it is gone. */
+uint64_t atoll_thread_cpu_ns_of(int thread);
 /* A count that the processors of a machine have in common and that goes on at one rate, in a few nanoseconds, where there is one; else
  * nanoseconds on the clock. */
 static inline uint64_t atoll_ticks(void) {

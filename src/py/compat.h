@@ -175,6 +175,18 @@ static inline size_t atoll_compat_published_head(void) {
 #endif
     return 0;
 }
+/* There, too, the size of an interpreter's state; 0: it does not say. */
+static inline size_t atoll_compat_published_interp_size(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    uint64_t words[7];
+    memcpy(words, atoll_runtime, sizeof words);
+    return atoll_compat_published_head() != 0 ? (size_t)words[6] : 0;
+#else
+    return 0;
+#endif
+}
+/* 3.15 drops what list.append() was given twice when there is no memory for it: see appending.c. */
+#define ATOLL_APPENDING_DROPS_TWICE (PY_VERSION_HEX >= 0x030F0000)
 /* There, too, an interpreter's GIL: where it has the pointer to it, and how far in it who has it and whether somebody has. */
 typedef struct {
     size_t gil;

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 
 import pytest
 
 import atoll
+from cli_helpers import skip_without
 from helpers import PATIENCE, run_python
 
 MIB = 1 << 20
@@ -15,6 +17,8 @@ LIMIT = 48 * MIB
 PRECISION = 64 * 1024
 
 MANY = {
+    "list": "object_ = object()\nwhile True: kept.append(object_)",
+    "append": "spare = [object() for _ in range(9_999)]\nwhile True:\n  for one in spare: kept.append([])",
     "objects": "while True: kept.append(object())",
     "chain": "while True: kept = [kept]",
     "strings": "while True: kept.append(str(len(kept)) * 3)",
@@ -273,3 +277,168 @@ class TestBadValues:
     def test_none(self):
         with atoll.create(memory_limit=None) as interp:
             assert interp.stats()["memory_limit"] is None
+
+
+def note_use(used: int, limit: int) -> None:
+    """Remember what a soft limit says, in the interpreter."""
+    import __main__
+
+    __main__.told = [*getattr(__main__, "told", []), (used, limit)]
+
+
+def note_and_drop(used: int, limit: int) -> None:
+    """Give up what can be had again."""
+    import __main__
+
+    __main__.cache.clear()
+    note_use(used, limit)
+
+
+class TestSoft:
+    """soft_memory_limit=: something is called."""
+
+    @pytest.mark.parametrize("code", ["x = bytearray(40_000_000)", "x = [str(n) for n in range(600_000)]"])
+    def test_called(self, code):
+        with atoll.create(soft_memory_limit=(30_000_000, note_use)) as interp:
+            interp.exec(f"told = []\n{code}\nfor _ in range(100_000): pass\n[(used, limit)] = told")
+            interp.exec("assert used > 30_000_000 and limit == 30_000_000, told")
+
+    def test_once_until_there_is_less(self):
+        with atoll.create(soft_memory_limit=(30_000_000, note_use)) as interp:
+            for n in range(1, 4):
+                interp.exec("x = bytearray(30_000_000)\nfor _ in range(1000): pass")
+                interp.exec("y = bytearray(5_000_000)\nfor _ in range(1000): pass\ndel y")
+                interp.exec(f"assert len(told) == {n}, told\ndel x")
+
+    def test_caches_are_dropped(self):
+        with atoll.create(memory_limit=60_000_000, soft_memory_limit=(40_000_000, note_and_drop)) as interp:
+            interp.exec("cache = {}\nfor n in range(10_000): cache[n] = bytearray(100_000)")
+            assert 10 < interp.call(lambda: len(__import__("__main__").told)) < 200
+
+    def test_a_lambda(self):
+        with atoll.create(soft_memory_limit=(30_000_000, lambda used, limit: print("over", limit))) as interp:
+            interp.exec("import io, sys; sys.stdout = io.StringIO(); x = bytearray(30_000_000)")
+            assert interp.call(lambda: __import__("sys").stdout.getvalue()) == "over 30000000\n"
+
+    def test_warning(self):
+        code = """
+            import atoll
+            with atoll.create(soft_memory_limit=30_000_000) as interp:
+                interp.exec("x = bytearray(30_000_000)\\nfor _ in range(1000): pass")
+            """
+        done = run_python(code)
+        assert done.returncode == 0
+        assert "RuntimeWarning: this interpreter has 3" in done.stderr
+        assert "soft_memory_limit of 30000000 bytes" in done.stderr
+
+    def test_callback_raises(self):
+        code = """
+            import atoll
+            def callback(used, limit):
+                raise RuntimeError(f"callback {used > limit}")
+            with atoll.create(soft_memory_limit=(30_000_000, callback)) as interp:
+                interp.exec("x = bytearray(30_000_000)\\nfor _ in range(1000): pass")
+                print(interp.call(len, [1, 2]))
+            """
+        done = run_python(code)
+        assert done.stdout.strip() == "2"
+        assert "RuntimeError: callback True" in done.stderr
+
+    @pytest.mark.parametrize("value", [0, -1, (0, print), (-5, print)])
+    def test_value(self, value):
+        with pytest.raises(ValueError, match="soft_memory_limit must be a positive number of bytes"):
+            atoll.create(soft_memory_limit=value)
+
+    @pytest.mark.parametrize(
+        "value", [True, "1", 1.5, (100,), (100, 5), (100, print, 1), ("1", print), [100, print]]
+    )
+    def test_type(self, value):
+        with pytest.raises(TypeError, match="soft_memory_limit must be"):
+            atoll.create(soft_memory_limit=value)
+
+    def test_not_below_the_limit(self):
+        with pytest.raises(ValueError, match="must be below memory_limit"):
+            atoll.create(memory_limit=LIMIT, soft_memory_limit=LIMIT)
+
+    def test_callback_that_does_not_cross(self):
+        before = len(atoll.list_all())
+        lock = threading.Lock()
+        with pytest.raises(atoll.NotShareableError, match="lock"):
+            atoll.create(soft_memory_limit=(30_000_000, lambda used, limit: lock))
+        gc.collect()
+        assert len(atoll.list_all()) == before
+
+
+class TestArrays:
+    """numpy's arrays count."""
+
+    @pytest.fixture(params=["import", "spare"])
+    def with_numpy(self, request):
+        """Return an interpreter that has a limit and numpy: imported then, or before."""
+        skip_without("numpy")
+        if request.param == "spare":
+            atoll.prewarm(1, ["numpy"])
+            end = time.monotonic() + PATIENCE
+            while atoll._atoll._spares_ready() == 0 and time.monotonic() < end:
+                time.sleep(0.01)
+        try:
+            with atoll.create(memory_limit=128 * MIB) as interp:
+                interp.exec("import numpy")
+                yield interp
+        finally:
+            atoll.prewarm(0)
+
+    def test_counted(self, with_numpy):
+        before = allocated(with_numpy)
+        with_numpy.exec("x = numpy.zeros(2_000_000); y = numpy.ones(1_000_000)")
+        assert 24_000_000 <= allocated(with_numpy) - before < 24_000_000 + MIB
+        with_numpy.exec("y.resize(2_000_000, refcheck=False)")
+        assert 32_000_000 <= allocated(with_numpy) - before < 32_000_000 + MIB
+        with_numpy.exec("del x, y")
+        assert allocated(with_numpy) - before < MIB
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "x = numpy.zeros(200_000_000 // 8)",
+            "x = numpy.empty(200_000_000, 'u1')",
+            "x = []\nwhile True: x.append(numpy.ones(1000))",
+            "x = []\nwhile True: x.append(numpy.arange(100_000))",
+            "x = numpy.ones(10_000_000); x.resize(20_000_000, refcheck=False)",
+            "x = numpy.ones(9_000_000); y = x + x",
+        ],
+    )
+    def test_refused(self, with_numpy, code):
+        with pytest.raises(atoll.ExecutionFailed) as caught:
+            with_numpy.exec(code)
+        assert "MemoryError" in caught.value.excinfo.type.__name__
+        assert allocated(with_numpy) <= 128 * MIB + MIB  # what describes it loads some modules, once
+        with_numpy.exec("x = None; assert numpy.arange(1_000_000).sum() == 499_999_500_000")
+
+    def test_in_threads(self, with_numpy):
+        before = allocated(with_numpy)
+        with_numpy.exec("""
+            import threading
+            def make(): globals()["x"] = numpy.ones(2_000_000)
+            thread = threading.Thread(target=make)
+            thread.start()
+            thread.join()
+            """)
+        assert allocated(with_numpy) - before >= 16_000_000
+
+    def test_sent(self, with_numpy):
+        array = with_numpy.call(lambda: __import__("numpy").arange(1_000_000))
+        assert int(array.sum()) == 499_999_500_000
+        assert with_numpy.call(lambda a: int(a.sum()), array) == 499_999_500_000
+
+    def test_main_is_not_limited(self, with_numpy):
+        import numpy
+
+        assert numpy.ones(40_000_000).nbytes == 320_000_000
+
+    def test_pool(self):
+        skip_without("numpy")
+        with atoll.InterpreterPoolExecutor(1, worker_limits={"memory_limit": 100 * MIB}) as pool:
+            error = pool.submit(lambda: __import__("numpy").ones(100_000_000)).exception(PATIENCE)
+            assert type(error) is atoll.ResourceLimitExceeded
+            assert pool.submit(lambda: int(__import__("numpy").ones(1000).sum())).result(PATIENCE) == 1000

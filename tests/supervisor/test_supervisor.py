@@ -364,3 +364,50 @@ class TestArguments:
         supervisor.add("a", print)
         with pytest.raises(ValueError, match="there is a child with the name 'a'"):
             supervisor.add("a", print)
+
+
+def eat_once(runs, queue):
+    """Take all memory the first time, live the second time."""
+    if runs.add(1) == 1:
+        kept = []
+        while True:
+            kept.append(bytearray(10_000))
+    live(queue, "hungry")
+
+
+def spin_once(runs, queue):
+    """Take much processor time the first time, live the second time."""
+    if runs.add(1) == 1:
+        while True:
+            pass
+    live(queue, "hungry")
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("function", "limits"),
+        [(eat_once, {"memory_limit": 48 << 20}), (spin_once, {"cpu_limit": 0.3})],
+        ids=["memory", "cpu"],
+    )
+    def test_started_again(self, events, function, limits):
+        queue = atoll.create_queue()
+        with atoll.Supervisor(on_event=events) as supervisor:
+            supervisor.add("hungry", function, (atoll.AtomicInt(), queue), backoff=0.01, **limits)
+            supervisor.add("other", live, (queue, "other"))
+            error = events.wait_for("failed", "hungry").error
+            assert type(error) is atoll.ResourceLimitExceeded
+            assert {error.limit: error.amount} == limits
+            events.wait_for("started", "hungry", 2)
+            assert supervisor.children()["other"].restarts == 0
+
+    @pytest.mark.parametrize(
+        ("limits", "kind"),
+        [
+            ({"memory_limit": 0}, ValueError),
+            ({"memory_limit": 1.5}, TypeError),
+            ({"cpu_limit": -1}, ValueError),
+        ],
+    )
+    def test_wrong(self, limits, kind):
+        with pytest.raises(kind, match="_limit must be"):
+            atoll.Supervisor().add("one", live, **limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 
 import pytest
 
+from atoll.cli.arguments import seconds, size
 from cli_helpers import atoll_command, environment, python, without_numbers, write
 from helpers import PATIENCE, VERSION
 
@@ -273,3 +275,56 @@ class TestExtensions:
             done = atoll_command("run", "script.py", cwd=tmp_path, ATOLL_EXTENSIONS="strict")
         assert done.returncode == 1, done
         assert "does not support loading in subinterpreters" in done.stderr, done
+
+
+class TestLimits:
+    """--memory-limit and --cpu-limit."""
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, tmp_path):
+        self.cwd = tmp_path
+
+    def run(self, *arguments):
+        return python("-m", "atoll", "run", *arguments, cwd=self.cwd)
+
+    def test_memory(self):
+        done = self.run("--memory-limit", "64M", "-c", "x = bytearray(100 << 20)")
+        assert done.returncode == 1
+        assert done.stderr.rstrip().endswith("MemoryError")
+        done = self.run("--memory-limit=64M", "-c", "x = bytearray(10 << 20); print(len(x))")
+        assert (done.returncode, done.stdout) == (0, "10485760\n")
+
+    def test_cpu(self):
+        done = self.run("--cpu-limit", "200ms", "-c", "while True: pass")
+        assert done.returncode == 152
+        assert "KeyboardInterrupt" in done.stderr
+        assert done.stderr.rstrip().endswith("cpu_limit is 0.2 seconds")
+
+    def test_too_small(self):
+        done = self.run("--memory-limit", "10k", "-c", "pass")
+        assert done.returncode == 2
+        assert "memory_limit of 10240 bytes is too small" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("text", "number"), [("1", 1), ("500M", 500 << 20), ("2g", 2 << 30), ("1.5K", 1536), ("3T", 3 << 40)]
+    )
+    def test_size(self, text, number):
+        assert size(text) == number
+
+    @pytest.mark.parametrize(
+        ("text", "number"), [("10", 10), ("0.5", 0.5), ("500ms", 0.5), ("2s", 2), ("5m", 300), ("1h", 3600)]
+    )
+    def test_seconds(self, text, number):
+        assert seconds(text) == number
+
+    @pytest.mark.parametrize("convert", [size, seconds])
+    @pytest.mark.parametrize("text", ["", "M", "0", "-1", "nan", "inf", "1X", "1MM", "ten", "1 2", "1e400"])
+    def test_wrong(self, convert, text):
+        with pytest.raises(argparse.ArgumentTypeError, match="must be"):
+            convert(text)
+
+    @pytest.mark.parametrize("option", ["--memory-limit", "--cpu-limit"])
+    def test_wrong_option(self, option):
+        done = self.run(option, "nothing", "-c", "pass")
+        assert done.returncode == 2
+        assert f"argument {option}: must be a number of" in done.stderr

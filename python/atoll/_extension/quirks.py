@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from atoll._atoll import _facade
+from atoll._atoll import _count_arrays, _facade
 from atoll._interp.in_main import call_in_main, is_main
 
 # ------------------------------------------------------------------------------------------------
@@ -114,11 +114,31 @@ def _signal(module: ModuleType) -> None:
     signals.apply(module)
 
 
+# ------------------------------------------------------------------------------------------------
+# numpy: its arrays count for the memory_limit of the interpreter. This module of its comes after the one that has its
+# table of functions, and before users have any array.
+# ------------------------------------------------------------------------------------------------
+
+
+def count_arrays() -> None:
+    """Count what numpy's arrays take, from now on, if numpy is there and the interpreter has a limit."""
+    for name in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):
+        table = getattr(sys.modules.get(name), "_ARRAY_API", None)
+        if table is not None:
+            _count_arrays(table)
+            return
+
+
+def _numpy(_module: ModuleType) -> None:
+    count_arrays()
+
+
 _QUIRKS = {
     "_signal": _signal,
     "_tracemalloc": _tracemalloc,
     "faulthandler": _faulthandler,
     "numexpr.interpreter": _numexpr,
+    "numpy.linalg._umath_linalg": _numpy,
 }
 
 

@@ -25,6 +25,7 @@ from .callbacks import Teller
 from .future import Future, interrupt_again
 from .imports import as_names, begin
 from .inner import inner_count, processors
+from .limits import check_limits
 from .map import Map, as_count, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
+
+    from .limits import Limits
 
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
@@ -295,6 +298,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         task_timeout: float | None = None,
         imports: Iterable[str] = (),
         inner_threads: int | None = None,
+        worker_limits: Limits | None = None,
         use_spares: bool = True,
         extensions: Literal["isolate", "strict", "shared"] | None = None,
     ) -> None:
@@ -315,13 +319,17 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
                 one operation while a worker works, from the end of the task, or of imports, that has loaded them; none
                 gets more than it had. The default is the number of processors divided by max_workers, as joblib has
                 it, unless an environment variable of theirs (OMP_NUM_THREADS, ...) says something else.
+            worker_limits: what each worker may take, a dict with the limits that ``create()`` has: ``memory_limit`` in
+                bytes, ``cpu_limit`` in seconds of processor time, here for each task. A task that would take more fails
+                with ResourceLimitExceeded, its worker goes on in a new interpreter, and other tasks do not notice.
             use_spares: whether workers may start from the spare interpreters of ``atoll.prewarm()``.
             extensions: how extension modules are loaded; see ``create()``.
 
         Raises:
-            ValueError: for a number that is not positive, and in imports for what is not the name of a module.
-            TypeError: for what is no number, an initializer that is not callable, initargs that cannot be iterated,
-                and in imports for what is no str.
+            ValueError: for a number that is not positive, a limit that there is not, and in imports for what is not the
+                name of a module.
+            TypeError: for what is no number, worker_limits that are no mapping, an initializer that is not callable,
+                initargs that cannot be iterated, and in imports for what is no str.
         """
         if max_workers is None:
             max_workers = processors()
@@ -349,13 +357,8 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         self._maps: weakref.WeakSet[Map] = weakref.WeakSet()
         self._pool: _atoll._Pool
         if HAS_CONTEXTS and contexts.are_own(type(self), InterpreterPoolExecutor):
-            if (
-                max_tasks_per_child is not None
-                or task_timeout is not None
-                or imports
-                or inner_threads is not None
-                or extensions is not None
-            ):
+            options = (max_tasks_per_child, task_timeout, inner_threads, worker_limits, extensions)
+            if imports or any(option is not None for option in options):
                 raise TypeError("a pool with a prepare_context() of its own has no options for interpreters")
             self._pool = contexts.ContextPool(  # type: ignore[assignment]
                 self, max_workers, self._thread_name_prefix, initializer, initargs
@@ -374,6 +377,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             extensions=extensions,
             spares=use_spares,
             guest=None,
+            **check_limits(worker_limits),
         )
         _note(self._pool)
         _executors.add(self)

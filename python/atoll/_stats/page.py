@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = b"ATOLLST\0"
-VERSION = 1
+VERSION = 2
 FILE = "/memfd:atoll-stats"
 U64 = 8
 
@@ -52,6 +52,7 @@ INTERP_WORDS = (
     "arena_bytes",
     "large_bytes",
     "limit_bytes",
+    "cpu_limit_ns",
 )
 QUEUE = {"seq": 0, "id": 1, "maxsize": 2, "shut": 3, "waits": 4, "wait_ticks": 6, "puts": 8, "gets": 16}
 POOL_WORDS = (
@@ -262,6 +263,7 @@ def _interpreter(page: Page, who: list[int], words: dict[str, int]) -> "dict[str
         },
         "allocated": words["arena_bytes"] + words["large_bytes"] or None,
         "memory_limit": words["limit_bytes"] or None,
+        "cpu_limit": words["cpu_limit_ns"] / 1e9 or None,
         "modules": words["modules"],
         "clones": words["clones"],
         "clone_bytes": words["clone_bytes"],

@@ -22,6 +22,8 @@ import weakref
 from collections import deque
 from concurrent.futures import Future
 
+from atoll import _atoll
+
 from .supervised import LOGGER, Child, ChildState, Settings, SupervisorEvent, check_seconds
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -112,6 +114,8 @@ class Supervisor:
         heartbeat: float | None = None,
         grace: float = 5.0,
         extensions: Literal["isolate", "strict", "shared"] | None = None,
+        memory_limit: int | None = None,
+        cpu_limit: float | None = None,
     ) -> None:
         """Add a child; it is started now, or with the supervisor.
 
@@ -128,6 +132,10 @@ class Supervisor:
                 interrupted and counts as failed. None: it need not.
             grace: seconds that it gets to end when it is interrupted. One that does not react is left alone.
             extensions: how extension modules are loaded in its interpreter; see ``create()``.
+            memory_limit: bytes that its interpreter may take, as for ``create()``. What would be more is a MemoryError;
+                a child that does not handle it has failed, with ResourceLimitExceeded.
+            cpu_limit: seconds of processor time that it may take from each start on; then it is interrupted, and has
+                failed likewise.
 
         Raises:
             ValueError: there is a child of that name, or an argument makes no sense.
@@ -138,7 +146,10 @@ class Supervisor:
             raise TypeError("name must be a string that is not empty")
         if not callable(function):
             raise TypeError("function must be callable")
-        settings = Settings(restart, backoff, max_backoff, heartbeat, grace, {"extensions": extensions})
+        _atoll._check_limits(memory_limit, cpu_limit)
+        limits = {"memory_limit": memory_limit, "cpu_limit": cpu_limit}
+        pool = {"extensions": extensions, "worker_limits": limits}
+        settings = Settings(restart, backoff, max_backoff, heartbeat, grace, pool)
         settings.check()
         child = Child(name, function, tuple(args), dict(kwargs or {}), settings, self._tell_end)
         self._check_usable()

@@ -9,7 +9,7 @@ from typing import Any
 import atoll
 
 from . import run_there
-from .arguments import add_parser
+from .arguments import add_parser, seconds, size
 
 _DESCRIPTION = """\
 Run a script, a module as a script, or code, in a fresh interpreter, as `python SCRIPT`, `python -m MODULE` and
@@ -21,8 +21,10 @@ examples:
   python -m atoll run script.py --verbose input.txt
   python -m atoll run -m http.server 8000
   python -m atoll run --extensions strict -c 'import numpy'
+  python -m atoll run --memory-limit 500M --cpu-limit 10 script.py
 """
-_TAKES_VALUE = ("--extensions",)
+_TAKES_VALUE = ("--extensions", "--memory-limit", "--cpu-limit")
+_SPENT = 152  # as a shell has it after `ulimit -t`: 128 and the number of SIGXCPU
 _MODES = ("isolate", "strict", "shared")
 
 
@@ -33,7 +35,8 @@ def add_command(commands: Any) -> None:
         "run",
         main,
         help="run a script in a fresh interpreter",
-        usage="%(prog)s [-h] [--extensions MODE] (SCRIPT | -m MODULE | -c CODE) [ARGUMENT ...]",
+        usage="%(prog)s [-h] [--extensions MODE] [--memory-limit BYTES] [--cpu-limit SECONDS] "
+        "(SCRIPT | -m MODULE | -c CODE) [ARGUMENT ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -51,6 +54,19 @@ def add_command(commands: Any) -> None:
         default=None,
         metavar="MODE",
         help="how extension modules are loaded: isolate, strict or shared (default: ATOLL_EXTENSIONS, or isolate)",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=size,
+        metavar="BYTES",
+        help="what its objects may take, such as 500M: what would be more is a MemoryError in it",
+    )
+    parser.add_argument(
+        "--cpu-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="how much processor time it may take, such as 10, 500ms or 5m: then it is interrupted, and the exit "
+        f"status is {_SPENT}",
     )
 
 
@@ -84,9 +100,22 @@ def main(options: argparse.Namespace) -> int:
             return 2
     # The new interpreter has no sys.path[0]; this one's is that of `python -m atoll`, the current directory.
     path = sys.path[:] if sys.flags.safe_path else sys.path[1:]
-    interp = atoll.create(extensions=options.extensions, fork=True)
+    try:
+        interp = atoll.create(
+            extensions=options.extensions,
+            fork=True,
+            memory_limit=options.memory_limit,
+            cpu_limit=options.cpu_limit,
+        )
+    except atoll.InterpreterError as error:
+        print(f"{options.parser.prog}: {error}", file=sys.stderr)
+        return 2
     what = run_there.What(options.script, options.module, options.code, options.rest)
-    status = interp.call(run_there.run, what, path)
+    try:
+        status = interp.call(run_there.run, what, path)
+    except atoll.ResourceLimitExceeded as error:
+        print(f"{options.parser.prog}: {error}", file=sys.stderr)
+        status = _SPENT
     try:
         interp.close()
     except atoll.InterpreterError:

@@ -60,8 +60,10 @@ typedef enum {
     ATOLL_OUT_RAISED,  /* `error` describes the exception; `result` holds it where it can be sent */
     ATOLL_OUT_REFUSED, /* the result cannot be sent: `error` holds the text */
     ATOLL_OUT_TIMEOUT, /* the task took too long; `error` describes where it was, or is empty */
-    ATOLL_OUT_BROKEN,  /* no worker could be made ready */
-    ATOLL_OUT_LOST     /* the worker's interpreter is gone, or memory is short */
+    ATOLL_OUT_MEMORY,  /* the worker would have had more memory than it may; `error` as when it has RAISED */
+    ATOLL_OUT_CPU, /* it, or the interpreter of a guest, took more processor time than it may; `error` as when it took too long */
+    ATOLL_OUT_BROKEN, /* no worker could be made ready */
+    ATOLL_OUT_LOST    /* the worker's interpreter is gone, or memory is short */
 } atoll_outcome;
 
 /* A function in full, for workers that do not know its number. */

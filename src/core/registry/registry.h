@@ -93,8 +93,10 @@ typedef struct atoll_entry {
     atoll_stats_interp *stats; /* what is counted; it has the calls and execs inside, too */
     struct atoll_run *runs;    /* calls and execs inside, under runs_taken */
     uint64_t runs_made;
-    _Atomic(uint32_t) exports; /* buffers of its objects that others still see */
-    _Atomic(uint32_t) orphans; /* cached thread states whose OS thread is gone */
+    _Atomic(uint64_t) cpu_limit; /* ns of processor time that it may have (py/interp/budget.h); 0: any */
+    _Atomic(uint64_t) cpu_past;  /* that it has had, of what counts and has ended */
+    _Atomic(uint32_t) exports;   /* buffers of its objects that others still see */
+    _Atomic(uint32_t) orphans;   /* cached thread states whose OS thread is gone */
     _Atomic(atoll_job *) jobs;
     _Atomic(bool) settle_due; /* one of them is that of py/interp/traced_process.c */
     _Atomic(bool) drain_due;  /* a pending call of that interpreter will run them */

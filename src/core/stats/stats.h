@@ -36,7 +36,7 @@
 #include "core/base/base.h"
 
 enum {
-    ATOLL_STATS_VERSION = 1,
+    ATOLL_STATS_VERSION = 2,
     ATOLL_STATS_INTERPS = 1024,
     ATOLL_STATS_QUEUES = 2048,
     ATOLL_STATS_POOLS = 256,
@@ -74,9 +74,10 @@ typedef enum {
     ATOLL_STAT_MODULES,    /* in sys.modules, when somebody looked last */
     ATOLL_STAT_CLONES,
     ATOLL_STAT_CLONE_BYTES,
-    ATOLL_STAT_ARENA_BYTES, /* of CPython's allocator for small objects */
-    ATOLL_STAT_LARGE_BYTES, /* in blocks too large for it, where somebody counts them */
-    ATOLL_STAT_LIMIT_BYTES, /* memory_limit; 0: none */
+    ATOLL_STAT_ARENA_BYTES,  /* of CPython's allocator for small objects */
+    ATOLL_STAT_LARGE_BYTES,  /* in blocks too large for it, where somebody counts them */
+    ATOLL_STAT_LIMIT_BYTES,  /* memory_limit; 0: none */
+    ATOLL_STAT_CPU_LIMIT_NS, /* cpu_limit; 0: none */
     ATOLL_STAT_WORDS
 } atoll_stat;
 

@@ -34,7 +34,8 @@ static const char *const admitted[] = {"_suggestions", "faulthandler", "_tracema
 };
 
 /* Modules that atoll._extension.quirks changes once they are made, built in or not. */
-static const char *const quirky[] = {"faulthandler", "_tracemalloc", "numexpr.interpreter", "_signal"};
+static const char *const quirky[] = {"faulthandler", "_tracemalloc", "numexpr.interpreter", "_signal",
+                                     "numpy.linalg._umath_linalg"};
 
 static bool is_among(PyObject *name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++) {

@@ -68,6 +68,23 @@ static PyObject *describe_plainly(atoll_state *state, PyObject *exc) {
     return tuple;
 }
 
+/* Whether memory was short: here, or where this was raised in the handling of. */
+static bool comes_of_no_memory(PyObject *exc) {
+    enum { MOST = 16 };
+    bool found = false;
+    Py_INCREF(exc);
+    for (int i = 0; exc != NULL && i < MOST && !found; i++) {
+        found = PyErr_GivenExceptionMatches(exc, PyExc_MemoryError);
+        PyObject *before = PyException_GetCause(exc);
+        if (before == NULL) {
+            before = PyException_GetContext(exc);
+        }
+        Py_SETREF(exc, before);
+    }
+    Py_XDECREF(exc);
+    return found;
+}
+
 PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject *script, const char *source,
                                 Py_ssize_t source_len) {
     if (!PyErr_Occurred()) {
@@ -81,6 +98,7 @@ PyObject *atoll_excinfo_capture(atoll_state *state, atoll_message *msg, PyObject
     bool inside = run != NULL && run->entry->interp == state->interp;
     bool deaf = inside && run->deaf;
     if (inside) {
+        run->no_memory = comes_of_no_memory(exc);
         atoll_run_set_deaf(run, true); /* an import that is interrupted leaves what cannot be used */
     }
     PyObject *helper = PyImport_ImportModule("atoll._interp.excinfo");

@@ -4,7 +4,7 @@
  * process, the keeper, which has no thread state.  It looks at each run that was marked, and at each that has a time limit when that is
  * over: then it marks the run as late.  As long as a run is marked it asks again, its thread and those of the interpreters that it has gone
  * on to, and has the thread led out of a system call (signals.c).  A run that is late is marked again as long as it goes on, because code
- * may catch what was raised.  With nothing to look at the keeper sleeps.
+ * may catch what was raised.  So it is with one that takes more processor time than its interpreter may (budget.c).  With nothing to look at the keeper sleeps.
  *
  *   after a mark    0 s     asked to look: pending calls, waits
  *                   0.01 s  and led out of a system call
@@ -18,6 +18,7 @@
  */
 #include "py/interp/interrupt.h"
 
+#include "py/interp/budget.h"
 #include "py/interp/signals.h"
 
 #include <math.h>
@@ -36,6 +37,9 @@ static atoll_due leading; /* the keeper's: which run is led out of a system call
 static bool is_still_wanted(void) { return atoll_runs_is_wanted(leading.entry, leading.serial); }
 
 static void see_to(const atoll_due *due) {
+    if (!due->is_late && atoll_budget_is_limited(due->entry)) {
+        atoll_budget_check(due);
+    }
     if (due->is_late && due->looks != 1 && !atoll_runs_mark_late(due)) {
         return;
     }
@@ -153,6 +157,12 @@ const atoll_time_limit *atoll_time_limit_find(const atoll_entry *entry) {
         }
     }
     return first;
+}
+
+void atoll_budget_keep(atoll_run *run) {
+    if (atoll_budget_is_limited(run->entry) && ensure_keeper()) {
+        atoll_budget_watch(run);
+    }
 }
 
 void atoll_time_limit_keep(atoll_run *run) {

@@ -35,6 +35,9 @@ const atoll_time_limit *atoll_time_limit_find(const atoll_entry *entry);
 /* Attached to the run's interpreter, by its thread: it is interrupted when its time is over. */
 void atoll_time_limit_keep(atoll_run *run);
 
+/* Attached likewise, of an interpreter with a limit of processor time: interrupted when that is spent. */
+void atoll_budget_keep(atoll_run *run);
+
 void atoll_interrupt_fork(atoll_fork_moment when);
 
 #endif

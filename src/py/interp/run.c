@@ -19,6 +19,7 @@
  */
 #include "py/interp/run.h"
 
+#include "py/interp/budget.h"
 #include "py/interp/child.h"
 #include "py/interp/interrupt.h"
 #include "py/interp/lifecycle.h"
@@ -33,6 +34,7 @@ typedef enum {
     OUT_RAISED,      /* back holds the description of an exception */
     OUT_INTERRUPTED, /* likewise, and it was KeyboardInterrupt */
     OUT_LATE,        /* its time was over; back holds the description of an exception, or nothing */
+    OUT_SPENT,       /* likewise its interpreter's processor time */
     OUT_REFUSED,     /* back holds the text of a NotShareableError */
     OUT_NO_STATE,    /* atoll._atoll cannot be had there */
 } outcome;
@@ -114,6 +116,7 @@ static void begin_run(atoll_run *run, atoll_session *s) {
     if (atoll_time_limits != NULL) {
         atoll_time_limit_keep(run);
     }
+    atoll_budget_keep(run);
 }
 
 /* In the target.  An interrupt that came too late to be raised by the code is what comes of it. */
@@ -129,7 +132,7 @@ static outcome end_run(atoll_state *state, atoll_session *s, atoll_run *run, out
         if (out != OUT_RAISED && out != OUT_INTERRUPTED) {
             atoll_message_reset(&s->back, SIZE_MAX);
         }
-        out = OUT_LATE;
+        out = run->lateness == ATOLL_SPENT ? OUT_SPENT : OUT_LATE;
     }
     return out;
 }
@@ -142,8 +145,25 @@ static void raise_late(const atoll_entry *entry) {
                  limit != NULL ? (long long)(limit->seconds * 1000) : 0LL, atoll_entry_label(entry, &label));
 }
 
-/* Whether the time for calls into that interpreter is over: then a TimeoutError is set. */
-static bool is_late(const atoll_entry *entry) {
+/* ResourceLimitExceeded. */
+static void raise_spent(atoll_state *from, const atoll_entry *entry) {
+    char format[128];
+    (void)snprintf(format, sizeof format,
+                   "interpreter %lld has taken all the processor time that it may: cpu_limit is %%S seconds",
+                   (long long)entry->id);
+    PyObject *exc = atoll_limits_error(
+        from, "cpu_limit", PyFloat_FromDouble((double)atomic_load(&entry->cpu_limit) / 1e9), format);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+}
+
+/* Whether the time for calls into that interpreter is over: then the exception is set. */
+static bool is_late(atoll_state *from, atoll_entry *entry) {
+    if (atoll_budget_is_limited(entry) && atoll_budget_is_spent(entry)) {
+        raise_spent(from, entry);
+        return true;
+    }
     const atoll_time_limit *limit = atoll_time_limits != NULL ? atoll_time_limit_find(entry) : NULL;
     if (limit == NULL || limit->deadline > atoll_clock()) {
         return false;
@@ -153,8 +173,12 @@ static bool is_late(const atoll_entry *entry) {
 }
 
 /* The same, caused by what s->back describes. */
-static void raise_late_where(atoll_state *from, const atoll_session *s) {
-    raise_late(s->entry);
+static void raise_late_where(atoll_state *from, const atoll_session *s, bool spent) {
+    if (spent) {
+        raise_spent(from, s->entry);
+    } else {
+        raise_late(s->entry);
+    }
     if (s->back.body.len == 0) {
         return;
     }
@@ -186,7 +210,8 @@ static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
         atoll_excinfo_raise(from, &s->back);
         break;
     case OUT_LATE:
-        raise_late_where(from, s);
+    case OUT_SPENT:
+        raise_late_where(from, s, result == OUT_SPENT);
         break;
     case OUT_REFUSED: {
         PyObject *text = s->back.body.len != 0 ? atoll_decode(from->codec, &s->back) : NULL;
@@ -324,7 +349,7 @@ PyObject *atoll_run_call(atoll_state *from, atoll_entry *entry, PyObject *callab
         PyErr_Format(PyExc_TypeError, "expected a callable, got %R", callable);
         return NULL;
     }
-    if (is_late(entry)) {
+    if (is_late(from, entry)) {
         return NULL;
     }
     call_target target = {0};
@@ -433,7 +458,7 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
     if (!isinf(seconds)) {
         atoll_time_limit_begin(&limit, seconds);
     }
-    atoll_session *s = is_late(entry) ? NULL : atoll_session_open(entry);
+    atoll_session *s = is_late(from, entry) ? NULL : atoll_session_open(entry);
     int rc = s != NULL ? exec_with_session(from, s, &key) : -1;
     atoll_session_close(s);
     if (!isinf(seconds)) {

@@ -36,7 +36,10 @@
  */
 #include "py/interp/runs.h"
 
+#include "py/interp/budget.h"
 #include "py/interp/moments.h"
+#include "py/interp/runs_lock.h"
+#include "py/interp/watched.h"
 
 #include <math.h>
 
@@ -46,71 +49,12 @@ enum { TRIES = 6 };         /* to have the exception that is to be raised, */
 #define FACTOR 4
 #define PATIENCE 2.0            /* with code that describes an exception */
 #define DOUBT 0.01              /* s: when it is looked for the first time what became of an exception */
-enum { LOOKS = 20 };            /* at one that somebody has, until it counts as caught */
 enum { MOST_PUT_OFF = 100000 }; /* a thousand or so of a thread's looks at pending calls */
 
 static _Thread_local __attribute__((tls_model("initial-exec"))) atoll_run *innermost;
 static _Thread_local int thread_number; /* 0: not known yet */
 
 static _Atomic(uint64_t) knocks;
-
-_Atomic(uint32_t) atoll_runs_word;
-static atoll_lock watch_lock;
-static atoll_run *watched;
-
-/* ---- the list of an entry's runs ---- */
-
-static void take_runs(atoll_entry *entry) {
-    while (atomic_exchange_explicit(&entry->runs_taken, true, memory_order_acquire)) {
-        atoll_yield();
-    }
-}
-
-static void give_runs(atoll_entry *entry) {
-    atomic_store_explicit(&entry->runs_taken, false, memory_order_release);
-}
-
-static atoll_run *find_locked(const atoll_entry *entry, uint64_t serial) {
-    atoll_run *run = entry->runs;
-    while (run != NULL && run->serial != serial) {
-        run = run->next;
-    }
-    return run;
-}
-
-/* Whether its thread is to look: it is marked, or CPython may have dropped what it raised. */
-static bool is_to_look(const atoll_run *run) {
-    return atomic_load(&run->wanted) != NULL || atomic_load(&run->doubtful);
-}
-
-/* Under the lock of its entry's runs: it is looked at then. */
-static void watch_locked(atoll_run *run, double when) {
-    atoll_lock_take(&watch_lock);
-    if (!run->watched) {
-        run->watched = true;
-        run->watch_prev = NULL;
-        run->watch_next = watched;
-        if (watched != NULL) {
-            watched->watch_prev = run;
-        }
-        watched = run;
-        run->look = INFINITY;
-    }
-    run->look = when < run->look ? when : run->look;
-    run->looks = 0;
-    atoll_lock_give(&watch_lock);
-    atomic_fetch_add(&atoll_runs_word, 1);
-    atoll_word_wake(&atoll_runs_word, 1);
-}
-
-static void unwatch(atoll_run *run) {
-    atoll_lock_take(&watch_lock);
-    *(run->watch_prev != NULL ? &run->watch_prev->watch_next : &watched) = run->watch_next;
-    if (run->watch_next != NULL) {
-        run->watch_next->watch_prev = run->watch_prev;
-    }
-    atoll_lock_give(&watch_lock);
-}
 
 /* ---- on the run's thread ---- */
 
@@ -173,9 +117,9 @@ static bool raise_taken(atoll_run *run, atoll_interruption *interruption) {
             later *= FACTOR;
         }
         run->patience = atoll_clock() + later;
-        take_runs(run->entry); /* it may have been looked at meanwhile, and nothing found */
-        watch_locked(run, run->patience);
-        give_runs(run->entry);
+        atoll_runs_take(run->entry); /* it may have been looked at meanwhile, and nothing found */
+        atoll_watched_add(run, run->patience);
+        atoll_runs_give(run->entry);
         return false;
     }
     run->tries = 0;
@@ -185,9 +129,9 @@ static bool raise_taken(atoll_run *run, atoll_interruption *interruption) {
     run->last = interruption;
     if (!run->keeping) {
         atomic_store(&run->doubtful, true);
-        take_runs(run->entry);
-        watch_locked(run, atoll_clock() + DOUBT);
-        give_runs(run->entry);
+        atoll_runs_take(run->entry);
+        atoll_watched_add(run, atoll_clock() + DOUBT);
+        atoll_runs_give(run->entry);
     }
     return true;
 }
@@ -275,7 +219,8 @@ void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint
         thread_number = atoll_thread_number();
     }
     run->thread = thread_number;
-    take_runs(entry);
+    atoll_budget_begin(run);
+    atoll_runs_take(entry);
     run->serial = ++entry->runs_made;
     run->next = entry->runs;
     if (run->next != NULL) {
@@ -284,11 +229,11 @@ void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint
     entry->runs = run;
     run->listed = true;
     atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, 1);
-    give_runs(entry);
+    atoll_runs_give(entry);
     if (run->outer != NULL) {
-        take_runs(run->outer->entry);
+        atoll_runs_take(run->outer->entry);
         run->outer->inner = run;
-        give_runs(run->outer->entry);
+        atoll_runs_give(run->outer->entry);
     }
     innermost = run;
     if (run->outer != NULL && asked(run) != NULL) { /* whoever knocked did not see this one */
@@ -308,11 +253,11 @@ bool atoll_run_end(atoll_run *run) {
         atoll_interp_set_not_running(entry->interp);
     }
     if (run->outer != NULL && run->outer->listed) {
-        take_runs(run->outer->entry);
+        atoll_runs_take(run->outer->entry);
         run->outer->inner = NULL;
-        give_runs(run->outer->entry);
+        atoll_runs_give(run->outer->entry);
     }
-    take_runs(entry);
+    atoll_runs_take(entry);
     if (run->listed) {
         run->listed = false;
         *(run->prev != NULL ? &run->prev->next : &entry->runs) = run->next;
@@ -321,9 +266,10 @@ bool atoll_run_end(atoll_run *run) {
         }
         atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, (uint64_t)-1);
     }
-    give_runs(entry);
+    atoll_budget_end(run);
+    atoll_runs_give(entry);
     if (run->watched) {
-        unwatch(run);
+        atoll_watched_remove(run);
     }
     innermost = run->outer;
     take_back_knock(run);
@@ -374,10 +320,10 @@ bool atoll_run_end_keeping(atoll_run *run) {
 void atoll_run_raise_again(const atoll_run *run) { atoll_interruption_set_anyhow(run->last); }
 
 void atoll_run_set_deadline(atoll_run *run, double deadline) {
-    take_runs(run->entry);
+    atoll_runs_take(run->entry);
     run->deadline = deadline;
-    watch_locked(run, deadline);
-    give_runs(run->entry);
+    atoll_watched_add(run, deadline);
+    atoll_runs_give(run->entry);
 }
 
 /* ---- on any thread ---- */
@@ -405,13 +351,13 @@ static PyObject *knock_type(atoll_state *state) {
 /* The runs of other threads that may raise something.  None of them ends meanwhile: for that it needs the GIL. */
 static int collect_others(atoll_entry *entry, atoll_run *runs[MOST_THREADS]) {
     int count = 0;
-    take_runs(entry);
+    atoll_runs_take(entry);
     for (atoll_run *run = entry->runs; run != NULL && count < MOST_THREADS; run = run->next) {
         if (run->inner == NULL && run != innermost && !run->deaf) {
             runs[count++] = run;
         }
     }
-    give_runs(entry);
+    atoll_runs_give(entry);
     return count;
 }
 
@@ -469,7 +415,7 @@ void atoll_runs_knock(atoll_entry *entry) {
 int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
                     bool (*match)(const atoll_run *run, void *arg), void *arg) {
     int count = 0;
-    take_runs(entry);
+    atoll_runs_take(entry);
     for (atoll_run *run = entry->runs; run != NULL; run = run->next) {
         if (!match(run, arg)) {
             continue;
@@ -480,17 +426,17 @@ int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
         if (!atomic_compare_exchange_strong(&run->wanted, &none, interruption)) {
             atoll_interruption_release(interruption); /* one is pending; the caller has another reference */
         }
-        watch_locked(run, 0);
+        atoll_watched_add(run, 0);
     }
-    give_runs(entry);
+    atoll_runs_give(entry);
     return count;
 }
 
 bool atoll_runs_is_wanted(atoll_entry *entry, uint64_t serial) {
-    take_runs(entry);
-    const atoll_run *run = find_locked(entry, serial);
-    bool wanted = run != NULL && is_to_look(run);
-    give_runs(entry);
+    atoll_runs_take(entry);
+    const atoll_run *run = atoll_runs_find_locked(entry, serial);
+    bool wanted = run != NULL && atoll_runs_is_to_look(run);
+    atoll_runs_give(entry);
     return wanted;
 }
 
@@ -500,10 +446,10 @@ bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
     atoll_entry_retain(entry);
     do {
         atoll_entry *next = NULL;
-        take_runs(entry);
-        atoll_run *run = find_locked(entry, serial);
+        atoll_runs_take(entry);
+        atoll_run *run = atoll_runs_find_locked(entry, serial);
         if (run != NULL && first) {
-            found = is_to_look(run);
+            found = atoll_runs_is_to_look(run);
             atomic_store(&run->knock, atomic_fetch_add(&knocks, 1) + 1);
         }
         first = false;
@@ -512,7 +458,7 @@ bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
             serial = run->inner->serial;
             atoll_entry_retain(next);
         }
-        give_runs(entry);
+        atoll_runs_give(entry);
         if (found) {
             atoll_runs_knock(entry);
         }
@@ -522,55 +468,19 @@ bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
     return found;
 }
 
-bool atoll_runs_due(double now, double soon, double again, atoll_due *due, double *next) {
-    atoll_run *first = NULL;
-    atoll_lock_take(&watch_lock);
-    for (atoll_run *run = watched; run != NULL; run = run->watch_next) {
-        if (first == NULL || run->look < first->look) {
-            first = run;
-        }
-    }
-    *next = first != NULL ? first->look : INFINITY;
-    bool is_due = first != NULL && first->look <= now;
-    if (is_due) {
-        *due = (atoll_due){.entry = first->entry,
-                           .serial = first->serial,
-                           .thread = first->thread,
-                           .is_late = first->deadline <= now,
-                           .looks = first->looks++};
-        atoll_entry_retain(first->entry);
-        if (first->looks > LOOKS) {
-            atomic_store(&first->doubtful, false); /* somebody keeps it: it was caught */
-        }
-        bool wanted = is_to_look(first);
-        first->look = wanted || due->is_late ? now + (due->looks == 0 ? soon : again) : first->deadline;
-    }
-    atoll_lock_give(&watch_lock);
-    return is_due;
-}
-
 bool atoll_runs_mark_late(const atoll_due *due) {
-    take_runs(due->entry);
-    atoll_run *run = find_locked(due->entry, due->serial);
+    atoll_runs_take(due->entry);
+    atoll_run *run = atoll_runs_find_locked(due->entry, due->serial);
     if (run != NULL) {
-        run->lateness = ATOLL_LATE;
+        run->lateness = run->spent ? ATOLL_SPENT : ATOLL_LATE;
         atoll_interruption *none = NULL;
         (void)atomic_compare_exchange_strong(&run->wanted, &none, &atoll_keyboard_interrupt);
     }
-    give_runs(due->entry);
+    atoll_runs_give(due->entry);
     return run != NULL;
 }
 
-void atoll_runs_fork(atoll_fork_moment when) {
-    if (when == ATOLL_FORK_BEFORE) {
-        atoll_lock_take(&watch_lock);
-    } else if (when == ATOLL_FORK_PARENT) {
-        atoll_lock_give(&watch_lock);
-    } else {
-        watch_lock = (atoll_lock){0};
-        watched = NULL;
-    }
-}
+void atoll_runs_fork(atoll_fork_moment when) { atoll_watched_fork(when); }
 
 void atoll_runs_forget(void) {
     thread_number = 0;

@@ -4,7 +4,11 @@
 
 #include "py/interp/interruption.h"
 
-typedef enum { ATOLL_IN_TIME, ATOLL_LATE } atoll_lateness;
+typedef enum {
+    ATOLL_IN_TIME,
+    ATOLL_LATE,
+    ATOLL_SPENT /* its interpreter has had all the processor time that it may have */
+} atoll_lateness;
 
 typedef struct atoll_run {
     struct atoll_run *next; /* the entry's list, under its lock of runs */
@@ -19,15 +23,19 @@ typedef struct atoll_run {
     unsigned long ident;   /* of its thread, as CPython has it, */
     int thread;            /* and the system */
     bool listed;
-    bool marked;   /* CPython's mark is ours to take away */
-    bool deaf;     /* of its thread: nothing is raised now */
-    bool keeping;  /* of its thread: what is raised is not taken, so that it is raised again */
-    bool kept;     /* something was */
-    bool repeated; /* after its end: what it is to fail with was raised before */
+    bool marked;    /* CPython's mark is ours to take away */
+    bool deaf;      /* of its thread: nothing is raised now */
+    bool keeping;   /* of its thread: what is raised is not taken, so that it is raised again */
+    bool kept;      /* something was */
+    bool repeated;  /* after its end: what it is to fail with was raised before */
+    bool no_memory; /* of its thread: it was a MemoryError that was described last, or came from one */
     double
         patience; /* of its thread: until then nothing is raised while keeping, or when it could not be had */
     uint8_t tries;                        /* of its thread: how often what is to be raised could not be had */
     bool knocked;                         /* an asynchronous exception may be on its way */
+    bool spent;                           /* what it is late for, under the entry's lock of runs */
+    uint64_t cpu_began;                   /* of its thread, ns of processor time; 0: that is not measured */
+    _Atomic(uint64_t) cpu_elsewhere;      /* in runs that were begun in it */
     uint8_t lateness;                     /* an atoll_lateness, under the entry's lock of runs */
     _Atomic(atoll_interruption *) wanted; /* a reference: what is to be raised */
     _Atomic(uint64_t) knock;              /* when it was last asked to look */

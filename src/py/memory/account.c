@@ -38,11 +38,18 @@ typedef struct account {
     _Atomic(uint64_t) refusals;
     _Atomic(int) relaxed;       /* that many have asked for headroom, which is for blocks only */
     _Atomic(bool) into_reserve; /* something was refused */
+    _Atomic(uint64_t) soft;     /* 0: none */
+    _Atomic(int) crossed;
     _Atomic(atoll_stats_interp *) stats;
+    _Atomic(void *) kept; /* malloc */
 } account;
+
+enum { NOT_CROSSED, CROSSED, TOLD };
 
 static _Atomic(account *) chains[CHAINS];
 static _Atomic(bool) limited; /* somebody has had a limit */
+_Atomic(bool) atoll_account_due;
+static void (*_Atomic tell_soft)(int64_t id);
 
 static const atoll_stat shown_as[] = {ATOLL_STAT_ARENA_BYTES, ATOLL_STAT_LARGE_BYTES};
 
@@ -96,10 +103,38 @@ static void show(account *one, atoll_memory_kind kind, int64_t bytes) {
     }
 }
 
+static void look_at_soft(account *one) {
+    uint64_t soft = atomic_load_explicit(&one->soft, memory_order_relaxed);
+    if (soft == 0) {
+        return;
+    }
+    uint64_t all = sum(one);
+    int was = atomic_load(&one->crossed);
+    if (all > soft && was == NOT_CROSSED) {
+        (void)atomic_compare_exchange_strong(&one->crossed, &was, CROSSED);
+    } else if (all <= soft - soft / 8 && was == TOLD) {
+        (void)atomic_compare_exchange_strong(&one->crossed, &was, NOT_CROSSED);
+    }
+    if (was != TOLD && atomic_load(&one->crossed) == CROSSED) {
+        atomic_store(&atoll_account_due, true);
+    }
+}
+
+void atoll_account_tell(int64_t owner) {
+    account *one = find(owner);
+    int was = CROSSED;
+    if (one == NULL || !atomic_compare_exchange_strong(&one->crossed, &was, TOLD)) {
+        return;
+    }
+    atomic_store(&atoll_account_due, false); /* another one's is seen when it takes more */
+    atomic_load (&tell_soft)(atoll_memory_id(owner));
+}
+
 void atoll_account_add(int64_t owner, atoll_memory_kind kind, int64_t bytes) {
     account *one = bytes > 0 ? find_or_open(owner) : find(owner);
     if (one != NULL) {
         show(one, kind, atomic_fetch_add_explicit(&one->bytes[kind], bytes, memory_order_relaxed) + bytes);
+        look_at_soft(one);
     }
 }
 
@@ -112,10 +147,13 @@ void atoll_account_end(int64_t owner) {
         atomic_store(&one->bytes[kind], 0);
     }
     atomic_store(&one->limit, 0);
+    atomic_store(&one->soft, 0);
+    atomic_store(&one->crossed, NOT_CROSSED);
     atomic_store(&one->refusals, 0);
     atomic_store(&one->relaxed, 0);
     atomic_store(&one->into_reserve, false);
     atomic_store(&one->stats, NULL);
+    free(atomic_exchange(&one->kept, NULL));
     atomic_store(&one->key, 0); /* last: it may be another one's at once */
 }
 
@@ -192,14 +230,34 @@ void atoll_account_set_limit(atoll_entry *entry, uint64_t bytes) {
     }
 }
 
+void atoll_account_set_soft(atoll_entry *entry, uint64_t bytes, void (*tell)(int64_t id)) {
+    account *one = find_of(entry);
+    if (one != NULL) {
+        atomic_store(&tell_soft, tell);
+        atomic_store(&one->soft, bytes);
+        look_at_soft(one);
+    }
+}
+
 uint64_t atoll_account_limit(const atoll_entry *entry) {
     account *one = find_of(entry);
     return one != NULL ? atomic_load_explicit(&one->limit, memory_order_relaxed) : 0;
 }
 
+uint64_t atoll_account_soft(const atoll_entry *entry) {
+    account *one = find_of(entry);
+    return one != NULL ? atomic_load_explicit(&one->soft, memory_order_relaxed) : 0;
+}
+
 uint64_t atoll_account_used(const atoll_entry *entry) {
     const account *one = find_of(entry);
     return one != NULL ? sum(one) : 0;
+}
+
+bool atoll_account_keep(const atoll_entry *entry, void *memory) {
+    account *one = find_of(entry);
+    void *nothing = NULL;
+    return one != NULL && atomic_compare_exchange_strong(&one->kept, &nothing, memory);
 }
 
 uint64_t atoll_account_refusals(const atoll_entry *entry) {

@@ -4,6 +4,7 @@
 
 #include "core/registry/registry.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,6 +22,9 @@ void atoll_account_add(int64_t owner, atoll_memory_kind kind, int64_t bytes);
 /* Whether it may have so many more.  A refusal is counted, unless it was only asked. */
 bool atoll_account_allows(int64_t owner, size_t bytes);
 bool atoll_account_has_room(int64_t owner, size_t bytes);
+/* Whether somebody has crossed his soft limit; then it is told, without any lock, if it is this one. */
+extern _Atomic(bool) atoll_account_due;
+void atoll_account_tell(int64_t owner);
 /* It is gone, and its memory is not noted any more. */
 void atoll_account_end(int64_t owner);
 
@@ -33,6 +37,11 @@ void atoll_account_hide(atoll_entry *entry);
 void atoll_account_set_limit(atoll_entry *entry, uint64_t bytes);
 uint64_t atoll_account_limit(const atoll_entry *entry);
 uint64_t atoll_account_used(const atoll_entry *entry);
+uint64_t atoll_account_soft(const atoll_entry *entry);
+/* What it is told of when it has more, once until it has an eighth less; 0: nothing. */
+void atoll_account_set_soft(atoll_entry *entry, uint64_t bytes, void (*tell)(int64_t id));
+/* It keeps this (malloc) until the interpreter is gone.  False: it has something already, or there is no account. */
+bool atoll_account_keep(const atoll_entry *entry, void *memory);
 /* How often it was refused something. */
 uint64_t atoll_account_refusals(const atoll_entry *entry);
 /* It has headroom until it is taken away as often as it was given. */

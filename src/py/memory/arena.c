@@ -151,6 +151,9 @@ static void *take_arena(void *Py_UNUSED(ctx), size_t size) {
         note_locked(ptr, size, owner);
         atoll_mutex_unlock(&lock);
         count(owner, (int64_t)size);
+        if (atomic_load_explicit(&atoll_account_due, memory_order_relaxed)) {
+            atoll_account_tell(owner);
+        }
         if (size == ATOLL_ARENA_SIZE) { /* the stacks of frames are on no map */
             atoll_blocks_expect_map(owner, ptr);
         }

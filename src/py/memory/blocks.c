@@ -245,9 +245,16 @@ static int64_t claim(size_t size, bool *is_small) {
     return owner > 0 && !atoll_account_allows(owner, size) ? REFUSED : owner;
 }
 
+static void tell_if_due(int64_t owner) {
+    if (atomic_load_explicit(&atoll_account_due, memory_order_relaxed)) {
+        atoll_account_tell(owner);
+    }
+}
+
 static void *note_claimed(void *ptr, size_t size, int64_t owner, bool is_small) {
     if (owner > 0 && ptr != NULL) {
         note(ptr, size, owner, false, is_small);
+        tell_if_due(owner);
     }
     return ptr;
 }
@@ -299,6 +306,7 @@ static void *raw_realloc(void *ctx, void *ptr, size_t size) {
     }
     note(now != NULL ? now : ptr, now != NULL ? size : before.size, before.owner, before.is_map,
          before.is_small);
+    tell_if_due(before.owner);
     return now;
 }
 

@@ -2,6 +2,7 @@
  *
  *   owner      whose memory it is, also of a Python that has ended
  *   account    how much each interpreter has, and may have
+ *   arrays     what numpy's arrays take
  *   noted      which blocks are whose
  *   arena      arenas of CPython's object allocator: kept for the next interpreter, noted with who took them
  *   blocks     what interpreters take from malloc, noted likewise
@@ -18,6 +19,7 @@
 #include "py/compat.h"
 #include "py/memory/account.h"
 #include "py/memory/arena.h"
+#include "py/memory/arrays.h"
 #include "py/memory/blocks.h"
 #include "py/memory/interned.h"
 #include "py/memory/leftovers.h"

@@ -77,8 +77,9 @@ bool atoll_noted_add(const noted *block) {
     atoll_mutex_lock(&s->lock);
     if ((s->count + 1) * 2 <= s->room || grow_locked(s)) {
         noted *place = &s->items[place_of(s, block->ptr)];
-        twice = place->ptr != NULL;
-        if (twice) {
+        bool is_there = place->ptr != NULL;
+        twice = is_there && !place->is_small;
+        if (is_there) {
             count(place, false);
         } else {
             s->count++;

@@ -17,13 +17,14 @@ typedef struct {
     void *ptr; /* NULL: none */
     size_t size;
     int64_t owner : 62;
-    uint64_t is_map : 1;   /* a node of CPython's map of arenas */
-    uint64_t is_small : 1; /* it would be in an arena, had there been one: never taken back */
+    uint64_t is_map : 1; /* a node of CPython's map of arenas */
+    uint64_t is_small
+        : 1; /* it is only counted, and never taken back: it would be in an arena, had there been one, or is an array's */
 } atoll_noted;
 
 void atoll_noted_init(void);
 /* Notes a block, and counts it.  What cannot be noted for want of memory is not counted, and left for good if it is left at all.  False: its
- * address was noted before, so the end of the block that was there has been missed. */
+ * address was noted before, with what may be taken back, so the end of the block that was there has been missed. */
 bool atoll_noted_add(const atoll_noted *block);
 /* What is noted of a block, with ptr NULL when nothing is; no longer noted nor counted when it is to be forgotten. */
 atoll_noted atoll_noted_find(void *ptr, bool and_forget);

@@ -155,7 +155,8 @@ static void end_one(spare *s) {
 
 static bool fits(const spare *s, const atoll_blueprint *like) {
     return s->extensions == like->wishes.extensions && atoll_interp_wishes_are_usual(&like->wishes) &&
-           (s->counted || like->wishes.limits.memory == 0) && s->installed == atoll_interp_installed();
+           (s->counted || (like->wishes.limits.memory == 0 && like->wishes.limits.soft_memory == 0)) &&
+           s->installed == atoll_interp_installed();
 }
 
 static bool is_same(const atoll_message *one, const atoll_message *other) {

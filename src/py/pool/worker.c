@@ -4,7 +4,8 @@
  * submitting interpreter's GIL), runs the initializer, and then takes tasks until the pool is shut and empty.
  * It keeps its GIL from task to task and gives it back while it waits.  The interpreter's gate is pinned as long as
  * it works, so that nobody closes it; at the end the thread unpins it and ends it itself, without a thread state
- * of any other interpreter.  After max_tasks tasks it does so as well and goes on with a new one.
+ * of any other interpreter.  After max_tasks tasks it does so as well and goes on with a new one; likewise after a task that would have
+ * taken more than the worker may (py/interp/limits.h).
  *
  * A guest works in an interpreter that is somebody else's (Interpreter.submit): it pins and attaches for each task, so that
  * its owner may close it in between.  Guests of one interpreter take turns (core/pool/line.h).
@@ -30,8 +31,9 @@
 
 typedef struct {
     atoll_entry *entry;
-    uint32_t calls;    /* so far */
-    bool introduced;   /* threading knows the thread there */
+    uint32_t calls;  /* so far */
+    bool introduced; /* threading knows the thread there */
+    bool exceeded;   /* a task would have taken more than it may: another interpreter is to take its place */
     atoll_meter meter; /* of the thread */
     atoll_inner inner; /* where libraries' threads are limited */
     size_t modules;    /* extension modules there, when libraries were looked for */
@@ -83,6 +85,7 @@ static void interrupt(atoll_worker *worker) {
 /* Attached. */
 static void begin_run(atoll_run *run, atoll_worker *worker, atoll_entry *entry) {
     atoll_run_begin(run, entry, worker, atomic_load(&worker->turn));
+    atoll_budget_keep(run);
     if (atomic_load(&worker->wanted) == run->turn) {
         (void)atoll_interrupt(entry, &atoll_keyboard_interrupt, is_in_wanted_turn, worker);
     }
@@ -133,6 +136,20 @@ static void count(atoll_stats_pool *pool, place *where, const atoll_task *task) 
     atoll_stats_add_shared(task->outcome == ATOLL_OUT_TIMEOUT ? &pool->late : &pool->failed, 1);
 }
 
+/* What became of a task that has raised when its interpreter was refused memory, or that was interrupted for its processor time. */
+static atoll_outcome look_at_limits(const atoll_worker *worker, place *where, const atoll_run *run,
+                                    uint64_t refusals, atoll_outcome outcome) {
+    const atoll_pool_settings *settings = worker->pool->settings;
+    if (settings->print.wishes.limits.memory != 0 && outcome == ATOLL_OUT_RAISED && run->no_memory &&
+        atoll_limits_refusals(where->entry) != refusals) {
+        outcome = ATOLL_OUT_MEMORY;
+    } else if (run->lateness == ATOLL_SPENT) {
+        outcome = ATOLL_OUT_CPU;
+    }
+    where->exceeded = outcome == ATOLL_OUT_MEMORY || outcome == ATOLL_OUT_CPU;
+    return outcome;
+}
+
 /* Attached: runs a task and tells; a guest tells later, when it has left.  False: this worker was abandoned. */
 static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_message *spare, bool is_guest) {
     atoll_message result = *spare;
@@ -141,6 +158,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
     atoll_task_remains remains = {0};
     atoll_outcome outcome = ATOLL_OUT_LOST;
     atoll_state *state = where->entry->state != NULL ? where->entry->state : atoll_state_ensure();
+    uint64_t refusals = atoll_limits_begin_task(where->entry, is_guest);
     atoll_run run;
     begin_run(&run, worker, where->entry);
     if (state != NULL) {
@@ -155,6 +173,7 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
         }
         PyErr_Clear();
     }
+    outcome = look_at_limits(worker, where, &run, refusals, outcome);
     if (!mine) {
         atoll_message_clear(&result);
         atoll_message_clear(&error);
@@ -220,7 +239,7 @@ static bool work(atoll_worker *worker, place *where) {
         if (atomic_load_explicit(&where->entry->jobs, memory_order_relaxed) != NULL) {
             atoll_session_housekeeping(where->entry);
         }
-        if (pool->max_tasks != 0 && where->calls >= pool->max_tasks) {
+        if (where->exceeded || (pool->max_tasks != 0 && where->calls >= pool->max_tasks)) {
             go_on = true;
             atoll_stats_add_shared(&pool->stats->restarts, 1);
             break;
