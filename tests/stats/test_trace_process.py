@@ -170,6 +170,7 @@ else:
                 while not over.is_set():
                     with atoll.trace({str(tmp_path / "trace.json")!r}, max_events=5000):
                         pass
+            import gc  # CPython's lock of a module that another thread imports at a fork stays taken in the child
             threads = [threading.Thread(target=work), threading.Thread(target=trace)]
             for thread in threads:
                 thread.start()

@@ -37,6 +37,7 @@
 #include "py/memory/leftovers.h"
 
 #include "port/port.h"
+#include "py/memory/account.h"
 #include "py/memory/arena.h"
 #include "py/memory/blocks.h"
 
