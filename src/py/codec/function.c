@@ -316,9 +316,19 @@ static int encode_outline(atoll_encoder *enc, PyFunctionObject *func, atoll_cros
                : encode_part(enc, func, "__closure__", func->func_closure);
 }
 
+/* Whether what is being written, which has a frame of its own, is only called over there. */
+static bool is_callee(const atoll_encoder *enc) {
+    const atoll_frame *around = enc->top != NULL ? enc->top->up : NULL;
+    return around != NULL ? around->step == AT_CALLABLE : strcmp(enc->root, "callable") == 0;
+}
+
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj) {
     PyFunctionObject *func = (PyFunctionObject *)obj;
     atoll_crossing way = atoll_function_crossing(enc->codec, func);
+    if (way == CROSS_PATH && is_callee(enc) && atoll_function_is_stateless(func) &&
+        !atoll_function_asks_globals(func)) {
+        way = CROSS_STATELESS; /* its module need not be imported for that */
+    }
     int rc;
     switch (way) {
     case CROSS_ERROR:
