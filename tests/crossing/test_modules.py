@@ -260,7 +260,9 @@ def test_a_module_s_function_that_uses_no_global_is_the_module_s_own(tmp_path: P
 
 def test_what_an_interpreter_has_put_in_the_place_of_a_module_s_function_is_called(tmp_path: Path) -> None:
     """Whether a call came before that or not: a reload, a replacement for a test, another import."""
-    (tmp_path / "library.py").write_text("ONE = 1\nclass Tools:\n    def made(): return ONE\n\ndef work(): return ONE\n")
+    (tmp_path / "library.py").write_text(
+        "ONE = 1\nclass Tools:\n    def made(): return ONE\n\ndef work(): return ONE\n"
+    )
     program = """
     import atoll, library
     def both(interp):

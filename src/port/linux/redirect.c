@@ -9,6 +9,10 @@
  * instructions; when it is not found within STEPS or SECONDS the flag is taken away.  All else that is done is that the
  * thread got one signal more, and is slow for a moment.
  *
+ * A thread that blocks signals while it has the flag would end the process, as glibc's threads do when they end, and one that it starts
+ * would have the flag, too.  So before each instruction it is looked whether that is such a system call: then the thread is not on
+ * its way, and the flag is taken away.
+ *
  * The first signal is poke.c's.  When others have a handler there, or block it, nothing is done.  Neither is it under a
  * debugger, which would want the traps for itself, or where SIGTRAP is blocked, which would end the process.
  * SIGTRAP's handler is there only as long as a thread may have the flag set.
@@ -88,6 +92,25 @@ static void pass_on(int number, siginfo_t *info, void *raw) {
     }
 }
 
+/* Whether the next instruction is a system call that must not be made with the flag set. */
+static bool is_dangerous(const greg_t *registers) {
+    const unsigned char *next = (const unsigned char *)registers[REG_RIP];
+    if (next[0] != 0x0F || next[1] != 0x05) {
+        return false;
+    }
+    switch (registers[REG_RAX]) {
+    case SYS_rt_sigprocmask:
+    case SYS_clone:
+    case SYS_clone3:
+    case SYS_fork:
+    case SYS_vfork:
+    case SYS_execve:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void on_trap(int number, siginfo_t *info, void *raw) {
     ucontext_t *context = raw;
     if (info->si_code != TRAP_TRACE || atomic_load(&state) != STEPPING || !is_this_thread()) {
@@ -101,7 +124,7 @@ static void on_trap(int number, siginfo_t *info, void *raw) {
             redirected = true;
         }
     }
-    if (redirected || atomic_load(&give_up) || ++steps > STEPS) {
+    if (redirected || atomic_load(&give_up) || ++steps > STEPS || is_dangerous(registers)) {
         registers[REG_EFL] &= ~TRAP_FLAG;
         atomic_store(&state, OVER);
     }

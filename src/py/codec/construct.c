@@ -57,7 +57,7 @@ static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj
         PyErr_Clear();
         same = 0;
     }
-    if (same == 0) {
+    if (same == 0 && rest != NULL) {
         Py_XDECREF(obj);
         Py_CLEAR(why);
         obj = base->tp_new(type, rest, NULL);

@@ -46,34 +46,35 @@ struct atoll_encoder {
     atoll_memo *memo;
     atoll_frame *top;
     const char *root;
-    bool pinned;
     atoll_depth depth;
-    unsigned late; /* how many objects that are entered after their contents are being written: while
-                    * there are any, every container is entered, or a cycle through them would not end */
     struct atoll_later *
         later; /* the code of a class is being written: what waits until it is there (codec/later.c), or NULL */
     struct atoll_later
         *empty; /* what is being written is lists, dicts and sets that are filled later, or NULL */
     struct atoll_class_frame *classes; /* classes being written, innermost first */
-    unsigned lowest;                   /* the outermost of them that was named by its number: its depth */
-    unsigned exempt;                   /* what is being written is part of a definition, however mutable */
-    bool whole;                        /* large bytes are copied, not lent */
-    bool identities;                   /* and in it, which objects are which, of those that have names */
-    bool outline;              /* for a version: definitions by what they are, large data by its hash */
-    struct atoll_reach *reach; /* what may change without notice is written down here, or NULL */
-    struct atoll_reach *own;   /* and here, for the class being written, or NULL */
-    PyObject *witnesses;       /* list: what the bytes of the class being written depend on, or NULL */
-    PyObject *named;           /* what is being written under its name, borrowed, or NULL */
+    struct atoll_reach *reach;         /* what may change without notice is written down here, or NULL */
+    struct atoll_reach *own;           /* and here, for the class being written, or NULL */
+    PyObject *witnesses;    /* list: what the bytes of the class being written depend on, or NULL */
+    PyObject *named;        /* what is being written under its name, borrowed, or NULL */
+    PyTypeObject *searched; /* names of its instances were looked for last, or NULL (codec/nested.c) */
+    const PyObject *raised; /* an exception whose cause is told otherwise, or NULL */
+    PyObject *code;         /* of the innermost function that is being written, borrowed, or NULL */
+    PyObject **keep;        /* strong references: what the frames had when the encoder was pinned */
+    size_t nkeep;
+    unsigned
+        late; /* how many objects that are entered after their contents are being written: while there are
+                      * any, every container is entered, or a cycle through them would not end */
+    unsigned lowest; /* the outermost of the classes that was named by its number: its depth */
+    unsigned exempt; /* what is being written is part of a definition, however mutable */
     unsigned
         defining; /* what is being written belongs to globals or classes: the receiver's own has the better of it */
-    PyTypeObject *searched; /* names of its instances were looked for last, or NULL (codec/nested.c) */
+    bool pinned;
+    bool whole;      /* large bytes are copied, not lent */
+    bool identities; /* and in it, which objects are which, of those that have names */
+    bool outline;    /* for a version: definitions by what they are, large data by its hash */
     bool
         causes; /* those of exceptions come along, whatever they are: somebody has tried, or only wants to know */
-    const PyObject *raised; /* an exception whose cause is told otherwise, or NULL */
-    bool impure;     /* something that may change without notice was written: do not keep these bytes */
-    PyObject *code;  /* of the innermost function that is being written, borrowed, or NULL */
-    PyObject **keep; /* strong references: what the frames had when the encoder was pinned */
-    size_t nkeep;
+    bool impure; /* something that may change without notice was written: do not keep these bytes */
 };
 
 /* Whether obj crosses: 1, 0, or -1 with an exception that must reach the user. */

@@ -24,10 +24,8 @@ static PyObject *describe(PyObject *helper, PyObject *exc, PyObject *script, con
 
 /* The eight that are sent, for the seven, which it takes; NULL with an exception, also for NULL. */
 static PyObject *add_name(const atoll_state *state, PyObject *seven) {
-    PyObject *name =
-        seven != NULL && PyTuple_Check(seven) && PyTuple_GET_SIZE(seven) == 7
-            ? PyUnicode_DecodeUTF8(state->entry->name, (Py_ssize_t)strlen(state->entry->name), NULL)
-            : NULL;
+    bool right = seven != NULL && PyTuple_Check(seven) && PyTuple_GET_SIZE(seven) == 7;
+    PyObject *name = right ? PyUnicode_FromString(state->entry != NULL ? state->entry->name : "") : NULL;
     PyObject *one = name != NULL ? PyTuple_Pack(1, name) : NULL;
     PyObject *eight = one != NULL ? PySequence_Concat(seven, one) : NULL;
     Py_XDECREF(one);
