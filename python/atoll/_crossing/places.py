@@ -17,6 +17,17 @@ _NOTHING = "\x00"
 _NO_NAMES = frozenset({"", "__main__", "__mp_main__", "<fake __main__>"})
 
 
+def _is_top_level(frame: types.FrameType | None, namespaces: list[dict[str, Any]]) -> bool:
+    """Whether the frame, or one further out, runs the top-level code of a module with one of these namespaces."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and any(
+            frame.f_globals is namespace for namespace in namespaces
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def is_executing(name: str) -> bool:
     """Whether code of the module of this name, or of a package that it is in, is being executed for the first time."""
     namespaces = []
@@ -27,13 +38,8 @@ def is_executing(name: str) -> bool:
         if isinstance(module, types.ModuleType):
             namespaces.append(vars(module))
         name = name.rpartition(".")[0]
-    for frame in sys._current_frames().values():
-        at: types.FrameType | None = frame
-        while at is not None:
-            if at.f_code.co_name == "<module>" and any(at.f_globals is namespace for namespace in namespaces):
-                return True
-            at = at.f_back
-    return False
+    # No name of this frame's is left with a frame: one of them is this one, and would keep all that its callers have.
+    return any(_is_top_level(frame, namespaces) for frame in sys._current_frames().values())
 
 
 def refuse_top_level() -> None:

@@ -86,7 +86,7 @@ atoll_crossing atoll_function_crossing(atoll_codec *codec, PyFunctionObject *fun
     if (rc != 0) {
         return rc < 0 ? CROSS_ERROR : CROSS_PATH;
     }
-    if (atoll_function_is_stateless(func) && (of_main || !atoll_function_asks_globals(func))) {
+    if (atoll_function_is_stateless(func)) {
         return CROSS_STATELESS;
     }
     PyObject *owner;
