@@ -89,7 +89,7 @@ static PyObject *failed_str(PyObject *self) {
         display == NULL ? Py_NewRef(summary)
         : name == NULL
             ? PyUnicode_FromFormat("%U\n\nUncaught in the interpreter:\n\n%U", summary, display)
-            : PyUnicode_FromFormat("%U\n\nUncaught in the interpreter %R:\n\n%U", summary, name, display);
+            : PyUnicode_FromFormat("%U\n\nUncaught in the interpreter: %R\n\n%U", summary, name, display);
     Py_XDECREF(name);
     Py_XDECREF(display);
     Py_XDECREF(excinfo);

@@ -452,8 +452,10 @@ static void run_thread(void *raw) {
     atoll_pool_settings *settings = worker->pool->settings;
     atoll_worker_be(worker);
     atoll_signal_mask_set(&settings->signals);
-    char name[16]; /* as many bytes as the system keeps */
-    name_of(worker, name, sizeof name);
+    char whole[32];
+    name_of(worker, whole, sizeof whole);
+    char name[16]; /* as many bytes as the system keeps: the first ones, as the standard library has it */
+    atoll_stats_cut(name, sizeof name, whole);
     atoll_thread_name(name);
     (void)atoll_pool_watch(worker->pool); /* it may have ended since this thread was asked for */
     if (settings->refused.body.len != 0) {
