@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from atoll._pool.inner import processors
 from atoll.cli.measure import (
     FULL,
     QUICK,
@@ -16,7 +17,6 @@ from atoll.cli.measure import (
     Side,
     alternate,
     compare_sides,
-    count_cores,
     describe_machine,
     format_value,
     print_result,
@@ -33,10 +33,10 @@ __all__ = [
     "Side",
     "alternate",
     "compare_sides",
-    "count_cores",
     "describe_machine",
     "format_value",
     "print_result",
+    "processors",
     "python_version",
     "summarise",
     "write_json",

@@ -10,7 +10,7 @@ from typing import Any
 
 import stdlib_side
 import targets
-from harness import Effort, Result, alternate, count_cores
+from harness import Effort, Result, alternate, processors
 from subjects_scaling import PSS, one_more, process_context
 
 import atoll
@@ -55,7 +55,7 @@ class Pools:
         """Make those of the kinds (all without names)."""
         self.stack = ExitStack()
         self.pools = {}
-        workers = workers or count_cores()
+        workers = workers or processors()
         for name, make in executors().items():
             if not names or name in names:
                 pool = self.stack.enter_context(make(workers))
@@ -131,7 +131,7 @@ def mapping(effort: Effort) -> list[Result]:
 
     with (
         Pools("atoll", "ThreadPoolExecutor") as pools,
-        process_context().Pool(count_cores()) as processes,
+        process_context().Pool(processors()) as processes,
     ):
         processes.map(targets.increment, range(1000))
         calls: dict[str, Callable[..., Any]] = {
@@ -150,7 +150,7 @@ def mapping(effort: Effort) -> list[Result]:
 
 def efficiency(effort: Effort) -> list[Result]:
     """Measure CPU-bound tasks of 1 ms on 1, 2, 4, ... cores and on all, as tasks per second against serial."""
-    cores = count_cores()
+    cores = processors()
     rounds = 10_000
     best = min(spin_seconds(rounds) for _ in range(20))
     rounds = int(rounds * TASK_SECONDS / best)

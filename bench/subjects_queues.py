@@ -20,7 +20,7 @@ from typing import Any
 
 import stdlib_side
 import targets
-from harness import Effort, Goal, Result, Side, alternate, compare_sides, count_cores, format_value, summarise
+from harness import Effort, Goal, Result, Side, alternate, compare_sides, format_value, processors, summarise
 from subjects_scaling import process_context
 
 import atoll
@@ -213,7 +213,7 @@ def busy_cores() -> Iterator[None]:
     source = "import time\nuntil = time.monotonic() + 60\nwhile time.monotonic() < until: pass"
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for _ in range(count_cores()):
+        for _ in range(processors()):
             processes.append(subprocess.Popen([sys.executable, "-S", "-c", source]))
         time.sleep(0.2)
         yield

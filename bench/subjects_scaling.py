@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import stdlib_side
 import targets
-from harness import Effort, Measure, Result, alternate, count_cores
+from harness import Effort, Measure, Result, alternate, processors
 from memory_probe import process_context
 
 import atoll
@@ -122,7 +122,7 @@ def life_cycle(effort: Effort) -> list[Result]:
 
 def throughput(effort: Effort) -> list[Result]:
     """Measure a CPU-bound function of about 2 ms on all cores, the workers being warm."""
-    jobs = count_cores()
+    jobs = processors()
     rounds = 10_000
     best = min(timeit.repeat(lambda: targets.spin(rounds), number=1, repeat=20))
     rounds = int(rounds * TASK_SECONDS / best)
@@ -164,7 +164,7 @@ def start_up(effort: Effort) -> list[Result]:
         workers.close()
         return took
 
-    ways = make_workers(count_cores())
+    ways = make_workers(processors())
     sides = {way: partial(first_answer, start) for way, start in ways.items()}
     result = Result(
         "startup",

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import atoll
+from atoll._pool.inner import processors
 
 from .arguments import add_parser
 from .measure import (
@@ -30,7 +31,6 @@ from .measure import (
     Side,
     alternate,
     compare_sides,
-    count_cores,
     describe_machine,
     print_result,
 )
@@ -196,7 +196,7 @@ def _serial_rate(tasks: int) -> float:
 
 
 def _pools(effort: Effort) -> Iterator[Result]:
-    cores = count_cores()
+    cores = processors()
     pools = {name: make(cores) for name, make in _kinds().items()}
     try:
         for pool in pools.values():

@@ -2,11 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from atoll._pool.inner import processors
 
 from .arguments import add_parser, positive
 from .children import Children
@@ -67,7 +68,7 @@ def add_command(commands: Any) -> None:
 
 def default_jobs() -> int:
     """Return how many packages are checked at once: each keeps two threads busy."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
+    return max(1, processors() // 2)
 
 
 def main(options: argparse.Namespace) -> int:

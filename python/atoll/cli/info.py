@@ -15,6 +15,7 @@ from typing import Any
 
 import atoll
 from atoll._extension.builtin import why_not
+from atoll._pool.inner import processors
 
 from .arguments import add_parser
 from .children import Children
@@ -137,7 +138,7 @@ def _machine() -> dict[str, Any]:
         "kernel": described["kernel"],
         "C library": f"{libc} {version}".strip() or "not glibc",
         "cores": os.cpu_count(),
-        "cores of this process": len(os.sched_getaffinity(0)),
+        "cores of this process": processors(),
         "cores of its control group": cpus,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "memory of its control group": memory,

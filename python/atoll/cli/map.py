@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import atoll
+from atoll._pool.inner import processors
 from atoll._pool.progress import show
 
 from . import map_there
@@ -85,7 +86,7 @@ def add_command(commands: Any) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    jobs = len(os.sched_getaffinity(0))
+    jobs = processors()
     parser.add_argument(
         "function", metavar="FUNCTION", help="module:function or path/to/file.py:function, of one argument"
     )

@@ -18,6 +18,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from atoll._pool.inner import processors
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -168,13 +170,6 @@ def format_value(value: float, unit: str) -> str:
     return f"{value * 1e9:.0f} ns"
 
 
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def describe_machine() -> dict[str, str]:
     """Return the processor, the number of cores, the kernel and the Python version."""
     model = platform.processor() or platform.machine()
@@ -188,7 +183,7 @@ def describe_machine() -> dict[str, str]:
         pass
     return {
         "cpu": model,
-        "cores": str(count_cores()),
+        "cores": str(processors()),
         "kernel": f"{platform.system()} {platform.release()}",
         "load": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),

@@ -4,6 +4,7 @@
  *   buffer    bytes that grow, and a reader that never goes past their end
  *   block     memory with a count of those who have it
  *   message   bytes and handles: what is sent.  Whoever has a message owns its handles; bytes never hold pointers
+ *   mix       hashes of words and texts
  *   lock      locks for a few instructions: whoever waits spins, then sleeps
  *   wait      sleeping until somebody wakes: waiters in a list, first come, first served; interrupts; deadlines
  *   line      what an interpreter's entry holds of the line of calls that are submitted to it
@@ -20,6 +21,7 @@
 #include "core/base/list.h"
 #include "core/base/lock.h"
 #include "core/base/message.h"
+#include "core/base/mix.h"
 #include "core/base/wait.h"
 
 #endif

@@ -74,7 +74,6 @@ void atoll_trace_forget_threads(void);
 /* names.c.  0 or -1: out of memory. */
 int atoll_trace_names_init(atoll_trace_names *names);
 void atoll_trace_names_free(atoll_trace_names *names);
-uint64_t atoll_trace_hash(const char *text, size_t length);
 /* NULL: it is not there. */
 const atoll_trace_name *atoll_trace_names_find(const atoll_trace_names *names, const char *text,
                                                size_t length, uint64_t hash);

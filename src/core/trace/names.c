@@ -30,25 +30,6 @@ void atoll_trace_names_free(atoll_trace_names *names) {
     *names = (atoll_trace_names){0};
 }
 
-static uint64_t mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-    return hash ^ (hash >> 29);
-}
-
-uint64_t atoll_trace_hash(const char *text, size_t length) {
-    uint64_t hash = length;
-    uint64_t word;
-    for (; length >= sizeof word; length -= sizeof word, text += sizeof word) {
-        memcpy(&word, text, sizeof word);
-        hash = mix(hash, word);
-    }
-    word = 0;
-    if (length > 0) {
-        memcpy(&word, text, length);
-    }
-    return mix(hash, word);
-}
-
 const atoll_trace_name *atoll_trace_names_find(const atoll_trace_names *names, const char *text,
                                                size_t length, uint64_t hash) {
     for (size_t at = hash % SLOTS;; at = (at + 1) % SLOTS) {

@@ -154,7 +154,7 @@ void atoll_trace_add(uint64_t began, atoll_trace_kind kind, const char *text, si
         return;
     }
     length = text != NULL ? cut(text, length) : 0;
-    uint64_t hash = text != NULL ? atoll_trace_hash(text, length) : 0;
+    uint64_t hash = text != NULL ? atoll_mix_text(0, text, length) : 0;
     for (;;) {
         atomic_store(&r->busy, 1);
         uint32_t trace =

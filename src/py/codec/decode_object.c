@@ -116,7 +116,9 @@ static int update_dict(atoll_decoder *dec, PyObject *obj, PyObject *state) {
     return rc;
 }
 
-static int set_attributes(PyObject *obj, PyObject *state) {
+/* Each item of a dict, one after the other.  0, or -1 with an exception. */
+static int set_attributes(PyObject *obj, PyObject *state,
+                          int (*set)(PyObject *obj, PyObject *key, PyObject *value)) {
     Py_ssize_t pos = 0;
     PyObject *key;
     PyObject *value;
@@ -124,7 +126,7 @@ static int set_attributes(PyObject *obj, PyObject *state) {
     while (rc == 0 && PyDict_Next(state, &pos, &key, &value)) {
         Py_INCREF(key);
         Py_INCREF(value);
-        rc = PyObject_SetAttr(obj, key, value);
+        rc = set(obj, key, value);
         Py_DECREF(value);
         Py_DECREF(key);
     }
@@ -146,7 +148,7 @@ static int apply_default_state(atoll_decoder *dec, PyObject *obj, PyObject *stat
     if (state != Py_None && PyDict_GET_SIZE(state) != 0 && update_dict(dec, obj, state) < 0) {
         return -1;
     }
-    return slots != NULL && slots != Py_None ? set_attributes(obj, slots) : 0;
+    return slots != NULL && slots != Py_None ? set_attributes(obj, slots, PyObject_SetAttr) : 0;
 }
 
 static int apply_state(atoll_decoder *dec, PyObject *obj, PyObject *setter, PyObject *state) {
@@ -183,26 +185,10 @@ static int apply_plain_state(PyObject *obj, PyObject *state) {
         atoll_malformed("attributes that are not a dict");
         return -1;
     }
-    Py_ssize_t pos = 0;
-    PyObject *name;
-    PyObject *value;
-    int rc = 0;
-    while (rc == 0 && state != Py_None && PyDict_Next(state, &pos, &name, &value)) {
-        Py_INCREF(name);
-        Py_INCREF(value);
-        rc = atoll_exception_set(obj, name, value);
-        Py_DECREF(value);
-        Py_DECREF(name);
+    if (state != Py_None && set_attributes(obj, state, atoll_exception_set) < 0) {
+        return -1;
     }
-    pos = 0;
-    while (rc == 0 && slots != NULL && PyDict_Next(slots, &pos, &name, &value)) {
-        Py_INCREF(name);
-        Py_INCREF(value);
-        rc = PyObject_GenericSetAttr(obj, name, value);
-        Py_DECREF(value);
-        Py_DECREF(name);
-    }
-    return rc;
+    return slots != NULL ? set_attributes(obj, slots, PyObject_GenericSetAttr) : 0;
 }
 
 static PyObject *decode_plain(atoll_decoder *dec) {

@@ -85,14 +85,20 @@ void atoll_interrupt_fork(atoll_fork_moment when) {
 
 /* ---- interrupts ---- */
 
-int atoll_interrupt(atoll_entry *entry, atoll_interruption *interruption,
-                    bool (*match)(const atoll_run *run, void *arg), void *arg) {
+static int interrupt(atoll_entry *entry, atoll_interruption *interruption,
+                     bool (*match)(const atoll_run *run, void *arg), void *arg,
+                     void (*knock)(atoll_entry *entry)) {
     int count = atoll_runs_mark(entry, interruption, match, arg);
     if (count != 0) {
         (void)ensure_keeper();
-        atoll_runs_knock(entry);
+        knock(entry);
     }
     return count;
+}
+
+int atoll_interrupt(atoll_entry *entry, atoll_interruption *interruption,
+                    bool (*match)(const atoll_run *run, void *arg), void *arg) {
+    return interrupt(entry, interruption, match, arg, atoll_runs_knock);
 }
 
 static bool is_any(const atoll_run *Py_UNUSED(run), void *Py_UNUSED(arg)) { return true; }
@@ -102,12 +108,7 @@ int atoll_interrupt_all(atoll_entry *entry, atoll_interruption *interruption) {
 }
 
 int atoll_interrupt_kept(atoll_entry *entry, atoll_interruption *interruption) {
-    int count = atoll_runs_mark(entry, interruption, is_any, NULL);
-    if (count != 0) {
-        (void)ensure_keeper();
-        atoll_runs_knock_kept(entry);
-    }
-    return count;
+    return interrupt(entry, interruption, is_any, NULL, atoll_runs_knock_kept);
 }
 
 /* ---- time limits ---- */

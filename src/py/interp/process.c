@@ -18,30 +18,15 @@
  */
 #include "py/interp/process.h"
 
+#include "core/base/base.h"
 #include "port/port.h"
 
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-    return hash ^ (hash >> 29);
-}
-
 static uint64_t add_text(uint64_t hash, const char *text) {
-    size_t length = text != NULL ? strlen(text) : 0;
-    uint64_t word;
-    hash = mix(hash, length);
-    for (; length >= sizeof word; length -= sizeof word, text += sizeof word) {
-        memcpy(&word, text, sizeof word);
-        hash = mix(hash, word);
-    }
-    word = 0;
-    if (length > 0) {
-        memcpy(&word, text, length);
-    }
-    return mix(hash, word);
+    return atoll_mix_text(hash, text, text != NULL ? strlen(text) : 0);
 }
 
 atoll_process_mark atoll_process_look(void) {
@@ -49,7 +34,7 @@ atoll_process_mark atoll_process_look(void) {
     for (char **at = environ; at != NULL && *at != NULL; at++) {
         mark.environment = add_text(mark.environment, *at);
     }
-    mark.zone = mix(mix(0, (uint64_t)timezone), (uint64_t)daylight);
+    mark.zone = atoll_mix_word(atoll_mix_word(0, (uint64_t)timezone), (uint64_t)daylight);
     mark.zone = add_text(add_text(mark.zone, tzname[0]), tzname[1]);
     return mark;
 }
