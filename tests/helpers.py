@@ -151,6 +151,14 @@ def busy(interp: atoll.Interpreter, how: str = "exec") -> Iterator[None]:
             thread.result()
 
 
+def wait_for_spares(count: int) -> None:
+    """Wait until so many interpreters are kept ready."""
+    deadline = time.monotonic() + PATIENCE
+    while atoll._atoll._spares_ready() != count and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert atoll._atoll._spares_ready() == count
+
+
 # Child processes
 
 

@@ -248,15 +248,7 @@ def test_a_module_s_function_that_uses_no_global_is_the_module_s_own(tmp_path: P
         assert interp.call(lambda f: f, library.plus) is library.plus
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env=environment,
-    )
+    done = run(tmp_path, "program.py", cloudpickle=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -288,15 +280,7 @@ def test_what_an_interpreter_has_put_in_the_place_of_a_module_s_function_is_call
         assert interp.call(len, [1]) == 1
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env=environment,
-    )
+    done = run(tmp_path, "program.py", cloudpickle=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

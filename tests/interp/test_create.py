@@ -7,13 +7,12 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 import atoll
-from helpers import PATIENCE, fail, identity, together
+from helpers import PATIENCE, fail, identity, together, wait_for_spares
 
 
 def comm() -> str:
@@ -295,24 +294,17 @@ class TestSpares:
     @pytest.fixture(autouse=True)
     def one(self):
         atoll.prewarm(1)
-        self.wait_for(1)
+        wait_for_spares(1)
         yield
         atoll.prewarm(0)
-        self.wait_for(0)
-
-    @staticmethod
-    def wait_for(count):
-        deadline = time.monotonic() + PATIENCE
-        while atoll._atoll._spares_ready() != count and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert atoll._atoll._spares_ready() == count
+        wait_for_spares(0)
 
     def test_a_name_will_do(self):
         spare = next(one["id"] for one in atoll.stats()["interpreters"] if one["state"] == "spare")
         with atoll.create(name="io") as interp:
             assert (interp.id, interp.name, interp.stats()["name"]) == (spare, "io", "io")
             assert interp.call(lambda: __import__("atoll").get_current().name) == "io"
-            self.wait_for(1)
+            wait_for_spares(1)
         with atoll.InterpreterPoolExecutor(1, thread_name_prefix="w") as pool:
             assert pool.submit(names_here).result(PATIENCE) == ("w_0", "w_0")
 
@@ -322,7 +314,7 @@ class TestSpares:
         with atoll.create(**choice) as interp:
             assert interp.id != spare
             assert interp.call(has_site)[0] is choice.get("site", True)
-        self.wait_for(1)
+        wait_for_spares(1)
 
 
 def test_arguments():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import atoll
-from helpers import PATIENCE, check_ended, run_python
+from helpers import check_ended, run_python, wait_for_spares
 
 BAD = [
     ("json", TypeError, r"not a str: \('json',\)\?"),
@@ -96,40 +95,33 @@ class TestPrewarm:
     def none_left(self):
         yield
         atoll.prewarm(0)
-        self.wait_for(0)
-
-    @staticmethod
-    def wait_for(count):
-        deadline = time.monotonic() + PATIENCE
-        while atoll._atoll._spares_ready() != count and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert atoll._atoll._spares_ready() == count
+        wait_for_spares(0)
 
     def test_spares_have_them(self):
         atoll.prewarm(2, ["colorsys"])
-        self.wait_for(2)
+        wait_for_spares(2)
         with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
             assert interp.call(loaded, "colorsys") == [True]
             assert pool.submit(loaded, "colorsys").result() == [True]
 
     def test_others_are_replaced(self):
         atoll.prewarm(1)
-        self.wait_for(1)
+        wait_for_spares(1)
         atoll.prewarm(1, imports=["colorsys"])
-        self.wait_for(1)
+        wait_for_spares(1)
         with atoll.create() as interp:
             assert interp.call(loaded, "colorsys") == [True]
         atoll.prewarm(1)
-        self.wait_for(1)
+        wait_for_spares(1)
         with atoll.create() as interp:
             assert interp.call(loaded, "colorsys") == [False]
 
     def test_one_that_is_not_there(self, capfd):
         atoll.prewarm(2, ["not_there", "colorsys"])
-        self.wait_for(2)
+        wait_for_spares(2)
         with atoll.create() as interp:
             assert interp.call(loaded, "colorsys") == [False]
-            self.wait_for(2)
+            wait_for_spares(2)
         told = capfd.readouterr().err
         assert told.count("atoll: prewarm: ImportError: imports: 'not_there' cannot be imported") == 1
 

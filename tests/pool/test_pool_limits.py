@@ -22,6 +22,7 @@ from helpers import (
     signal_and_wait,
     signal_and_wait_stubbornly,
     spin,
+    wait_for_spares,
 )
 
 
@@ -126,63 +127,54 @@ class TestPrewarm:
     def none_left(self):
         yield
         atoll.prewarm(0)
-        deadline = time.monotonic() + PATIENCE
-        while atoll._atoll._spares_ready() and time.monotonic() < deadline:
-            time.sleep(0.001)
-
-    @staticmethod
-    def wait_for(count):
-        deadline = time.monotonic() + PATIENCE
-        while atoll._atoll._spares_ready() != count and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert atoll._atoll._spares_ready() == count
+        wait_for_spares(0)
 
     def test_hidden_until_taken(self):
         before = ids()
         atoll.prewarm(2)
-        self.wait_for(2)
+        wait_for_spares(2)
         assert ids() == before
         with atoll.create() as interp:
             assert interp in atoll.list_all()
             assert interp.call(pow, 2, 3) == 8
             assert interp.whence == "atoll"
-            self.wait_for(2)
+            wait_for_spares(2)
         assert ids() == before
 
     def test_path_is_the_callers(self, monkeypatch):
         atoll.prewarm(1)
-        self.wait_for(1)
+        wait_for_spares(1)
         monkeypatch.syspath_prepend("somewhere")
         with atoll.create() as interp:
             assert interp.call(eval, "__import__('sys').path") == sys.path
 
     def test_only_what_matches(self):
         atoll.prewarm(1, extensions="strict")
-        self.wait_for(1)
+        wait_for_spares(1)
         with atoll.create():
             assert atoll._atoll._spares_ready() == 1
 
     def test_others_are_replaced(self):
         atoll.prewarm(2)
-        self.wait_for(2)
+        wait_for_spares(2)
         atoll.prewarm(1, extensions="strict")
-        self.wait_for(1)
+        wait_for_spares(1)
         with atoll.create(extensions="strict"), atoll.create():
-            self.wait_for(1)
+            wait_for_spares(1)
 
     def test_pool(self):
         atoll.prewarm(2)
-        self.wait_for(2)
+        wait_for_spares(2)
         for spares in (True, False):
             with atoll.InterpreterPoolExecutor(2, use_spares=spares) as pool:
                 assert list(pool.map(identity, range(100))) == list(range(100))
-            self.wait_for(2)
+            wait_for_spares(2)
 
     def test_fewer(self):
         atoll.prewarm(3)
-        self.wait_for(3)
+        wait_for_spares(3)
         atoll.prewarm(1)
-        self.wait_for(1)
+        wait_for_spares(1)
 
     def test_bad(self):
         with pytest.raises(ValueError, match="negative"):
