@@ -58,6 +58,14 @@ class TestSpent:
                 with pytest.raises(atoll.ResourceLimitExceeded, match="cpu_limit is 0.1 seconds"):
                     call()
 
+    def test_many_tasks_later(self):
+        """Whether it is noticed before, while or after a task has run."""
+        with atoll.create(cpu_limit=0.1) as interp:
+            spent(interp, 0.1)
+            futures = [interp.submit(sum, [1]) for _ in range(300)]
+            errors = [future.exception(PATIENCE) for future in futures]
+            assert {type(error) for error in errors} == {atoll.ResourceLimitExceeded}
+
     def test_many_calls_together(self):
         with atoll.create(cpu_limit=0.3) as interp:
             calls = 0

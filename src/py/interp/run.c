@@ -121,7 +121,7 @@ static void begin_run(atoll_run *run, atoll_session *s) {
 
 /* In the target.  An interrupt that came too late to be raised by the code is what comes of it. */
 static outcome end_run(atoll_state *state, atoll_session *s, atoll_run *run, outcome out) {
-    if (atoll_run_end(run) && run->lateness == ATOLL_IN_TIME) {
+    if (atoll_run_end(run)) {
         if (run->repeated && (out == OUT_RAISED || out == OUT_INTERRUPTED)) {
             PyErr_Clear(); /* it has failed with that */
         } else {

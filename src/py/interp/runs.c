@@ -280,16 +280,15 @@ bool atoll_run_end(atoll_run *run) {
         PyErr_SetRaisedException(exc);
     }
     atoll_interruption *left = atomic_load_explicit(&run->wanted, memory_order_relaxed);
-    run->repeated = left != NULL && left == run->last;
-    if (left != NULL) {
-        if (run->lateness == ATOLL_IN_TIME) {
-            PyErr_Clear();
-            atoll_interruption_set_anyhow(left);
-        }
-        atoll_interruption_release(left);
+    bool fails = left != NULL && run->lateness == ATOLL_IN_TIME;
+    run->repeated = fails && left == run->last;
+    if (fails) {
+        PyErr_Clear();
+        atoll_interruption_set_anyhow(left);
     }
+    atoll_interruption_release(left);
     atoll_interruption_release(run->last);
-    return left != NULL;
+    return fails;
 }
 
 atoll_run *atoll_run_innermost(void) { return innermost; }

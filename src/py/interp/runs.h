@@ -58,7 +58,7 @@ typedef struct atoll_run {
 /* Marks the interpreter as running; the struct stays where it is until the end. */
 void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint64_t turn);
 /* Nothing interrupts it any more.  True: it is to fail, by an interrupt that found no code to be raised in, or that CPython has dropped; the
- * exception is set, in place of another one, unless the run is late. */
+ * exception is set, in place of another one.  What is late fails anyway, and sets nothing. */
 bool atoll_run_end(atoll_run *run);
 /* The innermost run of this thread, or NULL. */
 atoll_run *atoll_run_innermost(void);
