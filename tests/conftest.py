@@ -65,3 +65,14 @@ def interp() -> Iterator[atoll.Interpreter]:
     yield interp
     with contextlib.suppress(atoll.InterpreterNotFoundError):
         interp.close()
+
+
+@pytest.fixture
+def fresh() -> Iterator[atoll.Interpreter]:
+    """Yield an interpreter that a test closes itself; what is left of it is closed by force."""
+    from helpers import new
+
+    interp = new()
+    yield interp
+    if interp in atoll.list_all():
+        interp.close(force=True)

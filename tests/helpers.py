@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import platform
 import select
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import atoll
 
 TESTS = Path(__file__).resolve().parent
 VERSION = sys.version_info[:2]
+IS_X86 = platform.machine() in ("x86_64", "AMD64")  # where threads are led out of system calls
 PATIENCE = float(
     os.environ.get("ATOLL_TEST_PATIENCE", "60")
 )  # seconds before a wait that should end at once counts as failed

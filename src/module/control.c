@@ -8,24 +8,30 @@
 #include <math.h>
 #include <stdlib.h>
 
+atoll_entry *atoll_pycontrol_entry(atoll_state *state, PyObject *self, const char *what) {
+    atoll_interpreter *object = (atoll_interpreter *)self;
+    if (object->entry != NULL && object->entry->owned) {
+        return object->entry;
+    }
+    long whence;
+    int exists = atoll_interp_exists(state, object->id, &whence);
+    if (exists == 0) {
+        atoll_raise_not_found(state, object->id);
+    } else if (exists > 0) {
+        atoll_raise_unrecognized(state, what, object->id);
+    }
+    return NULL;
+}
+
 /* The entry of an interpreter whose runs Atoll knows: one of its own, or main; NULL with an exception. */
-static atoll_entry *entry_of(atoll_state *state, const atoll_interpreter *object, const char *what) {
+static atoll_entry *entry_of(atoll_state *state, atoll_interpreter *object, const char *what) {
     atoll_entry *entry = object->entry;
     if (entry != NULL && !atoll_entry_is_open(entry)) {
         atoll_raise_not_found(state, object->id);
         return NULL;
     }
-    if (entry == NULL || (!entry->owned && entry->interp != PyInterpreterState_Main())) {
-        long whence;
-        int exists = atoll_interp_exists(state, object->id, &whence);
-        if (exists > 0) {
-            atoll_raise_unrecognized(state, what, object->id);
-        } else if (exists == 0) {
-            atoll_raise_not_found(state, object->id);
-        }
-        return NULL;
-    }
-    return entry;
+    bool is_main = entry != NULL && entry->interp == PyInterpreterState_Main();
+    return is_main ? entry : atoll_pycontrol_entry(state, (PyObject *)object, what);
 }
 
 const char atoll_pycontrol_interrupt_doc[] = PyDoc_STR(
@@ -116,7 +122,7 @@ static PyObject *timeout_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 
 static PyObject *timeout_enter(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     timeout_object *self = (timeout_object *)op;
-    const atoll_interpreter *interp = (atoll_interpreter *)self->interp;
+    atoll_interpreter *interp = (atoll_interpreter *)self->interp;
     atoll_state *state = atoll_state_live(interp->state);
     atoll_entry *entry = state != NULL ? entry_of(state, interp, "limit calls in") : NULL;
     if (entry == NULL) {

@@ -12,6 +12,9 @@ PyDoc_STRVAR(not_shareable_doc, "The object cannot be sent to another interprete
 PyDoc_STRVAR(lost_doc,
              "The interpreter that held a lock was closed; the lock is free now.\n\n"
              "Raised once, in the thread that takes the lock next: what it guards may be half done.");
+PyDoc_STRVAR(stuck_doc,
+             "Something in an interpreter does not end, though it was interrupted again and again.\n\n"
+             "Raised by Interpreter.close(force=True). stacks: what its threads execute, a str.");
 PyDoc_STRVAR(
     limit_doc,
     "What ran in an interpreter would have taken more than the interpreter may.\n\n"
@@ -150,6 +153,10 @@ int atoll_exceptions_add(atoll_state *state, PyObject *module) {
     }
     if (add_class(module, &state->limit_exceeded, "atoll.ResourceLimitExceeded", limit_doc,
                   PyTuple_Pack(1, PyExc_RuntimeError)) < 0) {
+        return -1;
+    }
+    if (add_class(module, &state->stuck, "atoll.InterpreterStuckError", stuck_doc,
+                  PyTuple_Pack(1, state->error)) < 0) {
         return -1;
     }
     state->execution_failed = PyType_FromModuleAndSpec(module, &failed_spec, state->error);

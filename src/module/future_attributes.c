@@ -109,6 +109,11 @@ static int set_exception(PyObject *op, PyObject *value, void *Py_UNUSED(closure)
     return set_slot(&cast(op)->exception, value);
 }
 
+static PyObject *get_is_guests(PyObject *op, void *Py_UNUSED(closure)) {
+    const future_object *self = cast(op);
+    return PyBool_FromLong(self->pool != NULL && self->pool->pool->line != NULL);
+}
+
 PyGetSetDef atoll_future_getset[] = {
     {"_state", get_state, set_state, NULL, NULL},
     {"_condition", get_condition, NULL, NULL, NULL},
@@ -121,5 +126,6 @@ PyGetSetDef atoll_future_getset[] = {
     {"_bytes", get_bytes, NULL, NULL, NULL},
     {"_parts", get_parts, NULL, NULL, NULL},
     {"_is_refused", get_is_refused, NULL, NULL, NULL},
+    {"_is_guests", get_is_guests, NULL, NULL, NULL}, /* of a call that Interpreter.submit() made */
     {NULL, NULL, NULL, NULL, NULL},
 };

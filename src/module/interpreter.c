@@ -198,22 +198,6 @@ static PyObject *get_whence(PyObject *self, void *Py_UNUSED(closure)) {
 /* The state behind self; NULL with an exception when its module was cleared. */
 static atoll_state *state_of(PyObject *self) { return atoll_state_live(((atoll_interpreter *)self)->state); }
 
-/* The entry of an interpreter in which Atoll may do `what`; NULL with an exception. */
-static atoll_entry *entry_to(atoll_state *state, PyObject *self, const char *what) {
-    atoll_interpreter *object = (atoll_interpreter *)self;
-    if (object->entry != NULL && object->entry->owned) {
-        return object->entry;
-    }
-    long whence;
-    int exists = atoll_interp_exists(state, object->id, &whence);
-    if (exists == 0) {
-        atoll_raise_not_found(state, object->id);
-    } else if (exists > 0) {
-        atoll_raise_unrecognized(state, what, object->id);
-    }
-    return NULL;
-}
-
 PyDoc_STRVAR(is_running_doc, "is_running($self, /)\n--\n\n"
                              "Return True while code runs in the interpreter's __main__ (PEP 734).\n\n"
                              "Threads that code in the interpreter started do not count.\n"
@@ -228,49 +212,7 @@ static PyObject *interpreter_is_running(PyObject *self, PyObject *Py_UNUSED(igno
     return running < 0 ? NULL : PyBool_FromLong(running);
 }
 
-PyDoc_STRVAR(
-    close_doc,
-    "close($self, /)\n--\n\n"
-    "Finalize and destroy the interpreter (PEP 734).\n\n"
-    "Finishes what was submitted to it, joins the threads that threading started in it and\n"
-    "runs its exit handlers.\n"
-    "Raises InterpreterError when it is running (on this thread, too), current, main or not made by Atoll,\n"
-    "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
-    "closed already.");
-
-static PyObject *interpreter_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    atoll_state *state = state_of(self);
-    atoll_entry *entry = state != NULL ? entry_to(state, self, "close") : NULL;
-    if (entry == NULL || atoll_interpreter_close(state, self, entry, false) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 static PyObject *interpreter_enter(PyObject *self, PyObject *Py_UNUSED(ignored)) { return Py_NewRef(self); }
-
-static PyObject *interpreter_exit(PyObject *self, PyObject *args) {
-    atoll_state *state = state_of(self);
-    if (state == NULL) {
-        return NULL;
-    }
-    PyObject *kind = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
-    bool interrupted = PyErr_GivenExceptionMatches(kind, PyExc_KeyboardInterrupt) != 0;
-    atoll_entry *entry = entry_to(state, self, "close");
-    if (entry != NULL && atoll_interpreter_close(state, self, entry, interrupted) == 0) {
-        Py_RETURN_NONE;
-    }
-    if (PyErr_ExceptionMatches(state->not_found)) { /* closed inside the with block */
-        PyErr_Clear();
-        Py_RETURN_NONE;
-    }
-    if (interrupted && PyErr_ExceptionMatches(state->error)) {
-        PyErr_Clear(); /* something in it does not end: Ctrl-C is what is to be heard of */
-        atoll_interp_sweep_later();
-        Py_RETURN_NONE;
-    }
-    return NULL;
-}
 
 PyDoc_STRVAR(
     prepare_main_doc,
@@ -289,7 +231,7 @@ static PyObject *interpreter_prepare_main(PyObject *self, PyObject *args, PyObje
     if (!PyArg_ParseTuple(args, "|O:prepare_main", &ns)) {
         return NULL;
     }
-    atoll_entry *entry = entry_to(state, self, "update __main__ of");
+    atoll_entry *entry = atoll_pycontrol_entry(state, self, "update __main__ of");
     if (entry == NULL) {
         return NULL;
     }
@@ -337,7 +279,7 @@ static PyObject *interpreter_exec(PyObject *self, PyObject *const *args, Py_ssiz
         return NULL;
     }
     int dedent = values[1] != NULL ? PyObject_IsTrue(values[1]) : 1;
-    atoll_entry *entry = dedent >= 0 ? entry_to(state, self, "exec code in") : NULL;
+    atoll_entry *entry = dedent >= 0 ? atoll_pycontrol_entry(state, self, "exec code in") : NULL;
     if (entry == NULL || atoll_run_exec(state, entry, values[0], dedent, seconds) < 0) {
         return NULL;
     }
@@ -366,7 +308,7 @@ static PyObject *interpreter_call(PyObject *self, PyObject *const *args, Py_ssiz
     }
     atoll_entry *entry = object->entry;
     if (entry == NULL || (!entry->owned && entry->interp != PyInterpreterState_Main())) {
-        entry = entry_to(state, self, "make a call in");
+        entry = atoll_pycontrol_entry(state, self, "make a call in");
         if (entry == NULL) {
             return NULL;
         }
@@ -421,7 +363,7 @@ static PyObject *interpreter_call_in_thread(PyObject *self, PyObject *args, PyOb
 static PyObject *call_pool(PyObject *self, atoll_pypool_name name, const char *what, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames) {
     atoll_state *state = state_of(self);
-    if (state == NULL || entry_to(state, self, what) == NULL) {
+    if (state == NULL || atoll_pycontrol_entry(state, self, what) == NULL) {
         return NULL;
     }
     if (nargs < 1) {
@@ -442,7 +384,8 @@ PyDoc_STRVAR(
     "Calls that are submitted run one after the other, in the order in which they were, by whatever\n"
     "interpreters. Exceptions come back as themselves, with\n"
     "an ExecutionFailed as their cause; what cannot cross makes the future fail. The\n"
-    "future's interrupt() raises KeyboardInterrupt in the call.\n"
+    "future's interrupt() raises KeyboardInterrupt in the call, and so does cancel() when it is running\n"
+    "(and then returns False).\n"
     "Raises InterpreterError when the interpreter was not made by Atoll.");
 
 static PyObject *interpreter_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -513,7 +456,8 @@ static const atoll_codec_hook interpreter_hook = {ATOLL_HOOK_INTERPRETER, interp
 
 static PyMethodDef interpreter_methods[] = {
     {"is_running", interpreter_is_running, METH_NOARGS, is_running_doc},
-    {"close", interpreter_close, METH_NOARGS, close_doc},
+    {"close", (PyCFunction)(void (*)(void))atoll_pyclosing_close, METH_FASTCALL | METH_KEYWORDS,
+     atoll_pyclosing_close_doc},
     {"prepare_main", (PyCFunction)(void (*)(void))interpreter_prepare_main, METH_VARARGS | METH_KEYWORDS,
      prepare_main_doc},
     {"exec", (PyCFunction)(void (*)(void))interpreter_exec, METH_FASTCALL | METH_KEYWORDS, exec_doc},
@@ -527,7 +471,7 @@ static PyMethodDef interpreter_methods[] = {
      call_async_doc},
     {"stats", atoll_pystats_of, METH_NOARGS, atoll_pystats_doc},
     {"__enter__", interpreter_enter, METH_NOARGS, NULL},
-    {"__exit__", interpreter_exit, METH_VARARGS, "Close the interpreter, unless it is closed already."},
+    {"__exit__", atoll_pyclosing_exit, METH_VARARGS, "Close the interpreter, unless it is closed already."},
     {"__reduce__", interpreter_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -407,6 +407,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->shareddict_type);
     Py_VISIT(state->lock_owner_lost);
     Py_VISIT(state->limit_exceeded);
+    Py_VISIT(state->stuck);
     Py_VISIT(state->error);
     Py_VISIT(state->not_found);
     Py_VISIT(state->not_shareable);
@@ -467,6 +468,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->shareddict_type);
     Py_CLEAR(state->lock_owner_lost);
     Py_CLEAR(state->limit_exceeded);
+    Py_CLEAR(state->stuck);
     Py_CLEAR(state->execution_failed);
     Py_CLEAR(state->knock_type);
     Py_CLEAR(state->not_shareable);

@@ -21,9 +21,10 @@ typedef struct atoll_interpreter {
 /* The object for an interpreter that exists: a new reference, or NULL with InterpreterNotFoundError. */
 PyObject *atoll_interpreter_get(atoll_state *state, int64_t id);
 int atoll_interpreter_add(atoll_state *state, PyObject *module);
-/* closing.c: finishes what was submitted to it, or after Ctrl-C interrupts what it may, and closes it.  0, or -1 with an exception:
- * then calls may be submitted as before, unless it is closed. */
-int atoll_interpreter_close(atoll_state *state, PyObject *interp, atoll_entry *entry, bool interrupted);
+/* closing.c: Interpreter.close() and __exit__(). */
+PyObject *atoll_pyclosing_close(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *atoll_pyclosing_exit(PyObject *self, PyObject *args);
+extern const char atoll_pyclosing_close_doc[];
 /* The module state is about to be freed: the objects that are left forget it. */
 void atoll_interpreter_forget(atoll_state *state);
 

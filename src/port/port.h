@@ -327,6 +327,8 @@ typedef struct {
     uintptr_t instead[ATOLL_REDIRECTIONS];
 } atoll_redirection;
 bool atoll_redirect(int thread, const atoll_redirection *redirection, bool (*go_on)(void));
+void atoll_redirect_arrived(
+    void); /* on any thread: if it is the one that is led, it has got there by another way */
 void atoll_redirect_after_fork(void);
 /* The number that the system knows the calling thread by; that of the process's first thread, or the one that forked. */
 int atoll_thread_number(void);

@@ -74,6 +74,7 @@ typedef struct atoll_state {
     PyObject *execution_failed;        /* ExecutionFailed */
     PyObject *lock_owner_lost;         /* LockOwnerLost */
     PyObject *limit_exceeded;          /* ResourceLimitExceeded */
+    PyObject *stuck;                   /* InterpreterStuckError */
     PyObject *knock_type;              /* py/interp/runs.c's, or NULL */
     PyObject *main_dict;               /* __main__.__dict__ */
     PyObject *namespace_type;          /* types.SimpleNamespace */

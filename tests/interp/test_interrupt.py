@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import socket
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import atoll
+from helpers import IS_X86
 from interrupt_helpers import call_in_thread, interrupt_when_started, kind_of, loop_forever
-
-IS_X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -56,6 +57,25 @@ def close_by_way_of_main(interp):
         return "closed"
 
     return atoll.get_main().call(close, interp)
+
+
+def loop(started, queue):
+    """Loop until something is raised, and say what."""
+    try:
+        started.set()
+        while True:
+            pass
+    except BaseException as exc:
+        queue.put(type(exc).__name__)
+        raise
+
+
+def submit_and_cancel(interp, function, started, *args):
+    """In an interpreter: submit a call to another one, and cancel it when it has started."""
+    future = interp.submit(function, started, *args)
+    started.wait()
+    assert future.cancel() is False
+    assert isinstance(future.exception(60), KeyboardInterrupt)
 
 
 @pytest.fixture
@@ -112,6 +132,48 @@ class TestOneLine:
             for number in range(20):
                 assert others[number % 2].call(submit_and_ask, interp, int, str(number)) == number
                 assert interp.submit(abs, -number).result(PATIENCE) == number
+
+
+class TestCancel:
+    def test_a_running_call_is_interrupted(self, interp):
+        started, queue = atoll.Event(), atoll.create_queue()
+        running = interp.submit(loop, started, queue)
+        waiting = interp.submit(int, "2")
+        assert started.wait(PATIENCE)
+        assert running.cancel() is False
+        with pytest.raises(KeyboardInterrupt):
+            running.result(PATIENCE)
+        assert queue.get(timeout=PATIENCE) == "KeyboardInterrupt"
+        assert not running.cancelled()
+        assert waiting.result(PATIENCE) == 2  # the next one is not hit
+        assert running.cancel() is waiting.cancel() is False
+        assert interp.submit(int, "3").result(PATIENCE) == 3
+
+    def test_one_that_waits_is_cancelled(self, interp):
+        started, queue = atoll.Event(), atoll.create_queue()
+        running, waiting = interp.submit(loop, started, queue), interp.submit(int, "2")
+        assert started.wait(PATIENCE)
+        assert waiting.cancel() is True
+        assert running.cancel() is False
+        assert isinstance(running.exception(PATIENCE), KeyboardInterrupt)
+        with pytest.raises(CancelledError):
+            waiting.result(PATIENCE)
+
+    def test_one_of_a_pool_goes_on(self):
+        gate, done = atoll.create_queue(), atoll.create_queue()
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            running = pool.submit(wait_for, gate, done)
+            while not running.running():
+                pass
+            assert running.cancel() is False
+            gate.put(None)
+            running.result(PATIENCE)
+            assert done.get(timeout=PATIENCE) == "done"
+
+    def test_by_another_interpreter(self, others, interp):
+        started, queue = atoll.Event(), atoll.create_queue()
+        others[0].call(submit_and_cancel, interp, loop, started, queue)
+        assert queue.get(timeout=PATIENCE) == "KeyboardInterrupt"
 
 
 class TestClose:

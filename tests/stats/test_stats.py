@@ -9,12 +9,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import atoll
-from helpers import Pipe, new, run_python
+from helpers import PATIENCE, Pipe, Thread, new, run_python
 from queue_helpers import wait_asleep
 
 
@@ -136,6 +137,44 @@ class TestQueues:
         assert after["received_bytes"] - before["received_bytes"] >= 1000
         assert len(queue.get_many()) == 2
         assert queue_stats(queue)["length"] == 0
+
+    def test_who_waits(self):
+        queue, other = atoll.create_queue(1), atoll.create_queue()
+
+        def until(getters, putters):
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                found = queue_stats(queue)
+                if (found["getters"], found["putters"]) == (getters, putters):
+                    return
+                assert time.monotonic() < deadline, found
+                time.sleep(0.001)
+
+        until(0, 0)
+        with new() as interp:
+            threads = [
+                Thread(queue.get),
+                Thread(interp.call, wait_for, queue),
+                Thread(atoll.select, [other, queue]),
+            ]
+            until(3, 0)
+            assert queue_stats(other)["getters"] == 1
+            queue.put_many([1, 2])
+            for thread in threads[:2]:
+                thread.result()
+            queue.put(3)
+            threads[2].result()
+            until(0, 0)
+            threads = [Thread(queue.put, n) for n in range(2)]
+            until(0, 2)
+            assert queue.get_many(1) == [3]
+            assert [queue.get() for _ in range(2)]
+            for thread in threads:
+                thread.result()
+            until(0, 0)
+            with pytest.raises(atoll.QueueEmpty):
+                queue.get(timeout=0.01)
+            until(0, 0)
 
     def test_shut_down_and_gone(self):
         queue = atoll.create_queue()

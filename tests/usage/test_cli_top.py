@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from atoll.cli import remote, top_table
+from atoll._interp import remote
+from atoll.cli import top_table
 from cli_helpers import atoll_command, environment, write
 from helpers import PATIENCE
 from terminal import Terminal

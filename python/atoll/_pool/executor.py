@@ -199,18 +199,25 @@ def _interrupt(*pools: _atoll._Pool) -> None:
             pool.interrupt()
 
 
-def _end_guest(interp: _atoll.Interpreter, interrupted: bool) -> None:
-    """An interpreter is about to be closed: finish what was submitted to it, or after Ctrl-C interrupt it."""
+def _end_guest(interp: _atoll.Interpreter, how: Literal["join", "interrupt", "shut", "drop"]) -> None:
+    """An interpreter is about to be closed: see to what was submitted to it, as src/module/closing.c has it.
+
+    "join" waits for its end, and "interrupt" interrupts it, after Ctrl-C; the others come back at once: "shut" only
+    takes no more, "drop" cancels what has not begun.
+    """
     with _guests_lock:
         pool = _guests.pop(interp, None)
     if pool is None:
         return
-    if interrupted:
+    if how == "interrupt":
         _interrupt(pool)
         return
     try:
         pool.shut()
-        _join(pool)
+        if how == "drop":
+            pool.drain()
+        elif how == "join":
+            _join(pool)
     except KeyboardInterrupt:
         _interrupt(pool)
         raise

@@ -30,10 +30,13 @@ class Future(_atoll._Future, _BaseFuture["_T"]):
     def cancel(self) -> bool:
         """Cancel the call if it has not begun; return whether it is cancelled.
 
-        A call that is running goes on, but for one that asyncio awaits: that is interrupted. So does Ctrl-C end
-        ``asyncio.run()``, which cancels what is awaited and then waits for the pool.
+        A call that is running is not cancelled, as for all executors. One that ``Interpreter.submit()`` has made is
+        interrupted, with KeyboardInterrupt, as by ``interrupt()``; one of a pool goes on, unless asyncio awaits it.
+        So does Ctrl-C end ``asyncio.run()``, which cancels what is awaited and then waits for the pool.
         """
         cancelled = super().cancel()
+        if not cancelled and self._is_guests:
+            self.interrupt()
         if not cancelled and any(
             getattr(callback, "__module__", None) == "asyncio.futures" for callback in self._done_callbacks
         ):

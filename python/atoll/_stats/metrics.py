@@ -58,6 +58,8 @@ INTERPRETERS = (
 )
 QUEUES = (
     ("items", "gauge", "", "length", "Items in the queue."),
+    ("getters", "gauge", "", "getters", "Threads that wait for an item."),
+    ("putters", "gauge", "", "putters", "Threads that wait for room."),
     ("put", "counter", "", "put", "Items that were put."),
     ("got", "counter", "", "got", "Items that were got or removed."),
     ("get_wait_seconds", "counter", "seconds", "get_wait", "Time that threads have waited for an item."),

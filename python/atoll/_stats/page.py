@@ -54,7 +54,18 @@ INTERP_WORDS = (
     "limit_bytes",
     "cpu_limit_ns",
 )
-QUEUE = {"seq": 0, "id": 1, "maxsize": 2, "shut": 3, "waits": 4, "wait_ticks": 6, "puts": 8, "gets": 16}
+QUEUE = {
+    "seq": 0,
+    "id": 1,
+    "maxsize": 2,
+    "shut": 3,
+    "waits": 4,
+    "wait_ticks": 6,
+    "puts": 8,
+    "putters": 9,
+    "gets": 16,
+    "getters": 17,
+}
 POOL_WORDS = (
     "max_workers",
     "workers",
@@ -285,6 +296,8 @@ def _queues(page: Page) -> "Iterator[dict[str, Any]]":
             "shut_down": bool(who[QUEUE["shut"]]),
             "put": put,
             "got": got,
+            "getters": _count(page.words[at + QUEUE["getters"]]),
+            "putters": _count(page.words[at + QUEUE["putters"]]),
             "get_waits": who[QUEUE["waits"]],
             "get_wait": who[QUEUE["wait_ticks"]] * seconds,
             "put_waits": who[QUEUE["waits"] + 1],

@@ -5,10 +5,10 @@ import json
 import sys
 from typing import Any
 
+from atoll._interp.remote import Process, Thread, UnreadableError
 from atoll._stats.page import stats
 
 from .arguments import add_parser
-from .remote import Process, Thread, UnreadableError
 
 _DESCRIPTION = """\
 Print what each thread of a running process executes, by interpreter, innermost function last. The process is not
@@ -55,10 +55,7 @@ def main(options: argparse.Namespace) -> int:
         return 0
     for thread in threads:
         name = names.get(thread.interpreter)
-        of = f"interpreter {thread.interpreter}" + (f" ({name})" if name else "")
-        print(f"{of}, thread {thread.thread} ({thread.name or 'ended'}):")
-        for frame in reversed(thread.frames):
-            print(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
+        print(thread.text(f"interpreter {thread.interpreter}" + (f" ({name}), " if name else ", ")))
     return 0
 
 

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from atoll._interp.remote import Frame, Process, UnreadableError
 from atoll._stats.page import stats
-
-from .remote import Frame, Process, UnreadableError
 
 # How a piece of text looks; a terminal has its colours for them.
 PLAIN, TITLE, GOOD, BUSY, BAD, FAINT = "plain", "title", "good", "busy", "bad", "faint"
@@ -111,7 +110,7 @@ def rates(before: Look, after: Look) -> dict[str, Any]:
     ]
     queues = [
         {
-            **{name: row[name] for name in ("id", "length", "maxsize", "shut_down")},
+            **{name: row[name] for name in ("id", "length", "maxsize", "getters", "putters", "shut_down")},
             **per_second("queues", row, "put", "got", "get_wait", "put_wait"),
         }
         for row in after.stats["queues"]
@@ -197,12 +196,14 @@ def lines(data: dict[str, Any], sort: str = "c") -> list[Line]:
             ]
         )
     if data["queues"]:
-        shown += [[], [(f"{'QUEUE':>5} {'LENGTH':>9} {'MAX':>7} {'PUT':>7} {'GOT':>7}  STATE", TITLE)]]
+        title = f"{'QUEUE':>5} {'LENGTH':>9} {'MAX':>7} {'PUT':>7} {'GOT':>7} {'GETTERS':>7} {'PUTTERS':>7}  STATE"
+        shown += [[], [(title, TITLE)]]
     for row in data["queues"]:
         shown.append(
             [
                 (f"{row['id']:>5} {row['length']:>9,} {row['maxsize'] or '-':>7}", PLAIN),
                 (f" {rate(row['put']):>7} {rate(row['got']):>7}", PLAIN),
+                (f" {row['getters'] or '-':>7} {row['putters'] or '-':>7}", PLAIN),
                 ("  shut down" if row["shut_down"] else "", FAINT),
             ]
         )

@@ -393,6 +393,12 @@ void atoll_queue_notify(atoll_queue *queue, atoll_queue_side side, uint64_t coun
     } while (asleep.count == ATOLL_ASLEEP_MOST);
 }
 
+/* More threads wait now, or fewer. */
+static void count_waiting(atoll_queue *queue, atoll_queue_side side, int more) {
+    atoll_stats_add_shared(side == ATOLL_QUEUE_GET ? &queue->stats->getters : &queue->stats->putters,
+                           (uint64_t)more);
+}
+
 static bool can_get(void *queue) { return is_ready(queue, ATOLL_QUEUE_GET); }
 static bool can_put(void *queue) { return is_ready(queue, ATOLL_QUEUE_PUT); }
 
@@ -402,8 +408,18 @@ atoll_wait_result atoll_queue_wait(atoll_queue *queue, atoll_queue_side side, at
     if (atoll_waiter_spin(waiter, &queue->spin[side], ready, queue)) {
         return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
     }
-    return atoll_waiters_sleep(&queue->wait_lock, &queue->waiters[side], &queue->attention[side],
-                               &queue->spin[side], ready, queue, waiter, deadline);
+    count_waiting(queue, side, 1);
+    atoll_wait_result result =
+        atoll_waiters_sleep(&queue->wait_lock, &queue->waiters[side], &queue->attention[side],
+                            &queue->spin[side], ready, queue, waiter, deadline);
+    count_waiting(queue, side, -1);
+    return result;
+}
+
+static void count_watching(const atoll_watch *watches, size_t n, int more) {
+    for (size_t i = 0; i < n; i++) {
+        count_waiting(watches[i].queue, ATOLL_QUEUE_GET, more);
+    }
 }
 
 atoll_wait_result atoll_queue_select(atoll_watch *watches, size_t n, atoll_waiter *waiter, double deadline) {
@@ -427,7 +443,9 @@ atoll_wait_result atoll_queue_select(atoll_watch *watches, size_t n, atoll_waite
     }
     atoll_wait_result result = ATOLL_WAIT_OK;
     if (!ready && !atomic_load(&waiter->interrupted)) {
+        count_watching(watches, n, 1);
         result = atoll_waiter_block(waiter, deadline, NULL);
+        count_watching(watches, n, -1);
     }
     for (size_t i = 0; i < n; i++) {
         atoll_watch *watch = &watches[i];

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #define GATE_CLOSING (UINT64_C(1) << 63)
+#define GATE_BAR (UINT64_C(1) << 48)
+#define GATE_BARS (UINT64_C(0x3fff) << 48)
 #define GATE_GUARD (UINT64_C(1) << 32)
 #define GATE_PINS UINT64_C(0xffffffff)
 
@@ -132,24 +134,48 @@ bool atoll_entry_remove_user(atoll_entry *entry) {
     return last;
 }
 
-/* Adds `step` to the gate unless it is closing.  seq_cst, because a session that starts and a close that starts
- * must not both miss each other. */
-static bool gate_add(atoll_entry *entry, uint64_t step) {
-    uint64_t before = atomic_fetch_add(&entry->gate, step);
-    if ((before & GATE_CLOSING) != 0) {
-        atomic_fetch_sub(&entry->gate, step);
+void atoll_entry_unpin(atoll_entry *entry) {
+    uint64_t before = atomic_fetch_sub(&entry->gate, 1);
+    if ((before & GATE_BARS) != 0 && (before & GATE_PINS) == 1) {
+        atoll_entry_tell(entry);
+    }
+}
+
+/* seq_cst, because a session that starts and a close that starts must not both miss each other. */
+bool atoll_entry_pin(atoll_entry *entry) {
+    uint64_t before = atomic_fetch_add(&entry->gate, 1);
+    if ((before & (GATE_CLOSING | GATE_BARS)) != 0) {
+        atoll_entry_unpin(entry);
         return false;
     }
     return true;
 }
 
-bool atoll_entry_pin(atoll_entry *entry) { return gate_add(entry, 1); }
-
-void atoll_entry_unpin(atoll_entry *entry) { atomic_fetch_sub(&entry->gate, 1); }
-
-bool atoll_entry_guard(atoll_entry *entry) { return gate_add(entry, GATE_GUARD); }
+bool atoll_entry_guard(atoll_entry *entry) {
+    uint64_t before = atomic_fetch_add(&entry->gate, GATE_GUARD);
+    if ((before & GATE_CLOSING) != 0) {
+        atoll_entry_unguard(entry);
+        return false;
+    }
+    return true;
+}
 
 void atoll_entry_unguard(atoll_entry *entry) { atomic_fetch_sub(&entry->gate, GATE_GUARD); }
+
+void atoll_entry_bar(atoll_entry *entry) { atomic_fetch_add(&entry->gate, GATE_BAR); }
+
+void atoll_entry_unbar(atoll_entry *entry) { atomic_fetch_sub(&entry->gate, GATE_BAR); }
+
+bool atoll_entry_is_barred(const atoll_entry *entry) { return (atomic_load(&entry->gate) & GATE_BARS) != 0; }
+
+void atoll_entry_tell(atoll_entry *entry) {
+    atoll_waiters_wake(&entry->leaving, &entry->closers, NULL, NULL, UINT32_MAX);
+}
+
+atoll_wait_result atoll_entry_await(atoll_entry *entry, bool (*ready)(void *what), void *what,
+                                    atoll_waiter *waiter, double deadline) {
+    return atoll_waiters_sleep(&entry->leaving, &entry->closers, NULL, NULL, ready, what, waiter, deadline);
+}
 
 bool atoll_entry_is_open(const atoll_entry *entry) { return (atomic_load(&entry->gate) & GATE_CLOSING) == 0; }
 
@@ -175,7 +201,7 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
     atomic_store(&entry->life, ATOLL_LIFE_CLOSING);
     show_life(entry);
     /* A refused pin or a guard may still be counted for an instant. */
-    while (atomic_load(&entry->gate) != GATE_CLOSING) {
+    while ((atomic_load(&entry->gate) & ~GATE_BARS) != GATE_CLOSING) {
         atoll_yield();
     }
     return ATOLL_CLOSE_BEGUN;
@@ -198,6 +224,7 @@ void atoll_entry_set_life(atoll_entry *entry, atoll_life life) {
     while (now != ATOLL_LIFE_LEFT && !atomic_compare_exchange_weak(&entry->life, &now, (int)life)) {
     }
     show_life(entry);
+    atoll_entry_tell(entry);
 }
 
 void atoll_entry_leave(atoll_entry *entry) {
@@ -292,6 +319,8 @@ void atoll_registry_keep_only(const void *interp) {
         entry->waits = NULL;
         entry->cached = NULL;
         entry->line = (atoll_line){0}; /* its tasks are of pools that are not here */
+        entry->leaving = (atoll_lock){0};
+        entry->closers = (atoll_waiters){0};
         atomic_store(&entry->orphans, 0);
         atomic_store(&entry->runs_taken, false);
         entry->runs = NULL;

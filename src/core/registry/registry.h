@@ -4,13 +4,15 @@
  * atomic word:
  *
  *     bit 63 closing    no one may enter any more
+ *     bits 48..61       bars: somebody waits for it to be left, and keeps new sessions out meanwhile
  *     bits 32..47       guards: short visits that only need the interpreter to exist
  *     bits 0..31        pins: sessions that run code inside
  *
- *   operation x operation   pin            guard          begin_close        reopen
- *   pin                     both succeed   both succeed   one of them fails  -
- *   guard                   both succeed   both succeed   close waits        -
- *   begin_close             one fails      close waits    one of them fails  -
+ *   operation x operation   pin            guard          begin_close        bar
+ *   pin                     both succeed   both succeed   one of them fails  those that come later fail
+ *   guard                   both succeed   both succeed   close waits        both succeed
+ *   begin_close             one fails      close waits    one of them fails  both succeed
+ *   bar                     see above      both succeed   both succeed       both succeed
  *
  * A session never waits for a close and a close never waits for a session: whoever is
  * second is refused.  Guards are held for a few instructions, so close spins for them.
@@ -34,7 +36,7 @@
  * that can close it does (see py/interp/lifecycle.c).
  *
  * Locks: the registry's mutex guards the list; an entry's mutex guards its cached thread
- * states and its waits.  Both are leaves: nothing is called with them held.
+ * states and its waits; another lock who waits for it to be left.  All are leaves: nothing is called with them held.
  */
 #ifndef ATOLL_CORE_REGISTRY_H
 #define ATOLL_CORE_REGISTRY_H
@@ -110,6 +112,9 @@ typedef struct atoll_entry {
     bool listed;
     atoll_line line;      /* of the calls that are submitted to it */
     _Atomic(bool) pooled; /* a pool's worker uses it, or it was a spare: nobody left it open */
+    atoll_lock leaving;   /* of those who wait for it to be left, or to end: */
+    atoll_waiters closers;
+    _Atomic(bool) forced; /* threads of its own are to end: their waits raise SystemExit */
     _Atomic(unsigned)
         depth; /* how many interpreters made one another, this one at last; 0: not of that sort */
 } atoll_entry;
@@ -151,6 +156,15 @@ bool atoll_entry_guard(atoll_entry *entry);
 void atoll_entry_unguard(atoll_entry *entry);
 bool atoll_entry_is_open(const atoll_entry *entry);
 uint32_t atoll_entry_pins(const atoll_entry *entry);
+/* No session is begun until the same caller takes the bar away: pin() fails. */
+void atoll_entry_bar(atoll_entry *entry);
+void atoll_entry_unbar(atoll_entry *entry);
+bool atoll_entry_is_barred(const atoll_entry *entry);
+/* Waits until ready(what), which is looked at when the last session leaves one that is barred, when its life changes, and when somebody
+ * tells. */
+atoll_wait_result atoll_entry_await(atoll_entry *entry, bool (*ready)(void *what), void *what,
+                                    atoll_waiter *waiter, double deadline);
+void atoll_entry_tell(atoll_entry *entry);
 
 typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_close_result;
 /* Of one that is open or a spare: it is closing, its gate shut, if no session is inside; guards have passed. */

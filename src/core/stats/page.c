@@ -279,6 +279,11 @@ static void begin_anew(void) {
                            is_size ? atoll_stat_get(&interps[i], (atoll_stat)which) : 0);
         }
     }
+    atoll_stats_queue *queues = range_of(QUEUES);
+    for (uint32_t i = 0; i < page->queues.used; i++) {
+        atoll_stats_set(&queues[i].getters, 0); /* who waits is not here */
+        atoll_stats_set(&queues[i].putters, 0);
+    }
     atoll_stats_pool *pools = range_of(POOLS);
     for (uint32_t i = 0; i < page->pools.used; i++) {
         atoll_stats_set(&pools[i].seq,

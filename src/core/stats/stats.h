@@ -119,10 +119,12 @@ typedef struct {
     atoll_counter shut;
     atoll_counter waits[2]; /* of getters and putters, that have ended; shared */
     atoll_counter wait_ticks[2];
-    atoll_counter puts; /* producers' lock */
-    atoll_counter unused_puts[7];
-    atoll_counter gets; /* consumers' lock */
-    atoll_counter unused_gets[7];
+    atoll_counter puts;    /* producers' lock */
+    atoll_counter putters; /* that wait now; shared */
+    atoll_counter unused_puts[6];
+    atoll_counter gets;    /* consumers' lock */
+    atoll_counter getters; /* that wait now; shared */
+    atoll_counter unused_gets[6];
 } atoll_stats_queue;
 
 /* All of it but seq, id and name is written with the pool's lock held, or shared. */

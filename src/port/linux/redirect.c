@@ -200,6 +200,12 @@ bool atoll_redirect(int which, const atoll_redirection *redirection, bool (*go_o
     return done;
 }
 
+void atoll_redirect_arrived(void) {
+    if (atomic_load(&state) == STEPPING && is_this_thread()) {
+        atomic_store(&give_up, true);
+    }
+}
+
 void atoll_redirect_after_fork(void) {
     atoll_mutex_init(&lock);
     atomic_store(&state, IDLE);
@@ -213,6 +219,8 @@ bool atoll_redirect(int which, const atoll_redirection *redirection, bool (*go_o
     (void)go_on;
     return false;
 }
+
+void atoll_redirect_arrived(void) {}
 
 void atoll_redirect_after_fork(void) {}
 

@@ -22,7 +22,7 @@
  * Everybody takes that way: close(), `with`, the last user that goes, a create() that fails, a pool's worker, a surplus spare, the end
  * of the process.  They differ in what they wait for (atoll_patience).
  *
- *   close()             a little for foreign threads, and for its own until they have ended
+ *   close()             a little for foreign threads, and for its own until they have ended; within a time, and by force: reap.c
  *   the last user goes  for nothing that may take long: one whose threads still run is closed by a sweep, or at the end
  *   a worker, a spare   as close(), on a thread of their own
  *   sweep               nothing
@@ -223,19 +223,29 @@ bool atoll_interp_end_detached(atoll_entry *entry) {
     return result == ATOLL_END_DONE;
 }
 
-static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patience *patience) {
+int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool waits) {
     atoll_label label;
     const char *id = atoll_entry_label(entry, &label);
     if (!entry->owned) {
         PyErr_Format(from->error, "cannot close unrecognized interpreter %s", id);
         return -1;
     }
-    if (!atoll_entry_is_open(entry)) {
+    atoll_life life = atoll_entry_life(entry);
+    if (waits ? life == ATOLL_LIFE_SPARE || life >= ATOLL_LIFE_ZOMBIE : !atoll_entry_is_open(entry)) {
         atoll_raise_not_found(from, entry->id);
         return -1;
     }
     if (entry->interp == from->interp) {
         PyErr_Format(from->error, "cannot close the current interpreter (%s)", id);
+        return -1;
+    }
+    return 0;
+}
+
+static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patience *patience) {
+    atoll_label label;
+    const char *id = atoll_entry_label(entry, &label);
+    if (atoll_interp_check_close(from, entry, false) < 0) {
         return -1;
     }
     if (atoll_interp_is_running(entry->interp)) {

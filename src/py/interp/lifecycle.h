@@ -60,6 +60,12 @@ bool atoll_interp_end_detached(atoll_entry *entry);
  * InterpreterError when it is current, running or not Atoll's, InterpreterNotFoundError when it is gone. */
 int atoll_interp_close(atoll_state *from, atoll_entry *entry);
 
+/* Whether this thread, attached to from, may close it within a time: 0, or -1 with an exception. */
+int atoll_interp_check_close_within(atoll_state *from, const atoll_entry *entry);
+/* After that: the same, not later than that many seconds from now: who is inside is waited for, calls and threads of its own, and by force is
+ * interrupted until it ends.  0, or -1 with an exception: as close; by force InterpreterStuckError when something does not end. */
+int atoll_interp_close_within(atoll_state *from, atoll_entry *entry, double seconds, bool force);
+
 /* Takes a user away; the last user of an owned interpreter closes it, if it can be closed now, else the
  * next sweep does.  Keeps the current exception. */
 void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry);

@@ -29,6 +29,9 @@ typedef struct {
  * nothing was done, and one that was closing may be opened again. */
 atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience);
 
+/* Whether it may be closed at all: 0, or -1 with an exception.  waits: also one that somebody else is closing. */
+int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool waits);
+
 /* As atoll_interp_close(), for the end of the process. */
 int atoll_interp_close_at_exit(atoll_state *from, atoll_entry *entry);
 /* A zombie: whether it could be ended. */

@@ -29,6 +29,8 @@
  * Where it would be lost, in destructors that Atoll calls say, nothing is raised (deaf).  While an exception is described, by code that
  * catches everything, it is raised when that takes long, and again and again (keeping); at last it is what is described.
  *
+ * Threads that code has started are in no run.  When their interpreter is closed by force they are asked in the same places (forced.c).
+ *
  * Locks.  Each entry's lock of its runs, `runs_taken`, is spun for: it is held for a few instructions, by the thread that has the GIL or by
  * who interrupts.  Inside of it, the list of runs that are watched.  Neither is held when anything is called.
  * Failure: without memory for an exception's own message nobody is interrupted, and the caller is told so.
@@ -37,6 +39,7 @@
 #include "py/interp/runs.h"
 
 #include "py/interp/budget.h"
+#include "py/interp/forced.h"
 #include "py/interp/moments.h"
 #include "py/interp/runs_lock.h"
 #include "py/interp/watched.h"
@@ -75,7 +78,8 @@ static const atoll_run *asked(const atoll_run *run) {
 }
 
 bool atoll_run_is_asked(const atoll_entry *entry) {
-    return innermost != NULL && innermost->entry == entry && asked(innermost) != NULL;
+    return innermost != NULL && innermost->entry == entry ? asked(innermost) != NULL
+                                                          : atomic_load(&entry->forced);
 }
 
 static void take_back_knock(atoll_run *run) {
@@ -180,11 +184,15 @@ static atoll_run *run_here(void) {
 }
 
 int atoll_run_check(void) {
+    if (innermost == NULL || innermost->entry->interp != PyInterpreterState_Get()) {
+        return atoll_force_check();
+    }
     atoll_run *run = run_here();
     const atoll_run *target = run != NULL ? asked(run) : NULL;
     if (target == NULL) {
         return 0;
     }
+    atoll_redirect_arrived();
     take_back_knock(run);
     if (target != run) {
         run->put_off = 0;

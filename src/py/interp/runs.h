@@ -73,7 +73,7 @@ bool atoll_run_end_keeping(atoll_run *run);
 
 /* ---- on any thread ---- */
 
-/* Whether the innermost run of this thread is one of the entry's and is to raise something. */
+/* Whether the innermost run of this thread is one of the entry's and is to raise something, or the thread itself is to end. */
 bool atoll_run_is_asked(const atoll_entry *entry);
 /* Attached, where a call into C may fail: raises it.  0, or -1 with the exception. */
 int atoll_run_check(void);

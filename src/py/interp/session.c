@@ -69,6 +69,16 @@ static int check_room(const atoll_thread_table *table, atoll_session *s) {
     return table->top != NULL ? atoll_greenlet_check(table->top, s->entry) : 0;
 }
 
+static void raise_shut(atoll_state *from, const atoll_entry *entry) {
+    atoll_label label;
+    if (atoll_entry_is_open(entry) && atoll_entry_is_barred(entry)) {
+        PyErr_Format(from->error, "cannot enter interpreter %s: it is being closed",
+                     atoll_entry_label(entry, &label));
+    } else {
+        (void)atoll_raise_not_found(from, entry->id);
+    }
+}
+
 int atoll_session_enter(atoll_session *s, atoll_state *from) {
     atoll_entry *entry = s->entry;
     atoll_thread_table *table = atoll_tstate_table_get();
@@ -80,7 +90,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
         return -1;
     }
     if (!atoll_entry_pin(entry)) {
-        atoll_raise_not_found(from, entry->id);
+        raise_shut(from, entry);
         return -1;
     }
     s->from_interp = from->interp;
@@ -192,6 +202,14 @@ void atoll_session_close(atoll_session *s) {
 bool atoll_session_is_below(const PyInterpreterState *interp) {
     const atoll_session *s = atoll_session_current();
     while (s != NULL && s->from_interp != interp) {
+        s = s->prev;
+    }
+    return s != NULL;
+}
+
+bool atoll_session_is_inside(const atoll_entry *entry) {
+    const atoll_session *s = atoll_session_current();
+    while (s != NULL && s->entry != entry && s->from_interp != entry->interp) {
         s = s->prev;
     }
     return s != NULL;

@@ -43,7 +43,7 @@ void atoll_spare_message_return(atoll_message *msg);
 /* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError. */
 atoll_session *atoll_session_open(atoll_entry *entry);
 /* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
- * InterpreterNotFoundError when it is closed, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
+ * InterpreterNotFoundError when it is closed, InterpreterError when it is about to be, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
  * GIL is released meanwhile. */
 int atoll_session_enter(atoll_session *s, atoll_state *from);
 /* Back to where enter() was called.  May be followed by another enter(). */
@@ -83,6 +83,8 @@ void atoll_session_housekeeping(atoll_entry *entry);
 
 /* Whether code of that interpreter is suspended on this OS thread, in a call to another one. */
 bool atoll_session_is_below(const PyInterpreterState *interp);
+/* Whether this OS thread runs in it, or has gone on from it into another one. */
+bool atoll_session_is_inside(const atoll_entry *entry);
 
 /* The innermost session of this OS thread, or NULL. */
 atoll_session *atoll_session_current(void);

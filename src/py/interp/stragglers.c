@@ -12,14 +12,22 @@
  *                                      moment, because it is inside a system call say, keeps its interpreter's
  *                                      memory: the interpreter is closed for everybody, and ended later or never
  *
+ * A close by force (reap.c) interrupts all, also those that threading joins, before it is certain that the interpreter ends: nothing has
+ * changed when one of them does not. They are led out of system calls, too, as runs are (interrupt.c).
+ *
  * No lock is held: the threads need the GIL to end, and perhaps the lifecycle lock.
  */
 #include "py/interp/stragglers.h"
 
 #include "port/port.h"
+#include "py/interp/forced.h"
 #include "py/interp/session.h"
+#include "py/interp/signals.h"
 
-#define POLL 0.001          /* they are looked for so often, */
+#define POLL 0.001     /* they are looked for so often, */
+#define POLL_MOST 0.02 /* or the longer it takes the less often, where nobody interrupts them, */
+#define STARTING                                                                                             \
+    0.5 /* those that are being started are left alone at first: who has started them waits for them */
 #define INTERRUPT_EACH 0.05 /* and interrupted again so often: code may catch SystemExit and go on */
 
 /* Whether this is a thread that would be joined; true as well where that cannot be told.  No exception is left. */
@@ -66,24 +74,34 @@ static bool is_one_starting(void) {
     return found;
 }
 
-/* How many there are besides mine; interrupted when asked for. */
-static int others(atoll_entry *entry, PyThreadState *mine, bool interrupt) {
-    enum { MOST = 64 }; /* more are interrupted when the first have ended */
+enum { MOST = 64 }; /* more are interrupted when the first have ended */
+
+typedef struct {
+    int count;
     unsigned long idents[MOST];
-    int count = 0;
+    int threads[MOST]; /* the system's numbers */
+} found;
+
+/* Those besides mine, without those of sessions that are over. */
+static void look_for_others(atoll_entry *entry, PyThreadState *mine, found *others) {
+    others->count = 0;
     for (PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp); t != NULL;
          t = PyThreadState_Next(t)) {
-        if (t != mine) {
-            if (count < MOST) {
-                idents[count] = t->thread_id;
-            }
-            count++;
+        if (t == mine || atoll_tstate_is_cached(entry, t)) {
+            continue;
         }
+        if (others->count < MOST) {
+            others->idents[others->count] = t->thread_id;
+            others->threads[others->count] = (int)t->native_thread_id;
+        }
+        others->count++;
     }
-    for (int i = 0; interrupt && i < count && i < MOST; i++) {
-        (void)PyThreadState_SetAsyncExc(idents[i], PyExc_SystemExit);
+}
+
+static void interrupt_others(const found *others) {
+    for (int i = 0; i < others->count && i < MOST; i++) {
+        (void)PyThreadState_SetAsyncExc(others->idents[i], PyExc_SystemExit);
     }
-    return count;
 }
 
 bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience) {
@@ -92,8 +110,13 @@ bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience
     while (true) {
         double now = atoll_clock();
         bool interrupt = now >= next && (now > deadline - patience / 2 || !is_one_starting());
-        if (others(entry, mine, interrupt) == 0) {
+        found others;
+        look_for_others(entry, mine, &others);
+        if (others.count == 0) {
             return true;
+        }
+        if (interrupt) {
+            interrupt_others(&others);
         }
         if (now >= deadline) {
             return false;
@@ -104,4 +127,78 @@ bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience
         atoll_sleep(POLL);
         PyEval_RestoreThread(mine);
     }
+}
+
+/* ---- before it is certain that the interpreter ends ---- */
+
+typedef struct {
+    double deadline;
+    const _Atomic(bool) *given_up;
+} ending;
+
+static _Thread_local const ending *waiting_for; /* of who leads a thread out of a system call */
+
+static bool is_over(const ending *e) { return atoll_clock() >= e->deadline || atomic_load(e->given_up); }
+
+static bool goes_on(void) { return !is_over(waiting_for); }
+
+/* Detached. */
+static void lead_out(atoll_entry *entry, const found *others, const ending *e) {
+    waiting_for = e;
+    for (int i = 0; i < others->count && i < MOST && goes_on(); i++) {
+        atoll_force_knock(entry); /* where CPython's functions are inlined the thread is not led to ours */
+        atoll_signals_lead_out(others->threads[i], goes_on);
+    }
+    waiting_for = NULL;
+}
+
+static bool await_joined(atoll_entry *entry, PyThreadState *mine, const ending *e) {
+    double pause = POLL;
+    while (atoll_has_threads(entry, mine)) {
+        if (is_over(e)) {
+            return false;
+        }
+        (void)PyEval_SaveThread();
+        atoll_sleep(pause);
+        pause = pause < POLL_MOST ? pause * 2 : pause;
+        PyEval_RestoreThread(mine);
+    }
+    return true;
+}
+
+static bool force_all(atoll_entry *entry, PyThreadState *mine, const ending *e) {
+    double began = atoll_clock();
+    double next = 0;
+    found others;
+    for (;;) {
+        look_for_others(entry, mine, &others);
+        if (others.count == 0 || is_over(e)) {
+            return others.count == 0;
+        }
+        double now = atoll_clock();
+        bool interrupt = now >= next && (now > began + STARTING || !is_one_starting());
+        for (int i = 0; interrupt && i < others.count && i < MOST; i++) {
+            atoll_force_knock(entry); /* whoever comes by ends, in a place where it may */
+        }
+        atoll_entry_interrupt_waits(entry);
+        (void)PyEval_SaveThread();
+        if (interrupt && next != 0) { /* the first time it is often not needed */
+            lead_out(entry, &others, e);
+        }
+        next = interrupt ? atoll_clock() + INTERRUPT_EACH : next;
+        atoll_sleep(POLL);
+        PyEval_RestoreThread(mine);
+    }
+}
+
+bool atoll_stop_threads(atoll_entry *entry, PyThreadState *mine, double deadline, bool force,
+                        const _Atomic(bool) *given_up) {
+    const ending e = {deadline, given_up};
+    if (!force) {
+        return await_joined(entry, mine, &e);
+    }
+    atoll_force_set(entry, true);
+    bool ended = force_all(entry, mine, &e);
+    atoll_force_set(entry, false);
+    return ended;
 }

@@ -13,5 +13,9 @@
 bool atoll_has_threads(atoll_entry *entry, PyThreadState *mine);
 /* Interrupts the others and waits for so many seconds.  Whether all are gone. */
 bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience);
+/* While thread states of sessions are still there: waits for threading's threads that are no daemons, or by force interrupts all, also in
+ * system calls, again and again.  False: they have not ended when the deadline comes, or somebody gives up. */
+bool atoll_stop_threads(atoll_entry *entry, PyThreadState *mine, double deadline, bool force,
+                        const _Atomic(bool) *given_up);
 
 #endif

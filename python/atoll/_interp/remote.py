@@ -36,6 +36,15 @@ class Thread:
     name: str | None
     frames: list[Frame]
 
+    def text(self, of: str = "") -> str:
+        """Return what it executes as tracebacks show it, below a line that says which thread it is, and whose."""
+        lines = [f"{of}thread {self.thread} ({self.name or 'ended'}):"]
+        lines += [
+            f'  File "{frame.file}", line {frame.line}, in {frame.function}'
+            for frame in reversed(self.frames)
+        ]
+        return "\n".join(lines)
+
 
 class UnreadableError(Exception):
     """A process's memory cannot be read, or is not as it should be."""
