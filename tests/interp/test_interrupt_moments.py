@@ -245,3 +245,34 @@ class TestWhatIsLeft:
                 assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"
             for name in names:
                 assert call_in_thread(interp, load_once, name).get(timeout=60) == name
+
+    @pytest.mark.parametrize("handles", ["futures", "timers"])
+    def test_asyncio(self, interp, handles):
+        """No callback of a loop is lost: asyncio.run() cancels its tasks, and they end."""
+
+        def run(started, handles):
+            import asyncio
+            import logging
+
+            logging.disable()  # tasks that were interrupted
+
+            async def spin():
+                loop = asyncio.get_running_loop()
+                started.set()
+                while True:
+                    if handles == "timers":
+                        await asyncio.sleep(0.0001)
+                    else:
+                        future = loop.create_future()
+                        loop.call_soon(future.set_result, None)
+                        await future
+
+            async def main():
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(5):
+                        group.create_task(spin())
+
+            asyncio.run(main())
+
+        for _ in range(30):
+            assert kind_of(interrupt_when_started(interp, run, handles)) == "KeyboardInterrupt"

@@ -249,7 +249,7 @@ def test_a_call_that_waits_for_its_turn_is_cancelled_while_its_interpreter_ends(
 
         thread = threading.Thread(target=cancel)
         thread.start()
-        executor._end_guest(interp, False)
+        executor._end_guest(interp, "join")
         thread.join()
         return pool.finished
 

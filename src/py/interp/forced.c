@@ -11,8 +11,8 @@
 #include "port/port.h"
 #include "py/interp/moments.h"
 
-static _Atomic(uint32_t) forcing; /* entries that are marked */
-static _Thread_local bool forces; /* this thread sees to that, and is none of those that are to end */
+static _Atomic(uint32_t) forcing;      /* entries that are marked */
+static _Thread_local bool forces;      /* this thread sees to that, and is none of those that are to end */
 static _Thread_local unsigned put_off; /* so often, one after the other, at bad moments (moments.h) */
 
 enum { MOST_PUT_OFF = 100000 }; /* a thousand or so of a thread's looks at pending calls */

@@ -8,8 +8,10 @@
  *
  * In a `with` statement it is the same from 3.14 on, where entering is a call; and in Python code that is called by one, as that of
  * threading.Condition.  importlib, written in Python, has locks for each module, and a module whose lock is not given back cannot be imported
- * by any other thread.  What is raised in a destructor is dropped.  There an interruption is put off: it is raised at the next moment
- * that is better.  None of this holds inside of a call in C: what waits there, in a system call or for something of Atoll's, has not
+ * by any other thread.  asyncio's loop, written in Python as well, has taken a callback off its list, or is about to put one there: what
+ * is raised in one of its own functions loses that callback, and whoever waits for it waits for ever, also the tasks that asyncio.run()
+ * cancels at its end.  (In its coroutines it is raised: there it is their task that fails.)  What is raised in a destructor is dropped.
+ * In all these places an interruption is put off: it is raised at the next moment that is better.  None of this holds inside of a call in C: what waits there, in a system call or for something of Atoll's, has not
  * been given anything.
  *
  * Dropped ones.  Much of CPython that calls Python code has nobody to raise in: destructors, callbacks of weak references and of the
@@ -136,15 +138,31 @@ static bool is_handled(PyCodeObject *code, long unit) {
     return handled;
 }
 
-/* What enters and leaves blocks, by its name; what has nobody to raise in; and importlib, which holds locks in many ways. */
-static bool is_delicate(const PyCodeObject *code) {
+/* Whether code belongs to a module of asyncio's, and is no coroutine.  Keeps no exception. */
+static bool is_loop(PyFrameObject *frame, const PyCodeObject *code) {
+    static const char package[] = "asyncio.";
+    if ((code->co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR)) != 0) {
+        return false;
+    }
+    PyObject *globals = PyFrame_GetGlobals(frame);
+    PyObject *name = PyDict_GetItemString(globals, "__name__"); /* borrowed */
+    const char *text = name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    bool loop = text != NULL && strncmp(text, package, sizeof package - 1) == 0;
+    Py_DECREF(globals);
+    PyErr_Clear();
+    return loop;
+}
+
+/* What enters and leaves blocks, by its name; what has nobody to raise in; importlib, which holds locks in many ways; asyncio's loops. */
+static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
     static const char *const names[] = {"__enter__", "__exit__", "__del__"};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         if (PyUnicode_CompareWithASCIIString(code->co_name, names[i]) == 0) {
             return true;
         }
     }
-    return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
+    return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0 ||
+           is_loop(frame, code);
 }
 
 bool atoll_moment_is_bad(PyFrameObject *frame) {
@@ -154,7 +172,7 @@ bool atoll_moment_is_bad(PyFrameObject *frame) {
     }
     PyCodeObject *code = PyFrame_GetCode(frame);
     long unit = PyFrame_GetLasti(frame) / UNIT;
-    bool bad = is_delicate(code) || (is_block_near(code, unit) && is_call_at(code, unit));
+    bool bad = is_delicate(frame, code) || (is_block_near(code, unit) && is_call_at(code, unit));
     Py_DECREF(code);
     return bad;
 }
