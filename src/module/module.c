@@ -395,6 +395,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
         Py_VISIT(state->lent_types[i]);
     }
     Py_VISIT(state->queue_type);
+    Py_VISIT(state->row_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_VISIT(state->queue_names[i]);
     }
@@ -456,6 +457,7 @@ static int module_clear(PyObject *module) {
         Py_CLEAR(state->lent_types[i]);
     }
     Py_CLEAR(state->queue_type);
+    Py_CLEAR(state->row_type);
     for (int i = 0; i < ATOLL_Q_NAMES; i++) {
         Py_CLEAR(state->queue_names[i]);
     }

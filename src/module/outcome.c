@@ -112,13 +112,19 @@ static PyObject *broken(atoll_pypool *pool, atoll_state *state, const atoll_task
     return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
 }
 
-int atoll_future_decode(atoll_pypool *pool, const atoll_task *task, PyObject **value, PyObject **exc) {
+/* NULL with an exception. */
+static PyObject *result_of(atoll_state *state, atoll_task *task) {
+    PyObject *row = task->kind != ATOLL_CALL_ONE ? atoll_pyrow_new(state, task) : NULL;
+    return row != NULL || PyErr_Occurred() ? row : atoll_decode(state->codec, &task->result);
+}
+
+int atoll_future_decode(atoll_pypool *pool, atoll_task *task, PyObject **value, PyObject **exc) {
     atoll_state *state = atoll_pypool_state(pool);
     *value = *exc = NULL;
     if (state != NULL) {
         switch ((atoll_outcome)task->outcome) {
         case ATOLL_OUT_RESULT:
-            *value = atoll_decode(state->codec, &task->result);
+            *value = result_of(state, task);
             break;
         case ATOLL_OUT_RAISED:
             *exc = raised(state, task, value);

@@ -401,5 +401,6 @@ int atoll_pypool_add(atoll_state *state, PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &pool_spec, NULL);
     int rc = type != NULL ? PyModule_AddObjectRef(module, "_Pool", type) : -1;
     Py_XDECREF(type);
+    rc = rc < 0 ? -1 : atoll_pyrow_add(state, module);
     return rc < 0 || atoll_results_add(module) < 0 ? -1 : atoll_future_add(module, atoll_future_getset);
 }

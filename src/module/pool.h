@@ -25,6 +25,14 @@ PyObject *atoll_pypool_broken(atoll_pypool *self);
 atoll_task *atoll_pypool_encode(atoll_pypool *self, atoll_state *state, PyObject *callable,
                                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *atoll_pypool_prepare(atoll_pypool *self, atoll_state *state, PyObject *callable);
+/* row.c: the results of a chunk that is over, where they are nothing but numbers: a new sequence, or NULL, with an exception or without one.
+ * Whether obj is one.  One of its items, which there is: a new reference, or NULL with MemoryError. */
+PyObject *atoll_pyrow_new(atoll_state *state, atoll_task *task);
+bool atoll_pyrow_check(PyObject *obj);
+PyObject *atoll_pyrow_item(PyObject *row, Py_ssize_t i);
+Py_ssize_t atoll_pyrow_length(PyObject *row);
+int atoll_pyrow_add(atoll_state *state, PyObject *module);
+
 /* How many bytes a message holds on to, those that are lent included. */
 size_t atoll_pypool_weight(const atoll_message *message);
 /* The state behind a pool; NULL with an exception when its module was cleared. */
@@ -35,7 +43,7 @@ PyObject *atoll_future_new(atoll_pypool *pool, atoll_task *task);
 PyObject *atoll_future_failed(atoll_pypool *pool);
 /* outcome.c: decodes the outcome of a task that is over: *value or *exc is set, of a chunk that failed both.  0, or -1 with an
  * exception that is no outcome (Ctrl-C, no memory). */
-int atoll_future_decode(atoll_pypool *pool, const atoll_task *task, PyObject **value, PyObject **exc);
+int atoll_future_decode(atoll_pypool *pool, atoll_task *task, PyObject **value, PyObject **exc);
 /* A task that was observed is over: tells its future, if it has one.  Never leaves an exception. */
 void atoll_future_deliver(atoll_task *task);
 /* The same for one that was cancelled by others than its future. */

@@ -113,21 +113,58 @@ PyObject *atoll_pypool_method_prepare(PyObject *op, PyObject *callable) {
 
 /* A future of the list of results of these items; NULL with an exception. */
 static PyObject *submit_items(atoll_pypool *self, atoll_state *state, PyObject *callable, PyObject *items,
-                              bool star, bool divide, bool late) {
+                              Py_ssize_t count, bool star, bool divide, bool late) {
     uint64_t began = atoll_trace_begin();
     atoll_task *task = atoll_pypool_encode(self, state, callable, &items, 1, NULL);
     if (task == NULL) {
         return refuse(self);
     }
     task->kind = star ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
-    task->items = (uint32_t)PyList_GET_SIZE(items);
+    task->items = (uint32_t)count;
     task->divisible = divide;
     task->bytes = atoll_pypool_weight(&task->call);
     return queue_traced(self, task, late, began, callable);
 }
 
-/* submit_chunk(callable, items, count, star, divide, late, window): sends the first `count` items of a list, with one future for
- * all, which is appended to window.futures while the items are taken out of the list: both or neither, whatever interrupts the
+/* What is left of (items, at) when `count` more have been sent, or NULL with an exception. */
+static PyObject *rest_of(PyObject *items, Py_ssize_t at, Py_ssize_t count, Py_ssize_t length) {
+    if (at + count < length) {
+        return Py_BuildValue("(On)", items, at + count);
+    }
+    PyObject *none = PyList_New(0);
+    return none != NULL ? Py_BuildValue("(Nn)", none, (Py_ssize_t)0) : NULL;
+}
+
+/* Of source.ready: a new reference to the items, a list or a range, where the next is among them, and how many there are; NULL with an
+ * exception. */
+static PyObject *ready_items(PyObject *source, Py_ssize_t *at, Py_ssize_t *length) {
+    PyObject *ready = PyObject_GetAttrString(source, "ready");
+    PyObject *items = NULL;
+    if (ready != NULL && PyTuple_CheckExact(ready) && PyArg_ParseTuple(ready, "On:ready", &items, at)) {
+        Py_INCREF(items);
+        if (!PyList_CheckExact(items) && !PyRange_Check(items)) {
+            PyErr_SetString(PyExc_TypeError, "what is ready is a list or a range");
+            Py_CLEAR(items);
+        } else if ((*length = PyObject_Size(items)) < 0) {
+            Py_CLEAR(items);
+        }
+    }
+    Py_XDECREF(ready);
+    return items;
+}
+
+/* Both or neither: a future in window.futures, and another source.ready. */
+static int take_note(PyObject *window, PyObject *future, PyObject *source, PyObject *rest) {
+    PyObject *futures = rest != NULL ? PyObject_GetAttrString(window, "futures") : NULL;
+    PyObject *added = futures != NULL ? PyObject_CallMethod(futures, "append", "O", future) : NULL;
+    int rc = added != NULL ? PyObject_SetAttrString(source, "ready", rest) : -1;
+    Py_XDECREF(futures);
+    Py_XDECREF(added);
+    return rc;
+}
+
+/* submit_chunk(callable, source, count, star, divide, late, window): sends the next `count` items of a source, with one future for
+ * all, which is appended to window.futures while the source goes on: both or neither, whatever interrupts the
  * caller.  Of several that cannot be sent neither is done. */
 PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
     atoll_pypool *self = cast(op);
@@ -136,25 +173,30 @@ PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, 
         return NULL;
     }
     Py_ssize_t count = nargs == 7 && PyLong_Check(args[2]) ? PyLong_AsSsize_t(args[2]) : -1;
-    if (count < 1 || !PyList_CheckExact(args[1]) || count > PyList_GET_SIZE(args[1])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "submit_chunk() takes a callable, a list, how many of it, three bools and a window");
+    Py_ssize_t at = 0;
+    Py_ssize_t length = 0;
+    PyObject *items = count >= 1 ? ready_items(args[1], &at, &length) : NULL;
+    if (items == NULL || at < 0 || count > length - at) {
+        Py_XDECREF(items);
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError,
+                            "submit_chunk() takes a callable, a source, how many of its items, "
+                            "three bools and a window");
+        }
         return NULL;
     }
-    PyObject *items = PyList_GetSlice(args[1], 0, count);
-    PyObject *future = items != NULL ? submit_items(self, state, args[0], items, args[3] == Py_True,
-                                                    args[4] == Py_True, args[5] == Py_True)
-                                     : NULL;
-    Py_XDECREF(items);
-    if (future == NULL || (count > 1 && atoll_future_is_refused(future))) {
-        return future;
+    PyObject *some = PySequence_GetSlice(items, at, at + count);
+    PyObject *future = some != NULL ? submit_items(self, state, args[0], some, count, args[3] == Py_True,
+                                                   args[4] == Py_True, args[5] == Py_True)
+                                    : NULL;
+    Py_XDECREF(some);
+    if (future != NULL && (count == 1 || !atoll_future_is_refused(future))) {
+        PyObject *rest = rest_of(items, at, count, length);
+        if (take_note(args[6], future, args[1], rest) < 0) {
+            Py_CLEAR(future);
+        }
+        Py_XDECREF(rest);
     }
-    PyObject *futures = PyObject_GetAttrString(args[6], "futures");
-    PyObject *added = futures != NULL ? PyObject_CallMethod(futures, "append", "O", future) : NULL;
-    Py_XDECREF(futures);
-    Py_XDECREF(added);
-    if (added == NULL || PyList_SetSlice(args[1], 0, count, NULL) < 0) {
-        Py_CLEAR(future);
-    }
+    Py_DECREF(items);
     return future;
 }

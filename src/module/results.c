@@ -1,17 +1,20 @@
 /* The base of the iterator that map() returns: it gives out the results of a chunk one by one.
  *
  * Which chunk is next, and waiting for it, is Python's business (atoll._pool.map), once for a chunk; what is done for each item is
- * done here.  An item that was given out is held no longer.
+ * done here.  Results that are numbers are a row, of which each is made when it is given out (row.c); others are a list, and one that was given
+ * out is held no longer.
  *
- * The list is nobody else's: _more() hands it over with _give().  Several threads may ask: whoever finds nothing asks
+ * They are nobody else's: _more() hands it over with _give().  Several threads may ask: whoever finds nothing asks
  * _more(), which lets one at a time ask for the next chunk and sends the others back to look again.
  */
 #include "module/pool.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *values; /* a list, or NULL */
+    PyObject *values; /* a list, a row, or NULL */
+    bool is_row;
     Py_ssize_t next;
+    Py_ssize_t count;
 } results_object;
 
 static results_object *cast(PyObject *self) { return (results_object *)self; }
@@ -24,9 +27,7 @@ static int fetch(results_object *self) {
     return rc;
 }
 
-static bool has_some(const results_object *self) {
-    return self->values != NULL && self->next < PyList_GET_SIZE(self->values);
-}
+static bool has_some(const results_object *self) { return self->next < self->count; }
 
 static PyObject *results_next(PyObject *op) {
     results_object *self = cast(op);
@@ -34,6 +35,11 @@ static PyObject *results_next(PyObject *op) {
         if (!fetch(self)) {
             return NULL;
         }
+    }
+    if (self->is_row) {
+        PyObject *value = atoll_pyrow_item(self->values, self->next);
+        self->next += value != NULL;
+        return value;
     }
     PyObject *value = PyList_GET_ITEM(self->values, self->next);
     PyList_SET_ITEM(self->values, self->next++, Py_NewRef(Py_None));
@@ -45,12 +51,17 @@ PyDoc_STRVAR(give_doc,
 
 static PyObject *results_give(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
     results_object *self = cast(op);
-    if (nargs > 1 || (nargs == 1 && !PyList_CheckExact(args[0]))) {
-        PyErr_SetString(PyExc_TypeError, "_give() takes a list");
+    bool is_row = nargs == 1 && atoll_pyrow_check(args[0]);
+    if (nargs > 1 || (nargs == 1 && !is_row && !PyList_CheckExact(args[0]))) {
+        PyErr_SetString(PyExc_TypeError, "_give() takes a list or a row");
         return NULL;
     }
+    PyObject *before = self->values;
+    self->values = nargs == 1 ? Py_NewRef(args[0]) : NULL;
+    self->is_row = is_row;
     self->next = 0;
-    Py_XSETREF(self->values, nargs == 1 ? Py_NewRef(args[0]) : NULL);
+    self->count = nargs == 0 ? 0 : is_row ? atoll_pyrow_length(args[0]) : PyList_GET_SIZE(args[0]);
+    Py_XDECREF(before); /* runs code that may ask for more */
     Py_RETURN_NONE;
 }
 
@@ -61,7 +72,7 @@ static PyObject *results_has_some(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     return PyBool_FromLong(has_some(cast(op)));
 }
 
-PyDoc_STRVAR(last_doc, "_last($self, /)\n--\n\nReturn the list that _give() was called with last, or None.");
+PyDoc_STRVAR(last_doc, "_last($self, /)\n--\n\nReturn what _give() was called with last, or None.");
 
 static PyObject *results_last(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     return Py_NewRef(cast(op)->values != NULL ? cast(op)->values : Py_None);
@@ -74,6 +85,7 @@ static int results_traverse(PyObject *op, visitproc visit, void *arg) {
 }
 
 static int results_clear(PyObject *op) {
+    cast(op)->count = 0;
     Py_CLEAR(cast(op)->values);
     return 0;
 }

@@ -88,6 +88,7 @@ typedef struct atoll_state {
     PyTypeObject *shareddict_type;
     atoll_things things;
     PyTypeObject *queue_type;
+    PyTypeObject *row_type;
     atoll_batch batch; /* storage for the next put, unless somebody is using it */
     bool batch_in_use;
     PyObject *queue_names[ATOLL_Q_NAMES]; /* NULL until they are needed */

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import atoll
-from atoll._pool.chunks import Window, cancel
+from atoll._pool.chunks import Source, Window, cancel
 from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
 
 
@@ -261,7 +261,7 @@ class TestErrorsOfThePool:
             results = pool.map(functools.partial(wait_first, gate.reader), range(1000), chunksize=1)
             submit = results._submit
 
-            def fail_once(items, count, late):
+            def fail_once(count, late):
                 monkeypatch.setattr(results, "_submit", submit)
                 failed.set()
                 raise RuntimeError("no more threads")
@@ -287,7 +287,7 @@ class TestErrorsOfThePool:
         assert queue.empty()
 
     def test_at_shutdown(self, monkeypatch):
-        def fail(items, count, late):
+        def fail(count, late):
             raise RuntimeError("no more threads")
 
         with Pipe() as gate:
@@ -321,9 +321,9 @@ class TestThreads:
 
 def send(pool, function, items, *, divide=True):
     """Send a chunk as map() does; return its future."""
-    window = Window(9, None)
-    future = pool._pool.submit_chunk(function, items, len(items), True, divide, False, window)
-    assert (window.all(), items) == ([future], [])
+    window, source = Window(9, None), Source((items,))
+    future = pool._pool.submit_chunk(function, source, len(items), True, divide, False, window)
+    assert (window.all(), source.ended) == ([future], True)
     return future
 
 

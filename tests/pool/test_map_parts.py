@@ -25,12 +25,18 @@ class Sized:
         yield from "abc"
 
 
+def ready(source, count):
+    """Return the next items, as they are made ready."""
+    count = source.take(count)
+    items, at = source.ready
+    return list(items[at : at + count])
+
+
 def taken(source, count):
     """Take items and do away with them, as who sends them does."""
-    items = source.take(count)
-    copy = items.copy()
-    items.clear()
-    return copy
+    items = ready(source, count)
+    source.skip(len(items))
+    return items
 
 
 class TestSource:
@@ -55,19 +61,19 @@ class TestSource:
         assert source.ended
 
     def test_what_cannot_change_is_not_copied(self):
-        assert Source((range(10**12),)).take(2) == [0, 1]
+        assert ready(Source((range(10**12),)), 2) == [0, 1]
         assert Source((range(10**12),)).total == 10**12
 
     def test_several(self):
         source = Source(([1, 2, 3], "ab"))
         assert (source.total, source.settled, source.star) == (2, True, True)
-        assert source.take(5) == [(1, "a"), (2, "b")]
+        assert ready(source, 5) == [(1, "a"), (2, "b")]
 
     def test_iterators_are_read_lazily(self):
         numbers = itertools.count()
         source = Source((numbers, "abc"))
         assert (source.total, source.settled) == (3, False)
-        assert source.take(2) == [(0, "a"), (1, "b")]
+        assert ready(source, 2) == [(0, "a"), (1, "b")]
         assert next(numbers) == 2
 
     def test_an_iterator_with_a_length_is_an_iterator(self):
@@ -86,13 +92,13 @@ class TestSource:
         source = Source((items,), lazy=True)
         items.append(3)
         assert not source.settled
-        assert source.take(9) == [1, 2, 3]
+        assert ready(source, 9) == [1, 2, 3]
 
     @pytest.mark.parametrize("error", [TypeError("unknown"), NotImplementedError(), OverflowError()])
     def test_a_length_that_does_not_answer(self, error):
         source = Source((Sized(error),))
         assert (source.total, source.settled) == (None, False)
-        assert source.take(9) == ["a", "b", "c"]
+        assert ready(source, 9) == ["a", "b", "c"]
 
     def test_code_of_its_own_runs_at_once(self):
         source = Source((Sized(),))
@@ -129,12 +135,13 @@ class TestSource:
 
     def test_what_was_not_sent_is_taken_again(self):
         source = Source(("abcd",))
-        items = source.take(3)
-        del items[0]
-        assert source.take(1) == ["b", "c"]
-        assert source.take(4) == ["b", "c", "d"]
+        assert ready(source, 3) == ["a", "b", "c"]
+        source.skip(1)
+        assert ready(source, 1) == ["b"]
+        assert ready(source, 4) == ["b", "c", "d"]
         assert not source.ended
-        assert taken(source, 1) == ["b", "c", "d"]
+        assert taken(source, 1) == ["b"]
+        assert taken(source, 3) == ["c", "d"]
         assert source.ended
 
     def test_stopped(self):
@@ -143,12 +150,12 @@ class TestSource:
         source.stop(LookupError("one"))
         source.stop(LookupError("other"))
         assert source.ended
-        assert source.take(2) == []
+        assert ready(source, 2) == []
         assert str(source.error) == "one"
 
     def test_none(self):
         source = Source(())
-        assert source.take(3) == []
+        assert ready(source, 3) == []
         assert source.ended
 
 

@@ -10,7 +10,7 @@ from collections import deque
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from .future import Future
@@ -50,37 +50,54 @@ class Source:
         self.total: int | None = min(lengths, default=None)
         self.settled = len(lengths) == len(iterables)
         self.star = len(parts) != 1
-        self._items = zip(*parts, strict=False) if self.star else iter(parts[0])
-        self._taken: list[Any] = []
-        self._is_over = False
+        # `ready`: items, and which of them is the next.  Chunks are cut out of what is there at once; of anything else
+        # there is as much as was read.
+        whole = taken[0] if len(taken) == 1 else None
+        if type(whole) is tuple:
+            whole = list(whole)
+        self._is_over = isinstance(whole, list | range)
+        self.ready: tuple[list[Any] | range, int] = (whole if isinstance(whole, list | range) else [], 0)
+        self._items: Iterator[Any] = iter(()) if self._is_over or self.star else iter(parts[0])
+        if self.star:
+            self._items = zip(*parts, strict=False)
         self.error: Exception | None = None  # why it has ended
+
+    def _left(self) -> int:
+        items, at = self.ready
+        return len(items) - at
 
     @property
     def ended(self) -> bool:
         """Return whether there is nothing more to be sent."""
-        return self._is_over and not self._taken
+        return self._is_over and not self._left()
 
-    def take(self, count: int) -> list[Any]:
-        """Return a list of the next items: fewer than `count` at the end.
-
-        Those that are still in it when this is called again are the first of the next.
-        """
-        items = self._taken
-        if not self._is_over:
+    def take(self, count: int) -> int:
+        """Have the next items ready, and return how many: fewer than `count` at the end."""
+        if not self._is_over and self._left() < count:
+            items, at = self.ready
+            if at:
+                items = items[at:]
+                self.ready = (items, 0)
+            assert isinstance(items, list)  # what was read
             try:
-                items.extend(itertools.islice(self._items, max(count - len(items), 0)))
+                items.extend(itertools.islice(self._items, count - len(items)))
             except Exception as error:
                 self.error = error
                 self._is_over = True
             else:
                 self._is_over = len(items) < count
-        return items
+        return min(self._left(), count)
+
+    def skip(self, count: int) -> None:
+        """Do without so many of the items that are ready."""
+        items, at = self.ready
+        self.ready = (items, at + count)
 
     def stop(self, error: Exception | None = None) -> None:
         """Take nothing more: an error is raised where the next result would have been."""
         self.error = self.error or error
         self._is_over = True
-        self._taken = []
+        self.ready = ([], 0)
 
 
 # ---- how many make a chunk ----

@@ -23,7 +23,7 @@ Threads may share the iterator.  `_taking` is held by the one that waits for the
 sizer and window, while items are taken and encoded, and is taken after it.
 
 Ctrl-C may come anywhere, and who goes on after it gets every result, once, and the error if there was one.  So items
-are in the source's list until they are in a chunk of the window, which one call of C changes together; a chunk leaves
+are ready in the source until they are in a chunk of the window, which one call of C changes together; a chunk leaves
 the window when it is seen that the base has been given its results, not before; an error stays until it is raised.
 What is only counted (how many items make a chunk, how many are ahead) may be wrong by one chunk after it.
 """
@@ -201,27 +201,25 @@ class Map(_atoll._Results):
         size = self._sizer.next(self._window.room())
         if size <= 0 or self._source.ended:
             return False
-        items = self._source.take(size)
-        before = len(items)
-        count = min(before, size)
+        count = self._source.take(size)
         if not count:
             return False
-        future = self._submit(items, count, late)
+        future = self._submit(count, late)
         if not future._is_refused:
             self._sizer.sent(count, future._bytes)
-        elif (
-            count > 1
-        ):  # what comes before the item that cannot be sent can be, what comes after it is never asked for
-            while items and not self._submit(items, 1, late)._is_refused:
-                pass
-            items.clear()
-        self._window.added(before - len(items))
+        elif count > 1:
+            # What comes before the item that cannot be sent can be, what comes after it is never asked for.
+            left = count - 1
+            while not self._submit(1, late)._is_refused and left:
+                left -= 1
+            self._source.skip(left)
+        self._window.added(count)
         return True
 
-    def _submit(self, items: list[Any], count: int, late: bool) -> Future[Any]:
-        """Send the first of these items, which are then in the window, and not in the list any more."""
+    def _submit(self, count: int, late: bool) -> Future[Any]:
+        """Send the next so many items, which are then in the window, and not ready any more."""
         star, divide = self._source.star, not self._sizer.fixed
-        return self._pool.submit_chunk(self._fn, items, count, star, divide, late, self._window)
+        return self._pool.submit_chunk(self._fn, self._source, count, star, divide, late, self._window)
 
     def _fill(self, *, late: bool = True) -> None:
         while not self._window.is_full() and self._send(late=late):

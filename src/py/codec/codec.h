@@ -85,6 +85,39 @@ PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
 /* The same for a tuple of two, one after the other, or for what is none: that is out[1].  2, or with an exception 1 (it is
  * the second that could not be had) or 0. */
 int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]);
+/* A message that is nothing but a list of numbers of one kind, whose numbers are made one by one (codec/unpack.c).  Borrows its bytes. */
+typedef struct {
+    const uint8_t *at;
+    Py_ssize_t n;
+    uint8_t kind;
+} atoll_row;
+/* Whether the message is one; whether it is a call of what travels by number, with one as its only argument. */
+bool atoll_row_of(const atoll_message *msg, atoll_row *row);
+bool atoll_row_of_call(const atoll_message *msg, atoll_row *row);
+/* One of its numbers; some of them as a list.  New references, or NULL with MemoryError. */
+PyObject *atoll_row_item(const atoll_row *row, Py_ssize_t i);
+PyObject *atoll_row_list(const atoll_row *row, Py_ssize_t from, Py_ssize_t to);
+
+/* The other way: a list that is written while its items come (codec/pack.c).  As long as they are numbers of one kind it is no list yet. */
+typedef struct {
+    atoll_message *msg; /* empty; what is written there counts from end() on */
+    PyObject *list;     /* NULL: numbers */
+    Py_ssize_t n;       /* of those */
+    uint32_t magnitude;
+    uint8_t kind;
+} atoll_gather;
+void atoll_gather_begin(atoll_gather *gather, atoll_message *msg);
+int atoll_gather_add_first(atoll_gather *gather, PyObject *item);
+/* 0, or -1 with MemoryError. */
+static inline int atoll_gather_add(atoll_gather *gather, PyObject *item) {
+    return gather->list != NULL ? PyList_Append(gather->list, item) : atoll_gather_add_first(gather, item);
+}
+/* What has come, as a list from now on: borrowed, or NULL with MemoryError. */
+PyObject *atoll_gather_list(atoll_gather *gather);
+/* Writes it, as atoll_encode_whole() would.  0, or -1 with an exception. */
+int atoll_gather_end(atoll_gather *gather, atoll_codec *codec, const char *root);
+void atoll_gather_clear(atoll_gather *gather);
+
 /* Whether the current exception has nothing to do with what was being done: Ctrl-C, the end of the process, no memory.  It is not
  * turned into anything else, and nothing is lost by it. */
 bool atoll_error_is_urgent(void);

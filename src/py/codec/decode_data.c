@@ -150,45 +150,13 @@ static PyObject *decode_big_int(atoll_decoder *dec) {
                         : atoll_malformed("a number goes past the end");
 }
 
-static inline double load_double(const uint8_t *at) {
-    uint64_t bits = atoll_load_u64(at);
-    double v;
-    memcpy(&v, &bits, 8);
-    return v;
-}
-
-/* Makes n objects; on failure the rest of items is as it was (NULL). */
-static int unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
-#define EACH(value)                                                                                          \
-    for (Py_ssize_t i = 0; i < n; i++) {                                                                     \
-        if ((items[i] = (value)) == NULL) {                                                                  \
-            return -1;                                                                                       \
-        }                                                                                                    \
-    }                                                                                                        \
-    return 0
-    switch (kind) {
-    case P_INT8:
-        EACH(PyLong_FromLong((int8_t)at[i]));
-    case P_INT16:
-        EACH(PyLong_FromLong((int16_t)(at[2 * i] | at[2 * i + 1] << 8)));
-    case P_INT32:
-        EACH(PyLong_FromLong((int32_t)atoll_load_u32(at + 4 * i)));
-    case P_INT64:
-        EACH(PyLong_FromLongLong((int64_t)atoll_load_u64(at + 8 * i)));
-    default:
-        EACH(PyFloat_FromDouble(load_double(at + 8 * i)));
-    }
-#undef EACH
-}
-
 static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
-    static const uint8_t widths[P_COUNT] = {1, 2, 4, 8, 8};
     uint8_t kind = atoll_get_u8(&dec->rd);
     if (dec->rd.failed || kind >= P_COUNT) {
         return atoll_malformed("an unknown kind of array");
     }
-    Py_ssize_t n = atoll_read_count(dec, widths[kind]);
-    const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n * widths[kind]) : NULL;
+    Py_ssize_t n = atoll_read_count(dec, atoll_pack_widths[kind]);
+    const uint8_t *at = n >= 0 ? atoll_get_bytes(&dec->rd, (size_t)n * atoll_pack_widths[kind]) : NULL;
     if (at == NULL) {
         return atoll_malformed("an array goes past the end");
     }
@@ -198,7 +166,7 @@ static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
         return finish(dec, tag, obj);
     }
     PyObject **items = list ? ((PyListObject *)obj)->ob_item : ((PyTupleObject *)obj)->ob_item;
-    if (unpack(kind, at, items, n) < 0) {
+    if (atoll_unpack(kind, at, items, n) < 0) {
         Py_DECREF(obj);
         return NULL;
     }
@@ -509,12 +477,12 @@ PyObject *atoll_decode_value(atoll_decoder *dec) {
         if ((at = atoll_get_bytes(rd, 8)) == NULL) {
             break;
         }
-        return PyFloat_FromDouble(load_double(at));
+        return PyFloat_FromDouble(atoll_double_load(at));
     case T_COMPLEX:
         if ((at = atoll_get_bytes(rd, 16)) == NULL) {
             break;
         }
-        return PyComplex_FromDoubles(load_double(at), load_double(at + 8));
+        return PyComplex_FromDoubles(atoll_double_load(at), atoll_double_load(at + 8));
     case T_STR_SHORT: {
         if (rd->at == rd->end) {
             break;

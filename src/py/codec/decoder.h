@@ -55,6 +55,16 @@ static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {
     return 0;
 }
 
+/* Packed runs (codec/unpack.c): the bytes of a number of each kind; makes n objects, on failure the rest of items is as it was (NULL). */
+extern const uint8_t atoll_pack_widths[P_COUNT];
+int atoll_unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n);
+static inline double atoll_double_load(const uint8_t *at) {
+    uint64_t bits = atoll_load_u64(at);
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
 /* A tuple that is filled while code may run: until it is whole the garbage collector, whom anybody may ask, does not know it.  Both may be
  * given NULL, or what has no items. */
 static inline PyObject *atoll_tuple_begin(Py_ssize_t n) {

@@ -3,6 +3,9 @@
  * The worker's thread state is attached throughout and no lock is held.  The call is decoded from the task, which
  * nobody else touches while it is running; what comes out is written to two messages of the worker's, which it hands
  * over when it has claimed the task's end.  An exception crosses twice: as an object, where it can be sent, and as text.
+ *
+ * The items of a chunk are a list, or what costs less than one: a range as it is, and numbers as they lie in the message, each of which is
+ * made when it is its turn.  Results that are numbers likewise are written as they come (py/codec/codec.h has both).
  */
 #include "py/pool/pool.h"
 
@@ -82,15 +85,44 @@ static atoll_outcome capture_refusal(atoll_state *state, PyObject *so_far, atoll
     return ATOLL_OUT_REFUSED;
 }
 
-/* A task for some items of a list; NULL with an exception. */
-static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObject *callable, PyObject *items,
-                            Py_ssize_t from, Py_ssize_t to) {
+/* ---- the items of a chunk ---- */
+
+typedef struct {
+    PyObject *all;      /* a list or a range, borrowed; NULL: a row */
+    PyObject *iterator; /* over a range; a reference, or NULL */
+    atoll_row row;
+} chunk_items;
+
+static Py_ssize_t count_items(const chunk_items *items) {
+    return items->all == NULL              ? items->row.n
+           : PyList_CheckExact(items->all) ? PyList_GET_SIZE(items->all)
+                                           : PyObject_Size(items->all);
+}
+
+/* The next one, which is the i-th: a new reference, or NULL with an exception. */
+static inline PyObject *take_item(chunk_items *items, Py_ssize_t i) {
+    if (items->all == NULL) {
+        return atoll_row_item(&items->row, i);
+    }
+    return items->iterator != NULL ? Py_TYPE(items->iterator)->tp_iternext(items->iterator)
+                                   : Py_NewRef(PyList_GET_ITEM(items->all, i));
+}
+
+/* A list or a range of some of them. */
+static PyObject *some_items(const chunk_items *items, Py_ssize_t from, Py_ssize_t to) {
+    return items->all == NULL ? atoll_row_list(&items->row, from, to)
+                              : PySequence_GetSlice(items->all, from, to);
+}
+
+/* A task for some items; NULL with an exception. */
+static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObject *callable,
+                            const chunk_items *items, Py_ssize_t from, Py_ssize_t to) {
     atoll_task *part = atoll_task_new(whole->pool);
     if (part == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    PyObject *some = PyList_GetSlice(items, from, to);
+    PyObject *some = some_items(items, from, to);
     int rc = -1;
     if (some != NULL) {
         part->kind = whole->kind;
@@ -113,9 +145,9 @@ static atoll_task *new_part(atoll_state *state, const atoll_task *whole, PyObjec
 
 /* Hands back the items of a task from `from` on, in parts, two for each worker that the pool may have.  False: they stay
  * here, possibly with an exception. */
-static bool divide(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *items,
+static bool divide(atoll_state *state, atoll_task *task, PyObject *callable, const chunk_items *items,
                    Py_ssize_t from) {
-    Py_ssize_t left = PyList_GET_SIZE(items) - from;
+    Py_ssize_t left = count_items(items) - from;
     Py_ssize_t most = 2 * (Py_ssize_t)task->pool->max_workers;
     uint32_t nparts = (uint32_t)(left < most ? left : most);
     atoll_task **parts = calloc(nparts, sizeof *parts);
@@ -141,50 +173,54 @@ static bool divide(atoll_state *state, atoll_task *task, PyObject *callable, PyO
     return false;
 }
 
-/* Calls callable with each item of a list.  The results; shorter than `items` when one raised, with the exception set, or
- * when what is left was handed back.  NULL: out of memory. */
-static PyObject *call_each(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *items) {
+/* callable with one item: its result, or NULL with an exception. */
+static PyObject *call_with(atoll_state *state, bool star, PyObject *callable, PyObject *item) {
+    if (star && !PyTuple_CheckExact(item)) {
+        return PyObject_CallObject(callable, item);
+    }
+    PyObject *stack[2] = {NULL, item};
+    atoll_call_args args = {
+        .callable = callable,
+        .stack = star ? ((PyTupleObject *)item)->ob_item : stack + 1,
+        .nargs = star ? PyTuple_GET_SIZE(item) : 1,
+    };
+    return atoll_run_args(state, &args, star ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
+}
+
+/* Calls callable with each item.  The results; fewer than items when one raised, with the exception set, or when
+ * what is left was handed back. */
+static void call_each(atoll_state *state, atoll_task *task, PyObject *callable, chunk_items *items,
+                      atoll_gather *results) {
     bool star = task->kind == ATOLL_CALL_EACH_STAR;
-    PyObject *results = PyList_New(0);
+    Py_ssize_t n = count_items(items);
     /* Of a large chunk, whose items are thought to be cheap, the clock is looked at after every fourth. */
-    Py_ssize_t step = PyList_GET_SIZE(items) >= LARGE_CHUNK ? 4 : 1;
+    Py_ssize_t step = n >= LARGE_CHUNK ? 4 : 1;
     Py_ssize_t look = PY_SSIZE_T_MAX;
     double until = 0;
     if (task->divisible && task->pool->max_workers > 1) {
         look = 0;
         until = atoll_clock_coarse() + CHUNK_SECONDS;
     }
-    for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(items); i++) {
-        PyObject *item = PyList_GET_ITEM(items, i);
-        PyObject *value;
-        if (star && !PyTuple_CheckExact(item)) {
-            value = PyObject_CallObject(callable, item);
-        } else {
-            PyObject *stack[2] = {NULL, item};
-            atoll_call_args args = {
-                .callable = callable,
-                .stack = star ? ((PyTupleObject *)item)->ob_item : stack + 1,
-                .nargs = star ? PyTuple_GET_SIZE(item) : 1,
-            };
-            value = atoll_run_args(state, &args, star ? 0 : PY_VECTORCALL_ARGUMENTS_OFFSET);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = take_item(items, i);
+        PyObject *value = item != NULL ? call_with(state, star, callable, item) : NULL;
+        Py_XDECREF(item);
+        int rc = value != NULL ? atoll_gather_add(results, value) : -1;
+        Py_XDECREF(value);
+        if (rc < 0) {
+            return;
         }
-        if (value == NULL || PyList_Append(results, value) < 0) {
-            Py_XDECREF(value);
-            break;
-        }
-        Py_DECREF(value);
-        if (i >= look && i + 1 < PyList_GET_SIZE(items)) {
+        if (i >= look && i + 1 < n) {
             look = i + step;
             if (atoll_clock_coarse() <= until) {
                 continue;
             }
             if (divide(state, task, callable, items, i + 1) || PyErr_Occurred()) {
-                break;
+                return;
             }
             look = PY_SSIZE_T_MAX;
         }
     }
-    return results;
 }
 
 /* How many of the first results can be sent: the list is cut to them. The exception is set. */
@@ -206,23 +242,52 @@ static void keep_sendable(atoll_state *state, PyObject *results, atoll_message *
     PyErr_SetRaisedException(exc);
 }
 
-static atoll_outcome run_chunk(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *items,
+/* The exception that is set, of a chunk, with the results before it. */
+static atoll_outcome capture_chunk(atoll_state *state, atoll_gather *results, atoll_message *result,
+                                   atoll_message *error) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *so_far = atoll_gather_list(results);
+    PyErr_SetRaisedException(exc); /* whatever else there was */
+    return capture(state, so_far, result, error);
+}
+
+static atoll_outcome run_items(atoll_state *state, atoll_task *task, PyObject *callable, chunk_items *items,
                                atoll_message *result, atoll_message *error) {
-    if (!PyList_CheckExact(items)) {
-        PyErr_SetString(PyExc_SystemError, "a chunk is a list");
-        return capture(state, NULL, result, error);
-    }
-    PyObject *results = call_each(state, task, callable, items);
+    atoll_gather results;
+    atoll_gather_begin(&results, result);
+    call_each(state, task, callable, items, &results);
     check_forked(task);
     atoll_outcome outcome = ATOLL_OUT_RESULT;
     if (PyErr_Occurred()) {
-        outcome = capture(state, results, result, error);
-    } else if (atoll_encode_whole(state->codec, result, results, "result") < 0) {
-        keep_sendable(state, results, result);
-        outcome = capture_refusal(state, results, result, error);
+        outcome = capture_chunk(state, &results, result, error);
+    } else if (atoll_gather_end(&results, state->codec, "result") < 0) {
+        if (results.list == NULL) { /* no memory */
+            return capture(state, NULL, result, error);
+        }
+        keep_sendable(state, results.list, result);
+        outcome = capture_refusal(state, results.list, result, error);
     }
     atoll_run_set_deaf(atoll_run_innermost(), true); /* destructors could not pass it on */
-    Py_XDECREF(results);
+    atoll_gather_clear(&results);
+    return outcome;
+}
+
+/* arg: what was decoded, or NULL for what is a row. */
+static atoll_outcome run_chunk(atoll_state *state, atoll_task *task, PyObject *callable, PyObject *arg,
+                               atoll_message *result, atoll_message *error) {
+    chunk_items items = {.all = arg};
+    if (arg == NULL) {
+        (void)atoll_row_of_call(&task->call, &items.row);
+    } else if (PyRange_Check(arg)) {
+        items.iterator = PyObject_GetIter(arg);
+    } else if (!PyList_CheckExact(arg)) {
+        PyErr_SetString(PyExc_SystemError, "a chunk is a list or a range");
+    }
+    if (PyErr_Occurred()) {
+        return capture(state, NULL, result, error);
+    }
+    atoll_outcome outcome = run_items(state, task, callable, &items, result, error);
+    Py_XDECREF(items.iterator);
     return outcome;
 }
 
@@ -235,7 +300,9 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
         (callable = atoll_run_function(state, task->function->number, &task->function->full)) == NULL) {
         return capture(state, NULL, result, error);
     }
-    if (atoll_decode_call(state->codec, &task->call, args) < 0) {
+    atoll_row row;
+    bool is_row = task->kind == ATOLL_CALL_EACH && callable != NULL && atoll_row_of_call(&task->call, &row);
+    if (!is_row && atoll_decode_call(state->codec, &task->call, args) < 0) {
         Py_XDECREF(callable);
         return capture(state, NULL, result, error);
     }
@@ -246,8 +313,8 @@ static atoll_outcome run(atoll_state *state, atoll_task *task, atoll_message *re
     }
     atoll_outcome outcome = ATOLL_OUT_RESULT;
     if (task->kind != ATOLL_CALL_ONE) {
-        outcome =
-            run_chunk(state, task, callable, args->nargs == 1 ? args->stack[0] : Py_None, result, error);
+        PyObject *arg = is_row ? NULL : args->nargs == 1 ? args->stack[0] : Py_None;
+        outcome = run_chunk(state, task, callable, arg, result, error);
     } else {
         PyObject *value = atoll_run_args(state, args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         check_forked(task);
