@@ -23,15 +23,39 @@ atoll_entry *atoll_pycontrol_entry(atoll_state *state, PyObject *self, const cha
     return NULL;
 }
 
-/* The entry of an interpreter whose runs Atoll knows: one of its own, or main; NULL with an exception. */
+static int know_main(atoll_state *state, atoll_interpreter *object) {
+    atoll_entry *entry = atoll_interp_know_main(state) == 0 ? atoll_registry_find(object->id) : NULL;
+    if (entry == NULL) {
+        if (!PyErr_Occurred()) {
+            atoll_raise_not_found(state, object->id);
+        }
+        return -1;
+    }
+    if (object->entry == NULL) { /* that ran Python */
+        object->entry = entry;
+        atoll_entry_add_user(entry);
+    }
+    atoll_entry_release(entry);
+    return 0;
+}
+
+atoll_entry *atoll_pycontrol_called(atoll_state *state, PyObject *self, const char *what) {
+    atoll_interpreter *object = (atoll_interpreter *)self;
+    bool is_own = object->entry != NULL && object->entry->owned;
+    if (is_own || object->id != PyInterpreterState_GetID(PyInterpreterState_Main())) {
+        return atoll_pycontrol_entry(state, self, what);
+    }
+    return object->entry == NULL && know_main(state, object) < 0 ? NULL : object->entry;
+}
+
+/* The entry of an interpreter that is not closed, and whose runs Atoll knows; NULL with an exception. */
 static atoll_entry *entry_of(atoll_state *state, atoll_interpreter *object, const char *what) {
-    atoll_entry *entry = object->entry;
+    atoll_entry *entry = atoll_pycontrol_called(state, (PyObject *)object, what);
     if (entry != NULL && !atoll_entry_is_open(entry)) {
         atoll_raise_not_found(state, object->id);
         return NULL;
     }
-    bool is_main = entry != NULL && entry->interp == PyInterpreterState_Main();
-    return is_main ? entry : atoll_pycontrol_entry(state, (PyObject *)object, what);
+    return entry;
 }
 
 const char atoll_pycontrol_interrupt_doc[] = PyDoc_STR(

@@ -301,19 +301,12 @@ static PyObject *interpreter_call(PyObject *self, PyObject *const *args, Py_ssiz
     if (state == NULL) {
         return NULL;
     }
-    atoll_interpreter *object = (atoll_interpreter *)self;
     if (nargs < 1) {
         PyErr_SetString(PyExc_TypeError, "call() needs a callable");
         return NULL;
     }
-    atoll_entry *entry = object->entry;
-    if (entry == NULL || (!entry->owned && entry->interp != PyInterpreterState_Main())) {
-        entry = atoll_pycontrol_entry(state, self, "make a call in");
-        if (entry == NULL) {
-            return NULL;
-        }
-    }
-    return atoll_run_call(state, entry, args[0], args + 1, nargs - 1, kwnames);
+    atoll_entry *entry = atoll_pycontrol_called(state, self, "make a call in");
+    return entry == NULL ? NULL : atoll_run_call(state, entry, args[0], args + 1, nargs - 1, kwnames);
 }
 
 PyDoc_STRVAR(call_in_thread_doc,

@@ -8,7 +8,7 @@ import pytest
 
 import atoll
 from codec_samples import Plain
-from helpers import run_python
+from helpers import check_ended, run_python
 
 DEPTHS = [10, 1_000, 9_900, 100_000]
 
@@ -112,3 +112,29 @@ def test_small_stacks(how, kib):
         threading.stack_size(before)
     thread.join()
     assert errors
+
+
+def test_functions_in_closures_of_others():
+    """A chain of functions, each in the closure of the next, takes memory by its length, not by its square."""
+    ended = run_python("""
+        import resource
+        import atoll
+        def around(inner):
+            return lambda: inner
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        LENGTH = 2000
+        chain = None
+        for _ in range(LENGTH):
+            chain = around(chain)
+        queue = atoll.create_queue()
+        before = peak()
+        queue.put(chain)
+        assert peak() - before < 64 << 10, peak() - before
+        chain = queue.get()
+        for _ in range(LENGTH):
+            chain = chain()
+        assert chain is None
+        print("right")
+    """)
+    check_ended(ended, 0, "right\n", clean=True)

@@ -13,12 +13,14 @@ from helpers import (
     Thread,
     arguments,
     busy,
+    check_ended,
     current_id,
     fail,
     identity,
     new,
     nothing,
     ping,
+    run_python,
     signal_and_wait,
 )
 from queue_helpers import make_foreigner  # noqa: F401
@@ -155,20 +157,27 @@ class TestCall:
     @pytest.mark.parametrize("kib", [256, 512])
     def test_a_small_stack_is_named_at_its_end(self, kib):
         """There is enough of it left to describe the error."""
-
-        def down(ids, depth):
+        # in a process of its own: the system may give a thread the larger stack of one that has ended
+        done = run_python(f"""
+            import threading
             import atoll
-
-            return atoll.Interpreter(ids[depth % 2]).call(down, ids, depth + 1)
-
-        with atoll.create() as one, atoll.create() as other:
-            before = threading.stack_size(kib * 1024)
-            try:
+            from helpers import Thread
+            def down(ids, depth):
+                import atoll
+                return atoll.Interpreter(ids[depth % 2]).call(down, ids, depth + 1)
+            with atoll.create() as one, atoll.create() as other:
+                threading.stack_size({kib} * 1024)
                 thread = Thread(one.call, down, [one.id, other.id], 1)
-            finally:
-                threading.stack_size(before)
-            with pytest.raises(atoll.ExecutionFailed, match="RecursionError: the stack is used up by calls"):
-                thread.result()
+                threading.stack_size(0)
+                try:
+                    thread.result()
+                except atoll.ExecutionFailed as error:
+                    assert "RecursionError: the stack is used up by calls" in str(error), str(error)[-200:]
+                else:
+                    raise SystemExit("no error")
+            print("right")
+        """)
+        check_ended(done, 0, "right\n")
 
     def test_recursion_limit_is_the_interpreters_own(self, interp):
         before = sys.getrecursionlimit()
@@ -211,6 +220,40 @@ class TestNotShareable:
         with pytest.raises(atoll.ExecutionFailed, match="only_here"):
             interp.call(identity, foreigner)
         assert interp.call(identity, 1) == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "assert main.call(len, 'abc') == 3",
+        "thread = main.call_in_thread(print, 'called', flush=True); thread.join()",
+        "assert main.interrupt() is False",
+        """with atoll.timeout(main, 60):
+            assert main.call(len, 'abc') == 3""",
+    ],
+    ids=["call", "call_in_thread", "interrupt", "timeout"],
+)
+def test_main_that_does_not_know_atoll(use):
+    """The first to import it is an interpreter that others have made."""
+    code = f"""
+import atoll
+main = atoll.get_main()
+for _ in range(2):
+    {use}
+print("right", flush=True)
+"""
+    done = run_python(f"""
+import sys
+new = sys.version_info >= (3, 13)
+private = __import__("_interpreters" if new else "_xxsubinterpreters")
+made = private.create()
+failed = (private.exec if new else private.run_string)(made, {code!r})
+assert failed is None, failed
+private.destroy(made)
+print("ended")
+""")
+    called = "called\n" * 2 * ("print" in use)
+    check_ended(done, 0, called + "right\nended\n", clean=True)
 
 
 class TestIsShareable:

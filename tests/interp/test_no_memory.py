@@ -143,3 +143,31 @@ def test_once_at_each_place(name, library, places):
     source = PRELUDE.format(places=places) + OPERATIONS[name]
     done = run_python(source, environment={"LD_PRELOAD": str(library)})
     check_ended(done, 0, "right\n")
+
+
+def test_address_space():
+    """Also where it runs out in CPython, which is not always a match for that."""
+    done = run_python("""
+import pathlib, resource
+import atoll
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+said = set()
+for room in range(0, 16 << 20, 256 << 10):
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    limit(pages * resource.getpagesize() + room)
+    try:
+        interp = atoll.create()
+    except (MemoryError, atoll.InterpreterError) as error:
+        said.add(str(error))
+    else:
+        interp.close()
+    finally:
+        limit(resource.RLIM_INFINITY)
+assert said, "there was always enough"
+with atoll.create() as interp:
+    assert interp.call(len, "abc") == 3
+assert atoll.list_all() == [atoll.get_main()]
+print("right")
+""")
+    check_ended(done, 0, "right\n")

@@ -34,7 +34,7 @@ examples:
   python -m atoll info --json | jq .clones
 """
 _TRIED = ("ctypes", "decimal", "sqlite3", "ssl")  # each is cloned on some version, and may be missing
-_OPTIONAL = ("argcomplete", "cloudpickle", "numpy", "rich", "tqdm")
+_OPTIONAL = ("argcomplete", "numpy", "rich", "tqdm")
 
 
 def add_command(commands: Any) -> None:

@@ -262,7 +262,8 @@ void atoll_ranks_drop(PyObject *parts[ATOLL_RANKS]);
 
 /* Of the writer. */
 typedef struct atoll_later {
-    atoll_frame *base; /* the class's */
+    atoll_frame *base;             /* the class's */
+    const struct waiting *writing; /* what in these lists is being written, or NULL */
     struct waiting *functions;
     struct waiting **functions_end;
     struct waiting *data[ATOLL_RANKS];
@@ -274,12 +275,12 @@ void atoll_later_end(atoll_later *later);
 /* A function that was written but for its body and state; globals, name -> value, or a cell and what is in it. */
 int atoll_later_function(atoll_encoder *enc, PyFunctionObject *func);
 int atoll_later_data(atoll_encoder *enc, atoll_rank rank, PyObject *obj, PyObject *found);
-int atoll_write_bodies(atoll_encoder *enc, const atoll_later *later);
+int atoll_write_bodies(atoll_encoder *enc, atoll_later *later);
 int atoll_write_states(atoll_encoder *enc,
                        atoll_later *later); /* and what is EARLY or FILLED, this still empty */
 /* An empty list, dict or set for this one, whose contents come with what is LATE. */
 int atoll_write_empty(atoll_encoder *enc, PyObject *value);
-int atoll_write_late(atoll_encoder *enc, const atoll_later *later);
+int atoll_write_late(atoll_encoder *enc, atoll_later *later);
 /* An empty dict for this one likewise, while code is written. */
 int atoll_later_dict(atoll_encoder *enc, PyObject *dict);
 

@@ -21,6 +21,9 @@
  * What waits is in lists, of the part of a message that is one class: the writer's and the reader's have the same order, so that nothing
  * need say what comes next.  Under the GIL; the lists are of one thread.
  *
+ * With what waits, the writer keeps the way to it, for errors: only the steps from what was being written when it was met, as that is in a list of the
+ * same part, and all of them are kept until the part's end.  So a chain of n functions, each in the closure of the next, costs n steps.
+ *
  * A function that has a number is found by it from the moment it exists, by whatever else is received; another thread waits as it
  * does for a class that is being made.
  */
@@ -207,8 +210,10 @@ typedef struct waiting {
     PyObject *obj; /* owned: a function, a cell, a dict of globals; a list, dict or set */
     PyObject *
         found; /* owned: what is in it: for globals, name -> value; NULL for a function, obj itself for what is filled */
-    PyObject *code;      /* owned: of the function that is being written, or NULL */
-    atoll_frame *frames; /* where it was met, innermost first, for errors; each owns its obj and key */
+    PyObject *code;   /* owned: of the function that is being written, or NULL */
+    atoll_frame *top; /* where it was met, for errors */
+    atoll_frame *
+        frames; /* the steps to there from what was being written, innermost first; each owns its obj and key */
     size_t nframes;
 } waiting;
 
@@ -245,10 +250,11 @@ void atoll_later_end(atoll_later *later) {
     PyErr_SetRaisedException(exc);
 }
 
-/* The frames between the class and here. */
+/* The frames between here and what is being written of the same lists, or the class. */
 static int copy_frames(waiting *item, const atoll_encoder *enc) {
     size_t n = 0;
-    const atoll_frame *base = (enc->later != NULL ? enc->later : enc->empty)->base;
+    const atoll_later *later = enc->later != NULL ? enc->later : enc->empty; /* never both */
+    atoll_frame *base = later->writing != NULL ? later->writing->top : later->base;
     for (const atoll_frame *fr = enc->top; fr != base; fr = fr->up) {
         n++;
     }
@@ -257,12 +263,13 @@ static int copy_frames(waiting *item, const atoll_encoder *enc) {
         return -1;
     }
     item->nframes = n;
+    item->top = n != 0 ? item->frames : base;
     size_t i = 0;
     for (const atoll_frame *fr = enc->top; i < n; fr = fr->up, i++) {
         item->frames[i] = *fr;
         Py_XINCREF(fr->obj);
         Py_XINCREF(fr->key);
-        item->frames[i].up = i + 1 < n ? &item->frames[i + 1] : (atoll_frame *)base;
+        item->frames[i].up = i + 1 < n ? &item->frames[i + 1] : base;
     }
     return 0;
 }
@@ -291,27 +298,29 @@ int atoll_later_data(atoll_encoder *enc, atoll_rank rank, PyObject *obj, PyObjec
 }
 
 /* As where it was met. */
-static int write_item(atoll_encoder *enc, const waiting *item,
+static int write_item(atoll_encoder *enc, atoll_later *later, const waiting *item,
                       int (*write)(atoll_encoder *enc, PyObject *obj, PyObject *found)) {
     PyObject *outer = enc->code;
     atoll_frame *top = enc->top;
     enc->code = item->code;
-    enc->top = item->nframes != 0 ? item->frames : top;
+    enc->top = item->top;
+    later->writing = item;
     enc->exempt++; /* what may change is looked at by itself */
     enc->defining++;
     int rc = write(enc, item->obj, item->found);
     enc->defining--;
     enc->exempt--;
+    later->writing = NULL;
     enc->top = top;
     enc->code = outer;
     return rc;
 }
 
-static int write_list(atoll_encoder *enc, const waiting *item,
+static int write_list(atoll_encoder *enc, atoll_later *later, const waiting *item,
                       int (*write)(atoll_encoder *enc, PyObject *obj, PyObject *found)) {
     int rc = 0;
     for (; rc == 0 && item != NULL; item = item->next) { /* it may grow meanwhile */
-        rc = write_item(enc, item, write);
+        rc = write_item(enc, later, item, write);
     }
     return rc;
 }
@@ -354,23 +363,23 @@ static int write_data(atoll_encoder *enc, PyObject *obj, PyObject *found) {
                               : atoll_encode_part(enc, obj, "cell_contents", found);
 }
 
-int atoll_write_bodies(atoll_encoder *enc, const atoll_later *later) {
-    return write_list(enc, later->functions, atoll_encode_body);
+int atoll_write_bodies(atoll_encoder *enc, atoll_later *later) {
+    return write_list(enc, later, later->functions, atoll_encode_body);
 }
 
 int atoll_write_states(atoll_encoder *enc, atoll_later *later) {
-    if (write_list(enc, later->functions, atoll_encode_function_state) < 0 ||
-        write_list(enc, later->data[RANK_EARLY], write_data) < 0) {
+    if (write_list(enc, later, later->functions, atoll_encode_function_state) < 0 ||
+        write_list(enc, later, later->data[RANK_EARLY], write_data) < 0) {
         return -1;
     }
     enc->empty = later;
-    int rc = write_list(enc, later->data[RANK_FILLED], write_data);
+    int rc = write_list(enc, later, later->data[RANK_FILLED], write_data);
     enc->empty = NULL;
     return rc;
 }
 
-int atoll_write_late(atoll_encoder *enc, const atoll_later *later) {
-    return write_list(enc, later->data[RANK_LATE], write_data);
+int atoll_write_late(atoll_encoder *enc, atoll_later *later) {
+    return write_list(enc, later, later->data[RANK_LATE], write_data);
 }
 
 /* ---- reading ---- */

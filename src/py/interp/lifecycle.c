@@ -10,6 +10,9 @@
  *
  * A half-made interpreter in which code has run ends as any other before the caller hears of its failure.
  *
+ * CPython itself does not survive it on all versions when memory runs out while it makes one (3.14 and 3.15 end an interpreter that
+ * has no types yet), so whether there is enough is seen before.
+ *
  * Thread states: every function is called attached to `from`'s interpreter and returns so, but for the detached ones.
  * ending.c has the way to the end, exit.c the end of the process, lookup.c the questions.
  */
@@ -107,6 +110,17 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     return true;
 }
 
+/* More than Py_NewInterpreterFromConfig() takes on any version: 4 MiB. */
+static const size_t enough = (size_t)5 * 1024 * 1024;
+
+static bool is_there_memory(void) {
+    void *memory = atoll_map_zeroed(enough);
+    if (memory != NULL) {
+        atoll_unmap(memory, enough);
+    }
+    return memory != NULL;
+}
+
 /* With the lifecycle lock held and no thread state attached: with one of main's attached, 3.13 and newer do not survive an audit
  * hook that refuses.  The new interpreter is attached afterwards, unless it is NULL with *why (malloc, or NULL: out of memory). */
 static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, char **why) {
@@ -122,6 +136,9 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     PyThreadState *tstate = NULL;
     if (atoll_tracing_refuses()) {
         *why = strdup(atoll_tracing_refusal);
+        return NULL;
+    }
+    if (!is_there_memory()) {
         return NULL;
     }
     atoll_site_begin(site, print->wishes.no_site);
@@ -159,8 +176,8 @@ static int learn_from_main(void) {
     return atoll_builtin_types_note();
 }
 
-/* Exit handlers run in main: it must know Atoll, whoever creates the first interpreter. */
-static int ensure_main(atoll_state *from) {
+/* Exit handlers run in main: it must know Atoll, whoever creates the first interpreter; and where something is called in it. */
+int atoll_interp_know_main(atoll_state *from) {
     PyInterpreterState *interp = PyInterpreterState_Main();
     int64_t id = PyInterpreterState_GetID(interp); /* not 0 in a child that another interpreter forked */
     atoll_entry *entry = atoll_registry_find(id);
@@ -222,7 +239,7 @@ int atoll_blueprint_init(atoll_state *from, const atoll_interp_wishes *wishes, a
         PyErr_SetString(from->error, atoll_tracing_refusal);
         return -1;
     }
-    if (ensure_main(from) < 0) {
+    if (atoll_interp_know_main(from) < 0) {
         return -1;
     }
     atoll_parsers_init();

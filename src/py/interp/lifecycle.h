@@ -24,6 +24,9 @@ static inline bool atoll_interp_wishes_are_usual(const atoll_interp_wishes *wish
 /* Creates an interpreter with its own GIL.  A reference to its entry with one user, or NULL with an exception. */
 atoll_entry *atoll_interp_create(atoll_state *from, const atoll_interp_wishes *wishes);
 
+/* Attached to any interpreter: main knows Atoll from here on, whoever asks first.  0, or -1 with an exception. */
+int atoll_interp_know_main(atoll_state *from);
+
 /* What creating an interpreter takes from the one that asks for it; a lasting copy. */
 typedef struct {
     atoll_message path;    /* its sys.path */
