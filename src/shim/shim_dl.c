@@ -10,6 +10,18 @@
 
 /* A library finds what lies beside it by the path that it was loaded from: the original's. */
 
+EXPORT int atoll_dladdr(const void *address, Dl_info *info);
+EXPORT int atoll_dladdr(const void *address, Dl_info *info) {
+    int rc = dladdr(address, info);
+    const char *path = rc != 0 ? shim->original(shim->owner, address) : NULL;
+    if (path != NULL) {
+        info->dli_fname = path;
+    }
+    return rc;
+}
+
+#ifdef __GLIBC__ /* where clones are, and so this library is used; others can build it */
+
 /* Copies of link maps with that path, one for each that was asked for; the rest, and their neighbours, are as they are. */
 typedef struct link_copy {
     struct link_copy *next;
@@ -44,16 +56,6 @@ static struct link_map *with_original(struct link_map *map, const char *path) {
     return copy != NULL ? &copy->map : map;
 }
 
-EXPORT int atoll_dladdr(const void *address, Dl_info *info);
-EXPORT int atoll_dladdr(const void *address, Dl_info *info) {
-    int rc = dladdr(address, info);
-    const char *path = rc != 0 ? shim->original(shim->owner, address) : NULL;
-    if (path != NULL) {
-        info->dli_fname = path;
-    }
-    return rc;
-}
-
 EXPORT int atoll_dladdr1(const void *address, Dl_info *info, void **extra, int flags);
 EXPORT int atoll_dladdr1(const void *address, Dl_info *info, void **extra, int flags) {
     int rc = dladdr1(address, info, extra, flags);
@@ -84,6 +86,8 @@ EXPORT int atoll_dlinfo(void *handle, int request, void *into) {
     }
     return rc;
 }
+
+#endif
 
 typedef struct {
     int (*look)(struct dl_phdr_info *info, size_t size, void *arg);

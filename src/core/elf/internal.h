@@ -14,6 +14,11 @@
 #include <elf.h>
 #include <string.h>
 
+#ifndef DT_RELR /* headers of before glibc 2.36, and musl's */
+#define DT_RELRSZ 35
+#define DT_RELR 36
+#endif
+
 typedef struct {
     uint64_t offset;
     uint64_t size;
