@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-builtin test-old-wheel bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
+.PHONY: help run test test-builtin test-old-wheel wheels test-wheel bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -32,6 +32,12 @@ test-builtin: ## what loads modules, in Pythons that have all modules of the sta
 
 test-old-wheel: ## what depends on CPython's insides, with an Atoll that was built with another patch release
 	@$(RUN_TESTS) --suites old-wheel --py $(or $(PY),$$(tools/pythons variants)) $(if $(ARGS),-- $(ARGS))
+
+wheels: ## the sdist and a wheel for each Python that can be had, repaired by auditwheel, in dist
+	@tools/wheels $(PY)
+
+test-wheel: ## the wheels of dist, each in a new environment, with the smoke part of the tests
+	@$(RUN_TESTS) --suites wheel --py $(or $(PY),$$(tools/pythons versions)) $(if $(ARGS),-- $(ARGS))
 
 bench: ## Atoll against the standard library, threads and processes, on 3.14 and 3.15 (or PY=)
 	@for py in $(or $(PY),3.14 3.15); do \

@@ -8,9 +8,9 @@ that tools/env makes, one suite more at once than there are processors. pytest's
 which a variant (another patch release, built otherwise) is tested as well only those that depend on CPython's insides.
 blocks are some of them with ATOLL_DEBUG_BLOCKS, builtin some in a Python with all modules built in, old-wheel some
 with an Atoll that another build of the same version has made (another patch release, linked otherwise), as users of a
-wheel have it. A suite that crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is
-named in the summary; it is a failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must
-be covered.
+wheel have it, and wheel those that tests/smoke.txt names, with the wheel of dist/ in a new environment. A suite that
+crashes, hangs or cannot be built counts as one failure. A Python that cannot be had is named in the summary; it is a
+failure when it was asked for with ``--py`` or when ``CI`` is set, where all of them must be covered.
 
 A room of the source (ARCHITECTURE.md) is tested by the C tests and by pytest's that have its name, on the preferred
 Python or those that are named, its files divided among as many pytests as run side by side.
@@ -47,7 +47,7 @@ ONCE = {
     "asan": ["tools/ctests", "asan"],
     "tsan": ["tools/ctests", "tsan"],
 }
-BY_PYTHON = ["pytest", "blocks", "builtin", "old-wheel", "conformance"]
+BY_PYTHON = ["pytest", "blocks", "builtin", "old-wheel", "wheel", "conformance"]
 SUITES = [*ONCE, *BY_PYTHON]
 # These take minutes, the others less.
 LONGEST = ["pytest", "lint", "tsan", "asan"]
@@ -261,6 +261,8 @@ def run_on(
 ) -> Row:
     """Run a suite that needs a Python on this one, and mark its output; not whole: some of pytest's tests."""
     name = f"{suite} {version}"
+    if suite == "wheel":
+        return run_suite(name, ["tools/test-wheel", version, *arguments], mark)
     trouble = make_environment(version)
     if trouble is not None:
         failed = required or trouble != "cannot be had"
