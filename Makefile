@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-builtin test-old-wheel wheels test-wheel bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
+.PHONY: help run test test-builtin test-old-wheel wheels test-wheel docs bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -38,6 +38,9 @@ wheels: ## the sdist and a wheel for each Python that can be had, repaired by au
 
 test-wheel: ## the wheels of dist, each in a new environment, with the smoke part of the tests
 	@$(RUN_TESTS) --suites wheel --py $(or $(PY),$$(tools/pythons versions)) $(if $(ARGS),-- $(ARGS))
+
+docs: ## the documentation's site, in build/site
+	@tools/docs
 
 bench: ## Atoll against the standard library, threads and processes, on 3.14 and 3.15 (or PY=)
 	@for py in $(or $(PY),3.14 3.15); do \
