@@ -269,9 +269,7 @@ class Queue:
     def __next__(self) -> Any: ...
     def __hash__(self) -> int: ...
 
-type _Dtype = (
-    str | type[float] | type[int] | type[bool] | type[complex] | Any
-)  # Any: a dtype, or a class of scalars, of numpy
+type _Dtype = str | type[float] | type[int] | type[bool] | type[complex] | Any  # Any: numpy's dtypes, scalars
 
 @final
 class SharedBuffer:
