@@ -75,8 +75,8 @@ PAGES = [
         "Exceptions",
         "What Atoll raises. ``atoll.interpreters`` has those of PEP 734 as well.",
         "InterpreterError InterpreterNotFoundError ExecutionFailed NotShareableError ResourceLimitExceeded "
-        "QueueError QueueEmpty QueueFull QueueShutDown QueueNotFoundError ItemInterpreterDestroyed LockOwnerLost "
-        "SupervisorError",
+        "InterpreterStuckError QueueError QueueEmpty QueueFull QueueShutDown QueueNotFoundError "
+        "ItemInterpreterDestroyed LockOwnerLost SupervisorError",
     ),
 ]
 LISTED = {name for page in PAGES for name in page[3].split()}
