@@ -218,7 +218,7 @@ class TestWhatIsLeft:
             assert interp.call(is_free)
 
     def test_imports(self, interp):
-        """Several threads import, and each of them is interrupted: importlib's locks are free afterwards."""
+        """Several threads do nothing but import, and each of them is interrupted: importlib's locks are free afterwards."""
 
         def load(started, name):
             import sys
@@ -236,7 +236,7 @@ class TestWhatIsLeft:
 
         names = ("colorsys", "stringprep", "sched")
 
-        for _ in range(20):
+        for _ in range(2):  # each takes seconds: imports are not interrupted at once
             started = [atoll.Event() for _ in names]
             outcomes = [call_in_thread(interp, load, *each) for each in zip(started, names, strict=True)]
             assert all(event.wait(60) for event in started)
@@ -276,3 +276,72 @@ class TestWhatIsLeft:
 
         for _ in range(30):
             assert kind_of(interrupt_when_started(interp, run, handles)) == "KeyboardInterrupt"
+
+
+class TestImports:
+    """What is imported is imported as a whole, for there is no second try: modules of a package stay when it does not."""
+
+    @pytest.fixture
+    def where(self, tmp_path):
+        package = tmp_path / "halves"
+        package.mkdir()
+        (package / "__init__.py").write_text("from . import first\nnames = (first.__name__,)\n")
+        (package / "first.py").write_text(
+            "import builtins, time\n"
+            "builtins.started.set()\n"
+            "end = time.monotonic() + 0.3\n"
+            "while time.monotonic() < end: pass\n"
+            "time.sleep(0.2)\n"
+        )
+        (tmp_path / "endless.py").write_text("import builtins\nbuiltins.started.set()\nwhile True: pass\n")
+        return str(tmp_path)
+
+    @staticmethod
+    def load(started, where, name):
+        import builtins
+        import importlib
+        import sys
+
+        builtins.started = started
+        sys.path.insert(0, where)
+        importlib.import_module(name)
+        while True:
+            pass
+
+    @staticmethod
+    def names():
+        import halves
+
+        return halves.names
+
+    def test_interrupted(self, interp, where):
+        failure = interrupt_when_started(interp, self.load, where, "halves")
+        assert kind_of(failure) == "KeyboardInterrupt"
+        assert interp.call(self.names) == ("halves.first",)
+
+    def test_too_late(self, interp, where):
+        with pytest.raises(TimeoutError), atoll.timeout(interp, 0.1):
+            interp.call(self.load, atoll.Event(), where, "halves")
+        assert interp.call(self.names) == ("halves.first",)
+
+    def test_two_threads(self, interp, where):
+        """Whichever of them looks for both."""
+        started = atoll.Event()
+        outcome = call_in_thread(interp, self.load, started, where, "halves")
+        assert started.wait(60)
+        assert kind_of(interrupt_when_started(interp, spin_and_say)) == "KeyboardInterrupt"
+        assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"
+        assert interp.call(self.names) == ("halves.first",)
+
+    def test_a_close_by_force_does_not_wait_for_one(self, interp, where):
+        started = atoll.Event()
+        outcome = call_in_thread(interp, self.load, started, where, "endless")
+        assert started.wait(60)
+        interp.close(force=True, timeout=4)
+        assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"
+
+
+def spin_and_say(started):
+    started.set()
+    while True:
+        pass

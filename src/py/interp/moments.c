@@ -153,6 +153,10 @@ static bool is_loop(PyFrameObject *frame, const PyCodeObject *code) {
     return loop;
 }
 
+static bool is_importlib(const PyCodeObject *code) {
+    return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
+}
+
 /* What enters and leaves blocks, by its name; what has nobody to raise in; importlib, which holds locks in many ways; asyncio's loops. */
 static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
     static const char *const names[] = {"__enter__", "__exit__", "__del__"};
@@ -161,8 +165,7 @@ static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
             return true;
         }
     }
-    return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0 ||
-           is_loop(frame, code);
+    return is_importlib(code) || is_loop(frame, code);
 }
 
 bool atoll_moment_is_bad(PyFrameObject *frame) {
@@ -175,6 +178,21 @@ bool atoll_moment_is_bad(PyFrameObject *frame) {
     bool bad = is_delicate(frame, code) || (is_block_near(code, unit) && is_call_at(code, unit));
     Py_DECREF(code);
     return bad;
+}
+
+bool atoll_moment_is_import(PyThreadState *tstate) {
+    PyFrameObject *frame = PyThreadState_GetFrame(tstate);
+    bool found = false;
+    while (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        found = is_importlib(code);
+        Py_DECREF(code);
+        PyFrameObject *outer = found ? NULL : PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = outer;
+    }
+    PyErr_Clear(); /* no memory for a frame */
+    return found;
 }
 
 atoll_fate atoll_moment_fate(PyObject *exc) {

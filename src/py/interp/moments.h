@@ -10,6 +10,9 @@
  * pending call, the frame that runs. */
 bool atoll_moment_is_bad(PyFrameObject *frame);
 
+/* With the GIL: whether that thread state's code imports a module.  Keeps no exception. */
+bool atoll_moment_is_import(PyThreadState *tstate);
+
 typedef enum { ATOLL_FATE_OPEN, ATOLL_FATE_CAUGHT, ATOLL_FATE_DROPPED } atoll_fate;
 /* With the GIL, whatever is attached: what became of an exception that was raised, to which the caller has one reference.  OPEN: somebody
  * else has it, or handles it now.  Runs no Python code. */

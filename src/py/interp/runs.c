@@ -19,6 +19,11 @@
  * exception, raises what is due; it is taken back when the run has ended.  Neither is done where the code is at a bad moment, which is seen
  * by its frame (moments.c): then the pending call is made again, for the thread itself at its next look, for another one at the next knock.
  *
+ * While code imports a module it is not interrupted either, for IMPORT seconds: what is cut off there stays half done for as long as the
+ * interpreter lives, because importlib forgets a package and not the modules of it that it has (`import asyncio` raises NameError from then
+ * on), and an extension module may refuse to be loaded twice (numpy).  The keeper asks again until the import is over.  Where the
+ * interpreter ends anyway that is no reason to wait.
+ *
  * What was raised may be dropped by CPython.  The run has a reference to it (`exc`) until it is known what became of it, and looks at that
  * each time it comes by, asked by the keeper, and at its end: if it was dropped the run is marked once more.
  *
@@ -40,6 +45,7 @@
 
 #include "py/interp/budget.h"
 #include "py/interp/forced.h"
+#include "py/interp/lifecycle.h"
 #include "py/interp/moments.h"
 #include "py/interp/runs_lock.h"
 #include "py/interp/watched.h"
@@ -52,6 +58,8 @@ enum { TRIES = 6 };         /* to have the exception that is to be raised, */
 #define FACTOR 4
 #define PATIENCE 2.0            /* with code that describes an exception */
 #define DOUBT 0.01              /* s: when it is looked for the first time what became of an exception */
+#define IMPORT 5.0              /* s: so long an import is not interrupted, */
+#define IMPORT_AGAIN 0.05       /* and so often it is looked whether it is over */
 enum { MOST_PUT_OFF = 100000 }; /* a thousand or so of a thread's looks at pending calls */
 
 static _Thread_local __attribute__((tls_model("initial-exec"))) atoll_run *innermost;
@@ -64,6 +72,9 @@ static _Atomic(uint64_t) knocks;
 /* The run that this one, the innermost of its thread, is to raise something for: itself, or one further out. */
 static const atoll_run *asked(const atoll_run *run) {
     if (run->deaf || ((run->keeping || run->tries != 0) && atoll_clock() < run->patience)) {
+        return NULL;
+    }
+    if (run->import_next != 0 && atoll_clock() < run->import_next) {
         return NULL;
     }
     if (atomic_load(&run->wanted) != NULL) {
@@ -183,17 +194,34 @@ static atoll_run *run_here(void) {
     return asked(run) != NULL ? run : NULL;
 }
 
-int atoll_run_check(void) {
+/* Attached: whether the code of a run, this thread's or one that waits for the GIL, is not to be interrupted yet because it imports a
+ * module.  Then it is not asked for a while. */
+static bool is_importing(atoll_run *run) {
+    if (atomic_load(&run->wanted) == &atoll_system_exit || atoll_entry_is_barred(run->entry) ||
+        atoll_interp_exiting()) {
+        return false;
+    }
+    double now = atoll_clock();
+    if (run->import_patience == 0) {
+        run->import_patience = now + IMPORT;
+    }
+    bool importing = now < run->import_patience && atoll_moment_is_import(run->tstate);
+    run->import_next = importing ? now + IMPORT_AGAIN : 0;
+    return importing;
+}
+
+static int check(bool heeds_imports) {
     if (innermost == NULL || innermost->entry->interp != PyInterpreterState_Get()) {
         return atoll_force_check();
     }
     atoll_run *run = run_here();
     const atoll_run *target = run != NULL ? asked(run) : NULL;
-    if (target == NULL) {
+    if (target == NULL || (heeds_imports && is_importing(run))) {
         return 0;
     }
     atoll_redirect_arrived();
     take_back_knock(run);
+    run->import_patience = run->import_next = 0;
     if (target != run) {
         run->put_off = 0;
         run->heard = atomic_load(&target->knock);
@@ -214,6 +242,8 @@ int atoll_run_check(void) {
     run->kept = run->keeping;
     return -1;
 }
+
+int atoll_run_check(void) { return check(true); }
 
 void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint64_t turn) {
     *run = (atoll_run){.outer = innermost,
@@ -338,7 +368,7 @@ void atoll_run_set_deadline(atoll_run *run, double deadline) {
 /* The class of the asynchronous exceptions: CPython calls it on the run's thread. */
 static PyObject *knock_new(PyTypeObject *Py_UNUSED(type), PyObject *Py_UNUSED(args),
                            PyObject *Py_UNUSED(kwargs)) {
-    if (atoll_run_check() == 0) {
+    if (check(false) == 0) {
         PyErr_SetNone(PyExc_KeyboardInterrupt); /* who has set this one was not here */
     }
     return NULL;
@@ -370,7 +400,10 @@ static int collect_others(atoll_entry *entry, atoll_run *runs[MOST_THREADS]) {
 
 /* Whether another thread's run would raise something at a bad moment.  It stands where it would raise: it waits for the GIL between two
  * instructions, or is in a call behind which it looks. */
-static bool is_at_bad_moment(const atoll_run *run) {
+static bool is_at_bad_moment(atoll_run *run) {
+    if (is_importing(run)) {
+        return true;
+    }
     PyFrameObject *frame = PyThreadState_GetFrame(run->tstate);
     bool bad = frame != NULL && atoll_moment_is_bad(frame);
     Py_XDECREF(frame);
@@ -380,7 +413,7 @@ static bool is_at_bad_moment(const atoll_run *run) {
 /* Attached to an interpreter in which something was marked, on any thread of its. */
 static int on_knock(void *Py_UNUSED(arg)) {
     atoll_run *here = run_here();
-    if (here != NULL && here->put_off < MOST_PUT_OFF && atoll_moment_is_bad(NULL)) {
+    if (here != NULL && here->put_off < MOST_PUT_OFF && !is_importing(here) && atoll_moment_is_bad(NULL)) {
         here->put_off++;
         (void)atoll_compat_add_pending_call(here->entry->interp, on_knock, NULL);
         return 0;

@@ -43,12 +43,14 @@ typedef struct atoll_run {
     uint32_t raised;          /* of its thread: how often something was */
     atoll_interruption *last; /* what was, last: a reference */
     PyObject *exc; /* the exception that was, with `doubtful` or still to be released; of its interpreter */
-    _Atomic(bool) doubtful;       /* CPython may have dropped it */
-    uint32_t put_off;             /* of its thread: how often what is due was, because of a bad moment */
-    double deadline;              /* under the list's lock: when it is to be interrupted */
-    double look;                  /* under the list's lock: when it is to be looked at */
-    uint32_t looks;               /* how often it was, since it was interrupted */
-    bool watched;                 /* it is on the list, under the entry's lock of runs */
+    _Atomic(bool) doubtful; /* CPython may have dropped it */
+    uint32_t put_off;       /* of its thread: how often what is due was, because of a bad moment */
+    double import_patience; /* with the GIL: until then an import is not interrupted; 0: none was found, */
+    double import_next;     /* and until then it is not looked at again */
+    double deadline;        /* under the list's lock: when it is to be interrupted */
+    double look;            /* under the list's lock: when it is to be looked at */
+    uint32_t looks;         /* how often it was, since it was interrupted */
+    bool watched;           /* it is on the list, under the entry's lock of runs */
     struct atoll_run *watch_next; /* under the list's lock */
     struct atoll_run *watch_prev;
 } atoll_run;
