@@ -218,7 +218,7 @@ class TestWhatIsLeft:
             assert interp.call(is_free)
 
     def test_imports(self, interp):
-        """Several threads do nothing but import, and each of them is interrupted: importlib's locks are free afterwards."""
+        """Several threads only import, and each of them is interrupted: importlib's locks are free afterwards."""
 
         def load(started, name):
             import sys
@@ -279,7 +279,7 @@ class TestWhatIsLeft:
 
 
 class TestImports:
-    """What is imported is imported as a whole, for there is no second try: modules of a package stay when it does not."""
+    """What is imported is imported as a whole: there is no second try, modules of a package stay when it does not."""
 
     @pytest.fixture
     def where(self, tmp_path):
