@@ -30,11 +30,20 @@ static void raise_closing(atoll_pypool *self) {
     }
 }
 
-/* Queues a task, whose reference it takes over; its future, or NULL with an exception. */
+/* Queues a task, whose reference it takes over; its future, or NULL with an exception: then it was not queued. */
 static PyObject *queue_task(atoll_pypool *self, atoll_task *task, bool late) {
-    switch (late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task)) {
+    PyObject *future = atoll_future_new(self, task);
+    if (future == NULL) {
+        return NULL;
+    }
+    atoll_pool_result result =
+        late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task);
+    if (result != ATOLL_POOL_OK) {
+        Py_CLEAR(future);
+    }
+    switch (result) {
     case ATOLL_POOL_OK:
-        return atoll_future_new(self, task);
+        break;
     case ATOLL_POOL_SHUT:
         PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
         break;
@@ -48,8 +57,7 @@ static PyObject *queue_task(atoll_pypool *self, atoll_task *task, bool late) {
         raise_broken(self);
         break;
     }
-    atoll_task_release(task);
-    return NULL;
+    return future;
 }
 
 /* The same in the trace, where it began then. */

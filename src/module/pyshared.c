@@ -301,28 +301,25 @@ int atoll_pyshared_sizes(PyObject *shape, Py_ssize_t sizes[PyBUF_MAX_NDIM]) {
     return (int)n;
 }
 
-/* A new, packed array.  `from` has the memory. */
+/* A new, packed array.  `from` has the memory: which comes first, as others run meanwhile and must not find an array without. */
 static PyObject *array_of(PyTypeObject *type, const source *from, PyObject *shape, int ndim,
-                          const Py_ssize_t *sizes, const char *format, Py_ssize_t itemsize) {
-    atoll_pyshared *self = (atoll_pyshared *)type->tp_alloc(type, 0);
-    if (self == NULL || atoll_geometry_init(&self->g, ndim, format, strlen(format)) < 0) {
-        Py_XDECREF(self);
-        return NULL;
-    }
-    self->g.itemsize = itemsize;
-    for (int i = 0; i < ndim; i++) {
-        self->g.shape[i] = sizes[i];
-    }
-    if (atoll_geometry_pack(&self->g) < 0) {
+                          Py_ssize_t *sizes, const char *format, Py_ssize_t itemsize) {
+    Py_ssize_t strides[PyBUF_MAX_NDIM];
+    atoll_geometry layout = {.ndim = ndim, .shape = sizes, .strides = strides, .itemsize = itemsize};
+    if (atoll_geometry_pack(&layout) < 0) {
         PyErr_Format(PyExc_ValueError, "shape %R is too large: it has more bytes than an address has", shape);
-    } else {
-        self->block = open_block(from, (size_t)self->g.len);
-    }
-    if (self->block == NULL) {
-        Py_DECREF(self);
         return NULL;
     }
-    self->g.data = (char *)self->block->data;
+    atoll_shared *block = open_block(from, (size_t)layout.len);
+    atoll_pyshared *self = block != NULL ? atoll_pyshared_make(type, block, ndim, format) : NULL;
+    if (self != NULL) {
+        self->g.len = layout.len;
+        self->g.itemsize = itemsize;
+        for (int i = 0; i < ndim; i++) {
+            self->g.shape[i] = sizes[i];
+            self->g.strides[i] = strides[i];
+        }
+    }
     return (PyObject *)self;
 }
 

@@ -18,25 +18,28 @@
 static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch, double deadline) {
     size_t all = batch->count;
     atoll_queue_result result = atoll_queue_put(queue, batch);
+    bool interrupted = false;
     if (result == ATOLL_QUEUE_AGAIN && deadline != ATOLL_NO_WAIT) {
         atoll_blocking b;
         atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_PUT, atoll_queue_id(queue));
-        while ((result = atoll_queue_put(queue, batch)) == ATOLL_QUEUE_AGAIN) {
+        while (!interrupted && (result = atoll_queue_put(queue, batch)) == ATOLL_QUEUE_AGAIN) {
             atoll_wait_result why = atoll_queue_wait(queue, ATOLL_QUEUE_PUT, &b.waiter, b.deadline);
             if (why == ATOLL_WAIT_TIMEOUT) {
                 break;
             }
-            if (atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0) {
-                return -1;
-            }
+            interrupted = atoll_blocking_look(&b, why) && atoll_blocking_interrupted(&b) < 0;
         }
-        atoll_blocking_end(&b);
+        if (!interrupted) {
+            atoll_blocking_end(&b);
+        }
         atoll_pyqueue_count_wait(queue, ATOLL_QUEUE_PUT, &b);
     }
     if (state->entry != NULL) { /* else the module was cleared meanwhile */
         atoll_stat_add(state->entry->stats, ATOLL_STAT_SENT, all - batch->count);
     }
-    return result == ATOLL_QUEUE_OK ? 0 : atoll_pyqueue_raise_result(state, queue, ATOLL_QUEUE_PUT, result);
+    return interrupted                ? -1
+           : result == ATOLL_QUEUE_OK ? 0
+                                      : atoll_pyqueue_raise_result(state, queue, ATOLL_QUEUE_PUT, result);
 }
 
 /* What becomes of an item.  Where nobody says, those of a pool's worker outlive it: its interpreter is the pool's, which ends

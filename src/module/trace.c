@@ -60,8 +60,12 @@ static PyObject *trace_enter(PyObject *op, PyObject *Py_UNUSED(ignored)) {
         PyErr_SetString(PyExc_RuntimeError, "this trace has been used already");
         return NULL;
     }
-    self->trace = atoll_traced_start(PyBytes_AS_STRING(self->path), self->most);
-    return self->trace != 0 ? Py_NewRef(op) : NULL;
+    uint32_t trace = atoll_traced_start(PyBytes_AS_STRING(self->path), self->most);
+    if (trace == 0) {
+        return NULL;
+    }
+    self->trace = trace; /* not before: another thread may have entered the same object meanwhile */
+    return Py_NewRef(op);
 }
 
 static PyObject *trace_exit(PyObject *op, PyObject *Py_UNUSED(args)) {

@@ -47,3 +47,34 @@ TEST(wait_that_is_granted_or_interrupted_does_not_look) {
     CHECK_INT(atoll_waiter_block(&other, INFINITY, NULL), ATOLL_WAIT_OK);
     CHECK(other.recheck == 0.001);
 }
+
+typedef struct {
+    atoll_lock lock;
+    atoll_waiters list;
+    bool wakes;
+} meeting;
+
+/* What is waited for comes in the moment in which the waiter looks once more. */
+static bool comes_now(void *raw) {
+    meeting *m = raw;
+    if (m->wakes) {
+        atoll_waiters_wake(&m->lock, &m->list, NULL, NULL, 1);
+    }
+    return true;
+}
+
+TEST(who_is_woken_tries_before_it_looks_for_signals) {
+    meeting m = {.wakes = true};
+    atoll_waiter waiter = {.spun = true};
+    CHECK_INT(atoll_waiters_sleep(&m.lock, &m.list, NULL, NULL, comes_now, &m, &waiter, INFINITY),
+              ATOLL_WAIT_OK);
+    CHECK(atoll_waiter_is_granted(&waiter));
+    CHECK(!waiter.spun);
+    m.wakes = false;
+    atoll_waiter other = {.spun = true};
+    CHECK_INT(atoll_waiters_sleep(&m.lock, &m.list, NULL, NULL, comes_now, &m, &other, INFINITY),
+              ATOLL_WAIT_OK);
+    CHECK(!atoll_waiter_is_granted(&other));
+    CHECK(other.spun); /* nobody counts on it: it may look */
+    CHECK(m.list.first == NULL);
+}

@@ -1,5 +1,6 @@
 /* The registry and the gate, single-threaded and raced. */
 #include "core/registry/registry.h"
+#include "dice.h"
 #include "harness.h"
 
 #include <stdlib.h>
@@ -117,6 +118,49 @@ TEST(users_of_an_owned_interpreter_are_counted) {
 }
 
 /* ---- races ---- */
+
+static atoll_entry *leaving;
+static pthread_barrier_t together;
+static _Atomic(bool) refused;
+
+enum { LEAVES = 20000 };
+
+static void *refused_close_thread(void *arg) {
+    (void)arg;
+    dice = 11;
+    for (int i = 0; i < LEAVES; i++) {
+        pthread_barrier_wait(&together);
+        if (atoll_entry_begin_close(leaving) == ATOLL_CLOSE_BEGUN) {
+            atoll_entry_open(leaving);
+        }
+        atomic_store(&refused, true);
+        pthread_barrier_wait(&together);
+    }
+    return NULL;
+}
+
+TEST(what_is_left_while_a_close_begins_stays_left) {
+    pthread_t thread;
+    int wrong = 0;
+    pthread_barrier_init(&together, NULL, 2);
+    pthread_create(&thread, NULL, refused_close_thread, NULL);
+    for (int i = 0; i < LEAVES; i++) {
+        leaving = atoll_registry_add(700, &marker, true);
+        atoll_entry_open(leaving);
+        atomic_store(&refused, false);
+        pthread_barrier_wait(&together);
+        while (atoll_entry_is_open(leaving) && !atomic_load(&refused)) {
+        }
+        atoll_entry_leave(leaving);
+        pthread_barrier_wait(&together);
+        wrong += atoll_entry_life(leaving) != ATOLL_LIFE_LEFT || atoll_entry_pin(leaving);
+        atoll_registry_remove(leaving);
+        atoll_entry_release(leaving);
+    }
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&together);
+    CHECK_INT(wrong, 0);
+}
 
 enum { THREADS = 4, ROUNDS = 20000 };
 

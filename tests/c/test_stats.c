@@ -117,6 +117,18 @@ TEST(stats_queue_counts_what_it_holds) {
     CHECK(atoll_stats_get(&stats->seq) == 0 && seq != 0);
 }
 
+TEST(stats_slot_that_is_used_again_is_another) {
+    atoll_stats_interp *one = atoll_stats_interp_new(9101, true);
+    REQUIRE(one != NULL);
+    uint64_t seq = atoll_stats_get(&one->seq);
+    atoll_stats_interp_end(one);
+    atoll_stats_interp_free(one);
+    atoll_stats_interp *other = atoll_stats_interp_new(9102, true);
+    REQUIRE(other == one);
+    CHECK(atoll_stats_get(&other->seq) != seq && atoll_stats_get(&other->seq) % 2 == 0);
+    atoll_stats_interp_free(other);
+}
+
 static _Atomic(bool) stop;
 
 /* What a reader of another process does: who is in a slot is of one moment. */

@@ -1,7 +1,7 @@
 /* Preloaded by tests/interp/test_no_memory.py: memory that atoll._atoll asks for itself runs out.
  *
  * Not what CPython asks for through its allocators, which Atoll wraps: the wrappers are named to failing_exclude().  Of the others'
- * calls the one that is numbered in failing_arm() fails.
+ * calls the one that is numbered in failing_arm() fails.  After failing_objects() it is of those that ask CPython for an object.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -84,4 +84,59 @@ char *strdup(const char *text) {
     size_t size = strlen(text) + 1;
     char *copy = fails(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
     return copy != NULL ? memcpy(copy, text, size) : NULL;
+}
+
+/* ---- objects: the table of functions that PyMem_SetAllocator() takes, which never changes ---- */
+
+typedef struct {
+    void *context;
+    void *(*malloc)(void *context, size_t size);
+    void *(*calloc)(void *context, size_t count, size_t size);
+    void *(*realloc)(void *context, void *old, size_t size);
+    void (*free)(void *context, void *old);
+} allocator;
+
+extern void PyMem_GetAllocator(int domain, allocator *out) __attribute__((weak));
+extern void PyMem_SetAllocator(int domain, allocator *in) __attribute__((weak));
+
+enum { OBJECTS = 2 }; /* PYMEM_DOMAIN_OBJ */
+
+static allocator objects;
+static _Thread_local long failing_object =
+    -1; /* of the thread that has armed it: other interpreters have the same allocators */
+
+static int object_fails(void) {
+    if (failing_object < 0 || calls++ != failing_object) {
+        return 0;
+    }
+    hits++;
+    return 1;
+}
+
+static void *object_malloc(void *context, size_t size) {
+    return object_fails() ? NULL : objects.malloc(context, size);
+}
+
+static void *object_calloc(void *context, size_t count, size_t size) {
+    return object_fails() ? NULL : objects.calloc(context, count, size);
+}
+
+static void *object_realloc(void *context, void *old, size_t size) {
+    return object_fails() ? NULL : objects.realloc(context, old, size);
+}
+
+void failing_objects(void) {
+    PyMem_GetAllocator(OBJECTS, &objects);
+    allocator ours = {objects.context, object_malloc, object_calloc, object_realloc, objects.free};
+    PyMem_SetAllocator(OBJECTS, &ours);
+}
+
+void failing_arm_objects(long n) {
+    calls = hits = 0;
+    failing_object = n;
+}
+
+long failing_disarm_objects(void) {
+    failing_object = -1;
+    return hits;
 }

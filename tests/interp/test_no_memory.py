@@ -171,3 +171,73 @@ assert atoll.list_all() == [atoll.get_main()]
 print("right")
 """)
     check_ended(done, 0, "right\n")
+
+
+# A place in a queue becomes free, and who was told of it has no memory.
+ROOM = """
+import time
+from atoll._stats.page import Page
+def make():
+    queue = atoll.create_queue(1)
+    queue.put(b"0" * 500)
+    return queue
+make().get()
+queue = make() # it has no memory for a second item
+outcomes = []
+def put():
+    try:
+        outcomes.append(queue.put(b"1" * 500))
+    except MemoryError:
+        outcomes.append("no memory")
+threads = [threading.Thread(target=put) for _ in range(2)]
+for thread in threads:
+    thread.start()
+while [words["blocked"] for _, words in Page().interpreters()] != [2]:
+    time.sleep(0.001)
+time.sleep(0.05) # so that both sleep
+failing.failing_arm(ctypes.c_long(0))
+queue.get() # asks for none
+for thread in threads:
+    thread.join()
+assert failing.failing_disarm()
+assert sorted(outcomes, key=str) == [None, "no memory"], outcomes
+assert queue.qsize() == 1
+print("right")
+"""
+
+
+def test_room_that_is_not_taken_goes_to_the_next(library, places):
+    done = run_python(PRELUDE.format(places=places) + ROOM, environment={"LD_PRELOAD": str(library)})
+    check_ended(done, 0, "right\n")
+
+
+SUBMIT = """
+calls = atoll.AtomicInt()
+with atoll.InterpreterPoolExecutor(1) as pool:
+    pool.submit(calls.add).result()
+    failing.failing_objects()
+    made = 1
+    place = 0
+    while True:
+        future = None
+        try:
+            failing.failing_arm_objects(ctypes.c_long(place))
+            future = pool.submit(calls.add)
+        except MemoryError:
+            pass
+        hit = failing.failing_disarm_objects()
+        if future is not None:
+            future.exception()
+            made += 1
+        pool.submit(abs, -1).result() # whatever was submitted has ended
+        assert calls.load() == made, place
+        place += 1
+        if not hit:
+            break
+print("right")
+"""
+
+
+def test_submit_that_fails_has_not_submitted(library, places):
+    done = run_python(PRELUDE.format(places=places) + SUBMIT, environment={"LD_PRELOAD": str(library)})
+    check_ended(done, 0, "right\n")

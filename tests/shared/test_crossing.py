@@ -480,3 +480,28 @@ class TestNamed:
 
 
 counter = itertools.count()
+
+
+def test_array_without_memory_is_not_seen() -> None:
+    """Making one with a name takes a while, in which other threads look at all objects that there are."""
+    done = run_python("""
+        import atoll, gc, os, threading
+        name = f"atoll-test-unseen-{os.getpid()}"
+        path = f"/dev/shm/{name}"
+        open(path, "wb").close() # without a size: whoever wants it waits for a moment
+        errors = []
+        def make():
+            try:
+                atoll.SharedArray((2, 3, 4, 5), "B", name=name, create=False)
+            except ValueError as error:
+                errors.append(str(error))
+        thread = threading.Thread(target=make)
+        thread.start()
+        while thread.is_alive():
+            for obj in gc.get_objects():
+                if type(obj) is atoll.SharedArray:
+                    print(obj.name, obj[0], bytes(obj))
+        os.unlink(path)
+        print("is empty" in errors[0])
+        """)
+    check_ended(done, 0, "True\n")

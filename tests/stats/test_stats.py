@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import atoll
+from atoll._stats.page import Page
 from helpers import PATIENCE, Pipe, Thread, new, run_python
 from queue_helpers import wait_asleep
 
@@ -113,6 +114,57 @@ class TestInterpreters:
             assert stats["blocked"] > 0
             assert queue_stats(queue)["get_waits"] == 1
 
+    def test_handler_that_forks_while_its_thread_waits(self):
+        """Neither process believes afterwards that a thread more, or less, is waiting."""
+        done = run_python("""
+            import atoll, os, signal, threading, warnings
+            from atoll._stats.page import Page
+            warnings.simplefilter("ignore")
+            queue, event = atoll.create_queue(), atoll.Event()
+            parent, children = os.getpid(), []
+            blocked = lambda: [words["blocked"] for who, words in Page().interpreters() if who[1] == 0]
+            def handler(*_):
+                assert blocked() == [0]
+                child = os.fork()
+                children[:] = [*children, child] if child else []
+                threading.Timer(0.1, go_on.pop()).start()
+            signal.signal(signal.SIGALRM, handler)
+            for wait, come in ((queue.get, lambda: queue.put(1)), (event.wait, event.set)):
+                go_on = [come]
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                wait()
+                assert blocked() == [0], blocked()
+            for child in children:
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            print("all" if os.getpid() == parent else "", end="")
+            """)
+        assert (done.returncode, done.stdout) == (0, "all"), done
+
+    def test_slot_of_another_interpreter(self):
+        """Who reads while one interpreter ends and the next one has its place sees the one or the other."""
+        interps = [atoll.create()]
+        ended = interps[0].id
+
+        class Words:
+            def __init__(self, words):
+                self.words = words
+
+            def __getitem__(self, key):
+                found = self.words[key]
+                if isinstance(key, slice) and found[1] == interps[0].id == ended:
+                    while self.words[key.start + 1] != interps[0].id or interps[0].id == ended:
+                        interps.pop().close()
+                        interps.append(atoll.create())
+                    interps[0].call(double, b"x" * 1000)
+                return found
+
+        page = Page()
+        page.words = Words(page.words)
+        found = {who[1]: words["received_bytes"] for who, words in page.interpreters()}
+        assert ended not in found
+        assert found[interps[0].id] > 1000
+        interps[0].close()
+
     def test_any_interpreter_sees_all(self):
         with new() as one, new() as other:
             ids = one.call(seen_ids)
@@ -175,6 +227,19 @@ class TestQueues:
             with pytest.raises(atoll.QueueEmpty):
                 queue.get(timeout=0.01)
             until(0, 0)
+
+    def test_items_before_an_interrupt_count(self):
+        queue = atoll.create_queue(2)
+        with new() as interp:
+            interp.prepare_main(queue=queue)
+            script = "try: queue.put_many(range(9))\nexcept KeyboardInterrupt: pass"
+            thread = threading.Thread(target=interp.exec, args=(script,))
+            thread.start()
+            wait_asleep(thread.native_id)
+            assert interp.interrupt()
+            thread.join()
+            assert queue.qsize() == interp.stats()["sent"] == 2
+            assert queue_stats(queue)["put_waits"] == 1
 
     def test_shut_down_and_gone(self):
         queue = atoll.create_queue()
@@ -280,7 +345,7 @@ def test_examples_of_the_docs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).resolve().parents[2] / "docs" / "watching.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         expected = re.findall(r"^ *(?:print|subprocess)\S.*\)  # (.+)$", example, re.MULTILINE)
         done = run_python(example)

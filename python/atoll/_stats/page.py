@@ -132,7 +132,7 @@ class Page:
             yield (at + slot * size) // U64
 
     def stable(self, at: int, end: int) -> list[int] | None:
-        """Return the words of a slot up to `end`, which belong together; None when it is free."""
+        """Return the words of a slot up to `end`, which are one thing's; None when it is free."""
         for _ in range(1000):
             seq = self.words[at]
             if seq == 0:
@@ -145,11 +145,10 @@ class Page:
     def interpreters(self) -> "Iterator[tuple[list[int], dict[str, int]]]":
         """Yield who each interpreter is, and its words."""
         for at in self.slots(0):
-            who = self.stable(at, INTERP["words"])
-            if who is not None:
-                first = at + INTERP["words"]
-                values = self.words[first : first + len(INTERP_WORDS)].tolist()
-                yield who, dict(zip(INTERP_WORDS, values, strict=True))
+            first = INTERP["words"]
+            found = self.stable(at, first + len(INTERP_WORDS))
+            if found is not None:
+                yield found[:first], dict(zip(INTERP_WORDS, found[first:], strict=True))
 
     def past(self) -> dict[str, int]:
         """Return what interpreters that have ended had counted."""
@@ -283,11 +282,10 @@ def _interpreter(page: Page, who: list[int], words: dict[str, int]) -> "dict[str
 
 def _queues(page: Page) -> "Iterator[dict[str, Any]]":
     for at in page.slots(1):
-        who = page.stable(at, QUEUE["puts"])
+        who = page.stable(at, QUEUE["getters"] + 1)
         if who is None:
             continue
-        got = page.words[at + QUEUE["gets"]]  # first: it never passes puts
-        put = page.words[at + QUEUE["puts"]]
+        put, got = who[QUEUE["puts"]], who[QUEUE["gets"]]
         seconds = page.tick_ns * 1e-9
         yield {
             "id": who[QUEUE["id"]],
@@ -296,8 +294,8 @@ def _queues(page: Page) -> "Iterator[dict[str, Any]]":
             "shut_down": bool(who[QUEUE["shut"]]),
             "put": put,
             "got": got,
-            "getters": _count(page.words[at + QUEUE["getters"]]),
-            "putters": _count(page.words[at + QUEUE["putters"]]),
+            "getters": _count(who[QUEUE["getters"]]),
+            "putters": _count(who[QUEUE["putters"]]),
             "get_waits": who[QUEUE["waits"]],
             "get_wait": who[QUEUE["wait_ticks"]] * seconds,
             "put_waits": who[QUEUE["waits"] + 1],
@@ -307,16 +305,13 @@ def _queues(page: Page) -> "Iterator[dict[str, Any]]":
 
 def _pools(page: Page) -> "Iterator[dict[str, Any]]":
     for at in page.slots(2):
-        who = page.stable(at, POOL["words"])
+        times = len(BUCKETS) + 1
+        who = page.stable(at, POOL["ran"] + times)
         if who is None:
             continue
-        first = at + POOL["words"]
-        words = dict(zip(POOL_WORDS, page.words[first : first + len(POOL_WORDS)].tolist(), strict=True))
-        words["submitted"] = page.words[at + POOL["submitted"]]
-        waited, ran = (
-            page.words[at + POOL[name] : at + POOL[name] + len(BUCKETS) + 1].tolist()
-            for name in ("waited", "ran")
-        )
+        words = dict(zip(POOL_WORDS, who[POOL["words"] :], strict=False))
+        words["submitted"] = who[POOL["submitted"]]
+        waited, ran = (who[POOL[name] : POOL[name] + times] for name in ("waited", "ran"))
         ended = words["done"] + words["lost"]
         yield {
             "id": who[POOL["id"]],

@@ -226,6 +226,7 @@ atoll_wait_result atoll_waiters_sleep(atoll_lock *lock, atoll_waiters *list, _At
         atoll_lock_give(lock);
     }
     if (atoll_waiter_is_granted(waiter)) {
+        waiter->spun = false; /* nobody else was told: it tries before it looks for signals */
         return ATOLL_WAIT_OK;
     }
     return atomic_load(&waiter->interrupted) ? ATOLL_WAIT_SIGNAL : result;

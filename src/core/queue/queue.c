@@ -201,6 +201,9 @@ atoll_queue_result atoll_queue_put(atoll_queue *queue, atoll_batch *batch) {
     if (done != 0 && atomic_load(&queue->attention[ATOLL_QUEUE_GET]) != 0) {
         atoll_queue_notify(queue, ATOLL_QUEUE_GET, done);
     }
+    if (result == ATOLL_QUEUE_NO_MEMORY && atomic_load(&queue->attention[ATOLL_QUEUE_PUT]) != 0) {
+        atoll_queue_notify(queue, ATOLL_QUEUE_PUT, 1); /* it may have been told of the room that it leaves */
+    }
     return result;
 }
 

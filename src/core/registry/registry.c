@@ -198,13 +198,13 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
             return ATOLL_CLOSE_BUSY;
         }
     } while (!atomic_compare_exchange_weak(&entry->gate, &gate, gate | GATE_CLOSING));
-    atomic_store(&entry->life, ATOLL_LIFE_CLOSING);
-    show_life(entry);
+    atoll_test_yield();
+    atoll_entry_set_life(entry, ATOLL_LIFE_CLOSING);
     /* A refused pin or a guard may still be counted for an instant. */
     while ((atomic_load(&entry->gate) & ~GATE_BARS) != GATE_CLOSING) {
         atoll_yield();
     }
-    return ATOLL_CLOSE_BEGUN;
+    return atoll_entry_life(entry) != ATOLL_LIFE_LEFT ? ATOLL_CLOSE_BEGUN : ATOLL_CLOSE_GONE;
 }
 
 void atoll_entry_open(atoll_entry *entry) {

@@ -12,6 +12,8 @@ static const char file_name[] = "atoll-stats";
 
 enum { INTERPS, QUEUES, POOLS, KINDS };
 
+enum { CHANGES_BITS = 16 }; /* of a slot's `seq`: how often who has it has changed it; above, who that is */
+
 typedef struct {
     size_t size;
     uint32_t most;
@@ -23,6 +25,7 @@ static atoll_mutex lock = ATOLL_MUTEX_INIT;
 static atoll_stats_header *page;
 static size_t page_size;
 static atoll_page file; /* where the page is */
+static uint64_t taken;  /* slots, of all kinds */
 static kind kinds[KINDS] = {
     {sizeof(atoll_stats_interp), ATOLL_STATS_INTERPS, NULL, 0},
     {sizeof(atoll_stats_queue), ATOLL_STATS_QUEUES, NULL, 0},
@@ -116,6 +119,7 @@ static void *take(int which) {
     kind *k = &kinds[which];
     char *slot = NULL;
     atoll_mutex_lock(&lock);
+    uint64_t seq = ++taken << CHANGES_BITS | 1;
     if (make_page_locked() == 0) {
         _Atomic(uint32_t) *used = used_of(which);
         uint32_t next = atomic_load_explicit(used, memory_order_relaxed);
@@ -133,7 +137,7 @@ static void *take(int which) {
     }
     atoll_mutex_unlock(&lock);
     if (slot != NULL) {
-        atomic_store_explicit((atoll_counter *)(void *)slot, 1, memory_order_release);
+        atomic_store_explicit((atoll_counter *)(void *)slot, seq, memory_order_release);
     }
     return slot;
 }

@@ -20,8 +20,9 @@
  * that lock.  What several may add to at once says so (atoll_stat_add_shared), and is added to only where a thread has waited anyway.
  * Slots lie on cache lines of their own, those of a queue's two sides too.
  *
- * Reading.  A word is read whole.  Words that belong together, who a slot is, are between two reads of its `seq`: odd, somebody
- * is writing them; another than before, read again; 0, the slot is free.  Counters of one slot need not agree with each other.
+ * Reading.  A word is read whole.  Words that belong together, who a slot is and what is counted of it, are between two reads of its
+ * `seq`: odd, somebody is writing who it is; another than before, read again; 0, the slot is free.  No two that have had a slot have had the
+ * same.  Counters of one slot need not agree with each other.
  *
  * Locks: one, for taking and giving back slots and for names; a leaf.
  *

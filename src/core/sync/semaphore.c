@@ -32,7 +32,6 @@ atoll_sync_result atoll_sync_semaphore_await(atoll_sync *semaphore, atoll_sync_w
         atoll_waiters_sleep(&semaphore->inner, &semaphore->waiters, &semaphore->attention, &semaphore->spin,
                             is_free, semaphore, waiter, deadline);
     if (result == ATOLL_WAIT_OK) {
-        waiter->spun = false; /* if it was told nobody else was: it tries before it looks for signals */
         return wait->handed ? ATOLL_SYNC_OK : ATOLL_SYNC_AGAIN;
     }
     return result == ATOLL_WAIT_TIMEOUT ? ATOLL_SYNC_TIMEOUT : ATOLL_SYNC_SIGNAL;

@@ -62,6 +62,10 @@ static bool is_over(const atoll_entry *entry) {
 }
 
 static void detach(atoll_blocking *b) {
+    atoll_stats_interp *stats = b->entry->stats;
+    atoll_stat_add(stats, ATOLL_STAT_BLOCKED, 1);
+    atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ON, b->what);
+    atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ID, (uint64_t)b->id);
     b->tstate = PyEval_SaveThread();
     atoll_entry_add_wait(b->entry, &b->waiter);
     /* Whoever asked before that did not find the waiter. */
@@ -71,6 +75,15 @@ static void detach(atoll_blocking *b) {
     }
 }
 
+/* What runs until the next detach() does not wait, and may fork. */
+static void attach(atoll_blocking *b) {
+    atoll_entry_remove_wait(b->entry, &b->waiter);
+    uint64_t waits = atoll_gil_look(b->entry);
+    PyEval_RestoreThread(b->tstate);
+    atoll_gil_had(b->entry, waits);
+    atoll_stat_add(b->entry->stats, ATOLL_STAT_BLOCKED, (uint64_t)-1);
+}
+
 void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline, atoll_waits_for what,
                           int64_t id) {
     *b = (atoll_blocking){
@@ -78,10 +91,6 @@ void atoll_blocking_begin(atoll_blocking *b, atoll_state *state, double deadline
     if (atoll_thread_is_main()) {
         b->waiter.recheck = RECHECK;
     }
-    atoll_stats_interp *stats = b->entry->stats;
-    atoll_stat_add(stats, ATOLL_STAT_BLOCKED, 1);
-    atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ON, what);
-    atoll_stat_set(stats, ATOLL_STAT_BLOCKED_ID, (uint64_t)id);
     atoll_entry_retain(b->entry);
     detach(b);
 }
@@ -105,7 +114,6 @@ void atoll_blocking_trace(uint64_t began, atoll_waits_for what, int64_t interp, 
 /* Attached: the wait is over. */
 static void count(atoll_blocking *b) {
     atoll_stats_interp *stats = b->entry->stats;
-    atoll_stat_add(stats, ATOLL_STAT_BLOCKED, (uint64_t)-1);
     atoll_stat_add(stats, ATOLL_STAT_WAITS, 1);
     atoll_stat_add(stats, ATOLL_STAT_WAIT_TICKS, atoll_ticks() - b->began);
     atoll_blocking_trace(b->began, b->what, b->entry->id, b->id);
@@ -113,10 +121,7 @@ static void count(atoll_blocking *b) {
 }
 
 void atoll_blocking_end(atoll_blocking *b) {
-    atoll_entry_remove_wait(b->entry, &b->waiter);
-    uint64_t waits = atoll_gil_look(b->entry);
-    PyEval_RestoreThread(b->tstate);
-    atoll_gil_had(b->entry, waits);
+    attach(b);
     count(b);
 }
 
@@ -140,8 +145,7 @@ int atoll_blocking_check(atoll_entry *entry) {
 }
 
 int atoll_blocking_interrupted(atoll_blocking *b) {
-    atoll_entry_remove_wait(b->entry, &b->waiter);
-    PyEval_RestoreThread(b->tstate);
+    attach(b);
     atomic_store(&b->waiter.interrupted, false);
     if (atoll_blocking_check(b->entry) < 0) {
         count(b);
