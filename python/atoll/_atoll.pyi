@@ -2,7 +2,6 @@
 
 import threading
 import types
-from collections import deque
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import (
@@ -18,6 +17,7 @@ from typing import (
     overload,
 )
 
+from ._pool.chunks import Source, Window
 from ._pool.future import Future
 
 _P = ParamSpec("_P")
@@ -451,12 +451,6 @@ class _Row:
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
 
-class _Source(Protocol):
-    ready: tuple[list[Any] | range, int]
-
-class _Window(Protocol):
-    futures: deque[Future[Any]]
-
 @final
 class _Pool:
     def __new__(
@@ -496,12 +490,12 @@ class _Pool:
     def submit_chunk(
         self,
         callable: Callable[..., object],
-        source: _Source,
+        source: Source,
         count: int,
         star: bool,
         divide: bool,
         late: bool,
-        window: _Window,
+        window: Window,
         /,
     ) -> Future[Any]: ...
     def shut(self) -> None: ...

@@ -373,6 +373,23 @@ typedef _PyErr_StackItem atoll_exception_item;
 /* Whether an object is never freed: counting its references has no effect.  Declared, but not documented. */
 #define atoll_is_immortal(op) _Py_IsImmortal(op)
 
+/* Whether each reference is counted, or each object listed, somewhere else than in the object. */
+#if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
+#define ATOLL_COUNTS_ALL_REFERENCES 1
+#else
+#define ATOLL_COUNTS_ALL_REFERENCES 0
+#endif
+
+/* Whether somebody is told of each object that is made: 3.13 and newer. */
+static inline int atoll_references_traced(void) {
+#if PY_VERSION_HEX >= 0x030D0000
+    void *data;
+    return PyRefTracer_GetTracer(&data) != NULL;
+#else
+    return 0;
+#endif
+}
+
 /* What a weak reference refers to: 1 with a new reference, 0 when it is gone; -1 with an exception when it is no weak
  * reference. */
 static inline int atoll_weakref_target(PyObject *ref, PyObject **obj) {

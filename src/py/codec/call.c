@@ -63,6 +63,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->classes = NULL;
     enc->lowest = UINT_MAX;
     enc->exempt = 0;
+    enc->many = 0;
     enc->impure = false;
     enc->causes = false;
     enc->raised = NULL;
@@ -307,6 +308,8 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->depth.known = false;
     dec->pinned = false;
     dec->has_arrays = false;
+    dec->fresh = 0;
+    dec->models = NULL;
     dec->arrivals = NULL;
     dec->pending = NULL;
     dec->lowest = SIZE_MAX;
@@ -319,6 +322,9 @@ static void end_decoding(atoll_decoder *dec) {
             Py_DECREF(dec->memo[--dec->nmemo]);
         }
         PyErr_SetRaisedException(exc);
+    }
+    if (dec->models != NULL) {
+        atoll_models_free(dec->models);
     }
     atoll_codec *codec = dec->codec;
     if (codec->recent != NULL && PyDict_GET_SIZE(codec->recent) != 0) {
@@ -341,6 +347,7 @@ void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t le
     part->nmemo = 0;
     part->memo_cap = 0;
     part->pinned = true;
+    part->models = NULL;
     part->lowest = SIZE_MAX;
 }
 
@@ -350,6 +357,7 @@ void atoll_decoder_end_part(atoll_decoder *part) {
         Py_DECREF(part->memo[--part->nmemo]);
     }
     PyMem_RawFree(part->memo);
+    atoll_models_free(part->models);
     PyErr_SetRaisedException(exc);
 }
 

@@ -64,30 +64,19 @@ static PyObject *decode_ref(atoll_decoder *dec) {
     return Py_NewRef(obj);
 }
 
-static PyObject *decode_ascii(const uint8_t *data, size_t len) {
+static PyObject *decode_ascii(const atoll_decoder *dec, const uint8_t *data, size_t len) {
     if (len == 0) {
         return PyUnicode_FromStringAndSize(NULL, 0);
     }
     if (len == 1) {
         return *data < 128 ? PyUnicode_FromOrdinal(*data) : atoll_malformed("text that is not ASCII");
     }
-    PyObject *obj = PyUnicode_New((Py_ssize_t)len, 127);
+    PyObject *obj =
+        dec->fresh > 0 ? atoll_fresh_text(&dec->codec->fresh, len) : PyUnicode_New((Py_ssize_t)len, 127);
     if (obj == NULL) {
         return NULL;
     }
-    uint8_t *to = PyUnicode_1BYTE_DATA(obj);
-    uint64_t bits = 0;
-    size_t i = 0;
-    for (; i + 8 <= len; i += 8) {
-        uint64_t word;
-        memcpy(&word, data + i, 8);
-        memcpy(to + i, &word, 8);
-        bits |= word;
-    }
-    for (; i < len; i++) {
-        to[i] = data[i];
-        bits |= data[i];
-    }
+    uint64_t bits = atoll_copy_short(PyUnicode_1BYTE_DATA(obj), data, len);
     if ((bits & UINT64_C(0x8080808080808080)) != 0) {
         Py_DECREF(obj);
         return atoll_malformed("text that is not ASCII");
@@ -106,7 +95,7 @@ static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
         return atoll_malformed("text goes past the end");
     }
     if (tag == T_STR_ASCII) {
-        return decode_ascii(data, (size_t)len);
+        return decode_ascii(dec, data, (size_t)len);
     }
     if (width == 4) {
         /* CPython asserts on code points beyond Unicode. */
@@ -131,25 +120,6 @@ static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
     return PyUnicode_FromKindAndData((int)width, data, len);
 }
 
-PyObject *atoll_codec_int_of(const uint8_t *bytes, size_t len) {
-    PyObject *from_bytes = PyObject_GetAttrString((PyObject *)&PyLong_Type, "from_bytes");
-    PyObject *args =
-        from_bytes != NULL ? Py_BuildValue("(y#s)", (const char *)bytes, (Py_ssize_t)len, "little") : NULL;
-    PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
-    PyObject *obj = kwargs != NULL ? PyObject_Call(from_bytes, args, kwargs) : NULL;
-    Py_XDECREF(from_bytes);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    return obj;
-}
-
-static PyObject *decode_big_int(atoll_decoder *dec) {
-    Py_ssize_t len = atoll_read_count(dec, 1);
-    const uint8_t *data = len >= 0 ? atoll_get_bytes(&dec->rd, (size_t)len) : NULL;
-    return data != NULL ? atoll_codec_int_of(data, (size_t)len)
-                        : atoll_malformed("a number goes past the end");
-}
-
 static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
     uint8_t kind = atoll_get_u8(&dec->rd);
     if (dec->rd.failed || kind >= P_COUNT) {
@@ -166,7 +136,7 @@ static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
         return finish(dec, tag, obj);
     }
     PyObject **items = list ? ((PyListObject *)obj)->ob_item : ((PyTupleObject *)obj)->ob_item;
-    if (atoll_unpack(kind, at, items, n) < 0) {
+    if (atoll_unpack(atoll_decoder_fresh(dec), kind, at, items, n) < 0) {
         Py_DECREF(obj);
         return NULL;
     }
@@ -405,6 +375,7 @@ static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
         return NULL;
     }
     PyObject *obj;
+    (void)atoll_decoder_fresh(dec);
     switch (tag & ~ATOLL_MEMO) {
     case T_LIST:
         obj = decode_list(dec, tag);
@@ -415,6 +386,10 @@ static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
         break;
     case T_DICT:
         obj = decode_dict(dec, tag);
+        break;
+    case T_DICT_FIRST:
+    case T_DICT_LIKE:
+        obj = atoll_decode_shaped(dec, tag);
         break;
     case T_FROZEN_MAPPING:
         obj = finish(dec, tag, atoll_decode_own_mapping(dec));
@@ -435,6 +410,11 @@ static PyObject *decode_container(atoll_decoder *dec, uint8_t tag) {
     }
     atoll_leave(&dec->depth);
     return obj;
+}
+
+static inline PyObject *make_int(const atoll_decoder *dec, int64_t v) {
+    return dec->fresh > 0 && atoll_fresh_fits(v) ? atoll_fresh_int(&dec->codec->fresh, v)
+                                                 : PyLong_FromLongLong(v);
 }
 
 PyObject *atoll_decode_value(atoll_decoder *dec) {
@@ -465,19 +445,20 @@ PyObject *atoll_decode_value(atoll_decoder *dec) {
         if ((at = atoll_get_bytes(rd, 4)) == NULL) {
             break;
         }
-        return PyLong_FromLong((int32_t)atoll_load_u32(at));
+        return make_int(dec, (int32_t)atoll_load_u32(at));
     case T_INT64:
         if ((at = atoll_get_bytes(rd, 8)) == NULL) {
             break;
         }
-        return PyLong_FromLongLong((int64_t)atoll_load_u64(at));
+        return make_int(dec, (int64_t)atoll_load_u64(at));
     case T_INT_BIG:
-        return decode_big_int(dec);
+        return atoll_decode_big_int(dec);
     case T_FLOAT:
         if ((at = atoll_get_bytes(rd, 8)) == NULL) {
             break;
         }
-        return PyFloat_FromDouble(atoll_double_load(at));
+        return dec->fresh > 0 ? atoll_fresh_float(&dec->codec->fresh, atoll_double_load(at))
+                              : PyFloat_FromDouble(atoll_double_load(at));
     case T_COMPLEX:
         if ((at = atoll_get_bytes(rd, 16)) == NULL) {
             break;
@@ -491,7 +472,7 @@ PyObject *atoll_decode_value(atoll_decoder *dec) {
         if ((at = atoll_get_bytes(rd, len)) == NULL) {
             break;
         }
-        return finish(dec, tag, decode_ascii(at, len));
+        return finish(dec, tag, decode_ascii(dec, at, len));
     }
     case T_STR_ASCII:
     case T_STR_1:

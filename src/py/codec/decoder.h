@@ -15,9 +15,12 @@ struct atoll_decoder {
     size_t memo_cap;
     atoll_depth depth;
     bool pinned;
+    int8_t
+        fresh; /* 1: numbers and texts are made as codec/fresh.h says, -1: they are not, 0: nobody has looked */
     bool has_arrays; /* frozen ones: see codec/frozen.c */
     struct atoll_arrivals
-        *arrivals; /* a class is coming: which others came with it, or NULL (codec/arrival.c) */
+        *arrivals;               /* a class is coming: which others came with it, or NULL (codec/arrival.c) */
+    struct atoll_models *models; /* dicts that others are like, or NULL (codec/shape.c) */
     struct atoll_pending *pending; /* and what comes later, or NULL (codec/later.c) */
     size_t
         lowest; /* the first index that was referred to since it was SIZE_MAX, of what is an object of its own (codec/nested.c) */
@@ -57,12 +60,20 @@ static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {
 
 /* Packed runs (codec/unpack.c): the bytes of a number of each kind; makes n objects, on failure the rest of items is as it was (NULL). */
 extern const uint8_t atoll_pack_widths[P_COUNT];
-int atoll_unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n);
+int atoll_unpack(const atoll_fresh *fresh, uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n);
 static inline double atoll_double_load(const uint8_t *at) {
     uint64_t bits = atoll_load_u64(at);
     double v;
     memcpy(&v, &bits, 8);
     return v;
+}
+
+/* What numbers and texts are made of (codec/fresh.h), or NULL. */
+static inline const atoll_fresh *atoll_decoder_fresh(atoll_decoder *dec) {
+    if (dec->fresh == 0) {
+        dec->fresh = dec->codec->fresh.usable && !atoll_references_traced() ? 1 : -1;
+    }
+    return dec->fresh > 0 ? &dec->codec->fresh : NULL;
 }
 
 /* A tuple that is filled while code may run: until it is whole the garbage collector, whom anybody may ask, does not know it.  Both may be

@@ -51,6 +51,7 @@ int atoll_write_ref(atoll_encoder *enc, uint32_t index) {
 
 /* ---- leaves ---- */
 
+enum { SHORT = 64 };      /* bytes that are copied without a call */
 enum { OUTLINED = 4096 }; /* bytes from which on an outline has a hash of them */
 
 /* Whether it is entered, for who refers to it once more.  An outline is the same however many refer to it at the moment. */
@@ -87,43 +88,13 @@ static inline int encode_str(atoll_encoder *enc, PyObject *obj, bool shared) {
         *at = (uint8_t)((kind == 1 ? T_STR_1 : kind == 2 ? T_STR_2 : T_STR_4) | memo);
         at = atoll_write_varint(at + 1, len);
     }
-    memcpy(at, PyUnicode_DATA(obj), size);
+    if (size <= SHORT) {
+        (void)atoll_copy_short(at, PyUnicode_DATA(obj), size);
+    } else {
+        memcpy(at, PyUnicode_DATA(obj), size);
+    }
     atoll_commit(enc, at + size);
     return 0;
-}
-
-PyObject *atoll_codec_int_bytes(PyObject *number) {
-    PyObject *bits = PyObject_CallMethod((PyObject *)&PyLong_Type, "bit_length", "O", number);
-    Py_ssize_t n = bits != NULL ? PyLong_AsSsize_t(bits) : -1;
-    Py_XDECREF(bits);
-    if (n < 0) {
-        return NULL;
-    }
-    PyObject *to_bytes = PyObject_GetAttrString((PyObject *)&PyLong_Type, "to_bytes");
-    PyObject *args = to_bytes != NULL ? Py_BuildValue("(Ons)", number, n / 8 + 1, "little") : NULL;
-    PyObject *kwargs = args != NULL ? Py_BuildValue("{sO}", "signed", Py_True) : NULL;
-    PyObject *bytes = kwargs != NULL ? PyObject_Call(to_bytes, args, kwargs) : NULL;
-    Py_XDECREF(to_bytes);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    return bytes;
-}
-
-static int encode_big_int(atoll_encoder *enc, PyObject *obj) {
-    PyObject *bytes = atoll_codec_int_bytes(obj);
-    if (bytes == NULL) {
-        return -1;
-    }
-    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
-    uint8_t *at = atoll_reserve(enc, size + 1 + ATOLL_VARINT_MAX);
-    if (at != NULL) {
-        *at = T_INT_BIG;
-        at = atoll_write_varint(at + 1, size);
-        memcpy(at, PyBytes_AS_STRING(bytes), size);
-        atoll_commit(enc, at + size);
-    }
-    Py_DECREF(bytes);
-    return at != NULL ? 0 : -1;
 }
 
 static inline int encode_int(atoll_encoder *enc, PyObject *obj) {
@@ -134,7 +105,7 @@ static inline int encode_int(atoll_encoder *enc, PyObject *obj) {
         int overflow;
         v = PyLong_AsLongLongAndOverflow(obj, &overflow);
         if (overflow != 0) {
-            return encode_big_int(enc, obj);
+            return atoll_encode_big_int(enc, obj);
         }
     }
     uint8_t *at = atoll_reserve(enc, 9);
@@ -212,7 +183,12 @@ static int encode_bytes(atoll_encoder *enc, PyObject *obj, bool shared) {
 
 /* ---- containers ---- */
 
-enum { PACK_FROM = 3 };
+enum { PACK_FROM = 3, MANY = 4 };
+
+/* What begins with this one. */
+static inline bool may_pack(PyObject *item) {
+    return Py_IS_TYPE(item, &PyLong_Type) || Py_IS_TYPE(item, &PyFloat_Type);
+}
 
 static int changed(const char *what) {
     PyErr_Format(PyExc_RuntimeError, "%s changed size while it was sent", what);
@@ -229,7 +205,7 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
         memo = ATOLL_MEMO;
     }
     Py_ssize_t n = PyList_GET_SIZE(obj);
-    if (n >= PACK_FROM) {
+    if (n >= PACK_FROM && may_pack(PyList_GET_ITEM(obj, 0))) {
         int rc = atoll_try_pack(enc, T_PACKED_LIST | memo, ((PyListObject *)obj)->ob_item, (size_t)n);
         if (rc != 0) {
             return rc < 0 ? -1 : 0;
@@ -242,6 +218,7 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
     int rc = 0;
     atoll_frame fr;
     atoll_push(enc, &fr, obj, AT_INDEX);
+    enc->many += n >= MANY;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         if (PyList_GET_SIZE(obj) != n) {
             rc = changed("list");
@@ -250,6 +227,7 @@ static int encode_list(atoll_encoder *enc, PyObject *obj, bool shared) {
         fr.index = i;
         rc = atoll_encode_value(enc, PyList_GET_ITEM(obj, i));
     }
+    enc->many -= n >= MANY;
     if (rc == 0 && PyList_GET_SIZE(obj) != n) {
         rc = changed("list");
     }
@@ -268,7 +246,7 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
         }
         memo = ATOLL_MEMO;
     }
-    if (n >= PACK_FROM) {
+    if (n >= PACK_FROM && may_pack(PyTuple_GET_ITEM(obj, 0))) {
         int rc = atoll_try_pack(enc, T_PACKED_TUPLE | memo, ((PyTupleObject *)obj)->ob_item, (size_t)n);
         if (rc != 0) {
             return rc > 0 && memo != 0 ? atoll_memo_add(enc, obj) : rc < 0 ? -1 : 0;
@@ -283,10 +261,12 @@ static int encode_tuple(atoll_encoder *enc, PyObject *obj, bool shared) {
     atoll_frame fr;
     atoll_push(enc, &fr, obj, AT_INDEX);
     enc->late += memo != 0;
+    enc->many += n >= MANY;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         fr.index = i;
         rc = atoll_encode_value(enc, PyTuple_GET_ITEM(obj, i));
     }
+    enc->many -= n >= MANY;
     enc->late -= memo != 0;
     atoll_pop(enc, &fr);
     atoll_leave(&enc->depth);
@@ -353,6 +333,10 @@ static int encode_dict(atoll_encoder *enc, PyObject *obj, bool shared) {
             return rc < 0 ? -1 : 0;
         }
         memo = ATOLL_MEMO;
+    }
+    int shaped = enc->many != 0 ? atoll_encode_shaped(enc, obj, memo) : 0;
+    if (shaped != 0) {
+        return shaped < 0 ? -1 : 0;
     }
     if (atoll_write_tag(enc, T_DICT | memo) < 0) {
         return -1;

@@ -65,6 +65,7 @@ struct atoll_encoder {
         late; /* how many objects that are entered after their contents are being written: while there are
                       * any, every container is entered, or a cycle through them would not end */
     unsigned lowest; /* the outermost of the classes that was named by its number: its depth */
+    unsigned many;   /* lists and the like, which hold several things, around what is being written */
     unsigned exempt; /* what is being written is part of a definition, however mutable */
     unsigned
         defining; /* what is being written belongs to globals or classes: the receiver's own has the better of it */

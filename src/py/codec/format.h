@@ -77,6 +77,8 @@ enum {
     T_FROZEN,         /* see codec/frozen.c */
     T_FROZEN_MAPPING, /* one with arrays: count of keys and values, those */
     T_SAME,           /* see codec/nested.c */
+    T_DICT_FIRST,     /* count, keys, values: the first of a shape (codec/shape.c) */
+    T_DICT_LIKE,      /* number of the shape, values */
 };
 
 /* Kinds of T_PACKED_*. */
@@ -89,5 +91,33 @@ enum { W_STATICMETHOD, W_CLASSMETHOD, W_PROPERTY, W_COUNT, W_DUP = 0x80 };
 /* R_PLAIN: an exception, which is made without its class's code; the slots of the class are in its state. */
 /* R_ELSE: what finds an object, rather than makes it, may find none over there: its class comes after the arguments, and its attributes last. */
 enum { R_STATE = 1, R_LIST = 2, R_DICT = 4, R_SETTER = 8, R_DUP = 16, R_PLAIN = 32, R_ELSE = 64 };
+
+/* Copies n bytes, which are few as a rule: fewer than a word overlap.  All of them, or'ed: a byte of ASCII has not the highest bit. */
+static inline uint64_t atoll_copy_short(uint8_t *to, const uint8_t *from, size_t n) {
+    uint64_t word = 0;
+    uint64_t bits = 0;
+    if (n >= 8) {
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            memcpy(&word, from + i, 8);
+            memcpy(to + i, &word, 8);
+            bits |= word;
+        }
+        memcpy(&word, from + n - 8, 8);
+        memcpy(to + n - 8, &word, 8);
+    } else if (n >= 4) {
+        uint32_t half[2];
+        memcpy(&half[0], from, 4);
+        memcpy(&half[1], from + n - 4, 4);
+        memcpy(to, &half[0], 4);
+        memcpy(to + n - 4, &half[1], 4);
+        word = half[0] | half[1];
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            to[i] = from[i];
+            word |= from[i];
+        }
+    }
+    return bits | word;
+}
 
 #endif

@@ -68,6 +68,23 @@ PyObject *atoll_wrap_buffer(atoll_codec *codec, void *block, int readonly);
 /* Is this the name of the module that scripts run in, here or where it came from? */
 bool atoll_is_main_name(atoll_codec *codec, PyObject *name);
 
+/* Ints of any size (codec/bigint.c). */
+int atoll_encode_big_int(atoll_encoder *enc, PyObject *obj);
+PyObject *atoll_decode_big_int(atoll_decoder *dec);
+
+/* ---- dicts with the same keys (codec/shape.c) ---- */
+
+typedef struct atoll_shapes atoll_shapes;
+typedef struct atoll_models atoll_models;
+/* Looks, once in a process, whether tables of dicts lie as they should: if not, none has a shape.  0, or -1 with an exception. */
+int atoll_shapes_prove(void);
+/* Attached; NULL has none. */
+void atoll_shapes_free(atoll_shapes *shapes);
+void atoll_models_free(atoll_models *models);
+/* 1: written, 0: it has no shape, and nothing was written, -1: exception.  memo: ATOLL_MEMO or 0. */
+int atoll_encode_shaped(atoll_encoder *enc, PyObject *dict, uint8_t memo);
+PyObject *atoll_decode_shaped(atoll_decoder *dec, uint8_t tag);
+
 /* ---- functions (codec/number.c, codec/names.c, codec/function.c, codec/class.c) ---- */
 
 /* Neither marshal nor the interpreter survives bytecode that no compiler made.  The seal depends on a secret of the

@@ -3,7 +3,7 @@
  * Emptying it must cost nothing, since most messages are small: a slot is in use when it carries the memo's
  * epoch, and a reset starts the next epoch.  What is in it is also listed by index, so that the encoder can take and give
  * up references without looking at all slots.  The memo never touches the objects; who
- * owns references is the encoder's business (see codec/internal.h).
+ * owns references is the encoder's business (see codec/internal.h).  Shapes own theirs, so it is emptied attached.
  */
 #include "py/codec/internal.h"
 
@@ -27,6 +27,7 @@ atoll_memo *atoll_memo_new(void) {
 
 void atoll_memo_free(atoll_memo *memo) {
     if (memo != NULL) {
+        atoll_shapes_free(memo->shapes);
         PyMem_RawFree(memo->slots);
         PyMem_RawFree(memo->keys);
         PyMem_RawFree(memo);
@@ -73,6 +74,10 @@ int atoll_memo_put(atoll_memo *memo, PyObject *key) {
 
 void atoll_memo_reset(atoll_memo *memo) {
     memo->used = 0;
+    if (memo->shapes != NULL) {
+        atoll_shapes_free(memo->shapes);
+        memo->shapes = NULL;
+    }
     if (memo->mask >= KEEP_SLOTS) {
         atoll_memo_slot *slots = PyMem_RawCalloc(FIRST_SLOTS, sizeof *slots);
         PyObject **keys = PyMem_RawMalloc(FIRST_SLOTS / 2 * sizeof *keys);

@@ -15,7 +15,8 @@ typedef struct {
     PyObject **keys; /* by index */
     uint32_t mask;
     uint32_t epoch;
-    uint32_t used; /* the next index */
+    uint32_t used;               /* the next index */
+    struct atoll_shapes *shapes; /* of dicts (codec/shape.c), or NULL */
 } atoll_memo;
 
 #define ATOLL_NOT_FOUND UINT32_MAX

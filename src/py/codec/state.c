@@ -63,6 +63,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
             goto failed;
         }
     }
+    atoll_fresh_init(&codec->fresh);
     codec->registered = PyDict_New();
     codec->origins = PyDict_New();
     codec->modules = PyDict_New();
@@ -82,7 +83,8 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
         codec->described == NULL || codec->stand_ins == NULL || codec->namespaces == NULL ||
         codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
         codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
-        codec->function_refs == NULL || codec->function_ids == NULL || atoll_numbers_start(codec) < 0) {
+        codec->function_refs == NULL || codec->function_ids == NULL || atoll_numbers_start(codec) < 0 ||
+        atoll_shapes_prove() < 0) {
         goto failed;
     }
     return codec;

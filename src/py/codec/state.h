@@ -3,6 +3,7 @@
 #define ATOLL_PY_CODEC_STATE_H
 
 #include "py/codec/codec.h"
+#include "py/codec/fresh.h"
 #include "py/codec/memo.h"
 
 #include <stdatomic.h>
@@ -73,6 +74,7 @@ struct atoll_codec {
     atoll_memo *spare_memo; /* likewise */
     PyObject **stack;       /* the decoder's memo storage, likewise */
     size_t stack_cap;
+    atoll_fresh fresh;
     atoll_type_info types[ATOLL_TYPE_CACHE];
     Py_ssize_t code_extra; /* index for PyUnstable_Code_SetExtra, or -1 */
     int dict_watcher;      /* or -1 */

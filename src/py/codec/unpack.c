@@ -11,7 +11,9 @@
 
 const uint8_t atoll_pack_widths[P_COUNT] = {1, 2, 4, 8, 8};
 
-int atoll_unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
+#define INT(v) (fresh != NULL && atoll_fresh_fits(v) ? atoll_fresh_int(fresh, v) : PyLong_FromLongLong(v))
+
+int atoll_unpack(const atoll_fresh *fresh, uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
 #define EACH(value)                                                                                          \
     for (Py_ssize_t i = 0; i < n; i++) {                                                                     \
         if ((items[i] = (value)) == NULL) {                                                                  \
@@ -23,15 +25,17 @@ int atoll_unpack(uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n
     case P_INT8:
         EACH(PyLong_FromLong((int8_t)at[i]));
     case P_INT16:
-        EACH(PyLong_FromLong((int16_t)(at[2 * i] | at[2 * i + 1] << 8)));
+        EACH(INT((int16_t)(at[2 * i] | at[2 * i + 1] << 8)));
     case P_INT32:
-        EACH(PyLong_FromLong((int32_t)atoll_load_u32(at + 4 * i)));
+        EACH(INT((int32_t)atoll_load_u32(at + 4 * i)));
     case P_INT64:
-        EACH(PyLong_FromLongLong((int64_t)atoll_load_u64(at + 8 * i)));
+        EACH(INT((int64_t)atoll_load_u64(at + 8 * i)));
     default:
-        EACH(PyFloat_FromDouble(atoll_double_load(at + 8 * i)));
+        EACH(fresh != NULL ? atoll_fresh_float(fresh, atoll_double_load(at + 8 * i))
+                           : PyFloat_FromDouble(atoll_double_load(at + 8 * i)));
     }
 #undef EACH
+#undef INT
 }
 
 /* ---- rows ---- */
@@ -89,7 +93,7 @@ PyObject *atoll_row_item(const atoll_row *row, Py_ssize_t i) {
 PyObject *atoll_row_list(const atoll_row *row, Py_ssize_t from, Py_ssize_t to) {
     PyObject *list = PyList_New(to - from);
     const uint8_t *at = row->at + (size_t)from * atoll_pack_widths[row->kind];
-    if (list != NULL && atoll_unpack(row->kind, at, ((PyListObject *)list)->ob_item, to - from) < 0) {
+    if (list != NULL && atoll_unpack(NULL, row->kind, at, ((PyListObject *)list)->ob_item, to - from) < 0) {
         Py_CLEAR(list);
     }
     return list;

@@ -104,6 +104,8 @@ enum { MIB = 20, MIBS = 1 << 16 };
 typedef struct {
     atoll_span *spans; /* by address */
     size_t count;
+    uintptr_t lowest; /* where the first begins, and how much lies between that and the last one's end */
+    size_t width;
     uint8_t near[MIBS / 8]; /* one bit for each MiB of addresses, as far as they differ, that has some */
 } targets;
 
@@ -114,6 +116,9 @@ static int by_address(const void *one, const void *other) {
 
 static void prepare(targets *t) {
     qsort(t->spans, t->count, sizeof *t->spans, by_address);
+    const atoll_span *last_one = &t->spans[t->count - 1];
+    t->lowest = (uintptr_t)t->spans[0].start;
+    t->width = (uintptr_t)last_one->start + last_one->size - t->lowest;
     for (size_t i = 0; i < t->count; i++) {
         uintptr_t first = (uintptr_t)t->spans[i].start >> MIB;
         uintptr_t last = ((uintptr_t)t->spans[i].start + t->spans[i].size - 1) >> MIB;
@@ -142,8 +147,13 @@ static const uintptr_t *leads_there(const void *start, size_t size, void *contex
     const volatile uintptr_t *word =
         (const volatile uintptr_t *)(((uintptr_t)start + sizeof *word - 1) & ~(sizeof *word - 1));
     const volatile uintptr_t *end = (const volatile uintptr_t *)((uintptr_t)start + size - sizeof *word);
+    const uintptr_t lowest = t->lowest;
+    const size_t width = t->width;
     for (; word <= end; word++) {
         uintptr_t value = *word;
+        if (value - lowest >= width) { /* nearly all */
+            continue;
+        }
         uintptr_t mib = value >> MIB;
         if (value % sizeof value == 0 && (t->near[mib % MIBS / 8] & (1U << mib % 8)) != 0 &&
             is_in_one(t, value)) {

@@ -279,12 +279,12 @@ atoll_entry *atoll_spares_take(const atoll_blueprint *like, atoll_stale *stale) 
     spare *s = *at != NULL ? unlink_locked(at) : NULL;
     if (s != NULL) {
         last_taken = atoll_clock();
-        atoll_cond_broadcast(&changed);
     }
     atoll_mutex_unlock(&lock);
     if (s == NULL) {
         return NULL;
     }
+    atoll_cond_broadcast(&changed); /* who is woken does not find the lock taken */
     atoll_entry *entry = s->entry;
     atomic_store(&entry->depth, like->depth);
     atoll_process_mark now = atoll_process_look();
