@@ -241,3 +241,31 @@ print("right")
 def test_submit_that_fails_has_not_submitted(library, places):
     done = run_python(PRELUDE.format(places=places) + SUBMIT, environment={"LD_PRELOAD": str(library)})
     check_ended(done, 0, "right\n")
+
+
+def test_no_more_files():
+    """As soon as there are enough descriptors it works again."""
+    done = run_python("""
+import os, resource
+import atoll
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))
+taken = []
+try:
+    while True: taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+made = 0
+while taken:
+    try:
+        with atoll.create() as interp:
+            interp.exec("import json, decimal, datetime, ctypes")
+            made += 1
+    except (OSError, atoll.InterpreterError, atoll.ExecutionFailed):
+        made = 0
+    os.close(taken.pop())
+assert made > 10, made
+assert atoll.list_all() == [atoll.get_main()]
+print("right")
+""")
+    check_ended(done, 0, "right\n")

@@ -539,3 +539,41 @@ class TestReentrance:
         finally:
             signal.signal(signal.SIGUSR1, old)
         assert calls
+
+
+class Rebuilt:
+    """Something that is made by a function, which raises `error` once."""
+
+    error: type[BaseException] | None = None
+
+    def __reduce__(self):
+        return rebuild, ()
+
+
+def rebuild():
+    error, Rebuilt.error = Rebuilt.error, None
+    if error is not None:
+        raise error
+    return Rebuilt()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda queue: queue.get(),
+        lambda queue: queue.get_nowait(),
+        lambda queue: queue.get_many()[0],
+        lambda queue: next(iter(queue)),
+    ],
+    ids=["get", "get_nowait", "get_many", "iteration"],
+)
+def test_no_item_is_lost_by_what_is_not_its_fault(queue, take, error):
+    queue.put([Rebuilt()])
+    queue.put("next")
+    Rebuilt.error = error
+    with pytest.raises(error):
+        take(queue)
+    assert queue.qsize() == 2
+    assert type(take(queue)[0]) is Rebuilt
+    assert drain(queue) in (["next"], [])  # get_many() takes both
