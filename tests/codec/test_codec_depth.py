@@ -138,3 +138,39 @@ def test_functions_in_closures_of_others():
         print("right")
     """)
     check_ended(ended, 0, "right\n", clean=True)
+
+
+def test_an_attempt_that_ran_out_of_stack_is_not_made_twice():
+    """Else a hook that makes calls, which lead to the same event, would be called 2**n times at a depth of n."""
+    ended = run_python("""
+        import atoll
+        with atoll.create() as interp:
+            interp.exec('''
+        import sys
+        import atoll
+        DEEPEST = 12
+        main = atoll.get_main()
+        depth = count = 0
+        def hook(event, args):
+            global depth, count
+            if event != "import":
+                return
+            count += 1
+            depth += 1
+            try:
+                if depth > DEEPEST:
+                    raise RecursionError("mine")
+                main.call(len, event)  # its first import is the same at each depth
+            finally:
+                depth -= 1
+        sys.modules.pop("copyreg", None)
+        sys.addaudithook(hook)
+        try:
+            main.call(len, "abc")
+        except RecursionError as error:
+            assert str(error) == "mine", error
+        assert count <= 2 * DEEPEST, count
+        ''')
+        print("right")
+    """)
+    check_ended(ended, 0, "right\n", clean=True)

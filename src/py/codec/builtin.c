@@ -84,7 +84,7 @@ static PyObject *text_of(atoll_codec *codec, PyObject *obj, int name) {
 static int crosses(atoll_codec *codec, PyObject *obj, uint8_t tag) {
     atoll_message msg = {0};
     int rc = atoll_encode(codec, &msg, obj, "callable");
-    if (rc < 0 && !atoll_error_is_urgent()) {
+    if (rc < 0 && !atoll_error_comes_again()) {
         PyErr_Clear();
         rc = 0;
     } else if (rc == 0) {

@@ -121,6 +121,9 @@ void atoll_gather_clear(atoll_gather *gather);
 /* Whether the current exception has nothing to do with what was being done: Ctrl-C, the end of the process, no memory.  It is not
  * turned into anything else, and nothing is lost by it. */
 bool atoll_error_is_urgent(void);
+/* The same, or the stack is used up: who then tries another way to the same end runs into that again, and where each attempt leads to two
+ * further in, as hooks and __reduce__ that make calls do, without end. */
+bool atoll_error_comes_again(void);
 
 /* A call's arguments, in one memo, so that shared references keep their shape.  `args` is
  * a vectorcall array (may hold the same object twice and borrowed references: no assumption

@@ -15,6 +15,10 @@ bool atoll_error_is_urgent(void) {
            (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError));
 }
 
+bool atoll_error_comes_again(void) {
+    return atoll_error_is_urgent() || (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_RecursionError));
+}
+
 /* Clears what a user's code raised while an error was described: it only costs detail.  False, and nothing is cleared,
  * when it must not be lost. */
 static bool without_detail(void) {

@@ -205,7 +205,7 @@ static int examine(atoll_codec *codec, PyFunctionObject *func, examination *seen
         return 0;
     }
     if (atoll_encode_examined(codec, &seen->full, (PyObject *)func, seen->reach) < 0) {
-        if (atoll_error_is_urgent()) {
+        if (atoll_error_comes_again()) {
             return -1;
         }
         PyErr_Clear();

@@ -427,7 +427,7 @@ int atoll_version_to_send(atoll_encoder *enc, PyObject *value, uint64_t *version
     int rc =
         fixed ? atoll_version_of(enc->codec, value, version) : version_of_object(enc->codec, value, version);
     if (rc < 0) {
-        if (atoll_error_is_urgent()) {
+        if (atoll_error_comes_again()) {
             return -1;
         }
         PyErr_Clear(); /* encoding it says why, or does it */
