@@ -128,6 +128,9 @@ for _function in (
     _function.__module__ = __name__
 del _function
 
+if get_current() == get_main():
+    from ._interp import imports as _imports  # noqa: F401
+
 _MODULES = ("futures", "interpreters")
 
 __version__ = "0.1.0.dev0"

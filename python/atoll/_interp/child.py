@@ -8,7 +8,7 @@ from __future__ import annotations
 import _imp
 import os
 
-from . import signals
+from . import imports, signals  # noqa: F401
 from .in_main import is_main
 
 # CPython asks modules that are built in whether they support interpreters, also in the child; that this is the main
