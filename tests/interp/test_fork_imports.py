@@ -64,5 +64,5 @@ def test_in_main(script):
 
 
 def test_in_an_interpreter(script):
-    source = f"import atoll\nwith atoll.create(fork=True) as interp:\n    interp.exec({script + 'go()'!r})\nprint('ok')\n"
-    check_ended(run_python(source), out="ok\n")
+    source = f"with atoll.create(fork=True) as interp:\n    interp.exec({script + 'go()'!r})\nprint('ok')\n"
+    check_ended(run_python("import atoll\n" + source), out="ok\n")
