@@ -10,7 +10,8 @@
  * threading.Condition.  importlib, written in Python, has locks for each module, and a module whose lock is not given back cannot be imported
  * by any other thread.  asyncio's loop, written in Python as well, has taken a callback off its list, or is about to put one there: what
  * is raised in one of its own functions loses that callback, and whoever waits for it waits for ever, also the tasks that asyncio.run()
- * cancels at its end.  (In its coroutines it is raised: there it is their task that fails.)  What is raised in a destructor is dropped.
+ * cancels at its end.  (In its coroutines it is raised: there it is their task that fails.)  What is raised in a destructor is dropped, or
+ * in what that calls: a task of asyncio's that nobody has asked for its exception has that logged.
  * In all these places an interruption is put off: it is raised at the next moment that is better.  None of this holds inside of a call in C: what waits there, in a system call or for something of Atoll's, has not
  * been given anything.
  *
@@ -157,15 +158,33 @@ static bool is_importlib(const PyCodeObject *code) {
     return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
 }
 
-/* What enters and leaves blocks, by its name; what has nobody to raise in; importlib, which holds locks in many ways; asyncio's loops. */
+/* What enters and leaves blocks, by its name; importlib, which holds locks in many ways; asyncio's loops. */
 static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
-    static const char *const names[] = {"__enter__", "__exit__", "__del__"};
+    static const char *const names[] = {"__enter__", "__exit__"};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         if (PyUnicode_CompareWithASCIIString(code->co_name, names[i]) == 0) {
             return true;
         }
     }
     return is_importlib(code) || is_loop(frame, code);
+}
+
+/* Whether code is called by a destructor, as far as that can be seen. */
+static bool is_in_destructor(PyFrameObject *frame) {
+    bool found = false;
+    Py_INCREF(frame);
+    while (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        found = PyUnicode_CompareWithASCIIString(code->co_name, "__del__") == 0 ||
+                (PyUnicode_CompareWithASCIIString(code->co_name, "call_exception_handler") == 0 &&
+                 is_loop(frame, code));
+        Py_DECREF(code);
+        PyFrameObject *outer = found ? NULL : PyFrame_GetBack(frame);
+        Py_DECREF(frame);
+        frame = outer;
+    }
+    PyErr_Clear(); /* no memory for a frame */
+    return found;
 }
 
 bool atoll_moment_is_bad(PyFrameObject *frame) {
@@ -177,7 +196,7 @@ bool atoll_moment_is_bad(PyFrameObject *frame) {
     long unit = PyFrame_GetLasti(frame) / UNIT;
     bool bad = is_delicate(frame, code) || (is_block_near(code, unit) && is_call_at(code, unit));
     Py_DECREF(code);
-    return bad;
+    return bad || is_in_destructor(frame);
 }
 
 bool atoll_moment_is_import(PyThreadState *tstate) {

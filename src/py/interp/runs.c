@@ -410,10 +410,24 @@ static bool is_at_bad_moment(atoll_run *run) {
     return bad;
 }
 
+/* The same for the run of this thread, in a pending call.  CPython makes one that is made again a hundred times at the same place. */
+static bool is_here_at_bad_moment(atoll_run *run) {
+    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
+    int place = frame != NULL ? PyFrame_GetLasti(frame) : -1;
+    if (run->put_off == 0 || run->bad_frame != frame || run->bad_place != place) {
+        if (is_importing(run) || !atoll_moment_is_bad(frame)) {
+            return false;
+        }
+        run->bad_frame = frame;
+        run->bad_place = place;
+    }
+    return true;
+}
+
 /* Attached to an interpreter in which something was marked, on any thread of its. */
 static int on_knock(void *Py_UNUSED(arg)) {
     atoll_run *here = run_here();
-    if (here != NULL && here->put_off < MOST_PUT_OFF && !is_importing(here) && atoll_moment_is_bad(NULL)) {
+    if (here != NULL && here->put_off < MOST_PUT_OFF && is_here_at_bad_moment(here)) {
         here->put_off++;
         (void)atoll_compat_add_pending_call(here->entry->interp, on_knock, NULL);
         return 0;

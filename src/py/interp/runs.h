@@ -45,6 +45,8 @@ typedef struct atoll_run {
     PyObject *exc; /* the exception that was, with `doubtful` or still to be released; of its interpreter */
     _Atomic(bool) doubtful; /* CPython may have dropped it */
     uint32_t put_off;       /* of its thread: how often what is due was, because of a bad moment */
+    const void *bad_frame;  /* and where it was the last time, */
+    int bad_place;          /* the frame's instruction: neither is used but to compare it */
     double import_patience; /* with the GIL: until then an import is not interrupted; 0: none was found, */
     double import_next;     /* and until then it is not looked at again */
     double deadline;        /* under the list's lock: when it is to be interrupted */
