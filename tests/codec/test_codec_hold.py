@@ -283,6 +283,32 @@ class TestNoExceptionIsLost:
         """)
         assert out == "done\n"
 
+    @pytest.mark.parametrize("to", ["n + 1", "0"], ids=["once", "from then on"])
+    def test_no_memory_for_code(self, to):
+        """Marshal says of code that it cannot be written when it has no memory for its table of references."""
+        pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+        out = run_in_child(f"""
+            import os, _testcapi, atoll
+            from atoll import _atoll
+            def f(x): return (x, "text", 1.5, b"bytes")
+            _atoll._encode(f.__code__)
+            raised = 0
+            for n in range(40):
+                _testcapi.set_nomemory(n, {to})
+                try:
+                    _atoll._encode(f.__code__); r = "ok"
+                except MemoryError:
+                    r = "MemoryError"; raised += 1
+                except BaseException as e:
+                    _testcapi.remove_mem_hooks(); r = repr(e)
+                _testcapi.remove_mem_hooks()
+                assert r in ("ok", "MemoryError"), (n, r)
+            assert 0 < raised < 40, raised
+            print("done", flush=True)
+            os._exit(0)
+        """)
+        assert out == "done\n"
+
 
 def there_and_back_again(obj):
     return _atoll._decode(_atoll._encode(obj))

@@ -124,6 +124,8 @@ bool atoll_error_is_urgent(void);
 /* The same, or the stack is used up: who then tries another way to the same end runs into that again, and where each attempt leads to two
  * further in, as hooks and __reduce__ that make calls do, without end. */
 bool atoll_error_comes_again(void);
+/* What marshal writes for code; NULL with an exception: ValueError for what it cannot write, which no compiler makes. */
+PyObject *atoll_code_bytes(PyObject *code);
 
 /* A call's arguments, in one memo, so that shared references keep their shape.  `args` is
  * a vectorcall array (may hold the same object twice and borrowed references: no assumption

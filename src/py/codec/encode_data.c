@@ -435,7 +435,7 @@ static int encode_code(atoll_encoder *enc, PyObject *obj) {
     if (rc != 0) {
         return rc < 0 ? -1 : 0;
     }
-    PyObject *bytes = PyMarshal_WriteObjectToString(obj, Py_MARSHAL_VERSION);
+    PyObject *bytes = atoll_code_bytes(obj);
     if (bytes == NULL) { /* a program has put together what no compiler makes */
         return PyErr_ExceptionMatches(PyExc_ValueError)
                    ? atoll_refuse_with_cause(enc,

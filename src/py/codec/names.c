@@ -11,6 +11,28 @@
 #include <stdatomic.h>
 #include <time.h>
 
+PyObject *atoll_code_bytes(PyObject *code) {
+    enum { WITHOUT_REFERENCES = 2 }; /* a version of the format */
+    PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
+    if (bytes != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) {
+        return bytes;
+    }
+    /* It says the same when it has no memory for its table of references. */
+    PyObject *refused = PyErr_GetRaisedException();
+    bytes = PyMarshal_WriteObjectToString(code, WITHOUT_REFERENCES);
+    if (bytes != NULL) {
+        Py_CLEAR(bytes);
+        Py_DECREF(refused);
+        return PyErr_NoMemory();
+    }
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_SetRaisedException(refused); /* in place of the other one */
+    } else {
+        Py_DECREF(refused);
+    }
+    return NULL;
+}
+
 uint64_t atoll_code_seal(const uint8_t *data, size_t size) {
     /* Where the loader and the allocator put things differs from process to process. */
     static _Atomic(uint64_t) secret;

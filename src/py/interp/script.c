@@ -78,7 +78,7 @@ static int key_of_code(PyObject *code, PyObject *closure, atoll_script_key *key)
     if (check_code((PyCodeObject *)code, closure) < 0) {
         return -1;
     }
-    PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
+    PyObject *bytes = atoll_code_bytes(code);
     const atoll_state *state = atoll_state_of(PyInterpreterState_Get());
     if (bytes == NULL && state != NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Format(state->not_shareable,
@@ -121,7 +121,7 @@ PyObject *atoll_script_compile(const atoll_script_key *key) {
     const char *text = source != NULL ? PyUnicode_AsUTF8(source) : NULL;
     PyObject *code = text != NULL ? Py_CompileString(text, script_name, Py_file_input) : NULL;
     Py_XDECREF(source);
-    PyObject *bytes = code != NULL ? PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION) : NULL;
+    PyObject *bytes = code != NULL ? atoll_code_bytes(code) : NULL;
     Py_XDECREF(code);
     return bytes;
 }
