@@ -245,6 +245,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     if ((end_all(main_state, is_zombie) != 0 || stuck) && !leave_behind()) {
         end_process();
     }
+    atoll_interrupt_end();
     atoll_traced_at_exit();
     atoll_datetime_let_go();
     atoll_compat_before_finalize();

@@ -14,27 +14,33 @@
  * thread has ended (the finalizer of a generator, say) is passed over and freed by the first.
  *
  * Locks: none of its own.  Failure: when the keeper cannot be started a run is only asked once, and a call with a time limit is refused.
- * Fork: a child starts a keeper of its own when it needs one.  End of Python: the keeper stays, with nothing to look at.
+ * Fork: a child starts a keeper of its own when it needs one.  End of Python: the keeper stays, with nothing to look at; who
+ * ends it waits until what it looks at is done.
  */
 #include "py/interp/interrupt.h"
 
 #include "py/interp/budget.h"
 #include "py/interp/signals.h"
+#include "py/interp/watched.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #define SOON 0.01
 #define AGAIN 0.1
+#define POLL 0.001
 
 _Thread_local __attribute__((tls_model("initial-exec"))) atoll_time_limit *atoll_time_limits;
 
 /* ---- the keeper ---- */
 
 static _Atomic(bool) keeping;
-static atoll_due leading; /* the keeper's: which run is led out of a system call */
+static _Atomic(bool) seeing; /* it is seeing to a run */
+static atoll_due leading;    /* the keeper's: which run is led out of a system call */
 
-static bool is_still_wanted(void) { return atoll_runs_is_wanted(leading.entry, leading.serial); }
+static bool is_still_wanted(void) {
+    return !atoll_watched_is_over() && atoll_runs_is_wanted(leading.entry, leading.serial);
+}
 
 static void see_to(const atoll_due *due) {
     if (!due->is_late && atoll_budget_is_limited(due->entry)) {
@@ -55,10 +61,14 @@ static void keep(void *Py_UNUSED(arg)) {
         uint32_t word = atomic_load(&atoll_runs_word);
         atoll_due due;
         double next;
-        if (atoll_runs_due(atoll_clock(), SOON, AGAIN, &due, &next)) {
+        atomic_store(&seeing, true);
+        bool is_due = atoll_runs_due(atoll_clock(), SOON, AGAIN, &due, &next);
+        if (is_due) {
             see_to(&due);
             atoll_entry_release(due.entry);
-        } else {
+        }
+        atomic_store(&seeing, false);
+        if (!is_due) {
             (void)atoll_word_wait(&atoll_runs_word, word, next);
         }
     }
@@ -75,10 +85,22 @@ static bool ensure_keeper(void) {
     return true;
 }
 
+void atoll_interrupt_end(void) {
+    atoll_watched_end();
+    PyThreadState *tstate = PyEval_SaveThread();
+    while (atomic_load(&seeing)) {
+        atoll_sleep(POLL);
+    }
+    PyEval_RestoreThread(tstate);
+}
+
+void atoll_interrupt_forget(void) { atoll_watched_forget(); }
+
 void atoll_interrupt_fork(atoll_fork_moment when) {
     atoll_runs_fork(when);
     if (when == ATOLL_FORK_CHILD) {
         atomic_store(&keeping, false);
+        atomic_store(&seeing, false);
         atoll_time_limits = NULL; /* of calls that are cut off */
     }
 }

@@ -3,6 +3,9 @@
  * The keeper (interrupt.c) asks for the next one that is due, and sleeps until then.  Whoever wants one looked at before wakes it.
  *
  * Locks: that of the list, inside of that of an entry's runs.  A run is on the list until its end, so whoever has the lock may use it.
+ *
+ * End of Python: runs of threads that are left behind never end, and lie on stacks that may go with their threads, which CPython ends
+ * when they ask for a GIL.  So nothing is on the list from then on until Python begins again.
  */
 #include "py/interp/watched.h"
 
@@ -16,9 +19,14 @@ _Atomic(uint32_t) atoll_runs_word;
 static atoll_lock watch_lock;
 static atoll_run *watched;
 static double planned = INFINITY; /* when the keeper looks again, unless it is doing so */
+static _Atomic(bool) over;        /* Python ends; written under the list's lock */
 
 void atoll_watched_add(atoll_run *run, double when) {
     atoll_lock_take(&watch_lock);
+    if (over) {
+        atoll_lock_give(&watch_lock);
+        return;
+    }
     if (!run->watched) {
         run->watched = true;
         run->watch_prev = NULL;
@@ -46,12 +54,37 @@ void atoll_watched_put_off(atoll_run *run, double when) {
     atoll_lock_give(&watch_lock);
 }
 
-void atoll_watched_remove(atoll_run *run) {
-    atoll_lock_take(&watch_lock);
+/* Under the lock of the list. */
+static void take_off(atoll_run *run) {
+    run->watched = false;
     *(run->watch_prev != NULL ? &run->watch_prev->watch_next : &watched) = run->watch_next;
     if (run->watch_next != NULL) {
         run->watch_next->watch_prev = run->watch_prev;
     }
+}
+
+void atoll_watched_remove(atoll_run *run) {
+    atoll_lock_take(&watch_lock);
+    if (run->watched) {
+        take_off(run);
+    }
+    atoll_lock_give(&watch_lock);
+}
+
+void atoll_watched_end(void) {
+    atoll_lock_take(&watch_lock);
+    while (watched != NULL) {
+        take_off(watched);
+    }
+    over = true;
+    atoll_lock_give(&watch_lock);
+}
+
+bool atoll_watched_is_over(void) { return atomic_load(&over); }
+
+void atoll_watched_forget(void) {
+    atoll_lock_take(&watch_lock);
+    over = false;
     atoll_lock_give(&watch_lock);
 }
 
@@ -90,7 +123,7 @@ void atoll_watched_fork(atoll_fork_moment when) {
         atoll_lock_give(&watch_lock);
     } else {
         watch_lock = (atoll_lock){0};
-        watched = NULL;
+        watched = NULL; /* `over` stays: it may be the child of what runs while Python ends */
         planned = INFINITY;
     }
 }

@@ -10,6 +10,10 @@ void atoll_watched_add(atoll_run *run, double when);
 void atoll_watched_put_off(atoll_run *run, double when);
 /* It is over. */
 void atoll_watched_remove(atoll_run *run);
+/* Python ends, attached to main: nothing is looked at any more, whatever is added.  Python has begun again: it is. */
+void atoll_watched_end(void);
+bool atoll_watched_is_over(void);
+void atoll_watched_forget(void);
 void atoll_watched_fork(atoll_fork_moment when);
 
 #endif
