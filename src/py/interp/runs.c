@@ -426,6 +426,7 @@ static bool is_here_at_bad_moment(atoll_run *run) {
 
 /* Attached to an interpreter in which something was marked, on any thread of its. */
 static int on_knock(void *Py_UNUSED(arg)) {
+    atoll_redirect_arrived(); /* it executes bytecode, a hundred times slower as long as it is led */
     atoll_run *here = run_here();
     if (here != NULL && here->put_off < MOST_PUT_OFF && is_here_at_bad_moment(here)) {
         here->put_off++;
