@@ -68,6 +68,14 @@ def interp() -> Iterator[atoll.Interpreter]:
 
 
 @pytest.fixture
+def over() -> Iterator[atoll.Event]:
+    """An event that is set at the end, whatever becomes of a test: what waits for it in interpreters ends."""
+    event = atoll.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
 def fresh() -> Iterator[atoll.Interpreter]:
     """Yield an interpreter that a test closes itself; what is left of it is closed by force."""
     from helpers import new

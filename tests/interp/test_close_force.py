@@ -81,8 +81,8 @@ class TestForce:
         assert call.result() in ("ended", "KeyboardInterrupt")
         assert is_gone(fresh)
 
-    def test_what_does_not_end(self, fresh):
-        over, started = atoll.Event(), atoll.Event()
+    def test_what_does_not_end(self, fresh, over):
+        started = atoll.Event()
         call = in_thread(fresh, stubborn, started, over)
         assert started.wait(PATIENCE)
         with pytest.raises(atoll.InterpreterStuckError) as caught:
@@ -106,8 +106,8 @@ class TestForce:
         fresh.close(force=True)
         assert is_gone(fresh)
 
-    def test_names_it(self):
-        over, started = atoll.Event(), atoll.Event()
+    def test_names_it(self, over):
+        started = atoll.Event()
         interp = atoll.create(name="io")
         call = in_thread(interp, stubborn, started, over)
         assert started.wait(PATIENCE)
@@ -208,8 +208,8 @@ class TestForce:
         fresh.close(force=True, timeout=PATIENCE)
         assert is_gone(fresh)
 
-    def test_thread_does_not_end(self, fresh):
-        over, started = atoll.Event(), atoll.Event()
+    def test_thread_does_not_end(self, fresh, over):
+        started = atoll.Event()
         fresh.call(start_thread, stubborn, started, over)
         assert started.wait(PATIENCE)
         with pytest.raises(atoll.InterpreterStuckError, match="a thread still runs in it") as caught:
@@ -363,9 +363,9 @@ class TestForce:
             closing.result()
         assert is_gone(fresh)
 
-    def test_interrupted_itself(self, fresh):
+    def test_interrupted_itself(self, fresh, over):
         """A close that is interrupted leaves it open."""
-        over, started = atoll.Event(), atoll.Event()
+        started = atoll.Event()
         call = in_thread(fresh, stubborn, started, over)
         assert started.wait(PATIENCE)
         with atoll.create() as other:
@@ -377,8 +377,8 @@ class TestForce:
         call.result()
         fresh.close()
 
-    def test_interrupted_while_a_thread_is_waited_for(self, fresh):
-        over, started = atoll.Event(), atoll.Event()
+    def test_interrupted_while_a_thread_is_waited_for(self, fresh, over):
+        started = atoll.Event()
         fresh.call(start_thread, stubborn, started, over)
         assert started.wait(PATIENCE)
         with atoll.create() as other:
@@ -391,8 +391,8 @@ class TestForce:
         over.set()
         fresh.close(timeout=PATIENCE)
 
-    def test_statistics(self, fresh):
-        over, started = atoll.Event(), atoll.Event()
+    def test_statistics(self, fresh, over):
+        started = atoll.Event()
         call = in_thread(fresh, stubborn, started, over)
         assert started.wait(PATIENCE)
         closing = Thread(fresh.close, force=True, timeout=PATIENCE)

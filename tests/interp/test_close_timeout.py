@@ -188,8 +188,8 @@ class TestTimeout:
             closing.result()
         assert is_gone(fresh)
 
-    def test_thread_goes_on(self, fresh):
-        over, started = atoll.Event(), atoll.Event()
+    def test_thread_goes_on(self, fresh, over):
+        started = atoll.Event()
         fresh.call(start_thread, stubborn, started, over)
         assert started.wait(PATIENCE)
         with pytest.raises(atoll.InterpreterError, match="a thread still runs in it"):

@@ -36,7 +36,8 @@
 #define AGAIN 0.1 /* seconds from one interrupt to the next */
 #define FOREIGN 5.0
 #define DAEMONS 1.0
-#define MARGIN 0.05 /* that the other thread has, after the time is over, to say what it has come to */
+#define MARGIN                                                                                               \
+    0.5 /* that the other thread has, after the time is over, to say what it has come to: it needs the GIL for that */
 
 /* ---- the other thread ---- */
 
