@@ -230,15 +230,15 @@ static int add_model(atoll_decoder *dec, PyObject *keys) {
     atoll_models *models = dec->models;
     if (models == NULL || models->n == models->room) {
         size_t room = models != NULL ? 2 * models->room : 8;
-        models = realloc(models, sizeof *models + room * sizeof *models->all);
-        if (models == NULL) {
+        atoll_models *grown = realloc(models, sizeof *models + room * sizeof *models->all);
+        if (grown == NULL) {
             Py_DECREF(keys);
             PyErr_NoMemory();
             return -1;
         }
-        models->n = dec->models != NULL ? models->n : 0;
-        models->room = room;
-        dec->models = models;
+        grown->n = models != NULL ? grown->n : 0;
+        grown->room = room;
+        dec->models = models = grown;
     }
     models->all[models->n++] = (model){.keys = keys};
     return 0;

@@ -70,8 +70,9 @@ bool atoll_row_of(const atoll_message *msg, atoll_row *row) {
 
 bool atoll_row_of_call(const atoll_message *msg, atoll_row *row) {
     atoll_reader rd = reader_of(msg);
-    bool one = atoll_get_u8(&rd) == 1 && atoll_get_u8(&rd) == 0;
-    return one && atoll_get_u8(&rd) == T_EMPTY && read_row(&rd, row);
+    uint8_t positional = atoll_get_u8(&rd);
+    uint8_t named = atoll_get_u8(&rd);
+    return positional == 1 && named == 0 && atoll_get_u8(&rd) == T_EMPTY && read_row(&rd, row);
 }
 
 PyObject *atoll_row_item(const atoll_row *row, Py_ssize_t i) {
