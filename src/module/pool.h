@@ -29,8 +29,8 @@ PyObject *atoll_pypool_prepare(atoll_pypool *self, atoll_state *state, PyObject 
  * Whether obj is one.  One of its items, which there is: a new reference, or NULL with MemoryError. */
 PyObject *atoll_pyrow_new(atoll_state *state, atoll_task *task);
 bool atoll_pyrow_check(PyObject *obj);
-PyObject *atoll_pyrow_item(PyObject *row, Py_ssize_t i);
-Py_ssize_t atoll_pyrow_length(PyObject *row);
+PyObject *atoll_pyrow_item(PyObject *op, Py_ssize_t i);
+Py_ssize_t atoll_pyrow_length(PyObject *op);
 int atoll_pyrow_add(atoll_state *state, PyObject *module);
 
 /* How many bytes a message holds on to, those that are lent included. */
