@@ -15,18 +15,11 @@ static _Atomic(uint32_t) forcing;      /* entries that are marked */
 static _Thread_local bool forces;      /* this thread sees to that, and is none of those that are to end */
 static _Thread_local unsigned put_off; /* so often, one after the other, at bad moments (moments.h) */
 
-enum { MOST_PUT_OFF = 100000 }; /* a thousand or so of a thread's looks at pending calls */
-
 void atoll_force_set(atoll_entry *entry, bool forced) {
     forces = forced;
     if (atomic_exchange(&entry->forced, forced) != forced) {
         atomic_fetch_add(&forcing, forced ? 1 : UINT32_MAX);
     }
-}
-
-static bool is_at_bad_moment(void) {
-    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
-    return frame != NULL && atoll_moment_is_bad(frame);
 }
 
 static bool is_asked(void) {
@@ -48,7 +41,7 @@ int atoll_force_check(void) {
 
 /* On any thread, also in a run, which is asked otherwise. */
 static int on_knock(void *Py_UNUSED(arg)) {
-    if (is_asked() && put_off < MOST_PUT_OFF && is_at_bad_moment()) {
+    if (is_asked() && put_off < ATOLL_MOMENTS_MOST && atoll_moment_is_bad(NULL)) {
         put_off++;
         (void)atoll_compat_add_pending_call(PyInterpreterState_Get(), on_knock, NULL);
         return 0;

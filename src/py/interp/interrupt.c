@@ -94,8 +94,6 @@ void atoll_interrupt_end(void) {
     PyEval_RestoreThread(tstate);
 }
 
-void atoll_interrupt_forget(void) { atoll_watched_forget(); }
-
 void atoll_interrupt_fork(atoll_fork_moment when) {
     atoll_runs_fork(when);
     if (when == ATOLL_FORK_CHILD) {

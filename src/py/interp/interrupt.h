@@ -38,9 +38,8 @@ void atoll_time_limit_keep(atoll_run *run);
 /* Attached likewise, of an interpreter with a limit of processor time: interrupted when that is spent. */
 void atoll_budget_keep(atoll_run *run);
 
-/* Python ends, attached to main: nothing is seen to any more.  Python has begun again: it is. */
+/* Python ends, attached to main: nothing is seen to any more, until atoll_watched_forget(). */
 void atoll_interrupt_end(void);
-void atoll_interrupt_forget(void);
 void atoll_interrupt_fork(atoll_fork_moment when);
 
 #endif

@@ -154,7 +154,7 @@ static bool is_loop(PyFrameObject *frame, const PyCodeObject *code) {
     return loop;
 }
 
-static bool is_importlib(const PyCodeObject *code) {
+static bool is_importlib(PyFrameObject *Py_UNUSED(frame), const PyCodeObject *code) {
     return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
 }
 
@@ -166,18 +166,15 @@ static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
             return true;
         }
     }
-    return is_importlib(code) || is_loop(frame, code);
+    return is_importlib(frame, code) || is_loop(frame, code);
 }
 
-/* Whether code is called by a destructor, as far as that can be seen. */
-static bool is_in_destructor(PyFrameObject *frame) {
+/* Whether a frame, a reference to which is taken over, or one that it was called from is of a kind.  NULL: no.  Keeps no exception. */
+static bool is_inside(PyFrameObject *frame, bool (*is_kind)(PyFrameObject *frame, const PyCodeObject *code)) {
     bool found = false;
-    Py_INCREF(frame);
     while (frame != NULL) {
         PyCodeObject *code = PyFrame_GetCode(frame);
-        found = PyUnicode_CompareWithASCIIString(code->co_name, "__del__") == 0 ||
-                (PyUnicode_CompareWithASCIIString(code->co_name, "call_exception_handler") == 0 &&
-                 is_loop(frame, code));
+        found = is_kind(frame, code);
         Py_DECREF(code);
         PyFrameObject *outer = found ? NULL : PyFrame_GetBack(frame);
         Py_DECREF(frame);
@@ -185,6 +182,13 @@ static bool is_in_destructor(PyFrameObject *frame) {
     }
     PyErr_Clear(); /* no memory for a frame */
     return found;
+}
+
+/* A destructor, as far as that can be seen. */
+static bool is_destructor(PyFrameObject *frame, const PyCodeObject *code) {
+    return PyUnicode_CompareWithASCIIString(code->co_name, "__del__") == 0 ||
+           (PyUnicode_CompareWithASCIIString(code->co_name, "call_exception_handler") == 0 &&
+            is_loop(frame, code));
 }
 
 bool atoll_moment_is_bad(PyFrameObject *frame) {
@@ -196,22 +200,11 @@ bool atoll_moment_is_bad(PyFrameObject *frame) {
     long unit = PyFrame_GetLasti(frame) / UNIT;
     bool bad = is_delicate(frame, code) || (is_block_near(code, unit) && is_call_at(code, unit));
     Py_DECREF(code);
-    return bad || is_in_destructor(frame);
+    return bad || is_inside((PyFrameObject *)Py_NewRef(frame), is_destructor);
 }
 
 bool atoll_moment_is_import(PyThreadState *tstate) {
-    PyFrameObject *frame = PyThreadState_GetFrame(tstate);
-    bool found = false;
-    while (frame != NULL) {
-        PyCodeObject *code = PyFrame_GetCode(frame);
-        found = is_importlib(code);
-        Py_DECREF(code);
-        PyFrameObject *outer = found ? NULL : PyFrame_GetBack(frame);
-        Py_DECREF(frame);
-        frame = outer;
-    }
-    PyErr_Clear(); /* no memory for a frame */
-    return found;
+    return is_inside(PyThreadState_GetFrame(tstate), is_importlib);
 }
 
 atoll_fate atoll_moment_fate(PyObject *exc) {

@@ -10,6 +10,9 @@
  * pending call, the frame that runs. */
 bool atoll_moment_is_bad(PyFrameObject *frame);
 
+/* So often what is due is put off, one time after the other, because of a bad moment: a thousand or so of a thread's looks at pending calls. */
+enum { ATOLL_MOMENTS_MOST = 100000 };
+
 /* With the GIL: whether that thread state's code imports a module.  Keeps no exception. */
 bool atoll_moment_is_import(PyThreadState *tstate);
 

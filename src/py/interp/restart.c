@@ -21,9 +21,9 @@
 #include "core/sync/sync.h"
 #include "py/extension/extension.h"
 #include "py/frozen/frozen.h"
-#include "py/interp/interrupt.h"
 #include "py/interp/lifecycle_internal.h"
 #include "py/interp/pools.h"
+#include "py/interp/watched.h"
 #include "py/memory/memory.h"
 
 static _Atomic(bool) is_over;
@@ -32,7 +32,7 @@ static _Atomic(bool) is_awaited;
 static void forget_spares(void) { atoll_the_pools->forget_spares(); }
 
 static void (*const parts[])(void) = {
-    atoll_syncs_forget,    atoll_interrupt_forget,
+    atoll_syncs_forget,    atoll_watched_forget,
     atoll_registry_forget, atoll_spaces_forget_all,
     atoll_pools_forget,    forget_spares,
     atoll_areas_forget,    atoll_datetime_forget,

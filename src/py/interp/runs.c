@@ -56,11 +56,10 @@ enum { MOST_THREADS = 64 }; /* more are knocked at by the next knock */
 enum { TRIES = 6 };         /* to have the exception that is to be raised, */
 #define LATER 0.02          /* the first time so much later, then each time FACTOR times that */
 #define FACTOR 4
-#define PATIENCE 2.0            /* with code that describes an exception */
-#define DOUBT 0.01              /* s: when it is looked for the first time what became of an exception */
-#define IMPORT 5.0              /* s: so long an import is not interrupted, */
-#define IMPORT_AGAIN 0.05       /* and so often it is looked whether it is over */
-enum { MOST_PUT_OFF = 100000 }; /* a thousand or so of a thread's looks at pending calls */
+#define PATIENCE 2.0      /* with code that describes an exception */
+#define DOUBT 0.01        /* s: when it is looked for the first time what became of an exception */
+#define IMPORT 5.0        /* s: so long an import is not interrupted, */
+#define IMPORT_AGAIN 0.05 /* and so often it is looked whether it is over */
 
 static _Thread_local __attribute__((tls_model("initial-exec"))) atoll_run *innermost;
 static _Thread_local int thread_number; /* 0: not known yet */
@@ -428,7 +427,7 @@ static bool is_here_at_bad_moment(atoll_run *run) {
 static int on_knock(void *Py_UNUSED(arg)) {
     atoll_redirect_arrived(); /* it executes bytecode, a hundred times slower as long as it is led */
     atoll_run *here = run_here();
-    if (here != NULL && here->put_off < MOST_PUT_OFF && is_here_at_bad_moment(here)) {
+    if (here != NULL && here->put_off < ATOLL_MOMENTS_MOST && is_here_at_bad_moment(here)) {
         here->put_off++;
         (void)atoll_compat_add_pending_call(here->entry->interp, on_knock, NULL);
         return 0;
