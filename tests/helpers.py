@@ -196,6 +196,14 @@ def start_python(
     )
 
 
+def run_stress(script: str, *args: str, mode: str = "dev", timeout: float = 300.0) -> str:
+    """Run a script of stress/ with -X mode; return what it printed when it has ended well."""
+    command = [sys.executable, "-X", mode, str(TESTS.parent / "stress" / script), *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def check_ended(
     done: subprocess.CompletedProcess[str], status: int = 0, out: str | None = None, *, clean: bool = False
 ) -> None:

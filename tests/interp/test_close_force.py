@@ -5,16 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import pickle
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 import atoll
 from closing_helpers import SOON, in_thread, is_gone, spin, start_thread, stubborn
-from helpers import IS_X86, PATIENCE, Pipe, Thread, identity, ids, together
+from helpers import IS_X86, PATIENCE, Pipe, Thread, identity, ids, run_stress, together
 
 
 class TestForce:
@@ -409,13 +406,4 @@ class TestForce:
 
 def test_storm():
     """Each call and each interrupt gets what it should, and every interpreter ends: stress/closing.py, in short."""
-    script = Path(__file__).resolve().parents[2] / "stress" / "closing.py"
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", script, "--rounds", "25"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "25 interpreters closed" in done.stdout
+    assert "25 interpreters closed" in run_stress("closing.py", "--rounds", "25")

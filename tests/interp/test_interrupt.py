@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 import atoll
-from helpers import IS_X86
+from helpers import IS_X86, run_stress
 from interrupt_helpers import call_in_thread, interrupt_when_started, kind_of, loop_forever
 
 
@@ -396,13 +393,4 @@ class TestTimeout:
 
 def test_storm():
     """Each interrupt that says so is raised in one call, and no other call fails: stress/interrupts.py, in short."""
-    script = Path(__file__).resolve().parents[2] / "stress" / "interrupts.py"
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", script, "--interrupts", "150"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "interrupts, of which" in done.stdout
+    assert "interrupts, of which" in run_stress("interrupts.py", "--interrupts", "150")
