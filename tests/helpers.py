@@ -23,6 +23,7 @@ from typing import Any
 import atoll
 
 TESTS = Path(__file__).resolve().parent
+OPTIONAL = Path(sys.prefix) / "optional"  # packages that are not in the environment: see tools/env
 VERSION = sys.version_info[:2]
 IS_X86 = platform.machine() in ("x86_64", "AMD64")  # where threads are led out of system calls
 PATIENCE = float(

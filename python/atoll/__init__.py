@@ -9,6 +9,8 @@
 1024
 """
 
+import copyreg  # what crosses asks it; imported by the first call, it would tell a hook of audits, which may call
+
 from ._atoll import (
     Area,
     AtomicInt,
@@ -103,7 +105,7 @@ else:
         return sorted({*__all__, *_MODULES, *(name for name in globals() if name.startswith("__"))})
 
 
-del TYPE_CHECKING
+del TYPE_CHECKING, copyreg
 
 for _function in (
     create,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-OPTIONAL = Path(sys.prefix) / "optional"
+from helpers import OPTIONAL
 
 LIBRARY = """
 def closure_over(value):

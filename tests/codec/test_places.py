@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers import OPTIONAL
+
 # What is tried in each place.  `call` calls in an interpreter, which must not execute the place's own code.
 TRIED = '''
 from __future__ import annotations
@@ -63,8 +65,6 @@ def check(where, source_lines=True):
 '''
 ONCE = TRIED + "print('executed')\n"
 CHECK = ONCE + "check({!r})\n"
-
-OPTIONAL = Path(sys.prefix) / "optional"
 
 
 def run(tmp_path: Path, *args: str, stdin: str | None = None, cloudpickle: bool = False) -> str:

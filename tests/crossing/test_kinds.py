@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from crossing_scripts import FOLDER, script
+from helpers import OPTIONAL
 
 TESTS = Path(__file__).resolve().parent.parent
-OPTIONAL = Path(sys.prefix) / "optional"  # where cloudpickle is, see tools/env
 PYTHONPATH = os.pathsep.join([*filter(None, sys.path), str(TESTS)])
 
 

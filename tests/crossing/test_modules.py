@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from atoll._crossing import places
+from helpers import OPTIONAL
 
-OPTIONAL = Path(sys.prefix) / "optional"  # where cloudpickle is, see tools/env
 HAS_CLOUDPICKLE = (OPTIONAL / "cloudpickle").is_dir()
 
 LIBRARY = """

@@ -81,6 +81,11 @@ LEFT = {
         def hook(event, args):
             if event.startswith(("cpython", "gc", "import", "object")): raise RuntimeError(event)
         sys.addaudithook(hook)""",
+    "audit hook that calls": """
+        def hook(event, args, main=atoll.get_main(), count=len):
+            if not event.startswith("object"): main.call(count, event)
+        sys.addaudithook(hook)
+        open("/dev/null").close()""",
     "unraisablehook": """
         sys.unraisablehook = lambda unraisable: atoll.get_main().call(len, "abc")
         class Last:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli_helpers import skip_without
-from helpers import check_ended, run_python
+from helpers import OPTIONAL, check_ended, run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -19,7 +19,7 @@ BY_THEMSELVES = {"extensions.md"}
 # It shows what a failure looks like, in the log.
 LOGS = "supervising.md"
 # Not needed by Atoll, and not everywhere: their examples run where they are.
-OPTIONAL = ("numpy", "prometheus_client", "pyarrow")
+PACKAGES = ("numpy", "prometheus_client", "pyarrow")
 EXAMPLES = [
     pytest.param(example, id=f"{document.name}-{number}")
     for document in DOCUMENTS
@@ -35,8 +35,10 @@ def test_found():
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example(example, tmp_path, monkeypatch, request):
     """Each is a program of its own, and each of its prints says what it prints."""
-    for name in OPTIONAL:
+    for name in PACKAGES:
         if re.search(rf"\bimport {name}\b", example):
+            if name == "pyarrow":
+                monkeypatch.syspath_prepend(OPTIONAL)
             skip_without(name)
     monkeypatch.chdir(tmp_path)  # where it may leave files
     script = tmp_path / "example.py"
