@@ -138,7 +138,7 @@ class World:
         interp = self.pick(r)
         if interp is None:
             return
-        match r.randrange(5):
+        match r.randrange(6):
             case 0:
                 interp.close()
             case 1:
@@ -147,6 +147,8 @@ class World:
                 interp.close(force=True, timeout=r.random() * 0.3)
             case 3:
                 interp.close(force=True)
+            case 4:
+                interp.close(wait=False)
             case _:
                 with interp:
                     pass

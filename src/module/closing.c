@@ -8,7 +8,7 @@
  *                             is inside makes the close fail                                                 not begun fails
  *   the interpreter           is closed (py/interp/ending.c)                   (py/interp/reap.c)            who is inside is interrupted
  *
- * When it is not closed its line is open again.
+ * When it is not closed its line is open again.  One that does not wait is like one within a time that has no end, but on another thread.
  *
  * A call that was submitted and closes the interpreter that it runs in, by way of another one, would wait for itself: that is refused
  * before.
@@ -86,29 +86,50 @@ static int close_within(atoll_state *state, PyObject *interp, atoll_entry *entry
     return rc;
 }
 
+static int close_later(atoll_state *state, PyObject *interp, atoll_entry *entry) {
+    if (atoll_staff_is_guest_of(entry)) {
+        return atoll_interp_close(state, entry); /* says why it cannot be */
+    }
+    if (atoll_interp_check_close_within(state, entry) < 0) {
+        return -1;
+    }
+    atoll_line_shut(&entry->line);
+    int rc = end_own_calls(state, interp, "shut");
+    if (rc == 0) {
+        rc = atoll_interp_close_later(state, entry);
+    }
+    if (rc < 0) {
+        atoll_line_open(&entry->line);
+    }
+    return rc;
+}
+
 /* ---- methods of Interpreter ---- */
 
 const char atoll_pyclosing_close_doc[] = PyDoc_STR(
-    "close($self, /, *, force=False, timeout=None)\n--\n\n"
+    "close($self, /, *, force=False, timeout=None, wait=True)\n--\n\n"
     "Finalize and destroy the interpreter (PEP 734).\n\n"
     "Finishes what was submitted to it, joins the threads that threading started in it and\n"
     "runs its exit handlers.\n\n"
     "timeout: seconds. Who is inside is waited for so long, and so are threads; nobody new gets in.\n"
     "None: who is inside makes it fail at once, and the rest takes as long as it takes.\n"
     "force: what runs is interrupted, KeyboardInterrupt in calls and SystemExit in threads, ten times a\n"
-    "second until it ends; what was submitted and has not begun is dropped. timeout None: 10 seconds.\n\n"
+    "second until it ends; what was submitted and has not begun is dropped. timeout None: 10 seconds.\n"
+    "wait: False comes back at once. Nothing more can be submitted; the interpreter is closed, on a thread "
+    "of\n"
+    "its own, when what was submitted, then who is inside, and its threads have ended.\n\n"
     "Raises InterpreterError when it is running (on this thread, too), current, main or not made by Atoll,\n"
     "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
     "closed already; by force InterpreterStuckError, which has the stacks, when something does not end: it\n"
     "can be closed again later. TypeError or ValueError for a timeout that is no number that is not\n"
-    "negative.");
+    "negative, ValueError for one, or force, where wait is false.");
 
 PyObject *atoll_pyclosing_close(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    static const char *const keywords[] = {"force", "timeout"};
-    PyObject *values[2] = {NULL};
+    static const char *const keywords[] = {"force", "timeout", "wait"};
+    PyObject *values[3] = {NULL};
     double seconds;
     atoll_state *state = atoll_state_live(((atoll_interpreter *)self)->state);
-    if (state == NULL || atoll_parse("close", keywords, 2, 0, 0, args, nargs, kwnames, values) < 0 ||
+    if (state == NULL || atoll_parse("close", keywords, 3, 0, 0, args, nargs, kwnames, values) < 0 ||
         atoll_timeout(values[1], &seconds) < 0) {
         return NULL;
     }
@@ -117,13 +138,22 @@ PyObject *atoll_pyclosing_close(PyObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     }
     int force = values[0] != NULL ? PyObject_IsTrue(values[0]) : 0;
+    int wait = values[2] != NULL ? PyObject_IsTrue(values[2]) : 1;
+    if (force < 0 || wait < 0) {
+        return NULL;
+    }
     bool within = values[1] != NULL && values[1] != Py_None;
-    atoll_entry *entry = force >= 0 ? atoll_pycontrol_entry(state, self, "close") : NULL;
+    if (!wait && (force || within)) {
+        PyErr_Format(PyExc_ValueError, "close(wait=False) takes no %s", force ? "force" : "timeout");
+        return NULL;
+    }
+    atoll_entry *entry = atoll_pycontrol_entry(state, self, "close");
     if (entry == NULL) {
         return NULL;
     }
-    int rc = force || within ? close_within(state, self, entry, within ? seconds : FORCE_SECONDS, force)
-                             : close_now(state, self, entry, false);
+    int rc = !wait             ? close_later(state, self, entry)
+             : force || within ? close_within(state, self, entry, within ? seconds : FORCE_SECONDS, force)
+                               : close_now(state, self, entry, false);
     if (rc < 0) {
         return NULL;
     }

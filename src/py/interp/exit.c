@@ -55,9 +55,9 @@ void atoll_interp_park_if_exiting(atoll_session *s) {
 
 static bool is_open(const atoll_entry *entry) { return atoll_entry_is_open(entry); }
 
-/* Pools end their own, and have been told to. */
+/* Pools end their own, and have been told to; so has who is to be closed as soon as nobody is inside. */
 static bool is_left_open(const atoll_entry *entry) {
-    return atoll_entry_is_open(entry) && atomic_load(&entry->users) != 0 && !atomic_load(&entry->pooled);
+    return atoll_entry_is_open(entry) && !atoll_entry_is_barred(entry) && atomic_load(&entry->users) != 0 && !atomic_load(&entry->pooled);
 }
 
 static bool is_zombie(const atoll_entry *entry) { return atoll_entry_life(entry) == ATOLL_LIFE_ZOMBIE; }

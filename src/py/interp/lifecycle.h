@@ -68,6 +68,9 @@ int atoll_interp_check_close_within(atoll_state *from, const atoll_entry *entry)
 /* After that: the same, not later than that many seconds from now: who is inside is waited for, calls and threads of its own, and by force is
  * interrupted until it ends.  0, or -1 with an exception: as close; by force InterpreterStuckError when something does not end. */
 int atoll_interp_close_within(atoll_state *from, atoll_entry *entry, double seconds, bool force);
+/* After that, the line being shut: the same on a thread of its own, when what was submitted has ended and nobody is inside.  0, or -1 with an
+ * exception when that thread cannot be had, or the interpreter is gone. */
+int atoll_interp_close_later(atoll_state *from, atoll_entry *entry);
 
 /* Takes a user away; the last user of an owned interpreter closes it, if it can be closed now, else the
  * next sweep does.  Keeps the current exception. */

@@ -1,4 +1,4 @@
-/* Closing an interpreter within a time, and by force: Interpreter.close(timeout=, force=).
+/* Closing an interpreter within a time, by force, or without waiting: Interpreter.close(timeout=, force=, wait=).
  *
  * A close() without these is refused while somebody is inside, and takes as long as it takes, on the thread that calls it (ending.c).  Here
  * it is the other way round: who is inside is waited for, or interrupted, and the caller comes back in time, whatever the interpreter does.
@@ -15,6 +15,10 @@
  * thread opens the interpreter again if it comes to that before the end has begun.  From then on there is no way back: the interpreter is
  * closed for everybody, and ends as soon as what holds it up does.
  *
+ * A close() that does not wait has all three steps on the other thread, without an end to its patience, after what was submitted has
+ * been done (core/pool/line.h), which enters it until then, and so may others.  Where nothing is to be waited for the gate is shut before
+ * the caller comes back.
+ *
  * Who finds that somebody else is closing it waits for what becomes of that: then it is gone, or it is tried again.  So of several that
  * close one interpreter one succeeds, the others get InterpreterNotFoundError.
  *
@@ -25,6 +29,7 @@
  * on the entry's list (registry.h).  Thread states: the caller is attached to `from`'s interpreter, and detached while it waits; the other
  * thread has one in the interpreter only.  Failure: without that thread the interpreter is open as before.
  */
+#include "core/pool/line.h"
 #include "py/interp/blocking.h"
 #include "py/interp/interrupt.h"
 #include "py/interp/lifecycle_internal.h"
@@ -124,7 +129,7 @@ static reaping *start_reaping(atoll_entry *entry, double deadline, bool force) {
 typedef enum { CLOSING, GONE, TIMED_OUT, INSIDE, NO_THREAD, RAISED } progress;
 
 typedef struct {
-    atoll_state *from;
+    atoll_state *from; /* NULL: the caller has no interpreter */
     atoll_entry *entry;
     double deadline;
     bool force;
@@ -148,7 +153,8 @@ static bool is_reaped(void *raw) { return atomic_load(&((reaping *)raw)->result)
 /* Detached: waits.  False: the caller is interrupted, and attached. */
 static bool await(closing *c, bool (*ready)(void *what), void *what, double until) {
     atoll_wait_result why = atoll_entry_await(c->entry, ready, what, &c->blocking.waiter, until);
-    return !atoll_blocking_look(&c->blocking, why) || atoll_blocking_interrupted(&c->blocking) == 0;
+    return c->from == NULL || !atoll_blocking_look(&c->blocking, why) ||
+           atoll_blocking_interrupted(&c->blocking) == 0;
 }
 
 /* Detached: whether CPython, asked by others, runs code in its __main__. */
@@ -314,4 +320,80 @@ int atoll_interp_close_within(atoll_state *from, atoll_entry *entry, double seco
     }
     atoll_interp_sweep(from); /* of what only its objects used */
     return PyErr_Occurred() ? -1 : 0;
+}
+
+/* ---- nobody waits ---- */
+
+/* What the thread has of a close that is not waited for: a reference to the entry. */
+typedef struct {
+    atoll_entry *entry;
+    atoll_signal_mask signals;
+    bool begun; /* the gate is shut */
+} leaving;
+
+static void close_unattended(leaving *l) {
+    atoll_entry *entry = l->entry;
+    closing c = {.entry = entry, .deadline = INFINITY};
+    atoll_wait_result why;
+    while (!atoll_line_await_end(&entry->line, &c.blocking.waiter, INFINITY, &why)) {
+    }
+    if (!l->begun) {
+        atoll_entry_bar(entry);
+        progress result = empty(&c);
+        atoll_entry_unbar(entry);
+        if (result != CLOSING) {
+            return; /* somebody else has closed it */
+        }
+    }
+    reaping r = {.entry = entry, .deadline = INFINITY};
+    if (end(&r) !=
+        CLOSED) { /* nobody is left to be told: it can be closed again, or is at the end of the process */
+        atoll_entry_open(entry);
+        atoll_line_open(&entry->line);
+    }
+    atoll_entry_tell(entry);
+    atoll_interp_sweep_later();
+}
+
+static void leave(void *raw) {
+    leaving *l = raw;
+    atoll_signal_mask_set(&l->signals); /* for what exit functions start */
+    atoll_thread_name("atoll_close");
+    close_unattended(l);
+    atoll_entry_release(l->entry);
+    free(l);
+}
+
+/* Detached or attached. */
+static bool begin_if_idle(atoll_entry *entry) {
+    atoll_waiter waiter = {0};
+    atoll_wait_result why;
+    return atoll_line_await_end(&entry->line, &waiter, 0, &why) && !is_run_by_others(entry) &&
+           atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN;
+}
+
+int atoll_interp_close_later(atoll_state *from, atoll_entry *entry) {
+    if (!atoll_entry_is_open(entry)) {
+        (void)atoll_raise_not_found(from, entry->id);
+        return -1;
+    }
+    leaving *l = calloc(1, sizeof *l);
+    if (l == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    atoll_signal_mask_get(&l->signals);
+    atoll_entry_retain(entry);
+    l->entry = entry;
+    l->begun = begin_if_idle(entry);
+    if (atoll_thread_start(leave, l, 0) == 0) {
+        return 0;
+    }
+    if (l->begun) {
+        atoll_entry_open(entry);
+    }
+    atoll_entry_release(entry);
+    free(l);
+    PyErr_SetString(from->error, "cannot start the thread that closes the interpreter");
+    return -1;
 }
