@@ -144,7 +144,9 @@ class TestBusy:
         call = in_thread(fresh, spin, started)
         assert started.wait(PATIENCE)
         fresh.close(wait=False)
-        with contextlib.suppress(atoll.InterpreterNotFoundError):  # who waits for it to be left may come first
+        with contextlib.suppress(
+            atoll.InterpreterNotFoundError
+        ):  # who waits for it to be left may come first
             fresh.close(force=True, timeout=PATIENCE)
         assert call.result() == "KeyboardInterrupt"
         assert is_gone(fresh)

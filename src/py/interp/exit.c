@@ -57,7 +57,8 @@ static bool is_open(const atoll_entry *entry) { return atoll_entry_is_open(entry
 
 /* Pools end their own, and have been told to; so has who is to be closed as soon as nobody is inside. */
 static bool is_left_open(const atoll_entry *entry) {
-    return atoll_entry_is_open(entry) && !atoll_entry_is_barred(entry) && atomic_load(&entry->users) != 0 && !atomic_load(&entry->pooled);
+    return atoll_entry_is_open(entry) && !atoll_entry_is_barred(entry) && atomic_load(&entry->users) != 0 &&
+           !atomic_load(&entry->pooled);
 }
 
 static bool is_zombie(const atoll_entry *entry) { return atoll_entry_life(entry) == ATOLL_LIFE_ZOMBIE; }

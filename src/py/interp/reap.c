@@ -29,7 +29,7 @@
  * on the entry's list (registry.h).  Thread states: the caller is attached to `from`'s interpreter, and detached while it waits; the other
  * thread has one in the interpreter only.  Failure: without that thread the interpreter is open as before.
  */
-#include "core/pool/line.h"
+#include "core/pool/pool.h"
 #include "py/interp/blocking.h"
 #include "py/interp/interrupt.h"
 #include "py/interp/lifecycle_internal.h"
