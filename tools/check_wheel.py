@@ -19,8 +19,9 @@ NEEDED = {
     "atoll/py.typed",
     "atoll/_shim.so",
     "atoll/cli/__init__.py",
+    "atoll/include/atoll.h",
 }
-SUFFIXES = {".py", ".pyi", ".so", ".typed"}
+SUFFIXES = {".py", ".pyi", ".so", ".typed", ".h"}
 
 
 def files_of(wheel: Path) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ PAGES = [
         "interpreters",
         "Interpreters",
         "Making, calling and closing them. :doc:`../control` says how to stop and limit what they do.",
-        "create Interpreter list_all get_current get_main prewarm timeout install",
+        "create Interpreter list_all get_current get_main prewarm timeout install get_include",
     ),
     (
         "pools",

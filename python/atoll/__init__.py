@@ -55,6 +55,7 @@ from ._atoll import (
     unregister_shareable,
 )
 from ._extension.loaded import Extension, KeptExtension, kept_extensions, loaded_extensions
+from ._include import get_include
 from ._install import install
 from ._queues.names import (
     UNBOUND,
@@ -114,6 +115,7 @@ for _function in (
     freezing,
     frozen_memory,
     get_current,
+    get_include,
     get_main,
     install,
     is_frozen,
@@ -184,6 +186,7 @@ __all__ = [
     "freezing",
     "frozen_memory",
     "get_current",
+    "get_include",
     "get_main",
     "heartbeat",
     "install",

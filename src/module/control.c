@@ -41,6 +41,9 @@ static int know_main(atoll_state *state, atoll_interpreter *object) {
 
 atoll_entry *atoll_pycontrol_called(atoll_state *state, PyObject *self, const char *what) {
     atoll_interpreter *object = (atoll_interpreter *)self;
+    if (object->entry != NULL && atomic_load(&object->entry->adopted)) {
+        return object->entry;
+    }
     bool is_own = object->entry != NULL && object->entry->owned;
     if (is_own || object->id != PyInterpreterState_GetID(PyInterpreterState_Main())) {
         return atoll_pycontrol_entry(state, self, what);

@@ -6,7 +6,7 @@
 
 /* An Interpreter's entry, if Atoll may do `what` in it; NULL with an exception.  Borrowed. */
 atoll_entry *atoll_pycontrol_entry(atoll_state *state, PyObject *self, const char *what);
-/* The same, or main's entry, which need not know Atoll yet, for calls and what concerns them. */
+/* The same, or that of one that was adopted, or main's, which need not know Atoll yet: for calls and what concerns them. */
 atoll_entry *atoll_pycontrol_called(atoll_state *state, PyObject *self, const char *what);
 /* Interpreter.interrupt() */
 PyObject *atoll_pycontrol_interrupt(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

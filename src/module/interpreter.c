@@ -36,6 +36,10 @@ static atoll_interpreter *find_object(atoll_state *state, int64_t id) {
 static PyObject *object_for(atoll_state *state, int64_t id, long whence, atoll_entry *entry) {
     atoll_interpreter *object = find_object(state, id);
     if (object != NULL) {
+        if (object->entry == NULL && entry != NULL) { /* it has got one since */
+            object->entry = entry;
+            atoll_entry_add_user(entry);
+        }
         return Py_NewRef((PyObject *)object);
     }
     object = (atoll_interpreter *)state->interpreter_type->tp_alloc(state->interpreter_type, 0);

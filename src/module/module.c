@@ -5,6 +5,7 @@
  * `import atoll._atoll` there finds it in sys.modules.
  */
 #include "module/module.h"
+#include "module/capi.h"
 #include "module/control.h"
 #include "module/pool.h"
 #include "py/gil.h"
@@ -224,6 +225,7 @@ static PyObject *module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored)) 
     if (state == NULL || (state->interp == PyInterpreterState_Main() && atoll_interp_exit(state) < 0)) {
         return NULL;
     }
+    atoll_interp_end_adopted(state->entry);
     atoll_state_let_go(state);
     Py_RETURN_NONE;
 }
@@ -365,7 +367,7 @@ static int module_exec(PyObject *module) {
         atoll_pyfrozen_add(state, module) < 0 || atoll_pyqueue_add(state, module) < 0 ||
         atoll_pysync_add(state, module) < 0 || atoll_shareddict_add(state, module) < 0 ||
         atoll_pypool_add(state, module) < 0 || atoll_pycontrol_add(module) < 0 ||
-        atoll_pytrace_add(module) < 0) {
+        atoll_pytrace_add(module) < 0 || atoll_capi_add(module) < 0) {
         return -1;
     }
     if (init_entry(state) < 0 || PyModule_AddFunctions(module, atoll_pycreate_methods) < 0 ||

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
-import sysconfig
-from pathlib import Path
-
 import pytest
 
-import atoll
-
-SOURCE = Path(__file__).resolve().parent.parent / "embed" / "host.c"
+pytest_plugins = ["capi_fixtures"]
 
 USE = """
 import atoll
@@ -79,34 +70,14 @@ print("used", flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    library = tmp_path_factory.mktemp("embed") / "host.so"
-    paths = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
-    flags = ["-std=gnu17", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared", *(f"-I{path}" for path in paths)]
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    subprocess.run([*compiler, *flags, str(SOURCE), "-o", str(library), "-ldl"], check=True)
-
+@pytest.fixture
+def host(embed, tmp_path):
     def run(*scripts, **environment):
         files = []
         for number, script in enumerate(scripts):
-            files.append(str(library.with_name(f"script{number}.py")))
-            Path(files[-1]).write_text(script)
-        return subprocess.run(
-            [sys.executable, *files],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(
-                    Path(atoll.__file__).parent.parent
-                ),  # a second Python of 3.14 finds no venv
-                "LD_PRELOAD": str(library),
-                "ATOLL_TEST_HOST": "1",
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+            files.append(tmp_path / f"script{number}.py")
+            files[-1].write_text(script)
+        return embed("host.c", *files, **environment)
 
     return run
 

@@ -13,7 +13,8 @@ from helpers import TESTS
 TOOL = TESTS.parent / "tools" / "check_wheel.py"
 MODULE = "atoll/_atoll.cpython-314-x86_64-linux-gnu.so"
 FILES = {
-    name: b"something" for name in ("__init__.py", "_atoll.pyi", "py.typed", "_shim.so", "cli/__init__.py")
+    name: b"something"
+    for name in ("__init__.py", "_atoll.pyi", "py.typed", "_shim.so", "cli/__init__.py", "include/atoll.h")
 }
 WHOLE = {**{f"atoll/{name}": text for name, text in FILES.items()}, MODULE: b"code"}
 

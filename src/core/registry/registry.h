@@ -85,6 +85,7 @@ typedef struct atoll_entry {
     void *
         loader; /* of its extension modules (py/extension/loader.h), or NULL; set once, before others can see the entry */
     bool owned;                  /* made by Atoll, so that Atoll may run code in it and close it */
+    _Atomic(bool) adopted;       /* others made it and end it, and Atoll may run code in it */
     bool may_fork;               /* set once, before others can see the entry */
     char name[ATOLL_STATS_NAME]; /* UTF-8; empty: none; likewise */
     _Atomic(uint64_t) gate;

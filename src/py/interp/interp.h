@@ -4,6 +4,7 @@
  *               an interpreter takes from the process
  *   session     code of another interpreter running on this thread: pins, thread states, housekeeping
  *   run         a call or a script in another interpreter, and what it raised (excinfo)
+ *   visit       code of C that stays in an interpreter
  *   interrupt   stopping what runs, at once or after a time (runs)
  *   limits      what an interpreter may take
  *   blocking    waits with the GIL given back; signals, threading, tracing, frames: what CPython shows of one interpreter, made right
@@ -41,5 +42,6 @@
 #include "py/interp/threading.h"
 #include "py/interp/traced.h"
 #include "py/interp/tracing.h"
+#include "py/interp/visit.h"
 
 #endif

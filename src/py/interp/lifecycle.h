@@ -72,6 +72,11 @@ int atoll_interp_close_within(atoll_state *from, atoll_entry *entry, double seco
  * exception when that thread cannot be had, or the interpreter is gone. */
 int atoll_interp_close_later(atoll_state *from, atoll_entry *entry);
 
+/* Attached to it: Atoll may run code in an interpreter that others made.  And when they end it, from its exit functions: nobody is let in any more;
+ * waits for who is inside. */
+void atoll_interp_adopt(atoll_entry *entry);
+void atoll_interp_end_adopted(atoll_entry *entry);
+
 /* Takes a user away; the last user of an owned interpreter closes it, if it can be closed now, else the
  * next sweep does.  Keeps the current exception. */
 void atoll_interp_drop_user(atoll_state *from, atoll_entry *entry);

@@ -232,6 +232,35 @@ static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
     }
 }
 
+/* ---- visits ---- */
+
+int atoll_run_check_visit(atoll_state *from, atoll_entry *entry) { return is_late(from, entry) ? -1 : 0; }
+
+void atoll_run_begin_visit(atoll_run *run, atoll_session *s) {
+    begin_run(run, s);
+    atoll_stat_add(s->entry->stats, ATOLL_STAT_CALLS, 1);
+}
+
+int atoll_run_end_visit(atoll_run *run, atoll_session *s) {
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_state *state = target_state(s->entry);
+    PyErr_SetRaisedException(exc);
+    outcome out = OUT_OK;
+    if (exc != NULL) {
+        out = capture(state, s, NULL, NULL);
+        atoll_stat_add(s->entry->stats, ATOLL_STAT_RAISED, 1);
+    }
+    out = end_run(state, s, run, out);
+    atoll_interp_park_if_exiting(s);
+    return out;
+}
+
+bool atoll_run_is_cut_off(int out) { return out >= OUT_INTERRUPTED && out <= OUT_SPENT; }
+
+void atoll_run_raise_visit(atoll_state *from, atoll_session *s, int out) {
+    raise_outcome(from, s, (outcome)out);
+}
+
 /* ---- call ---- */
 
 typedef struct {

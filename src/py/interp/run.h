@@ -3,6 +3,7 @@
 #define ATOLL_PY_INTERP_RUN_H
 
 #include "py/codec/codec.h"
+#include "py/interp/runs.h"
 #include "py/interp/session.h"
 
 /* Calls callable there with the vectorcall arguments.  The result, or NULL with an exception: NotShareableError
@@ -16,6 +17,15 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
 
 /* Binds the shareable values of the dict in __main__ there, all or none.  0, or -1 with an exception. */
 int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values);
+
+/* A visit (visit.c) as a run: begin() when its session was entered, from an interpreter or from nothing; end() before that is left: 0, or what raise()
+ * makes an exception of where it came from.  An exception that is set is one of its outcomes. */
+int atoll_run_check_visit(atoll_state *from,
+                          atoll_entry *entry); /* 0, or -1 with an exception: its time is over */
+void atoll_run_begin_visit(atoll_run *run, atoll_session *s);
+int atoll_run_end_visit(atoll_run *run, atoll_session *s);
+void atoll_run_raise_visit(atoll_state *from, atoll_session *s, int outcome);
+bool atoll_run_is_cut_off(int outcome); /* it was interrupted, or a limit is reached */
 
 /* script.c: what exec() runs, compiled and cached. */
 typedef struct {

@@ -7,7 +7,8 @@
  * on main's own thread state, so threading.local and context variables are those the user sees
  * there); frames simply stack up on it and unwind in reverse order.  Each interpreter guards the C stack
  * with a recursion limit that counts its own frames only, so the depth of the stack has a bound of its own, and what is left
- * of the stack is shared: in bytes, and, where CPython counts C calls, by handing the count on.  Where greenlets put parts of the stack
+ * of the stack is shared: in bytes, and, where CPython counts C calls, by handing the count on.  The outermost session of a thread that
+ * has no thread state at all (a program's own, by the C API) goes back to nothing.  Where greenlets put parts of the stack
  * aside, the order of sessions is kept by refusing to open one (greenlets.c).
  *
  * Locks: none of its own.
@@ -42,13 +43,19 @@ static atoll_session *take_session(atoll_thread_table *table) {
     return table != NULL ? malloc(sizeof *s) : NULL;
 }
 
-atoll_session *atoll_session_open(atoll_entry *entry) {
+atoll_session *atoll_session_open_detached(atoll_entry *entry) {
     atoll_session *s = take_session(atoll_tstate_table_get());
+    if (s != NULL) {
+        *s = (atoll_session){.entry = entry, .out = atoll_spare_message(), .back = atoll_spare_message()};
+    }
+    return s;
+}
+
+atoll_session *atoll_session_open(atoll_entry *entry) {
+    atoll_session *s = atoll_session_open_detached(entry);
     if (s == NULL) {
         PyErr_NoMemory();
-        return NULL;
     }
-    *s = (atoll_session){.entry = entry, .out = atoll_spare_message(), .back = atoll_spare_message()};
     return s;
 }
 
@@ -76,6 +83,22 @@ static void raise_shut(atoll_state *from, const atoll_entry *entry) {
                      atoll_entry_label(entry, &label));
     } else {
         (void)atoll_raise_not_found(from, entry->id);
+    }
+}
+
+/* Attached to the session's interpreter, on the way in. */
+static void begin(atoll_thread_table *table, atoll_session *s) {
+    atoll_entry *entry = s->entry;
+    atoll_meter_begin(&table->meter, &s->time, entry->stats);
+    if (s->comes_back) {
+        s->greenlet = atoll_greenlet_current();
+    }
+    if (table->is_main) {
+        atoll_signals_watch(entry);
+    }
+    if (atomic_load_explicit(&entry->jobs, memory_order_relaxed) != NULL ||
+        atomic_load_explicit(&entry->orphans, memory_order_relaxed) != 0) {
+        atoll_session_housekeeping(entry);
     }
 }
 
@@ -121,18 +144,42 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
         (void)PyThreadState_Swap(tstate);
         atoll_gil_had(entry, waits);
     }
-    atoll_meter_begin(&table->meter, &s->time, entry->stats);
-    if (s->comes_back) {
-        s->greenlet = atoll_greenlet_current();
-    }
-    if (table->is_main) {
-        atoll_signals_watch(entry);
-    }
-    if (atomic_load_explicit(&entry->jobs, memory_order_relaxed) != NULL ||
-        atomic_load_explicit(&entry->orphans, memory_order_relaxed) != 0) {
-        atoll_session_housekeeping(entry);
-    }
+    begin(table, s);
     return 0;
+}
+
+atoll_session_result atoll_session_enter_detached(atoll_session *s) {
+    atoll_entry *entry = s->entry;
+    atoll_thread_table *table = atoll_this_thread; /* open() has made it */
+    if (!atoll_entry_pin(entry)) {
+        return ATOLL_SESSION_SHUT;
+    }
+    PyThreadState *tstate = atoll_tstate_of(entry);
+    if (tstate == NULL) {
+        atoll_entry_unpin(entry);
+        return ATOLL_SESSION_NO_MEMORY;
+    }
+    s->depth = 1;
+    table->top = s;
+    uint64_t waits = atoll_gil_look(entry);
+    (void)PyThreadState_Swap(tstate);
+    atoll_gil_had(entry, waits);
+    begin(table, s);
+    return ATOLL_SESSION_ENTERED;
+}
+
+/* Attached to what is left: to what was attached before. */
+static void go_back(const atoll_session *s) {
+    PyThreadState *inside = PyThreadState_Get();
+    if (s->from == NULL) {
+        atoll_tstate_discard(s->entry);
+    } else if (inside != s->from) {
+        atoll_unshare_c_calls(inside, s->c_calls);
+        uint64_t waits = atoll_gil_look(s->from_entry);
+        (void)PyThreadState_Swap(s->from);
+        atoll_gil_had(s->from_entry, waits);
+        atoll_stat_add(s->from_entry->stats, ATOLL_STAT_OUTSIDE, (uint64_t)-1);
+    }
 }
 
 void atoll_session_leave(atoll_session *s) {
@@ -152,17 +199,10 @@ void atoll_session_leave(atoll_session *s) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }
     atoll_meter_end(&table->meter, &s->time, s->prev != NULL ? &s->prev->time : NULL, s->entry->stats);
-    PyThreadState *inside = PyThreadState_Get();
-    if (inside != s->from) {
-        atoll_unshare_c_calls(inside, s->c_calls);
-        uint64_t waits = atoll_gil_look(s->from_entry);
-        (void)PyThreadState_Swap(s->from);
-        atoll_gil_had(s->from_entry, waits);
-        atoll_stat_add(s->from_entry->stats, ATOLL_STAT_OUTSIDE, (uint64_t)-1);
-    }
+    go_back(s);
     table->top = s->prev;
     atoll_entry_unpin(s->entry);
-    if (atomic_load_explicit(&s->from_entry->jobs, memory_order_relaxed) != NULL) {
+    if (s->from_entry != NULL && atomic_load_explicit(&s->from_entry->jobs, memory_order_relaxed) != NULL) {
         atoll_session_housekeeping(s->from_entry); /* what the code inside let go of */
     }
 }

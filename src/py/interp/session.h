@@ -10,12 +10,12 @@ typedef struct atoll_session {
     struct atoll_session *prev; /* the session this one was opened inside of, on the same OS thread */
     atoll_entry *entry;
     unsigned depth;                  /* how many sessions of this OS thread are open, this one included */
-    PyThreadState *from;             /* what was attached before, and will be again */
+    PyThreadState *from;             /* what was attached before, and will be again; NULL: nothing */
     bool comes_back;                 /* into an interpreter that is suspended on this thread */
     const void *greenlet;            /* then: the one that runs there */
     int c_calls;                     /* what the thread state inside may nest, when nothing is below it */
-    PyInterpreterState *from_interp; /* its interpreter */
-    atoll_entry *from_entry;         /* and that one's entry */
+    PyInterpreterState *from_interp; /* its interpreter, or NULL */
+    atoll_entry *from_entry;         /* and that one's entry, or NULL */
     PyObject *interrupt;             /* what a signal handler raised meanwhile where this was opened */
     uint64_t noted;                  /* signals that a handler there is to be called for: one bit for each */
     bool interrupted;                /* one of them was Ctrl-C */
@@ -40,12 +40,18 @@ bool atoll_session_is_cut(const atoll_session *s);
 atoll_message atoll_spare_message(void);
 void atoll_spare_message_return(atoll_message *msg);
 
-/* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError. */
+/* Prepares a session, which close() ends: no interpreter is touched, only its messages can be used.  NULL with MemoryError; the second, which needs
+ * no thread state, without. */
 atoll_session *atoll_session_open(atoll_entry *entry);
+atoll_session *atoll_session_open_detached(atoll_entry *entry);
 /* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
  * InterpreterNotFoundError when it is closed, InterpreterError when it is about to be, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
  * GIL is released meanwhile. */
 int atoll_session_enter(atoll_session *s, atoll_state *from);
+/* The same for a thread that is attached to nothing and has no thread state that it could be attached to.  Where it is, enter() may be called.  leave()
+ * deletes the thread state that this one has got: see thread_states.c. */
+typedef enum { ATOLL_SESSION_ENTERED, ATOLL_SESSION_SHUT, ATOLL_SESSION_NO_MEMORY } atoll_session_result;
+atoll_session_result atoll_session_enter_detached(atoll_session *s);
 /* Back to where enter() was called.  May be followed by another enter(). */
 void atoll_session_leave(atoll_session *s);
 /* Releases the messages, and the session, which must be left, or is NULL. */

@@ -28,6 +28,9 @@
  * thread's, the bit is cleared before: else the next PyGILState_Ensure() here would enter the main interpreter, with
  * this one's objects.
  *
+ * A thread that is attached to nothing before and after (a program's own) would go on with a slot that becomes stale when that
+ * interpreter is closed, and PyGILState_Ensure() would attach it there meanwhile: it deletes its thread state when it leaves.
+ *
  * Locks: entry->lock only, never while a GIL is awaited.  The thread-local table needs none.
  */
 #include "py/interp/thread_states.h"
