@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-builtin test-old-wheel wheels test-wheel docs bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
+.PHONY: help run test test-builtin test-old-wheel wheels test-wheel test-arm64 docs bench conformance stdlib mutate pythons env asan tsan ctests fuzz check check-packages lint format sources clean distclean
 
 PY ?=
 ARGS ?=
@@ -38,6 +38,9 @@ wheels: ## the sdist and a wheel for each Python that can be had, repaired by au
 
 test-wheel: ## the wheels of dist, each in a new environment, with the smoke part of the tests
 	@$(RUN_TESTS) --suites wheel --py $(or $(PY),$$(tools/pythons versions)) $(if $(ARGS),-- $(ARGS))
+
+test-arm64: ## on Linux on Arm, emulated, in a Debian that is made for it: C tests, a part of pytest's, ten packages (root; an hour)
+	@tools/test-arm64 $(ARGS)
 
 docs: ## the documentation's site, in build/site
 	@tools/docs

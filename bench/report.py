@@ -20,6 +20,7 @@ from harness import (
 
 MODULES = (
     "subjects_calls",
+    "subjects_life",
     "subjects_codec",
     "subjects_frozen",
     "subjects_queues",

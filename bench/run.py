@@ -5,7 +5,7 @@
     python bench/run.py --only codec calls     the subjects whose names hold one of the words
 
 The results are also written as JSON, by default to bench/results/<version>.json, from which
-readme_table.py makes the table in README.md.  A missed goal is printed as such and is no error:
+pages.py makes the tables of README.md and docs/performance.md.  A missed goal is printed as such and is no error:
 the exit status is 1 only when something broke.
 """
 

@@ -37,6 +37,11 @@ def size_of(value: object) -> int:
     return getattr(value, "nbytes", None) or len(value)  # type: ignore[arg-type]
 
 
+def import_once(module: str) -> None:
+    """Import a module."""
+    __import__(module)
+
+
 RECORD: dict[str, object] = {
     "id": 31415,
     "name": "lagoon",

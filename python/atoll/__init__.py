@@ -137,7 +137,7 @@ if get_current() == get_main():
 
 _MODULES = ("futures", "interpreters")
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "UNBOUND",
