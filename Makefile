@@ -16,7 +16,7 @@ RUN_TESTS = "$$(tools/pythons find "$$(tools/pythons best)")" tools/run_tests.py
 WITH_PY = $(if $(PY),--py $(PY))
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 24
 
 run: ## the main job: analyse the standard library, measurements with numpy and pandas, a join with a shared table, in four ways
 	@py=$(ONE_PY) && tools/env "$$py" --examples && \

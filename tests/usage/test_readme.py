@@ -81,8 +81,8 @@ class TestDocument:
             assert not place or place in places, link
 
     def test_make_targets(self, document):
-        targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-        named = re.findall(r"(?:`|^(?: {4})?)make ([a-z-]+)", document.read_text(), re.MULTILINE)
+        targets = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
+        named = re.findall(r"(?:`|^(?: {4})?)make ([a-z0-9-]+)", document.read_text(), re.MULTILINE)
         assert set(named) <= targets
 
     def test_paths(self, document):
