@@ -19,7 +19,14 @@ static void first(void) { tell("Py_AtExit first"); }
 static void second(void) { tell("Py_AtExit second"); }
 static void third(void) { tell("Py_AtExit third"); }
 static void by_atexit(void) { tell("atexit"); }
-__attribute__((destructor)) static void destroy(void) { tell("destructor"); }
+static useconds_t lasting; /* of the destructor */
+__attribute__((destructor)) static void destroy(void) {
+    if (lasting != 0) {
+        tell("destructor begins");
+        usleep(lasting);
+    }
+    tell("destructor");
+}
 
 /* tell(fd, c_atexit): registers all of them. */
 static PyObject *start(PyObject *Py_UNUSED(self), PyObject *args) {
@@ -34,6 +41,12 @@ static PyObject *start(PyObject *Py_UNUSED(self), PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* last(milliseconds): so long does the destructor take. */
+static PyObject *last(PyObject *Py_UNUSED(self), PyObject *arg) {
+    lasting = (useconds_t)PyLong_AsLong(arg) * 1000;
+    Py_RETURN_NONE;
+}
+
 /* fill(n): registers n more; how many were taken. */
 static void nothing(void) {}
 static PyObject *fill(PyObject *Py_UNUSED(self), PyObject *arg) {
@@ -44,8 +57,11 @@ static PyObject *fill(PyObject *Py_UNUSED(self), PyObject *arg) {
     return PyLong_FromLong(taken);
 }
 
-static PyMethodDef methods[] = {
-    EXT_METHODS, {"tell", start, METH_VARARGS, NULL}, {"fill", fill, METH_O, NULL}, EXT_METHODS_END};
+static PyMethodDef methods[] = {EXT_METHODS,
+                                {"tell", start, METH_VARARGS, NULL},
+                                {"last", last, METH_O, NULL},
+                                {"fill", fill, METH_O, NULL},
+                                EXT_METHODS_END};
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "ext_exit", NULL, -1, methods, NULL, NULL, NULL, NULL};

@@ -98,6 +98,30 @@ for number in range(3):
         told = [line for line in done.stdout.splitlines() if line.startswith("Py_AtExit first")]
         assert told == [f"Py_AtExit first {number}" for number in (1, 2, 3)]
 
+    @pytest.mark.parametrize(
+        "close",
+        [
+            "interp.close(wait=False)",
+            "threading.Thread(target=interp.close, daemon=True).start()",
+            "threading.Thread(target=atoll.create().call, args=(interp.close,), daemon=True).start()",
+        ],
+    )
+    def test_process_ends_meanwhile(self, close):
+        """The copy is destroyed once, by whoever is about it, and the process ends afterwards."""
+        done = run_script(f"""
+import threading
+told, writer = os.pipe()
+interp = ext_use.create()
+interp.exec(f"import ext_exit; ext_exit.tell({{writer}}, False); ext_exit.last(400)")
+{close}
+lines = b""
+while b"destructor begins" not in lines:
+    lines += os.read(told, 1000)
+os.set_blocking(told, False)
+os.dup2(1, writer)
+""")
+        assert (done.returncode, done.stdout) == (0, "destructor 0\n"), done.stderr
+
 
 class TestExit:
     @MODES

@@ -57,6 +57,8 @@ static const atoll_patience at_exit = {.daemons = 1.0};
 static const atoll_patience a_look = {.idle_only = true};
 
 static _Atomic(bool) sweep_due;
+static _Atomic(int)
+    under_way; /* interpreters between Py_EndInterpreter and the last that is taken back of them */
 
 void atoll_interp_sweep_later(void) { atomic_store(&sweep_due, true); }
 
@@ -156,6 +158,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         atoll_session_end_wind_down(winding);
     }
     if (alone) {
+        (void)atomic_fetch_add(&under_way, 1);
         end(entry, mine);
         atoll_loader *loader = entry->loader;
         entry->loader = NULL;
@@ -166,6 +169,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         atoll_leftovers_free(atoll_memory_owner(entry->id), keepers);
         atoll_areas_ended(entry->id, keepers != ATOLL_KEEPERS_LOADED);
         atoll_traced_ended(began, entry);
+        (void)atomic_fetch_sub(&under_way, 1);
         if (here != NULL) {
             (void)PyThreadState_Swap(here);
         }
@@ -183,6 +187,11 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
     }
     return alone ? ATOLL_END_DONE : ATOLL_END_ZOMBIE;
 }
+
+/* Less than none: in a child that was forked by one of them. */
+bool atoll_interp_ends_now(void) { return atomic_load(&under_way) > 0; }
+
+void atoll_interp_ends_forked(void) { atomic_store(&under_way, 0); }
 
 /* ---- who takes that way ---- */
 

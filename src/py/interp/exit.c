@@ -1,7 +1,7 @@
 /* The end of the process, from main's atexit.
  *
  * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs is interrupted, with a SystemExit,
- * and gets EXIT_GRACE seconds.  A thread that comes back from a session after that begins is parked for ever if it would
+ * and gets EXIT_GRACE seconds; what close(wait=False) has begun to close takes as long as it would if this thread did it.  A thread that comes back from a session after that begins is parked for ever if it would
  * return to main, as CPython does with daemon threads.
  *
  * What is left then is left behind: an interpreter in which a thread is stuck (in a system call, say), or whose memory main has
@@ -15,7 +15,7 @@
  * Py_FinalizeEx() returns to a host program, which may begin Python again (restart.c), and the exit status is the program's own.
  *
  * Where that cannot be done - the GIL is not to be had, because code in C keeps it; the list is not known; an interpreter that
- * others made is on it - the streams are flushed and the process ends at once.  The program's exit status is not to be had there,
+ * others made is on it; a thread is about to unload what an interpreter had loaded, which must not meet the destructors of exit() - the streams are flushed and the process ends at once.  The program's exit status is not to be had there,
  * so it is 1: it has not ended well.
  */
 #include "core/pool/pool.h"
@@ -37,6 +37,8 @@ void atoll_interp_exit_forked(void) {
     if (!pthread_equal(exiter, pthread_self())) {
         atoll_interp_set_exiting(false);
     }
+    atoll_interp_ends_forked();
+    atoll_interp_later_forked();
 }
 
 void atoll_interp_exit_forget(void) {
@@ -215,7 +217,7 @@ static bool all_ended(atoll_state *state) {
     if (entry != NULL) {
         atoll_entry_release(entry);
     }
-    return closed && entry == NULL && atoll_pools_threads() == 0 && spares_ended;
+    return closed && entry == NULL && !atoll_interp_ends_now() && atoll_pools_threads() == 0 && spares_ended;
 }
 
 int atoll_interp_exit(atoll_state *main_state) {
@@ -231,7 +233,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     double deadline = atoll_clock() + EXIT_GRACE;
     bool stuck = false;
     for (int round = 0; !stuck && !all_ended(main_state); round++) {
-        stuck = atoll_clock() > deadline;
+        stuck = atoll_clock() > deadline && !atoll_interp_closes_later();
         if (round % 16 == 0) {
             interrupt_all();
         }
@@ -243,7 +245,7 @@ int atoll_interp_exit(atoll_state *main_state) {
         PySys_WriteStderr("atoll: a thread is still inside an interpreter at exit; "
                           "the process ends without finalizing it\n");
     }
-    if ((end_all(main_state, is_zombie) != 0 || stuck) && !leave_behind()) {
+    if ((end_all(main_state, is_zombie) != 0 || stuck) && (atoll_interp_ends_now() || !leave_behind())) {
         end_process();
     }
     atoll_interrupt_end();

@@ -29,6 +29,14 @@ typedef struct {
  * nothing was done, and one that was closing may be opened again. */
 atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience);
 
+/* Whether a thread is about it: CPython may know nothing of the interpreter any more, but destructors of its libraries run. */
+bool atoll_interp_ends_now(void);
+/* Whether a thread of close(wait=False) has begun to close one: it is waited for, however long that takes. */
+bool atoll_interp_closes_later(void);
+/* In a forked child. */
+void atoll_interp_ends_forked(void);
+void atoll_interp_later_forked(void);
+
 /* Whether it may be closed at all: 0, or -1 with an exception.  waits: also one that somebody else is closing. */
 int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool waits);
 

@@ -324,6 +324,13 @@ int atoll_interp_close_within(atoll_state *from, atoll_entry *entry, double seco
 
 /* ---- nobody waits ---- */
 
+static _Atomic(int) unattended;
+
+/* Less than none: in a child that was forked by one of them. */
+bool atoll_interp_closes_later(void) { return atomic_load(&unattended) > 0; }
+
+void atoll_interp_later_forked(void) { atomic_store(&unattended, 0); }
+
 /* What the thread has of a close that is not waited for: a reference to the entry. */
 typedef struct {
     atoll_entry *entry;
@@ -345,6 +352,7 @@ static void close_unattended(leaving *l) {
             return; /* somebody else has closed it */
         }
     }
+    (void)atomic_fetch_add(&unattended, 1);
     reaping r = {.entry = entry, .deadline = INFINITY};
     if (end(&r) !=
         CLOSED) { /* nobody is left to be told: it can be closed again, or is at the end of the process */
@@ -353,6 +361,7 @@ static void close_unattended(leaving *l) {
     }
     atoll_entry_tell(entry);
     atoll_interp_sweep_later();
+    (void)atomic_fetch_sub(&unattended, 1);
 }
 
 static void leave(void *raw) {
