@@ -188,6 +188,17 @@ EXTENSIONS = [
         run_path(UP_IN_LIBS, "disable"),
         needs=(INHERITS, STATE),
     ),
+    # What it needs needs in turn what it finds because the extension needs that as well.
+    extension(
+        "ext_helped.c",
+        "extpkg/_breadth",
+        "-DNAME=_breadth",
+        *HELPED_MIDDLE,
+        run_path(UP_IN_LIBS),
+        needs=(INHERITS, STATE),
+    ),
+    # Finds nothing by itself: only what is loaded already, under its name.
+    extension("ext_helped.c", "extpkg/_byname", "-DNAME=_byname", *HELPED, needs=(STATE, PLAIN)),
 ]
 LAYOUTS = [
     layout("bigpages", "-Wl,-z,max-page-size=0x10000"),

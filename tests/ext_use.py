@@ -266,7 +266,9 @@ USES: dict[str, Callable[[Any], None]] = {
     "ext_tls_initial": use_tls,
     "ext_tss": use_tss,
     "ext_unique": use_unique,
-    "ext_ifunc": lambda module: module.next(1) == 2 or fail("not two"),
+    "ext_ifunc": lambda module: (
+        (module.next(1), module.constructed_in()) == (2, module.__file__) or fail(module.constructed_in())
+    ),
     "ext_thread_local": lambda module: module.touch() or fail("nothing"),
     "ext_abi3": lambda module: module.make_type()() is not None or fail("nothing"),
     "extpkg._middle": use_helped,

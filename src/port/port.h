@@ -200,6 +200,10 @@ static inline void atoll_once_run(atoll_once *once, void (*init)(void)) { pthrea
 
 /* ---- shared libraries and the files they are loaded from ---- */
 
+/* Whether an errno code says that the process, or the system, has no more memory or descriptors at the moment: nothing that has to do with
+ * what was asked for. */
+bool atoll_file_is_lack(int error);
+
 /* What tells one state of a file from another: a file that was replaced or written to has another one. */
 typedef struct {
     uint64_t device, inode, size;
@@ -243,6 +247,7 @@ void atoll_file_punch(int fd, uint64_t offset, uint64_t size);
 typedef struct {
     char *directory; /* NULL: memory */
     unsigned place;  /* which of those that are tried in turn; memory is the last */
+    struct atoll_scratch_name *made;
 } atoll_scratch;
 /* Holds the lock of what is known of directories while the process is forked. */
 void atoll_scratch_fork(atoll_fork_moment when);
@@ -253,7 +258,7 @@ int atoll_scratch_move(atoll_scratch *scratch, unsigned serial);
 /* A new file in it, open for reading and writing; its path (malloc), to be given to the dynamic linker, or
  * NULL (errno).  A file in memory can be opened as long as *fd is open; no other file ever has its path. */
 char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd);
-/* Removes the directory and what is in it.  What is loaded stays loaded. */
+/* Removes the directory and the files that were made in it, which needs neither memory nor descriptors.  What is loaded stays loaded. */
 void atoll_scratch_close(atoll_scratch *scratch);
 
 /* Keeps threads out of the dynamic linker while the process is forked; waits for those that are inside, but not for long. */
@@ -286,7 +291,7 @@ bool atoll_dl_is_loaded(const char *path);
 void atoll_dl_each(void (*visit)(const char *path, void *context), void *context);
 /* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
 uintptr_t atoll_dl_base(void *handle, const char **path);
-/* The same file by an absolute path, whatever the current directory was when it was loaded; malloc, or NULL: it is the program, or
+/* The same file by an absolute path, whatever the current directory was when it was loaded; malloc, or NULL (errno): it is the program, or
  * nobody knows. */
 char *atoll_dl_file(void *handle);
 /* A directory, or a list of them, in which `$ORIGIN` or `${ORIGIN}` stands for the directory of `file`; other variables stay.
@@ -295,7 +300,8 @@ char *atoll_dl_expand(const char *text, size_t length, const char *file);
 /* The path of the library that would be loaded for a NEEDED name: looked for in `rpath` (unless there is a
  * `runpath`; both are lists with colons, $ORIGIN already expanded, may be NULL, and are those of the library that needs
  * it), LD_LIBRARY_PATH as it was at the start, `runpath`, the system's cache and the default directories, as the dynamic linker does.
- * malloc, or NULL when there is none.  That it may already be loaded under that name is not looked at. */
+ * malloc, or NULL (errno): ENOENT when there is none, else what kept it from being looked for (atoll_file_is_lack()).  That it may already be
+ * loaded under that name is not looked at. */
 char *atoll_dl_find(const char *name, const char *rpath, const char *runpath);
 /* Where in `size` bytes a word is that is looked for, or NULL. */
 typedef const uintptr_t *atoll_data_search(const void *start, size_t size, void *context);

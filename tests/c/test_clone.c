@@ -227,6 +227,40 @@ TEST(clones_plan_of_a_package) {
     }
 }
 
+/* That a library was left as it is for the sake of one that is for the process says nothing about who needs it next. */
+TEST(clones_plan_of_what_the_process_needs) {
+    static const char *const files[][2] = {{"lib_leaf.so", LIB("lib_leaf")},
+                                           {"lib_provider.so", LIB("lib_provider")},
+                                           {"libopenblas-test.so", LIB("lib_user")},
+                                           {"module.so", LIB("lib_user")}};
+    char *paths[4] = {NULL};
+    atoll_scratch scratch = {.directory = NULL};
+    REQUIRE(atoll_scratch_open(&scratch, 4714) == 0 && scratch.directory != NULL);
+    for (size_t i = 0; i < 4; i++) {
+        size_t size;
+        uint8_t *bytes = file_read(files[i][1], &size);
+        REQUIRE(bytes != NULL && (paths[i] = file_make(&scratch, files[i][0], bytes, size)) != NULL);
+        free(bytes);
+    }
+    for (int i = 0; i < 2; i++) {
+        atoll_clones set;
+        atoll_clone_error why;
+        atoll_clone_plan plan;
+        REQUIRE(open_set(&set, 1));
+        set.root = scratch.directory;
+        CHECK_INT(atoll_clone_plan_make(&plan, &set, paths[2], true, &why), 1);
+        atoll_clone_plan_free(&plan);
+        CHECK_INT(atoll_clone_plan_make(&plan, &set, paths[3], false, &why), 0);
+        CHECK_UINT(plan.count, 3); /* with both that it needs */
+        atoll_clone_plan_free(&plan);
+        CHECK(atoll_clones_unload(&set));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        free(paths[i]);
+    }
+    atoll_scratch_close(&scratch);
+}
+
 /* Two libraries that need each other are both cloned when one of them has to be, whichever comes first. */
 TEST(clones_of_a_circle) {
     for (int turn = 0; turn < 2; turn++) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -234,6 +235,34 @@ TEST(dl_finds_by_lists_of_directories) {
     FOUND(LIB("lib_leaf"), "/nowhere", NULL, LIB("lib_leaf"));
     FOUND(LIB("lib_absent"), ATOLL_TEST_LIBS, NULL, NULL);
     FOUND(ATOLL_TEST_LIBS, NULL, NULL, NULL);
+}
+
+/* A dollar that stands for nothing is part of a directory's name. */
+TEST(dl_finds_by_a_directory_with_a_dollar) {
+    char directory[] = "/tmp/a$b-XXXXXX";
+    char path[64];
+    REQUIRE(mkdtemp(directory) != NULL);
+    (void)snprintf(path, sizeof path, "%s/lib_leaf.so", directory);
+    REQUIRE(symlink(LIB("lib_leaf"), path) == 0);
+    FOUND("lib_leaf.so", directory, NULL, path);
+    FOUND("lib_leaf.so", NULL, directory, path);
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(rmdir(directory), 0);
+}
+
+/* What is not found because nothing can be opened may be there. */
+TEST(dl_says_that_it_could_not_look) {
+    struct rlimit before;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(atoll_dl_find("lib_absent.so", ATOLL_TEST_LIBS, NULL) == NULL && errno == ENOENT);
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}) == 0);
+    static const char *const names[] = {"lib_leaf.so", LIB("lib_leaf"), "lib_absent.so"};
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(atoll_dl_find(names[i], ATOLL_TEST_LIBS, NULL) == NULL && errno == EMFILE);
+        CHECK(atoll_dl_find(names[i], NULL, ATOLL_TEST_LIBS) == NULL && errno == EMFILE);
+    }
+    CHECK(atoll_dl_find("lib_absent.so", NULL, NULL) == NULL && errno == EMFILE); /* the system's cache */
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 TEST(dl_finds_in_the_current_directory) {

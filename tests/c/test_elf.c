@@ -117,6 +117,12 @@ static Elf64_Dyn *entry(Elf64_Sxword tag) {
     return d;
 }
 
+static void set_entry(Elf64_Sxword instead_of, Elf64_Sxword tag, uint64_t value) {
+    Elf64_Dyn *d = entry(instead_of);
+    d->d_tag = tag;
+    d->d_un.d_val = value;
+}
+
 static uint8_t *table(Elf64_Sxword tag) { return at_address(entry(tag)->d_un.d_ptr); }
 
 /* Opens the bytes as a file; the file is gone when the elf is closed. */
@@ -213,6 +219,8 @@ TEST(elf_refuses_a_bad_dynamic_section) {
     REFUSED(entry(DT_NEEDED)->d_un.d_val = entry(DT_STRSZ)->d_un.d_val, "outside its table of strings");
     REFUSED(entry(DT_SONAME)->d_un.d_val = UINT64_MAX, "outside its table of strings");
     REFUSED(entry(DT_RUNPATH)->d_un.d_val = UINT32_MAX, "outside its table of strings");
+    REFUSED(set_entry(DT_RUNPATH, DT_FILTER, UINT32_MAX), "outside its table of strings");
+    REFUSED(set_entry(DT_RUNPATH, DT_AUXILIARY, UINT32_MAX), "outside its table of strings");
     REFUSED(entry(DT_INIT_ARRAY)->d_un.d_ptr = UINT64_C(1) << 40, "list of constructors");
     REFUSED(entry(DT_INIT_ARRAY)->d_un.d_ptr += 1, "list of constructors");
     REFUSED(entry(DT_INIT_ARRAYSZ)->d_un.d_val = 1 << 20, "list of constructors");
@@ -246,6 +254,12 @@ TEST(elf_refuses_bad_tables) {
     REFUSED(entry(DT_VERNEED)->d_un.d_ptr = UINT64_MAX, "version needs");
     REFUSED(((Elf64_Verneed *)table(DT_VERNEED))->vn_next = UINT32_MAX, "version needs");
     REFUSED(((Elf64_Verneed *)table(DT_VERNEED))->vn_aux = UINT32_MAX, "version needs");
+    REFUSED(((Elf64_Verneed *)table(DT_VERNEED))->vn_file = UINT32_MAX, "a name in its version needs");
+    REFUSED(((Elf64_Vernaux *)(table(DT_VERNEED) + sizeof(Elf64_Verneed)))->vna_name = UINT32_MAX,
+            "a name in its version needs");
+    /* What a clone has changed must be nothing else. */
+    REFUSED(entry(DT_VERSYM)->d_un.d_ptr = entry(DT_STRTAB)->d_un.d_ptr, "overlap");
+    REFUSED(entry(DT_SYMTAB)->d_un.d_ptr = 0, "");
 }
 
 /* The first address behind all segments. */
@@ -316,12 +330,6 @@ TEST(elf_refuses_endless_versions) {
             test_failed(__FILE__, __LINE__, "%s", why.text);                                                 \
         }                                                                                                    \
     } while (0)
-
-static void set_entry(Elf64_Sxword instead_of, Elf64_Sxword tag, uint64_t value) {
-    Elf64_Dyn *d = entry(instead_of);
-    d->d_tag = tag;
-    d->d_un.d_val = value;
-}
 
 /* Another name, of the same length, for what lib_user calls leaf_next. */
 static void rename_import(const char *name) {

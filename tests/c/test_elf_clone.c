@@ -292,10 +292,8 @@ TEST(clone_can_be_whole) {
     if (loaded) {
         CHECK(c.clone.whole);
         CHECK(c.clone.bytes > c.elf.size);
-        CHECK_STR(atoll_dl_symbol(c.handle, "user_log"), "iab"); /* by the dynamic linker */
-        CHECK_UINT(c.clone.init, 0);
-        CHECK_UINT(c.clone.init_count, 0);
-        CHECK(clone_start(&c)); /* does nothing */
+        CHECK_STR(atoll_dl_symbol(c.handle, "user_log"), ""); /* nothing has run */
+        CHECK(clone_start(&c));
         CHECK_STR(atoll_dl_symbol(c.handle, "user_log"), "iab");
         CHECK(is_mapped_from(atoll_dl_symbol(c.handle, "user_count"), c.path));
         CHECK_INT(call_int(c.handle, "user_count"), 1);
@@ -322,6 +320,7 @@ TEST(clone_is_whole_when_code_runs_during_relocation) {
     if (loaded) {
         CHECK(c.elf.needs_whole);
         CHECK(c.clone.whole);
+        CHECK(clone_start(&c));
         CHECK_INT(call_int(c.handle, "chosen"), 7);
     }
     clone_close(&c);

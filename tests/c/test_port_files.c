@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -201,6 +202,26 @@ TEST(scratch_is_a_directory_of_its_own) {
     atoll_scratch_close(&other); /* nothing */
     free(directory);
     free(path);
+}
+
+/* Removing it takes no descriptor: there may be none. */
+TEST(scratch_goes_without_descriptors) {
+    atoll_scratch scratch = scratch_of(8);
+    struct rlimit before;
+    int fd;
+    REQUIRE(scratch.directory != NULL && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    char *directory = strdup(scratch.directory);
+    for (unsigned i = 0; i < 3; i++) {
+        char *path = atoll_scratch_file(&scratch, (const char *[]){"one", "two", "three"}[i], &fd);
+        CHECK(path != NULL);
+        free(path);
+        atoll_file_close(fd);
+    }
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}) == 0);
+    atoll_scratch_close(&scratch);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK(directory != NULL && access(directory, F_OK) != 0 && errno == ENOENT);
+    free(directory);
 }
 
 TEST(scratch_is_where_the_user_wants_it) {

@@ -294,6 +294,21 @@ print(len(atoll.kept_extensions()))
 """)
         check_ended(done, 0, "2 True\n2 True\n2\n", clean=True)
 
+    def test_marked_as_never_to_be_unloaded(self):
+        """It stays (DF_1_NODELETE), and so does all else, as it may have been given something by it."""
+        done = run_script("""
+interp = ext_use.create()
+assert interp.call(ext_use.call, "ext_layout_nodelete", "bump") == 1
+assert interp.call(ext_use.call, "ext_exit", "bump") == 1
+interp.close()
+print(sorted((os.path.basename(one.file).partition(".")[0], one.reason) for one in atoll.kept_extensions()))
+print("closed", flush=True)
+""")
+        why = "one of them says that it must not be unloaded"
+        kept = [("ext_exit", why), ("ext_layout_nodelete", why)]
+        check_ended(done, 0, clean=True)
+        assert done.stdout.startswith(f"{kept}\nclosed\n")
+
     def test_threads_that_ended(self):
         """None of a std::thread that was joined, a detached one that has ended, or a pthread."""
         done = run_script("""

@@ -119,9 +119,29 @@ class TestLayouts:
             path.unlink()
 
 
+def test_library_that_cannot_be_read(corpus, tmp_path):
+    """It may be one that has to be cloned: without memory for a look at it the import fails, and nobody shares it."""
+    shutil.copytree(corpus / "extpkg", tmp_path / "extpkg")
+    shutil.copytree(corpus / LIBS, tmp_path / LIBS)
+    os.truncate(tmp_path / LIBS / STATE, 1 << 42)
+    done = run_python(f"""
+import atoll, ext_use, resource, sys
+interps = [atoll.create(), atoll.create()]
+resource.setrlimit(resource.RLIMIT_AS, (1 << 41, resource.RLIM_INFINITY))
+for interp in interps:
+    interp.exec("import sys; sys.path.insert(0, {str(tmp_path)!r})")
+    try:
+        interp.exec("import extpkg._runpath")
+    except atoll.ExecutionFailed as error:
+        print(error.excinfo.type.__name__, {STATE!r} in str(error), "Cannot allocate memory" in str(error))
+    interp.close()
+""")
+    check_ended(done, 0, "ImportError True True\n" * 2, clean=True)
+
+
 class TestFolders:
     @pytest.mark.parametrize(
-        "name", ["with a space", "\u00e9\u6771", "with:colon", "per%cent", "'\"\\", "a" * 200]
+        "name", ["with a space", "\u00e9\u6771", "with:colon", "per%cent", "a$b", "'\"\\", "a" * 200]
     )
     def test_name(self, make, corpus, tmp_path, name):
         """The folder's name must not be mistaken for a list of folders, or for anything else."""
@@ -133,6 +153,8 @@ class TestFolders:
             for number, module in enumerate(["extpkg._runpath", "extpkg._rpath", "extpkg._middle"]):
                 assert interp.call(ext_use.call, module, "lib_bump") == 1001 + number
                 assert interp.call(ext_use.get, module, "__file__").startswith(str(folder))
+            files = {os.path.basename(one.file) for one in interp.call(ext_use.extensions)}
+            assert STATE in files  # nobody shares it
 
     def test_not_utf8(self, make, corpus, tmp_path):
         folder = os.path.join(os.fsencode(tmp_path), b"\xff\xfe")

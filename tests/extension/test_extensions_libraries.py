@@ -117,6 +117,33 @@ STORIES = {
         import ext_lazily
         print(ext_lazily.call(False), ext_lazily.bump())
     """,
+    "needed by a name that is loaded": """
+        import extpkg._runpath, extpkg._byname
+        print(extpkg._runpath.lib_bump(), extpkg._byname.lib_bump())
+    """,
+    "needed by a name that ctypes has loaded": """
+        state = ctypes.CDLL(STATE)
+        ctypes.CDLL(PLAIN)
+        import extpkg._byname
+        print(state.lib_state_bump(), extpkg._byname.lib_bump())
+    """,
+    "needed by a name that is loaded with it": """
+        import extpkg._breadth
+        print(extpkg._breadth.lib_bump(), extpkg._breadth.append("x"))
+    """,
+    "replaced on disk meanwhile": """
+        home = OTHER + "/replaced"
+        if not os.path.exists(home):
+            shutil.copytree(os.path.dirname(LIBS) + "/extpkg", home + "/extpkg")
+            shutil.copytree(LIBS, home + "/extpkg.libs")
+        sys.path.insert(0, home)
+        import extpkg._runpath
+        library = home + "/extpkg.libs/" + NAMES[0]
+        shutil.copy(library, library + ".new")
+        os.replace(library + ".new", library)
+        import extpkg._rpath
+        print(extpkg._runpath.lib_bump(), extpkg._rpath.lib_bump())
+    """,
     "global, by an import": """
         flags = sys.getdlopenflags()
         sys.setdlopenflags(flags | GLOBAL)

@@ -17,25 +17,37 @@ static int fail(atoll_clone_error *why, const char *what, const char *reason) {
     return -1;
 }
 
+/* One load: what is made is the set's only when all of it has come to its end. */
+typedef struct {
+    atoll_clones *set;
+    atoll_clone_plan plan;
+    atoll_scratch *scratch; /* the set's, or: */
+    atoll_scratch own_scratch;
+    atoll_clone **made;      /* for each node: new, or NULL where the set has it */
+    atoll_elf_clone *clones; /* for each node */
+    int flags;               /* atoll_dl_flags */
+    bool whole;
+    bool sets_handlers;
+    bool is_for_good;
+    bool no_room; /* the failure is this place's: another one may do */
+    atoll_clone_error *why;
+} loading;
+
 /* ---- files ---- */
 
 /* A place for files, for one load or, when files stay, for the life of the set. */
-static int open_scratch(atoll_clones *set, atoll_scratch *scratch) {
-    if (set->have_scratch) {
-        *scratch = set->scratch;
+static int open_scratch(loading *l) {
+    l->scratch = l->set->whole ? &l->set->scratch : &l->own_scratch;
+    if (l->set->have_scratch) {
         return 0;
     }
-    int rc = atoll_scratch_open(scratch, atomic_fetch_add(&scratch_serial, 1));
-    if (rc == 0 && set->whole) {
-        set->scratch = *scratch;
-        set->have_scratch = true;
-    }
-    return rc;
+    l->set->have_scratch = l->set->whole;
+    return atoll_scratch_open(l->scratch, atomic_fetch_add(&scratch_serial, 1));
 }
 
-static void close_scratch(const atoll_clones *set, atoll_scratch *scratch) {
-    if (!set->have_scratch) {
-        atoll_scratch_close(scratch);
+static void close_scratch(loading *l) {
+    if (!l->set->have_scratch) {
+        atoll_scratch_close(l->scratch);
     }
 }
 
@@ -68,20 +80,6 @@ static char *make_name(const atoll_clones *set, atoll_clone *const *others, size
 
 /* ---- writing ---- */
 
-/* One load: what is made is the set's only when all of it has come to its end. */
-typedef struct {
-    atoll_clones *set;
-    atoll_clone_plan plan;
-    atoll_scratch scratch;
-    atoll_clone **made;      /* for each node: new, or NULL where the set has it */
-    atoll_elf_clone *clones; /* for each node */
-    int flags;               /* atoll_dl_flags */
-    bool whole;
-    bool sets_handlers;
-    bool no_room; /* the failure is this place's: another one may do */
-    atoll_clone_error *why;
-} loading;
-
 /* Whether the dynamic linker could not map a file or read it, so that it says nothing against what is in it. */
 static bool cannot_map(const atoll_clone_error *why) {
     return strstr(why->text, "failed to map segment") != NULL ||
@@ -111,12 +109,12 @@ static int load_shim(loading *l) {
         return fail(why, set->shim_file, strerror(errno));
     }
     int fd = -1;
-    char *path = atoll_scratch_file(&l->scratch, name, &fd);
+    char *path = atoll_scratch_file(l->scratch, name, &fd);
     int rc = path != NULL ? atoll_file_copy(from, fd, id.size) : -1;
     int failed = errno;
     atoll_file_close(from);
     if (rc != 0) {
-        l->no_room = true;
+        l->no_room = !atoll_file_is_lack(failed);
         (void)fail(why, set->shim_file, strerror(failed));
     } else {
         set->shim_handle = atoll_dl_open(path, 0, why->text, sizeof why->text);
@@ -161,10 +159,10 @@ static int make_clone(loading *l, size_t i) {
         (symbol != NULL && clone->symbol == NULL)) {
         return no_memory(l);
     }
-    clone->path = atoll_scratch_file(&l->scratch, clone->name, &clone->fd);
+    clone->path = atoll_scratch_file(l->scratch, clone->name, &clone->fd);
     if (clone->path == NULL) {
         char text[200];
-        l->no_room = true;
+        l->no_room = !atoll_file_is_lack(errno);
         (void)snprintf(text, sizeof text, "no file for its clone can be made: %s", strerror(errno));
         return fail(l->why, node->file, text);
     }
@@ -232,6 +230,7 @@ static int write_clone(loading *l, size_t i) {
         }
     }
     l->plan.calls_back |= atoll_elf_any_import(&node->elf, is_hook, NULL) ? ATOLL_CALLS_BACK : 0;
+    l->is_for_good |= node->elf.is_for_good;
     l->sets_handlers |= atoll_elf_imports(&node->elf, "_ZSt15set_new_handlerPFvvE") ||
                         atoll_elf_imports(&node->elf, "_ZSt13set_terminatePFvvE");
     bool threads = atoll_elf_imports(&node->elf, "pthread_create") ||
@@ -399,6 +398,7 @@ static void adopt(loading *l) {
     l->set->calls_back |= l->plan.calls_back;
     l->set->uses_plain |= l->plan.uses_plain;
     l->set->sets_handlers |= l->sets_handlers;
+    l->set->is_for_good |= l->is_for_good;
 }
 
 static int write_and_open(loading *l) {
@@ -422,16 +422,13 @@ static bool move_on(loading *l) {
         free(l->clones[i].dirty);
         l->clones[i] = (atoll_elf_clone){0};
     }
-    bool moved = atoll_scratch_move(&l->scratch, atomic_fetch_add(&scratch_serial, 1)) == 0;
+    bool moved = atoll_scratch_move(l->scratch, atomic_fetch_add(&scratch_serial, 1)) == 0;
     l->no_room = !moved;
-    if (l->set->have_scratch) {
-        l->set->scratch = l->scratch;
-    }
     return moved;
 }
 
 static int load_planned(loading *l) {
-    if (open_scratch(l->set, &l->scratch) != 0) {
+    if (open_scratch(l) != 0) {
         return fail(l->why, "no place for clones", strerror(errno));
     }
     pin(l);
@@ -463,7 +460,7 @@ static int load_planned(loading *l) {
             l->made[i]->fd = -1;
         }
     }
-    close_scratch(l->set, &l->scratch);
+    close_scratch(l);
     for (size_t i = 0; rc == 0 && i < l->plan.count; i++) {
         if (l->made[i] != NULL) {
             construct(l, i);

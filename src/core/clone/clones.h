@@ -79,6 +79,7 @@ typedef struct {
     uint8_t
         calls_back; /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
     bool sets_handlers; /* one of them may, of C++'s */
+    bool is_for_good;   /* one of them is never to be unloaded */
     bool uses_plain;    /* one of them needs a library that is not cloned and may keep what it is given */
 } atoll_clones;
 
@@ -184,12 +185,15 @@ typedef struct {
     char **needed;         /* for each entry of elf.needed: a path (owned) to need instead, or NULL */
     long *children;        /* for each: the place of the node that is needed, or -1 */
     char *file;            /* owned */
+    const char *name;      /* what the first who needs it calls it; NULL: it was asked for */
+    long loader;           /* the place of that one, or -1 */
     bool library;
     bool packaged;      /* it comes with the package */
     bool known;         /* to need no clone: nothing else is set but calls_back */
     uint8_t calls_back; /* it, or what it needs */
     bool strong;        /* has to be cloned, wherever it comes from */
-    bool anchored;      /* does not, as it is the process's */
+    bool of_process;    /* it is the process's, */
+    bool anchored;      /* or what is needs it: it does not have to be */
     bool wanted;        /* will be cloned */
     size_t order;       /* dependencies before what needs them, where they do not need each other */
     size_t was;         /* its place before that of all others were left out */
@@ -216,10 +220,14 @@ void atoll_plain_files_fork(atoll_fork_moment when);
 int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char *file, bool library,
                           atoll_clone_error *why);
 void atoll_clone_plan_free(atoll_clone_plan *plan);
-/* The path of a library that is loaded under this name, in whichever interpreter; malloc or NULL. */
+/* ---- clone/find.c: paths are malloc, or NULL with errno: ENOENT, it is nowhere, else it could not be looked for ---- */
+
+/* The path of a library that is loaded under this name, in whichever interpreter. */
 char *atoll_clone_find_loaded(const char *name);
+/* The path of what this node of a plan needs under this name: loaded under it, or where the dynamic linker would find it. */
+char *atoll_clone_find_needed(const atoll_clone_plan *plan, long node, const char *name);
 /* The path of the library that would be loaded if code of this file asked for it by a name that nothing is loaded under, or
- * by a path with `$ORIGIN`.  NULL as a file: code of none.  malloc, or NULL when there is none. */
+ * by a path with `$ORIGIN`.  NULL as a file: code of none. */
 char *atoll_clone_find_library(const char *file, const char *name);
 /* `$ORIGIN` in a list of directories replaced by the file's directory; directories that cannot be in a list left out.
  * malloc, or NULL when out of memory. */

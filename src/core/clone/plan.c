@@ -1,7 +1,8 @@
 /* Planning: which files are cloned for an extension (clones.h).
  *
- * A library is found where the dynamic linker would find it: under its name among those that are loaded already, then
- * in the directories of the file that needs it (a DT_RPATH is good for what that needs in turn, unless it has a DT_RUNPATH).
+ * Files are looked at in the order in which the dynamic linker loads them: first all that one needs, then what these need.  A
+ * library is the one that it would take: that which has the name by which it is needed among the interpreter's
+ * clones, then among those that are about to be loaded with it, then the one that clone/find.c finds.
  * What is found is needed by its path from then on, so that the clone, which lies elsewhere, needs the same file.
  *
  * A library is cloned when one of these holds:
@@ -18,7 +19,8 @@
  * What a library that is for the process needs itself is left to that as well, unless it calls Python.
  *
  * First all files are looked at, each once, although they may need each other in a circle; then the rules are applied
- * until nothing changes; then what is left needs no clone.
+ * until nothing changes; then what is left needs no clone.  A library that could not be looked at, because there was no memory or no
+ * descriptor, might have to be cloned: then nothing is loaded.
  *
  * That a library needs no clone is a fact about the file and those that it needs.  It is remembered by its file
  * identity, so that a large library is read once in a process and not once for each extension that needs it.
@@ -67,125 +69,7 @@ static void remember_plain(const atoll_file_id *id, bool packaged, uint8_t calls
     }
 }
 
-/* ---- paths ---- */
-
-char *atoll_clone_search_path(const char *list, const char *file) {
-    char *all = strdup("");
-    list = list != NULL && list[0] != '\0' ? list : NULL; /* no list, other than one of an empty part */
-    while (list != NULL && all != NULL) {
-        size_t length = strcspn(list, ":");
-        char *part = atoll_dl_expand(list, length, file);
-        char *more = NULL;
-        if (part == NULL) {
-            free(all);
-            return NULL;
-        }
-        if (strchr(part, ':') == NULL) {
-            const char *directory = part[0] != '\0' ? part : "."; /* no name is the current one */
-            if (asprintf(&more, "%s%s%s", all, all[0] != '\0' ? ":" : "", directory) < 0) {
-                more = NULL;
-            }
-            free(all);
-            all = more;
-        }
-        free(part);
-        list = list[length] != '\0' ? list + length + 1 : NULL;
-    }
-    return all;
-}
-
-/* In those directories of a list that cannot be in a list once `$ORIGIN` is replaced. */
-static char *find_in_odd_directories(const char *list, const char *file, const char *name) {
-    char *found = NULL;
-    while (list != NULL && found == NULL) {
-        size_t length = strcspn(list, ":");
-        char *directory = atoll_dl_expand(list, length, file);
-        char *path = NULL;
-        if (directory != NULL && strchr(directory, ':') != NULL &&
-            asprintf(&path, "%s/%s", directory, name) >= 0) {
-            found = atoll_dl_find(path, NULL, NULL);
-            free(path);
-        }
-        free(directory);
-        list = list[length] != '\0' ? list + length + 1 : NULL;
-    }
-    return found;
-}
-
-char *atoll_clone_find_loaded(const char *name) {
-    void *handle = atoll_dl_loaded(name);
-    char *path = NULL;
-    if (handle != NULL) {
-        path = atoll_dl_file(handle);
-        atoll_dl_close(handle);
-    }
-    return path;
-}
-
-/* The chain of files that need each other, from the one that is looked at to the one that was asked for. */
-typedef struct visit {
-    const struct visit *outer;
-    size_t node;
-} visit;
-
-/* The lists of DT_RPATH that are good for what the node needs, in their order; malloc, or NULL: none, or out of memory. */
-static char *rpath_of(const atoll_clone_plan *plan, const visit *self) {
-    char *all = NULL;
-    for (const visit *v = self; v != NULL; v = v->outer) {
-        const atoll_elf *elf = &plan->nodes[v->node].elf;
-        if (elf->rpath == NULL || elf->runpath != NULL) {
-            continue;
-        }
-        char *own = atoll_clone_search_path(elf->rpath, elf->path);
-        char *more = NULL;
-        if (own != NULL && own[0] != '\0' &&
-            asprintf(&more, "%s%s%s", all != NULL ? all : "", all != NULL ? ":" : "", own) >= 0) {
-            free(all);
-            all = more;
-        }
-        free(own);
-    }
-    return all;
-}
-
-/* Where a library of this name is that the node asks for, loaded or not; malloc, or NULL: nowhere, or nobody knows. */
-static char *search_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
-    const atoll_elf *elf = &plan->nodes[self->node].elf;
-    if (strchr(name, '/') != NULL) {
-        char *path = atoll_dl_expand(name, strlen(name), elf->path);
-        char *found = path != NULL ? atoll_dl_find(path, NULL, NULL) : NULL;
-        free(path);
-        return found;
-    }
-    char *found = find_in_odd_directories(elf->runpath != NULL ? elf->runpath : elf->rpath, elf->path, name);
-    if (found != NULL) {
-        return found;
-    }
-    char *runpath = elf->runpath != NULL ? atoll_clone_search_path(elf->runpath, elf->path) : NULL;
-    char *rpath = elf->runpath == NULL ? rpath_of(plan, self) : NULL;
-    found = atoll_dl_find(name, rpath, runpath != NULL && runpath[0] != '\0' ? runpath : NULL);
-    free(rpath);
-    free(runpath);
-    return found;
-}
-
-/* Where the library is that the node needs under this name, which one that is loaded may have. */
-static char *find_library(const atoll_clone_plan *plan, const visit *self, const char *name) {
-    char *found = strchr(name, '/') == NULL ? atoll_clone_find_loaded(name) : NULL;
-    return found != NULL ? found : search_library(plan, self, name);
-}
-
-char *atoll_clone_find_library(const char *file, const char *name) {
-    atoll_clone_node node = {0};
-    atoll_clone_plan plan = {.nodes = &node, .count = 1};
-    atoll_elf_error error;
-    if (file == NULL || atoll_elf_open(&node.elf, file, &error) != 0) {
-        return atoll_dl_find(name, NULL, NULL);
-    }
-    char *found = search_library(&plan, &(const visit){NULL, 0}, name);
-    atoll_elf_close(&node.elf);
-    return found;
-}
+/* ---- what comes with a package ---- */
 
 /* Whether the file is in a directory such as wheels have for the libraries that they bring. */
 static bool is_in_libs(const char *file) {
@@ -296,93 +180,167 @@ static long add_node(atoll_clone_plan *plan, atoll_clone_node *node) {
     return (long)plan->count++;
 }
 
-static long cannot_read(atoll_clone_plan *plan, const char *file, const char *why) {
+/* UNREADABLE, or FAILED where that says nothing about the file. */
+static long cannot_read(atoll_clone_plan *plan, const char *file, const char *why, bool lack) {
     (void)snprintf(plan->why->text, sizeof plan->why->text, "%s: %s", file, why);
-    return UNREADABLE;
+    return lack ? FAILED : UNREADABLE;
 }
 
-static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library);
+static long cannot_open(atoll_clone_plan *plan, const char *file) {
+    char text[300];
+    bool lack = atoll_file_is_lack(errno);
+    (void)snprintf(text, sizeof text, "cannot open shared object file: %s", strerror(errno));
+    return cannot_read(plan, file, text, lack);
+}
 
-/* Looks at what the node needs.  0 or FAILED. */
-static long visit_needed(atoll_clone_plan *plan, const visit *self) {
-    size_t n = plan->nodes[self->node].elf.nneeded;
-    for (size_t i = 0; i < n; i++) {
-        const char *name = plan->nodes[self->node].elf.needed[i];
-        plan->nodes[self->node].calls_back |= atoll_name_calls_back(name);
-        char *path = find_library(plan, self, name);
-        if (path == NULL) {
-            continue; /* the dynamic linker will say that it is missing, unless it knows better */
-        }
-        long place = atoll_name_is_system(name) ? NONE : visit_file(plan, path, self, true);
-        atoll_clone_node *node = &plan->nodes[self->node]; /* after that: nodes may have moved */
-        node->needed[i] = path;
-        node->children[i] = place >= 0 ? place : NONE;
-        if (place == FAILED) {
-            return FAILED;
-        }
+/* Fills a node whose file has to be read.  0, UNREADABLE or FAILED. */
+static long read_node(atoll_clone_plan *plan, atoll_clone_node *node, bool has_globals) {
+    atoll_elf_error error;
+    if (atoll_elf_open(&node->elf, node->file, &error) != 0) {
+        return cannot_read(plan, node->file, error.text, error.lack);
+    }
+    node->calls_back = atoll_name_calls_back(node->file);
+    node->strong = !node->library || node->elf.imports_python || atoll_name_wants_clone(node->file) ||
+                   (has_globals && atoll_elf_any_import(&node->elf, is_of_clone, plan->set));
+    node->of_process = node->calls_back != 0 || node->elf.stays || atoll_name_is_process_wide(node->file);
+    node->anchored = node->of_process;
+    node->needed = calloc(node->elf.nneeded + 1, sizeof *node->needed);
+    node->children = malloc((node->elf.nneeded + 1) * sizeof *node->children);
+    if (node->needed == NULL || node->children == NULL) {
+        return out_of_memory(plan);
+    }
+    for (size_t i = 0; i <= node->elf.nneeded; i++) {
+        node->children[i] = NONE;
     }
     return 0;
 }
 
-/* The place of a file that may or may not be cloned; UNREADABLE (a library: then it is the dynamic linker's matter) or
- * FAILED, with why. */
-static long visit_file(atoll_clone_plan *plan, const char *file, const visit *outer, bool library) {
-    atoll_clone_node node = {.library = library};
+/* The set's clone, as a node. */
+static void fill_existing(atoll_clone_node *node, atoll_clone *clone) {
+    node->id = clone->id;
+    node->existing = clone;
+    node->wanted = true;
+    node->strong = !clone->packaged;
+}
+
+/* Fills a node of a file that nobody has looked at for this plan.  0, UNREADABLE or FAILED. */
+static long fill_node(atoll_clone_plan *plan, atoll_clone_node *node) {
+    atoll_clone *existing = atoll_clones_find(plan->set, &node->id);
+    if (node->library && atoll_clones_is_original(plan->set, node->file, &node->id)) {
+        node->known = true;
+        return 0;
+    }
+    if (existing != NULL) {
+        fill_existing(node, existing);
+        return 0;
+    }
+    node->packaged = node->library && is_packaged(plan->set, node->file);
+    bool has_globals = atoll_clones_have_globals(plan->set);
+    const plain_file *plain = node->library && !has_globals ? find_plain(&node->id, node->packaged) : NULL;
+    if (plain != NULL) {
+        node->known = true;
+        node->calls_back = plain->calls_back;
+        return 0;
+    }
+    return read_node(plan, node, has_globals);
+}
+
+/* The place of a file that may or may not be cloned, and that `loader` (or nobody, NONE) needs under a name; UNREADABLE (a library:
+ * then it is the dynamic linker's matter) or FAILED, with why. */
+static long visit_file(atoll_clone_plan *plan, const char *file, const char *name, long loader,
+                       bool library) {
+    atoll_clone_node node = {.name = name, .loader = loader, .library = library};
     if (atoll_file_identify(file, &node.id) != 0) {
-        char text[300];
-        (void)snprintf(text, sizeof text, "cannot open shared object file: %s", strerror(errno));
-        return cannot_read(plan, file, text);
+        return cannot_open(plan, file);
     }
     long place = find_node(plan, &node.id);
     if (place >= 0) {
         return place;
     }
-    if (library && atoll_clones_is_original(plan->set, file, &node.id)) {
-        node.known = true;
-        return add_node(plan, &node);
-    }
-    node.existing = atoll_clones_find(plan->set, &node.id);
-    if (node.existing != NULL) {
-        node.wanted = true;
-        node.strong = !node.existing->packaged;
-        return add_node(plan, &node);
-    }
-    node.packaged = library && is_packaged(plan->set, file);
-    bool has_globals = atoll_clones_have_globals(plan->set);
-    const plain_file *plain = library && !has_globals ? find_plain(&node.id, node.packaged) : NULL;
-    if (plain != NULL) {
-        node.known = true;
-        node.calls_back = plain->calls_back;
-        return add_node(plan, &node);
-    }
-    atoll_elf_error error;
-    if (atoll_elf_open(&node.elf, file, &error) != 0) {
-        return cannot_read(plan, file, error.text);
-    }
-    node.calls_back = atoll_name_calls_back(file);
-    node.strong = !library || node.elf.imports_python || atoll_name_wants_clone(file) ||
-                  (has_globals && atoll_elf_any_import(&node.elf, is_of_clone, plan->set));
-    node.anchored = node.calls_back != 0 || node.elf.stays || atoll_name_is_process_wide(file);
     node.file = strdup(file);
-    node.needed = calloc(node.elf.nneeded + 1, sizeof *node.needed);
-    node.children = malloc((node.elf.nneeded + 1) * sizeof *node.children);
-    if (node.file == NULL || node.needed == NULL || node.children == NULL) {
+    long rc = node.file != NULL ? fill_node(plan, &node) : out_of_memory(plan);
+    if (rc != 0) {
         free_node(&node);
-        return out_of_memory(plan);
+        return rc;
     }
-    for (size_t i = 0; i <= node.elf.nneeded; i++) {
-        node.children[i] = NONE;
+    return add_node(plan, &node);
+}
+
+/* The place of what has this name in the interpreter, or will have: of one of its clones, or of what is about to be loaded; NONE: nothing.
+ * FAILED: out of memory. */
+static long visit_named(atoll_clone_plan *plan, const char *name, long loader) {
+    atoll_clone *clone = atoll_clones_named(plan->set, name);
+    for (size_t i = 0; i < plan->count; i++) {
+        const atoll_clone_node *node = &plan->nodes[i];
+        bool has = (node->name != NULL && strcmp(node->name, name) == 0) ||
+                   (node->elf.soname != NULL && strcmp(node->elf.soname, name) == 0);
+        if (clone != NULL ? node->existing == clone : has) {
+            return (long)i;
+        }
     }
-    place = add_node(plan, &node);
-    if (place == FAILED) {
-        return FAILED;
+    if (clone == NULL) {
+        return NONE;
     }
-    const visit self = {outer, (size_t)place};
-    if (visit_needed(plan, &self) == FAILED) {
-        return FAILED;
+    atoll_clone_node node = {.name = name, .loader = loader, .library = true, .file = strdup(clone->file)};
+    fill_existing(&node, clone);
+    return node.file != NULL ? add_node(plan, &node) : out_of_memory(plan);
+}
+
+/* What the node needs as number i, which is at this path (taken over; NULL: out of memory), has this place. */
+static long set_needed(atoll_clone_plan *plan, size_t at, size_t i, char *path, long place) {
+    atoll_clone_node *node = &plan->nodes[at];
+    node->needed[i] = path;
+    node->children[i] = place >= 0 ? place : NONE;
+    return path == NULL ? out_of_memory(plan) : place == FAILED ? FAILED : 0;
+}
+
+/* Looks at what the node needs as number i.  0 or FAILED. */
+static long visit_one(atoll_clone_plan *plan, size_t at, size_t i) {
+    const atoll_clone_node *node =
+        &plan->nodes[at]; /* until something is visited: then nodes may have moved */
+    const char *name = node->elf.needed[i];
+    bool of_system = atoll_name_is_system(name);
+    /* A library that needs no clone is loaded for itself, and finds what it would find then. */
+    bool is_alone = node->library && !node->packaged && !node->strong;
+    bool is_path = strchr(name, '/') != NULL;
+    long place = !of_system && !is_alone && !is_path ? visit_named(plan, name, (long)at) : NONE;
+    char *path = place == NONE ? atoll_clone_find_needed(plan, (long)at, name) : NULL;
+    if (place == NONE && path == NULL) {
+        if (errno != ENOENT) {
+            (void)cannot_open(plan, name);
+            return FAILED;
+        }
+        place = is_alone && !is_path ? visit_named(plan, name, (long)at) : NONE;
+        if (place == NONE) {
+            return 0; /* the dynamic linker will say that it is missing, unless it knows better */
+        }
     }
-    plan->nodes[place].order = ++plan->visited;
-    return place;
+    if (path == NULL) {
+        return place >= 0 ? set_needed(plan, at, i, strdup(plan->nodes[place].file), place) : FAILED;
+    }
+    return set_needed(plan, at, i, path, of_system ? NONE : visit_file(plan, path, name, (long)at, true));
+}
+
+/* Looks at what the node needs.  0 or FAILED. */
+static long visit_needed(atoll_clone_plan *plan, size_t at) {
+    long rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->nodes[at].elf.nneeded; i++) {
+        plan->nodes[at].calls_back |= atoll_name_calls_back(plan->nodes[at].elf.needed[i]);
+        rc = visit_one(plan, at, i);
+    }
+    return rc;
+}
+
+/* Numbers the node and what it needs, that first. */
+static void put_in_order(atoll_clone_plan *plan, size_t at) {
+    atoll_clone_node *node = &plan->nodes[at];
+    node->order = SIZE_MAX; /* being numbered, should it come round to itself */
+    for (size_t i = 0; i < node->elf.nneeded; i++) {
+        if (node->children[i] >= 0 && plan->nodes[node->children[i]].order == 0) {
+            put_in_order(plan, (size_t)node->children[i]);
+        }
+    }
+    node->order = ++plan->visited;
 }
 
 /* One rule for a node and one that it needs; true when that changed something. */
@@ -472,7 +430,9 @@ static int select_wanted(atoll_clone_plan *plan) {
     for (size_t i = 0; i < plan->count; i++) {
         atoll_clone_node *node = &plan->nodes[i];
         if (!node->wanted) {
-            if (!node->known && !atoll_clones_have_globals(plan->set)) {
+            /* Left as it is only because of what needs it, it may be cloned for another one. */
+            bool is_so_itself = node->of_process || !node->anchored;
+            if (!node->known && is_so_itself && !atoll_clones_have_globals(plan->set)) {
                 remember_plain(&node->id, node->packaged, node->calls_back);
             }
             free_node(node);
@@ -500,10 +460,16 @@ int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char 
                           atoll_clone_error *why) {
     *plan = (atoll_clone_plan){.set = set, .why = why};
     why->text[0] = '\0';
-    long place = visit_file(plan, file, NULL, library);
+    long place = visit_file(plan, file, NULL, NONE, library);
     if (place < 0) {
         return place == UNREADABLE && library ? 1 : -1;
     }
+    for (size_t i = 0; i < plan->count; i++) { /* which becomes longer meanwhile */
+        if (visit_needed(plan, i) != 0) {
+            return -1;
+        }
+    }
+    put_in_order(plan, (size_t)place);
     why->text[0] = '\0'; /* of libraries that could not be read */
     decide(plan);
     plan->calls_back = plan->nodes[place].calls_back;

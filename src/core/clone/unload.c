@@ -21,7 +21,7 @@
  * As in a process the threads are still there while destructors run, and may use what has been destroyed; that has to last for
  * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
  * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
- * by a library that is known to call back, as a signal handler, by a hook of Python's.  Their destructors then run at the
+ * by a library that is known to call back, as a signal handler, by a hook of Python's; or when one says that it must not be unloaded.  Their destructors then run at the
  * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
  * the C and C++ libraries have: streams that lead into a clone, variables that a program may set.
  *
@@ -124,6 +124,8 @@ static bool calls_back(atoll_clones *set) {
            ((set->calls_back & ATOLL_CALLS_BACK_FROM_DRIVER) != 0 && has_driver());
 }
 
+static bool is_for_good(atoll_clones *set) { return set->is_for_good; }
+
 static bool has_threads(atoll_clones *set) { return !atoll_natives_threads_wait(set->natives, SETTLE); }
 
 static bool has_handler(atoll_clones *set) {
@@ -175,12 +177,13 @@ static const struct {
     const char *why;
 } reasons[] = {
     {calls_back, "a library that they use may call back"},
+    {is_for_good, "one of them says that it must not be unloaded"},
     {has_threads, threads_are_alive},
     {has_handler, "one of them has installed a signal handler"},
     {has_any_stream, "a stream is open that leads into one of them"},
     {has_variable, "a variable of the process leads into one of them"},
 };
-enum { BEFORE_DESTRUCTORS = 3, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
+enum { BEFORE_DESTRUCTORS = 4, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
 
 /* The first of so many reasons that holds, or NULL. */
 static const char *reason_to_keep(atoll_clones *set, size_t count) {

@@ -6,7 +6,7 @@ uint64_t atoll_elf_add_string(atoll_elf_job *job, const char *text, const char *
     atoll_put_bytes(&job->strings, text, strlen(text));
     atoll_put_bytes(&job->strings, more, strlen(more) + 1);
     if (job->strings.failed) {
-        atoll_elf_fail(job->why, "out of memory");
+        atoll_elf_no_memory(job->why);
         return 0;
     }
     if (name > UINT32_MAX) {

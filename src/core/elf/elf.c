@@ -80,7 +80,7 @@ static int read_header(atoll_elf *elf, atoll_elf_error *why) {
     }
     elf->tables->segments = malloc(size);
     if (elf->tables->segments == NULL) {
-        return atoll_elf_fail(why, "out of memory");
+        return atoll_elf_no_memory(why);
     }
     memcpy(elf->tables->segments, elf->bytes + h->e_phoff, size);
     return 0;
@@ -186,7 +186,7 @@ static int read_dynamic(atoll_elf *elf, const Elf64_Phdr *s, atoll_elf_error *wh
     }
     t->dynamic = malloc((room + 1) * sizeof(Elf64_Dyn));
     if (t->dynamic == NULL) {
-        return atoll_elf_fail(why, "out of memory");
+        return atoll_elf_no_memory(why);
     }
     memcpy(t->dynamic, elf->bytes + offset, room * sizeof(Elf64_Dyn));
     while (t->ndynamic < room && t->dynamic[t->ndynamic].d_tag != DT_NULL) {
@@ -216,6 +216,18 @@ static int read_strings(atoll_elf *elf, atoll_elf_error *why) {
     return 0;
 }
 
+/* Entries whose value is a name.  What lies outside of the strings is a hole in a clone, and would be the name of the program. */
+static bool is_name(Elf64_Sxword tag) {
+    static const Elf64_Sxword tags[] = {DT_NEEDED,    DT_SONAME, DT_RPATH,    DT_RUNPATH, DT_FILTER,
+                                        DT_AUXILIARY, DT_AUDIT,  DT_DEPAUDIT, DT_CONFIG};
+    for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
+        if (tags[i] == tag) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int read_names(atoll_elf *elf, atoll_elf_error *why) {
     struct atoll_elf_tables *t = elf->tables;
     size_t count = 0;
@@ -224,12 +236,11 @@ static int read_names(atoll_elf *elf, atoll_elf_error *why) {
     }
     elf->needed = calloc(count + 1, sizeof *elf->needed);
     if (elf->needed == NULL) {
-        return atoll_elf_fail(why, "out of memory");
+        return atoll_elf_no_memory(why);
     }
     for (size_t i = 0; i < t->ndynamic; i++) {
         const Elf64_Dyn *d = &t->dynamic[i];
-        if (d->d_tag != DT_NEEDED && d->d_tag != DT_SONAME && d->d_tag != DT_RPATH &&
-            d->d_tag != DT_RUNPATH) {
+        if (!is_name(d->d_tag)) {
             continue;
         }
         if (d->d_un.d_val >= t->nstrings) {
@@ -244,7 +255,7 @@ static int read_names(atoll_elf *elf, atoll_elf_error *why) {
             elf->soname = text;
         } else if (d->d_tag == DT_RPATH) {
             elf->rpath = text;
-        } else {
+        } else if (d->d_tag == DT_RUNPATH) {
             elf->runpath = text;
         }
     }
@@ -261,7 +272,8 @@ static int read_flags(atoll_elf *elf, atoll_elf_error *why) {
     }
     elf->stays = (flags & DF_STATIC_TLS) != 0;
     (void)atoll_elf_get(t, DT_FLAGS_1, &flags);
-    elf->stays |= (flags & DF_1_NODELETE) != 0;
+    elf->is_for_good = (flags & DF_1_NODELETE) != 0;
+    elf->stays |= elf->is_for_good;
     if ((flags & DF_1_PIE) != 0) {
         return atoll_elf_fail(why, "it is a program, not a library");
     }
@@ -300,16 +312,43 @@ static int read_constructors(atoll_elf *elf, atoll_elf_error *why) {
     return 0;
 }
 
+static bool overlap(const atoll_elf_range *one, const atoll_elf_range *other) {
+    return one->offset < other->offset + other->size && other->offset < one->offset + one->size;
+}
+
+/* What a clone has changed, the header and some tables, must be nothing else as well: the dynamic linker would read what nobody has
+ * checked. */
+static int check_tables(const atoll_elf *elf, atoll_elf_error *why) {
+    const struct atoll_elf_tables *t = elf->tables;
+    const atoll_elf_range changed[] = {
+        {0, sizeof(Elf64_Ehdr)},
+        {t->symbols, t->nsymbols * sizeof(Elf64_Sym)},
+        {t->versions, t->versions != ATOLL_ELF_NOWHERE ? t->nsymbols * sizeof(Elf64_Half) : 0},
+        t->needs,
+    };
+    for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
+        for (size_t k = 0; changed[i].size > 0 && k < t->ntables; k++) {
+            const atoll_elf_range *table = &t->tables[k];
+            bool same = table->offset == changed[i].offset && table->size == changed[i].size;
+            if (!same && overlap(&changed[i], table)) {
+                return atoll_elf_fail(why, "two of its tables overlap, or one its ELF header");
+            }
+        }
+    }
+    return 0;
+}
+
 /* ---- */
 
 static int map(atoll_elf *elf, const char *path, atoll_elf_error *why) {
     elf->tables = calloc(1, sizeof *elf->tables);
     elf->path = strdup(path);
     if (elf->tables == NULL || elf->path == NULL) {
-        return atoll_elf_fail(why, "out of memory");
+        return atoll_elf_no_memory(why);
     }
     int fd = atoll_file_open(path, &elf->tables->id);
     if (fd < 0) {
+        why->lack = atoll_file_is_lack(errno);
         return errno == EINVAL ? atoll_elf_fail(why, "it is not a regular file")
                                : atoll_elf_fail(why, "it cannot be opened: %s", strerror(errno));
     }
@@ -321,6 +360,7 @@ static int map(atoll_elf *elf, const char *path, atoll_elf_error *why) {
     int failed = errno;
     atoll_file_close(fd);
     if (elf->bytes == NULL) {
+        why->lack = atoll_file_is_lack(failed);
         return atoll_elf_fail(why, "it cannot be mapped: %s", strerror(failed));
     }
     elf->size = elf->tables->id.size;
@@ -330,7 +370,7 @@ static int map(atoll_elf *elf, const char *path, atoll_elf_error *why) {
 int atoll_elf_open(atoll_elf *elf, const char *path, atoll_elf_error *why) {
     const Elf64_Phdr *dynamic = NULL;
     *elf = (atoll_elf){0};
-    why->text[0] = '\0';
+    *why = (atoll_elf_error){.text = ""};
 #if !defined(__GLIBC__) || !defined(MACHINE)
     (void)dynamic;
     (void)path;
@@ -340,7 +380,7 @@ int atoll_elf_open(atoll_elf *elf, const char *path, atoll_elf_error *why) {
         (dynamic = read_segments(elf, why)) == NULL || read_dynamic(elf, dynamic, why) != 0 ||
         read_strings(elf, why) != 0 || read_names(elf, why) != 0 || read_flags(elf, why) != 0 ||
         read_constructors(elf, why) != 0 || atoll_elf_read_symbols(elf, why) != 0 ||
-        atoll_elf_read_versions(elf, why) != 0) {
+        atoll_elf_read_versions(elf, why) != 0 || check_tables(elf, why) != 0) {
         atoll_elf_close(elf);
         return -1;
     }

@@ -11,7 +11,8 @@
  * loaded, atoll_elf_share() maps those pages of the original over them, so that every clone and
  * the original share them in memory, and a library of a gigabyte is cloned in a millisecond.  That is why the
  * dynamic linker must not run the clone's constructors: the clone's dynamic section does not name them, and the
- * caller runs them (atoll_elf_clone.init_*) after the pages are there.  Its destructors are the dynamic linker's,
+ * caller runs them (atoll_elf_clone.init_*) after the pages are there.  A whole clone has no holes; its constructors are the caller's as well,
+ * as they may ask whose code they are.  Its destructors are the dynamic linker's,
  * for when the process ends, but only once atoll_elf_show_destructors() has made them known: a clone that could not
  * be completed can be unloaded, and the process may end at any time.  atoll_elf_destroy() runs them before that.
  *
@@ -34,6 +35,7 @@
 typedef struct {
     char text[400];
     bool no_room; /* a clone's file could not be written where it is */
+    bool lack;    /* of memory or descriptors: it says nothing about the file */
 } atoll_elf_error;
 
 /* A shared object, mapped read-only. */
@@ -51,6 +53,7 @@ typedef struct {
                             count) */
     bool
         needs_whole; /* code runs or is changed during relocation (IFUNC, text relocations): no holes possible */
+    bool is_for_good; /* marked as never to be unloaded */
     bool
         stays; /* a second copy is not to be had, or not to be unloaded: part of the static block of thread-local
                     storage, or marked so */
@@ -95,7 +98,7 @@ typedef struct {
         *symbols;         /* undefined symbols that are renamed, NULL-terminated; they lose their version */
     const char *prefix;   /* put before their names */
     const char *provider; /* the path of the library that has them: NEEDED when one was renamed */
-    bool whole;           /* no holes, constructors left to the dynamic linker: for debuggers */
+    bool whole;           /* no holes: for debuggers */
 } atoll_elf_edit;
 
 /* A clone that was written: what its loader needs to know. */
@@ -107,7 +110,7 @@ typedef struct {
     uint64_t end;          /* and where it ends */
     uint64_t added;        /* the segment behind those of the original: its address, */
     uint64_t added_offset; /* and where it is in the file */
-    bool whole;            /* nothing to share, the dynamic linker runs the constructors */
+    bool whole;            /* nothing to share */
     uint64_t init;         /* DT_INIT, DT_INIT_ARRAY: addresses relative to the load address; 0: none */
     uint64_t init_array;
     size_t init_count;

@@ -56,6 +56,8 @@ struct atoll_elf_tables {
 
 /* Fills why; -1. */
 __attribute__((format(printf, 2, 3))) int atoll_elf_fail(atoll_elf_error *why, const char *format, ...);
+/* The same where memory is what was lacking. */
+int atoll_elf_no_memory(atoll_elf_error *why);
 
 /* The offset of `size` bytes that a segment loads to this address, or ATOLL_ELF_NOWHERE. */
 uint64_t atoll_elf_offset(const struct atoll_elf_tables *tables, uint64_t addr, uint64_t size);

@@ -210,7 +210,16 @@ typedef struct {
     const char *name;
     size_t size, first, next; /* of a record; where it has those offsets */
     size_t inner_size, inner_next;
+    size_t file, inner_name; /* places of names: strings; SIZE_MAX: it has none */
 } version_list;
+
+static bool has_name(const atoll_elf *elf, uint64_t record, size_t field) {
+    return field == SIZE_MAX || atoll_load_u32(elf->bytes + record + field) < elf->tables->nstrings;
+}
+
+static int bad_name(const version_list *list, atoll_elf_error *why) {
+    return atoll_elf_fail(why, "a name in its %s lies outside its table of strings", list->name);
+}
 
 static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_range *range,
                          atoll_elf_error *why) {
@@ -229,6 +238,9 @@ static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_ran
         if (at == ATOLL_ELF_NOWHERE) {
             return atoll_elf_fail(why, "its %s do not lie in a loaded segment", list->name);
         }
+        if (!has_name(elf, at, list->file)) {
+            return bad_name(list, why);
+        }
         size = record + list->size > size ? record + list->size : size;
         uint64_t inner = record + atoll_load_u32(elf->bytes + at + list->first);
         uint64_t more;
@@ -236,6 +248,9 @@ static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_ran
             uint64_t inner_at = atoll_elf_offset(t, addr + inner, list->inner_size);
             if (inner_at == ATOLL_ELF_NOWHERE) {
                 return atoll_elf_fail(why, "its %s do not lie in a loaded segment", list->name);
+            }
+            if (!has_name(elf, inner_at, list->inner_name)) {
+                return bad_name(list, why);
             }
             size = inner + list->inner_size > size ? inner + list->inner_size : size;
             more = atoll_load_u32(elf->bytes + inner_at + list->inner_next);
@@ -263,6 +278,8 @@ int atoll_elf_read_versions(atoll_elf *elf, atoll_elf_error *why) {
         offsetof(Elf64_Verneed, vn_next),
         sizeof(Elf64_Vernaux),
         offsetof(Elf64_Vernaux, vna_next),
+        offsetof(Elf64_Verneed, vn_file),
+        offsetof(Elf64_Vernaux, vna_name),
     };
     static const version_list definitions = {
         DT_VERDEF,
@@ -272,6 +289,8 @@ int atoll_elf_read_versions(atoll_elf *elf, atoll_elf_error *why) {
         offsetof(Elf64_Verdef, vd_next),
         sizeof(Elf64_Verdaux),
         offsetof(Elf64_Verdaux, vda_next),
+        SIZE_MAX,
+        offsetof(Elf64_Verdaux, vda_name),
     };
     atoll_elf_range unused;
     return read_versions(elf, &needs, &elf->tables->needs, why) != 0 ||

@@ -37,7 +37,7 @@ static int read_sections(atoll_elf_job *job) {
     }
     job->sections = malloc(size);
     if (job->sections == NULL) {
-        return atoll_elf_fail(job->why, "out of memory");
+        return atoll_elf_no_memory(job->why);
     }
     memcpy(job->sections, job->elf->bytes + h->e_shoff, size);
     job->nsections = h->e_shnum;

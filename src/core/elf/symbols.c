@@ -12,14 +12,14 @@ static int copy_tables(atoll_elf_job *job) {
     size_t size = t->nsymbols * sizeof(Elf64_Sym);
     job->symbols = malloc(size);
     if (job->symbols == NULL) {
-        return atoll_elf_fail(job->why, "out of memory");
+        return atoll_elf_no_memory(job->why);
     }
     memcpy(job->symbols, job->elf->bytes + t->symbols, size);
     if (t->versions != ATOLL_ELF_NOWHERE) {
         size = t->nsymbols * sizeof(Elf64_Half);
         job->versions = malloc(size);
         if (job->versions == NULL) {
-            return atoll_elf_fail(job->why, "out of memory");
+            return atoll_elf_no_memory(job->why);
         }
         memcpy(job->versions, job->elf->bytes + t->versions, size);
     }
@@ -50,7 +50,7 @@ int atoll_elf_edit_symbols(atoll_elf_job *job) {
     uint64_t *names = calloc(count_symbols(job->edit) + 1, sizeof *names);
     int rc = 0;
     if (names == NULL) {
-        return atoll_elf_fail(job->why, "out of memory");
+        return atoll_elf_no_memory(job->why);
     }
     for (size_t i = 1; rc == 0 && i < elf->tables->nsymbols; i++) {
         Elf64_Sym symbol = atoll_elf_symbol(elf, i);
@@ -103,7 +103,7 @@ int atoll_elf_edit_needs(atoll_elf_job *job) {
     }
     job->needs = malloc(range.size);
     if (job->needs == NULL) {
-        return atoll_elf_fail(job->why, "out of memory");
+        return atoll_elf_no_memory(job->why);
     }
     memcpy(job->needs, elf->bytes + range.offset, range.size);
     bool failed = false;

@@ -13,6 +13,11 @@ int atoll_elf_fail(atoll_elf_error *why, const char *format, ...) {
     return -1;
 }
 
+int atoll_elf_no_memory(atoll_elf_error *why) {
+    why->lack = true;
+    return atoll_elf_fail(why, "out of memory");
+}
+
 uint64_t atoll_elf_offset(const struct atoll_elf_tables *tables, uint64_t addr, uint64_t size) {
     for (size_t i = 0; i < tables->header.e_phnum; i++) {
         const Elf64_Phdr *s = &tables->segments[i];

@@ -31,7 +31,7 @@ static int plan(atoll_elf_job *job) {
     job->clone->dirty = calloc(job->npages / 8 + 1, 1);
     job->needed_names = calloc(job->edit->nneeded + 1, sizeof *job->needed_names);
     if (job->keep == NULL || job->clone->dirty == NULL || job->needed_names == NULL) {
-        return atoll_elf_fail(job->why, "out of memory");
+        return atoll_elf_no_memory(job->why);
     }
     job->clone->ndirty = job->npages;
     job->clone->added = atoll_elf_align(t->top, t->align);
@@ -118,10 +118,6 @@ static void put_entry(dynamic_section *section, const Elf64_Dyn *entry) {
     case DT_INIT:
     case DT_INIT_ARRAY:
     case DT_INIT_ARRAYSZ:
-        if (!job->clone->whole) {
-            return;
-        }
-        break;
     case DT_FINI:
     case DT_FINI_ARRAY:
     case DT_FINI_ARRAYSZ:
@@ -180,11 +176,9 @@ static int build_dynamic(atoll_elf_job *job, Elf64_Dyn *entries) {
 
 static void report_constructors(atoll_elf_job *job) {
     const struct atoll_elf_tables *t = job->elf->tables;
-    if (!job->clone->whole) {
-        job->clone->init = t->init;
-        job->clone->init_array = t->init_array;
-        job->clone->init_count = t->init_count;
-    }
+    job->clone->init = t->init;
+    job->clone->init_array = t->init_array;
+    job->clone->init_count = t->init_count;
 }
 
 /* ---- writing ---- */
@@ -319,7 +313,7 @@ static int write_segment(atoll_elf_job *job, const Elf64_Dyn *dynamic) {
     Elf64_Phdr *headers = calloc(job->header.e_phnum, sizeof *headers);
     int rc = -1;
     if (bytes == NULL || headers == NULL) {
-        (void)atoll_elf_fail(job->why, "out of memory");
+        (void)atoll_elf_no_memory(job->why);
     } else {
         build_headers(job, size, headers);
         memcpy(bytes, headers, job->header.e_phnum * sizeof *headers);
@@ -339,7 +333,7 @@ static int write_file(atoll_elf_job *job) {
     Elf64_Dyn *dynamic = calloc(job->dynamic_room, sizeof *dynamic);
     int rc = -1;
     if (dynamic == NULL) {
-        return atoll_elf_fail(job->why, "out of memory");
+        return atoll_elf_no_memory(job->why);
     }
     if (build_dynamic(job, dynamic) == 0 && atoll_elf_edit_sections(job) == 0 &&
         (job->clone->whole ? write_whole(job) : write_kept(job)) == 0 && write_patches(job) == 0) {
@@ -352,8 +346,7 @@ static int write_file(atoll_elf_job *job) {
 int atoll_elf_write_clone(const atoll_elf *elf, int fd, const atoll_elf_edit *edit, atoll_elf_clone *clone,
                           atoll_elf_error *why) {
     *clone = (atoll_elf_clone){.whole = edit->whole || elf->needs_whole};
-    why->text[0] = '\0';
-    why->no_room = false;
+    *why = (atoll_elf_error){.text = ""};
     atoll_elf_job job = {.elf = elf, .edit = edit, .clone = clone, .why = why, .fd = fd};
     int rc = plan(&job);
     if (rc == 0) {
@@ -401,7 +394,7 @@ static int share_segment(const Elf64_Phdr *s, uintptr_t base, const atoll_elf_cl
 int atoll_elf_share(const atoll_elf *elf, uintptr_t base, const atoll_elf_clone *clone,
                     atoll_elf_error *why) {
     const struct atoll_elf_tables *t = elf->tables;
-    why->text[0] = '\0';
+    *why = (atoll_elf_error){.text = ""};
     if (clone->whole) {
         return 0;
     }

@@ -12,6 +12,7 @@
 #include "port/port.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
@@ -205,12 +206,14 @@ static char *mapped_file(const void *address) {
     free(line);
     if (maps != NULL) {
         (void)fclose(maps);
+        errno = ENOENT;
     }
     return file;
 }
 
 char *atoll_dl_file(void *handle) {
     struct link_map *map = NULL;
+    errno = ENOENT;
     if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL || map->l_name[0] == '\0') {
         return NULL;
     }

@@ -6,11 +6,15 @@
  * LD_LIBRARY_PATH is that of the start: the dynamic linker has read it once, and a program that changes its environment means
  * the processes that it will start.  What the kernel gave the process it still tells, whatever has become of the environment;
  * it is read when Atoll is loaded, as a program may write its name over it later.
+ *
+ * What looks for a file returns NULL with errno: ENOENT, it is not there, so the next place is looked at; or what kept it from being
+ * looked for, memory or descriptors, and then nobody knows.
  */
 #include "port/port.h"
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
@@ -20,16 +24,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Whether it is a shared object for this machine; the dynamic linker, too, goes on looking when it is not. */
+/* Leaves errno alone, which older C libraries do not. */
+static void free_only(void *memory) {
+    int before = errno;
+    free(memory);
+    errno = before;
+}
+
+/* Whether it is a shared object for this machine; the dynamic linker, too, goes on looking when it is not.  False with errno. */
 static bool fits(const char *path) {
     unsigned char head[20];
     atoll_file_id id;
     int fd = atoll_file_open(path, &id);
     if (fd < 0) {
+        errno = atoll_file_is_lack(errno) ? errno : ENOENT;
         return false;
     }
     bool whole = read(fd, head, sizeof head) == (ssize_t)sizeof head;
     (void)close(fd);
+    errno = ENOENT;
     if (!whole || memcmp(head, ELFMAG, SELFMAG) != 0 ||
         head[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32)) {
         return false;
@@ -46,24 +59,36 @@ static bool fits(const char *path) {
 #endif
 }
 
-/* The length of `$ORIGIN` or `${ORIGIN}` at the start of text, or 0.  Without braces the name ends where no more of a name
+/* The length of `$NAME` or `${NAME}` at the start of text, or 0.  Without braces the name ends where no more of a name
  * can follow. */
-static size_t origin_length(const char *text, size_t length) {
-    static const char with[] = "${ORIGIN}", without[] = "$ORIGIN";
-    if (length >= sizeof with - 1 && memcmp(text, with, sizeof with - 1) == 0) {
-        return sizeof with - 1;
+static size_t token_length(const char *text, size_t length, const char *name) {
+    size_t n = strlen(name);
+    if (length >= n + 3 && text[0] == '$' && text[1] == '{' && memcmp(text + 2, name, n) == 0 &&
+        text[n + 2] == '}') {
+        return n + 3;
     }
-    size_t n = sizeof without - 1;
-    if (length < n || memcmp(text, without, n) != 0) {
+    if (length < n + 1 || text[0] != '$' || memcmp(text + 1, name, n) != 0) {
         return 0;
     }
     char next = '\0';
-    if (length > n) {
-        next = text[n];
+    if (length > n + 1) {
+        next = text[n + 1];
     }
     bool goes_on = (next >= 'A' && next <= 'Z') || (next >= 'a' && next <= 'z') ||
                    (next >= '0' && next <= '9') || next == '_';
-    return goes_on ? 0 : n;
+    return goes_on ? 0 : n + 1;
+}
+
+/* Whether the dynamic linker would put something else in the place of a part of it; any other dollar is a dollar. */
+static bool has_token(const char *text, size_t length) {
+    for (size_t at = 0; at < length; at++) {
+        if (token_length(text + at, length - at, "ORIGIN") > 0 ||
+            token_length(text + at, length - at, "LIB") > 0 ||
+            token_length(text + at, length - at, "PLATFORM") > 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 char *atoll_dl_expand(const char *text, size_t length, const char *file) {
@@ -74,12 +99,13 @@ char *atoll_dl_expand(const char *text, size_t length, const char *file) {
     size_t size = 0;
     FILE *out = open_memstream(&made, &size);
     for (size_t at = 0; out != NULL && at < length;) {
-        size_t skip = origin_length(text + at, length - at);
+        size_t skip = token_length(text + at, length - at, "ORIGIN");
         (void)(skip > 0 ? fwrite(directory, 1, directory_length, out) : fwrite(text + at, 1, 1, out));
         at += skip > 0 ? skip : 1;
     }
     if (out == NULL || fclose(out) != 0) {
         free(made);
+        errno = ENOMEM;
         return NULL;
     }
     return made;
@@ -87,7 +113,8 @@ char *atoll_dl_expand(const char *text, size_t length, const char *file) {
 
 static char *try_in(const char *directory, size_t length, const char *name) {
     char *path = NULL;
-    if (memchr(directory, '$', length) != NULL) { /* not expanded: means nothing here */
+    errno = ENOENT;
+    if (has_token(directory, length)) { /* not expanded: means nothing here */
         return NULL;
     }
     if (length == 0) {
@@ -97,10 +124,11 @@ static char *try_in(const char *directory, size_t length, const char *name) {
     /* NOLINTNEXTLINE(clang-analyzer-security.ArrayBound): a part of a list ends within it */
     const char *slash = directory[length - 1] == '/' ? "" : "/";
     if (asprintf(&path, "%.*s%s%s", (int)length, directory, slash, name) < 0) {
+        errno = ENOMEM;
         return NULL;
     }
     if (!fits(path)) {
-        free(path);
+        free_only(path);
         return NULL;
     }
     return path;
@@ -108,10 +136,11 @@ static char *try_in(const char *directory, size_t length, const char *name) {
 
 static char *find_in_list(const char *list, const char *separators, const char *name) {
     char *path = NULL;
+    errno = ENOENT;
     if (list != NULL && list[0] == '\0') { /* no list, other than one of an empty part */
         return NULL;
     }
-    while (list != NULL && path == NULL) {
+    while (list != NULL && path == NULL && errno == ENOENT) {
         const char *end = strpbrk(list, separators);
         path = try_in(list, end != NULL ? (size_t)(end - list) : strlen(list), name);
         list = end != NULL ? end + 1 : NULL;
@@ -152,6 +181,7 @@ static const char *cache_string(const uint8_t *cache, size_t size, uint32_t at) 
 
 static char *find_in_new_cache(const uint8_t *cache, size_t size, const char *name) {
     cache_header header;
+    errno = ENOENT;
     if (size < sizeof header) {
         return NULL;
     }
@@ -160,7 +190,7 @@ static char *find_in_new_cache(const uint8_t *cache, size_t size, const char *na
         header.count > (size - sizeof header) / sizeof(cache_entry)) {
         return NULL;
     }
-    for (uint32_t i = 0; i < header.count; i++) {
+    for (uint32_t i = 0; i < header.count && errno == ENOENT; i++) {
         cache_entry entry;
         memcpy(&entry, cache + sizeof header + i * sizeof entry, sizeof entry);
         const char *entry_name = cache_string(cache, size, entry.name);
@@ -177,6 +207,7 @@ static char *find_in_cache(const char *name) {
     size_t size;
     const uint8_t *cache = atoll_map_file(CACHE, &size);
     if (cache == NULL) {
+        errno = atoll_file_is_lack(errno) ? errno : ENOENT;
         return NULL;
     }
     size_t start = 0;
@@ -185,6 +216,7 @@ static char *find_in_cache(const char *name) {
         memcpy(&count, cache + 12, sizeof count);
         start = (16 + 12 * (size_t)count + 7) / 8 * 8;
     }
+    errno = ENOENT;
     char *path = start < size ? find_in_new_cache(cache + start, size - start, name) : NULL;
     atoll_unmap(cache, size);
     return path;
@@ -196,13 +228,17 @@ static char *find_in_cache(const char *name) {
 static char *find_in_defaults(const char *name) {
     Dl_serinfo sizes;
     char *path = NULL;
+    int failed = ENOENT;
     void *program = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD);
     if (program != NULL && dlinfo(program, RTLD_DI_SERINFOSIZE, &sizes) == 0) {
         Dl_serinfo *info = malloc(sizes.dls_size);
+        failed = ENOMEM;
         if (info != NULL && dlinfo(program, RTLD_DI_SERINFOSIZE, info) == 0 &&
             dlinfo(program, RTLD_DI_SERINFO, info) == 0) {
-            for (unsigned i = 0; path == NULL && i < info->dls_cnt; i++) {
+            failed = ENOENT;
+            for (unsigned i = 0; path == NULL && failed == ENOENT && i < info->dls_cnt; i++) {
                 path = try_in(info->dls_serpath[i].dls_name, strlen(info->dls_serpath[i].dls_name), name);
+                failed = errno;
             }
         }
         free(info);
@@ -210,6 +246,7 @@ static char *find_in_defaults(const char *name) {
     if (program != NULL) {
         (void)dlclose(program);
     }
+    errno = failed;
     return path;
 }
 
@@ -218,13 +255,14 @@ static char *expand_program(const char *list) {
     char program[4096];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length <= 0) {
+        errno = ENOENT;
         return NULL;
     }
     program[length] = '\0';
     return atoll_dl_expand(list, strlen(list), program);
 }
 
-/* The program's DT_RPATH holds for every library that has no DT_RUNPATH.  malloc; NULL: none. */
+/* The program's DT_RPATH holds for every library that has no DT_RUNPATH.  malloc; NULL with errno: none. */
 static char *program_rpath(void) {
     struct link_map *map = NULL;
     const char *strings = NULL;
@@ -246,6 +284,7 @@ static char *program_rpath(void) {
     if (program != NULL) {
         (void)dlclose(program); /* the program is never unloaded */
     }
+    errno = ENOENT;
     return rpath != NULL && strings != NULL ? expand_program(strings + rpath->d_un.d_val) : NULL;
 }
 
@@ -275,29 +314,39 @@ __attribute__((constructor)) static void remember_library_path(void) {
 #else
 
 static const char *const library_path;
-static char *find_in_cache(const char *name) { return NULL; }
-static char *program_rpath(void) { return NULL; }
+static char *find_in_cache(const char *name) {
+    errno = ENOENT;
+    return NULL;
+}
+static char *program_rpath(void) {
+    errno = ENOENT;
+    return NULL;
+}
 static char *find_in_defaults(const char *name) {
     return find_in_list("/lib:/usr/local/lib:/usr/lib", ":", name);
 }
 
 #endif
 
+static char *find_in_program(const char *name) {
+    char *list = program_rpath();
+    char *path = list != NULL ? find_in_list(list, ":", name) : NULL;
+    free_only(list);
+    return path;
+}
+
+/* Nothing found yet, and nothing in the way. */
+static bool goes_on(const char *path) { return path == NULL && errno == ENOENT; }
+
 char *atoll_dl_find(const char *name, const char *rpath, const char *runpath) {
+    errno = ENOENT;
     if (strchr(name, '/') != NULL) {
         return fits(name) ? strdup(name) : NULL;
     }
-    char *path = NULL;
-    if (runpath == NULL) {
-        path = find_in_list(rpath, ":", name);
-        if (path == NULL) {
-            char *list = program_rpath();
-            path = find_in_list(list, ":", name);
-            free(list);
-        }
-    }
-    path = path != NULL ? path : find_in_list(library_path, ":;", name);
-    path = path != NULL ? path : find_in_list(runpath, ":", name);
-    path = path != NULL ? path : find_in_cache(name);
-    return path != NULL ? path : find_in_defaults(name);
+    char *path = runpath == NULL ? find_in_list(rpath, ":", name) : NULL;
+    path = goes_on(path) && runpath == NULL ? find_in_program(name) : path;
+    path = goes_on(path) ? find_in_list(library_path, ":;", name) : path;
+    path = goes_on(path) ? find_in_list(runpath, ":", name) : path;
+    path = goes_on(path) ? find_in_cache(name) : path;
+    return goes_on(path) ? find_in_defaults(name) : path;
 }

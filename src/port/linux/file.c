@@ -11,6 +11,8 @@
 
 #define AT_ONCE ((size_t)1 << 30) /* less than what one system call may move */
 
+bool atoll_file_is_lack(int error) { return error == ENOMEM || error == EMFILE || error == ENFILE; }
+
 bool atoll_file_same(const atoll_file_id *one, const atoll_file_id *other) {
     return one->device == other->device && one->inode == other->inode && one->size == other->size &&
            one->seconds == other->seconds && one->nanoseconds == other->nanoseconds;

@@ -12,14 +12,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MFD_EXEC
@@ -190,6 +188,31 @@ static char *path_in_memory(int fd) {
     return path;
 }
 
+/* The path of a file that was made in a directory. */
+typedef struct atoll_scratch_name {
+    struct atoll_scratch_name *next;
+    char path[];
+} name_made;
+
+/* Makes a file in the directory, and remembers it; its path, or NULL. */
+static char *create_in_directory(atoll_scratch *scratch, const char *name, int *fd) {
+    char *path = join(scratch->directory, name);
+    size_t size = path != NULL ? strlen(path) + 1 : 0;
+    name_made *made = path != NULL ? malloc(sizeof *made + size) : NULL;
+    *fd = made != NULL ? create(path) : -1;
+    if (*fd < 0) {
+        int failed = made != NULL ? errno : ENOMEM;
+        free(made);
+        free(path);
+        errno = failed;
+        return NULL;
+    }
+    memcpy(made->path, path, size);
+    made->next = scratch->made;
+    scratch->made = made;
+    return path;
+}
+
 char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
     char *path = NULL;
     *fd = -1;
@@ -198,8 +221,7 @@ char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
         return NULL;
     }
     if (scratch->directory != NULL) {
-        path = join(scratch->directory, name);
-        *fd = path != NULL ? create(path) : -1;
+        path = create_in_directory(scratch, name, fd);
     } else {
         *fd = create_in_memory(name);
         path = *fd >= 0 ? path_in_memory(*fd) : NULL;
@@ -217,46 +239,16 @@ char *atoll_scratch_file(atoll_scratch *scratch, const char *name, int *fd) {
     return path;
 }
 
-/* What the system says of a directory; the C library's own functions want memory, and there may be none. */
-typedef struct {
-    uint64_t inode;
-    int64_t offset;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-} directory_entry;
-
-/* Removes the files of a directory that has no other content. */
-static void remove_files(int directory) {
-    union {
-        directory_entry first;
-        char bytes[4096];
-    } buffer;
-    bool removed = true;
-    while (removed && lseek(directory, 0, SEEK_SET) == 0) { /* until nothing is found any more */
-        removed = false;
-        long filled;
-        while ((filled = syscall(SYS_getdents64, directory, &buffer, sizeof buffer)) > 0) {
-            for (long at = 0; at < filled;) {
-                const directory_entry *entry = (const void *)(buffer.bytes + at);
-                bool own = strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0;
-                removed |= own && unlinkat(directory, entry->name, 0) == 0;
-                at += entry->length;
-            }
-        }
-    }
-}
-
 void atoll_scratch_close(atoll_scratch *scratch) {
-    if (scratch->directory == NULL) {
-        return;
+    while (scratch->made != NULL) {
+        name_made *next = scratch->made->next;
+        (void)unlink(scratch->made->path);
+        free(scratch->made);
+        scratch->made = next;
     }
-    int directory = open(scratch->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (directory >= 0) {
-        remove_files(directory);
-        (void)close(directory);
+    if (scratch->directory != NULL) {
+        (void)rmdir(scratch->directory);
+        free(scratch->directory);
+        scratch->directory = NULL;
     }
-    (void)rmdir(scratch->directory);
-    free(scratch->directory);
-    scratch->directory = NULL;
 }
