@@ -19,7 +19,8 @@ FLAGS = (f"-I{INCLUDE}", f"-DHEADER_{HEADER[:16]}", "-Werror")
 
 def module(source: str, name: str, *flags: str) -> Target:
     """An extension module in the folder capi."""
-    return Target(f"../capi/{source}", f"capi/{name}{SUFFIX}", (f"-DINIT_NAME=PyInit_{name}", *FLAGS, *flags))
+    names = (f"-DINIT_NAME=PyInit_{name}", f'-DMODULE="{name}"')
+    return Target(f"../capi/{source}", f"capi/{name}{SUFFIX}", (*names, *FLAGS, *flags))
 
 
 TARGETS = [

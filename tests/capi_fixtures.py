@@ -41,7 +41,7 @@ def capi(capi_folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.
 @pytest.fixture
 def there(capi_folder: Path, capi: ModuleType) -> Iterator[atoll.Interpreter]:
     """An interpreter that has imported it, too; its name is `capi` in __main__."""
-    with atoll.create() as interp:
+    with atoll.create(extensions="strict" if capi.__name__ == "capi_shared" else "isolate") as interp:
         interp.exec(f"import sys; sys.path.insert(0, {str(capi_folder)!r}); import {capi.__name__} as capi")
         yield interp
 

@@ -93,6 +93,36 @@ enum {
     ATOLL_MAY_FORK = 4           /* code in it may fork the process, and replace it */
 };
 
+/* Releases what was put into a queue: called once, when nobody has it any more, on any thread, attached or not.  It must not use Python, nor wait. */
+typedef void (*atoll_release_function)(void *data, size_t size, void *context);
+
+/* What was got from a queue.  Since 1.0. */
+enum {
+    ATOLL_ITEM_NONE = 0,   /* nothing: it was released */
+    ATOLL_ITEM_OPAQUE = 1, /* what atoll_queue_put() has put: the very same memory */
+    ATOLL_ITEM_BYTES =
+        2, /* what Python code has put that has bytes: bytes, bytearray, a memoryview; valid as long as the item */
+    ATOLL_ITEM_SHARED = 3, /* likewise a SharedBuffer or SharedArray */
+    ATOLL_ITEM_OBJECT = 4, /* anything else: atoll_item_object() makes an object of it */
+    ATOLL_ITEM_UNBOUND = 5 /* the interpreter that put it has ended */
+};
+
+typedef struct {
+    int kind;
+    int readonly;                   /* of BYTES and SHARED: nobody may write to it */
+    void *data;                     /* of OPAQUE, BYTES and SHARED */
+    size_t size;                    /* bytes */
+    atoll_release_function release; /* of OPAQUE: what it was put with; not to be called */
+    void *context;
+    atoll_shared *shared; /* of SHARED: the memory that data is in, a reference of the item's */
+    void *held;           /* Atoll's */
+} atoll_item;
+
+/* How objects of a type cross, in C.  Attached; each returns a new reference, or NULL with an exception.  encode: what is sent in the object's
+ * place.  decode: in the interpreter where that arrives, an object of it. */
+typedef PyObject *(*atoll_encode_function)(PyObject *object);
+typedef PyObject *(*atoll_decode_function)(PyObject *value);
+
 /* The table.  Use the functions below it. */
 typedef struct {
     int major;
@@ -111,6 +141,30 @@ typedef struct {
     int (*close)(atoll_interp *interp, double timeout, int force);
     PyObject *(*object)(atoll_interp *interp);
     int (*from_object)(PyObject *object, atoll_interp **interp);
+    int (*queue_create)(int64_t maxsize, atoll_queue **queue);
+    int (*queue_find)(int64_t id, atoll_queue **queue);
+    void (*queue_retain)(atoll_queue *queue);
+    void (*queue_release)(atoll_queue *queue);
+    int64_t (*queue_id)(const atoll_queue *queue);
+    uint64_t (*queue_count)(const atoll_queue *queue);
+    int (*queue_put)(atoll_queue *queue, void *data, size_t size, atoll_release_function release,
+                     void *context, double timeout);
+    int (*queue_put_shared)(atoll_queue *queue, atoll_shared *shared, double timeout);
+    int (*queue_get)(atoll_queue *queue, atoll_item *item, double timeout);
+    void (*queue_shutdown)(atoll_queue *queue, int drop);
+    PyObject *(*queue_object)(atoll_queue *queue);
+    int (*queue_from_object)(PyObject *object, atoll_queue **queue);
+    void (*item_release)(atoll_item *item);
+    PyObject *(*item_object)(const atoll_item *item);
+    int (*shared_create)(size_t size, atoll_shared **shared);
+    void (*shared_retain)(atoll_shared *shared);
+    void (*shared_release)(atoll_shared *shared);
+    void *(*shared_data)(const atoll_shared *shared);
+    size_t (*shared_size)(const atoll_shared *shared);
+    PyObject *(*shared_object)(atoll_shared *shared);
+    int (*shared_from_object)(PyObject *object, atoll_shared **shared, void **data, size_t *size,
+                              int *readonly);
+    int (*register_type)(PyTypeObject *type, atoll_encode_function encode, atoll_decode_function decode);
 } atoll_api;
 
 #define ATOLL_CAPSULE_MODULE "atoll._atoll"
@@ -204,6 +258,110 @@ static inline PyObject *atoll_object(atoll_interp *interp) { return atoll_the_ap
 /* The interpreter that an Interpreter object is for.  Attached.  *interp: a reference.  Since 1.0. */
 static inline int atoll_from_object(PyObject *object, atoll_interp **interp) {
     return atoll_the_api->from_object(object, interp);
+}
+
+/* ---- queues ---- */
+
+/* A new queue, of at most maxsize items, or of any number when that is not positive.  Needs nothing.  *queue: a reference.  Since 1.0. */
+static inline int atoll_queue_create(int64_t maxsize, atoll_queue **queue) {
+    return atoll_the_api->queue_create(maxsize, queue);
+}
+
+/* The queue with this id, which is that of the Queue object.  Needs nothing.  *queue: a reference.  Since 1.0. */
+static inline int atoll_queue_find(int64_t id, atoll_queue **queue) {
+    return atoll_the_api->queue_find(id, queue);
+}
+
+/* One more reference; one less, and with the last in C and Python what is in it is released.  Need nothing.  NULL is passed over by
+ * atoll_queue_release().  Since 1.0. */
+static inline void atoll_queue_retain(atoll_queue *queue) { atoll_the_api->queue_retain(queue); }
+static inline void atoll_queue_release(atoll_queue *queue) { atoll_the_api->queue_release(queue); }
+
+/* Its id; how many items are in it.  Need nothing.  Since 1.0. */
+static inline int64_t atoll_queue_id(const atoll_queue *queue) { return atoll_the_api->queue_id(queue); }
+static inline uint64_t atoll_queue_count(const atoll_queue *queue) {
+    return atoll_the_api->queue_count(queue);
+}
+
+/* Puts memory, as a pointer.  Anywhere; waits while the queue is full, for at most timeout seconds (negative: for ever), with the GIL given back.
+ * When it returns 0 the memory is the queue's, and release(data, size, context) is called once, when nobody has it any more; else it stays the caller's.
+ * release may be NULL.  Python code gets a memoryview of it, which is read-only.  Since 1.0. */
+static inline int atoll_queue_put(atoll_queue *queue, void *data, size_t size, atoll_release_function release,
+                                  void *context, double timeout) {
+    return atoll_the_api->queue_put(queue, data, size, release, context, timeout);
+}
+
+/* Puts all of a block of shared memory, which Python code gets as a SharedBuffer.  Anywhere, as atoll_queue_put().  The queue has a reference of its
+ * own.  Since 1.0. */
+static inline int atoll_queue_put_shared(atoll_queue *queue, atoll_shared *shared, double timeout) {
+    return atoll_the_api->queue_put_shared(queue, shared, timeout);
+}
+
+/* Takes the first item, whoever has put it.  Anywhere; waits while there is none, as atoll_queue_put().  *item is to be released, and is
+ * ATOLL_ITEM_NONE when this fails.  Since 1.0. */
+static inline int atoll_queue_get(atoll_queue *queue, atoll_item *item, double timeout) {
+    return atoll_the_api->queue_get(queue, item, timeout);
+}
+
+/* No more is put; what is left may still be got, or is released, where drop is not 0.  Needs nothing.  Since 1.0. */
+static inline void atoll_queue_shutdown(atoll_queue *queue, int drop) {
+    atoll_the_api->queue_shutdown(queue, drop);
+}
+
+/* The Queue object for it in the attached interpreter: a new reference, or NULL with an exception.  Since 1.0. */
+static inline PyObject *atoll_queue_object(atoll_queue *queue) { return atoll_the_api->queue_object(queue); }
+
+/* The queue that a Queue object is for.  Attached.  *queue: a reference.  Since 1.0. */
+static inline int atoll_queue_from_object(PyObject *object, atoll_queue **queue) {
+    return atoll_the_api->queue_from_object(object, queue);
+}
+
+/* Gives up an item, and makes it ATOLL_ITEM_NONE, for which this does nothing.  Needs nothing.  Since 1.0. */
+static inline void atoll_item_release(atoll_item *item) { atoll_the_api->item_release(item); }
+
+/* The object that Python code would have got, in the attached interpreter: a new reference, or NULL with an exception.  Since 1.0. */
+static inline PyObject *atoll_item_object(const atoll_item *item) { return atoll_the_api->item_object(item); }
+
+/* ---- shared memory ---- */
+
+/* Zero-filled memory that belongs to no interpreter, aligned to 64 bytes.  Needs nothing.  *shared: a reference.  Since 1.0. */
+static inline int atoll_shared_create(size_t size, atoll_shared **shared) {
+    return atoll_the_api->shared_create(size, shared);
+}
+
+/* One more reference; one less, and with the last in C and Python it is freed.  Need nothing.  NULL is passed over by atoll_shared_release().
+ * Since 1.0. */
+static inline void atoll_shared_retain(atoll_shared *shared) { atoll_the_api->shared_retain(shared); }
+static inline void atoll_shared_release(atoll_shared *shared) { atoll_the_api->shared_release(shared); }
+
+/* Where it is, as long as the reference; how many bytes it has.  Need nothing.  Since 1.0. */
+static inline void *atoll_shared_data(const atoll_shared *shared) {
+    return atoll_the_api->shared_data(shared);
+}
+static inline size_t atoll_shared_size(const atoll_shared *shared) {
+    return atoll_the_api->shared_size(shared);
+}
+
+/* A SharedBuffer of all of it in the attached interpreter: a new reference, or NULL with an exception.  Since 1.0. */
+static inline PyObject *atoll_shared_object(atoll_shared *shared) {
+    return atoll_the_api->shared_object(shared);
+}
+
+/* The memory that a SharedBuffer or SharedArray is in, and the part that it shows, whose elements have to lie one after the other.  Attached.
+ * *shared: a reference.  readonly, which may be NULL: whether nobody may write to it.  Since 1.0. */
+static inline int atoll_shared_from_object(PyObject *object, atoll_shared **shared, void **data, size_t *size,
+                                           int *readonly) {
+    return atoll_the_api->shared_from_object(object, shared, data, size, readonly);
+}
+
+/* ---- types ---- */
+
+/* Says how instances of exactly this type cross, in this interpreter.  Attached; for the module that makes the type, when it is executed, in each
+ * interpreter.  The type has to be found by its module and name: where an instance arrives its module is imported, which registers it there.
+ * Since 1.0. */
+static inline int atoll_register(PyTypeObject *type, atoll_encode_function encode,
+                                 atoll_decode_function decode) {
+    return atoll_the_api->register_type(type, encode, decode);
 }
 
 #endif /* ATOLL_TYPES_ONLY */

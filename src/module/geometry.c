@@ -129,6 +129,29 @@ int atoll_geometry_get(atoll_reader *rd, atoll_geometry *g, int64_t *offset) {
     return 0;
 }
 
+bool atoll_geometry_peek(atoll_reader *rd, int64_t *offset, size_t *size, bool *readonly) {
+    *offset = (int64_t)atoll_get_u64(rd);
+    *size = (size_t)atoll_get_u64(rd);
+    int64_t span = (int64_t)atoll_get_u64(rd); /* of an element; then of all that have the later indices */
+    *readonly = atoll_get_u8(rd) != 0;
+    int ndim = atoll_get_u8(rd);
+    (void)atoll_get_bytes(rd, atoll_get_u32(rd));
+    const uint8_t *sizes = ndim <= PyBUF_MAX_NDIM ? atoll_get_bytes(rd, (size_t)ndim * 16) : NULL;
+    if (sizes == NULL) {
+        return false;
+    }
+    bool packed = true;
+    for (int i = ndim - 1; i >= 0; i--) {
+        int64_t n = (int64_t)atoll_load_u64(sizes + (size_t)i * 16);
+        int64_t stride = (int64_t)atoll_load_u64(sizes + (size_t)i * 16 + 8);
+        packed = packed && (stride == span || n <= 1);
+        if (__builtin_mul_overflow(span, n, &span)) {
+            return false;
+        }
+    }
+    return (packed || *size == 0) && (uint64_t)span == *size;
+}
+
 bool atoll_geometry_fits(const atoll_geometry *g, int64_t offset, int64_t low, int64_t high) {
     int64_t first = offset;
     int64_t last = offset;

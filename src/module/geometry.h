@@ -38,6 +38,8 @@ Py_buffer atoll_geometry_buffer(const atoll_geometry *g);
 void atoll_geometry_put(atoll_buffer *body, const Py_buffer *b, int64_t offset);
 /* The same again; data is not set.  0, or -1 with an exception: ValueError for what is malformed. */
 int atoll_geometry_get(atoll_reader *rd, atoll_geometry *g, int64_t *offset);
+/* The same without Python, of elements that lie one after the other: where they begin, and their bytes.  False: they do not, or it is malformed. */
+bool atoll_geometry_peek(atoll_reader *rd, int64_t *offset, size_t *size, bool *readonly);
 /* Whether every element lies between low and high, where the first is at offset, and len is its size. */
 bool atoll_geometry_fits(const atoll_geometry *g, int64_t offset, int64_t low, int64_t high);
 

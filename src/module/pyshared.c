@@ -193,8 +193,7 @@ static Py_ssize_t size_from(PyObject *value, const char *what) {
     return size;
 }
 
-/* `size` bytes of a block as an object of SharedBuffer; takes over the reference. */
-static PyObject *buffer_of(PyTypeObject *type, atoll_shared *block, size_t size) {
+PyObject *atoll_pyshared_buffer_of(PyTypeObject *type, atoll_shared *block, size_t size) {
     atoll_pyshared *self = atoll_pyshared_make(type, block, 1, "B");
     if (self != NULL) {
         self->g.itemsize = 1;
@@ -217,7 +216,7 @@ static PyObject *filled(PyObject *self, const Py_buffer *from) {
 /* The bytes of a buffer, whatever its elements are, as a new object of SharedBuffer. */
 static PyObject *buffer_from(PyTypeObject *type, const Py_buffer *from) {
     atoll_shared *block = open_block(&nowhere, (size_t)from->len);
-    return filled(block != NULL ? buffer_of(type, block, block->size) : NULL, from);
+    return filled(block != NULL ? atoll_pyshared_buffer_of(type, block, block->size) : NULL, from);
 }
 
 PyObject *atoll_pyshared_buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -243,7 +242,8 @@ PyObject *atoll_pyshared_buffer_new(PyTypeObject *type, PyObject *args, PyObject
         size = (size_t)given;
     }
     atoll_shared *block = open_block(&from, size);
-    return block != NULL ? buffer_of(type, block, size == SIZE_MAX ? block->size : size) : NULL;
+    return block != NULL ? atoll_pyshared_buffer_of(type, block, size == SIZE_MAX ? block->size : size)
+                         : NULL;
 }
 
 const char atoll_pyshared_from_bytes_doc[] =
@@ -421,6 +421,39 @@ static int pyshared_encode(atoll_encoder *enc, PyObject *raw) {
         return -1;
     }
     return 0;
+}
+
+void atoll_pyshared_put(atoll_message *msg, atoll_shared *block) {
+    Py_ssize_t size = (Py_ssize_t)block->size;
+    Py_ssize_t stride = 1;
+    char format[] = "B";
+    const Py_buffer b = {.len = size,
+                         .itemsize = 1,
+                         .readonly = block->fixed,
+                         .ndim = 1,
+                         .format = format,
+                         .shape = &size,
+                         .strides = &stride};
+    atoll_codec_put_hook(msg, ATOLL_HOOK_SHARED_BUFFER);
+    atoll_shared_retain(block);
+    atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_shared_class, block));
+    atoll_put_u64(&msg->body, block->serial);
+    atoll_geometry_put(&msg->body, &b, 0);
+}
+
+atoll_shared *atoll_pyshared_peek(const atoll_message *msg, atoll_reader *rd, void **data, size_t *size,
+                                  bool *readonly) {
+    uint32_t index = atoll_get_u32(rd);
+    (void)atoll_get_u64(rd);
+    atoll_shared *block = atoll_message_handle(msg, index, &atoll_shared_class);
+    int64_t offset;
+    if (block == NULL || !atoll_geometry_peek(rd, &offset, size, readonly) || offset < 0 ||
+        (size_t)offset > block->size || *size > block->size - (size_t)offset) {
+        return NULL;
+    }
+    *data = block->data + offset;
+    *readonly |= block->fixed;
+    return block;
 }
 
 static PyObject *pyshared_decode(atoll_decoder *dec, PyTypeObject *type) {

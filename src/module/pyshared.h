@@ -38,6 +38,13 @@ typedef struct {
 atoll_pyshared *atoll_pyshared_make(PyTypeObject *type, atoll_shared *block, int ndim, const char *format);
 /* The same with another's block, format, element size and readonly flag. */
 atoll_pyshared *atoll_pyshared_derive(const atoll_pyshared *from, int ndim);
+/* `size` bytes of a block as an object of SharedBuffer; takes over the reference. */
+PyObject *atoll_pyshared_buffer_of(PyTypeObject *type, atoll_shared *block, size_t size);
+/* A message that holds all of a block, as a SharedBuffer; the message says whether that failed.  And what such a message, or one with a SharedArray,
+ * holds: the block, which is the message's, or NULL when the elements do not lie one after the other.  No thread state needed. */
+void atoll_pyshared_put(atoll_message *msg, atoll_shared *block);
+atoll_shared *atoll_pyshared_peek(const atoll_message *msg, atoll_reader *rd, void **data, size_t *size,
+                                  bool *readonly);
 /* A copy of a buffer in new memory, packed.  NULL with an exception. */
 PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from);
 /* A copy of what has a buffer in new memory.  NULL with an exception. */

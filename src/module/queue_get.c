@@ -36,8 +36,7 @@ static void raise_undecodable(atoll_state *state, atoll_queue *queue, int64_t se
     PyErr_SetRaisedException(exc);
 }
 
-/* The object of a record, which stays the caller's. */
-static PyObject *receive(atoll_state *state, atoll_queue *queue, const atoll_record *record) {
+PyObject *atoll_pyqueue_receive(atoll_state *state, atoll_queue *queue, const atoll_record *record) {
     if (record->kind == ATOLL_RECORD_UNBOUND) {
         if (record->unbound == ATOLL_UNBOUND_ERROR) {
             atoll_pyqueue_raise(state, ATOLL_Q_DESTROYED,
@@ -82,13 +81,17 @@ static int take(atoll_state *state, atoll_queue *queue, atoll_record *out, atoll
     return result == ATOLL_QUEUE_OK ? 0 : atoll_pyqueue_raise_result(state, queue, ATOLL_QUEUE_GET, result);
 }
 
+int atoll_pyqueue_take(atoll_state *state, atoll_queue *queue, atoll_record *out, double deadline) {
+    return take(state, queue, out, NULL, 1, NULL, deadline);
+}
+
 static PyObject *get_one(PyObject *self, double deadline) {
     atoll_state *state = atoll_pyqueue_state(self);
     one_record out;
-    if (state == NULL || take(state, atoll_pyqueue_of(self), &out.record, NULL, 1, NULL, deadline) < 0) {
+    if (state == NULL || atoll_pyqueue_take(state, atoll_pyqueue_of(self), &out.record, deadline) < 0) {
         return NULL;
     }
-    PyObject *obj = receive(state, atoll_pyqueue_of(self), &out.record);
+    PyObject *obj = atoll_pyqueue_receive(state, atoll_pyqueue_of(self), &out.record);
     /* What is no fault of the item puts it back to the front of the queue. */
     if (obj != NULL || !atoll_error_is_urgent() ||
         atoll_queue_return_one(atoll_pyqueue_of(self), &out.record) < 0) {
@@ -218,7 +221,7 @@ static PyObject *unpack(atoll_state *state, atoll_queue *queue, haul *all) {
         atoll_chunk *chunk = all->runs[run].chunk;
         const atoll_record *record;
         while (!failed && (record = atoll_chunk_next(chunk)) != NULL) {
-            PyObject *obj = receive(state, queue, record);
+            PyObject *obj = atoll_pyqueue_receive(state, queue, record);
             failed = obj == NULL || PyList_Append(list, obj) < 0;
             Py_XDECREF(obj);
         }

@@ -14,8 +14,7 @@
 
 /* ---- putting ---- */
 
-/* Puts a batch; what is left in it when this fails was not put.  0, or -1 with an exception. */
-static int put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch, double deadline) {
+int atoll_pyqueue_put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch, double deadline) {
     size_t all = batch->count;
     atoll_queue_result result = atoll_queue_put(queue, batch);
     bool interrupted = false;
@@ -112,7 +111,7 @@ static PyObject *put_one(PyObject *self, PyObject *obj, PyObject *items, double 
     atoll_batch *batch = batch_begin(state, &own);
     int rc = append(state, batch, obj, unbound, "obj");
     if (rc == 0) {
-        rc = put_batch(state, queue, batch, deadline);
+        rc = atoll_pyqueue_put_batch(state, queue, batch, deadline);
     }
     batch_done(state, batch);
     return rc == 0 ? Py_NewRef(Py_None) : NULL;
@@ -210,7 +209,7 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
         rc = -1;
     }
     size_t all = batch->count;
-    if (rc == 0 && all != 0 && put_batch(state, queue, batch, deadline) < 0) {
+    if (rc == 0 && all != 0 && atoll_pyqueue_put_batch(state, queue, batch, deadline) < 0) {
         note_count(all - batch->count);
         rc = -1;
     }

@@ -25,7 +25,14 @@ static inline void atoll_pyqueue_count_wait(const atoll_queue *queue, atoll_queu
     atoll_stats_add_shared(&stats->wait_ticks[side], atoll_ticks() - b->began);
 }
 
+/* Puts a batch; what is left in it when this fails was not put.  0, or -1 with an exception. */
+int atoll_pyqueue_put_batch(atoll_state *state, atoll_queue *queue, atoll_batch *batch, double deadline);
+
 /* queue_get.c */
+/* Takes an item; `out` has room for a record with ATOLL_RECORD_INLINE bytes.  0, or -1 with an exception. */
+int atoll_pyqueue_take(atoll_state *state, atoll_queue *queue, atoll_record *out, double deadline);
+/* The object of a record, which stays the caller's. */
+PyObject *atoll_pyqueue_receive(atoll_state *state, atoll_queue *queue, const atoll_record *record);
 PyObject *atoll_pyqueue_method_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                    PyObject *kwnames);
 PyObject *atoll_pyqueue_method_get_nowait(PyObject *self, PyObject *ignored);

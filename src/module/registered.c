@@ -67,11 +67,15 @@ static PyObject *module_arrive(PyObject *module, PyObject *args) {
     PyObject *decode;
     PyObject *value;
     if (state == NULL || !PyArg_ParseTuple(args, "OOOO:_arrive", &cls, &encode, &decode, &value) ||
-        (cls != Py_None && (check(cls, encode, decode) < 0 ||
-                            atoll_codec_register(state->codec, cls, encode, decode, true) < 0))) {
+        (cls != Py_None && encode != Py_None &&
+         (check(cls, encode, decode) < 0 ||
+          atoll_codec_register(state->codec, cls, encode, decode, true) < 0))) {
         return NULL;
     }
-    return PyObject_CallOneArg(decode, value);
+    if (encode == Py_None) {
+        decode = atoll_codec_decode_of(state->codec, cls);
+    }
+    return decode != NULL ? PyObject_CallOneArg(decode, value) : NULL;
 }
 
 static PyMethodDef functions[] = {

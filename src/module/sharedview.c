@@ -5,31 +5,43 @@
  * memoryview of that.  Sending it on sends the same export again.  Where the memory comes home, the SharedView has a
  * buffer of the object instead of a reference to the export: exports are what others see.
  *
+ * What C code has put into a queue (opaque.h) is shown in the same way: the handle is to that instead of an export, and nobody has it at home.
+ *
  * Formats with 'O' are refused: they would hand raw object pointers to another interpreter.
  */
 #include "module/geometry.h"
 #include "module/module.h"
+#include "module/opaque.h"
 #include "py/interp/interp.h"
 
 typedef struct {
     PyObject_HEAD
     atoll_export *export; /* NULL: the memory is this interpreter's own, and `own` is a buffer of it */
     Py_buffer own;
+    atoll_opaque *opaque; /* or NULL: the memory is this */
     atoll_geometry g;
 } shared_view;
 
 /* ---- sending ---- */
 
-/* The export behind a memoryview that is not released, with a new reference; NULL with an exception. */
-static atoll_export *export_of(atoll_state *state, PyObject *view) {
+/* What is behind a memoryview that is not released, with a new reference, and where it begins; ptr is NULL with an exception. */
+static atoll_handle memory_of(atoll_state *state, PyObject *view, const char **start) {
     PyObject *base = PyMemoryView_GET_BASE(view);
-    atoll_export *export =
-        base != NULL && Py_IS_TYPE(base, state->shared_view_type) ? ((shared_view *)base)->export : NULL;
-    if (export == NULL) {
-        return atoll_export_new(state, view);
+    const shared_view *v =
+        base != NULL && Py_IS_TYPE(base, state->shared_view_type) ? (shared_view *)base : NULL;
+    if (v != NULL && v->opaque != NULL) {
+        atoll_opaque_class.retain(v->opaque);
+        *start = v->opaque->data;
+        return (atoll_handle){&atoll_opaque_class, v->opaque};
     }
-    atoll_export_retain(export);
-    return export;
+    atoll_export *export = v != NULL ? v->export : NULL;
+    if (export == NULL) {
+        export = atoll_export_new(state, view);
+    } else {
+        atoll_export_retain(export);
+    }
+    *start = export != NULL ? export->buffer.buf : NULL;
+    return (atoll_handle){&atoll_export_class, export};
 }
 
 static int put_view(atoll_encoder *enc, atoll_state *state, PyObject *view, const Py_buffer *b) {
@@ -39,13 +51,14 @@ static int put_view(atoll_encoder *enc, atoll_state *state, PyObject *view, cons
     if (b->suboffsets != NULL) {
         return atoll_encoder_refuse(enc, "memory with suboffsets is not shareable");
     }
-    atoll_export *export = export_of(state, view);
-    if (export == NULL) {
+    const char *start;
+    atoll_handle memory = memory_of(state, view, &start);
+    if (memory.ptr == NULL) {
         return -1;
     }
-    int64_t offset = (int64_t)((const char *)b->buf - (const char *)export->buffer.buf);
+    int64_t offset = (int64_t)((const char *)b->buf - start);
     atoll_message *msg = atoll_encoder_message(enc);
-    uint32_t index = atoll_message_attach(msg, &atoll_export_class, export);
+    uint32_t index = atoll_message_attach(msg, memory.cls, memory.ptr);
     atoll_put_u32(&msg->body, index);
     atoll_geometry_put(&msg->body, b, offset);
     if (msg->body.failed) {
@@ -86,12 +99,43 @@ static char *hold(shared_view *v, atoll_state *state, atoll_export *export) {
     return PyObject_GetBuffer(export->buffer.obj, &v->own, PyBUF_FULL_RO) == 0 ? v->own.buf : NULL;
 }
 
+/* The memoryview of a new SharedView, whose memory is `held`, where that lies between low and high from start on. */
+static PyObject *show(shared_view *v, char *start, int64_t offset, int64_t low, int64_t high) {
+    v->g.data = start + offset;
+    if (atoll_geometry_fits(&v->g, offset, low, high)) {
+        return PyMemoryView_FromObject((PyObject *)v);
+    }
+    PyErr_SetString(PyExc_ValueError, "malformed message: shared memory out of bounds");
+    return NULL;
+}
+
+static PyObject *show_export(shared_view *v, atoll_state *state, atoll_export *export, int64_t offset) {
+    char *start = hold(v, state, export);
+    if (start == NULL) {
+        return NULL;
+    }
+    int64_t low;
+    int64_t high;
+    atoll_geometry_extent(&export->buffer, &low, &high);
+    v->g.readonly |= export->buffer.readonly != 0;
+    return show(v, start, offset, low, high);
+}
+
+static PyObject *show_opaque(shared_view *v, atoll_opaque *opaque, int64_t offset) {
+    atoll_opaque_class.retain(opaque);
+    v->opaque = opaque;
+    v->g.readonly = true;
+    return show(v, opaque->data, offset, 0, (int64_t)opaque->size);
+}
+
 static PyObject *view_decode(atoll_decoder *dec) {
     atoll_state *state = atoll_state_of(PyInterpreterState_Get());
+    const atoll_message *msg = atoll_decoder_message(dec);
     atoll_reader *rd = atoll_decoder_reader(dec);
     uint32_t index = atoll_get_u32(rd);
-    atoll_export *export = atoll_message_handle(atoll_decoder_message(dec), index, &atoll_export_class);
-    if (state == NULL || export == NULL || rd->failed) {
+    atoll_export *export = atoll_message_handle(msg, index, &atoll_export_class);
+    atoll_opaque *opaque = atoll_message_handle(msg, index, &atoll_opaque_class);
+    if (state == NULL || (export == NULL && opaque == NULL) || rd->failed) {
         PyErr_SetString(PyExc_ValueError, "malformed message: shared memory");
         return NULL;
     }
@@ -100,19 +144,9 @@ static PyObject *view_decode(atoll_decoder *dec) {
         return NULL;
     }
     int64_t offset;
-    char *start = atoll_geometry_get(rd, &v->g, &offset) == 0 ? hold(v, state, export) : NULL;
     PyObject *view = NULL;
-    if (start != NULL) {
-        int64_t low;
-        int64_t high;
-        atoll_geometry_extent(&export->buffer, &low, &high);
-        v->g.data = start + offset;
-        v->g.readonly |= export->buffer.readonly != 0;
-        if (atoll_geometry_fits(&v->g, offset, low, high)) {
-            view = PyMemoryView_FromObject((PyObject *)v);
-        } else {
-            PyErr_SetString(PyExc_ValueError, "malformed message: shared memory out of bounds");
-        }
+    if (atoll_geometry_get(rd, &v->g, &offset) == 0) {
+        view = export != NULL ? show_export(v, state, export, offset) : show_opaque(v, opaque, offset);
     }
     Py_DECREF(v);
     return view;
@@ -150,6 +184,61 @@ static PyObject *bytes_decode(atoll_decoder *dec) {
 
 static const atoll_codec_hook bytes_hook = {ATOLL_HOOK_BYTES, bytes_encode, bytes_decode};
 
+/* ---- without Python: for C code that puts and gets ---- */
+
+void atoll_sharedview_put(atoll_message *msg, atoll_opaque *opaque) {
+    Py_ssize_t size = (Py_ssize_t)opaque->size;
+    Py_ssize_t stride = 1;
+    char format[] = "B";
+    const Py_buffer b = {.len = size,
+                         .itemsize = 1,
+                         .readonly = 1,
+                         .ndim = 1,
+                         .format = format,
+                         .shape = &size,
+                         .strides = &stride};
+    atoll_codec_put_hook(msg, ATOLL_HOOK_MEMORYVIEW);
+    atoll_opaque_class.retain(opaque);
+    atoll_put_u32(&msg->body, atoll_message_attach(msg, &atoll_opaque_class, opaque));
+    atoll_geometry_put(&msg->body, &b, 0);
+}
+
+bool atoll_sharedview_peek(const atoll_message *msg, uint8_t hook, atoll_reader *rd, void **data,
+                           size_t *size, bool *readonly, atoll_opaque **opaque) {
+    uint32_t index = atoll_get_u32(rd);
+    const atoll_export *export = atoll_message_handle(msg, index, &atoll_export_class);
+    atoll_opaque *message = atoll_message_handle(msg, index, &atoll_opaque_class);
+    const atoll_block *block = atoll_message_handle(msg, index, &atoll_block_class);
+    int64_t offset = 0;
+    int64_t low = 0;
+    int64_t high = 0;
+    char *start = NULL;
+    *opaque = NULL;
+    *readonly = true;
+    if (message != NULL) {
+        start = message->data;
+        high = (int64_t)message->size;
+    } else if (block != NULL) {
+        start = (char *)block->data;
+        high = (int64_t)block->size;
+    } else if (export != NULL) {
+        start = export->buffer.buf;
+        atoll_geometry_extent(&export->buffer, &low, &high);
+    }
+    *size = (size_t)high;
+    if (hook == ATOLL_HOOK_MEMORYVIEW && !atoll_geometry_peek(rd, &offset, size, readonly)) {
+        return false;
+    }
+    if ((message == NULL && block == NULL && export == NULL) || offset < low ||
+        offset + (int64_t)*size > high) {
+        return false;
+    }
+    *readonly |= message != NULL || (export != NULL && export->buffer.readonly);
+    *opaque = message != NULL && *size == message->size ? message : NULL;
+    *data = start + offset;
+    return true;
+}
+
 /* ---- the type ---- */
 
 static int shared_view_getbuffer(PyObject *self, Py_buffer *b, int flags) {
@@ -162,6 +251,9 @@ static void shared_view_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     if (v->export != NULL) {
         atoll_export_release(v->export);
+    }
+    if (v->opaque != NULL) {
+        atoll_opaque_class.release(v->opaque);
     }
     PyBuffer_Release(&v->own); /* nothing where there is none */
     atoll_geometry_clear(&v->g);

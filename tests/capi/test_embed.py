@@ -89,3 +89,17 @@ def test_threads_enter_while_it_is_closed(run):
     status, lines, errors = run("close meanwhile", 1, 4, 0)
     assert lines == ["closed 4", "failed 0", "finalize 0", "host goes on"], errors
     assert (status, errors) == (0, "")
+
+
+def test_queues_go_on_when_python_has_ended(run):
+    status, lines, errors = run("queues after end", 1, 1, 0)
+    # bytes, an object, opaque messages, shared memory
+    assert lines == [
+        "finalize 0",
+        f"kinds {2 + 4 + 1 + 1 + 3}",
+        "object 0",
+        "given back 30",
+        "failed 0",
+        "host goes on",
+    ], errors
+    assert (status, errors) == (0, "")

@@ -108,6 +108,24 @@ def test_module_of_the_page(capi_folder, tmp_path):
     check_ended(done, 0, "[1, 2]\ndivision by zero\n1\n")
 
 
+def test_queues_of_the_page(capi_folder, tmp_path):
+    compile_module(tmp_path, "sensor", PROGRAMS["sensor.c"], "-Wno-unused-parameter")
+    done = run_python(
+        f"""
+        import sys; sys.path.insert(0, {str(tmp_path)!r})
+        import atoll, sensor
+        queue = atoll.create_queue()
+        sensor.start(queue)
+        with atoll.create() as interp:
+            print(interp.call(lambda queue: [sum(view.cast("d")) for view in queue], queue))
+        queue = atoll.create_queue()
+        queue.put_many([b"abc", b"de"])
+        print(sensor.total(queue))
+        """
+    )
+    check_ended(done, 0, "[1.5, 5.5, 9.5]\n5\n")
+
+
 def test_program_of_the_page(capi_folder, embed, tmp_path):
     text = (
         PROGRAMS["server.c"]

@@ -173,6 +173,71 @@ static void end_while_inside(void) {
     tell(may_go[1]);
 }
 
+/* A thread waits for a queue while Python ends, and queues and memory go on without. */
+static atoll_queue *queue;
+static atomic_int given_back;
+
+static void give_back(void *data, size_t size, void *context) {
+    atomic_fetch_add(&given_back, (int)size);
+    free(data);
+    (void)context;
+}
+
+static void *await_items(void *Py_UNUSED(arg)) {
+    atoll_item item;
+    int kinds = 0;
+    tell(is_in[1]);
+    while (atoll_queue_get(queue, &item, -1) == 0) {
+        kinds += item.kind;
+        atoll_item_release(&item);
+    }
+    say("kinds", kinds);
+    return NULL;
+}
+
+static void put_bytes(void) {
+    if (atoll_queue_put(queue, malloc(10), 10, give_back, NULL, -1) < 0) {
+        fail("put");
+    }
+}
+
+static void queues_after_end(void) {
+    pthread_t thread;
+    atoll_shared *shared;
+    make_pool();
+    if (atoll_queue_create(0, &queue) < 0 || atoll_shared_create(100, &shared) < 0) {
+        fail("create");
+    }
+    pthread_create(&thread, NULL, await_items, NULL);
+    await(is_in[0]);
+    PyObject *object = atoll_queue_object(queue);
+    Py_XDECREF(PyObject_CallMethod(object, "put", "y", "abc"));
+    Py_XDECREF(PyObject_CallMethod(object, "put", "i", 3));
+    Py_DECREF(object);
+    put_bytes();
+    while (atoll_queue_count(queue) != 0) { /* what is left at the end of who has put it is unbound */
+        usleep(1000);
+    }
+    close_pool();
+    say("finalize", Py_FinalizeEx());
+    put_bytes();
+    if (atoll_queue_put_shared(queue, shared, 0) < 0) {
+        fail("put");
+    }
+    atoll_shared_release(shared);
+    atoll_queue_shutdown(queue, 0);
+    pthread_join(thread, NULL);
+    say("object", atoll_queue_object(queue) != NULL);
+    atoll_queue_release(queue);
+    if (atoll_queue_create(0, &queue) < 0) {
+        fail("create");
+    }
+    put_bytes();
+    atoll_queue_release(queue);
+    say("given back", atomic_load(&given_back));
+    say("failed", atomic_load(&failed));
+}
+
 /* References of one Python are used when the next one has begun. */
 static void begin_again(const char *program) {
     make_pool();
@@ -292,6 +357,8 @@ static int host(int argc, char **argv) {
         end_while_inside();
     } else if (strcmp(what, "begin again") == 0) {
         begin_again(argv[0]);
+    } else if (strcmp(what, "queues after end") == 0) {
+        queues_after_end();
     } else if (strcmp(what, "close meanwhile") == 0) {
         close_meanwhile();
     } else {

@@ -61,6 +61,11 @@ PyObject *atoll_codec_int_of(const uint8_t *bytes, size_t len);
  * ValueError for what is not registered. */
 int atoll_codec_register(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode, bool arrived);
 int atoll_codec_unregister(atoll_codec *codec, PyObject *cls);
+/* The same for functions of C: where an instance arrives are those with which cls is registered there, by its module.  So cls has to cross by its
+ * path, which is seen when an instance is sent: its module may be about to be imported. */
+int atoll_codec_register_native(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode);
+/* What decode is for instances of cls that come with none: borrowed, or NULL with TypeError. */
+PyObject *atoll_codec_decode_of(atoll_codec *codec, PyObject *cls);
 /* What is called with the class, encode, decode and what encode() has given, where an instance arrives. */
 void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive);
 
@@ -85,6 +90,19 @@ PyObject *atoll_decode(atoll_codec *codec, const atoll_message *msg);
 /* The same for a tuple of two, one after the other, or for what is none: that is out[1].  2, or with an exception 1 (it is
  * the second that could not be had) or 0. */
 int atoll_decode_pair(atoll_codec *codec, const atoll_message *msg, PyObject *out[2]);
+/* What a message holds, without Python: a bytes or bytearray whose bytes are `data`, a hook's value, whose own part the reader is at, or anything else.
+ * No thread state needed. */
+typedef enum { ATOLL_PEEK_BYTES, ATOLL_PEEK_HOOK, ATOLL_PEEK_OTHER } atoll_peek_kind;
+typedef struct {
+    atoll_peek_kind kind;
+    const uint8_t *data;
+    size_t size;
+    uint8_t hook;
+    atoll_reader rd;
+} atoll_peek;
+atoll_peek atoll_codec_peek(const atoll_message *msg);
+/* Begins a message that holds one, whose own part follows. */
+void atoll_codec_put_hook(atoll_message *msg, uint8_t hook);
 /* A message that is nothing but a list of numbers of one kind, whose numbers are made one by one (codec/unpack.c).  Borrows its bytes. */
 typedef struct {
     const uint8_t *at;

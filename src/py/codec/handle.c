@@ -61,3 +61,42 @@ PyObject *atoll_decode_hooked(atoll_decoder *dec) {
     }
     return atoll_malformed("an unknown kind of handle");
 }
+
+/* ---- without Python: for C code that puts and gets (module/capi_queue.c) ---- */
+
+/* A count, as put by atoll_write_count(); 0 with `failed` set when it goes past the end. */
+static uint64_t get_count(atoll_reader *rd) {
+    uint64_t v = 0;
+    for (unsigned shift = 0; shift < 63; shift += 7) {
+        uint8_t byte = atoll_get_u8(rd);
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            return v;
+        }
+    }
+    rd->failed = true;
+    return 0;
+}
+
+atoll_peek atoll_codec_peek(const atoll_message *msg) {
+    atoll_peek peek = {.kind = ATOLL_PEEK_OTHER,
+                       .rd = {.at = msg->body.data, .end = msg->body.data + msg->body.len}};
+    uint8_t tag = atoll_get_u8(&peek.rd) & (uint8_t)~ATOLL_MEMO;
+    if (tag == T_HOOK) {
+        peek.hook = atoll_get_u8(&peek.rd);
+        peek.kind = ATOLL_PEEK_HOOK;
+    } else if (tag == T_BYTES || tag == T_BYTEARRAY) {
+        peek.size = (size_t)get_count(&peek.rd);
+        peek.data = atoll_get_bytes(&peek.rd, peek.size);
+        peek.kind = ATOLL_PEEK_BYTES;
+    }
+    if (peek.rd.failed) {
+        peek.kind = ATOLL_PEEK_OTHER;
+    }
+    return peek;
+}
+
+void atoll_codec_put_hook(atoll_message *msg, uint8_t hook) {
+    atoll_put_u8(&msg->body, T_HOOK | ATOLL_MEMO);
+    atoll_put_u8(&msg->body, hook);
+}

@@ -5,6 +5,9 @@
  * registers the class in the same way, so that instances can go on from there and back, unless code there has
  * registered it itself, and calls decode().
  *
+ * Functions of C (module/capi_register.c) are not sent: they are others in each interpreter, where the class's module, which is imported with it, has
+ * registered it.
+ *
  * The table is looked at when a class is classified (codec/state.c); what was known of classes is forgotten when it changes.
  */
 #include "py/codec/internal.h"
@@ -52,8 +55,11 @@ void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive) {
     Py_XSETREF(codec->arrive, Py_NewRef(arrive));
 }
 
-int atoll_codec_register(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode,
-                         bool arrived) {
+/* What a registration is, as a tuple. */
+enum { R_ENCODE_CALL, R_DECODE_CALL, R_ARRIVED, R_CLASS, R_IS_C };
+
+static int add(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode, bool arrived,
+               bool is_c) {
     if (is_native(codec, (PyTypeObject *)cls)) {
         PyErr_Format(PyExc_TypeError, "%R crosses as it is: how cannot be registered", cls);
         return -1;
@@ -63,18 +69,39 @@ int atoll_codec_register(atoll_codec *codec, PyObject *cls, PyObject *encode, Py
         return -1;
     }
     if (known != NULL && arrived &&
-        (PyTuple_GET_ITEM(known, 2) == Py_False ||
-         (PyTuple_GET_ITEM(known, 0) == encode && PyTuple_GET_ITEM(known, 1) == decode))) {
+        (PyTuple_GET_ITEM(known, R_ARRIVED) == Py_False ||
+         (PyTuple_GET_ITEM(known, R_ENCODE_CALL) == encode &&
+          PyTuple_GET_ITEM(known, R_DECODE_CALL) == decode))) {
         return 0;
     }
-    PyObject *sent = what_stands_for(codec, cls);
-    PyObject *entry =
-        sent != NULL ? PyTuple_Pack(4, encode, decode, arrived ? Py_True : Py_False, sent) : NULL;
+    PyObject *sent = is_c ? Py_NewRef(cls) : what_stands_for(codec, cls);
+    PyObject *entry = sent != NULL ? PyTuple_Pack(5, encode, decode, arrived ? Py_True : Py_False, sent,
+                                                  is_c ? Py_True : Py_False)
+                                   : NULL;
     Py_XDECREF(sent);
     int rc = entry != NULL ? PyDict_SetItem(codec->registered, cls, entry) : -1;
     Py_XDECREF(entry);
     forget_types(codec);
     return rc;
+}
+
+int atoll_codec_register(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode,
+                         bool arrived) {
+    return add(codec, cls, encode, decode, arrived, false);
+}
+
+int atoll_codec_register_native(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode) {
+    return add(codec, cls, encode, decode, false, true);
+}
+
+PyObject *atoll_codec_decode_of(atoll_codec *codec, PyObject *cls) {
+    PyObject *entry = PyDict_GetItemWithError(codec->registered, cls); /* borrowed */
+    if (entry == NULL && !PyErr_Occurred()) {
+        PyErr_Format(
+            PyExc_TypeError,
+            "%R is not registered in this interpreter: its module has to do that when it is imported", cls);
+    }
+    return entry != NULL ? PyTuple_GET_ITEM(entry, R_DECODE_CALL) : NULL;
 }
 
 int atoll_codec_unregister(atoll_codec *codec, PyObject *cls) {
@@ -111,13 +138,14 @@ static PyObject *ask(atoll_encoder *enc, PyObject *encode, PyObject *obj) {
 }
 
 static int put(atoll_encoder *enc, PyObject *obj, PyObject *entry, PyObject *value) {
+    bool is_c = PyTuple_GET_ITEM(entry, R_IS_C) == Py_True;
     const struct {
         const char *word;
         PyObject *part;
     } parts[] = {
-        {"__class__", PyTuple_GET_ITEM(entry, 3)},
-        {"encode", PyTuple_GET_ITEM(entry, 0)},
-        {"decode", PyTuple_GET_ITEM(entry, 1)},
+        {"__class__", PyTuple_GET_ITEM(entry, R_CLASS)},
+        {"encode", is_c ? Py_None : PyTuple_GET_ITEM(entry, R_ENCODE_CALL)},
+        {"decode", is_c ? Py_None : PyTuple_GET_ITEM(entry, R_DECODE_CALL)},
         {"encode()", value},
     };
     enum { PARTS = sizeof parts / sizeof *parts };
@@ -147,7 +175,7 @@ int atoll_encode_registered(atoll_encoder *enc, PyObject *obj) {
     }
     Py_INCREF(entry);
     atoll_mark_mutable(enc);
-    PyObject *value = ask(enc, PyTuple_GET_ITEM(entry, 0), obj);
+    PyObject *value = ask(enc, PyTuple_GET_ITEM(entry, R_ENCODE_CALL), obj);
     int rc = value != NULL ? put(enc, obj, entry, value) : -1;
     Py_XDECREF(value);
     Py_DECREF(entry);

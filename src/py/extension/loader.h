@@ -33,6 +33,9 @@ size_t atoll_loader_modules(const atoll_loader *loader);
 /* A list of (file, clone, bytes, why) of what is mapped for interpreters that are gone. */
 PyObject *atoll_loader_list_kept(void);
 
+/* Whether one of its clones has this address.  Any thread, while the interpreter is kept from ending. */
+bool atoll_loader_has(atoll_loader *loader, const void *address);
+
 /* loader_fork.c: holds the locks of loaders while the process is forked: those of all, and those of the attached interpreter's
  * own if that may fork.  In the child, after that, only this interpreter is left. */
 void atoll_loaders_fork(atoll_fork_moment when);
