@@ -7,26 +7,57 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import atoll
-from ext_build import BUILD, SUFFIX, Target, compile_target
+from ext_build import BUILD, SOURCES, SUFFIX, Target, compile_target
 
 INCLUDE = Path(atoll.get_include())
-HEADER = hashlib.sha256((INCLUDE / "atoll.h").read_bytes()).hexdigest()
-FLAGS = (f"-I{INCLUDE}", f"-DHEADER_{HEADER[:16]}", "-Werror")
+HEADERS = [INCLUDE / "atoll.h", SOURCES / "../capi/capi_data.h"]
+HASH = hashlib.sha256(b"".join(path.read_bytes() for path in HEADERS)).hexdigest()
+FLAGS = (f"-I{INCLUDE}", f"-DHEADERS_{HASH[:16]}", "-Werror")
 
 
 def module(source: str, name: str, *flags: str) -> Target:
     """An extension module in the folder capi."""
     names = (f"-DINIT_NAME=PyInit_{name}", f'-DMODULE="{name}"')
-    return Target(f"../capi/{source}", f"capi/{name}{SUFFIX}", (*names, *FLAGS, *flags))
+    path = source if source.startswith("/") else f"../capi/{source}"
+    return Target(path, f"capi/{name}{SUFFIX}", (*names, *FLAGS, *flags))
 
 
 TARGETS = [
     module("capi_module.c", "capi_shared", "-DDECLARES"),
     module("capi_module.c", "capi_cloned"),
 ]
+
+
+# Modules that take a package to be compiled.
+NEEDS = {"capi_cython": "Cython", "capi_pybind11": "pybind11"}
+
+
+def missing_for(name: str) -> str | None:
+    """The package that is needed for a module and is not installed, or None."""
+    return NEEDS[name] if importlib.util.find_spec(NEEDS[name]) is None else None
+
+
+def build_one(name: str) -> None:
+    """Make a module that takes a package, if it is not up to date."""
+    if name == "capi_pybind11":
+        import pybind11
+
+        target = module("capi_pybind11.cc", name, f"-isystem{pybind11.get_include()}")
+    else:
+        source = BUILD / "capi" / "capi_cython.c"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "cython", "-3", "-I", str(INCLUDE), "-o", str(source)]
+        subprocess.run([*command, str(SOURCES / "../capi/capi_cython.pyx")], check=True)
+        target = module(str(source), name, "-Wno-unused-parameter", "-Wno-missing-field-initializers")
+    with open(BUILD / "lock-capi", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        compile_target(target)
 
 
 def build() -> Path:

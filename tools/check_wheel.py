@@ -20,8 +20,9 @@ NEEDED = {
     "atoll/_shim.so",
     "atoll/cli/__init__.py",
     "atoll/include/atoll.h",
+    "atoll/include/atoll.pxd",
 }
-SUFFIXES = {".py", ".pyi", ".so", ".typed", ".h"}
+SUFFIXES = {".py", ".pyi", ".so", ".typed", ".h", ".pxd"}
 
 
 def files_of(wheel: Path) -> dict[str, bytes]:

@@ -164,7 +164,7 @@ typedef struct {
     PyObject *(*shared_object)(atoll_shared *shared);
     int (*shared_from_object)(PyObject *object, atoll_shared **shared, void **data, size_t *size,
                               int *readonly);
-    int (*register_type)(PyTypeObject *type, atoll_encode_function encode, atoll_decode_function decode);
+    int (*register_type)(PyObject *type, atoll_encode_function encode, atoll_decode_function decode);
 } atoll_api;
 
 #define ATOLL_CAPSULE_MODULE "atoll._atoll"
@@ -359,8 +359,7 @@ static inline int atoll_shared_from_object(PyObject *object, atoll_shared **shar
 /* Says how instances of exactly this type cross, in this interpreter.  Attached; for the module that makes the type, when it is executed, in each
  * interpreter.  The type has to be found by its module and name: where an instance arrives its module is imported, which registers it there.
  * Since 1.0. */
-static inline int atoll_register(PyTypeObject *type, atoll_encode_function encode,
-                                 atoll_decode_function decode) {
+static inline int atoll_register(PyObject *type, atoll_encode_function encode, atoll_decode_function decode) {
     return atoll_the_api->register_type(type, encode, decode);
 }
 

@@ -42,6 +42,6 @@ int atoll_capi_shared_from_object(PyObject *object, atoll_shared **shared, void 
                                   int *readonly);
 
 /* capi_register.c */
-int atoll_capi_register(PyTypeObject *type, atoll_encode_function encode, atoll_decode_function decode);
+int atoll_capi_register(PyObject *type, atoll_encode_function encode, atoll_decode_function decode);
 
 #endif

@@ -26,8 +26,18 @@ int atoll_capi_queue_create(int64_t maxsize, atoll_queue **queue) {
 
 int atoll_capi_queue_find(int64_t id, atoll_queue **queue) {
     *queue = atoll_queue_find(id);
-    return *queue != NULL ? ATOLL_OK
-                          : atoll_capi_fail(ATOLL_NOT_FOUND, "queue %lld not found", (long long)id);
+    if (*queue != NULL) {
+        return ATOLL_OK;
+    }
+    if (Py_IsInitialized() && atoll_thread_state_attached() != NULL) {
+        atoll_state *state = atoll_capi_attached();
+        PyObject *type = state != NULL ? atoll_pyqueue_name_get(state, ATOLL_Q_NOT_FOUND) : NULL;
+        if (type != NULL) {
+            PyErr_Format(type, "queue %lld not found", (long long)id);
+        }
+        return atoll_capi_fail_raised();
+    }
+    return atoll_capi_fail(ATOLL_NOT_FOUND, "queue %lld not found", (long long)id);
 }
 
 void atoll_capi_queue_release(atoll_queue *queue) {

@@ -27,7 +27,7 @@ static PyObject *callable(PyMethodDef *def, uintptr_t function) {
     return result;
 }
 
-int atoll_capi_register(PyTypeObject *type, atoll_encode_function encode, atoll_decode_function decode) {
+int atoll_capi_register(PyObject *type, atoll_encode_function encode, atoll_decode_function decode) {
     atoll_state *state = atoll_capi_attached();
     if (state == NULL) {
         return ATOLL_INVALID;
@@ -35,9 +35,13 @@ int atoll_capi_register(PyTypeObject *type, atoll_encode_function encode, atoll_
     if (type == NULL || encode == NULL || decode == NULL) {
         return atoll_capi_fail(ATOLL_INVALID, "a type, encode and decode are needed, not NULL");
     }
+    if (!PyType_Check(type)) {
+        PyErr_Format(PyExc_TypeError, "type must be a class, not %R", type);
+        return atoll_capi_fail_raised();
+    }
     PyObject *to = callable(&encode_def, (uintptr_t)encode);
     PyObject *from = to != NULL ? callable(&decode_def, (uintptr_t)decode) : NULL;
-    int rc = from != NULL ? atoll_codec_register_native(state->codec, (PyObject *)type, to, from) : -1;
+    int rc = from != NULL ? atoll_codec_register_native(state->codec, type, to, from) : -1;
     Py_XDECREF(from);
     Py_XDECREF(to);
     return rc == 0 ? ATOLL_OK : atoll_capi_fail_raised();

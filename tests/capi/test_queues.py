@@ -262,7 +262,7 @@ class TestShared:
 
 class TestFinding:
     def test_unknown(self, capi):
-        with pytest.raises(atoll.InterpreterNotFoundError, match="queue 1000000000 not found"):
+        with pytest.raises(atoll.QueueNotFoundError, match="queue 1000000000 not found"):
             capi.find_queue(10**9)
 
     def test_no_queue(self, capi):

@@ -53,6 +53,8 @@ def test_not_registered_there(capi, there):
 def test_refused(capi):
     with pytest.raises(TypeError, match="crosses as it is"):
         capi.register(int)
+    with pytest.raises(TypeError, match="type must be a class, not 3"):
+        capi.register(3)
 
 
 def test_taken_back(capi, there):

@@ -139,3 +139,11 @@ def test_program_of_the_page(capi_folder, embed, tmp_path):
     )
     done = embed(str(source))
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 2 6 24\n", "")
+
+
+def test_every_function_is_in_the_pxd():
+    functions = set(re.findall(r"^static inline .*?\b(atoll_\w+)\(", HEADER.read_text(), re.MULTILINE))
+    text = HEADER.with_suffix(".pxd").read_text()
+    assert functions == set(re.findall(r"^    \w[\w *]*?\b(atoll_\w+)\(", text, re.MULTILINE))
+    for name in set(re.findall(r"^ +(ATOLL_\w+) = ", HEADER.read_text(), re.MULTILINE)):
+        assert re.search(rf"\b{name}$", text, re.MULTILINE), name

@@ -12,10 +12,8 @@ from helpers import TESTS
 
 TOOL = TESTS.parent / "tools" / "check_wheel.py"
 MODULE = "atoll/_atoll.cpython-314-x86_64-linux-gnu.so"
-FILES = {
-    name: b"something"
-    for name in ("__init__.py", "_atoll.pyi", "py.typed", "_shim.so", "cli/__init__.py", "include/atoll.h")
-}
+NAMES = ["__init__.py", "_atoll.pyi", "py.typed", "_shim.so", "cli/__init__.py"]
+FILES = {name: b"something" for name in (*NAMES, "include/atoll.h", "include/atoll.pxd")}
 WHOLE = {**{f"atoll/{name}": text for name, text in FILES.items()}, MODULE: b"code"}
 
 

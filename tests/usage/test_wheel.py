@@ -26,9 +26,9 @@ def test_is_imported_from_where_it_is_installed():
 def test_files():
     names = {str(file) for file in FILES if ".dist-info" not in file.parts[0] and file.suffix != ".pyc"}
     assert {"atoll/_shim.so", "atoll/_atoll.pyi", "atoll/py.typed", "atoll/__main__.py"} <= names
-    assert "atoll/include/atoll.h" in names
+    assert {"atoll/include/atoll.h", "atoll/include/atoll.pxd"} <= names
     assert {Path(name).parts[0] for name in names} == {"atoll"}
-    assert {Path(name).suffix for name in names} == {".py", ".pyi", ".so", ".typed", ".h"}
+    assert {Path(name).suffix for name in names} == {".py", ".pyi", ".so", ".typed", ".h", ".pxd"}
 
 
 def test_files_are_whole():
