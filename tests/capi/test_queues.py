@@ -193,9 +193,6 @@ class TestPythonPuts:
             (bytearray(b"abc"), BYTES, b"abc"),
             (memoryview(b"abcdef")[2:4], BYTES, b"cd"),
             (memoryview(bytes(12)).cast("i", (3, 1)), BYTES, bytes(12)),
-            (atoll.SharedBuffer.from_bytes(b"abc"), SHARED, b"abc"),
-            (atoll.SharedBuffer.from_bytes(b"abcdef")[2:4], SHARED, b"cd"),
-            (atoll.SharedArray((2, 3), "int32"), SHARED, bytes(24)),
             ("text", OBJECT, b""),
             (12, OBJECT, b""),
             ([1, b"abc", {"a": 2}], OBJECT, b""),
@@ -211,6 +208,24 @@ class TestPythonPuts:
         assert type(found[3]) is type(value)
         queue.put(value)
         assert capi.get_in_thread(queue) == (OK, "", kind, len(seen))
+
+    @pytest.mark.parametrize(
+        "make, seen",
+        [
+            (lambda: atoll.SharedBuffer.from_bytes(b"abc"), b"abc"),
+            (lambda: atoll.SharedBuffer.from_bytes(b"abcdef")[2:4], b"cd"),
+            (lambda: atoll.SharedArray((2, 3), "int32"), bytes(24)),
+            (lambda: atoll.SharedArray((2, 3), "int32")[1], bytes(12)),
+        ],
+    )
+    def test_shared(self, capi, queue, no_memory_left, make, seen):
+        value = make()
+        queue.put(value)
+        found = capi.look(queue)
+        assert found[:3] == (SHARED, seen, 0)
+        assert found[3] == value
+        queue.put(value.toreadonly())
+        assert capi.look(queue)[:3] == (SHARED, seen, 1)
 
     def test_what_does_not_lie_in_a_row(self, capi, queue):
         for value in (memoryview(b"abcdef")[::2], atoll.SharedArray((3, 3), "int8")[:, 1]):
