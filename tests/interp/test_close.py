@@ -15,10 +15,12 @@ from helpers import (
     Thread,
     busy,
     call_in,
+    check_ended,
     current_id,
     ids,
     new,
     nothing,
+    run_python,
 )
 
 
@@ -135,6 +137,32 @@ class TestClose:
         interp = atoll.create()
         Thread(interp.close).result()
         assert interp.id not in ids()
+
+    def test_as_soon_as_there_is_one(self):
+        """Others close what they find listed, while who makes it is about to get it."""
+        done = run_python("""
+            import atoll, contextlib, threading
+            over = threading.Event()
+            def make():
+                for _ in range(60):
+                    with contextlib.suppress(atoll.InterpreterError):
+                        atoll.create().close()
+            def snatch():
+                while not over.is_set():
+                    for interp in atoll.list_all()[1:]:
+                        with contextlib.suppress(atoll.InterpreterError):
+                            interp.close()
+            snatcher = threading.Thread(target=snatch)
+            makers = [threading.Thread(target=make) for _ in range(3)]
+            for thread in (snatcher, *makers):
+                thread.start()
+            for thread in makers:
+                thread.join()
+            over.set()
+            snatcher.join()
+            print(len(atoll.list_all()))
+        """)
+        check_ended(done, 0, "1\n")
 
     def test_waits_for_its_threads(self):
         interp = atoll.create()

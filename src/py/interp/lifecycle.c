@@ -82,7 +82,7 @@ static int prepare_fork(void) {
     return module != NULL ? 0 : -1;
 }
 
-/* Attached to a new interpreter: makes it ready, and opens its gate.  False, with *why (malloc). */
+/* Attached to a new interpreter: makes it ready; its gate stays shut.  False, with *why (malloc). */
 static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const atoll_site *site, char **why) {
     const atoll_stale stale = {.path = true, .limits = true};
     bool usual = atoll_builtin_types_settle() == 0; /* before classes are made */
@@ -104,9 +104,6 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
     (void)atoll_process_stack_raise(&before);
     entry->may_fork = print->wishes.fork;
     atoll_entry_add_user(entry);
-    if (!print->hidden) {
-        atoll_entry_open(entry);
-    }
     return true;
 }
 
@@ -360,6 +357,9 @@ static atoll_entry *create(atoll_state *from, const atoll_interp_wishes *wishes)
     PyThreadState *here = PyEval_SaveThread();
     entry = create_elsewhere(&print, &why);
     PyEval_RestoreThread(here);
+    if (entry != NULL) {
+        atoll_entry_open(entry); /* and may be closed at once */
+    }
     if (entry == NULL && why != NULL && strcmp(why, at_exit) == 0) {
         PyErr_SetString(from->error, at_exit);
     } else if (entry == NULL) {

@@ -32,13 +32,14 @@ typedef struct {
     atoll_message path;    /* its sys.path */
     atoll_message imports; /* names of modules that a spare imports: empty, or a tuple */
     atoll_interp_wishes wishes;
-    bool hidden;    /* its gate stays shut: nobody finds it */
     unsigned depth; /* of the interpreter's entry */
 } atoll_blueprint;
 /* 0, or -1 with an exception: also when the main interpreter cannot be prepared. */
 int atoll_blueprint_init(atoll_state *from, const atoll_interp_wishes *wishes, atoll_blueprint *print);
 void atoll_blueprint_clear(atoll_blueprint *print);
-/* The same on a thread without a thread state, from a blueprint.  NULL with *why (malloc, or NULL: out of memory). */
+/* The same on a thread without a thread state, from a blueprint.  NULL with *why (malloc, or NULL: out of memory).  Its gate is shut, so that
+ * nobody finds it, until atoll_entry_open(): not before this thread is attached to where it goes on, or ends, as what
+ * PyGILState_Ensure() finds here is a thread state of the new interpreter (thread_states.c). */
 atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **why);
 /* What of an interpreter is not as it would be if it were made now. */
 typedef struct {

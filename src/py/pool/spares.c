@@ -189,7 +189,7 @@ static spare *unlink_surplus_locked(void) {
 
 /* `lock` is held, and given back meanwhile: one more, or a number that can be reached. */
 static void add_one_locked(void) {
-    atoll_blueprint like = {.wishes = print.wishes, .hidden = true};
+    atoll_blueprint like = {.wishes = print.wishes};
     bool ok = copy_message(&like.path, &print.path) == 0 &&
               (failed || copy_message(&like.imports, &print.imports) == 0);
     atoll_mutex_unlock(&lock);

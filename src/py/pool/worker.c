@@ -314,6 +314,7 @@ static atoll_entry *find_place(atoll_worker *worker, atoll_stale *stale) {
             free(why);
             return NULL;
         }
+        atoll_entry_open(entry); /* this thread will attach to no other */
     }
     atomic_store(&entry->pooled, true);
     atoll_stats_set(&entry->stats->kind, ATOLL_STATS_OWNED | ATOLL_STATS_POOLED);
