@@ -76,10 +76,9 @@ static PyObject *get_parts(PyObject *op, void *Py_UNUSED(closure)) {
     return cast(op)->parts != NULL ? Py_NewRef(cast(op)->parts) : PyList_New(0);
 }
 
-bool atoll_future_is_refused(PyObject *future) { return cast(future)->task == NULL; }
-
+/* Whether it never had a task; of one that was just made. */
 static PyObject *get_is_refused(PyObject *op, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(atoll_future_is_refused(op));
+    return PyBool_FromLong(cast(op)->task == NULL);
 }
 
 static PyObject *get_result(PyObject *op, void *Py_UNUSED(closure)) {

@@ -49,9 +49,6 @@ void atoll_future_deliver(atoll_task *task);
 /* The same for one that was cancelled by others than its future. */
 void atoll_future_deliver_cancel(atoll_task *task);
 
-/* Whether it never had a task; of one that was just made. */
-bool atoll_future_is_refused(PyObject *future);
-
 /* pool_submit.c */
 PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                                      PyObject *kwnames);

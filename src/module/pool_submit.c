@@ -30,20 +30,13 @@ static void raise_closing(atoll_pypool *self) {
     }
 }
 
-/* Queues a task, whose reference it takes over; its future, or NULL with an exception: then it was not queued. */
-static PyObject *queue_task(atoll_pypool *self, atoll_task *task, bool late) {
-    PyObject *future = atoll_future_new(self, task);
-    if (future == NULL) {
-        return NULL;
-    }
+/* Queues a task that has a future.  0, or -1 with an exception: then it was not queued. */
+static int queue_task(atoll_pypool *self, atoll_task *task, bool late) {
     atoll_pool_result result =
         late ? atoll_pool_submit_late(self->pool, task) : atoll_pool_submit(self->pool, task);
-    if (result != ATOLL_POOL_OK) {
-        Py_CLEAR(future);
-    }
     switch (result) {
     case ATOLL_POOL_OK:
-        break;
+        return 0;
     case ATOLL_POOL_SHUT:
         PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
         break;
@@ -57,17 +50,16 @@ static PyObject *queue_task(atoll_pypool *self, atoll_task *task, bool late) {
         raise_broken(self);
         break;
     }
-    return future;
+    return -1;
 }
 
 /* The same in the trace, where it began then. */
-static PyObject *queue_traced(atoll_pypool *self, atoll_task *task, bool late, uint64_t began,
-                              PyObject *callable) {
+static int queue_traced(atoll_pypool *self, atoll_task *task, bool late, uint64_t began, PyObject *callable) {
     uint64_t arrow = began != 0 ? atoll_trace_arrow() : 0;
     task->arrow = arrow;
-    PyObject *future = queue_task(self, task, late);
+    int rc = queue_task(self, task, late);
     atoll_traced_call(began, ATOLL_TRACE_SUBMIT, callable, self->state->interp_id, (int64_t)arrow);
-    return future;
+    return rc;
 }
 
 /* What cannot be sent is the future's business, what interrupts the submitter is not. */
@@ -109,7 +101,14 @@ PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssi
         return NULL;
     }
     atoll_task *task = atoll_pypool_encode(self, state, args[0], args + 1, nargs - 1, kwnames);
-    return task != NULL ? queue_traced(self, task, false, began, args[0]) : refuse(self);
+    if (task == NULL) {
+        return refuse(self);
+    }
+    PyObject *future = atoll_future_new(self, task);
+    if (future != NULL && queue_traced(self, task, false, began, args[0]) < 0) {
+        Py_CLEAR(future);
+    }
+    return future;
 }
 
 /* prepare(callable): what submit_chunk() takes for it. */
@@ -119,19 +118,27 @@ PyObject *atoll_pypool_method_prepare(PyObject *op, PyObject *callable) {
     return state != NULL ? atoll_pypool_prepare(self, state, callable) : NULL;
 }
 
-/* A future of the list of results of these items; NULL with an exception. */
-static PyObject *submit_items(atoll_pypool *self, atoll_state *state, PyObject *callable, PyObject *items,
-                              Py_ssize_t count, bool star, bool divide, bool late) {
-    uint64_t began = atoll_trace_begin();
-    atoll_task *task = atoll_pypool_encode(self, state, callable, &items, 1, NULL);
-    if (task == NULL) {
-        return refuse(self);
-    }
-    task->kind = star ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
-    task->items = (uint32_t)count;
-    task->divisible = divide;
-    task->bytes = atoll_pypool_weight(&task->call);
-    return queue_traced(self, task, late, began, callable);
+/* ---- chunks of map() ---- */
+
+/* The next items of a source, and what changes when they are sent. */
+typedef struct {
+    PyObject *source;  /* borrowed */
+    PyObject *futures; /* of the window */
+    PyObject *ready;   /* "ready" and "pop": taking back what was noted needs no memory */
+    PyObject *pop;
+    PyObject *before; /* source.ready */
+    PyObject *after;
+    PyObject *items;
+    Py_ssize_t count;
+} portion;
+
+static void portion_clear(portion *p) {
+    Py_CLEAR(p->futures);
+    Py_CLEAR(p->ready);
+    Py_CLEAR(p->pop);
+    Py_CLEAR(p->before);
+    Py_CLEAR(p->after);
+    Py_CLEAR(p->items);
 }
 
 /* What is left of (items, at) when `count` more have been sent, or NULL with an exception. */
@@ -143,36 +150,90 @@ static PyObject *rest_of(PyObject *items, Py_ssize_t at, Py_ssize_t count, Py_ss
     return none != NULL ? Py_BuildValue("(Nn)", none, (Py_ssize_t)0) : NULL;
 }
 
-/* Of source.ready: a new reference to the items, a list or a range, where the next is among them, and how many there are; NULL with an
- * exception. */
-static PyObject *ready_items(PyObject *source, Py_ssize_t *at, Py_ssize_t *length) {
-    PyObject *ready = PyObject_GetAttrString(source, "ready");
-    PyObject *items = NULL;
-    if (ready != NULL && PyTuple_CheckExact(ready) && PyArg_ParseTuple(ready, "On:ready", &items, at)) {
-        Py_INCREF(items);
-        if (!PyList_CheckExact(items) && !PyRange_Check(items)) {
-            PyErr_SetString(PyExc_TypeError, "what is ready is a list or a range");
-            Py_CLEAR(items);
-        } else if ((*length = PyObject_Size(items)) < 0) {
-            Py_CLEAR(items);
-        }
+/* Of what is ready, a list or a range and the place of the next among its items: those of the chunk, and what is left then.  0, or -1
+ * with an exception. */
+static int portion_cut(portion *p) {
+    PyObject *all; /* borrowed from what is ready */
+    Py_ssize_t at;
+    if (!PyTuple_CheckExact(p->before) || !PyArg_ParseTuple(p->before, "On:ready", &all, &at) ||
+        !(PyList_CheckExact(all) || PyRange_Check(all))) {
+        PyErr_SetString(PyExc_TypeError, "what is ready is a list or a range, and the place of the next");
+        return -1;
     }
-    Py_XDECREF(ready);
-    return items;
+    Py_ssize_t length = PyObject_Size(all);
+    if (length < 0) {
+        return -1;
+    }
+    if (at < 0 || p->count < 1 || p->count > length - at) {
+        PyErr_Format(PyExc_ValueError, "%zd items cannot be taken from %zd", p->count, length - at);
+        return -1;
+    }
+    p->items = PySequence_GetSlice(all, at, at + p->count);
+    p->after = p->items != NULL ? rest_of(all, at, p->count, length) : NULL;
+    return p->after != NULL ? 0 : -1;
 }
 
-/* Both or neither: a future in window.futures, and another source.ready. */
-static int take_note(PyObject *window, PyObject *future, PyObject *source, PyObject *rest) {
-    PyObject *futures = rest != NULL ? PyObject_GetAttrString(window, "futures") : NULL;
-    PyObject *added = futures != NULL ? PyObject_CallMethod(futures, "append", "O", future) : NULL;
-    int rc = added != NULL ? PyObject_SetAttrString(source, "ready", rest) : -1;
-    Py_XDECREF(futures);
-    Py_XDECREF(added);
-    return rc;
+/* Changes nothing.  0, or -1 with an exception; clear it in either case. */
+static int portion_take(portion *p, PyObject *source, Py_ssize_t count, PyObject *window) {
+    *p = (portion){.source = source, .count = count};
+    p->ready = PyUnicode_InternFromString("ready");
+    p->pop = p->ready != NULL ? PyUnicode_InternFromString("pop") : NULL;
+    p->futures = p->pop != NULL ? PyObject_GetAttrString(window, "futures") : NULL;
+    p->before = p->futures != NULL ? PyObject_GetAttr(source, p->ready) : NULL;
+    return p->before != NULL ? portion_cut(p) : -1;
+}
+
+/* A future in window.futures, and another source.ready: both, or neither and -1 with an exception. */
+static int portion_note(const portion *p, PyObject *future) {
+    if (PyObject_SetAttr(p->source, p->ready, p->after) < 0) {
+        return -1;
+    }
+    PyObject *added = PyObject_CallMethod(p->futures, "append", "O", future);
+    if (added == NULL) {
+        PyObject *exc = PyErr_GetRaisedException();
+        (void)PyObject_SetAttr(p->source, p->ready, p->before);
+        PyErr_SetRaisedException(exc);
+        return -1;
+    }
+    Py_DECREF(added);
+    return 0;
+}
+
+/* With an exception, which stays. */
+static void portion_take_back(const portion *p) {
+    PyObject *exc = PyErr_GetRaisedException();
+    Py_XDECREF(PyObject_CallMethodNoArgs(p->futures, p->pop));
+    (void)PyObject_SetAttr(p->source, p->ready, p->before);
+    PyErr_SetRaisedException(exc);
+}
+
+/* The future of a chunk of items, which is noted before it is queued: whatever fails then, no call is made that nobody knows of.
+ * NULL with an exception. */
+static PyObject *send_portion(atoll_pypool *self, const portion *p, PyObject *callable, atoll_task *task,
+                              bool late, uint64_t began) {
+    PyObject *future = atoll_future_new(self, task);
+    if (future == NULL || portion_note(p, future) < 0) {
+        Py_XDECREF(future);
+        return NULL;
+    }
+    if (queue_traced(self, task, late, began, callable) < 0) {
+        portion_take_back(p);
+        Py_CLEAR(future);
+    }
+    return future;
+}
+
+/* What cannot be sent: a future that says so, which is noted if it is of one item. */
+static PyObject *refuse_portion(atoll_pypool *self, const portion *p) {
+    PyObject *future = refuse(self);
+    if (future != NULL && p->count == 1 && portion_note(p, future) < 0) {
+        Py_CLEAR(future);
+    }
+    return future;
 }
 
 /* submit_chunk(callable, source, count, star, divide, late, window): sends the next `count` items of a source, with one future for
- * all, which is appended to window.futures while the source goes on: both or neither, whatever interrupts the
+ * all, which is appended to window.futures while the source goes on: all of this or nothing, whatever interrupts the
  * caller.  Of several that cannot be sent neither is done. */
 PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
     atoll_pypool *self = cast(op);
@@ -180,31 +241,28 @@ PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, 
     if (state == NULL) {
         return NULL;
     }
-    Py_ssize_t count = nargs == 7 && PyLong_Check(args[2]) ? PyLong_AsSsize_t(args[2]) : -1;
-    Py_ssize_t at = 0;
-    Py_ssize_t length = 0;
-    PyObject *items = count >= 1 ? ready_items(args[1], &at, &length) : NULL;
-    if (items == NULL || at < 0 || count > length - at) {
-        Py_XDECREF(items);
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError,
-                            "submit_chunk() takes a callable, a source, how many of its items, "
-                            "three bools and a window");
-        }
+    if (nargs != 7 || !PyLong_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "submit_chunk() takes a callable, a source, how many of its items, "
+                                         "three bools and a window");
         return NULL;
     }
-    PyObject *some = PySequence_GetSlice(items, at, at + count);
-    PyObject *future = some != NULL ? submit_items(self, state, args[0], some, count, args[3] == Py_True,
-                                                   args[4] == Py_True, args[5] == Py_True)
-                                    : NULL;
-    Py_XDECREF(some);
-    if (future != NULL && (count == 1 || !atoll_future_is_refused(future))) {
-        PyObject *rest = rest_of(items, at, count, length);
-        if (take_note(args[6], future, args[1], rest) < 0) {
-            Py_CLEAR(future);
+    uint64_t began = atoll_trace_begin();
+    PyObject *future = NULL;
+    portion p;
+    Py_ssize_t count = PyLong_AsSsize_t(args[2]); /* -1 is no count either */
+    PyErr_Clear();
+    if (portion_take(&p, args[1], count, args[6]) == 0) {
+        atoll_task *task = atoll_pypool_encode(self, state, args[0], &p.items, 1, NULL);
+        if (task != NULL) {
+            task->kind = args[3] == Py_True ? ATOLL_CALL_EACH_STAR : ATOLL_CALL_EACH;
+            task->items = (uint32_t)count;
+            task->divisible = args[4] == Py_True;
+            task->bytes = atoll_pypool_weight(&task->call);
+            future = send_portion(self, &p, args[0], task, args[5] == Py_True, began);
+        } else {
+            future = refuse_portion(self, &p);
         }
-        Py_XDECREF(rest);
     }
-    Py_DECREF(items);
+    portion_clear(&p);
     return future;
 }

@@ -327,6 +327,56 @@ def send(pool, function, items, *, divide=True):
     return future
 
 
+def add_one(number, item):
+    return number.add()
+
+
+def wait_for(begun, gate):
+    begun.set()
+    gate.wait()
+
+
+def test_no_memory_for_a_chunk():
+    """Whatever allocation fails: what raises has neither sent the chunk nor noted it, so no call is made twice."""
+    testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+    number, gate = atoll.AtomicInt(), atoll.Event()
+    sent, failed = [], 0
+    with atoll.InterpreterPoolExecutor(1) as pool:
+        function = pool._pool.prepare(functools.partial(add_one, number))
+        pool.submit(abs, 1).result()
+        begun = atoll.Event()
+        pool.submit(wait_for, begun, gate)  # so that no allocation of the worker's fails
+        begun.wait()
+        for start in range(60):
+            window, source = Window(9, None), Source(([1, 2, 3, 4],))
+            futures, future = window.futures, None
+            testcapi.set_nomemory(start, start + 1)
+            try:
+                future = pool._pool.submit_chunk(function, source, 2, False, False, False, window)
+            except MemoryError:
+                failed += 1
+            finally:
+                testcapi.remove_mem_hooks()
+            if future is None:
+                assert (list(futures), source.ready) == ([], ([1, 2, 3, 4], 0)), start
+            else:
+                assert (list(futures), source.ready) == ([future], ([1, 2, 3, 4], 2)), start
+                sent.append(future)
+        gate.set()
+        assert all(len(future.result()) == 2 for future in sent)
+    assert int(number) == 2 * len(sent)
+    assert failed > 5
+
+
+def test_a_chunk_that_is_not_taken(pool):
+    """It is not noted either."""
+    window, source = Window(9, None), Source(([1, 2, 3],))
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool._pool.submit_chunk(pool._pool.prepare(abs), source, 2, False, False, False, window)
+    assert (list(window.futures), source.ready) == ([], ([1, 2, 3], 0))
+
+
 class TestDivided:
     @pytest.mark.parametrize("make", [range, lambda n: iter(range(n))], ids=["range", "iterator"])
     def test_order(self, pool, make):
