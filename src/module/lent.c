@@ -17,7 +17,10 @@ atoll_lent *atoll_lent_new(atoll_lent_kind kind) {
     return lent;
 }
 
+/* With a thread state or without one.  What is the producer's may be Python (ctypes), so an exception that is on its way is kept from it. */
 static void release_all(atoll_lent *lent) {
+    bool attached = atoll_thread_state_attached() != NULL;
+    PyObject *exc = attached ? PyErr_GetRaisedException() : NULL;
     for (int64_t i = 0; i < lent->arrow.count; i++) {
         if (lent->arrow.arrays[i].release != NULL) {
             lent->arrow.arrays[i].release(&lent->arrow.arrays[i]);
@@ -31,6 +34,9 @@ static void release_all(atoll_lent *lent) {
     }
     if (lent->dl.versioned != NULL && lent->dl.versioned->deleter != NULL) {
         lent->dl.versioned->deleter(lent->dl.versioned);
+    }
+    if (attached) {
+        PyErr_SetRaisedException(exc);
     }
 }
 

@@ -12,7 +12,8 @@
  *
  * When the owner's interpreter has ended all the same (the process ends), nothing of the producer's is called: its code is gone.
  *
- * Thread states: attached, but in release functions, which need none.  No locks.  Failure: an exception, and nothing is kept.
+ * Thread states: attached, but in release functions, which need none, and while a stream is read.  No locks.  Failure: an exception, and nothing is
+ * kept.
  *
  *   lent         references
  *   lent_arrow   Arrow: taken from an object, given to a consumer
@@ -58,7 +59,7 @@ void atoll_lent_ref_drop(const atoll_lent_ref *ref);
 const atoll_lent *atoll_lent_of(const atoll_lent_ref *ref);
 
 /* Takes what obj offers: 1 and *out, 0 when it offers nothing of the sort, or -1 with an exception. */
-int atoll_lent_take_arrow(PyObject *obj, atoll_lent **out);
+int atoll_lent_take_arrow(atoll_state *state, PyObject *obj, atoll_lent **out);
 int atoll_lent_take_tensor(PyObject *obj, atoll_lent **out);
 /* obj.name: 1 and a new reference in *out, 0 where there is none, or -1 with an exception. */
 int atoll_lent_method(PyObject *obj, const char *name, PyObject **out);

@@ -2,8 +2,13 @@
  *
  * A consumer's struct is a copy of the producer's, with children of its own, as a consumer may move these out of it; its buffers, names
  * and metadata are the producer's.  Each has a reference.
+ *
+ * A stream is read without a thread state: what it gives may come from threads of its producer's that need the GIL, for a file or a function of
+ * Python's.  So no reference counts change meanwhile, and no exception is set while anything of the producer's is called.
  */
 #include "module/lent.h"
+
+#include "py/interp/interp.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,12 +27,12 @@ static void *pointer_of(PyObject *capsule, const char *name, const char *method)
     return PyCapsule_GetPointer(capsule, name);
 }
 
+/* Takes it over; false without memory. */
 static bool add_array(atoll_lent *lent, atoll_arrow_array *array) {
     int64_t n = lent->arrow.count;
     if ((n & (n - 1)) == 0) { /* a power of two, or none yet */
         atoll_arrow_array *more = realloc(lent->arrow.arrays, (size_t)(n == 0 ? 1 : 2 * n) * sizeof *more);
         if (more == NULL) {
-            PyErr_NoMemory();
             return false;
         }
         lent->arrow.arrays = more;
@@ -52,7 +57,9 @@ static int take_array(PyObject *method, atoll_lent *lent) {
             schema != NULL ? pointer_of(PyTuple_GET_ITEM(pair, 1), array_name, "__arrow_c_array__") : NULL;
         if (array != NULL && (schema->release == NULL || array->release == NULL)) {
             PyErr_SetString(PyExc_ValueError, "its __arrow_c_array__() gives what is released already");
-        } else if (array != NULL && add_array(lent, array)) {
+        } else if (array != NULL && !add_array(lent, array)) {
+            PyErr_NoMemory();
+        } else if (array != NULL) {
             lent->arrow.schema = *schema;
             schema->release = NULL;
             rc = 0;
@@ -68,15 +75,28 @@ static int stream_failed(atoll_arrow_stream *stream, int error) {
     return -1;
 }
 
-static int drain(atoll_arrow_stream *stream, atoll_lent *lent) {
-    int error = stream->get_schema(stream, &lent->arrow.schema);
+static int get_schema(atoll_arrow_stream *stream, atoll_arrow_schema *out) {
+    int error;
+    Py_BEGIN_ALLOW_THREADS error = stream->get_schema(stream, out);
+    Py_END_ALLOW_THREADS return error;
+}
+
+static int get_next(atoll_arrow_stream *stream, atoll_arrow_array *out) {
+    int error;
+    Py_BEGIN_ALLOW_THREADS error = stream->get_next(stream, out);
+    Py_END_ALLOW_THREADS return error;
+}
+
+/* Reads a stream to its end, unless what would interrupt a wait comes in between: it may be long, or have no end. */
+static int drain(atoll_arrow_stream *stream, atoll_lent *lent, atoll_entry *entry) {
+    int error = get_schema(stream, &lent->arrow.schema);
     if (error != 0) {
         lent->arrow.schema.release = NULL;
         return stream_failed(stream, error);
     }
     for (;;) {
         atoll_arrow_array array = {0};
-        error = stream->get_next(stream, &array);
+        error = get_next(stream, &array);
         if (error != 0) {
             return stream_failed(stream, error);
         }
@@ -85,12 +105,16 @@ static int drain(atoll_arrow_stream *stream, atoll_lent *lent) {
         }
         if (!add_array(lent, &array)) {
             array.release(&array);
+            PyErr_NoMemory();
+            return -1;
+        }
+        if (atoll_blocking_check(entry) < 0) {
             return -1;
         }
     }
 }
 
-static int take_stream(PyObject *method, atoll_lent *lent) {
+static int take_stream(PyObject *method, atoll_lent *lent, atoll_entry *entry) {
     PyObject *capsule = PyObject_CallNoArgs(method);
     atoll_arrow_stream *stream =
         capsule != NULL ? pointer_of(capsule, stream_name, "__arrow_c_stream__") : NULL;
@@ -98,14 +122,16 @@ static int take_stream(PyObject *method, atoll_lent *lent) {
     if (stream != NULL && stream->release == NULL) {
         PyErr_SetString(PyExc_ValueError, "its __arrow_c_stream__() gives what is released already");
     } else if (stream != NULL) {
-        rc = drain(stream, lent);
-        stream->release(stream);
+        rc = drain(stream, lent, entry);
+        PyObject *exc = PyErr_GetRaisedException();
+        Py_BEGIN_ALLOW_THREADS stream->release(stream);
+        Py_END_ALLOW_THREADS PyErr_SetRaisedException(exc);
     }
     Py_XDECREF(capsule);
     return rc;
 }
 
-int atoll_lent_take_arrow(PyObject *obj, atoll_lent **out) {
+int atoll_lent_take_arrow(atoll_state *state, PyObject *obj, atoll_lent **out) {
     PyObject *method;
     atoll_lent_kind kind = ATOLL_LENT_ARRAY;
     int found = atoll_lent_method(obj, "__arrow_c_array__", &method);
@@ -119,13 +145,11 @@ int atoll_lent_take_arrow(PyObject *obj, atoll_lent **out) {
     atoll_lent *lent = atoll_lent_new(kind);
     int rc = lent == NULL               ? -1
              : kind == ATOLL_LENT_ARRAY ? take_array(method, lent)
-                                        : take_stream(method, lent);
+                                        : take_stream(method, lent, state->entry);
     Py_DECREF(method);
     if (rc < 0) {
         if (lent != NULL) {
-            PyObject *exc = PyErr_GetRaisedException();
             atoll_lent_drop(lent, true);
-            PyErr_SetRaisedException(exc);
         }
         return -1;
     }

@@ -52,7 +52,7 @@ int atoll_lent_share(atoll_state *state, PyObject *obj, bool tensors, PyObject *
         }
     }
     atoll_lent_ref ref = {NULL, NULL};
-    int rc = tensors ? atoll_lent_take_tensor(obj, &ref.own) : atoll_lent_take_arrow(obj, &ref.own);
+    int rc = tensors ? atoll_lent_take_tensor(obj, &ref.own) : atoll_lent_take_arrow(state, obj, &ref.own);
     if (rc > 0) {
         *out = make(state, &ref);
         rc = *out != NULL ? 1 : -1;

@@ -1,7 +1,8 @@
 /* Produces and consumes the structs of the Arrow C data interface and of DLPack, as pyarrow and torch do.
  *
  *   array(n)                capsules of a record batch with a column of numbers 0 to n - 1, and one of a dictionary's
- *   stream(n, batches)      a capsule of a stream of such; -1: it fails after the first
+ *   stream(n, batches, helped)  a capsule of a stream of such; -1: it fails after the first.  helped: each is made while a thread of its own
+ *                           has the GIL
  *   tensor(n, version)      a capsule of a tensor of int64, 0 to n - 1; version 0, 1, or 2: read-only
  *   read(schema, array)     the sum of both columns: moves the struct and then a child out of it, as a consumer may
  *   read_stream(stream)     a list of the sums
@@ -68,10 +69,10 @@ static _Atomic(long) elsewhere;
 static int64_t home = -1;
 static struct array held;
 
-static void made(void) {
-    home = PyInterpreterState_GetID(PyInterpreterState_Get());
-    live++;
-}
+/* Attached: what is made from now on belongs to that interpreter. */
+static void at_home(void) { home = PyInterpreterState_GetID(PyInterpreterState_Get()); }
+
+static void made(void) { live++; }
 
 static void ended(void) {
 #if PY_VERSION_HEX >= 0x030d0000
@@ -195,6 +196,7 @@ static void end_array(PyObject *capsule) {
 static PyObject *make_array(PyObject *Py_UNUSED(self), PyObject *arg) {
     struct schema *schema = calloc(1, sizeof *schema);
     struct array *array = calloc(1, sizeof *array);
+    at_home();
     fill_schema(schema);
     fill_array(array, PyLong_AsLongLong(arg));
     return Py_BuildValue("NN", PyCapsule_New(schema, "arrow_schema", end_schema),
@@ -207,7 +209,14 @@ enum { TORN = -2 }; /* that is what is left of -1 after the first */
 
 struct batches {
     int64_t n, left;
+    int helped;
 };
+
+static void *take_gil(void *Py_UNUSED(nothing)) {
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyGILState_Release(state);
+    return NULL;
+}
 
 static int stream_schema(struct stream *Py_UNUSED(stream), struct schema *out) {
     fill_schema(out);
@@ -223,6 +232,10 @@ static int stream_next(struct stream *stream, struct array *out) {
         out->release = NULL;
         return 0;
     }
+    pthread_t thread;
+    if (batches->helped && pthread_create(&thread, NULL, take_gil, NULL) == 0) {
+        pthread_join(thread, NULL);
+    }
     fill_array(out, batches->n);
     batches->left--;
     return 0;
@@ -233,7 +246,7 @@ static const char *stream_error(struct stream *Py_UNUSED(stream)) { return "it i
 static void release_stream(struct stream *stream) {
     free(stream->private_data);
     stream->release = NULL;
-    ended();
+    live--; /* on whichever thread has read it */
 }
 
 static void end_stream(PyObject *capsule) {
@@ -246,13 +259,15 @@ static void end_stream(PyObject *capsule) {
 
 static PyObject *make_stream(PyObject *Py_UNUSED(self), PyObject *args) {
     long long n, count;
-    if (!PyArg_ParseTuple(args, "LL", &n, &count)) {
+    int helped;
+    if (!PyArg_ParseTuple(args, "LLp", &n, &count, &helped)) {
         return NULL;
     }
     struct batches *batches = calloc(1, sizeof *batches);
     struct stream *stream = calloc(1, sizeof *stream);
-    *batches = (struct batches){n, count};
+    *batches = (struct batches){n, count, helped};
     *stream = (struct stream){stream_schema, stream_next, stream_error, release_stream, batches};
+    at_home();
     made();
     return PyCapsule_New(stream, "arrow_array_stream", end_stream);
 }
@@ -392,6 +407,7 @@ static PyObject *make_tensor(PyObject *Py_UNUSED(self), PyObject *args) {
     shapes[n % 64] = n;
     struct tensor tensor = {
         .data = numbers, .device = {1, 0}, .ndim = 1, .bits = 64, .lanes = 1, .shape = &shapes[n % 64]};
+    at_home();
     made();
     if (version > 0) {
         struct versioned *versioned = calloc(1, sizeof *versioned);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import threading
@@ -30,15 +31,15 @@ class Batch:
 
 
 class Table:
-    """Offers a stream."""
+    """Offers a stream; helped: threads of the producer's need the GIL to make its batches."""
 
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
+    def __init__(self, batches: int, *, helped: bool = False) -> None:
+        self.batches, self.helped = batches, helped
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
         import ext_arrow
 
-        return ext_arrow.stream(N, self.batches)
+        return ext_arrow.stream(N, self.batches, self.helped)
 
 
 class Tensor:
@@ -247,6 +248,41 @@ class TestMore:
             assert reader.call(read, lent) == [SUM] * batches
         del lent
         assert owner.call(counts) == (0, 0)
+
+    def test_streams_whose_producer_needs_the_gil_elsewhere(self, make: Make, here: None) -> None:
+        """As pyarrow does for files and functions of Python's."""
+        reader = make()
+        for batches in (3, -1):
+            with pytest.raises(OSError, match="it is torn") if batches < 0 else contextlib.nullcontext():
+                assert reader.call(read, atoll.share(Table(batches, helped=True))) == [SUM] * batches
+        assert read(reader.call(lambda: atoll.share(Table(3, helped=True)))) == [SUM] * 3
+        assert reader.call(counts) == counts() == (0, 0)
+
+    def test_a_stream_without_an_end_is_interrupted(self, make: Make) -> None:
+        """And what it has given is released."""
+        owner = make()
+        begun = atoll.Event()
+
+        def endless(begun: atoll.Event) -> str:
+            begun.set()
+            try:
+                atoll.share(Table(1 << 62, helped=True))
+            except KeyboardInterrupt:
+                return "interrupted"
+            return "at its end"
+
+        said: list[str] = []
+        thread = threading.Thread(target=lambda: said.append(owner.call(endless, begun)))
+        thread.start()
+        begun.wait()
+        owner.interrupt()
+        thread.join()
+        assert said == ["interrupted"]
+        assert owner.call(counts) == (0, 0)
+
+    def test_producers_in_python(self) -> None:
+        """What they release is released with no exception under way, by ctypes."""
+        check_ended(run_python("import ctypes_producers"), 0, "right\n", clean=True)
 
     def test_producers_that_fail(self, here: None) -> None:
         """Are named, and what they had given is released."""
