@@ -144,6 +144,9 @@ static int parse_struct(PyObject *dtype, const char *format, atoll_dtype *out) {
     if (strpbrk(format, "PO{}:") != NULL) {
         return refuse(dtype, NOT_UNDERSTOOD);
     }
+    if (strspn(format, "@=<>! 0123456789x") == strlen(format)) {
+        return refuse(dtype, "is of nothing but padding");
+    }
     PyObject *module = PyImport_ImportModule("struct");
     PyObject *size = module != NULL ? PyObject_CallMethod(module, "calcsize", "s", format) : NULL;
     Py_XDECREF(module);
@@ -264,7 +267,9 @@ static int parse_object(PyObject *dtype, atoll_dtype *out) {
     PyErr_Clear();
     bool record = names_of != NULL && names_of != Py_None;
     bool nested = shape != NULL && PyTuple_Check(shape) && PyTuple_GET_SIZE(shape) != 0;
-    int rc = record || nested ? parse_numpy_record(dtype, out) : parse_str(dtype, text, out);
+    int rc = nested   ? refuse(dtype, "is of arrays: give their shape to the array, behind its own")
+             : record ? parse_numpy_record(dtype, out)
+                      : parse_str(dtype, text, out);
     Py_XDECREF(shape);
     Py_XDECREF(names_of);
     Py_DECREF(text);

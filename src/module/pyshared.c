@@ -207,6 +207,11 @@ static const source nowhere = {Py_None, Py_None};
 
 /* A new, packed object with a copy of what a buffer has; takes over the object, also on failure.  NULL with an exception. */
 static PyObject *filled(PyObject *self, const Py_buffer *from) {
+    if (self != NULL && ((atoll_pyshared *)self)->g.len != from->len) {
+        PyErr_Format(PyExc_ValueError, "shared memory of %zd bytes is to have a content of %zd",
+                     ((atoll_pyshared *)self)->g.len, from->len);
+        Py_CLEAR(self);
+    }
     if (self != NULL && atoll_geometry_copy(((atoll_pyshared *)self)->g.data, from) < 0) {
         Py_CLEAR(self);
     }
@@ -346,13 +351,8 @@ PyObject *atoll_pyshared_array_new(PyTypeObject *type, PyObject *args, PyObject 
 /* ---- sharing what is there ---- */
 
 PyObject *atoll_pyshared_packed(PyTypeObject *type, const Py_buffer *from) {
-    PyObject *self = array_of(type, &nowhere, Py_None, from->ndim, from->shape, from->format, from->itemsize);
-    if (self != NULL && ((atoll_pyshared *)self)->g.len != from->len) {
-        PyErr_Format(PyExc_ValueError, "shared memory of %zd bytes is to have a content of %zd",
-                     ((atoll_pyshared *)self)->g.len, from->len);
-        Py_CLEAR(self);
-    }
-    return filled(self, from);
+    return filled(array_of(type, &nowhere, Py_None, from->ndim, from->shape, from->format, from->itemsize),
+                  from);
 }
 
 PyObject *atoll_pyshared_copy(atoll_state *state, PyObject *obj) {

@@ -96,14 +96,14 @@ static int set_nested(const atoll_geometry *g, int dimension, char *at, PyObject
     if (dimension == g->ndim) {
         return atoll_element_set(g->format, g->itemsize, at, value);
     }
-    PyObject *items = PySequence_List(value);
+    PyObject *items = PySequence_Tuple(value); /* which code that runs meanwhile cannot change */
     if (items == NULL) {
         return -1;
     }
-    Py_ssize_t n = PyList_GET_SIZE(items);
+    Py_ssize_t n = PyTuple_GET_SIZE(items);
     int rc = n == g->shape[dimension] ? 0 : wrong_length(dimension, n, g->shape[dimension]);
     for (Py_ssize_t i = 0; rc == 0 && i < n; i++) {
-        rc = set_nested(g, dimension + 1, at + i * g->strides[dimension], PyList_GET_ITEM(items, i));
+        rc = set_nested(g, dimension + 1, at + i * g->strides[dimension], PyTuple_GET_ITEM(items, i));
     }
     Py_DECREF(items);
     return rc;

@@ -344,3 +344,39 @@ class TestItems:
 
     def test_no_extend(self):
         assert _atoll._decode(_atoll._encode(MadeWithItems(Appending))).items == [1, 2]
+
+    @pytest.mark.parametrize("kind", ["items", "pairs"])
+    def test_lists_are_emptied_meanwhile(self, kind):
+        """All that there are of such items, by what an item runs: what the codec has taken of an iterator stays."""
+        out = run_in_child(f"""
+            import gc
+            from atoll import _atoll
+
+            def is_made(item):
+                return type(item) is Item or (type(item) is tuple and len(item) == 2 and type(item[0]) is Item)
+
+            class Item:
+                def __init__(self, number):
+                    self.number = number
+                def __hash__(self):
+                    return self.number
+                def __reduce__(self):
+                    for found in gc.get_objects():
+                        if type(found) is list and any(map(is_made, found)):
+                            found.clear()
+                    others = [(i, str(i)) for i in range(2000)]
+                    return int, (self.number,)
+
+            class Items(list):
+                def __reduce__(self):
+                    return list, (), None, (Item(number) for number in range(7))
+
+            class Pairs(dict):
+                def __reduce__(self):
+                    return dict, (), None, None, ((Item(number), [number]) for number in range(7))
+
+            items = _atoll._decode(_atoll._encode({kind.capitalize()}()))
+            print([*items], [*items.values()] if type(items) is dict else "")
+        """)
+        assert out.startswith("[0, 1, 2, 3, 4, 5, 6] ")
+        assert "[6]" in out or kind == "items"

@@ -149,6 +149,8 @@ class TestDtypes:
             ("S-1", "is not understood"),
             ("V8", "is not understood"),
             ("0s", "has elements of no bytes"),
+            ("4x", "dtype '4x' is of nothing but padding"),
+            ("<x2x", "is of nothing but padding"),
             (">c16", "is complex in the other byte order"),
             (3, "dtype 3 is not understood"),
             (None, "dtype None is not understood"),

@@ -505,3 +505,25 @@ def test_array_without_memory_is_not_seen() -> None:
         print("is empty" in errors[0])
         """)
     check_ended(done, 0, "True\n")
+
+
+def test_assigning_what_changes_meanwhile() -> None:
+    """An element's code empties all lists that there are of such elements: in a process of its own."""
+    done = run_python(
+        """
+        import gc
+        import atoll
+
+        class One:
+            def __index__(self):
+                for found in gc.get_objects():
+                    if type(found) is list and any(type(item) is One for item in found):
+                        found.clear()
+                return 1
+
+        array = atoll.SharedArray((2, 40), "i")
+        array[...] = tuple(tuple(One() for _ in range(40)) for _ in range(2))
+        print(set(array.reshape(-1).tolist()))
+        """
+    )
+    check_ended(done, 0, "{1}\n", clean=True)

@@ -70,6 +70,8 @@ class TestNumpy:
         for kind in ("U3", "M8[s]", "O", "V3"):
             with pytest.raises(TypeError, match="dtype"):
                 SharedArray(1, numpy.dtype(kind))
+        with pytest.raises(TypeError, match="give their shape to the array"):
+            SharedArray(5, numpy.dtype(("i4", (3,))))
 
     def test_assignment_of_numpy_values(self) -> None:
         """Arrays, and scalars, which have buffers of their own."""

@@ -228,17 +228,18 @@ int atoll_encode_state(atoll_encoder *enc, PyObject *state) {
     return atoll_encode_shared(enc, state);
 }
 
+/* Items are in a tuple while they are sent: a list might be changed by what runs meanwhile, as the garbage collector knows it. */
 static int encode_items(atoll_encoder *enc, PyObject *iterator) {
-    PyObject *items = PySequence_List(iterator);
-    if (items == NULL || atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(items)) < 0) {
+    PyObject *items = PySequence_Tuple(iterator);
+    if (items == NULL || atoll_write_count(enc, (uint64_t)PyTuple_GET_SIZE(items)) < 0) {
         Py_XDECREF(items);
         return -1;
     }
     int rc = 0;
     enc->top->step = AT_INDEX;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items) && rc == 0; i++) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items) && rc == 0; i++) {
         enc->top->index = i;
-        rc = atoll_encode_shared(enc, PyList_GET_ITEM(items, i));
+        rc = atoll_encode_shared(enc, PyTuple_GET_ITEM(items, i));
     }
     enc->top->step = AT_SELF;
     Py_DECREF(items);
@@ -246,14 +247,14 @@ static int encode_items(atoll_encoder *enc, PyObject *iterator) {
 }
 
 static int encode_pairs(atoll_encoder *enc, PyObject *iterator) {
-    PyObject *pairs = PySequence_List(iterator);
-    if (pairs == NULL || atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(pairs)) < 0) {
+    PyObject *pairs = PySequence_Tuple(iterator);
+    if (pairs == NULL || atoll_write_count(enc, (uint64_t)PyTuple_GET_SIZE(pairs)) < 0) {
         Py_XDECREF(pairs);
         return -1;
     }
     int rc = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs) && rc == 0; i++) {
-        PyObject *pair = PyList_GET_ITEM(pairs, i);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs) && rc == 0; i++) {
+        PyObject *pair = PyTuple_GET_ITEM(pairs, i);
         if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
             rc = atoll_encoder_refuse(enc, "its __reduce__ gives dict items that are not pairs");
             break;

@@ -32,17 +32,17 @@ int atoll_filled_write(atoll_encoder *enc, PyObject *obj) {
     }
     bool shell = !PyList_CheckExact(obj) && !PySet_CheckExact(obj);
     PyObject *byvalue = shell ? atoll_codec_byvalue(enc->codec) : NULL;
-    PyObject *items = !shell            ? PySequence_List(obj)
-                      : byvalue != NULL ? PyObject_CallMethod(byvalue, "contents_of", "(O)", obj)
-                                        : NULL;
-    int rc = items != NULL && PyList_CheckExact(items)
-                 ? atoll_write_count(enc, (uint64_t)PyList_GET_SIZE(items))
-                 : -1;
+    PyObject *from = !shell            ? Py_NewRef(obj)
+                     : byvalue != NULL ? PyObject_CallMethod(byvalue, "contents_of", "(O)", obj)
+                                       : NULL;
+    PyObject *items = from != NULL ? PySequence_Tuple(from) : NULL;
+    Py_XDECREF(from);
+    int rc = items != NULL ? atoll_write_count(enc, (uint64_t)PyTuple_GET_SIZE(items)) : -1;
     atoll_frame fr;
     atoll_push(enc, &fr, obj, PySet_CheckExact(obj) ? AT_ELEMENT : AT_INDEX);
-    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
+    for (Py_ssize_t i = 0; rc == 0 && i < PyTuple_GET_SIZE(items); i++) {
         fr.index = i;
-        rc = atoll_encode_shared(enc, PyList_GET_ITEM(items, i));
+        rc = atoll_encode_shared(enc, PyTuple_GET_ITEM(items, i));
     }
     atoll_pop(enc, &fr);
     Py_XDECREF(items);

@@ -45,12 +45,12 @@ static int enter(sweep *at, PyObject *value, int levels) {
 
 /* Of a list, tuple or set; what is written may run code that changes it. */
 static int visit_items(sweep *at, PyObject *value, int levels) {
-    PyObject *items = PyTuple_CheckExact(value) ? Py_NewRef(value) : PySequence_List(value);
+    PyObject *items = PySequence_Tuple(value);
     int rc = items != NULL ? 0 : -1;
     atoll_frame fr;
     atoll_push(at->enc, &fr, value, PyAnySet_CheckExact(value) ? AT_ELEMENT : AT_INDEX);
-    for (Py_ssize_t i = 0; rc == 0 && i < PySequence_Fast_GET_SIZE(items); i++) {
-        PyObject *item = PySequence_Fast_GET_ITEM(items, i);
+    for (Py_ssize_t i = 0; rc == 0 && i < PyTuple_GET_SIZE(items); i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
         fr.index = i;
         fr.key = item;
         rc = atoll_is_plain_value(item) ? 0 : visit(at, item, levels);
@@ -66,13 +66,15 @@ static int visit_dict(sweep *at, PyObject *dict, int levels, atoll_step step) {
     atoll_frame fr;
     atoll_push(at->enc, &fr, dict, step);
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(pairs); i++) {
-        PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(pairs, i), 0);
-        PyObject *value = PyTuple_GET_ITEM(PyList_GET_ITEM(pairs, i), 1);
+        PyObject *pair = Py_NewRef(PyList_GET_ITEM(pairs, i));
+        PyObject *key = PyTuple_GET_ITEM(pair, 0);
+        PyObject *value = PyTuple_GET_ITEM(pair, 1);
         fr.key = key;
         fr.step = AT_ELEMENT;
         rc = atoll_is_plain_value(key) ? 0 : visit(at, key, levels);
         fr.step = step;
         rc = rc == 0 && !atoll_is_plain_value(value) ? visit(at, value, levels) : rc;
+        Py_DECREF(pair);
     }
     atoll_pop(at->enc, &fr);
     Py_XDECREF(pairs);
