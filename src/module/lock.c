@@ -80,18 +80,18 @@ static bool has_lost(const atoll_state *state, const atoll_sync *lock, const ato
 }
 
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
-    const atoll_sync *lock; /* to be compared only */
+    uint64_t lock; /* its serial number: another one may get its address */
     uint32_t times;
 } missing;
 
 void atoll_pylock_is_missing(const atoll_sync *lock, uint32_t times) {
-    missing.lock = lock;
+    missing.lock = atoll_sync_serial(lock);
     missing.times = times;
 }
 
 /* Whether this thread is to give back what wait() did not take again: once less from now on. */
 static bool was_missing(const atoll_sync *lock, const atoll_sync_who *who) {
-    if (missing.lock != lock || missing.times == 0) {
+    if (missing.times == 0 || missing.lock != atoll_sync_serial(lock)) {
         return false;
     }
     missing.times = atoll_sync_lock_is_mine(lock, who) ? 0 : missing.times - 1;

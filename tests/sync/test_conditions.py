@@ -190,6 +190,35 @@ def test_wait_with_a_lost_lock_says_so(kind):
     assert lock.acquire(False)
 
 
+def test_a_new_lock_is_not_taken_for_one_that_was_lost():
+    """It may have the same address."""
+
+    def lose():
+        condition = atoll.Condition(atoll.Lock())
+
+        def take(condition):
+            condition.acquire()
+            condition.notify()
+
+        def close():
+            with new() as interp:
+                interp.call(take, condition)
+
+        condition.acquire()
+        thread = threading.Thread(target=close)
+        thread.start()
+        with pytest.raises(atoll.LockOwnerLost):
+            condition.wait()  # and is not given back
+        thread.join()
+
+    lose()
+    for lock in [atoll.Lock() for _ in range(20)]:
+        thread = threading.Thread(target=lock.acquire)
+        thread.start()
+        thread.join()
+        lock.release()
+
+
 @pytest.mark.parametrize("what", ["Condition", "Barrier"])
 def test_an_object_that_goes_is_not_found_again(what):
     queue = atoll.create_queue()

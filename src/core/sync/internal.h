@@ -23,7 +23,8 @@ struct atoll_sync {
     _Atomic(int64_t) lost;   /* the id of the interpreter that was lost */
     _Atomic(int64_t) value;  /* a semaphore's, a number's */
     int64_t limit;           /* a bounded semaphore's first value, a barrier's parties */
-    atoll_sync *lock;        /* a condition's: a reference */
+    uint64_t serial;
+    atoll_sync *lock; /* a condition's: a reference */
 
     atoll_lock inner;
     atoll_waiters waiters;       /* each with its atoll_sync_wait */

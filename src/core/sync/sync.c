@@ -6,6 +6,7 @@
 enum { CACHE_LINE = 64 };
 
 atoll_list atoll_syncs;
+static _Atomic(uint64_t) serials;
 
 atoll_sync *atoll_sync_new(atoll_sync_kind kind, int64_t value) {
     size_t size = (sizeof(atoll_sync) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -18,6 +19,7 @@ atoll_sync *atoll_sync_new(atoll_sync_kind kind, int64_t value) {
     atomic_init(&sync->refs, 1);
     atomic_init(&sync->value, value);
     sync->limit = value;
+    sync->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     atoll_spin_init(&sync->spin);
     atoll_list_add(&atoll_syncs, &sync->link);
     return sync;
@@ -52,6 +54,8 @@ const atoll_handle_class atoll_sync_class = {"lock", handle_retain, handle_relea
 atoll_sync_kind atoll_sync_kind_of(const atoll_sync *sync) { return sync->kind; }
 
 int64_t atoll_sync_limit(const atoll_sync *sync) { return sync->limit; }
+
+uint64_t atoll_sync_serial(const atoll_sync *sync) { return sync->serial; }
 
 uint64_t atoll_sync_thread(void) {
     static _Atomic(uint64_t) last;

@@ -95,6 +95,8 @@ extern const atoll_handle_class atoll_sync_class;
 atoll_sync_kind atoll_sync_kind_of(const atoll_sync *sync);
 /* The value that it was made with. */
 int64_t atoll_sync_limit(const atoll_sync *sync);
+/* No other of the process ever has it. */
+uint64_t atoll_sync_serial(const atoll_sync *sync);
 
 /* The number of the calling thread, never used twice. */
 uint64_t atoll_sync_thread(void);
