@@ -508,6 +508,27 @@ assert len(called) == 3
 """)
         check_ended(done, 0, "9 [4, 4, 4, 4, 4, 4] [1, 2, 3]\n", clean=True)
 
+    def test_in_a_callback(self):
+        """The child ends with it: of the pool it has nothing, nor of other callbacks."""
+        done = run("""
+got = []
+
+def called(future):
+    pid = fork()
+    if pid == 0:
+        use()
+    else:
+        got.append(status(pid))
+
+with atoll.InterpreterPoolExecutor(1) as pool:
+    for number in range(2):
+        future = pool.submit(time.sleep, 0.2)
+        future.add_done_callback(called)
+        future.add_done_callback(lambda future: print("the parent's", flush=True))
+print(got)
+""")
+        check_ended(done, 0, "the parent's\nthe parent's\n[0, 0]\n", clean=True)
+
     def test_inside_of_a_with(self):
         done = run("""
 pid = None

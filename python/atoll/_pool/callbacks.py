@@ -7,10 +7,14 @@ workers, as in a ThreadPoolExecutor, whose workers call them: what works there w
 
 `_here` says for which pool a thread does either.  The pool's end waits for all of them, but not when one of them asks
 for it.
+
+A child that a callback forks has the thread of that callback, and no pool: the thread ends, and with it the child, when
+the callback has returned there.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from concurrent.futures._base import LOGGER
@@ -35,6 +39,7 @@ class Teller:
     """The threads of one pool that tell its futures and call their callbacks."""
 
     def __init__(self, pool: _atoll._Pool, most: int) -> None:
+        self._process = os.getpid()
         self._most = most
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -52,17 +57,24 @@ class Teller:
         if getattr(_here, "teller", None) is not self:
             self._thread.join()
 
+    def _is_child(self) -> bool:
+        return os.getpid() != self._process
+
     def _tell(self, pool: _atoll._Pool) -> None:
         _here.teller = self
         _here.hands_on = True
         try:
             pool.deliver()
         finally:
-            with self._change:
-                self._over = True
-                self._change.notify_all()
-            for thread in self._threads:
-                thread.join()
+            if not self._is_child():
+                self._end()
+
+    def _end(self) -> None:
+        with self._change:
+            self._over = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def hand_on(self, future: Future[Any], callbacks: list[Any]) -> bool:
         """Have the callbacks of a future called by another thread. False: there is none and none could be started."""
@@ -100,6 +112,8 @@ class Teller:
                     LOGGER.exception("exception calling callback for %r", future)
                 except BaseException:  # ends a worker of a ThreadPoolExecutor, but this thread is needed
                     LOGGER.critical("exception calling callback for %r", future, exc_info=True)
+                if self._is_child():
+                    return
             del future, callbacks, callback
 
 

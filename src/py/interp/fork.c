@@ -16,7 +16,9 @@
  *
  *   forked in                         the child's interpreter     the child ends with
  *   main, outside of any call         main                        the program, as ever
+ *   main, called from main            main                        the program: the call returns in both
  *   main, called from X               main                        the function that main was called with
+ *   main, a future's callback         main                        the callback
  *   X (fork=True), in a call          X                           that call
  *   X (fork=True), in a pool's task   X                           that task
  *   X (fork=True), a thread of X's    X                           the thread
