@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -163,6 +165,46 @@ TEST(shared_names_that_do_not_fit_leave_nothing) {
     CHECK(atoll_shared_name_is_good(longest, 254));
     CHECK_INT(atoll_shared_named(longest, ATOLL_SHM_MAKE, 1, &block), 0);
     atoll_shared_release(block);
+}
+
+/* What memory with a name is reserved by, in the place of the C library's: as long as it is asked to, a signal comes each time, and if that is
+ * handled meanwhile nothing is reserved. */
+static _Atomic(bool) is_interrupting;
+static _Atomic(int) signals;
+static _Atomic(int) undone;
+
+static void on_signal(int number) {
+    (void)number;
+    atomic_fetch_add(&signals, 1);
+}
+
+int posix_fallocate(int fd, off_t at, off_t size) {
+    int before = atomic_load(&signals);
+    if (atomic_load(&is_interrupting) && pthread_kill(pthread_self(), SIGUSR2) == 0 &&
+        atomic_load(&signals) != before) {
+        atomic_fetch_add(&undone, 1);
+        atomic_store(&is_interrupting, atomic_load(&undone) < 100);
+        return EINTR;
+    }
+    return fallocate(fd, 0, at, size) == 0 ? 0 : errno;
+}
+
+TEST(shared_names_are_reserved_whatever_signals_come) {
+    const size_t size = (130 << 20) + 1;
+    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction before;
+    char name[64];
+    name_for(name, sizeof name, "signals");
+    CHECK(sigaction(SIGUSR2, &action, &before) == 0);
+    atomic_store(&is_interrupting, true);
+    atoll_shared *made = NULL;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_MAKE, size, &made), 0);
+    atomic_store(&is_interrupting, false);
+    CHECK_INT(atomic_load(&undone), 0);
+    CHECK_INT(atomic_load(&signals), 3); /* once for each step: they come in between */
+    CHECK(made != NULL && made->size == size);
+    atoll_shared_release(made);
+    CHECK(sigaction(SIGUSR2, &before, NULL) == 0);
 }
 
 TEST(shared_memory_in_a_forked_child) {

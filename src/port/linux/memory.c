@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -95,19 +96,20 @@ enum { PATH = 272 };
 
 static void path_of(char path[PATH], const char *name) { (void)snprintf(path, PATH, "/%s", name); }
 
-/* In steps, because a signal undoes the one that it interrupts. */
+/* In steps, between which signals come: many kernels let one undo what it interrupts, and a timer would do that for ever. */
 static int reserve(int fd, size_t size) {
     const size_t step = (size_t)64 * 1024 * 1024;
-    for (size_t at = 0; at < size;) {
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    int error = 0;
+    for (size_t at = 0; error == 0 && at < size; at += step) {
         size_t part = size - at < step ? size - at : step;
-        int error = posix_fallocate(fd, (off_t)at, (off_t)part);
-        if (error == 0) {
-            at += part;
-        } else if (error != EINTR) {
-            return error;
-        }
+        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = posix_fallocate(fd, (off_t)at, (off_t)part);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
-    return 0;
+    return error;
 }
 
 /* Gives a file that was just made its size.  0 or an errno code. */
