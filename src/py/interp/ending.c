@@ -57,8 +57,6 @@ static const atoll_patience at_exit = {.daemons = 1.0};
 static const atoll_patience a_look = {.idle_only = true};
 
 static _Atomic(bool) sweep_due;
-static _Atomic(int)
-    under_way; /* interpreters between Py_EndInterpreter and the last that is taken back of them */
 
 void atoll_interp_sweep_later(void) { atomic_store(&sweep_due, true); }
 
@@ -104,7 +102,7 @@ static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patie
 static void take_lock(PyObject *capsule) {
     bool *taken = PyCapsule_GetPointer(capsule, NULL);
     if (!*taken) {
-        atoll_lifecycle_lock();
+        atoll_lifecycle_share();
         *taken = true;
     }
 }
@@ -117,7 +115,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
     PyObject *capsule = PyCapsule_New(&locked, NULL, take_lock);
     if (dict == NULL || capsule == NULL || PyDict_SetItemString(dict, key, capsule) < 0) {
         PyErr_Clear();
-        atoll_lifecycle_lock();
+        atoll_lifecycle_share();
         locked = true;
     }
     Py_XDECREF(capsule);
@@ -127,7 +125,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
     atoll_signals_forget();
     atoll_registry_remove(entry);
     if (locked) {
-        atoll_lifecycle_unlock();
+        atoll_lifecycle_unshare();
     }
     atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
     atoll_syncs_lose(entry->serial, entry->id);
@@ -158,7 +156,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         atoll_session_end_wind_down(winding);
     }
     if (alone) {
-        (void)atomic_fetch_add(&under_way, 1);
+        atoll_interp_work_begin();
         end(entry, mine);
         atoll_loader *loader = entry->loader;
         entry->loader = NULL;
@@ -169,7 +167,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         atoll_leftovers_free(atoll_memory_owner(entry->id), keepers);
         atoll_areas_ended(entry->id, keepers != ATOLL_KEEPERS_LOADED);
         atoll_traced_ended(began, entry);
-        (void)atomic_fetch_sub(&under_way, 1);
+        atoll_interp_work_end();
         if (here != NULL) {
             (void)PyThreadState_Swap(here);
         }
@@ -187,11 +185,6 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
     }
     return alone ? ATOLL_END_DONE : ATOLL_END_ZOMBIE;
 }
-
-/* Less than none: in a child that was forked by one of them. */
-bool atoll_interp_ends_now(void) { return atomic_load(&under_way) > 0; }
-
-void atoll_interp_ends_forked(void) { atomic_store(&under_way, 0); }
 
 /* ---- who takes that way ---- */
 

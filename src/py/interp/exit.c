@@ -37,7 +37,7 @@ void atoll_interp_exit_forked(void) {
     if (!pthread_equal(exiter, pthread_self())) {
         atoll_interp_set_exiting(false);
     }
-    atoll_interp_ends_forked();
+    atoll_interp_work_forked();
     atoll_interp_later_forked();
 }
 
@@ -217,7 +217,7 @@ static bool all_ended(atoll_state *state) {
     if (entry != NULL) {
         atoll_entry_release(entry);
     }
-    return closed && entry == NULL && !atoll_interp_ends_now() && atoll_pools_threads() == 0 && spares_ended;
+    return closed && entry == NULL && !atoll_interp_is_work() && atoll_pools_threads() == 0 && spares_ended;
 }
 
 int atoll_interp_exit(atoll_state *main_state) {
@@ -245,7 +245,7 @@ int atoll_interp_exit(atoll_state *main_state) {
         PySys_WriteStderr("atoll: a thread is still inside an interpreter at exit; "
                           "the process ends without finalizing it\n");
     }
-    if ((end_all(main_state, is_zombie) != 0 || stuck) && (atoll_interp_ends_now() || !leave_behind())) {
+    if ((end_all(main_state, is_zombie) != 0 || stuck) && (atoll_interp_is_work() || !leave_behind())) {
         end_process();
     }
     atoll_interrupt_end();

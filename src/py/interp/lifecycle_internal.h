@@ -5,11 +5,14 @@
 #include "py/interp/lifecycle.h"
 #include "py/interp/session.h"
 
-/* The lifecycle lock: recursive, awaited detached, so any GIL may be taken with it held. A thread state must be
- * attached for lock, none for unlock. */
+/* The lifecycle lock: awaited detached, so any GIL may be taken with it held. A thread state must be attached for lock and share, none
+ * for the others.  Who makes or frees an interpreter shares it; who has it locked is alone.  What was taken last is given back first. */
 void atoll_lifecycle_lock(void);
-void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
+void atoll_lifecycle_lock_detached(void);
 void atoll_lifecycle_unlock(void);
+void atoll_lifecycle_share(void);
+void atoll_lifecycle_share_detached(void);
+void atoll_lifecycle_unshare(void);
 void atoll_lifecycle_fork(atoll_fork_moment when);
 
 /* Whether it was so before. */
@@ -29,13 +32,15 @@ typedef struct {
  * nothing was done, and one that was closing may be opened again. */
 atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *patience);
 
-/* Whether a thread is about it: CPython may know nothing of the interpreter any more, but destructors of its libraries run. */
-bool atoll_interp_ends_now(void);
+/* What the end of the process waits for though no entry shows it: CPython makes an interpreter; it is freed, and destructors of its
+ * libraries run. */
+void atoll_interp_work_begin(void);
+void atoll_interp_work_end(void);
+bool atoll_interp_is_work(void);
+void atoll_interp_work_forked(void); /* in a child */
 /* Whether a thread of close(wait=False) has begun to close one: it is waited for, however long that takes. */
 bool atoll_interp_closes_later(void);
-/* In a forked child. */
-void atoll_interp_ends_forked(void);
-void atoll_interp_later_forked(void);
+void atoll_interp_later_forked(void); /* in a child */
 
 /* Whether it may be closed at all: 0, or -1 with an exception.  waits: also one that somebody else is closing. */
 int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool waits);
