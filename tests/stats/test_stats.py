@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import atoll
+from atoll import _atoll
 from atoll._stats.page import Page
 from helpers import PATIENCE, Pipe, Thread, new, run_python
 from queue_helpers import wait_asleep
@@ -141,29 +142,47 @@ class TestInterpreters:
         assert (done.returncode, done.stdout) == (0, "all"), done
 
     def test_slot_of_another_interpreter(self):
-        """Who reads while one interpreter ends and the next one has its place sees the one or the other."""
-        interps = [atoll.create()]
-        ended = interps[0].id
+        """Who reads while interpreters end and others have their places sees the one or the other."""
+        names = {0: ""}
+        seen = set()
+        over = threading.Event()
 
-        class Words:
-            def __init__(self, words):
-                self.words = words
+        def read():
+            page = Page()
+            while not over.is_set():
+                for who, words in page.interpreters():
+                    seen.add((who[1], tuple(who[5:13]), words["calls"]))
 
-            def __getitem__(self, key):
-                found = self.words[key]
-                if isinstance(key, slice) and found[1] == interps[0].id == ended:
-                    while self.words[key.start + 1] != interps[0].id or interps[0].id == ended:
-                        interps.pop().close()
-                        interps.append(atoll.create())
-                    interps[0].call(double, b"x" * 1000)
-                return found
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            for number in range(30):
+                with atoll.create(name=f"{number:060}") as interp:
+                    names[interp.id] = f"{number:060}"
+                    for _ in range(number % 3):
+                        interp.call(double, 1)
+        finally:
+            over.set()
+            reader.join()
+        assert len({who for who, _, _ in seen} & names.keys()) > 1
+        for who, words, calls in seen:
+            name = b"".join(word.to_bytes(8, sys.byteorder) for word in words).rstrip(b"\0").decode()
+            assert (
+                who not in names or who == 0 or (name in ("", names[who]) and calls <= int(names[who]) % 3)
+            ), (who, name, calls)
 
+    def test_slot_that_is_not_there(self):
         page = Page()
-        page.words = Words(page.words)
-        found = {who[1]: words["received_bytes"] for who, words in page.interpreters()}
-        assert ended not in found
-        assert found[interps[0].id] > 1000
-        interps[0].close()
+        for at, count in (
+            (-1, 1),
+            (0, 0),
+            (0, 65),
+            (len(page.words), 1),
+            (len(page.words) - 1, 2),
+            (2**62, 1),
+        ):
+            with pytest.raises(ValueError, match=f"no slot at word {at} that is {count} words long"):
+                _atoll._stats_slot(page.bytes, at, count)
 
     def test_any_interpreter_sees_all(self):
         with new() as one, new() as other:

@@ -132,15 +132,8 @@ class Page:
             yield (at + slot * size) // U64
 
     def stable(self, at: int, end: int) -> list[int] | None:
-        """Return the words of a slot up to `end`, which are one thing's; None when it is free."""
-        for _ in range(1000):
-            seq = self.words[at]
-            if seq == 0:
-                return None
-            found = self.words[at : at + end].tolist()
-            if seq % 2 == 0 and self.words[at] == seq:
-                return found
-        return None  # it has ended, or somebody was stopped while writing it
+        """Return the words of a slot up to `end`, which are one thing's; None when it is free, or has ended."""
+        return _atoll._stats_slot(self.bytes, at, end)
 
     def interpreters(self) -> "Iterator[tuple[list[int], dict[str, int]]]":
         """Yield who each interpreter is, and its words."""

@@ -49,7 +49,6 @@ static _Atomic(uint32_t) *used_of(int which) {
 
 static void begin_header_locked(void) {
     uint32_t at = 4096;
-    memcpy(page->magic, "ATOLLST", sizeof page->magic);
     page->version = ATOLL_STATS_VERSION;
     page->words = ATOLL_STAT_WORDS;
     page->interps.at = at;
@@ -94,6 +93,8 @@ static int make_page_locked(void) {
     page_size = size;
     begin_header_locked();
     begin_clock_locked();
+    atomic_thread_fence(memory_order_release);
+    memcpy(page->magic, "ATOLLST", sizeof page->magic); /* last: another process may have found the file */
     return 0;
 }
 
@@ -270,6 +271,27 @@ void atoll_stats_pool_name(atoll_stats_pool *stats, const char *name) {
 }
 
 void atoll_stats_pool_free(atoll_stats_pool *stats) { give(POOLS, stats); }
+
+/* ---- reading ---- */
+
+enum { READS = 1000 }; /* then who writes was stopped in the midst of it */
+
+bool atoll_stats_read(const atoll_counter *slot, size_t count, uint64_t *words) {
+    for (int i = 0; i < READS; i++) {
+        uint64_t seq = atomic_load_explicit(slot, memory_order_acquire);
+        if (seq == 0) {
+            return false;
+        }
+        /* Each before the next, and so all of them before `seq` is read again. */
+        for (size_t at = 0; at < count; at++) {
+            words[at] = atomic_load_explicit(&slot[at], memory_order_acquire);
+        }
+        if (seq % 2 == 0 && atoll_stats_get(slot) == seq) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* ---- fork ---- */
 

@@ -197,6 +197,10 @@ const atoll_stats_header *atoll_stats_page(size_t *size);
 /* The file descriptor; -1: there is none. */
 int atoll_stats_file(void);
 
+/* The first so many words of a slot, of this process's page or another one's, which are one thing's.  False: nobody has it, or who has it
+ * has ended. */
+bool atoll_stats_read(const atoll_counter *slot, size_t count, uint64_t *words);
+
 void atoll_stats_fork(atoll_fork_moment when);
 
 /* ---- words ---- */
