@@ -22,7 +22,7 @@ static inline void atoll_pyqueue_count_wait(const atoll_queue *queue, atoll_queu
                                             const atoll_blocking *b) {
     atoll_stats_queue *stats = atoll_queue_stats_of(queue);
     atoll_stats_add_shared(&stats->waits[side], 1);
-    atoll_stats_add_shared(&stats->wait_ticks[side], atoll_ticks() - b->began);
+    atoll_stats_add_shared(&stats->wait_ticks[side], atoll_ticks_since(b->began));
 }
 
 /* Puts a batch; what is left in it when this fails was not put.  0, or -1 with an exception. */

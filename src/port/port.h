@@ -133,6 +133,12 @@ static inline uint64_t atoll_ticks(void) {
     return atoll_clock_ns();
 #endif
 }
+/* So many have passed since.  Nothing orders the processor's reading of the count with what it does before and after, nor do all machines' processors
+ * quite agree: what another thread, or the one that moved, has just read may be a little more than what is read here. */
+static inline uint64_t atoll_ticks_since(uint64_t began) {
+    uint64_t now = atoll_ticks();
+    return now > began ? now - began : 0;
+}
 /* How many nanoseconds a tick is: the longer the process has run the more exact, 1 % at the very beginning. */
 double atoll_tick_ns(void);
 void atoll_sleep(double seconds);

@@ -11,8 +11,9 @@ const _Atomic(int) *atoll_gil_word(void);
 
 /* Before the GIL is taken: whether that seems to take a while.  Then when it began, in ticks; else 0. */
 static inline uint64_t atoll_gil_look(const atoll_entry *entry) {
-    bool taken = entry->gil != NULL ? atomic_load_explicit(entry->gil, memory_order_relaxed) != 0
-                                    : atoll_entry_pins(entry) > 1;
+    const _Atomic(int) *gil = atomic_load_explicit(&entry->gil, memory_order_relaxed);
+    bool taken =
+        gil != NULL ? atomic_load_explicit(gil, memory_order_relaxed) != 0 : atoll_entry_pins(entry) > 1;
     return taken ? atoll_ticks() : 0;
 }
 
@@ -20,7 +21,7 @@ static inline uint64_t atoll_gil_look(const atoll_entry *entry) {
 static inline void atoll_gil_had(const atoll_entry *entry, uint64_t began) {
     if (began != 0) {
         atoll_stat_add(entry->stats, ATOLL_STAT_GIL_WAITS, 1);
-        atoll_stat_add(entry->stats, ATOLL_STAT_GIL_TICKS, atoll_ticks() - began);
+        atoll_stat_add(entry->stats, ATOLL_STAT_GIL_TICKS, atoll_ticks_since(began));
         if (atoll_trace_wants()) {
             atoll_trace_add(began, ATOLL_TRACE_GIL, NULL, 0, entry->id, 0);
         }

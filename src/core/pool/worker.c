@@ -70,13 +70,12 @@ static bool has_turn(const atoll_pool *pool) { return pool->line == NULL || atom
 
 /* Of a pool, whose lock is held: a task has waited, and has run. */
 static void begun_locked(atoll_pool *pool, atoll_task *task) {
-    uint64_t now = atoll_ticks();
     if (task->since != 0) {
-        uint64_t ns = (uint64_t)((double)(now - task->since) * atoll_tick_ns());
+        uint64_t ns = (uint64_t)((double)atoll_ticks_since(task->since) * atoll_tick_ns());
         atoll_stats_add(&pool->stats->wait_ns, ns);
         atoll_stats_add(&pool->stats->waited[atoll_stats_bucket(ns)], 1);
     }
-    task->since = now;
+    task->since = atoll_ticks();
     atoll_stats_add(&pool->stats->started, 1);
 }
 
@@ -157,7 +156,7 @@ atoll_task *atoll_worker_take(atoll_worker *worker) {
 
 bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
     atoll_pool *pool = worker->pool;
-    uint64_t ns = (uint64_t)((double)(atoll_ticks() - task->since) * atoll_tick_ns());
+    uint64_t ns = (uint64_t)((double)atoll_ticks_since(task->since) * atoll_tick_ns());
     atoll_lock_take(&pool->lock);
     bool mine = atoll_task_step(task, ATOLL_TASK_RUNNING, ATOLL_TASK_ENDING) != UINT32_MAX;
     atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);

@@ -147,7 +147,7 @@ static size_t cut(const char *text, size_t length) {
 
 void atoll_trace_add(uint64_t began, atoll_trace_kind kind, const char *text, size_t length, int64_t interp,
                      uint64_t number) {
-    uint64_t now = atoll_ticks();
+    uint64_t now = began + atoll_ticks_since(began);
     recorder *r = mine != NULL ? mine : join();
     if (r == NULL) {
         atomic_fetch_add_explicit(&atoll_trace_now.dropped, 1, memory_order_relaxed);

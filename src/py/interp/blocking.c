@@ -115,7 +115,7 @@ void atoll_blocking_trace(uint64_t began, atoll_waits_for what, int64_t interp, 
 static void count(atoll_blocking *b) {
     atoll_stats_interp *stats = b->entry->stats;
     atoll_stat_add(stats, ATOLL_STAT_WAITS, 1);
-    atoll_stat_add(stats, ATOLL_STAT_WAIT_TICKS, atoll_ticks() - b->began);
+    atoll_stat_add(stats, ATOLL_STAT_WAIT_TICKS, atoll_ticks_since(b->began));
     atoll_blocking_trace(b->began, b->what, b->entry->id, b->id);
     atoll_entry_release(b->entry);
 }
