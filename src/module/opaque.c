@@ -28,8 +28,8 @@ static void opaque_release(void *ptr) {
     }
     atoll_entry *owner = opaque->owner;
     if (owner != NULL) {
-        if (atomic_fetch_sub(&owner->exports, 1) == 1 && atoll_entry_life(owner) == ATOLL_LIFE_ZOMBIE) {
-            atoll_interp_sweep_later();
+        if (atomic_fetch_sub(&owner->exports, 1) == 1 && atoll_entry_life(owner) != ATOLL_LIFE_OPEN) {
+            atoll_interp_sweep_later(); /* also if it is only about to be a zombie */
         }
         atoll_entry_release(owner);
     }

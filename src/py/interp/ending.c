@@ -328,13 +328,23 @@ static bool may_be_dead(const atoll_entry *entry) {
            (atomic_load(&entry->exports) == 0 || atomic_load(&entry->jobs) != NULL);
 }
 
+static bool is_ending(const atoll_entry *entry) {
+    atoll_life life = atoll_entry_life(entry);
+    return life >= ATOLL_LIFE_CLOSING && life <= ATOLL_LIFE_STOPPING;
+}
+
 void atoll_interp_sweep(atoll_state *from) {
     if (!atomic_load_explicit(&sweep_due, memory_order_relaxed) || atoll_interp_exiting()) {
         return;
     }
     atomic_store(&sweep_due, false);
     PyObject *exc = PyErr_GetRaisedException();
-    atoll_entry *entry;
+    atoll_entry *entry = atoll_registry_newest(INT64_MAX, is_ending);
+    if (entry != NULL) {
+        /* Who has let go of its memory may have told before it is a zombie: it is looked at once more. */
+        atoll_interp_sweep_later();
+        atoll_entry_release(entry);
+    }
     for (int64_t below = INT64_MAX; (entry = atoll_registry_newest(below, is_unused)) != NULL;) {
         below = entry->id;
         close_unused(from, entry, &sweeping);
