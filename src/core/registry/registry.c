@@ -268,20 +268,21 @@ void atoll_entry_interrupt_waits(atoll_entry *entry) {
     atoll_mutex_unlock(&entry->lock);
 }
 
+/* seq_cst, as is who takes them: who pushes looks afterwards whether the interpreter has ended, and who ends it takes what is there
+ * afterwards. */
 bool atoll_entry_push_job(atoll_entry *entry, atoll_job *job) {
     atoll_job *head = atomic_load_explicit(&entry->jobs, memory_order_relaxed);
     do {
         job->next = head;
-    } while (!atomic_compare_exchange_weak_explicit(&entry->jobs, &head, job, memory_order_acq_rel,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak(&entry->jobs, &head, job));
     return head == NULL;
 }
 
 atoll_job *atoll_entry_take_jobs(atoll_entry *entry) {
-    if (atomic_load_explicit(&entry->jobs, memory_order_relaxed) == NULL) {
+    if (atomic_load(&entry->jobs) == NULL) {
         return NULL;
     }
-    atoll_job *job = atomic_exchange_explicit(&entry->jobs, NULL, memory_order_acq_rel);
+    atoll_job *job = atomic_exchange(&entry->jobs, NULL);
     atoll_job *oldest = NULL;
     while (job != NULL) {
         atoll_job *next = job->next;

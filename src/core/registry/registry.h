@@ -81,7 +81,8 @@ typedef struct atoll_entry {
     int64_t id;
     uint64_t serial; /* never given to another one, also when Python has begun anew and ids with it */
     void *interp;    /* PyInterpreterState *, opaque here */
-    void *state;     /* the extension module's state there; set once, before others can see it */
+    _Atomic(void *)
+        state; /* the extension module's state there, or NULL: set once, when it is whole, and back at its end */
     void *
         loader; /* of its extension modules (py/extension/loader.h), or NULL; set once, before others can see the entry */
     bool owned;                  /* made by Atoll, so that Atoll may run code in it and close it */
@@ -92,9 +93,9 @@ typedef struct atoll_entry {
     _Atomic(int) life; /* an atoll_life */
     _Atomic(uint32_t) refs;
     _Atomic(uint32_t) users;
-    const _Atomic(int) *gil;   /* says whether its GIL is taken, or NULL; set once, attached */
-    atoll_stats_interp *stats; /* what is counted; it has the calls and execs inside, too */
-    struct atoll_run *runs;    /* calls and execs inside, under runs_taken */
+    const _Atomic(int) *_Atomic gil; /* says whether its GIL is taken, or NULL; set once, attached */
+    atoll_stats_interp *stats;       /* what is counted; it has the calls and execs inside, too */
+    struct atoll_run *runs;          /* calls and execs inside, under runs_taken */
     uint64_t runs_made;
     _Atomic(uint64_t) cpu_limit; /* ns of processor time that it may have (py/interp/budget.h); 0: any */
     _Atomic(uint64_t) cpu_past;  /* that it has had, of what counts and has ended */

@@ -191,12 +191,12 @@ double atoll_tick_ns(void) {
     static _Atomic(double) known;
     atoll_once_run(&once, begin_ticks);
     uint64_t ticks = atoll_ticks();
-    if (ticks >= atomic_load_explicit(&next, memory_order_relaxed)) {
+    if (ticks >= atomic_load_explicit(&next, memory_order_acquire)) {
         uint64_t since = ticks - first_ticks;
         double rate = since != 0 ? (double)(atoll_clock_ns() - first_ns) / (double)since : 1;
         atomic_store_explicit(&known, rate, memory_order_relaxed);
-        atomic_store_explicit(&next, ticks + since,
-                              memory_order_relaxed); /* the longer, the less it changes */
+        /* The longer, the less it changes.  Whoever sees this sees a rate. */
+        atomic_store_explicit(&next, ticks + since, memory_order_release);
     }
     return atomic_load_explicit(&known, memory_order_relaxed);
 }

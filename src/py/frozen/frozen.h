@@ -54,17 +54,18 @@
 
 #include <stdatomic.h>
 
-/* Where frozen objects lie; size 0 as long as there are none. */
+/* Where frozen objects lie; both 0 as long as there are none. */
 typedef struct {
     _Atomic(uintptr_t) base;
     _Atomic(size_t) size;
 } atoll_frozen_region;
 extern atoll_frozen_region atoll_frozen;
 
+/* Each of the two may be seen without the other: then the answer is no, and right, as whoever has a frozen object sees both. */
 static inline bool atoll_frozen_has(const void *obj) {
-    size_t size = atomic_load_explicit(&atoll_frozen.size, memory_order_relaxed);
-    return size != 0 &&
-           (uintptr_t)obj - atomic_load_explicit(&atoll_frozen.base, memory_order_relaxed) < size;
+    uintptr_t base = atomic_load_explicit(&atoll_frozen.base, memory_order_relaxed);
+    return base != 0 &&
+           (uintptr_t)obj - base < atomic_load_explicit(&atoll_frozen.size, memory_order_relaxed);
 }
 
 /* Whether who writes to what is frozen ends the process: ATOLL_DEBUG_FROZEN is in the environment. */

@@ -12,7 +12,9 @@
  */
 #include "py/frozen/guard.h"
 
-static newfunc original_new;
+/* Both are written before CPython's tables lead to the functions that call them.  But CPython reads its tables as if nobody wrote to
+ * them: a thread of another interpreter may be led here and see NULL yet, for a moment. */
+static _Atomic(newfunc) original_new;
 static _Atomic(PyObject *(*)(PyObject *, PyObject *const *, Py_ssize_t)) original_proxy;
 static _Atomic(bool) is_guarded;
 
@@ -29,14 +31,20 @@ static PyObject *guarded_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (args != NULL && PyTuple_GET_SIZE(args) != 0 && is_refused(PyTuple_GET_ITEM(args, 0))) {
         return NULL;
     }
-    return original_new(type, args, kwargs);
+    newfunc original;
+    while ((original = atomic_load(&original_new)) == NULL) {
+    }
+    return original(type, args, kwargs);
 }
 
 static PyObject *guarded_proxy(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     if (nargs > 0 && is_refused(args[0])) {
         return NULL;
     }
-    return atomic_load(&original_proxy)(module, args, nargs);
+    PyObject *(*original)(PyObject *, PyObject *const *, Py_ssize_t);
+    while ((original = atomic_load(&original_proxy)) == NULL) {
+    }
+    return original(module, args, nargs);
 }
 
 /* Gives it to the classes that have taken theirs from weakref.ref. */
@@ -45,7 +53,7 @@ static int guard_classes(PyTypeObject *type) {
     int rc = list != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(list); i++) {
         PyTypeObject *derived = (PyTypeObject *)PyList_GET_ITEM(list, i);
-        if (derived->tp_new == original_new) {
+        if (derived->tp_new == atomic_load(&original_new)) {
             derived->tp_new = guarded_new;
         }
         rc = guard_classes(derived);
@@ -64,10 +72,11 @@ static int guard_proxy(void) {
     if (PyCFunction_CheckExact(proxy) && PyCFunction_GET_FLAGS(proxy) == METH_FASTCALL) {
         PyMethodDef *def = ((PyCFunctionObject *)proxy)->m_ml;
         PyCFunction guarded = (PyCFunction)(void (*)(void))guarded_proxy;
-        if (def->ml_meth != guarded) {
-            atomic_store(&original_proxy, (PyObject * (*)(PyObject *, PyObject *const *, Py_ssize_t))(
-                                              void (*)(void))def->ml_meth);
-            def->ml_meth = guarded;
+        PyCFunction now = __atomic_load_n(&def->ml_meth, __ATOMIC_RELAXED); /* once: others do the same */
+        if (now != guarded) {
+            atomic_store(&original_proxy,
+                         (PyObject * (*)(PyObject *, PyObject *const *, Py_ssize_t))(void (*)(void))now);
+            __atomic_store_n(&def->ml_meth, guarded, __ATOMIC_RELEASE);
         }
     }
     Py_DECREF(proxy);
@@ -82,8 +91,8 @@ int atoll_frozen_guard(void) {
     PyTypeObject *type = atoll_weakref_type;
     atoll_mutex_lock(&lock);
     if (type->tp_new != guarded_new) {
-        original_new = type->tp_new;
-        type->tp_new = guarded_new;
+        atomic_store(&original_new, type->tp_new);
+        __atomic_store_n(&type->tp_new, guarded_new, __ATOMIC_RELEASE);
     }
     atoll_mutex_unlock(&lock);
     if (guard_proxy() < 0) {

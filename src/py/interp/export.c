@@ -34,7 +34,8 @@ static void finish(atoll_job *job, bool alive) {
 
 static int drain_jobs(void *raw) {
     atoll_entry *entry = raw;
-    atomic_store(&entry->drain_due, false); /* what comes from here on needs another */
+    /* What comes from here on needs another.  Whoever found this one due has pushed its job before: this takes over what they wrote. */
+    (void)atomic_exchange(&entry->drain_due, false);
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) == entry->id) {
         atoll_session_housekeeping(entry);
     }

@@ -48,11 +48,12 @@ typedef struct atoll_run {
     const void *bad_frame;  /* and where it was the last time, */
     int bad_place;          /* the frame's instruction: neither is used but to compare it */
     double import_patience; /* with the GIL: until then an import is not interrupted; 0: none was found, */
-    double import_next;     /* and until then it is not looked at again */
-    double deadline;        /* under the list's lock: when it is to be interrupted */
-    double look;            /* under the list's lock: when it is to be looked at */
-    uint32_t looks;         /* how often it was, since it was interrupted */
-    bool watched;           /* it is on the list, under the entry's lock of runs */
+    _Atomic(double)
+        import_next; /* and until then it is not looked at again; also without the GIL, of its thread */
+    _Atomic(double) deadline;     /* written under the entry's lock of runs: when it is to be interrupted */
+    double look;                  /* under the list's lock: when it is to be looked at */
+    uint32_t looks;               /* how often it was, since it was interrupted */
+    bool watched;                 /* it is on the list, under the entry's lock of runs */
     struct atoll_run *watch_next; /* under the list's lock */
     struct atoll_run *watch_prev;
 } atoll_run;

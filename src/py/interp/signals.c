@@ -248,8 +248,9 @@ void atoll_signals_watch(atoll_entry *entry) {
         atomic_store_explicit(&watched, NULL, memory_order_release);
         return;
     }
-    atomic_store(&watched, entry); /* before `asleep` is looked at */
-    if (!atomic_load_explicit(&asleep, memory_order_relaxed)) {
+    /* The watcher does the same the other way round: each sees what the other has done, or is seen. */
+    atomic_store(&watched, entry);
+    if (!atomic_load(&asleep)) {
         return;
     }
     atoll_mutex_lock(&lock);

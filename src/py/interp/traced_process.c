@@ -24,7 +24,8 @@ typedef struct {
 } settling;
 
 static void run_job(atoll_job *job, bool alive) {
-    atomic_store(&((settling *)job)->entry->settle_due, false); /* what changes from here on needs another */
+    /* What changes from here on needs another; what has changed before is seen from here on, by who finds this one due. */
+    (void)atomic_exchange(&((settling *)job)->entry->settle_due, false);
     if (alive) {
         atoll_traced_settle();
     }

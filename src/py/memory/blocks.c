@@ -439,6 +439,7 @@ void atoll_blocks_note_all(void) {
     wrapped.free = raw_free;
     PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object_domain);
     PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &memory_domain);
+    atomic_thread_fence(memory_order_release); /* threads without a GIL allocate meanwhile */
     PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
     PyMem_SetAllocator(PYMEM_DOMAIN_OBJ,
                        &(PyMemAllocatorEx){object_domain.ctx, object_domain_malloc, object_domain_calloc,
@@ -462,6 +463,7 @@ void atoll_blocks_init(void) {
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
     PyMemAllocatorEx wrapped = raw;
     wrapped.calloc = raw_calloc;
+    atomic_thread_fence(memory_order_release); /* as above */
     PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
     if (ATOLL_RAW_ALLOCATOR_STAYS) {
         atoll_blocks_note_all();
