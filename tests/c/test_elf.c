@@ -204,6 +204,9 @@ TEST(elf_refuses_bad_program_headers) {
     REFUSED(segment(PT_DYNAMIC, 0)->p_type = PT_NOTE, "no dynamic section");
     REFUSED(segment(PT_GNU_RELRO, 0)->p_vaddr = UINT64_C(1) << 40, "is not loaded");
     REFUSED(segment(PT_GNU_RELRO, 0)->p_memsz = UINT64_C(1) << 40, "is not loaded");
+    REFUSED(segment(PT_TLS, 0)->p_vaddr = UINT64_C(1) << 40, "are not loaded");
+    REFUSED(segment(PT_TLS, 0)->p_type = PT_GNU_PROPERTY;
+            segment(PT_GNU_PROPERTY, 0)->p_filesz = 1 << 20, "are not loaded");
 }
 
 TEST(elf_refuses_a_bad_dynamic_section) {
@@ -257,9 +260,12 @@ TEST(elf_refuses_bad_tables) {
     REFUSED(((Elf64_Verneed *)table(DT_VERNEED))->vn_file = UINT32_MAX, "a name in its version needs");
     REFUSED(((Elf64_Vernaux *)(table(DT_VERNEED) + sizeof(Elf64_Verneed)))->vna_name = UINT32_MAX,
             "a name in its version needs");
+    REFUSED(((Elf64_Half *)table(DT_VERSYM))[2] = 0x7fff, "its symbol 2 has a version");
+    REFUSED(entry(DT_VERNEED)->d_tag = DT_DEBUG, "has a version that is not there");
     /* What a clone has changed must be nothing else. */
-    REFUSED(entry(DT_VERSYM)->d_un.d_ptr = entry(DT_STRTAB)->d_un.d_ptr, "overlap");
-    REFUSED(entry(DT_SYMTAB)->d_un.d_ptr = 0, "");
+    REFUSED(set_entry(DT_RUNPATH, DT_RELR, entry(DT_VERSYM)->d_un.d_ptr);
+            set_entry(DT_RELACOUNT, DT_RELRSZ, 8), "overlap");
+    REFUSED(set_entry(DT_RUNPATH, DT_RELR, 0); set_entry(DT_RELACOUNT, DT_RELRSZ, 8), "overlap");
 }
 
 /* The first address behind all segments. */
@@ -297,7 +303,7 @@ static void add_versions(unsigned records, unsigned versions) {
     unsigned both = records + versions;
     for (unsigned i = 0; i < both; i++) {
         Elf64_Verneed record = {.vn_version = 1, .vn_cnt = 1, .vn_next = i + 1 < records ? sizeof record : 0};
-        Elf64_Vernaux version = {.vna_next = i + 1 < both ? sizeof version : 0};
+        Elf64_Vernaux version = {.vna_other = 9, .vna_next = i + 1 < both ? sizeof version : 0};
         record.vn_aux = (records - i) * sizeof record;
         memcpy(list + i * sizeof record, i < records ? (void *)&record : (void *)&version, sizeof record);
     }

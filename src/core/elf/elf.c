@@ -159,8 +159,15 @@ static const Elf64_Phdr *read_segments(atoll_elf *elf, atoll_elf_error *why) {
         return NULL;
     }
     for (unsigned i = 0; i < t->header.e_phnum; i++) {
-        if (t->segments[i].p_type == PT_GNU_RELRO && !fits_relro(t, &t->segments[i])) {
+        const Elf64_Phdr *s = &t->segments[i];
+        if (s->p_type == PT_GNU_RELRO && !fits_relro(t, s)) {
             (void)atoll_elf_fail(why, "what is to be read-only after relocation (segment %u) is not loaded",
+                                 i);
+            return NULL;
+        }
+        if ((s->p_type == PT_GNU_PROPERTY || s->p_type == PT_TLS) && s->p_filesz > 0 &&
+            atoll_elf_offset(t, s->p_vaddr, s->p_filesz) == ATOLL_ELF_NOWHERE) {
+            (void)atoll_elf_fail(why, "its properties or thread-local variables (segment %u) are not loaded",
                                  i);
             return NULL;
         }

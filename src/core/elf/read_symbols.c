@@ -17,6 +17,7 @@
 
 /* A symbol's version is a number of 15 bits.  More steps along lists, which may share parts, are an attack. */
 #define MOST_VERSIONS 65536
+#define VERSION_NUMBER 0x7fff
 
 /* ---- symbols: how many there are is told only by what refers to them ---- */
 
@@ -210,8 +211,19 @@ typedef struct {
     const char *name;
     size_t size, first, next; /* of a record; where it has those offsets */
     size_t inner_size, inner_next;
-    size_t file, inner_name; /* places of names: strings; SIZE_MAX: it has none */
+    size_t file, inner_name;     /* places of names: strings; SIZE_MAX: it has none */
+    size_t number, inner_number; /* of a version's number, 16 bits; one of them is SIZE_MAX */
 } version_list;
+
+/* The number that is there, if any, or `most` if that is more. */
+static unsigned number_at(const atoll_elf *elf, uint64_t record, size_t field, unsigned most) {
+    Elf64_Half number = 0;
+    if (field != SIZE_MAX) {
+        memcpy(&number, elf->bytes + record + field, sizeof number);
+        number &= VERSION_NUMBER;
+    }
+    return number > most ? number : most;
+}
 
 static bool has_name(const atoll_elf *elf, uint64_t record, size_t field) {
     return field == SIZE_MAX || atoll_load_u32(elf->bytes + record + field) < elf->tables->nstrings;
@@ -221,7 +233,8 @@ static int bad_name(const version_list *list, atoll_elf_error *why) {
     return atoll_elf_fail(why, "a name in its %s lies outside its table of strings", list->name);
 }
 
-static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_range *range,
+/* `most` becomes the highest number of a version. */
+static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_range *range, unsigned *most,
                          atoll_elf_error *why) {
     struct atoll_elf_tables *t = elf->tables;
     uint64_t addr;
@@ -241,6 +254,7 @@ static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_ran
         if (!has_name(elf, at, list->file)) {
             return bad_name(list, why);
         }
+        *most = number_at(elf, at, list->number, *most);
         size = record + list->size > size ? record + list->size : size;
         uint64_t inner = record + atoll_load_u32(elf->bytes + at + list->first);
         uint64_t more;
@@ -252,6 +266,7 @@ static int read_versions(atoll_elf *elf, const version_list *list, atoll_elf_ran
             if (!has_name(elf, inner_at, list->inner_name)) {
                 return bad_name(list, why);
             }
+            *most = number_at(elf, inner_at, list->inner_number, *most);
             size = inner + list->inner_size > size ? inner + list->inner_size : size;
             more = atoll_load_u32(elf->bytes + inner_at + list->inner_next);
             inner += more;
@@ -280,6 +295,8 @@ int atoll_elf_read_versions(atoll_elf *elf, atoll_elf_error *why) {
         offsetof(Elf64_Vernaux, vna_next),
         offsetof(Elf64_Verneed, vn_file),
         offsetof(Elf64_Vernaux, vna_name),
+        SIZE_MAX,
+        offsetof(Elf64_Vernaux, vna_other),
     };
     static const version_list definitions = {
         DT_VERDEF,
@@ -291,10 +308,20 @@ int atoll_elf_read_versions(atoll_elf *elf, atoll_elf_error *why) {
         offsetof(Elf64_Verdaux, vda_next),
         SIZE_MAX,
         offsetof(Elf64_Verdaux, vda_name),
+        offsetof(Elf64_Verdef, vd_ndx),
+        SIZE_MAX,
     };
+    const struct atoll_elf_tables *t = elf->tables;
     atoll_elf_range unused;
-    return read_versions(elf, &needs, &elf->tables->needs, why) != 0 ||
-                   read_versions(elf, &definitions, &unused, why) != 0
-               ? -1
-               : 0;
+    unsigned most = VER_NDX_GLOBAL;
+    if (read_versions(elf, &needs, &elf->tables->needs, &most, why) != 0 ||
+        read_versions(elf, &definitions, &unused, &most, why) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; t->versions != ATOLL_ELF_NOWHERE && i < t->nsymbols; i++) {
+        if (number_at(elf, t->versions + i * sizeof(Elf64_Half), 0, 0) > most) {
+            return atoll_elf_fail(why, "its symbol %zu has a version that is not there", i);
+        }
+    }
+    return 0;
 }
