@@ -9,7 +9,8 @@ const atoll_pools_face *atoll_the_pools;
 
 /* The lifecycle lock is shared by those who have CPython make or free an interpreter, and had alone by those who look at its list of
  * them, or need that nobody makes one.  Both kinds may be had again by who has it, and alone by who shares it (a finalizer that
- * lists interpreters): then those who share it and want it alone themselves count as waiting, and take turns. */
+ * lists interpreters): then those who share it and want it alone themselves count as waiting, and take turns.  Who comes to share it waits
+ * behind who wants it alone, but not for ever: when that one gives it back, all who wait to share it pass. */
 static struct {
     atoll_mutex lock;
     atoll_cond released;
@@ -19,7 +20,9 @@ static struct {
     pthread_t owner;
     unsigned sharing;   /* threads */
     unsigned upgrading; /* of these, who want it alone */
-    unsigned waiting;   /* who want it alone: newcomers do not pass them */
+    unsigned waiting;   /* who want it alone */
+    unsigned queued;    /* who come to share it */
+    unsigned passing;   /* of these, who go first */
 } lifecycle = {.lock = ATOLL_MUTEX_INIT};
 static _Thread_local unsigned shared; /* how often this thread shares it */
 
@@ -69,7 +72,8 @@ void atoll_lifecycle_lock_detached(void) {
         if (mine != 0) {
             wake_waiting(); /* another one may have waited for this */
         }
-        while (lifecycle.held || lifecycle.sharing - (mine != 0 ? lifecycle.upgrading : 0) != 0) {
+        while (lifecycle.held || (lifecycle.passing != 0 && mine == 0) ||
+               lifecycle.sharing - (mine != 0 ? lifecycle.upgrading : 0) != 0) {
             await_release();
         }
         lifecycle.waiting--;
@@ -91,6 +95,7 @@ void atoll_lifecycle_unlock(void) {
     atoll_mutex_lock(&lifecycle.lock);
     if (--lifecycle.depth == 0) {
         lifecycle.held = false;
+        lifecycle.passing = lifecycle.queued;
         wake_waiting();
     }
     atoll_mutex_unlock(&lifecycle.lock);
@@ -101,8 +106,13 @@ void atoll_lifecycle_share_detached(void) {
     if (is_mine()) {
         lifecycle.depth++;
     } else {
-        while (shared == 0 && (lifecycle.held || lifecycle.waiting != 0)) {
+        lifecycle.queued++;
+        while (shared == 0 && (lifecycle.held || (lifecycle.waiting != 0 && lifecycle.passing == 0))) {
             await_release();
+        }
+        lifecycle.queued--;
+        if (lifecycle.passing != 0 && --lifecycle.passing == 0) {
+            wake_waiting();
         }
         lifecycle.sharing += shared++ == 0;
     }
@@ -134,6 +144,8 @@ void atoll_lifecycle_fork(atoll_fork_moment when) {
         lifecycle.sharing = shared != 0;
         lifecycle.upgrading = 0;
         lifecycle.waiting = 0;
+        lifecycle.queued = 0;
+        lifecycle.passing = 0;
         if (!is_mine()) {
             lifecycle.held = false;
             lifecycle.depth = 0;
