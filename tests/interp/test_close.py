@@ -164,6 +164,40 @@ class TestClose:
         """)
         check_ended(done, 0, "1\n")
 
+    def test_several_whose_finalizers_list_interpreters(self):
+        """While others list them all the time."""
+        done = run_python("""
+            import atoll, threading
+            over = threading.Event()
+            SOURCE = '''
+                import atoll, sys
+                class Last:
+                    def __del__(self, list_all=atoll.list_all): list_all()
+                last = Last()
+                last.itself = last
+                sys.modules["last"] = Last()
+            '''
+            def make():
+                for _ in range(15):
+                    interp = atoll.create()
+                    interp.exec(SOURCE)
+                    interp.close()
+            def look():
+                while not over.is_set():
+                    atoll.list_all()
+            lookers = [threading.Thread(target=look) for _ in range(2)]
+            makers = [threading.Thread(target=make) for _ in range(4)]
+            for thread in (*lookers, *makers):
+                thread.start()
+            for thread in makers:
+                thread.join()
+            over.set()
+            for thread in lookers:
+                thread.join()
+            print(len(atoll.list_all()))
+        """)
+        check_ended(done, 0, "1\n")
+
     def test_waits_for_its_threads(self):
         interp = atoll.create()
         with Pipe() as go, Pipe() as done:
