@@ -57,18 +57,15 @@ extern "C" {
 /* What functions return.  Since 1.0. */
 enum {
     ATOLL_OK = 0,
-    ATOLL_ERROR = -1, /* what none of the others says; InterpreterError, or what Python code has raised */
-    ATOLL_INVALID =
-        -2, /* an argument, or the thread that calls, is not what it has to be: ValueError, TypeError */
-    ATOLL_NOT_FOUND =
-        -3, /* there is no such interpreter, or queue, any more: InterpreterNotFoundError, QueueNotFoundError */
+    ATOLL_ERROR = -1,       /* what the others do not say: InterpreterError, or what Python code has raised */
+    ATOLL_INVALID = -2,     /* wrong is an argument, or the thread that calls: ValueError, TypeError */
+    ATOLL_NOT_FOUND = -3,   /* it is gone: InterpreterNotFoundError, QueueNotFoundError */
     ATOLL_NO_MEMORY = -4,   /* MemoryError */
-    ATOLL_TIMEOUT = -5,     /* the time is over: TimeoutError, or QueueEmpty, QueueFull */
+    ATOLL_TIMEOUT = -5,     /* the time is over: TimeoutError, QueueEmpty, QueueFull */
     ATOLL_SHUT = -6,        /* the queue is shut down: QueueShutDown */
     ATOLL_STUCK = -7,       /* something in an interpreter does not end: InterpreterStuckError */
-    ATOLL_INTERRUPTED = -8, /* KeyboardInterrupt; a limit is reached: TimeoutError, ResourceLimitExceeded */
-    ATOLL_NO_PYTHON =
-        -9 /* Python has not begun, is about to end, has ended; or this is a forked child, where it is gone */
+    ATOLL_INTERRUPTED = -8, /* KeyboardInterrupt; a limit: TimeoutError, ResourceLimitExceeded */
+    ATOLL_NO_PYTHON = -9    /* Python has not begun, ends, has ended, or is gone in a forked child */
 };
 
 /* An interpreter; a queue; memory; the stay of a thread in an interpreter. */
@@ -100,9 +97,8 @@ typedef void (*atoll_release_function)(void *data, size_t size, void *context);
 enum {
     ATOLL_ITEM_NONE = 0,   /* nothing: it was released */
     ATOLL_ITEM_OPAQUE = 1, /* what atoll_queue_put() has put: the very same memory */
-    ATOLL_ITEM_BYTES =
-        2, /* what Python code has put that has bytes: bytes, bytearray, a memoryview; valid as long as the item */
-    ATOLL_ITEM_SHARED = 3, /* likewise a SharedBuffer or SharedArray */
+    ATOLL_ITEM_BYTES = 2,  /* bytes, bytearray, memoryview that Python code has put */
+    ATOLL_ITEM_SHARED = 3, /* likewise SharedBuffer, SharedArray */
     ATOLL_ITEM_OBJECT = 4, /* anything else: atoll_item_object() makes an object of it */
     ATOLL_ITEM_UNBOUND = 5 /* the interpreter that put it has ended */
 };
@@ -110,7 +106,7 @@ enum {
 typedef struct {
     int kind;
     int readonly;                   /* of BYTES and SHARED: nobody may write to it */
-    void *data;                     /* of OPAQUE, BYTES and SHARED */
+    void *data;                     /* of OPAQUE, BYTES and SHARED: until the item is released */
     size_t size;                    /* bytes */
     atoll_release_function release; /* of OPAQUE: what it was put with; not to be called */
     void *context;

@@ -192,6 +192,9 @@ static int fail_to_begin(const atoll_entry *entry, atoll_visit_result result) {
                    : atoll_capi_fail(ATOLL_NOT_FOUND, "interpreter %s is closed", id);
     case ATOLL_VISIT_NO_MEMORY:
         return atoll_capi_fail(ATOLL_NO_MEMORY, "out of memory");
+    case ATOLL_VISIT_SPENT:
+        return atoll_capi_fail(ATOLL_INTERRUPTED,
+                               "interpreter %s has taken all the processor time that it may", id);
     case ATOLL_VISIT_NO_STATE:
         return atoll_capi_fail(ATOLL_ERROR, "Atoll cannot be loaded in interpreter %s", id);
     }

@@ -259,7 +259,7 @@ int atoll_capi_queue_get(atoll_queue *queue, atoll_item *item, double timeout) {
     if (code != ATOLL_OK) {
         return code;
     }
-    holding *held = malloc(sizeof *held);
+    holding *held = calloc(1, sizeof *held);
     if (held == NULL) {
         return atoll_capi_fail(ATOLL_NO_MEMORY, "out of memory");
     }

@@ -102,6 +102,8 @@ class TestEnter:
                 capi.visit(interp, "while True: pass")
             with pytest.raises(atoll.ResourceLimitExceeded):
                 capi.visit(interp, "pass")
+            code, message, same = capi.visit_in_threads([interp], "pass", 1)[0]
+            assert (code, "all the processor time" in message, same) == (INTERRUPTED, True, True)
 
 
 class TestLife:

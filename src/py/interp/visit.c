@@ -13,6 +13,7 @@
  */
 #include "py/interp/visit.h"
 
+#include "py/interp/budget.h"
 #include "py/interp/lifecycle.h"
 #include "py/interp/run.h"
 
@@ -50,6 +51,9 @@ static atoll_visit_result enter(atoll_state *from, atoll_visit *visit) {
 atoll_visit_result atoll_visit_begin(atoll_state *from, atoll_entry *entry, atoll_visit **out) {
     if (from != NULL && atoll_run_check_visit(from, entry) < 0) {
         return ATOLL_VISIT_RAISED;
+    }
+    if (from == NULL && atoll_budget_is_limited(entry) && atoll_budget_is_spent(entry)) {
+        return ATOLL_VISIT_SPENT;
     }
     atoll_visit *visit = calloc(1, sizeof *visit);
     if (visit == NULL || (visit->session = atoll_session_open_detached(entry)) == NULL) {

@@ -19,7 +19,8 @@ typedef enum {
     ATOLL_VISIT_RAISED, /* an exception is set where it was to begin */
     ATOLL_VISIT_SHUT,   /* the others are only of a thread that is attached to nothing */
     ATOLL_VISIT_NO_MEMORY,
-    ATOLL_VISIT_NO_STATE /* Atoll cannot be loaded there */
+    ATOLL_VISIT_NO_STATE, /* Atoll cannot be loaded there */
+    ATOLL_VISIT_SPENT     /* its interpreter has had all the processor time that it may have */
 } atoll_visit_result;
 
 /* Attached to from's interpreter; or from is NULL, and the thread is attached to nothing and has no thread state.  Afterwards it is attached to
