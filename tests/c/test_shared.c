@@ -103,11 +103,41 @@ TEST(shared_names_lead_to_the_same_memory) {
     made->data[99] = 7;
     CHECK_INT(found->data[99], 7);
     CHECK(strcmp(atoll_shared_name(found), name) == 0);
-    atoll_shared_release(made); /* and with it the name */
+    atoll_shared_release(made);
     CHECK_INT(found->data[99], 7);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &made), 0); /* as long as the process has it */
+    CHECK(made == found);
+    atoll_shared_release(made);
+    atoll_shared_release(found); /* and with it the name */
     CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &made), ENOENT);
-    CHECK_INT(atoll_shared_unlink(found), ENOENT);
-    atoll_shared_release(found);
+}
+
+enum { FINDERS = 4, TURNS = 500 };
+
+static void *find_and_let_go(void *raw) {
+    for (int i = 0; i < TURNS; i++) {
+        atoll_shared *block;
+        CHECK_INT(atoll_shared_named(raw, ATOLL_SHM_EITHER, 64, &block), 0);
+        atomic_fetch_add((_Atomic(uint8_t) *)block->data, 1);
+        atoll_shared_release(block);
+    }
+    return NULL;
+}
+
+TEST(shared_names_are_found_while_others_let_go) {
+    char name[64];
+    name_for(name, sizeof name, "race");
+    atoll_shared_figures before = atoll_shared_count();
+    pthread_t threads[FINDERS];
+    for (int i = 0; i < FINDERS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, find_and_let_go, name) == 0);
+    }
+    for (int i = 0; i < FINDERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK_UINT(atoll_shared_count().blocks, before.blocks);
+    atoll_shared *block;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &block), ENOENT);
 }
 
 TEST(shared_names_of_others_are_left_alone) {
@@ -122,7 +152,8 @@ TEST(shared_names_of_others_are_left_alone) {
     CHECK_INT(atoll_shared_unlink(first), ENOENT);
     atoll_shared_release(first); /* does not remove what has its name now */
     CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &third), 0);
-    atoll_shared_release(third); /* nor does who has only found it */
+    CHECK(third == second);
+    atoll_shared_release(third);
     CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &third), 0);
     atoll_shared_release(second);
     atoll_shared_release(third);

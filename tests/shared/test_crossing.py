@@ -296,6 +296,15 @@ class TestEnds:
                 assert _atoll._shared_memory() == before
 
 
+def pickled(name: str) -> bytes:
+    """Return the pickle of what this is bound to in __main__."""
+    import pickle
+
+    import __main__
+
+    return pickle.dumps(getattr(__main__, name))
+
+
 def raise_with(value: object) -> None:
     """Raise an exception that has it."""
     raise ValueError("given", value)
@@ -354,12 +363,13 @@ class TestNamed:
             theirs.unlink()
 
     def test_who_removes_the_name(self, name: str) -> None:
-        """unlink(), else the maker's last reference, never who has found it."""
+        """unlink(), else the last reference of the process that made it, however that came by it."""
         made = SharedArray(4, "i", name=name)
         found = SharedArray(4, "i", name=name)
         made[0] = 5
         del made
-        assert found[0] == 5
+        assert found[0] == SharedArray(4, "i", name=name, create=False)[0] == 5
+        found.unlink()
         with pytest.raises(FileNotFoundError, match=name):
             SharedBuffer(name=name)
         with pytest.raises(FileNotFoundError, match=name):
@@ -368,7 +378,11 @@ class TestNamed:
         assert made[0] == 0
         del found  # of the memory that had the name before
         found = SharedArray(4, "i", name=name, create=False)
-        found.unlink()
+        del made, found
+        with pytest.raises(FileNotFoundError, match=name):
+            SharedBuffer(name=name)
+        made = SharedArray(4, "i", name=name)
+        SharedArray(4, "i", name=name, create=False).unlink()
         assert made.name == name
         with pytest.raises(FileNotFoundError):
             SharedArray(4, "i", name=name, create=False)
@@ -384,6 +398,21 @@ class TestNamed:
         interp.exec("assert array[1] == 3 and array.name; del array")
         with pytest.raises(FileNotFoundError):
             SharedArray(4, "i", name=name, create=False)
+
+    def test_the_maker_may_go_before_others_of_its_process(
+        self, name: str, interp: atoll.Interpreter
+    ) -> None:
+        """Who has found the memory in another interpreter has the name, too, and so has what it sends by pickle."""
+        import pickle
+
+        with atoll.create() as maker:
+            maker.exec(f"import atoll; array = atoll.SharedArray(4, 'i', name={name!r})")
+            interp.exec(f"import atoll; array = atoll.SharedArray(4, 'i', name={name!r}); array[0] = 9")
+        data = interp.call(pickled, "array")
+        assert SharedArray(4, "i", name=name, create=False)[0] == pickle.loads(data)[0] == 9
+        interp.exec("del array")
+        with pytest.raises(FileNotFoundError):
+            pickle.loads(data)
 
     def test_errors(self, name: str) -> None:
         """Each names what it is about."""

@@ -6,8 +6,9 @@
 
 /* The name of a block, and the system's identity of what it was when it was made or found. */
 typedef struct atoll_shared_label {
-    struct atoll_shared_label *prev; /* the list of names that are to be removed at the end */
+    struct atoll_shared_label *prev; /* the list of all blocks with names */
     struct atoll_shared_label *next;
+    atoll_shared *block; /* whose it is */
     atoll_shm_id id;
     int maker;                                     /* the process that removes it, or 0 */
     void (*end)(struct atoll_shared_label *entry); /* the block's last reference goes */

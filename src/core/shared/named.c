@@ -1,4 +1,7 @@
-/* Names of blocks: made, found and removed.  shared.h says who removes them. */
+/* Names of blocks: made, found and removed.  shared.h says who removes them.
+ *
+ * All blocks with names are in a list, by which one that the process has is found again.  One whose last reference has gone is not given out any
+ * more, although it may be in the list for a moment. */
 #include "core/shared/internal.h"
 
 #include <errno.h>
@@ -13,15 +16,38 @@ enum {
 static atoll_mutex list_lock = ATOLL_MUTEX_INIT; /* a leaf */
 static atoll_shared_label *list;
 
-static void list_add(atoll_shared_label *entry) {
-    atoll_mutex_lock(&list_lock);
-    entry->next = list;
-    if (list != NULL) {
-        list->prev = entry;
+/* Another reference, unless there is none left. */
+static bool retain_live(atoll_shared *block) {
+    size_t refs = atomic_load_explicit(&block->refs, memory_order_relaxed);
+    while (refs != 0 && !atomic_compare_exchange_weak(&block->refs, &refs, refs + 1)) {
     }
-    list = entry;
-    entry->listed = true;
+    return refs != 0;
+}
+
+/* The block that the process has of the same memory, with a reference; or NULL, and then this one is in the list. */
+static atoll_shared *list_find_or_add(atoll_shared *block) {
+    atoll_shared_label *entry = block->name;
+    atoll_shared *found = NULL;
+    atoll_mutex_lock(&list_lock);
+    for (atoll_shared_label *at = list; at != NULL && found == NULL; at = at->next) {
+        if (at->id.device == entry->id.device && at->id.inode == entry->id.inode &&
+            at->block->size == block->size && retain_live(at->block)) {
+            found = at->block;
+            if (entry->maker != 0) { /* somebody has found it before who has made it came here */
+                at->maker = entry->maker;
+            }
+        }
+    }
+    if (found == NULL) {
+        entry->next = list;
+        if (list != NULL) {
+            list->prev = entry;
+        }
+        list = entry;
+        entry->listed = true;
+    }
     atoll_mutex_unlock(&list_lock);
+    return found;
 }
 
 /* Whether it was there: who takes it off removes the name. */
@@ -114,7 +140,12 @@ int atoll_shared_named(const char *name, atoll_shm_way way, size_t size, atoll_s
     if (named.made) {
         atoll_once_run(&at_exit_once, at_exit_init);
         entry->maker = atoll_thread_main_number();
-        list_add(entry);
+    }
+    entry->block = *out;
+    atoll_shared *had = list_find_or_add(*out);
+    if (had != NULL) {
+        atoll_shared_release(*out);
+        *out = had;
     }
     return 0;
 }

@@ -15,9 +15,10 @@
  * removed, whoever has ended.  So the process that made one removes it: with unlink(), else with its last reference, else when it
  * ends in the ordinary way.  It removes only what it made: not a file that somebody else has put there under the same name
  * meanwhile.  A process that found a name never removes it unless it is told to.  The memory lasts as long as any process maps
- * it.  A process that is killed leaves its names behind.
+ * it.  A process that is killed leaves its names behind.  Whoever finds a name of which the process has the memory already gets that block: so the
+ * last reference is the process's, in whichever of its interpreters the name was made or found.
  *
- * Locks: blocks whose names are to be removed at the end are in a list with a mutex, a leaf, held by fork.  Else counts only.
+ * Locks: blocks with names are in a list with a mutex, a leaf, held by fork.  Else counts only.
  *
  * Fork: memory without a name is copied on write, as all memory of the process is: the child reads what was there and its writes are its
  * own.  References that were held by interpreters which are gone in the child are never dropped there, so such blocks stay allocated
