@@ -220,6 +220,8 @@ bool atoll_file_same(const atoll_file_id *one, const atoll_file_id *other);
 /* Opens a regular file for reading; -1 (errno; EISDIR and EINVAL for what is no regular file). */
 int atoll_file_open(const char *path, atoll_file_id *id);
 void atoll_file_close(int fd);
+/* Whether the process can open another file: 0, or EMFILE or ENFILE. */
+int atoll_file_shortage(void);
 /* What that would open: 0, or -1 as it. */
 int atoll_file_identify(const char *path, atoll_file_id *id);
 /* Opens a regular file for writing, made when there is none, which no other does meanwhile that opens it so; its content stays.  -1 (errno;

@@ -46,6 +46,36 @@ print("right")
 """
 
 
+def test_no_file_can_be_opened():
+    """It says so, and CPython prints nothing."""
+    done = run_python(
+        """
+        import os, resource
+        import atoll
+        import concurrent.futures
+
+        atoll.create().close()
+        pool = atoll.InterpreterPoolExecutor(1)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        os.close(least := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, limits[1]))
+        errors = []
+        for make in atoll.create, lambda: pool.submit(int).exception().__cause__:
+            try:
+                errors.append(make())
+            except atoll.InterpreterError as error:
+                errors.append(error)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        print(*errors, sep=os.linesep)
+        with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+            assert interp.call(len, "abc") == pool.submit(len, "abc").result() == 3
+        """
+    )
+    expected = "interpreter creation failed: Too many open files\nToo many open files\n"
+    check_ended(done, 0, expected)
+    assert "getpath" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "what, expected",
     [

@@ -18,6 +18,15 @@ bool atoll_file_same(const atoll_file_id *one, const atoll_file_id *other) {
            one->seconds == other->seconds && one->nanoseconds == other->nanoseconds;
 }
 
+int atoll_file_shortage(void) {
+    int fd = open("/", O_PATH | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)close(fd);
+        return 0;
+    }
+    return errno == EMFILE || errno == ENFILE ? errno : 0;
+}
+
 int atoll_file_open(const char *path, atoll_file_id *id) {
     /* Not to hang on a FIFO that nobody writes to. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);

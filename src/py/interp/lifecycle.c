@@ -12,7 +12,8 @@
  * A half-made interpreter in which code has run ends as any other before the caller hears of its failure.
  *
  * CPython itself does not survive it on all versions when memory runs out while it makes one (3.14 and 3.15 end an interpreter that
- * has no types yet), so whether there is enough is seen before.
+ * has no types yet), so whether there is enough is seen before; and so is whether a file can
+ * be opened, without which CPython says that paths cannot be evaluated.
  *
  * Thread states: every function is called attached to `from`'s interpreter and returns so, but for the detached ones.
  * ending.c has the way to the end, exit.c the end of the process, lookup.c the questions.
@@ -137,6 +138,11 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
         return NULL;
     }
     if (!is_there_memory()) {
+        return NULL;
+    }
+    int shortage = atoll_file_shortage();
+    if (shortage != 0) {
+        *why = strdup(strerror(shortage));
         return NULL;
     }
     atoll_site_begin(site, print->wishes.no_site);
