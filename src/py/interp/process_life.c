@@ -111,7 +111,8 @@ void atoll_lifecycle_share_detached(void) {
             await_release();
         }
         lifecycle.queued--;
-        if (lifecycle.passing != 0 && --lifecycle.passing == 0) {
+        if (lifecycle.passing != 0) {
+            lifecycle.passing--;
             wake_waiting();
         }
         lifecycle.sharing += shared++ == 0;
