@@ -40,6 +40,9 @@ def faults_of(made: Path, repaired: Path) -> Iterator[str]:
     before, after = files_of(made), files_of(repaired)
     if repaired.name.rpartition("-")[2].startswith("linux"):
         yield "no index takes it: its platform is plain linux"
+    with zipfile.ZipFile(repaired) as archive:
+        if not any(name.endswith(".dist-info/sboms/atoll.cdx.json") for name in archive.namelist()):
+            yield "it has no list of what is in it (tools/add_sbom.py)"
     for name in sorted(NEEDED - set(after)):
         yield f"{name} is missing"
     modules = [name for name in after if name.startswith("atoll/_atoll.") and name.endswith(".so")]
