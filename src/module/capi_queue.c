@@ -124,6 +124,7 @@ static int put_batch(atoll_queue *queue, atoll_batch *batch, double deadline) {
 }
 
 static int take(atoll_queue *queue, atoll_record *out, double deadline) {
+    *out = (atoll_record){0};
     atoll_state *state;
     if (is_attached(&state)) {
         return state != NULL && atoll_pyqueue_take(state, queue, out, deadline) == 0
