@@ -93,8 +93,10 @@ static int make_page_locked(void) {
     page_size = size;
     begin_header_locked();
     begin_clock_locked();
-    atomic_thread_fence(memory_order_release);
-    memcpy(page->magic, "ATOLLST", sizeof page->magic); /* last: another process may have found the file */
+    uint64_t magic;
+    memcpy(&magic, "ATOLLST", sizeof magic);
+    atomic_store_explicit((_Atomic(uint64_t) *)(void *)page->magic, magic,
+                          memory_order_release); /* last: another process may have found the file */
     return 0;
 }
 

@@ -220,7 +220,8 @@ static int check(bool heeds_imports) {
     }
     atoll_redirect_arrived();
     take_back_knock(run);
-    run->import_patience = run->import_next = 0;
+    run->import_patience = 0;
+    run->import_next = 0;
     if (target != run) {
         run->put_off = 0;
         run->heard = atomic_load(&target->knock);
