@@ -301,9 +301,6 @@ static inline void atoll_unshare_c_calls(PyThreadState *inner, int before) {
 }
 #endif
 
-/* Before 3.13 the allocator for raw memory is replaced for a moment while an interpreter is made. */
-#define ATOLL_CREATION_ALONE (PY_VERSION_HEX < 0x030D0000)
-
 /* Before 3.13 an interpreter's first thread state cannot be made again once it was deleted, and it is what
  * PyThreadState_New() makes when there is no other: there always has to be one. */
 #define ATOLL_FIRST_THREAD_STATE_ONCE (PY_VERSION_HEX < 0x030D0000)

@@ -21,7 +21,7 @@
  * methods that are removed are kept until the interpreter ends: code that ran while it was made may remember them by tag.
  *
  * Ownership: notes and changes are the process's, in memory of malloc(), and hold no objects but static ones.
- * Locks: notes are made under main's GIL and compared under the lifecycle lock, by one thread; the list of changes then stays as it is.
+ * Locks: notes are made under main's GIL and compared under the lifecycle lock; the list of changes then stays as it is.
  */
 #include "py/extension/builtin_types.h"
 
@@ -56,7 +56,7 @@ static _Atomic(bool) is_noted;
 static noted_type *noted;
 static size_t noted_count, noted_room;
 
-static _Atomic(bool) is_compared;
+static bool is_compared;
 static change *changes;
 static size_t change_count, change_room;
 static char **names;
@@ -242,8 +242,6 @@ static int compare(const noted_type *type, PyObject *dict) {
     }
     return rc;
 }
-
-bool atoll_builtin_types_compared(void) { return atomic_load(&is_compared); }
 
 int atoll_builtin_types_compare(void) {
     if (is_compared) {

@@ -12,7 +12,6 @@ bool atoll_builtin_types_noted(void);
 /* Attached to a new interpreter in which nothing has run, with the lifecycle lock held: finds out what to change, once.  0, or
  * -1 with MemoryError. */
 int atoll_builtin_types_compare(void);
-bool atoll_builtin_types_compared(void);
 /* Attached to a new interpreter after that, before code of anybody else's runs there: its types have what main's have.  0, or
  * -1 with an exception. */
 int atoll_builtin_types_settle(void);

@@ -102,7 +102,7 @@ static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patie
 static void take_lock(PyObject *capsule) {
     bool *taken = PyCapsule_GetPointer(capsule, NULL);
     if (!*taken) {
-        atoll_lifecycle_share();
+        atoll_lifecycle_lock();
         *taken = true;
     }
 }
@@ -115,7 +115,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
     PyObject *capsule = PyCapsule_New(&locked, NULL, take_lock);
     if (dict == NULL || capsule == NULL || PyDict_SetItemString(dict, key, capsule) < 0) {
         PyErr_Clear();
-        atoll_lifecycle_share();
+        atoll_lifecycle_lock();
         locked = true;
     }
     Py_XDECREF(capsule);
@@ -125,7 +125,7 @@ static void end(atoll_entry *entry, PyThreadState *mine) {
     atoll_signals_forget();
     atoll_registry_remove(entry);
     if (locked) {
-        atoll_lifecycle_unshare();
+        atoll_lifecycle_unlock();
     }
     atoll_entry_set_life(entry, ATOLL_LIFE_ENDED);
     atoll_syncs_lose(entry->serial, entry->id);

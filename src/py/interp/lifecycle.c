@@ -1,12 +1,11 @@
 /* How an interpreter is made.
  *
- * While CPython makes or frees one the lifecycle lock is shared (process_life.c): several at once do so, and nobody looks at CPython's
- * list of them meanwhile.  CPython 3.12 replaces its allocator for a moment while it makes one, and puts back what it found, so two at
- * once could leave the wrong one there: it makes one after the other.  So is the first, of which the process learns what differs.
- * The lock is awaited with the thread state detached, so that its holders can get any GIL they need.  No code of users runs with it held: what
- * a new interpreter imports, and what one that ends runs last, may wait for other interpreters and threads that want it (ending.c).
+ * What CPython does to make one and to free one is serialised by the lifecycle lock, process-wide, because that is not safe
+ * against each other: two that 3.13 made at once have failed to import `encodings`, one time in some thousands.  It is awaited with the
+ * thread state detached, so that its holder can get any GIL it needs, and it is recursive.  No code of users runs with it held: what a
+ * new interpreter imports, and what one that ends runs last, may wait for other interpreters and threads that want it (ending.c).
  *
- *   with it shared    Py_NewInterpreterFromConfig; an entry: a spare, so nobody finds it
+ *   with it held      Py_NewInterpreterFromConfig; an entry: a spare, so nobody finds it
  *   without           loader; bootstrap of atoll._atoll; site; then it is opened, by a thread that is back where it was
  *
  * A half-made interpreter in which code has run ends as any other before the caller hears of its failure.
@@ -120,7 +119,7 @@ static bool is_there_memory(void) {
     return memory != NULL;
 }
 
-/* With the lifecycle lock shared, or held, and no thread state attached: with one of main's attached, 3.13 and newer do not survive an audit
+/* With the lifecycle lock held and no thread state attached: with one of main's attached, 3.13 and newer do not survive an audit
  * hook that refuses.  The new interpreter is attached afterwards, unless it is NULL with *why (malloc, or NULL: out of memory). */
 static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, char **why) {
     const PyInterpreterConfig config = {
@@ -392,14 +391,13 @@ atoll_entry *atoll_interp_create_detached(const atoll_blueprint *print, char **w
     atoll_entry *entry = NULL;
     *why = NULL;
     atoll_interp_work_begin();
-    bool alone = ATOLL_CREATION_ALONE || !atoll_builtin_types_compared();
-    (alone ? atoll_lifecycle_lock_detached : atoll_lifecycle_share_detached)();
+    atoll_lifecycle_lock_detached();
     if (atoll_interp_exiting()) {
         *why = strdup(at_exit);
     } else {
         entry = make_locked(print, &site, why);
     }
-    (alone ? atoll_lifecycle_unlock : atoll_lifecycle_unshare)();
+    atoll_lifecycle_unlock();
     atoll_interp_work_end(); /* an entry shows the rest */
     if (entry == NULL) {
         return NULL;

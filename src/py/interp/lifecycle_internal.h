@@ -5,14 +5,11 @@
 #include "py/interp/lifecycle.h"
 #include "py/interp/session.h"
 
-/* The lifecycle lock: awaited detached, so any GIL may be taken with it held. A thread state must be attached for lock and share, none
- * for the others.  Who makes or frees an interpreter shares it; who has it locked is alone.  What was taken last is given back first. */
+/* The lifecycle lock: recursive, awaited detached, so any GIL may be taken with it held. A thread state must be
+ * attached for lock, none for unlock. */
 void atoll_lifecycle_lock(void);
-void atoll_lifecycle_lock_detached(void);
+void atoll_lifecycle_lock_detached(void); /* the same where none is attached */
 void atoll_lifecycle_unlock(void);
-void atoll_lifecycle_share(void);
-void atoll_lifecycle_share_detached(void);
-void atoll_lifecycle_unshare(void);
 void atoll_lifecycle_fork(atoll_fork_moment when);
 
 /* Whether it was so before. */
