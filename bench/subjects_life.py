@@ -1,6 +1,5 @@
 """The ends of an interpreter's life: making one, from spares and from many threads at once, and closing it."""
 
-import importlib.util
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,11 +11,11 @@ import stdlib_side
 import targets
 from harness import Effort, Measure, Result, alternate, processors, summarise
 from memory_probe import process_context
+from subjects_extensions import installed
 
 import atoll
 from atoll._atoll import _spares_ready
 
-MODULES = ("numpy", "pandas")
 SPARES = 4
 
 
@@ -25,11 +24,6 @@ def timed(function: Callable[[], object]) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
-
-
-def installed() -> list[str]:
-    """Return the modules that there are to measure with."""
-    return [module for module in MODULES if importlib.util.find_spec(module) is not None]
 
 
 def at_once(functions: Sequence[Callable[[], object]]) -> float:

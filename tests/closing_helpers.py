@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -17,6 +18,13 @@ def spin(started):
     started.set()
     while True:
         pass
+
+
+def read_one(started, reader):
+    """Wait until there is something to read from a file descriptor."""
+    started.set()
+    os.read(reader, 1)
+    return "ended"
 
 
 def stubborn(started, over, levels=20):

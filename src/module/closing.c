@@ -63,8 +63,9 @@ static int close_now(atoll_state *state, PyObject *interp, atoll_entry *entry, b
     return rc;
 }
 
-static int close_within(atoll_state *state, PyObject *interp, atoll_entry *entry, double seconds,
-                        bool force) {
+/* wait: else it is only begun, which needs no time, and is not by force. */
+static int close_within(atoll_state *state, PyObject *interp, atoll_entry *entry, double seconds, bool force,
+                        bool wait) {
     if (atoll_staff_is_guest_of(entry)) {
         return atoll_interp_close(state, entry); /* says why it cannot be */
     }
@@ -74,29 +75,12 @@ static int close_within(atoll_state *state, PyObject *interp, atoll_entry *entry
     double deadline = atoll_deadline_after(seconds);
     atoll_line_shut(&entry->line);
     int rc = end_own_calls(state, interp, force ? "drop" : "shut");
-    if (rc == 0 && !force) {
+    if (rc == 0 && wait && !force) {
         rc = await_line(state, &entry->line, deadline);
     }
     if (rc == 0) {
-        rc = atoll_interp_close_within(state, entry, fmax(deadline - atoll_clock(), 0), force);
-    }
-    if (rc < 0) {
-        atoll_line_open(&entry->line);
-    }
-    return rc;
-}
-
-static int close_later(atoll_state *state, PyObject *interp, atoll_entry *entry) {
-    if (atoll_staff_is_guest_of(entry)) {
-        return atoll_interp_close(state, entry); /* says why it cannot be */
-    }
-    if (atoll_interp_check_close_within(state, entry) < 0) {
-        return -1;
-    }
-    atoll_line_shut(&entry->line);
-    int rc = end_own_calls(state, interp, "shut");
-    if (rc == 0) {
-        rc = atoll_interp_close_later(state, entry);
+        rc = wait ? atoll_interp_close_within(state, entry, fmax(deadline - atoll_clock(), 0), force)
+                  : atoll_interp_close_later(state, entry);
     }
     if (rc < 0) {
         atoll_line_open(&entry->line);
@@ -115,9 +99,8 @@ const char atoll_pyclosing_close_doc[] = PyDoc_STR(
     "None: who is inside makes it fail at once, and the rest takes as long as it takes.\n"
     "force: what runs is interrupted, KeyboardInterrupt in calls and SystemExit in threads, ten times a\n"
     "second until it ends; what was submitted and has not begun is dropped. timeout None: 10 seconds.\n"
-    "wait: False comes back at once. Nothing more can be submitted; the interpreter is closed, on a thread "
-    "of\n"
-    "its own, when what was submitted, then who is inside, and its threads have ended.\n\n"
+    "wait: False comes back at once. Nothing more can be submitted; the interpreter is closed, on a\n"
+    "thread of its own, when what was submitted, then who is inside, and its threads have ended.\n\n"
     "Raises InterpreterError when it is running (on this thread, too), current, main or not made by Atoll,\n"
     "or while a thread of an extension module is inside; InterpreterNotFoundError when it is\n"
     "closed already; by force InterpreterStuckError, which has the stacks, when something does not end: it\n"
@@ -151,9 +134,9 @@ PyObject *atoll_pyclosing_close(PyObject *self, PyObject *const *args, Py_ssize_
     if (entry == NULL) {
         return NULL;
     }
-    int rc = !wait             ? close_later(state, self, entry)
-             : force || within ? close_within(state, self, entry, within ? seconds : FORCE_SECONDS, force)
-                               : close_now(state, self, entry, false);
+    int rc = force || within || !wait
+                 ? close_within(state, self, entry, within ? seconds : FORCE_SECONDS, force, wait)
+                 : close_now(state, self, entry, false);
     if (rc < 0) {
         return NULL;
     }

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import atoll
-from closing_helpers import SOON, in_thread, is_gone, spin, start_thread, stubborn
+from closing_helpers import SOON, in_thread, is_gone, read_one, spin, start_thread, stubborn
 from helpers import PATIENCE, Pipe, Thread, foreign, identity
 
 
@@ -94,14 +94,7 @@ class TestTimeout:
         with Pipe() as leave:
             started = atoll.Event()
 
-            def wait(started, reader):
-                import os
-
-                started.set()
-                os.read(reader, 1)
-                return "ended"
-
-            call = in_thread(fresh, wait, started, leave.reader)
+            call = in_thread(fresh, read_one, started, leave.reader)
             assert started.wait(PATIENCE)
             closing = Thread(fresh.close, timeout=PATIENCE)
             leave.signal()

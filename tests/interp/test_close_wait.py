@@ -8,7 +8,7 @@ import time
 import pytest
 
 import atoll
-from closing_helpers import in_thread, is_gone, spin, start_thread
+from closing_helpers import in_thread, is_gone, read_one, spin, start_thread
 from helpers import PATIENCE, Pipe, check_ended, foreign, identity, run_python
 
 
@@ -115,14 +115,7 @@ class TestBusy:
         with Pipe() as leave:
             started = atoll.Event()
 
-            def wait(started, reader):
-                import os
-
-                started.set()
-                os.read(reader, 1)
-                return "ended"
-
-            call = in_thread(fresh, wait, started, leave.reader)
+            call = in_thread(fresh, read_one, started, leave.reader)
             assert started.wait(PATIENCE)
             fresh.close(wait=False)
             wait_until(lambda: is_refused(fresh))

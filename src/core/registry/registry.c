@@ -183,6 +183,8 @@ uint32_t atoll_entry_pins(const atoll_entry *entry) {
     return (uint32_t)(atomic_load(&entry->gate) & GATE_PINS);
 }
 
+bool atoll_entry_is_left(void *entry) { return atoll_entry_pins(entry) == 0 || !atoll_entry_is_open(entry); }
+
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
     int life = ATOLL_LIFE_SPARE;
     if (atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_CLOSING)) {

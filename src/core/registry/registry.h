@@ -162,6 +162,8 @@ uint32_t atoll_entry_pins(const atoll_entry *entry);
 void atoll_entry_bar(atoll_entry *entry);
 void atoll_entry_unbar(atoll_entry *entry);
 bool atoll_entry_is_barred(const atoll_entry *entry);
+/* Of an entry, to be awaited: whether no session is inside, or it is not open any more. */
+bool atoll_entry_is_left(void *entry);
 /* Waits until ready(what), which is looked at when the last session leaves one that is barred, when its life changes, and when somebody
  * tells. */
 atoll_wait_result atoll_entry_await(atoll_entry *entry, bool (*ready)(void *what), void *what,

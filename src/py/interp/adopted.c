@@ -18,11 +18,6 @@ void atoll_interp_adopt(atoll_entry *entry) {
     }
 }
 
-static bool is_left(void *raw) {
-    const atoll_entry *entry = raw;
-    return atoll_entry_pins(entry) == 0 || !atoll_entry_is_open(entry);
-}
-
 void atoll_interp_end_adopted(atoll_entry *entry) {
     if (!atomic_load(&entry->adopted) || atoll_session_is_inside(entry)) {
         return;
@@ -31,7 +26,7 @@ void atoll_interp_end_adopted(atoll_entry *entry) {
     atoll_entry_bar(entry);
     PyThreadState *tstate = PyEval_SaveThread();
     while (atoll_entry_begin_close(entry) == ATOLL_CLOSE_BUSY) {
-        (void)atoll_entry_await(entry, is_left, entry, &waiter, INFINITY);
+        (void)atoll_entry_await(entry, atoll_entry_is_left, entry, &waiter, INFINITY);
     }
     PyEval_RestoreThread(tstate);
     atoll_entry_unbar(entry);

@@ -1,8 +1,8 @@
 /* The end of the process, from main's atexit.
  *
  * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs is interrupted, with a SystemExit,
- * and gets EXIT_GRACE seconds; what close(wait=False) has begun to close takes as long as it would if this thread did it.  A thread that comes back from a session after that begins is parked for ever if it would
- * return to main, as CPython does with daemon threads.
+ * and gets EXIT_GRACE seconds; what close(wait=False) has begun to close takes as long as it would if this thread did it.  A thread that
+ * comes back from a session after that begins is parked for ever if it would return to main, as CPython does with daemon threads.
  *
  * What is left then is left behind: an interpreter in which a thread is stuck (in a system call, say), or whose memory main has
  * views of.  It cannot be ended, as that would free memory in use; but main can, if CPython does not know of it any more.  So
@@ -15,8 +15,9 @@
  * Py_FinalizeEx() returns to a host program, which may begin Python again (restart.c), and the exit status is the program's own.
  *
  * Where that cannot be done - the GIL is not to be had, because code in C keeps it; the list is not known; an interpreter that
- * others made is on it; a thread is about to unload what an interpreter had loaded, which must not meet the destructors of exit() - the streams are flushed and the process ends at once.  The program's exit status is not to be had there,
- * so it is 1: it has not ended well.
+ * others made is on it; a thread is about to unload what an interpreter had loaded, which must not meet the destructors of exit() - the
+ * streams are flushed and the process ends at once.  The program's exit status is not to be had there, so it is 1: it has not ended
+ * well.
  */
 #include "core/pool/pool.h"
 #include "py/extension/extension.h"

@@ -365,10 +365,9 @@ static atoll_entry *create(atoll_state *from, const atoll_interp_wishes *wishes)
     PyEval_RestoreThread(here);
     if (entry != NULL) {
         atoll_entry_open(entry); /* and may be closed at once */
-    }
-    if (entry == NULL && why != NULL && strcmp(why, at_exit) == 0) {
+    } else if (why != NULL && strcmp(why, at_exit) == 0) {
         PyErr_SetString(from->error, at_exit);
-    } else if (entry == NULL) {
+    } else {
         PyErr_Format(from->error, "interpreter creation failed: %s", why != NULL ? why : "out of memory");
     }
     free(why);

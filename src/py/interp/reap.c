@@ -137,11 +137,6 @@ typedef struct {
     atoll_blocking blocking;
 } closing;
 
-static bool is_left(void *raw) {
-    const atoll_entry *entry = raw;
-    return atoll_entry_pins(entry) == 0 || !atoll_entry_is_open(entry);
-}
-
 /* Somebody else is closing it. */
 static bool is_decided(void *raw) {
     atoll_life life = atoll_entry_life(raw);
@@ -176,7 +171,7 @@ static progress empty(closing *c) {
             (void)atoll_interrupt_all(c->entry, &atoll_keyboard_interrupt);
             next = now + AGAIN;
         }
-        bool (*ready)(void *) = is_left;
+        bool (*ready)(void *) = atoll_entry_is_left;
         bool by_others = is_run_by_others(c->entry);
         atoll_close_result begun = by_others ? ATOLL_CLOSE_BUSY : atoll_entry_begin_close(c->entry);
         if (begun == ATOLL_CLOSE_BEGUN) {
