@@ -341,20 +341,7 @@ static PyObject *count_arrays(PyObject *module, PyObject *capsule) {
     Py_RETURN_NONE;
 }
 
-/* Raises for what are no limits. */
-static PyObject *check_limits(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *memory;
-    PyObject *cpu;
-    atoll_limits limits;
-    if (!PyArg_ParseTuple(args, "OO:_check_limits", &memory, &cpu) ||
-        atoll_pycontrol_limits(memory, cpu, &limits) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef limit_methods[] = {
-    {"_check_limits", check_limits, METH_VARARGS, NULL},
     {"_count_arrays", count_arrays, METH_O, NULL},
     {"_set_soft_limit", set_soft_limit, METH_O, NULL},
     {NULL, NULL, 0, NULL},

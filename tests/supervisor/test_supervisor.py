@@ -10,7 +10,7 @@ import pytest
 
 import atoll
 from helpers import PATIENCE, check_ended, run_python
-from supervisor_children import count, fall_silent, ignore_interrupts, live, spin
+from supervisor_children import count, fall_silent, ignore_interrupts, live, live_then, spin
 
 
 class Events:
@@ -243,6 +243,79 @@ class TestStop:
         with supervisor:
             assert supervisor.wait(PATIENCE)
 
+    @pytest.mark.parametrize("restart", ["always", "never"])
+    def test_on_event_restarts_what_has_ended(self, events, restart):
+        def handle(event):
+            if event.kind == "ended":
+                supervisor.restart("a")
+            events(event)
+
+        queue = atoll.create_queue()
+        number = atoll.AtomicInt()
+        supervisor = atoll.Supervisor(on_event=handle)
+        supervisor.add("a", live_then, (queue, number), restart=restart)
+        with supervisor:
+            assert queue.get(timeout=PATIENCE) == ("a", "began")
+            assert not supervisor.wait(0.1)
+            assert supervisor.children()["a"].state == "running"
+        assert queue.get(timeout=PATIENCE) == ("a", "ended")
+        assert queue.empty()  # there was one of it
+        assert events.kinds().count(("started", "a")) == 2
+        assert ("restarting", "a") not in events.kinds()
+
+    @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+    @pytest.mark.parametrize("kind", ["failed", "restarting"])
+    @pytest.mark.parametrize("method", ["remove", "stop", "restart"])
+    def test_on_event_sees_to_what_has_failed(self, events, strategy, kind, method):
+        def handle(event):
+            if event.kind == kind and event.restarts <= 1:
+                supervisor.stop() if method == "stop" else getattr(supervisor, method)(event.name)
+            events(event)
+
+        queue = atoll.create_queue()
+        supervisor = atoll.Supervisor(strategy=strategy, on_event=handle)
+        supervisor.add("a", count, (atoll.AtomicInt(), 1, ValueError()), backoff=0.01)
+        supervisor.add("b", live, (queue, "b"))
+        with supervisor:
+            if method == "restart":
+                events.wait_for("started", "a", 2)
+            else:
+                events.wait_for("stopped", "a")
+        states = {name: child.state for name, child in supervisor.children().items()}
+        assert states == {name: "stopped" for name in ("b" if method == "remove" else "ab")}
+        assert events.kinds("a").count(("started", "a")) == (2 if method == "restart" else 1)
+        assert events.kinds("a").count(("stopped", "a")) == (2 if method == "restart" else 1)
+
+    def test_on_event_restarts_a_silent_child(self, events):
+        def handle(event):
+            if event.kind == "silent":
+                supervisor.restart("a")
+            events(event)
+
+        supervisor = atoll.Supervisor(on_event=handle)
+        supervisor.add("a", fall_silent, (atoll.AtomicInt(), 1), heartbeat=0.5)
+        with supervisor:
+            events.wait_for("started", "a", 2)
+            assert supervisor.children()["a"].state == "running"
+        assert ("restarting", "a") not in events.kinds()
+
+    def test_stopped_by_a_signal_in_the_midst_of_a_start(self):
+        source = """
+            import atoll, os, signal, threading
+            signal.signal(signal.SIGTERM, lambda number, frame: supervisor.stop())
+            supervisor = atoll.Supervisor()
+            supervisor.add("a", print)
+            start = threading.Thread.start
+            def started(thread):
+                os.kill(os.getpid(), signal.SIGTERM)
+                start(thread)
+            threading.Thread.start = started
+            try: supervisor.start()
+            except RuntimeError as error: print(error)
+            print(supervisor.wait(0))
+        """
+        assert run_python(source).stdout == "the supervisor has been stopped\nTrue\n"
+
     def test_on_event_raises(self, events, caplog):
         def handle(event):
             events(event)
@@ -352,6 +425,7 @@ class TestArguments:
             ({"grace": float("nan")}, "grace must be at least 0, not nan"),
             ({"function": 3}, "function must be callable"),
             ({"name": ""}, "name must be a string that is not empty"),
+            ({"extensions": "some"}, "extensions must be 'isolate', 'strict' or 'shared', not 'some'"),
         ],
     )
     def test_add(self, arguments, error):

@@ -33,7 +33,7 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
     None stands for the usual one.
 
     The sentinels of dataclasses are compared by identity, and its fields hold mapping proxies.  The timezone of
-    _pydatetime reduces to a state that datetime's own does not take.
+    _pydatetime reduces to a state that datetime's own does not take.  A library of ctypes has a class of its own.
     """
     if type(obj).__module__ == "_contextvars":
         from . import variables
@@ -41,6 +41,8 @@ def reduce_special(obj: object) -> str | tuple[Any, ...] | None:
         return variables.reduce(obj)
     if type(obj).__module__ == "itertools":
         return _reduce_count(obj)
+    if type(obj).__module__ == "ctypes":
+        return _reduce_library(obj)
     if type(obj).__module__ in ("weakref", "_weakrefset"):
         import weakref
 
@@ -87,7 +89,44 @@ def reduce_refused(obj: object) -> tuple[Any, ...] | None:
 
         if type(obj) is struct.Struct:
             return struct.Struct, (obj.format,)
+    if type(obj).__module__ == "_json" and type(obj).__name__ == "Scanner":  # of a JSONDecoder
+        options = [
+            name for name, value in vars(type(obj)).items() if type(value) is types.MemberDescriptorType
+        ]
+        return type(obj), (types.SimpleNamespace(**{name: getattr(obj, name) for name in options}),)
+    place = _place_of(obj)
+    if place is not None:
+        return rebuild_attribute, place
+    if type(obj).__module__ == "random" and type(obj).__name__ == "SystemRandom":
+        return type(obj), ()
     return None
+
+
+def _place_of(obj: object) -> tuple[str, str] | None:
+    """Which module of the standard library has it, and under which name.
+
+    ``types.TracebackType`` and its like, which do not know where they are; ``sys.version_info``; secrets' generator.
+    But what a program has put there, as ``sys.stdout`` and ``sys.last_traceback``, is not.
+    """
+    if not isinstance(obj, type):
+        import io
+
+        if (
+            type(obj).__module__ == "builtins"
+            or not _is_standard(type(obj).__module__)
+            or isinstance(obj, io.IOBase)
+        ):
+            return None
+    for module_name, module in (("types", types), *list(sys.modules.items())):
+        if type(module) is types.ModuleType and _is_standard(module_name) and module_name != "builtins":
+            for name, value in list(vars(module).items()):
+                if value is obj:
+                    return module_name, name
+    return None
+
+
+def _is_standard(name: object) -> bool:
+    return isinstance(name, str) and name.partition(".")[0] in sys.stdlib_module_names
 
 
 def _reduce_count(obj: object) -> tuple[Any, ...] | None:
@@ -103,6 +142,37 @@ def _reduce_count(obj: object) -> tuple[Any, ...] | None:
     except ValueError:
         return None
     return itertools.count, tuple(arguments)
+
+
+def _reduce_library(library: Any) -> tuple[Any, ...]:
+    """A reduction for a ``ctypes.CDLL`` or PyDLL: opened there, with what its functions take and return."""
+    import ctypes
+
+    functions, others = {}, {}
+    for name, value in vars(library).items():
+        if isinstance(value, library._FuncPtr):
+            functions[name] = value.argtypes, value.restype, value.errcheck
+        elif name not in ("_name", "_handle", "_FuncPtr"):
+            others[name] = value
+    use_errno = bool(library._FuncPtr._flags_ & ctypes._FUNCFLAG_USE_ERRNO)  # type: ignore[attr-defined]
+    made = rebuild_library, (type(library), library._name, use_errno)
+    return *made, (functions, others), None, None, restore_library
+
+
+def rebuild_library(cls: Any, name: str | None, use_errno: bool) -> Any:
+    """A library that this interpreter opens."""
+    return cls(name, use_errno=use_errno)
+
+
+def restore_library(library: Any, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Says what the functions of a library take and return."""
+    functions, others = state
+    for name, (argtypes, restype, errcheck) in functions.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = argtypes, restype
+        if errcheck is not None:
+            function.errcheck = errcheck
+    vars(library).update(others)
 
 
 def rebuild_view(kind: str, mapping: dict[Any, Any]) -> object:

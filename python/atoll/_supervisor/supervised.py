@@ -87,14 +87,18 @@ class Settings:
     grace: float
     pool: dict[str, Any]
 
-    def check(self) -> None:
-        """Raise ValueError or TypeError for what makes no sense."""
+    def check(self, name: str) -> None:
+        """Raise ValueError or TypeError for what makes no sense, for a child of that name."""
         if self.restart not in RESTARTS:
             raise ValueError(f"restart must be one of {', '.join(map(repr, RESTARTS))}, not {self.restart!r}")
-        for name in ("backoff", "max_backoff", "grace", "heartbeat"):
+        for setting in ("backoff", "max_backoff", "grace", "heartbeat"):
             check_seconds(
-                name, getattr(self, name), or_none=name == "heartbeat", positive=name == "heartbeat"
+                setting,
+                getattr(self, setting),
+                or_none=setting == "heartbeat",
+                positive=setting == "heartbeat",
             )
+        InterpreterPoolExecutor(1, name, **self.pool).shutdown()  # the rest is its own to say
 
 
 def check_seconds(name: str, value: Any, *, or_none: bool = False, positive: bool = False) -> None:
@@ -163,6 +167,10 @@ class Child:
         self._pool.shutdown(wait=False)
         self._pool = None
         return error
+
+    def has_just_ended(self) -> bool:
+        """Return whether its call has ended, and nothing has been done about it."""
+        return self.state == "running" and self.future is None
 
     def stop(self) -> bool:
         """Interrupt what runs and wait for its end; return False when it did not react and was left alone."""

@@ -22,8 +22,6 @@ import weakref
 from collections import deque
 from concurrent.futures import Future
 
-from atoll import _atoll
-
 from .supervised import LOGGER, Child, ChildState, Settings, SupervisorEvent, check_seconds
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -96,7 +94,8 @@ class Supervisor:
         self._restarts: deque[float] = deque()  # when there were some within the period
         self._thread: threading.Thread | None = None
         self._over: Future[None] = Future()  # set when all children have ended
-        self._lock = threading.Lock()  # of _thread until it is there, of _over, and who puts into the inbox
+        # Of _thread until it is there, of _over, and who puts into the inbox. A handler of signals may stop.
+        self._lock = threading.RLock()
         self._process = os.getpid()
 
     # ---- what others call ----
@@ -146,11 +145,10 @@ class Supervisor:
             raise TypeError("name must be a string that is not empty")
         if not callable(function):
             raise TypeError("function must be callable")
-        _atoll._check_limits(memory_limit, cpu_limit)
         limits = {"memory_limit": memory_limit, "cpu_limit": cpu_limit}
         pool = {"extensions": extensions, "worker_limits": limits}
         settings = Settings(restart, backoff, max_backoff, heartbeat, grace, pool)
-        settings.check()
+        settings.check(name)
         child = Child(name, function, tuple(args), dict(kwargs or {}), settings, self._tell_end)
         self._check_usable()
         with self._lock:
@@ -345,15 +343,20 @@ class Supervisor:
         for child in list(self._children.values()):
             now = time.monotonic()
             if child.is_silent(now):
-                limit = child.settings.heartbeat
-                error = TimeoutError(f"{child.name} gave no heartbeat for {limit:g} seconds")
-                child.error = error
-                self._tell("silent", child, error)
-                if not child.stop():
-                    self._tell("stuck", child)
-                self._decide(child, failed=True)
+                self._replace_silent(child)
             elif now >= child.next_start:
                 self._start(child)
+
+    def _replace_silent(self, child: Child) -> None:
+        limit, future = child.settings.heartbeat, child.future
+        error = TimeoutError(f"{child.name} gave no heartbeat for {limit:g} seconds")
+        child.error = error
+        self._tell("silent", child, error)
+        if child.future is not future:
+            return  # on_event has stopped it
+        if not child.stop():
+            self._tell("stuck", child)
+        self._decide(child, failed=True)
 
     def _take_end(self, child: Child, future: Future[Any]) -> None:
         if child.future is not future:
@@ -363,7 +366,9 @@ class Supervisor:
         self._decide(child, failed=error is not None)
 
     def _decide(self, child: Child, failed: bool) -> None:
-        """What becomes of a child that has ended."""
+        """What becomes of a child that has ended, unless on_event has seen to it."""
+        if not child.has_just_ended():
+            return
         restart = child.settings.restart
         if restart == "never" or (restart == "on-failure" and not failed):
             child.state = "ended"
@@ -380,11 +385,13 @@ class Supervisor:
             )
             raise SupervisorError(message) from child.error
         delay = child.plan_restart(self._period)
+        next_start = child.next_start
+        affected = self._affected(child)
         self._tell("restarting", child, child.error, delay)
-        for other in reversed(self._affected(child)):
-            if other.state in ("running", "waiting"):
+        for other in reversed(affected):
+            if child.state == "waiting" and other.state in ("running", "waiting"):
                 self._stop(other)
-                other.state, other.next_start = "waiting", child.next_start
+                other.state, other.next_start = "waiting", next_start
 
     def _affected(self, child: Child) -> list[Child]:
         """Return the others that are started again with a child."""

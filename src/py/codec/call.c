@@ -68,6 +68,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->causes = false;
     enc->raised = NULL;
     enc->named = NULL;
+    enc->bound = NULL;
     enc->defining = 0;
     enc->searched = NULL;
     enc->witnesses = NULL;

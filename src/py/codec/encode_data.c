@@ -510,6 +510,13 @@ object:
 }
 
 static int encode_container(atoll_encoder *enc, PyObject *obj, bool shared) {
+    if (obj == enc->bound) {
+        int rc = atoll_try_ref(enc, obj);
+        rc = rc == 0 ? atoll_try_own(enc, obj) : rc;
+        if (rc != 0) {
+            return rc < 0 ? -1 : 0;
+        }
+    }
     shared |= enc->late != 0;
     PyTypeObject *type = Py_TYPE(obj);
     if (type == &PyDict_Type) {

@@ -10,8 +10,7 @@
 
 /* ---- import paths ---- */
 
-/* 1, 0 when the module is not found by its name, or -1 with an exception. */
-static int put_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname) {
+int atoll_write_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname) {
     PyObject *origin = atoll_origin_of(enc->codec, module, name);
     int rc = origin == Py_False ? 0 : -1;
     if (origin != NULL && rc < 0 && atoll_write_tag(enc, T_GLOBAL | ATOLL_MEMO) == 0 &&
@@ -47,7 +46,7 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
     PyObject *found = module != NULL ? look_up(module, qualname) : NULL;
     int rc = 0;
     if (found != NULL && found == obj) {
-        rc = put_path(enc, module, name, qualname);
+        rc = atoll_write_path(enc, module, name, qualname);
         if (rc > 0 && atoll_memo_add(enc, obj) < 0) {
             rc = -1;
         }
@@ -63,11 +62,10 @@ static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject 
     return rc;
 }
 
-/* A str attribute: new reference, or NULL, without an exception where there is none. */
-static PyObject *str_attr(atoll_encoder *enc, PyObject *obj, int name) {
-    PyObject *value = PyObject_GetAttr(obj, enc->codec->names[name]);
+PyObject *atoll_text_attr(atoll_codec *codec, PyObject *obj, int name) {
+    PyObject *value = PyObject_GetAttr(obj, codec->names[name]);
     if (value == NULL) {
-        if (!atoll_passes_through(enc->codec)) {
+        if (!atoll_passes_through(codec)) {
             PyErr_Clear();
         }
         return NULL;
@@ -79,8 +77,8 @@ static PyObject *str_attr(atoll_encoder *enc, PyObject *obj, int name) {
 }
 
 int atoll_try_global(atoll_encoder *enc, PyObject *obj) {
-    PyObject *module = str_attr(enc, obj, N_MODULE);
-    PyObject *qualname = module != NULL ? str_attr(enc, obj, N_QUALNAME) : NULL;
+    PyObject *module = atoll_text_attr(enc->codec, obj, N_MODULE);
+    PyObject *qualname = module != NULL ? atoll_text_attr(enc->codec, obj, N_QUALNAME) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
     if (qualname != NULL) {
         rc = try_path(enc, obj, module, qualname);
@@ -92,7 +90,7 @@ int atoll_try_global(atoll_encoder *enc, PyObject *obj) {
 
 /* What a str result of __reduce__ names. */
 static int encode_named(atoll_encoder *enc, PyObject *obj, PyObject *qualname) {
-    PyObject *module = str_attr(enc, obj, N_MODULE);
+    PyObject *module = atoll_text_attr(enc->codec, obj, N_MODULE);
     if (module == NULL && !PyErr_Occurred()) {
         PyObject *byvalue = atoll_codec_byvalue(enc->codec);
         module = byvalue != NULL ? PyObject_CallMethod(byvalue, "which_module", "OO", obj, qualname) : NULL;
@@ -180,7 +178,7 @@ static int encode_namedtuple(atoll_encoder *enc, PyObject *obj) {
 
 /* A member by its name; 0 when it has none of its own (a combination of flags). */
 static int try_enum(atoll_encoder *enc, PyObject *obj) {
-    PyObject *name = str_attr(enc, obj, N_ENUM_NAME);
+    PyObject *name = atoll_text_attr(enc->codec, obj, N_ENUM_NAME);
     PyObject *map =
         name != NULL ? PyObject_GetAttr((PyObject *)Py_TYPE(obj), enc->codec->names[N_MEMBER_MAP]) : NULL;
     PyObject *member = map != NULL && PyDict_Check(map) ? PyDict_GetItemWithError(map, name) : NULL;
@@ -457,9 +455,25 @@ int atoll_encode_fallback(atoll_encoder *enc, PyObject *obj) {
 
 /* ---- everything that is not a basic type ---- */
 
+static int encode_mutable(atoll_encoder *enc, PyObject *obj) {
+    atoll_mark_mutable(enc);
+    return atoll_encode_reduced(enc, obj);
+}
+
+/* Whether it is where what a module has is the receiver's own (codec/own.c): the value of a name, or what tells whether that has
+ * changed; sys.version_info and its like, of which there is one, anywhere. */
+static bool may_be_own(const atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
+    bool one = PyTuple_Check(obj) && (Py_TYPE(obj)->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0;
+    return (kind == KIND_PLAIN || kind == KIND_PLAIN_SLOTS || kind == KIND_REDUCE || kind == KIND_SPECIAL) &&
+           (enc->defining != 0 || enc->identities || obj == enc->bound || one);
+}
+
 /* An instance that is no reference to what was sent before, of a class that is no builtin type. */
 static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
-    int rc;
+    int rc = may_be_own(enc, obj, kind) ? atoll_try_own(enc, obj) : 0;
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
+    }
     size_t at = enc->msg->body.len;
     switch (kind) {
     case KIND_PLAIN:
@@ -494,8 +508,10 @@ static int encode_by_kind(atoll_encoder *enc, PyObject *obj, atoll_kind kind) {
         if (PyModule_Check(obj)) {
             return atoll_encode_module(enc, obj);
         }
-        atoll_mark_mutable(enc);
-        rc = atoll_encode_reduced(enc, obj);
+        if (PyCFunction_Check(obj)) {
+            return atoll_encode_bound(enc, obj, encode_mutable);
+        }
+        rc = encode_mutable(enc, obj);
         return rc == 0 ? atoll_encode_nested(enc, obj, at) : -1;
     }
 }
@@ -527,7 +543,7 @@ int atoll_encode_object(atoll_encoder *enc, PyObject *obj) {
         return atoll_encode_cell(enc, obj);
     }
     if (type == &PyMethod_Type) {
-        return atoll_encode_method(enc, obj);
+        return atoll_encode_bound(enc, obj, atoll_encode_method);
     }
     if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type || type == &PyProperty_Type) {
         return atoll_encode_wrapper(enc, obj,

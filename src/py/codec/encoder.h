@@ -55,6 +55,7 @@ struct atoll_encoder {
     struct atoll_reach *reach;         /* what may change without notice is written down here, or NULL */
     struct atoll_reach *own;           /* and here, for the class being written, or NULL */
     PyObject *witnesses;    /* list: what the bytes of the class being written depend on, or NULL */
+    const PyObject *bound;  /* what the method that is being written is bound to, borrowed, or NULL */
     PyObject *named;        /* what is being written under its name, borrowed, or NULL */
     PyTypeObject *searched; /* names of its instances were looked for last, or NULL (codec/nested.c) */
     const PyObject *raised; /* an exception whose cause is told otherwise, or NULL */
@@ -95,6 +96,12 @@ int atoll_encode_method(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_cell(atoll_encoder *enc, PyObject *obj);
 /* 1: written by import path, 0: it has none, -1: exception. */
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
+/* The same for what is bound to a name in a module: 0 when the module is not found by its own name.  Gives no index. */
+int atoll_write_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname);
+/* And for an object of the standard library's (codec/own.c). */
+int atoll_try_own(atoll_encoder *enc, PyObject *obj);
+/* A bound method, by its path or, what it is bound to being the receiver's own if it is a module's, by encode(). */
+int atoll_encode_bound(atoll_encoder *enc, PyObject *obj, int (*encode)(atoll_encoder *enc, PyObject *obj));
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
 /* Whether obj is a class that what is being written will make. */

@@ -109,6 +109,10 @@ static int visit(sweep *at, PyObject *value, int levels) {
     if (!items && !PyDict_CheckExact(value) && type != &PyMethod_Type && !instance) {
         return 0;
     }
+    int own = items || PyDict_CheckExact(value) ? 0 : atoll_is_own(at->enc->codec, value);
+    if (own != 0) {
+        return own < 0 ? -1 : 0; /* it crosses by its path */
+    }
     int rc = enter(at, value, levels);
     if (rc <= 0) {
         return rc;

@@ -49,6 +49,12 @@ PyObject *atoll_codec_byvalue(atoll_codec *codec); /* borrowed, or NULL with an 
 /* sys.modules[name]: new reference, or NULL, without an exception when it is not there.  Waits for the import lock of a
  * module that another thread imports. */
 PyObject *atoll_origin_module(PyObject *name);
+/* Whether a module of this name is the standard library's, so that every interpreter has it: 1, 0, or -1 with an exception. */
+int atoll_is_standard(atoll_codec *codec, PyObject *name);
+/* Whether obj, as a global or an attribute of a class, is the receiver's own (codec/own.c): 1, 0, or -1 with an exception. */
+int atoll_is_own(atoll_codec *codec, PyObject *obj);
+/* A str attribute, of this N_ name: new reference, or NULL, without an exception where there is none. */
+PyObject *atoll_text_attr(atoll_codec *codec, PyObject *obj, int name);
 /* obj.qualname, dots followed: new reference or NULL with an exception. */
 PyObject *atoll_dotted_get(PyObject *obj, PyObject *qualname);
 /* Whether another interpreter finds the module by its name: 1, 0, or -1 with an exception. */

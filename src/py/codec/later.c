@@ -154,21 +154,21 @@ static bool is_harmless(look *at, PyObject *value, int levels) {
            is_instance_harmless(at, value, levels - 1);
 }
 
-static bool is_code(PyObject *value) {
-    if (atoll_is_plain_value(value) || atoll_is_definition(value)) {
-        return true;
+/* 1, 0, or -1 with an exception. */
+static int is_code(atoll_encoder *enc, PyObject *value) {
+    if (atoll_is_plain_value(value) || atoll_is_definition(value) || atoll_is_code_wrapper(value) ||
+        (PyCFunction_Check(value) && atoll_is_fixed(value))) {
+        return 1;
     }
-    if (PyCFunction_Check(value)) {
-        return atoll_is_fixed(value);
-    }
-    return atoll_is_code_wrapper(value);
+    return atoll_is_own(enc->codec, value);
 }
 
 int atoll_rank_of(atoll_encoder *enc, PyObject *value, atoll_rank *rank) {
     look at = {enc, NODES};
-    *rank = is_code(value) ? RANK_CODE : RANK_EARLY;
-    if (*rank == RANK_CODE || is_harmless(&at, value, LEVELS)) {
-        return 0;
+    int code = is_code(enc, value);
+    *rank = code > 0 ? RANK_CODE : RANK_EARLY;
+    if (code != 0 || is_harmless(&at, value, LEVELS)) {
+        return code < 0 ? -1 : 0;
     }
     *rank = RANK_FILLED;
     if (PyErr_Occurred() || PyList_CheckExact(value) || PyDict_CheckExact(value) || PySet_CheckExact(value)) {

@@ -40,22 +40,24 @@ static PyObject *file_of(atoll_codec *codec, PyObject *module) {
     return file != NULL && PyUnicode_Check(file) ? file : Py_None;
 }
 
-/* Whether the module of this name is there in every interpreter: the standard library's, a __main__. */
-static int is_everywhere(atoll_codec *codec, PyObject *name) {
+int atoll_is_standard(atoll_codec *codec, PyObject *name) {
+    if (atoll_is_main_name(codec, name)) {
+        return 0;
+    }
     Py_ssize_t len = PyUnicode_GET_LENGTH(name);
     Py_ssize_t dot = PyUnicode_FindChar(name, '.', 0, len, 1);
     PyObject *top = dot < 0 ? Py_NewRef(name) : PyUnicode_Substring(name, 0, dot);
     PyObject *stdlib = PySys_GetObject("stdlib_module_names"); /* borrowed */
     int known = top == NULL ? -1 : stdlib == NULL ? 0 : PySequence_Contains(stdlib, top);
     Py_XDECREF(top);
-    return known == 0 ? atoll_is_main_name(codec, name) : known;
+    return known;
 }
 
 /* What is sent of module's file, False where its name leads nowhere; *lasts: and it will be so. */
 static PyObject *find_origin(atoll_codec *codec, PyObject *module, PyObject *name, bool *lasts) {
     *lasts = true;
-    int known = is_everywhere(codec, name);
-    if (known != 0) {
+    int known = atoll_is_main_name(codec, name) ? 1 : atoll_is_standard(codec, name);
+    if (known != 0) { /* it is there in every interpreter */
         return known < 0 ? NULL : Py_NewRef(Py_None);
     }
     PyObject *helper = places(codec);

@@ -348,6 +348,12 @@ static int has_reducer(atoll_codec *codec, PyTypeObject *type) {
     return reducer != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
 
+/* A library that ctypes has opened. */
+static bool is_library(const PyTypeObject *type, PyObject *module) {
+    return (strcmp(type->tp_name, "CDLL") == 0 || strcmp(type->tp_name, "PyDLL") == 0) &&
+           PyUnicode_CompareWithASCIIString(module, "ctypes") == 0;
+}
+
 static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
     int registered = atoll_is_registered(codec, type);
     if (registered != 0) {
@@ -379,7 +385,7 @@ static int classify(atoll_codec *codec, PyTypeObject *type, atoll_kind *kind) {
          PyUnicode_CompareWithASCIIString(module, "weakref") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "_weakrefset") == 0 ||
          PyUnicode_CompareWithASCIIString(module, "itertools") == 0 ||
-         PyUnicode_CompareWithASCIIString(module, "_pydatetime") == 0)) {
+         PyUnicode_CompareWithASCIIString(module, "_pydatetime") == 0 || is_library(type, module))) {
         *kind = KIND_SPECIAL;
         return 0;
     }
