@@ -26,13 +26,11 @@ static void drop_place(place *at) {
     Py_CLEAR(at->word);
 }
 
-/* The module of this name, if it is one: new reference, or NULL, maybe with an exception. */
+/* The module of this name, if it is there: new reference, or NULL, maybe with an exception. */
 static PyObject *module_of(PyObject *name) {
-    PyObject *module = atoll_origin_module(name);
-    if (module != NULL && !PyModule_Check(module)) {
-        Py_CLEAR(module);
-    }
-    return module;
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    PyObject *module = PyDict_CheckExact(modules) ? PyDict_GetItemWithError(modules, name) : NULL;
+    return module != NULL && PyModule_Check(module) ? Py_NewRef(module) : NULL;
 }
 
 /* What a builtin method, or one of a class, is bound to: borrowed, or NULL for what is a function of a module, or of a type. */
