@@ -71,7 +71,7 @@ typedef struct {
     bool made;
     atoll_shm_id id;
 } atoll_shm;
-/* 0 or an errno code; ENODATA: it has no size, because whoever makes it has not got so far. */
+/* 0 or an errno code; ENODATA: it has no size, because whoever makes it has not got so far; EAGAIN: its pages are being reserved. */
 int atoll_shm_open(const char *name, atoll_shm_way way, size_t size, atoll_shm *out);
 /* Removes the name if it leads to that memory.  0 or an errno code; ENOENT: it does not. */
 int atoll_shm_remove(const char *name, const atoll_shm_id *id);

@@ -203,6 +203,7 @@ TEST(shared_names_that_do_not_fit_leave_nothing) {
 static _Atomic(bool) is_interrupting;
 static _Atomic(int) signals;
 static _Atomic(int) undone;
+static _Atomic(int) full; /* 1: the next reservation finds no room, 2: it is about to */
 
 static void on_signal(int number) {
     (void)number;
@@ -217,7 +218,36 @@ int posix_fallocate(int fd, off_t at, off_t size) {
         atomic_store(&is_interrupting, atomic_load(&undone) < 100);
         return EINTR;
     }
+    int is_full = 1;
+    if (atomic_compare_exchange_strong(&full, &is_full, 2)) {
+        (void)usleep(100 * 1000); /* others look for the name */
+        return ENOSPC;
+    }
     return fallocate(fd, 0, at, size) == 0 ? 0 : errno;
+}
+
+static void *make_what_has_no_room(void *name) {
+    atoll_shared *made;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_MAKE, 100000, &made), ENOSPC);
+    return NULL;
+}
+
+TEST(shared_memory_is_not_found_before_all_of_it_is_reserved) {
+    char name[64];
+    name_for(name, sizeof name, "full");
+    atomic_store(&full, 1);
+    pthread_t maker;
+    CHECK_INT(pthread_create(&maker, NULL, make_what_has_no_room, name), 0);
+    while (atomic_load(&full) == 1) {
+        (void)usleep(1000);
+    }
+    atoll_shared *found;
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_FIND, 0, &found), ENOENT);
+    CHECK_INT(pthread_join(maker, NULL), 0);
+    CHECK_INT(atoll_shared_named(name, ATOLL_SHM_EITHER, 10, &found), 0); /* makes it anew */
+    CHECK_UINT(found->size, 10);
+    atoll_shared_release(found);
+    atomic_store(&full, 0);
 }
 
 TEST(shared_names_are_reserved_whatever_signals_come) {

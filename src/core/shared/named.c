@@ -9,8 +9,9 @@
 #include <string.h>
 
 enum {
-    LONGEST = 254,  /* the system's 255, and a slash */
-    PATIENCE = 1000 /* how many milliseconds a name may lead to memory without a size */
+    LONGEST = 254,     /* the system's 255, and a slash */
+    PATIENCE = 1000,   /* how many milliseconds a name may lead to memory without a size */
+    MAKING = 60 * 1000 /* and to memory whose pages are being reserved: some 5 GiB in a second */
 };
 
 static atoll_mutex list_lock = ATOLL_MUTEX_INIT; /* a leaf */
@@ -117,14 +118,14 @@ int atoll_shared_named(const char *name, atoll_shm_way way, size_t size, atoll_s
     int error = 0;
     for (int waited = 0;; waited++) {
         error = atoll_shm_open(name, way, size, &named);
-        if (error != ENODATA || waited == PATIENCE) {
+        if ((error != ENODATA || waited >= PATIENCE) && (error != EAGAIN || waited >= MAKING)) {
             break;
         }
         atoll_sleep(0.001);
     }
     if (error != 0) {
         free(entry);
-        return error;
+        return error == EAGAIN ? ETIMEDOUT : error;
     }
     entry->id = named.id;
     entry->end = end;

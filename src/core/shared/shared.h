@@ -54,7 +54,8 @@ extern const atoll_handle_class atoll_shared_class;
 
 /* A block with a name, with one reference in *out: made with `size` bytes, which are not 0, or found, with all the bytes that it has.
  * 0 or an errno code: EEXIST and ENOENT where the way forbids it, ENOSPC when the system has no room for it, ENODATA for memory that
- * whoever made it has not given a size.  May take long: `size` bytes are reserved.  The name is one that
+ * whoever made it has not given a size, ETIMEDOUT for memory that is still being reserved after a minute.  May take long: `size` bytes
+ * are reserved.  The name is one that
  * atoll_shared_name_is_good. */
 int atoll_shared_named(const char *name, atoll_shm_way way, size_t size, atoll_shared **out);
 bool atoll_shared_name_is_good(const char *name, size_t length);

@@ -1,8 +1,9 @@
 /* Pages of memory, without a name and with one.
  *
  * Memory with a name is a file of the memory file system that shm_open() uses.  Its pages are reserved when it is made: what
- * does not fit is an error then, and not a SIGBUS when a page is first touched.  Pages that other processes find through this process are
- * few, and are not reserved.
+ * does not fit is an error then, and not a SIGBUS when a page is first touched.  Who makes it has the file's lock (flock) from before it has
+ * a size until all pages are there, and who finds it waits for the lock.  Pages that other processes find through this process are few, and
+ * are not reserved.
  */
 #include "port/port.h"
 
@@ -11,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -112,6 +114,19 @@ static int reserve(int fd, size_t size) {
     return error;
 }
 
+/* A system without such locks lets who finds the file see pages that are not reserved yet. */
+static int lock(int fd, int how) {
+    while (flock(fd, how) != 0) {
+        if (errno == EWOULDBLOCK) {
+            return EAGAIN;
+        }
+        if (errno != EINTR) {
+            break;
+        }
+    }
+    return 0;
+}
+
 /* Gives a file that was just made its size.  0 or an errno code. */
 static int fill(int fd, size_t size) {
     struct statvfs room;
@@ -121,18 +136,52 @@ static int fill(int fd, size_t size) {
     return ftruncate(fd, (off_t)size) == 0 ? reserve(fd, size) : errno;
 }
 
-/* Maps all of it; closes fd. */
-static int map_and_close(int fd, atoll_shm *out) {
+/* Maps all of it. */
+static int map_whole(int fd, atoll_shm *out) {
     struct stat info;
-    int error = fstat(fd, &info) == 0 ? 0 : errno;
-    if (error == 0 && info.st_size == 0) {
-        error = ENODATA;
+    if (fstat(fd, &info) != 0) {
+        return errno;
     }
+    if (info.st_nlink == 0) {
+        return ENOENT; /* removed since it was opened: it may have had no room */
+    }
+    if (info.st_size == 0) {
+        return ENODATA;
+    }
+    out->size = (size_t)info.st_size;
+    out->id = (atoll_shm_id){(uint64_t)info.st_dev, (uint64_t)info.st_ino};
+    out->data = mmap(NULL, out->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return out->data == MAP_FAILED ? errno : 0;
+}
+
+static int make(const char *path, size_t size, atoll_shm *out) {
+    int fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return errno;
+    }
+    (void)lock(fd, LOCK_EX); /* who finds it holds it for a moment only */
+    int error = fill(fd, size);
     if (error == 0) {
-        out->size = (size_t)info.st_size;
-        out->id = (atoll_shm_id){(uint64_t)info.st_dev, (uint64_t)info.st_ino};
-        out->data = mmap(NULL, out->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        error = out->data == MAP_FAILED ? errno : 0;
+        error = map_whole(fd, out);
+    }
+    if (error != 0) {
+        (void)shm_unlink(path);
+    }
+    lock(fd,
+         LOCK_UN); /* a child that was forked meanwhile has the file as well, and would hold the lock on */
+    (void)close(fd);
+    return error;
+}
+
+static int find(const char *path, atoll_shm *out) {
+    int fd = shm_open(path, O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0) {
+        return errno;
+    }
+    int error = lock(fd, LOCK_SH | LOCK_NB);
+    if (error == 0) {
+        error = map_whole(fd, out);
+        (void)lock(fd, LOCK_UN);
     }
     (void)close(fd);
     return error;
@@ -141,30 +190,20 @@ static int map_and_close(int fd, atoll_shm *out) {
 int atoll_shm_open(const char *name, atoll_shm_way way, size_t size, atoll_shm *out) {
     char path[PATH];
     path_of(path, name);
-    int fd = -1;
-    do {
+    for (;;) {
+        out->made = false;
         if (way != ATOLL_SHM_FIND) {
-            fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-            out->made = fd >= 0;
+            int error = make(path, size, out);
+            out->made = error == 0;
+            if (way == ATOLL_SHM_MAKE || error != EEXIST) {
+                return error;
+            }
         }
-        if (fd < 0 && (way == ATOLL_SHM_FIND || (way == ATOLL_SHM_EITHER && errno == EEXIST))) {
-            fd = shm_open(path, O_RDWR | O_CLOEXEC, 0);
-            out->made = false;
-        }
-    } while (fd < 0 && way == ATOLL_SHM_EITHER && errno == ENOENT); /* it was removed in between */
-    if (fd < 0) {
-        return errno;
+        int error = find(path, out);
+        if (way == ATOLL_SHM_FIND || error != ENOENT) {
+            return error;
+        } /* else it was removed in between */
     }
-    int error = out->made ? fill(fd, size) : 0;
-    if (error != 0) {
-        (void)close(fd);
-    } else {
-        error = map_and_close(fd, out);
-    }
-    if (error != 0 && out->made) {
-        (void)shm_unlink(path);
-    }
-    return error;
 }
 
 int atoll_shm_remove(const char *name, const atoll_shm_id *id) {
