@@ -1,4 +1,4 @@
-"""Write what bench/results/ has into README.md (a short table) and docs/performance.md (long ones, and plots).
+"""Write what bench/results/ has into README.md (a short table), docs/performance.md (long ones, plots), docs/why.md.
 
     python bench/pages.py [--results FOLDER] [--check]
 
@@ -233,6 +233,35 @@ def make_page(documents: list[Document]) -> list[str]:
     return [*lines, *describe(documents)[1:]]
 
 
+# The sides of subjects_free.py, as columns.
+WAYS = (
+    ("interpreters (Atoll)", "atoll"),
+    ("processes", "processes"),
+    ("free-threaded: threads", "free-threaded"),
+    ("free-threaded: one thread", "free-threaded serial"),
+)
+
+
+def make_ways(documents: list[Document]) -> list[str]:
+    """Return the lines of docs/why.md's table: what each way does in a second, in units of one thread's."""
+    lines = ["| | work | " + " | ".join(title for title, _ in WAYS) + " |", "|---|---|" + "---|" * len(WAYS)]
+    note = ""
+    for document in documents:
+        for result in document["results"]:
+            if result["name"].startswith("free."):
+                sides, note = result["sides"], result["note"]
+                rates = [sides[way]["median"] / sides["serial"]["median"] for _, way in WAYS]
+                cells = [document["machine"]["python"], result["title"], *(f"{rate:.2f}" for rate in rates)]
+                lines.append("| " + " | ".join(cells) + " |")
+    machine = documents[-1]["machine"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}"
+    return [
+        *lines,
+        "",
+        f"Measured on {where}, against {note}, built with gcc and profile-guided optimisation.",
+    ]
+
+
 def plot(document: Document, title: str, rows: tuple[Row, ...]) -> str:
     """Return a picture of ratios: a bar for each, on a scale of powers of ten that begins at 1."""
     found = [(name, find(document, key)) for name, key in rows]
@@ -283,10 +312,11 @@ def main() -> int:
     every = list(documents.values())
     if any(document["quick"] for document in every):
         print("warning: some of these results come from a quick, rough run", file=sys.stderr)
-    readme, page = ROOT / "README.md", ROOT / "docs" / "performance.md"
+    readme, page, why = ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "why.md"
     texts = {
         readme: between(readme, [*make_table(every, SHORT), *describe(every)]),
         page: between(page, make_page(every)),
+        why: between(why, make_ways(every)),
     }
     for name, title, rows in PLOTS:
         texts[ROOT / "docs" / "images" / name] = plot(documents[PLOTTED], title, rows)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,7 @@ MODULES = (
     "subjects_sync",
     "subjects_scaling",
     "subjects_pool",
+    "subjects_free",
     "subjects_extensions",
     "subjects_trace",
     "subjects_limits",
@@ -48,6 +50,14 @@ def find_subjects(words: list[str]) -> dict[str, Callable[[Effort], list[Result]
     }
 
 
+def use_cores(parser: argparse.ArgumentParser, number: int) -> None:
+    """Bind this process, and so those that it starts, to that many of the cores that it may use."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= number <= len(cores):
+        parser.error(f"--cores {number}: there are {len(cores)}")
+    os.sched_setaffinity(0, cores[:number])
+
+
 def main(description: str) -> int:
     """Run the subjects; return the exit status."""
     parser = argparse.ArgumentParser(
@@ -57,7 +67,10 @@ def main(description: str) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="only some subjects")
     parser.add_argument("--list", action="store_true", help="print the subjects' names and stop")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the results")
+    parser.add_argument("--cores", type=int, metavar="N", help="use N of the machine's cores, by default all")
     arguments = parser.parse_args()
+    if arguments.cores is not None:
+        use_cores(parser, arguments.cores)
 
     subjects = find_subjects(arguments.only)
     if arguments.list:
@@ -92,7 +105,7 @@ def main(description: str) -> int:
     goals = [goal for result in results for goal in result.goals]
     reached = sum(goal.passed for goal in goals)
     print(f"\n{reached} of {len(goals)} goals reached, {time.monotonic() - began:.0f} s")
-    whole = not arguments.only and not broken
+    whole = not arguments.only and not broken and arguments.cores is None
     path = arguments.json or (RESULTS / f"{python_version()}.json" if whole else None)
     if path is not None:
         write_json(path, machine, results, arguments.quick)

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,8 +113,15 @@ void *atoll_dl_open_as(const char *path, int native_flags, char *why, size_t why
     void *handle = dlopen(path, native_flags);
     leave();
     if (handle == NULL) {
+        /* In English whatever the program's language: what it says is looked at.  The C locale is there without memory. */
+        locale_t neutral = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+        locale_t before = neutral != (locale_t)0 ? uselocale(neutral) : (locale_t)0;
         const char *text = dlerror();
         (void)snprintf(why, why_size, "%s", text != NULL ? text : "the dynamic linker does not say why");
+        if (neutral != (locale_t)0) {
+            (void)uselocale(before);
+            freelocale(neutral);
+        }
     }
     return handle;
 }
