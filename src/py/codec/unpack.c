@@ -11,31 +11,42 @@
 
 const uint8_t atoll_pack_widths[P_COUNT] = {1, 2, 4, 8, 8};
 
-#define INT(v) (fresh != NULL && atoll_fresh_fits(v) ? atoll_fresh_int(fresh, v) : PyLong_FromLongLong(v))
+enum { FREE_LIST = 100 }; /* so many of a type CPython keeps when they are freed, and gives out first */
+
+#define INT(v) PyLong_FromLongLong(v)
+#define FRESH_INT(v) (atoll_fresh_fits(v) ? atoll_fresh_int(fresh, v) : PyLong_FromLongLong(v))
 
 int atoll_unpack(const atoll_fresh *fresh, uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
-#define EACH(value)                                                                                          \
-    for (Py_ssize_t i = 0; i < n; i++) {                                                                     \
-        if ((items[i] = (value)) == NULL) {                                                                  \
+    Py_ssize_t few = fresh == NULL || n < FREE_LIST ? n : FREE_LIST;
+#define EACH(first, then)                                                                                    \
+    for (Py_ssize_t i = 0; i < few; i++) {                                                                   \
+        if ((items[i] = (first)) == NULL) {                                                                  \
+            return -1;                                                                                       \
+        }                                                                                                    \
+    }                                                                                                        \
+    for (Py_ssize_t i = few; i < n; i++) {                                                                   \
+        if ((items[i] = (then)) == NULL) {                                                                   \
             return -1;                                                                                       \
         }                                                                                                    \
     }                                                                                                        \
     return 0
     switch (kind) {
     case P_INT8:
-        EACH(PyLong_FromLong((int8_t)at[i]));
+        EACH(PyLong_FromLong((int8_t)at[i]), PyLong_FromLong((int8_t)at[i]));
     case P_INT16:
-        EACH(INT((int16_t)(at[2 * i] | at[2 * i + 1] << 8)));
+        EACH(PyLong_FromLong((int16_t)(at[2 * i] | at[2 * i + 1] << 8)),
+             FRESH_INT((int16_t)(at[2 * i] | at[2 * i + 1] << 8)));
     case P_INT32:
-        EACH(INT((int32_t)atoll_load_u32(at + 4 * i)));
+        EACH(INT((int32_t)atoll_load_u32(at + 4 * i)), FRESH_INT((int32_t)atoll_load_u32(at + 4 * i)));
     case P_INT64:
-        EACH(INT((int64_t)atoll_load_u64(at + 8 * i)));
+        EACH(INT((int64_t)atoll_load_u64(at + 8 * i)), FRESH_INT((int64_t)atoll_load_u64(at + 8 * i)));
     default:
-        EACH(fresh != NULL ? atoll_fresh_float(fresh, atoll_double_load(at + 8 * i))
-                           : PyFloat_FromDouble(atoll_double_load(at + 8 * i)));
+        EACH(PyFloat_FromDouble(atoll_double_load(at + 8 * i)),
+             atoll_fresh_float(fresh, atoll_double_load(at + 8 * i)));
     }
 #undef EACH
 #undef INT
+#undef FRESH_INT
 }
 
 /* ---- rows ---- */

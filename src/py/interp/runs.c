@@ -62,7 +62,7 @@ enum { TRIES = 6 };         /* to have the exception that is to be raised, */
 #define IMPORT_AGAIN 0.05 /* and so often it is looked whether it is over */
 
 static _Thread_local __attribute__((tls_model("initial-exec"))) atoll_run *innermost;
-static _Thread_local int thread_number; /* 0: not known yet */
+static _Thread_local __attribute__((tls_model("initial-exec"))) int thread_number; /* 0: not known yet */
 
 static _Atomic(uint64_t) knocks;
 

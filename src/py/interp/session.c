@@ -20,7 +20,9 @@
 #include "py/interp/signals.h"
 #include "py/interp/thread_states.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_DEPTH 1000
 #define REPORT_BYTES                                                                                         \
@@ -33,20 +35,21 @@ int atoll_session_init(void (*ends)(bool raised)) {
     return atoll_tstates_init(atoll_signals_end);
 }
 
-/* NULL: out of memory. */
+/* One with nothing in it but what its messages have of storage.  NULL: out of memory. */
 static atoll_session *take_session(atoll_thread_table *table) {
     atoll_session *s = table != NULL ? table->idle : NULL;
     if (s != NULL) {
         table->idle = s->prev;
+        memset(s, 0, offsetof(atoll_session, out));
         return s;
     }
-    return table != NULL ? malloc(sizeof *s) : NULL;
+    return table != NULL ? calloc(1, sizeof *s) : NULL;
 }
 
 atoll_session *atoll_session_open_detached(atoll_entry *entry) {
     atoll_session *s = take_session(atoll_tstate_table_get());
     if (s != NULL) {
-        *s = (atoll_session){.entry = entry, .out = atoll_spare_message(), .back = atoll_spare_message()};
+        s->entry = entry;
     }
     return s;
 }
@@ -213,7 +216,9 @@ atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *
     if (s == NULL) {
         return NULL;
     }
-    *s = (atoll_session){.prev = table->top, .entry = entry, .from = here};
+    s->prev = table->top;
+    s->entry = entry;
+    s->from = here;
     s->depth = s->prev != NULL ? s->prev->depth + 1 : 1;
     s->from_interp = PyThreadState_GetInterpreter(here);
     table->top = s;
@@ -233,10 +238,17 @@ void atoll_session_close(atoll_session *s) {
         return;
     }
     Py_CLEAR(s->interrupt); /* caught by the code inside */
-    atoll_spare_message_return(&s->out);
-    atoll_spare_message_return(&s->back);
-    s->prev = atoll_this_thread->idle;
-    atoll_this_thread->idle = s;
+    atoll_thread_table *table = atoll_this_thread;
+    if (table->idle ==
+        NULL) { /* the next to be opened finds storage in its messages; others, of nested calls, none */
+        atoll_message_reset(&s->out, ATOLL_SPARE_BYTES);
+        atoll_message_reset(&s->back, ATOLL_SPARE_BYTES);
+    } else {
+        atoll_message_clear(&s->out);
+        atoll_message_clear(&s->back);
+    }
+    s->prev = table->idle;
+    table->idle = s;
 }
 
 bool atoll_session_is_below(const PyInterpreterState *interp) {

@@ -21,6 +21,7 @@ typedef struct atoll_session {
     bool interrupted;                /* one of them was Ctrl-C */
     atoll_entry *winding;            /* what the main thread wound down before this */
     atoll_stretch time;
+    /* What comes last is kept when it is opened again. */
     atoll_message out;  /* for the way in */
     atoll_message back; /* for the way out */
 } atoll_session;

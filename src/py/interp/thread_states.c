@@ -37,8 +37,6 @@
 
 #include <stdlib.h>
 
-#define KEEP_BYTES (1024 * 1024) /* storage kept per OS thread for each of its two next messages */
-
 _Thread_local __attribute__((tls_model("initial-exec"))) atoll_thread_table *atoll_this_thread;
 static unsigned long main_ident;
 static void (*on_main_end)(void);
@@ -71,6 +69,8 @@ static void thread_ended(void *raw) {
     while (table->idle != NULL) {
         atoll_session *s = table->idle;
         table->idle = s->prev;
+        atoll_message_clear(&s->out);
+        atoll_message_clear(&s->back);
         free(s);
     }
     free(table->slots);
@@ -374,7 +374,7 @@ atoll_message atoll_spare_message(void) {
 
 void atoll_spare_message_return(atoll_message *msg) {
     atoll_thread_table *table = msg->body.data != NULL ? atoll_tstate_table_get() : NULL;
-    atoll_message_reset(msg, KEEP_BYTES);
+    atoll_message_reset(msg, ATOLL_SPARE_BYTES);
     for (int i = 0; table != NULL && i < 2; i++) {
         if (table->spare[i].body.data == NULL) {
             table->spare[i] = *msg;

@@ -10,12 +10,15 @@ typedef struct {
     size_t cap; /* power of two or 0 */
     size_t used;
     atoll_session *top;
-    atoll_session *idle;      /* sessions to be opened again, linked by `prev` */
+    atoll_session *idle;      /* sessions to be opened again, linked by `prev`; only the last has storage */
     const atoll_session *cut; /* was the innermost when the process was forked */
     atoll_message spare[2];   /* empty messages with storage */
     atoll_meter meter;
     bool is_main;
 } atoll_thread_table;
+
+/* An empty message that is kept has storage of so many bytes at most. */
+#define ATOLL_SPARE_BYTES ((size_t)1 << 20)
 
 /* NULL: this thread has been in none.  At hand, for every call reads it. */
 extern _Thread_local __attribute__((tls_model("initial-exec"))) atoll_thread_table *atoll_this_thread;
