@@ -159,10 +159,11 @@ PLOTS: tuple[tuple[str, str, tuple[Row, ...]], ...] = (
 PLOTTED = "3.14"  # the version
 
 WIDTH, LEFT, LANE = 760, 210, 26  # pixels: of the whole, for the names, for a bar
+# On white, whatever the page's colours are: a page's switch to dark ones is not known in a picture.
 STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #1b1f23 } .bar { fill: #0b6e6e } line { stroke: #8c959f }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .bar { fill: #5cc8c0 } }
-</style>"""
+</style>
+<rect width="100%" height="100%" fill="#ffffff"/>"""
 
 
 def version_key(path: Path) -> tuple[int, ...]:
