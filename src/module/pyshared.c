@@ -141,6 +141,13 @@ static atoll_shared *open_named(const source *from, size_t size) {
     } else if (error == ENODATA) {
         PyErr_Format(PyExc_ValueError, "shared memory %R is empty: whoever made it has not given it a size",
                      from->name);
+    } else if (error == ENOENT && way != ATOLL_SHM_FIND) {
+        PyObject *exc =
+            PyObject_CallFunction(PyExc_OSError, "isO", error,
+                                  "there is no place for memory with a name, which is /dev/shm", from->name);
+        if (exc != NULL) {
+            PyErr_SetRaisedException(exc);
+        }
     } else if (error != 0) {
         errno = error;
         PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, from->name);

@@ -18,7 +18,10 @@ _VARIABLES = (
 
 def processors() -> int:
     """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not there, or not allowed in a container
+        return os.cpu_count() or 1
 
 
 def inner_count(inner_threads: int | None, max_workers: int) -> int:
