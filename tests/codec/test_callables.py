@@ -100,6 +100,12 @@ def module(monkeypatch, tmp_path):
                 which = 1
             class Second:
                 which = 2
+            class Client:
+                def __init__(self, place): self.place = place
+                def fetch(self, what): return self.place, what
+            def connect(place):
+                global fetch
+                fetch = Client(place).fetch
             from math import sqrt, floor
             """
         )
@@ -122,6 +128,12 @@ def test_what_the_name_stands_for_now(module, interp):
     # It has no path any more.
     copy = interp.call(first)
     assert copy.which == 1
+
+
+def test_method_that_the_program_has_put_into_a_module(module, interp):
+    module.connect("here")
+    assert interp.call(module.fetch, 1) == ("here", 1)
+    assert interp.call(lambda fetch: fetch(2), module.fetch) == ("here", 2)
 
 
 def test_builtin_that_has_lost_its_name(interp, monkeypatch):

@@ -1,6 +1,8 @@
 /* What a module has, and the receiver's module has as well: it crosses by its path, and is the receiver's own there.
  *
- *   a bound method that a module has under the method's own name   random.randint, numpy.random.rand: a function of that module
+ *   a bound method that a module has under the method's own name   random.randint, numpy.random.rand: a function of that module;
+ *                                                                  but not one of an object that Python code has made, which
+ *                                                                  the program may have put there
  *   an object that a module of the standard library has            os.environ, sys.path, the generator of random
  *
  * A copy of such an object would be of no use, or worse: what is put into it is nowhere seen, and whoever draws from a copy of a
@@ -42,6 +44,11 @@ static PyObject *owner_of(PyObject *obj) {
     return owner != NULL && !PyModule_Check(owner) && !PyType_Check(owner) ? owner : NULL;
 }
 
+/* Whether what a module has of this object, it has when it was imported. */
+static int is_of_import(atoll_codec *codec, const PyObject *owner, PyObject *name) {
+    return atoll_is_made_by_code(codec, Py_TYPE(owner)) ? atoll_is_standard(codec, name) : 1;
+}
+
 /* The module that has this very method under its name.  1, 0, or -1 with an exception. */
 static int find_method(atoll_codec *codec, PyObject *obj, place *at) {
     PyObject *owner = owner_of(obj);
@@ -58,7 +65,8 @@ static int find_method(atoll_codec *codec, PyObject *obj, place *at) {
     }
     PyObject *found =
         at->module != NULL ? PyDict_GetItemWithError(PyModule_GetDict(at->module), at->word) : NULL;
-    return PyErr_Occurred() ? -1 : found == obj;
+    int rc = found == obj ? is_of_import(codec, owner, at->name) : 0;
+    return PyErr_Occurred() ? -1 : rc;
 }
 
 /* The name that a module has for an object: new reference, or NULL, without an exception. */
