@@ -364,6 +364,9 @@ typedef struct {
 /* 3.12 interns its static strings when they are first used, in a table that all interpreters share: see interned.c. */
 #define ATOLL_INTERNS_STATIC_STRINGS_LATE (PY_VERSION_HEX < 0x030D0000)
 
+/* Before 3.15 getpwall() and its like rely on one GIL for the list that the C library goes through. */
+#define ATOLL_LISTS_NEED_ONE_GIL (PY_VERSION_HEX < 0x030F0000)
+
 /* Before 3.14 sys._current_frames() and _current_exceptions() walk the threads of all interpreters: see frames.c. */
 #define ATOLL_FRAMES_OF_ALL (PY_VERSION_HEX < 0x030E0000)
 

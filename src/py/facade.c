@@ -51,9 +51,11 @@
     X("posix", "killpg", 26)                                                                                 \
     X("_imp", "_fix_co_filename", 27)                                                                        \
     X("_imp", "get_frozen_object", 28)                                                                       \
-    X("sys", "intern", 29)
+    X("sys", "intern", 29)                                                                                   \
+    X("pwd", "getpwall", 30)                                                                                 \
+    X("grp", "getgrall", 31)
 
-#define COUNT 30
+#define COUNT 32
 #define KEY "atoll.replaced"
 
 /* What each calls in the attached interpreter: a list; borrowed, or NULL without an exception. */

@@ -61,6 +61,44 @@ os.kill(os.getpid(), signal.SIGSEGV)
         assert "Segmentation fault" in report.read_text()
         assert done.stderr == ""
 
+    @pytest.mark.parametrize("where", ["open", "closed"])
+    @pytest.mark.parametrize(
+        "how", ["enable(open({!r}, 'w'))", "enable(all_threads=False, file=open({!r}, 'w'))"]
+    )
+    def test_file_that_nobody_else_keeps(self, tmp_path, where, how):
+        """It stays open, so that nobody else's file is written to, and is closed when it is replaced."""
+        report, data = tmp_path / "report", tmp_path / "data"
+        done = run_python(
+            f"""
+import atoll, os, resource, signal
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def count():
+    return len(os.listdir("/proc/self/fd"))
+interp = atoll.create()
+interp.exec("import faulthandler; faulthandler.enable()")
+before = count()
+for _ in range(3):
+    interp.exec("faulthandler." + {how!r}.format({str(report)!r}))
+print(count() - before)
+with open({str(data)!r}, "wb", buffering=0) as file:
+    if {where == "closed"}:
+        interp.close()
+    file.write(b"mine")
+    if os.fork() == 0:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    os.wait()
+if {where == "open"}:
+    interp.exec("faulthandler.enable()")
+    print(count() - before)
+    interp.close()
+""",
+            "-W",
+            "ignore",
+        )
+        check_ended(done, 0, "1\n0\n" if where == "open" else "1\n", clean=True)
+        assert "Segmentation fault" in report.read_text()
+        assert data.read_bytes() == b"mine"
+
     def test_registered_signal(self):
         done = run_python("""
 import atoll, os, signal, time
@@ -138,6 +176,31 @@ print(sum(isinstance(one, tuple) for one in expected) >= 8)
 interp.close()
 """)
         check_ended(done, 0, "True []\nTrue\n", clean=True)
+
+
+class TestLists:
+    """Of users and groups: the C library has one of each that it goes through."""
+
+    def test_at_once(self):
+        """In main and two interpreters; with the types and the look that they have there."""
+        done = run_python("""
+import atoll, grp, inspect, pwd, threading
+def look(rounds):
+    import grp, pwd
+    users, groups = pwd.getpwall(), grp.getgrall()
+    assert type(users[0]) is pwd.struct_passwd and pwd.getpwall.__name__ == "getpwall"
+    return all(pwd.getpwall() == users and grp.getgrall() == groups for _ in range(rounds)), users, groups
+with atoll.create() as one, atoll.create() as other:
+    found = []
+    threads = [threading.Thread(target=lambda i=i: found.append(i.call(look, 300))) for i in (one, other)]
+    for thread in threads:
+        thread.start()
+    found.append(look(300))
+    for thread in threads:
+        thread.join()
+    print(found == [(True, pwd.getpwall(), grp.getgrall())] * 3)
+""")
+        check_ended(done, 0, "True\n", clean=True)
 
 
 class TestTracemalloc:

@@ -10,7 +10,7 @@ import pytest
 
 import atoll
 from cli_helpers import skip_without
-from helpers import PATIENCE, run_python
+from helpers import PATIENCE, check_ended, run_python
 
 MIB = 1 << 20
 LIMIT = 48 * MIB
@@ -187,6 +187,39 @@ class TestSeen:
             interp.close()
             """
         assert "50000000" in run_python(code).stdout
+
+
+class TestAllocators:
+    """Where CPython's objects come from is chosen when it starts."""
+
+    @pytest.mark.parametrize("limits", ["memory_limit=60_000_000", "soft_memory_limit=60_000_000"])
+    @pytest.mark.parametrize("allocator", ["malloc", "malloc_debug"])
+    def test_that_are_not_counted(self, limits, allocator):
+        """A limit that could not be kept is refused."""
+        code = f"""
+            import atoll
+            try:
+                atoll.create({limits})
+            except atoll.InterpreterError as error:
+                print("cannot be limited" in str(error), "PYTHONMALLOC=malloc" in str(error))
+            with atoll.create() as interp:
+                print(interp.call(len, "it"))
+            """
+        check_ended(
+            run_python(code, environment={"PYTHONMALLOC": allocator}), 0, "True True\n2\n", clean=True
+        )
+
+    @pytest.mark.parametrize("allocator", ["pymalloc", "debug"])
+    def test_that_are(self, allocator):
+        code = """
+            import atoll
+            with atoll.create(memory_limit=60_000_000, soft_memory_limit=50_000_000) as interp:
+                try:
+                    interp.exec("kept = [0] * 10**8")
+                except atoll.ExecutionFailed as error:
+                    print(error.excinfo.type.__name__)
+            """
+        check_ended(run_python(code, environment={"PYTHONMALLOC": allocator}), 0, "MemoryError\n")
 
 
 class TestEnd:

@@ -4,6 +4,8 @@ The loader calls apply() for a new module, before its code runs, in interpreters
 """
 
 import atexit
+import importlib
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -14,7 +16,8 @@ from atoll._interp.in_main import call_in_main, is_main
 
 # ------------------------------------------------------------------------------------------------
 # faulthandler: the process has one set of handlers, and the file that they write to is an object of whoever enabled
-# them. So main is the one who does, with a file descriptor, which is no object.
+# them, which it keeps. So main is the one who does, with a file of its own, or with the number of one of the process's
+# three.
 # ------------------------------------------------------------------------------------------------
 
 # The place of the argument `file` among those of each function, None where it has none.
@@ -42,10 +45,38 @@ def _descriptor(file: Any) -> int:
     return descriptor
 
 
-def call_faulthandler(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function of faulthandler here."""
+class _File:
+    """A descriptor of the same file, which is open as long as faulthandler has this."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = os.dup(descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def flush(self) -> None:
+        pass
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if hasattr(self, "_descriptor"):
+            close(self._descriptor)
+
+
+def _put(place: int, file: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Put the file in its place among arguments: args with it, or kwargs."""
+    if len(args) > place:
+        return (*args[:place], file, *args[place + 1 :])
+    kwargs["file"] = file
+    return args
+
+
+def call_faulthandler(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], file: int | None) -> Any:
+    """Call a function of faulthandler here; file: a descriptor that its owner will close."""
     import faulthandler
 
+    place = _PLACE_OF_FILE[name]
+    if file is not None and place is not None:
+        args = _put(place, _File(file), args, kwargs)
     return getattr(faulthandler, name)(*args, **kwargs)
 
 
@@ -69,16 +100,33 @@ def _faulthandler(module: ModuleType) -> None:
         def call(*args: Any, **kwargs: Any) -> Any:
             if is_main():
                 return in_child(name, original, *args, **kwargs)
-            if place is not None and len(args) > place:
-                args = (*args[:place], _descriptor(args[place]), *args[place + 1 :])
-            elif place is not None:
-                kwargs["file"] = _descriptor(kwargs.get("file"))
-            return call_in_main(call_faulthandler, name, args, kwargs)
+            owned = None
+            if place is not None:
+                file = args[place] if len(args) > place else kwargs.get("file")
+                descriptor = _descriptor(file)
+                owned = descriptor if not isinstance(file, int) and descriptor > 2 else None
+                args = _put(place, descriptor, args, kwargs)
+            return call_in_main(call_faulthandler, name, args, kwargs, owned)
 
         return _facade(original, call)
 
     for name, place in _PLACE_OF_FILE.items():
         setattr(module, name, in_main(name, place))
+
+
+# ------------------------------------------------------------------------------------------------
+# pwd, grp: the C library has one list of users that it goes through, and before 3.15 CPython relies on one GIL there.
+# ------------------------------------------------------------------------------------------------
+
+
+def call_list(module: str, name: str) -> Any:
+    """Call a function without arguments of a module here."""
+    return getattr(importlib.import_module(module), name)()
+
+
+def list_in_main(original: Callable[[], Any]) -> Any:
+    """Call getpwall() or the like, as nobody else does it at the same time."""
+    return original() if is_main() else call_in_main(call_list, original.__module__, original.__name__)
 
 
 # ------------------------------------------------------------------------------------------------

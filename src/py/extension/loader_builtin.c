@@ -26,6 +26,7 @@
 #include "py/extension/builtin_datetime.h"
 #include "py/extension/builtin_types.h"
 #include "py/extension/loader_internal.h"
+#include "py/facade.h"
 
 static const char *const admitted[] = {"_suggestions", "faulthandler", "_tracemalloc", "builtins", "sys",
 #if ATOLL_DATETIME_IS_STATIC
@@ -46,7 +47,32 @@ static bool is_among(PyObject *name, const char *const *names, size_t count) {
     return false;
 }
 
+/* What goes through a list that the C library has one of, for the process. */
+static PyObject *list_in_main(PyObject *original, PyObject *Py_UNUSED(unused)) {
+    PyObject *quirks = PyImport_ImportModule("atoll._extension.quirks");
+    PyObject *result = quirks != NULL ? PyObject_CallMethod(quirks, "list_in_main", "O", original) : NULL;
+    Py_XDECREF(quirks);
+    return result;
+}
+
+static PyMethodDef list_users = {"getpwall", list_in_main, METH_NOARGS, NULL};
+static PyMethodDef list_groups = {"getgrall", list_in_main, METH_NOARGS, NULL};
+
+/* 0 or -1 with an exception.  Nothing is imported for it: many import these modules, and few ask for a list. */
+static int guard_lists(PyObject *name, PyObject *module) {
+    if (ATOLL_LISTS_NEED_ONE_GIL && PyUnicode_CompareWithASCIIString(name, "pwd") == 0) {
+        return atoll_facade_put_around(module, &list_users);
+    }
+    if (ATOLL_LISTS_NEED_ONE_GIL && PyUnicode_CompareWithASCIIString(name, "grp") == 0) {
+        return atoll_facade_put_around(module, &list_groups);
+    }
+    return 0;
+}
+
 int atoll_quirks_apply(PyObject *name, PyObject *module) {
+    if (guard_lists(name, module) < 0) {
+        return -1;
+    }
     if (!is_among(name, quirky, Py_ARRAY_LENGTH(quirky))) {
         return 0;
     }

@@ -80,7 +80,32 @@ static void tell(int64_t id) {
     }
 }
 
+enum { PROBE = 64 * 1024, TRIES = 20 };
+
+/* Whether what the interpreter takes comes by where it is counted.  0, or -1 with an exception. */
+static int prove_counted(const atoll_entry *entry) {
+    for (int i = 0; i < TRIES;
+         i++) { /* 3.12 has another allocator for a moment while another interpreter is made */
+        uint64_t before = atoll_account_used(entry);
+        void *probe = PyObject_Malloc(PROBE);
+        bool counted = probe == NULL || atoll_account_used(entry) >= before + PROBE;
+        PyObject_Free(probe);
+        if (counted) {
+            return 0;
+        }
+        atoll_yield();
+    }
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "the memory of an interpreter cannot be limited: Python's allocator of objects is another "
+        "one (PYTHONMALLOC=malloc, or something has replaced it)");
+    return -1;
+}
+
 int atoll_limits_set_soft(atoll_entry *entry, uint64_t bytes) {
+    if (prove_counted(entry) < 0) {
+        return -1;
+    }
     atoll_account_set_soft(entry, bytes, tell);
     return count_arrays();
 }
@@ -118,6 +143,9 @@ int atoll_limits_set(atoll_entry *entry, const atoll_limits *limits) {
     }
     if (limits->memory == 0) {
         return 0;
+    }
+    if (prove_counted(entry) < 0) {
+        return -1;
     }
     /* A MemoryError is to be described. */
     PyObject *helper = PyImport_ImportModule("atoll._interp.excinfo");
