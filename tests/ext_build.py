@@ -128,6 +128,7 @@ EXTENSIONS = [
             "ext_static_id.c",
             "ext_static_types.c",
             "ext_std_thread.cc",
+            "ext_supplies.cc",
             "ext_thread_local.cc",
             "ext_tls.c",
             "ext_tss.c",
@@ -144,6 +145,10 @@ EXTENSIONS = [
     extension("ext_lazily.c", None, "-Wl,-z,lazy"),
     extension("ext_lends.c", "ext_lends_hooks", "-DHOOKS"),
     extension("ext_export_declares.c"),
+    *(
+        extension("ext_nested.c", f"ext_nested_{kind}", f"-DKIND={kind}", f"-DNAME=ext_nested_{kind}")
+        for kind in range(1, 6)
+    ),
     extension("ext_pool.c", None, "-DPOOL", "-DINIT_NAME=PyInit_ext_pool"),
     extension("ext_pool.c", "ext_no_pool", "-DINIT_NAME=PyInit_ext_no_pool"),
     extension("ext_helped.c", "ext_misses", "-DNAME=ext_misses", *HELPED),

@@ -47,6 +47,7 @@ ISOLATED = [
     "ext_lends_hooks",
     "ext_main_only",
     "ext_multi",
+    *(f"ext_nested_{kind}" for kind in range(1, 6)),
     "ext_pending",
     "ext_refuses",
     "ext_shares_gil",
@@ -57,6 +58,7 @@ ISOLATED = [
     "ext_static_id",
     "ext_static_types",
     "ext_std_thread",
+    "ext_supplies",
     "ext_thread_local",
     "ext_throw",
     "ext_tls",
@@ -64,10 +66,7 @@ ISOLATED = [
     "ext_tss",
     "ext_unique",
     "ext_worker",
-    "extpkg._inherits",
-    "extpkg._middle",
-    "extpkg._rpath",
-    "extpkg._runpath",
+    *(f"extpkg.{name}" for name in ("_inherits", "_middle", "_rpath", "_runpath")),
 ]
 PATIENCE = float(os.environ.get("ATOLL_TEST_PATIENCE", "60"))
 

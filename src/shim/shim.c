@@ -42,6 +42,9 @@ EXPORT void *atoll_PyInterpreterState_Main(void) { return shim->main_interpreter
 EXPORT void *atoll_PyInterpreterView_FromMain(void);
 EXPORT void *atoll_PyInterpreterView_FromMain(void) { return shim->main_view(shim->owner); }
 
+EXPORT void atoll_PyInterpreterView_Close(void *view);
+EXPORT void atoll_PyInterpreterView_Close(void *view) { shim->view_close(shim->owner, view); }
+
 EXPORT int atoll_Py_AtExit(void (*function)(void));
 EXPORT int atoll_Py_AtExit(void (*function)(void)) { return shim->at_exit(shim->owner, function); }
 

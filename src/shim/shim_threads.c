@@ -14,6 +14,33 @@ EXPORT int atoll_pthread_create(pthread_t *thread, const pthread_attr_t *attribu
     return shim->thread_create(shim->owner, thread, attributes, run, arg);
 }
 
+/* CPython's takes a function that returns nothing. */
+typedef struct {
+    void (*run)(void *);
+    void *arg;
+} python_call;
+
+static void *run_python(void *raw) {
+    python_call call = *(python_call *)raw;
+    free(raw);
+    call.run(call.arg);
+    return NULL;
+}
+
+EXPORT unsigned long atoll_PyThread_start_new_thread(void (*run)(void *), void *arg);
+EXPORT unsigned long atoll_PyThread_start_new_thread(void (*run)(void *), void *arg) {
+    python_call *call = malloc(sizeof *call);
+    if (call == NULL) {
+        return (unsigned long)-1;
+    }
+    *call = (python_call){run, arg};
+    unsigned long started = shim->python_thread_start(shim->owner, run_python, call);
+    if (started == (unsigned long)-1) {
+        free(call);
+    }
+    return started;
+}
+
 /* The names are C++'s, mangled; a unique_ptr is passed by the address of its one pointer. */
 EXPORT void start_std_thread(void *thread, void **state,
                              void (*depend)(void)) __asm__("atoll_" ATOLL_SHIM_STD_THREAD);

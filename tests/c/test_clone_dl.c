@@ -66,20 +66,26 @@ __attribute__((no_sanitize("address"))) static const uintptr_t *look_for(const v
     return NULL;
 }
 
+static bool wants_none(const char *path) {
+    (void)path;
+    return false;
+}
+
 TEST(dl_data_that_was_written) {
     static volatile uintptr_t constants[3] = {1, (uintptr_t)SOUGHT, (uintptr_t)SOUGHT};
     static volatile uintptr_t zeros[2];
     uintptr_t inverted = ~(uintptr_t)SOUGHT;
-    CHECK(!atoll_dl_any_data(look_for, &inverted)); /* as the file has it */
+    CHECK(!atoll_dl_any_data(NULL, look_for, &inverted)); /* as the file has it */
     CHECK_UINT(constants[1], SOUGHT);
     constants[0] = (uintptr_t)SOUGHT;
-    CHECK(atoll_dl_any_data(look_for, &inverted));
+    CHECK(atoll_dl_any_data(NULL, look_for, &inverted));
     constants[0] = 1;
-    CHECK(!atoll_dl_any_data(look_for, &inverted));
+    CHECK(!atoll_dl_any_data(NULL, look_for, &inverted));
     zeros[1] = (uintptr_t)SOUGHT;
-    CHECK(atoll_dl_any_data(look_for, &inverted));
+    CHECK(atoll_dl_any_data(NULL, look_for, &inverted));
+    CHECK(!atoll_dl_any_data(wants_none, look_for, &inverted));
     zeros[1] = zeros[0];
-    CHECK(!atoll_dl_any_data(look_for, &inverted));
+    CHECK(!atoll_dl_any_data(NULL, look_for, &inverted));
 }
 
 /* It stays for all tests after this one, of which none asks whether this library is loaded. */

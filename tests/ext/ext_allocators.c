@@ -1,4 +1,4 @@
-/* Saves CPython's allocators and puts them back later, as profilers of memory do. */
+/* Saves CPython's allocators and puts them back later, as profilers of memory do; or puts its own in front of one. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -19,8 +19,28 @@ static PyObject *restore(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
-static PyMethodDef methods[] = {
-    {"save", save, METH_NOARGS, NULL}, {"restore", restore, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static void *own_malloc(void *Py_UNUSED(ctx), size_t size) { return saved[0].malloc(saved[0].ctx, size); }
+
+static void *own_calloc(void *Py_UNUSED(ctx), size_t count, size_t size) {
+    return saved[0].calloc(saved[0].ctx, count, size);
+}
+
+static void *own_realloc(void *Py_UNUSED(ctx), void *ptr, size_t size) {
+    return saved[0].realloc(saved[0].ctx, ptr, size);
+}
+
+static void own_free(void *Py_UNUSED(ctx), void *ptr) { saved[0].free(saved[0].ctx, ptr); }
+
+/* After save(). */
+static PyObject *wrap(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
+    PyMem_SetAllocator(domains[0], &(PyMemAllocatorEx){NULL, own_malloc, own_calloc, own_realloc, own_free});
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"save", save, METH_NOARGS, NULL},
+                                {"restore", restore, METH_NOARGS, NULL},
+                                {"wrap", wrap, METH_NOARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "ext_allocators", NULL, -1, methods, NULL, NULL, NULL, NULL};
 

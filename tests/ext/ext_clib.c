@@ -66,6 +66,21 @@ static PyObject *begin(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
     Py_RETURN_NONE;
 }
 
+static void wait_for_python(void *arg) {
+    if (wait(arg) != 1) {
+        abort();
+    }
+}
+
+/* begin_python(): such a thread, by way of CPython. */
+static PyObject *begin_python(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
+    static int start = 1;
+    if (PyThread_start_new_thread(wait_for_python, &start) == PYTHREAD_INVALID_THREAD_ID) {
+        return PyErr_Format(PyExc_OSError, "no thread");
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *path(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
     Dl_info info;
     if (dladdr((void *)&ext_count, &info) == 0) {
@@ -78,6 +93,7 @@ static PyMethodDef methods[] = {EXT_METHODS,
                                 {"give", give, METH_O, NULL},
                                 {"thread", thread, METH_NOARGS, NULL},
                                 {"begin", begin, METH_NOARGS, NULL},
+                                {"begin_python", begin_python, METH_NOARGS, NULL},
                                 {"path", path, METH_NOARGS, NULL},
                                 EXT_METHODS_END};
 

@@ -133,6 +133,13 @@ static PyObject *lend(PyObject *Py_UNUSED(self), PyObject *arg) {
     return rc == 0 ? Py_NewRef(Py_None) : PyErr_Format(PyExc_OSError, "%s cannot be lent: %d", what, errno);
 }
 
+static long twice(long number) { return 2 * number; }
+
+/* function(): the address of one of this library's, for a library that calls it. */
+static PyObject *function(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
+    return PyLong_FromVoidPtr((void *)(uintptr_t)twice);
+}
+
 #ifdef HOOKS
 
 static void hear(union sigval value) { ext_count += value.sival_int; }
@@ -162,7 +169,10 @@ static PyObject *await(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
 #define INIT PyInit_ext_lends
 #endif
 
-static PyMethodDef methods[] = {EXT_METHODS, {"lend", lend, METH_O, NULL}, MORE EXT_METHODS_END};
+static PyMethodDef methods[] = {EXT_METHODS,
+                                {"lend", lend, METH_O, NULL},
+                                {"function", function, METH_NOARGS, NULL},
+                                MORE EXT_METHODS_END};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, NAME, NULL, -1, methods, NULL, NULL, NULL, NULL};
 

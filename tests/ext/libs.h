@@ -24,6 +24,8 @@ LIB_EXPORT void *lib_plain_address(void);
 
 LIB_EXPORT void lib_keeper_keep(void *what);
 LIB_EXPORT void *lib_keeper_last(void);
+LIB_EXPORT void lib_keeper_handle(long (*function)(long));
+LIB_EXPORT long lib_keeper_call(long number);
 
 LIB_EXPORT void lib_missing(void);
 

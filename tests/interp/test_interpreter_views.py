@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(VERSION < (3, 15), reason="PEP 788 is new in 3.1
 EXTENSION = r"""
 #include <Python.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <unistd.h>
 static long long seen = -1;
 static PyInterpreterGuard *guard;
@@ -57,7 +58,52 @@ static PyObject *hold(PyObject *self, PyObject *fd) {
     pthread_detach(thread);
     Py_RETURN_NONE;
 }
-static PyMethodDef methods[] = {{"go", go, METH_O, 0}, {"hold", hold, METH_O, 0}, {0}};
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static sem_t locked;
+static void *ask_locked(void *unused) {
+    pthread_mutex_lock(&mutex);
+    sem_post(&locked);
+    PyInterpreterView_Close(PyInterpreterView_FromMain());
+    pthread_mutex_unlock(&mutex);
+    return NULL;
+}
+/* With the GIL: waits for a mutex, which another thread has that asks for the view. */
+static PyObject *await_mutex(PyObject *self, PyObject *unused) {
+    pthread_t thread;
+    sem_init(&locked, 0, 0);
+    pthread_create(&thread, NULL, ask_locked, NULL);
+    sem_wait(&locked);
+    pthread_mutex_lock(&mutex);
+    pthread_mutex_unlock(&mutex);
+    pthread_join(thread, NULL);
+    Py_RETURN_NONE;
+}
+static int writer;
+static void *enter_until_gone(void *unused) {
+    char byte;
+    (void)!read(reader, &byte, 1);
+    PyInterpreterView *view = PyInterpreterView_FromMain();
+    PyThreadStateToken *token = PyThreadState_EnsureFromView(view);
+    byte = view == NULL ? 'v' : token != NULL ? 't' : 'n';
+    PyInterpreterView_Close(view);
+    (void)!write(writer, &byte, 1);
+    return NULL;
+}
+/* enter_later((fd, fd)): a thread that enters when it can read, and writes whether there was nothing to enter. */
+static PyObject *enter_later(PyObject *self, PyObject *files) {
+    pthread_t thread;
+    if (!PyArg_ParseTuple(files, "ii", &reader, &writer)) {
+        return NULL;
+    }
+    pthread_create(&thread, NULL, enter_until_gone, NULL);
+    pthread_detach(thread);
+    Py_RETURN_NONE;
+}
+static PyMethodDef methods[] = {{"go", go, METH_O, 0},
+                                {"hold", hold, METH_O, 0},
+                                {"await_mutex", await_mutex, METH_NOARGS, 0},
+                                {"enter_later", enter_later, METH_O, 0},
+                                {0}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "guarded", 0, -1, methods};
 PyMODINIT_FUNC PyInit_guarded(void) { return PyModule_Create(&definition); }
 """
@@ -104,3 +150,28 @@ def test_a_guard_delays_nobody_else(folder):
         print("right")
         """
     check_ended(run_python(source, environment=folder), out="right\n", clean=True)
+
+
+def test_nobody_needs_a_gil_for_the_view(folder):
+    source = """
+        import atoll
+        with atoll.create() as interp:
+            interp.exec("import guarded; guarded.await_mutex()")
+        print("right")
+        """
+    check_ended(run_python(source, environment=folder), out="right\n", clean=True)
+
+
+def test_a_view_of_one_that_is_gone(folder):
+    """A thread that is still there, as it sits in a system call, gets a view as ever, and finds nobody by it."""
+    source = """
+        import atoll, os
+        begin, ended = os.pipe(), os.pipe()
+        interp = atoll.create()
+        interp.exec(f"import guarded; guarded.enter_later({begin[0], ended[1]})")
+        interp.close()
+        print(len(atoll.kept_extensions()))
+        os.write(begin[1], b"!")
+        print(os.read(ended[0], 1))
+        """
+    check_ended(run_python(source, environment=folder), out="1\nb'n'\n", clean=True)

@@ -204,7 +204,9 @@ static bool is_hook(const char *name, void *unused) {
         "lio_listio64",
         "getaddrinfo_a",
         "hcreate",
-        "_ZNSt6locale6globalERKS_", /* parts of a locale are objects, whose classes may be theirs */
+        "_ZNSt6locale6globalERKS_", /* parts of a locale are objects, whose classes may be theirs; as is: */
+        "_ZNSt3pmr20set_default_resourceEPNS_15memory_resourceE",
+        "_ZSt14set_unexpectedPFvvE",
     };
     (void)unused;
     for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {

@@ -272,19 +272,40 @@ static void *run_thread(void *raw) {
     return run_counted(c.thread, call_function, &c) ? c.result : NULL;
 }
 
+/* NULL: there are to be no more, or there is no memory. */
+static counted_thread *count_call(atoll_natives *natives, void *(*run)(void *), void *arg) {
+    counted_thread *counted = atomic_load(&natives->over) ? NULL : count_thread(natives);
+    if (counted != NULL) {
+        counted->run = run;
+        counted->arg = arg;
+    }
+    return counted;
+}
+
 int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg) {
-    counted_thread *counted = atomic_load(&natives->over) ? NULL : count_thread(natives);
+    counted_thread *counted = count_call(natives, run, arg);
     if (counted == NULL) {
         return EAGAIN;
     }
-    counted->run = run;
-    counted->arg = arg;
     int rc = pthread_create(thread, attributes, run_thread, counted);
     if (rc != 0) {
         never_started(counted);
     }
     return rc;
+}
+
+static void begin_thread(void *raw) { (void)run_thread(raw); }
+
+bool atoll_natives_thread_by(atoll_natives *natives,
+                             bool (*start)(void (*begin)(void *), void *thread, void *context), void *context,
+                             void *(*run)(void *), void *arg) {
+    counted_thread *counted = count_call(natives, run, arg);
+    bool started = counted != NULL && start(begin_thread, counted, context);
+    if (counted != NULL && !started) {
+        never_started(counted);
+    }
+    return started;
 }
 
 /* ---- std::thread ----

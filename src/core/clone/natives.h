@@ -52,6 +52,10 @@ void atoll_natives_fork(atoll_natives *natives, atoll_fork_moment when);
 /* As pthread_create(). */
 int atoll_natives_thread(atoll_natives *natives, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg);
+/* The same where somebody else starts it: `start` is given a function and what that wants, and says whether a thread will call it. */
+bool atoll_natives_thread_by(atoll_natives *natives,
+                             bool (*start)(void (*begin)(void *), void *thread, void *context), void *context,
+                             void *(*run)(void *), void *arg);
 /* As libstdc++'s function of that purpose: takes over *state, a std::thread::_State.  `scope` is the handle of what was
  * loaded with it, which may be a wheel's own; NULL: what everybody sees. */
 void atoll_natives_std_thread(atoll_natives *natives, void *scope, void *thread, void **state,

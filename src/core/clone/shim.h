@@ -24,15 +24,16 @@
 /* The symbols that every clone's shim provides. */
 #define ATOLL_SHIM_SYMBOLS                                                                                   \
     "PyGILState_Ensure", "PyGILState_Release", "PyGILState_Check", "PyGILState_GetThisThreadState",          \
-        "Py_AddPendingCall", "PyInterpreterState_Main", "PyInterpreterView_FromMain", "Py_AtExit",           \
-        "Py_IsInitialized", "Py_IsFinalizing", "_Py_IsFinalizing", "PyModule_Create2",                       \
-        "PyModule_FromDefAndSpec2", "PyModule_FromSlotsAndSpec", "PyOS_ReadlineFunctionPointer",             \
-        "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete", "PyThread_tss_free",                 \
-        "pthread_create", "pthread_key_create", "pthread_key_delete", "__cxa_thread_atexit",                 \
-        "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit", "dladdr", "dladdr1", "dlopen", "dlclose",     \
-        "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", "setvbuf", "setbuf", "setbuffer", "thrd_create",   \
-        "tss_create", "tss_delete", "openlog", "initstate", "setstate", "fopencookie", "fmemopen", "fclose", \
-        ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS, ATOLL_SHIM_SIGNALS
+        "Py_AddPendingCall", "PyInterpreterState_Main", "PyInterpreterView_FromMain",                        \
+        "PyInterpreterView_Close", "Py_AtExit", "Py_IsInitialized", "Py_IsFinalizing", "_Py_IsFinalizing",   \
+        "PyModule_Create2", "PyModule_FromDefAndSpec2", "PyModule_FromSlotsAndSpec",                         \
+        "PyOS_ReadlineFunctionPointer", "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete",      \
+        "PyThread_tss_free", "PyThread_start_new_thread", "pthread_create", "pthread_key_create",            \
+        "pthread_key_delete", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit",  \
+        "dladdr", "dladdr1", "dlopen", "dlclose", "dlerror", "dlinfo", "dl_iterate_phdr", "putenv",          \
+        "setvbuf", "setbuf", "setbuffer", "thrd_create", "tss_create", "tss_delete", "openlog", "initstate", \
+        "setstate", "fopencookie", "fmemopen", "fclose", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS,            \
+        ATOLL_SHIM_SIGNALS
 
 /* What installs handlers of signals, or asks for them: see core/clone/signals.c. */
 #define ATOLL_SHIM_SIGNALS                                                                                   \
@@ -66,6 +67,7 @@ typedef struct {
     int (*add_pending_call)(void *owner, int (*function)(void *), void *arg);
     void *(*main_interpreter)(void *owner);
     void *(*main_view)(void *owner);
+    void (*view_close)(void *owner, void *view);
     int (*at_exit)(void *owner, void (*function)(void));
     int (*is_initialized)(void *owner);
     int (*is_finalizing)(void *owner);
@@ -77,6 +79,8 @@ typedef struct {
     void (*tss_free)(void *owner, void *key);
     int (*thread_create)(void *owner, pthread_t *thread, const pthread_attr_t *attributes,
                          void *(*run)(void *), void *arg);
+    /* As PyThread_start_new_thread(). */
+    unsigned long (*python_thread_start)(void *owner, void *(*run)(void *), void *arg);
     void (*std_thread_start)(void *owner, const void *caller, void *thread, void **state,
                              void (*depend)(void));
     void (*wait_begins)(void); /* see core/clone/natives.h */

@@ -21,7 +21,8 @@
  * As in a process the threads are still there while destructors run, and may use what has been destroyed; that has to last for
  * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
  * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
- * by a library that is known to call back, as a signal handler, by a hook of Python's; or when one says that it must not be unloaded.  Their destructors then run at the
+ * by a library that is known to call back or has an address in one of them in its static variables, as a signal handler, by a hook of
+ * Python's or as its allocator; or when one says that it must not be unloaded.  Their destructors then run at the
  * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
  * the C and C++ libraries have: streams that lead into a clone, variables that a program may set.
  *
@@ -86,15 +87,11 @@ static bool has_driver(void) {
     return handle != NULL;
 }
 
-/* Whether variables that programs set lead into a clone, the C library's and CPython's. */
+/* Whether variables of the C library's that programs set lead into a clone. */
 static bool has_variable(atoll_clones *set) {
-    static const char *const variables[] = {"environ",
-                                            "program_invocation_name",
-                                            "program_invocation_short_name",
-                                            "error_print_progname",
-                                            "obstack_alloc_failed_handler",
-                                            "PyImport_FrozenModules",
-                                            "PyImport_Inittab"};
+    static const char *const variables[] = {"environ", "program_invocation_name",
+                                            "program_invocation_short_name", "error_print_progname",
+                                            "obstack_alloc_failed_handler"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
         void *const *variable = atoll_dl_symbol(NULL, variables[i]);
         if (variable != NULL && atoll_clones_at(set, *variable) != NULL) {
@@ -169,6 +166,65 @@ static bool has_streams_of_cpp(atoll_clones *set) {
     return any;
 }
 
+/* ---- what libraries that stay were given ---- */
+
+static bool is_in_one(const atoll_clones *set, uintptr_t address) {
+    for (size_t i = 0; i < set->count; i++) {
+        if (address >= set->items[i]->low && address < set->items[i]->high) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What stays: no clone, of whatever interpreter.  The C library and its like are not among it: their tables still have what was taken
+ * out of them.  CPython is. */
+static bool stays(const char *path) {
+    const char *name = atoll_name_last_part(path);
+    bool tells = !atoll_name_is_system(name) || strncmp(name, "libpython", 9) == 0;
+    return tells && strstr(name, ".atoll") == NULL;
+}
+
+typedef struct {
+    const atoll_clones *set;
+    uintptr_t lowest; /* where the first of them begins, */
+    size_t width;     /* and how much lies between that and the last one's end */
+} clone_search;
+
+/* Other threads write what is read here: words are read whole.  Atoll's own tables (clone/signals.c) do not count. */
+static const uintptr_t *leads_there(const void *start, size_t size, void *context) {
+    const clone_search *search = context;
+    const uintptr_t lowest = search->lowest;
+    const size_t width = search->width;
+    uintptr_t first = ((uintptr_t)start + sizeof first - 1) & ~(sizeof first - 1);
+    const volatile uintptr_t *word = (const volatile uintptr_t *)first;
+    const volatile uintptr_t *end = (const volatile uintptr_t *)((uintptr_t)start + size - sizeof *word);
+    if ((uintptr_t)&kept_clones - (uintptr_t)start < size || is_in_one(search->set, (uintptr_t)start)) {
+        return NULL;
+    }
+    for (; word <= end; word++) {
+        uintptr_t value = *word;
+        if (value - lowest < width && is_in_one(search->set, value)) {
+            return (const uintptr_t *)word;
+        }
+    }
+    return NULL;
+}
+
+/* Whether a static variable of a library that stays, or of the program, has an address in a clone: mostly that of a function, for errors
+ * say, which may use what destructors destroy.  Where such a variable is in memory from malloc() it is not found. */
+static bool is_known(atoll_clones *set) {
+    clone_search search = {.set = set, .lowest = UINTPTR_MAX};
+    uintptr_t highest = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        const atoll_clone *clone = set->items[i];
+        search.lowest = clone->low < search.lowest ? clone->low : search.lowest;
+        highest = clone->high > highest ? clone->high : highest;
+    }
+    search.width = highest - search.lowest;
+    return set->count != 0 && atoll_dl_any_data(stays, leads_there, &search);
+}
+
 static bool has_any_stream(atoll_clones *set) { return has_streams(set) || has_streams_of_cpp(set); }
 
 /* Why clones are kept, in the order in which it is looked at; the last of them only when their destructors have run. */
@@ -180,10 +236,11 @@ static const struct {
     {is_for_good, "one of them says that it must not be unloaded"},
     {has_threads, threads_are_alive},
     {has_handler, "one of them has installed a signal handler"},
+    {is_known, "a library that stays has an address in one of them"},
     {has_any_stream, "a stream is open that leads into one of them"},
     {has_variable, "a variable of the process leads into one of them"},
 };
-enum { BEFORE_DESTRUCTORS = 4, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
+enum { BEFORE_DESTRUCTORS = 5, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
 
 /* The first of so many reasons that holds, or NULL. */
 static const char *reason_to_keep(atoll_clones *set, size_t count) {
@@ -259,12 +316,13 @@ bool atoll_clones_unload(atoll_clones *set) {
         atoll_scratch_close(&set->scratch);
         set->have_scratch = false;
     }
-    const char *why = reason_to_keep(set, BEFORE_DESTRUCTORS);
+    const char *why = NULL;
     for (size_t i = 0; why == NULL && i < set->count; i++) {
         if (set->forget != NULL && !set->forget(set->items[i]->low, set->items[i]->high)) {
             why = "Python may know something in them";
         }
     }
+    why = why == NULL ? reason_to_keep(set, BEFORE_DESTRUCTORS) : why;
     if (why == NULL) {
         destroy(set);
         why = reason_to_keep(set, AFTER_DESTRUCTORS);

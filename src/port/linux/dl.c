@@ -231,6 +231,7 @@ char *atoll_dl_file(void *handle) {
 /* ---- data ---- */
 
 typedef struct {
+    bool (*wants)(const char *path);
     atoll_data_search *look;
     void *context;
 } data_search;
@@ -267,8 +268,12 @@ static bool look_at_segment(const struct dl_phdr_info *info, const ElfW(Phdr) * 
     return found != NULL;
 }
 
-static int look_at_data(struct dl_phdr_info *info, size_t size, void *search) {
+static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
     (void)size;
+    const data_search *search = raw;
+    if (search->wants != NULL && !search->wants(info->dlpi_name != NULL ? info->dlpi_name : "")) {
+        return 0;
+    }
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
         if (header->p_type == PT_LOAD && (header->p_flags & PF_W) != 0 &&
@@ -279,9 +284,9 @@ static int look_at_data(struct dl_phdr_info *info, size_t size, void *search) {
     return 0;
 }
 
-bool atoll_dl_any_data(atoll_data_search *look, void *context) {
+bool atoll_dl_any_data(bool (*wants)(const char *path), atoll_data_search *look, void *context) {
     enter();
-    bool found = dl_iterate_phdr(look_at_data, &(data_search){look, context}) != 0;
+    bool found = dl_iterate_phdr(look_at_data, &(data_search){wants, look, context}) != 0;
     leave();
     return found;
 }

@@ -9,7 +9,6 @@
 /* What an interpreter's definitions got; a list, changed with its GIL held. */
 typedef struct atoll_declared atoll_declared;
 
-bool atoll_slot_is_multiple_interpreters(int slot);
 /* Whether the definition declares support, by itself or because it was made to. */
 bool atoll_definition_declares(const PyModuleDef *definition);
 /* Makes it declare support, unless it does.  0, or -1 with MemoryError. */
@@ -20,7 +19,7 @@ void atoll_declared_free(atoll_declared *list);
 #if ATOLL_HAS_MODULE_EXPORT
 bool atoll_slots_declare(const PySlot *slots);
 /* PyModule_FromSlotsAndSpec() with slots that declare support, whether they did before or not. */
-PyObject *atoll_extension_from_slots(const PySlot *slots, PyObject *spec);
+PyObject *atoll_extension_from_slots(atoll_declared **list, const PySlot *slots, PyObject *spec);
 #endif
 
 #endif

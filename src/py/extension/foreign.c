@@ -22,6 +22,9 @@
  *   ensure                  both         both               waits outside     sleeps
  *   add_pending_call        both         both               both              refused
  *
+ * A view of main (PEP 788) can be had by any thread, with or without a GIL, also when the interpreter is gone: then it leads nowhere.
+ * There is one for all of an interpreter's clones, which nobody but this closes.
+ *
  * Locks: `lock` is a leaf and never held while a GIL is awaited.
  */
 #include "py/extension/foreign.h"
@@ -266,19 +269,39 @@ static int add_pending_call(void *owner, int (*function)(void *), void *arg) {
 
 static void *main_interpreter(void *owner) { return ((atoll_foreign *)owner)->interp; }
 
-/* Of PEP 788: for who is not attached, too. */
-static void *main_view(void *owner) {
+/* Of PEP 788. */
+static void *main_view(void *owner) { return ((atoll_foreign *)owner)->view; }
+
+static void view_close(void *owner, void *view) {
 #if ATOLL_HAS_INTERPRETER_VIEWS
-    int state = ensure(owner);
+    if (view != ((atoll_foreign *)owner)->view) {
+        PyInterpreterView_Close(view);
+    }
+#else
+    (void)owner; /* no clone has this function's name */
+    (void)view;
+#endif
+}
+
+static void *make_view(void) {
+#if ATOLL_HAS_INTERPRETER_VIEWS
     PyInterpreterView *view = PyInterpreterView_FromCurrent();
     if (view == NULL) {
-        PyErr_Clear(); /* CPython's sets none */
+        PyErr_Clear(); /* who asks for it is told so */
     }
-    release(owner, state);
     return view;
 #else
-    (void)owner;
-    return NULL; /* no clone has this function's name */
+    return NULL;
+#endif
+}
+
+static void free_view(void *view) {
+#if ATOLL_HAS_INTERPRETER_VIEWS
+    if (view != NULL) {
+        PyInterpreterView_Close(view);
+    }
+#else
+    (void)view;
 #endif
 }
 
@@ -322,6 +345,7 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
                  .add_pending_call = add_pending_call,
                  .main_interpreter = main_interpreter,
                  .main_view = main_view,
+                 .view_close = view_close,
                  .at_exit = add_exit,
                  .is_initialized = is_initialized,
                  .is_finalizing = is_finalizing},
@@ -329,6 +353,7 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
         .clones = clones,
         .has_clones = has_clones,
         .natives = clones->natives,
+        .view = make_view(),
     };
     atoll_mutex_init(&f->lock);
     atoll_cond_init(&f->changed);
@@ -339,6 +364,7 @@ void atoll_foreign_init(atoll_foreign *f, atoll_clones *clones, bool has_clones)
 
 void atoll_foreign_free(atoll_foreign *f) {
     free((void *)f->exits);
+    free_view(f->view);
     atoll_declared_free(f->declared);
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->changed);

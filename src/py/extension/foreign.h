@@ -28,6 +28,7 @@ typedef struct {
     size_t nexits;
     size_t exits_room;
     atoll_declared *declared;
+    void *view; /* PEP 788's of the interpreter; NULL: there was no memory, or there is no such thing */
 } atoll_foreign;
 
 /* For the interpreter that is attached; whether it loads clones. */

@@ -43,10 +43,11 @@ static void *module_from(void *owner, void *definition, void *spec, int version)
     return atoll_foreign_module_from(owner, definition, spec, version);
 }
 
-static void *module_from_slots(void *Py_UNUSED(owner), const void *slots, void *spec) {
+static void *module_from_slots(void *owner, const void *slots, void *spec) {
 #if ATOLL_HAS_MODULE_EXPORT
-    return atoll_extension_from_slots(slots, spec);
+    return atoll_extension_from_slots(&((atoll_foreign *)owner)->declared, slots, spec);
 #else
+    (void)owner;
     (void)slots;
     (void)spec;
     return NULL; /* no clone has this function's name */

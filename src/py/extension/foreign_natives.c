@@ -63,6 +63,18 @@ static int thread_create(void *owner, pthread_t *thread, const pthread_attr_t *a
     return atoll_natives_thread(((atoll_foreign *)owner)->natives, thread, attributes, run, arg);
 }
 
+static bool start_python_thread(void (*begin)(void *), void *thread, void *started) {
+    unsigned long ident = PyThread_start_new_thread(begin, thread);
+    *(unsigned long *)started = ident;
+    return ident != PYTHREAD_INVALID_THREAD_ID;
+}
+
+static unsigned long python_thread_start(void *owner, void *(*run)(void *), void *arg) {
+    unsigned long started = PYTHREAD_INVALID_THREAD_ID;
+    (void)atoll_natives_thread_by(((atoll_foreign *)owner)->natives, start_python_thread, &started, run, arg);
+    return started;
+}
+
 static void std_thread_start(void *owner, const void *caller, void *thread, void **state,
                              void (*depend)(void)) {
     atoll_foreign *f = owner;
@@ -110,6 +122,7 @@ void atoll_foreign_uses_natives(atoll_shim *shim) {
     shim->tss_delete = tss_delete;
     shim->tss_free = tss_free;
     shim->thread_create = thread_create;
+    shim->python_thread_start = python_thread_start;
     shim->std_thread_start = std_thread_start;
     shim->wait_begins = atoll_natives_wait_begins;
     shim->wait_ends = atoll_natives_wait_ends;

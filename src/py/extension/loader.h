@@ -21,8 +21,8 @@ void atoll_loader_set_home(const char *library);
  * TypeError or ValueError. */
 int atoll_extensions_from(PyObject *value, atoll_extensions *mode);
 
-/* Makes the attached interpreter, a new one, load extension modules in this mode.  NULL with an exception; for strict
- * NULL without one.  stats: where clones are counted; it outlives the interpreter. */
+/* Makes the attached interpreter, a new one, load extension modules in this mode.  An exception: it does not, and is to be ended, with the
+ * loader if there is one.  stats: where clones are counted; it outlives the interpreter. */
 atoll_loader *atoll_loader_install(atoll_extensions mode, atoll_stats_interp *stats);
 
 /* A list of (module or None, file, how, clone or None, bytes) of what `loader` has loaded.  Its interpreter is attached. */

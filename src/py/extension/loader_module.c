@@ -236,7 +236,7 @@ int atoll_extension_again(const atoll_module_info *info, PyObject *singles, PyOb
 #if ATOLL_HAS_MODULE_EXPORT
 typedef PySlot *(*export_function)(void);
 
-static atoll_init_result init_export(const atoll_module_info *info, PyObject *spec,
+static atoll_init_result init_export(atoll_loader *loader, const atoll_module_info *info, PyObject *spec,
                                      export_function export_slots, atoll_init_source source,
                                      PyObject **module) {
     const PySlot *slots = export_slots();
@@ -255,7 +255,7 @@ static atoll_init_result init_export(const atoll_module_info *info, PyObject *sp
     if (source == ATOLL_FROM_ORIGINAL && !atoll_slots_declare(slots)) {
         return ATOLL_INIT_OTHER;
     }
-    *module = atoll_extension_from_slots(slots, spec);
+    *module = atoll_extension_from_slots(&loader->foreign.declared, slots, spec);
     return *module != NULL ? ATOLL_INIT_DONE : ATOLL_INIT_FAILED;
 }
 #endif
@@ -303,7 +303,7 @@ atoll_init_result atoll_extension_init(atoll_loader *loader, const atoll_module_
     if (found != NULL) {
         export_function export_slots;
         memcpy(&export_slots, &found, sizeof export_slots);
-        return init_export(info, spec, export_slots, source, module);
+        return init_export(loader, info, spec, export_slots, source, module);
     }
     if (PyErr_Occurred()) {
         return ATOLL_INIT_FAILED;

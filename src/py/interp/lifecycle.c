@@ -163,11 +163,13 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
     }
     if (entry == NULL || !atoll_account_show(entry) || atoll_builtin_types_compare() < 0 ||
         atoll_tstate_keep(entry, tstate) < 0) {
+        int64_t owner = atoll_memory_owner(PyInterpreterState_GetID(interp));
+        Py_EndInterpreter(tstate);                       /* nothing has run in it */
+        atoll_leftovers_free(owner, ATOLL_KEEPERS_NONE); /* and its account ends before its entry */
         if (entry != NULL) {
             atoll_registry_remove(entry);
             atoll_entry_release(entry);
         }
-        Py_EndInterpreter(tstate); /* nothing has run in it */
         return NULL;
     }
     return entry;

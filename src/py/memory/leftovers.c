@@ -187,7 +187,7 @@ static bool nobody_knows(int64_t owner, bool only_strings) {
                 t.spans[narenas + i] = blocks[i];
             }
             prepare(&t);
-            unknown = !atoll_dl_any_data(leads_there, &t);
+            unknown = !atoll_dl_any_data(NULL, leads_there, &t);
         }
         free(t.spans);
     }
