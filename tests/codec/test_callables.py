@@ -106,6 +106,10 @@ def module(monkeypatch, tmp_path):
             def connect(place):
                 global fetch
                 fetch = Client(place).fetch
+            class Labelled:
+                def __init__(self, x=0): self.x = x
+                def again(self): return super().__init__() or self.x
+            Labelled.__module__ = "callables_module.lazily"
             from math import sqrt, floor
             """
         )
@@ -134,6 +138,16 @@ def test_method_that_the_program_has_put_into_a_module(module, interp):
     module.connect("here")
     assert interp.call(module.fetch, 1) == ("here", 1)
     assert interp.call(lambda fetch: fetch(2), module.fetch) == ("here", 2)
+
+
+def test_class_that_says_it_is_of_a_module_that_is_not_imported(module, interp):
+    def is_own(x, cls):
+        import callables_module
+
+        return type(x) is cls is callables_module.Labelled, x.again()
+
+    assert interp.call(is_own, module.Labelled(3), module.Labelled) == (True, 3)
+    assert type(interp.call(module.Labelled, 2)) is module.Labelled
 
 
 def test_builtin_that_has_lost_its_name(interp, monkeypatch):

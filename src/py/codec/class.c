@@ -385,6 +385,27 @@ static int import_own(PyObject *module) {
     return found != NULL ? 1 : -1;
 }
 
+/* By the module of its functions, where it says that it is of another one, which need not have been imported: numpy.recarray says
+ * numpy.rec.  1, 0, or -1 with an exception. */
+static int try_path_of_functions(atoll_encoder *enc, PyObject *cls) {
+    PyObject *dict = PyType_GetDict((PyTypeObject *)cls);
+    PyObject *globals = NULL;
+    Py_ssize_t pos = 0;
+    PyObject *value;
+    while (globals == NULL && dict != NULL && PyDict_Next(dict, &pos, NULL, &value)) {
+        globals = PyFunction_Check(value) ? Py_NewRef(PyFunction_GET_GLOBALS(value)) : NULL;
+    }
+    Py_XDECREF(dict);
+    PyObject *name =
+        globals != NULL ? Py_XNewRef(PyDict_GetItemWithError(globals, enc->codec->names[N_NAME])) : NULL;
+    PyObject *qualname = name != NULL ? atoll_text_attr(enc->codec, cls, N_QUALNAME) : NULL;
+    int rc = qualname != NULL ? atoll_try_path(enc, cls, name, qualname) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(qualname);
+    Py_XDECREF(name);
+    Py_XDECREF(globals);
+    return rc;
+}
+
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
     PyObject *const singletons[] = {Py_None, Py_Ellipsis, Py_NotImplemented};
     for (int i = 0; i < 3; i++) {
@@ -406,6 +427,9 @@ int atoll_encode_class(atoll_encoder *enc, PyObject *cls) {
     rc = import_own(module);
     if (rc > 0) {
         rc = atoll_try_global(enc, cls);
+    }
+    if (rc == 0 && module != NULL && !atoll_is_main_name(enc->codec, module)) {
+        rc = try_path_of_functions(enc, cls);
     }
     if (rc != 0) {
         Py_XDECREF(module);

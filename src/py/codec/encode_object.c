@@ -34,7 +34,7 @@ static PyObject *look_up(PyObject *module, PyObject *qualname) {
     return atoll_dotted_get(module, qualname);
 }
 
-static int try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname) {
+int atoll_try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname) {
     if (!PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(qualname) ||
         atoll_is_main_name(enc->codec, name)) {
         return 0;
@@ -81,7 +81,7 @@ int atoll_try_global(atoll_encoder *enc, PyObject *obj) {
     PyObject *qualname = module != NULL ? atoll_text_attr(enc->codec, obj, N_QUALNAME) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
     if (qualname != NULL) {
-        rc = try_path(enc, obj, module, qualname);
+        rc = atoll_try_path(enc, obj, module, qualname);
     }
     Py_XDECREF(module);
     Py_XDECREF(qualname);
@@ -98,7 +98,7 @@ static int encode_named(atoll_encoder *enc, PyObject *obj, PyObject *qualname) {
     if (module == NULL) {
         return -1;
     }
-    int rc = try_path(enc, obj, module, qualname);
+    int rc = atoll_try_path(enc, obj, module, qualname);
     if (rc == 0) {
         PyObject *byvalue = atoll_codec_byvalue(enc->codec);
         PyObject *value = byvalue != NULL ? PyObject_CallMethod(byvalue, "reduce_named", "(O)", obj) : NULL;

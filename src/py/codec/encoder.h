@@ -96,6 +96,8 @@ int atoll_encode_method(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_cell(atoll_encoder *enc, PyObject *obj);
 /* 1: written by import path, 0: it has none, -1: exception. */
 int atoll_try_global(atoll_encoder *enc, PyObject *obj);
+/* The same with a path that it need not know of. */
+int atoll_try_path(atoll_encoder *enc, PyObject *obj, PyObject *name, PyObject *qualname);
 /* The same for what is bound to a name in a module: 0 when the module is not found by its own name.  Gives no index. */
 int atoll_write_path(atoll_encoder *enc, PyObject *module, PyObject *name, PyObject *qualname);
 /* And for an object of the standard library's (codec/own.c). */
