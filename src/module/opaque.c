@@ -7,10 +7,10 @@
  *
  * The memory is nobody's, so it outlives the interpreter that the thread was in which has put it.  But release() may be code of a clone, which is
  * unloaded with its interpreter.  Then that interpreter owns the message: at its end what is still in queues is unbound, as items of Python code
- * are, and what somebody has got keeps it from being ended, as any memory that is seen elsewhere (py/interp/export.h).  When its gate is shut nothing
- * more is taken from threads that are not inside; and nothing at all once it is past that step.
+ * are, and what somebody has got keeps it from being ended, as any memory that is seen elsewhere (py/interp/export.h).  From when its gate is shut
+ * until its clones are gone nothing more is taken from threads that are not inside; and nothing at all once it is past that step.
  *
- * Locks: none; a guard of the owner's gate while it is looked for.
+ * Locks: none; a guard of the owner's gate while the message becomes its own.
  */
 #include "module/opaque.h"
 
@@ -45,38 +45,37 @@ static void own(atoll_opaque *opaque, atoll_entry *owner) {
     opaque->owner = owner;
 }
 
-static bool is_open(const atoll_entry *entry) { return atoll_entry_is_open(entry); }
-
-/* False: it is about to end. */
-static bool find_owner(atoll_opaque *opaque) {
-    const void *address = (const void *)(uintptr_t)opaque->release;
-    PyThreadState *tstate = Py_IsInitialized() ? atoll_thread_state_attached() : NULL;
-    atoll_entry *entry =
-        tstate != NULL ? atoll_registry_find(PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)))
-                       : NULL;
-    if (entry != NULL) { /* attached: who ends it is not, or further on */
-        bool has = atoll_loader_has(entry->loader, address);
-        bool ends = has && atoll_entry_life(entry) >= ATOLL_LIFE_STOPPING;
-        if (has && !ends) {
+/* It becomes the entry's.  False: that is about to end. */
+static bool give_to(atoll_opaque *opaque, atoll_entry *entry) {
+    PyThreadState *tstate = atoll_thread_state_attached();
+    if (tstate != NULL && PyThreadState_GetInterpreter(tstate) == entry->interp) {
+        bool ends =
+            atoll_entry_life(entry) >= ATOLL_LIFE_STOPPING; /* who ends it is not attached, or further on */
+        if (!ends) {
             own(opaque, entry);
         }
-        atoll_entry_release(entry);
-        if (has) {
-            return !ends;
-        }
+        return !ends;
     }
-    for (int64_t below = INT64_MAX;
-         opaque->owner == NULL && (entry = atoll_registry_newest(below, is_open)) != NULL;) {
-        below = entry->id;
-        if (atoll_entry_guard(entry)) {
-            if (atoll_loader_has(entry->loader, address)) {
-                own(opaque, entry);
-            }
-            atoll_entry_unguard(entry);
-        }
-        atoll_entry_release(entry);
+    if (!atoll_entry_guard(entry)) {
+        return false;
     }
+    own(opaque, entry);
+    atoll_entry_unguard(entry);
     return true;
+}
+
+/* False: it is about to end, or has ended. */
+static bool find_owner(atoll_opaque *opaque) {
+    int64_t id = atoll_loaders_owner((const void *)(uintptr_t)opaque->release);
+    if (id < 0) {
+        return true;
+    }
+    atoll_entry *entry = atoll_registry_find(id);
+    bool found = entry != NULL && give_to(opaque, entry);
+    if (entry != NULL) {
+        atoll_entry_release(entry);
+    }
+    return found;
 }
 
 atoll_opaque *atoll_opaque_new(void *data, size_t size, atoll_opaque_release release, void *context,

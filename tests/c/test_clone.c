@@ -391,6 +391,7 @@ static void check_load(bool memory) {
         CHECK_STR(clones[i]->name, i == 0 ? "lib_uses_python.atoll1.so" : "lib_uses_python.atoll2.so");
         CHECK_STR(clones[i]->file, LIB("lib_uses_python"));
         CHECK(clones[i]->bytes > 0);
+        CHECK_INT(atoll_clones_owner(atoll_dl_symbol(clones[i]->handle, "module_plain")), i + 1);
     }
     for (int i = 0; i < 2; i++) {
         CHECK(atoll_clones_load(&sets[i], LIB("lib_uses_python"), 0, &why) == clones[i]);
@@ -405,6 +406,7 @@ static void check_load(bool memory) {
     }
     CHECK(count_mappings(".atoll1.so") > 0);
     CHECK(atoll_clones_unload(&sets[0]));
+    CHECK_INT(atoll_clones_owner(&s), -1);
     CHECK_INT(count_mappings(".atoll1.so"), 0);
     check_module(clones[1], 2, 3);
     CHECK(atoll_clones_unload(&sets[1]));

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- queues ---- */
 
@@ -117,6 +118,30 @@ static PyObject *put_in_thread(PyObject *Py_UNUSED(self), PyObject *args) {
 }
 static PyObject *get_in_thread(PyObject *Py_UNUSED(self), PyObject *args) {
     return run_traffic(args, get_all, true);
+}
+
+static void *put_until_refused(void *queue) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    char *memory = malloc(8);
+    while (atoll_queue_put(queue, memory, 8, release_memory, NULL, -1) == 0) {
+        memory = malloc(8);
+        (void)nanosleep(&pause, NULL);
+    }
+    free(memory);
+    atoll_queue_release(queue);
+    return NULL;
+}
+
+/* keep_putting(queue): a thread of this module's, which is not waited for, puts until that is refused. */
+static PyObject *keep_putting(PyObject *Py_UNUSED(self), PyObject *object) {
+    atoll_queue *queue;
+    pthread_t thread;
+    if (atoll_queue_from_object(object, &queue) < 0) {
+        return NULL;
+    }
+    pthread_create(&thread, NULL, put_until_refused, queue);
+    pthread_detach(thread);
+    Py_RETURN_NONE;
 }
 
 /* look(queue): the first item: (kind, what C sees of it, readonly, what Python sees of it). */

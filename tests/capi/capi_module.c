@@ -378,6 +378,7 @@ static PyMethodDef methods[] = {
     {"put", put, METH_VARARGS, NULL},
     {"get", get, METH_VARARGS, NULL},
     {"put_in_thread", put_in_thread, METH_VARARGS, NULL},
+    {"keep_putting", keep_putting, METH_O, NULL},
     {"get_in_thread", get_in_thread, METH_VARARGS, NULL},
     {"look", look, METH_O, NULL},
     {"queue", new_queue, METH_VARARGS, NULL},

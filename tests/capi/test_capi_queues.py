@@ -148,6 +148,19 @@ class TestOwner:
         else:
             assert bytes(queue.get()) == b"hello"
 
+    def test_its_threads_put_while_it_ends(self, capi, there):
+        queue = capi.queue(0)
+        there.exec("import atexit, time; atexit.register(time.sleep, 0.1)")
+        there.call(eval, f"__import__('__main__').capi.keep_putting(__import__('atoll').Queue({queue.id}))")
+        deadline = time.monotonic() + PATIENCE
+        while queue.qsize() == 0 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        there.close()
+        queue.shutdown()
+        kinds = {type(item) for item in queue}
+        gc.collect()
+        assert kinds == {type(atoll.UNBOUND) if capi.__name__ == "capi_cloned" else memoryview}
+
     def test_what_others_have_then(self, capi, there):
         queue = capi.queue(0)
         self.put(there, queue)

@@ -55,8 +55,9 @@ typedef struct {
     atoll_file_id id;
 } atoll_original;
 
-typedef struct {
-    int64_t owner; /* the interpreter's id */
+typedef struct atoll_clones {
+    struct atoll_clones *next; /* of all sets, under their lock: see set.c */
+    int64_t owner;             /* the interpreter's id */
     const char *shim_file;
     const atoll_shim *shim;
     /* Before a clone is unloaded, with the memory it is in: whether Python knows nothing in it any more. */
@@ -118,6 +119,14 @@ const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle)
 
 /* The clone that has this address, or NULL.  Any thread may ask that runs code of a clone. */
 const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address);
+/* The owner of the clone, of any set, that has this address and may be unloaded; -1: there is none.  Any thread. */
+int64_t atoll_clones_owner(const void *address);
+/* Takes a set off the list of those that are asked.  It need not be there. */
+void atoll_clones_unlist(atoll_clones *set);
+/* Only this set, or none (NULL), is unloaded from here on. */
+void atoll_clones_keep_only(atoll_clones *set);
+/* Holds the lock of that list while the process is forked; taken before any set's. */
+void atoll_clones_fork(atoll_fork_moment when);
 /* The handle of a clone that was loaded with a library that has this symbol: if possible the one whose code this is. */
 void *atoll_clones_scope(atoll_clones *set, const void *code, const char *symbol);
 

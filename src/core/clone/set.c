@@ -3,6 +3,10 @@
  * Who loads something holds the owner's lock and reads the list as it likes.  Code of the clones, on any thread, asks whose an
  * address or a handle is: that takes the set's lock, as adding to the list does.
  *
+ * Whoever is given the address of a function asks whether it is a clone's, and whose: for that there is a list of all sets, with a lock
+ * of its own, inside of which a set's may be taken.  A set is on it until it is known what becomes of its clones: from then on they
+ * are unmapped, and nobody is left who could call code in them, or stay for good.
+ *
  * Some files are not to be cloned because the interpreter has them already as they are: modules that declare support for a
  * GIL per interpreter, Atoll itself.  Those that were loaded so are on a list of their own, by path and by identity:
  * the dynamic linker, too, answers with what it has for a path, although the file may have been replaced.
@@ -12,13 +16,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+static atoll_mutex sets_lock = ATOLL_MUTEX_INIT;
+static atoll_clones *sets;
+
 int atoll_clones_init(atoll_clones *set, int64_t owner, const char *shim_file, const atoll_shim *shim,
                       bool whole) {
     *set = (atoll_clones){.owner = owner, .shim_file = shim_file, .shim = shim, .whole = whole};
     atoll_mutex_init(&set->lock);
     set->natives = atoll_natives_new();
-    return set->natives != NULL ? 0 : -1;
+    if (set->natives == NULL) {
+        return -1;
+    }
+    atoll_mutex_lock(&sets_lock);
+    set->next = sets;
+    sets = set;
+    atoll_mutex_unlock(&sets_lock);
+    return 0;
 }
+
+void atoll_clones_unlist(atoll_clones *set) {
+    atoll_mutex_lock(&sets_lock);
+    atoll_clones **link = &sets;
+    while (*link != NULL && *link != set) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        *link = set->next;
+    }
+    atoll_mutex_unlock(&sets_lock);
+}
+
+void atoll_clones_keep_only(atoll_clones *set) {
+    atoll_mutex_lock(&sets_lock);
+    sets = set;
+    if (set != NULL) {
+        set->next = NULL;
+    }
+    atoll_mutex_unlock(&sets_lock);
+}
+
+void atoll_clones_fork(atoll_fork_moment when) { atoll_mutex_fork(&sets_lock, when); }
 
 void atoll_clone_free(atoll_clone *clone) {
     if (clone->fd >= 0) {
@@ -50,6 +87,16 @@ const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address) {
     }
     atoll_mutex_unlock(&set->lock);
     return found;
+}
+
+int64_t atoll_clones_owner(const void *address) {
+    int64_t owner = -1;
+    atoll_mutex_lock(&sets_lock);
+    for (atoll_clones *set = sets; set != NULL && owner < 0; set = set->next) {
+        owner = atoll_clones_at(set, address) != NULL ? set->owner : -1;
+    }
+    atoll_mutex_unlock(&sets_lock);
+    return owner;
 }
 
 const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle) {
@@ -129,6 +176,7 @@ int atoll_clones_add_original(atoll_clones *set, const char *file, const atoll_f
 }
 
 void atoll_clones_free(atoll_clones *set) {
+    atoll_clones_unlist(set);
     for (size_t i = 0; i < set->noriginals; i++) {
         free(set->originals[i].file);
     }

@@ -333,6 +333,7 @@ bool atoll_clones_unload(atoll_clones *set) {
                   ? threads_are_alive
                   : "a thread that ends is running a destructor of theirs";
     }
+    atoll_clones_unlist(set);
     if (why != NULL) {
         return keep_all(set, why);
     }

@@ -146,9 +146,7 @@ static int append(PyObject *list, PyObject *made) {
 
 size_t atoll_loader_modules(const atoll_loader *loader) { return loader->count; }
 
-bool atoll_loader_has(atoll_loader *loader, const void *address) {
-    return loader != NULL && atoll_clones_at(&loader->clones, address) != NULL;
-}
+int64_t atoll_loaders_owner(const void *address) { return atoll_clones_owner(address); }
 
 PyObject *atoll_loader_list(atoll_loader *loader) {
     PyObject *list = PyList_New(0);

@@ -33,13 +33,16 @@ size_t atoll_loader_modules(const atoll_loader *loader);
 /* A list of (file, clone, bytes, why) of what is mapped for interpreters that are gone. */
 PyObject *atoll_loader_list_kept(void);
 
-/* Whether one of its clones has this address.  Any thread, while the interpreter is kept from ending. */
-bool atoll_loader_has(atoll_loader *loader, const void *address);
+/* The id of the interpreter one of whose clones has this address, also when it has ended but they are not unloaded yet; -1: code
+ * that stays.  Any thread. */
+int64_t atoll_loaders_owner(const void *address);
 
 /* loader_fork.c: holds the locks of loaders while the process is forked: those of all, and those of the attached interpreter's
  * own if that may fork.  In the child, after that, only this interpreter is left. */
 void atoll_loaders_fork(atoll_fork_moment when);
 void atoll_loaders_keep_only(const PyInterpreterState *interp);
+/* Python has ended: what clones are left stay. */
+void atoll_loaders_forget(void);
 
 /* The end of its interpreter, in this order; NULL is no loader.  The first two and ending need its thread state. */
 /* false: a foreign thread is inside and stays there for so many seconds */

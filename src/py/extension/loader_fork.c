@@ -37,6 +37,7 @@ static atoll_loader *loader_that_stays(void) {
 
 void atoll_loaders_fork(atoll_fork_moment when) {
     atoll_verdicts_fork(when);
+    atoll_clones_fork(when);
     if (when == ATOLL_FORK_BEFORE) {
         mine = loader_that_stays(); /* one thread forks at a time: fork.c holds other locks */
         loading_taken = mine != NULL && pthread_mutex_trylock(&mine->loading) == 0;
@@ -57,5 +58,9 @@ void atoll_loaders_fork(atoll_fork_moment when) {
 }
 
 void atoll_loaders_keep_only(const PyInterpreterState *interp) {
-    atoll_foreign_count(mine != NULL && mine->foreign.interp == interp && mine->foreign.has_clones);
+    bool stays = mine != NULL && mine->foreign.interp == interp;
+    atoll_clones_keep_only(stays ? &mine->clones : NULL);
+    atoll_foreign_count(stays && mine->foreign.has_clones);
 }
+
+void atoll_loaders_forget(void) { atoll_clones_keep_only(NULL); }

@@ -32,12 +32,11 @@ static _Atomic(bool) is_awaited;
 static void forget_spares(void) { atoll_the_pools->forget_spares(); }
 
 static void (*const parts[])(void) = {
-    atoll_syncs_forget,    atoll_watched_forget,
-    atoll_registry_forget, atoll_spaces_forget_all,
-    atoll_pools_forget,    forget_spares,
-    atoll_areas_forget,    atoll_datetime_forget,
-    atoll_blocks_forget,   atoll_static_types_forget,
-    atoll_arenas_forget,   atoll_interp_exit_forget, /* last: interpreters can be created from then on */
+    atoll_syncs_forget,        atoll_watched_forget,  atoll_registry_forget,
+    atoll_spaces_forget_all,   atoll_pools_forget,    forget_spares,
+    atoll_areas_forget,        atoll_datetime_forget, atoll_blocks_forget,
+    atoll_static_types_forget, atoll_arenas_forget,   atoll_loaders_forget,
+    atoll_interp_exit_forget, /* last: interpreters can be created from then on */
 };
 
 static void on_end(void) {
