@@ -75,6 +75,23 @@ TEST(gate_refuses_the_second_comer) {
     atoll_entry_release(entry);
 }
 
+TEST(being_closed_is_what_may_be_opened_again) {
+    atoll_entry *entry = atoll_registry_add(311, &marker, true);
+    REQUIRE(entry != NULL);
+    atoll_entry_open(entry);
+    atoll_entry_bar(entry);
+    CHECK(!atoll_entry_pin(entry));
+    CHECK(atoll_entry_is_being_closed(entry));
+    CHECK(atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN);
+    CHECK(atoll_entry_is_being_closed(entry));
+    atoll_entry_set_life(entry, ATOLL_LIFE_WINDING);
+    CHECK(!atoll_entry_is_being_closed(entry));
+    atoll_entry_unbar(entry);
+    CHECK(!atoll_entry_is_being_closed(entry));
+    atoll_registry_remove(entry);
+    atoll_entry_release(entry);
+}
+
 TEST(a_life_goes_one_way) {
     atoll_entry *entry = atoll_registry_add(351, &marker, true);
     atoll_entry *other = atoll_registry_add(352, &marker, false);

@@ -168,6 +168,11 @@ void atoll_entry_unbar(atoll_entry *entry) { atomic_fetch_sub(&entry->gate, GATE
 
 bool atoll_entry_is_barred(const atoll_entry *entry) { return (atomic_load(&entry->gate) & GATE_BARS) != 0; }
 
+bool atoll_entry_is_being_closed(const atoll_entry *entry) {
+    return atoll_entry_is_open(entry) ||
+           (atoll_entry_is_barred(entry) && atoll_entry_life(entry) <= ATOLL_LIFE_CLOSING);
+}
+
 void atoll_entry_tell(atoll_entry *entry) {
     atoll_waiters_wake(&entry->leaving, &entry->closers, NULL, NULL, UINT32_MAX);
 }

@@ -162,6 +162,8 @@ uint32_t atoll_entry_pins(const atoll_entry *entry);
 void atoll_entry_bar(atoll_entry *entry);
 void atoll_entry_unbar(atoll_entry *entry);
 bool atoll_entry_is_barred(const atoll_entry *entry);
+/* Of one that could not be pinned: it is there, but somebody closes it who may have to open it again.  Else it is closed for good. */
+bool atoll_entry_is_being_closed(const atoll_entry *entry);
 /* Of an entry, to be awaited: whether no session is inside, or it is not open any more. */
 bool atoll_entry_is_left(void *entry);
 /* Waits until ready(what), which is looked at when the last session leaves one that is barred, when its life changes, and when somebody

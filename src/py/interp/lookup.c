@@ -9,7 +9,7 @@
 int atoll_interp_exists(atoll_state *from, int64_t id, long *whence) {
     atoll_entry *entry = atoll_registry_find(id);
     if (entry != NULL) {
-        bool open = atoll_entry_is_open(entry) || entry->interp == from->interp;
+        bool open = atoll_entry_is_being_closed(entry) || entry->interp == from->interp;
         bool owned = entry->owned;
         PyInterpreterState *interp = entry->interp;
         if (open) {
@@ -34,6 +34,8 @@ int atoll_interp_running(atoll_state *from, int64_t id) {
         if (atoll_entry_guard(entry)) {
             running = atoll_entry_is_busy(entry) || atoll_interp_is_running(entry->interp);
             atoll_entry_unguard(entry);
+        } else if (atoll_entry_is_being_closed(entry)) {
+            running = 0;
         }
         atoll_entry_release(entry);
     } else {

@@ -81,7 +81,7 @@ static int check_room(const atoll_thread_table *table, atoll_session *s) {
 
 static void raise_shut(atoll_state *from, const atoll_entry *entry) {
     atoll_label label;
-    if (atoll_entry_is_open(entry) && atoll_entry_is_barred(entry)) {
+    if (atoll_entry_is_being_closed(entry)) {
         PyErr_Format(from->error, "cannot enter interpreter %s: it is being closed",
                      atoll_entry_label(entry, &label));
     } else {
