@@ -113,3 +113,20 @@ class TestRestart:
 
     def test_install_holds_for_one_python(self, host):
         check(host(INSTALL, INSTALLED_NO_MORE), *["used", "finalize 0"] * 2)
+
+
+ELSEWHERE = """
+import atexit
+atexit.register(lambda: print("at exit", atoll.get_main().call(abs, -2), flush=True))
+import atoll
+with atoll.create() as interp:
+    print(interp.call(abs, -1), flush=True)
+"""
+
+
+def test_python_is_ended_by_another_thread_than_the_main_one(embed, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(ELSEWHERE)
+    done = embed("thread.c", script)
+    assert done.stdout.splitlines() == ["1", "at exit 2", "finalize 0", "host goes on"], done.stderr
+    assert (done.returncode, done.stderr) == (0, "")

@@ -48,7 +48,8 @@ void atoll_interp_exit_forget(void) {
 }
 
 void atoll_interp_park_if_exiting(atoll_session *s) {
-    if (!atoll_interp_exiting() || atoll_thread_is_main() || s->from_interp != PyInterpreterState_Main()) {
+    if (!atoll_interp_exiting() || pthread_equal(exiter, pthread_self()) ||
+        s->from_interp != PyInterpreterState_Main()) {
         return;
     }
     (void)PyThreadState_Swap(NULL);
