@@ -28,10 +28,11 @@
  * Entering.  atoll_enter() attaches the thread to an interpreter, as a call from Python does, and counts as one: the interpreter is running, is not
  * closed meanwhile, can be interrupted, and is limited in what it takes.  atoll_leave() goes back to what was before, to the bit that
  * PyGILState_Check() looks at.  Entering is nested on a thread, and left in the reverse order, by the same thread.  Inside, everything of CPython's
- * API may be used, also giving the GIL back and taking it again.
+ * API may be used, also giving the GIL back and taking it again.  A thread that ends inside stays there for ever, and the interpreter open.
  *
  * Errors.  A function that can fail returns 0 or one of the negative numbers below, and then has done nothing.  Where a thread state is attached, an
- * exception is set as well; atoll_message() has its text on every thread.  A function that returns PyObject * returns NULL with an exception.
+ * exception is set as well; atoll_message() has its text on every thread.  A function that returns PyObject * returns NULL with an exception.  None may
+ * be set before, as for CPython's own functions, but for those that need nothing, and in the interpreter that atoll_leave() leaves.
  *
  * Locks.  No function may be called with a lock held that a release function, or code of the interpreter that is entered, may want.  Those that need
  * "nothing" take Atoll's own locks for a few instructions.
@@ -219,8 +220,8 @@ static inline int atoll_find(int64_t id, atoll_interp **interp) { return atoll_t
  * Who has made it ends it, with Py_EndInterpreter(), which waits until nobody is inside.  *interp: a reference.  Since 1.0. */
 static inline int atoll_adopt(atoll_interp **interp) { return atoll_the_api->adopt(interp); }
 
-/* One more reference; one less, and with the last of an interpreter that Atoll has made, in C or Python, it is closed, soon.  Need nothing.  NULL
- * is passed over by atoll_release().  Since 1.0. */
+/* One more reference; one less, and with the last of an interpreter that Atoll has made, in C or Python, it is closed by whoever next makes, closes or
+ * lists interpreters; atoll_close() does so at once.  Need nothing.  NULL is passed over by atoll_release().  Since 1.0. */
 static inline void atoll_retain(atoll_interp *interp) { atoll_the_api->retain(interp); }
 static inline void atoll_release(atoll_interp *interp) { atoll_the_api->release(interp); }
 
@@ -281,7 +282,8 @@ static inline uint64_t atoll_queue_count(const atoll_queue *queue) {
 
 /* Puts memory, as a pointer.  Anywhere; waits while the queue is full, for at most timeout seconds (negative: for ever), with the GIL given back.
  * When it returns 0 the memory is the queue's, and release(data, size, context) is called once, when nobody has it any more; else it stays the caller's.
- * release may be NULL.  Python code gets a memoryview of it, which is read-only.  Since 1.0. */
+ * release may be NULL.  ATOLL_ERROR, too, when it is code of a module that is about to be unloaded with its interpreter.  Python code gets a memoryview
+ * of it, which is read-only.  Since 1.0. */
 static inline int atoll_queue_put(atoll_queue *queue, void *data, size_t size, atoll_release_function release,
                                   void *context, double timeout) {
     return atoll_the_api->queue_put(queue, data, size, release, context, timeout);

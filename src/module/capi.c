@@ -11,8 +11,8 @@
  * PyGILState_Ensure(): this library is no clone, for which that would mean another interpreter.  Before that it is looked whether Python is there at
  * all.  A thread may be parked in it for ever when Python ends at that very moment, as in PyGILState_Ensure() itself.
  *
- * Errors.  What is wrong is an exception where a thread state is attached, and text in a buffer of the thread's in any case.  The code is
- * that of the exception's class.
+ * Errors.  What is wrong is an exception where a thread state is attached, also while its interpreter ends, and text in a buffer of the thread's
+ * in any case.  The code is that of the exception's class.
  *
  * Locks: none is held when anything is called.
  */
@@ -48,6 +48,14 @@ static char *text_get(void) {
 
 const char *atoll_capi_message(void) { return text != NULL ? text : ""; }
 
+/* Cut where it is too long. */
+static void keep_text(const char *utf8) {
+    char *message = text_get();
+    if (message != NULL) {
+        atoll_stats_cut(message, TEXT_SIZE, utf8);
+    }
+}
+
 static PyObject *class_of(const atoll_state *state, int code) {
     switch (code) {
     case ATOLL_INVALID:
@@ -64,14 +72,13 @@ static PyObject *class_of(const atoll_state *state, int code) {
 }
 
 int atoll_capi_fail(int code, const char *format, ...) {
-    char *message = text_get();
-    if (message != NULL) {
-        va_list args;
-        va_start(args, format);
-        (void)vsnprintf(message, TEXT_SIZE, format, args);
-        va_end(args);
-    }
-    if (Py_IsInitialized() && atoll_thread_state_attached() != NULL && !PyErr_Occurred()) {
+    char whole[TEXT_SIZE + 1]; /* one byte more than there is room for: it is seen that a character goes on */
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(whole, sizeof whole, format, args);
+    va_end(args);
+    keep_text(whole);
+    if (atoll_thread_state_attached() != NULL && !PyErr_Occurred()) {
         const atoll_state *state = atoll_state_of(PyInterpreterState_Get());
         PyErr_SetString(class_of(state, code), atoll_capi_message());
     }
@@ -92,6 +99,7 @@ static int code_of(const atoll_state *state) {
         {state != NULL ? state->limit_exceeded : NULL, ATOLL_INTERRUPTED},
         {PyExc_KeyboardInterrupt, ATOLL_INTERRUPTED},
         {PyExc_MemoryError, ATOLL_NO_MEMORY},
+        {PyExc_TimeoutError, ATOLL_TIMEOUT},
         {PyExc_ValueError, ATOLL_INVALID},
         {PyExc_TypeError, ATOLL_INVALID},
     };
@@ -108,14 +116,8 @@ int atoll_capi_fail_raised(void) {
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *str = exc != NULL ? PyObject_Str(exc) : NULL;
     const char *utf8 = str != NULL ? PyUnicode_AsUTF8(str) : NULL;
-    char *message = text_get();
     PyErr_Clear();
-    if (message != NULL) {
-        atoll_stats_cut(message, TEXT_SIZE,
-                        utf8 != NULL && *utf8 != '\0' ? utf8
-                        : exc != NULL                 ? Py_TYPE(exc)->tp_name
-                                                      : "no reason");
-    }
+    keep_text(utf8 != NULL && *utf8 != '\0' ? utf8 : exc != NULL ? Py_TYPE(exc)->tp_name : "no reason");
     Py_XDECREF(str);
     PyErr_SetRaisedException(exc);
     return code;
@@ -134,6 +136,12 @@ static int check_python(void) {
     return ATOLL_OK;
 }
 
+/* The state of the attached interpreter; NULL with an exception.  Where that ends none is made any more. */
+static atoll_state *state_here(void) {
+    atoll_state *state = Py_IsInitialized() ? atoll_state_ensure() : atoll_state_of(PyInterpreterState_Get());
+    return state == NULL && PyErr_Occurred() ? NULL : atoll_state_live(state);
+}
+
 int atoll_capi_stand(atoll_capi_footing *footing) {
     int code = check_python();
     if (code != ATOLL_OK) {
@@ -143,7 +151,7 @@ int atoll_capi_stand(atoll_capi_footing *footing) {
     if (footing->ensured) {
         footing->before = PyGILState_Ensure();
     }
-    footing->state = atoll_state_live(atoll_state_ensure());
+    footing->state = state_here();
     if (footing->state == NULL) {
         code = atoll_capi_fail_raised();
         atoll_capi_step_back(footing);
@@ -158,10 +166,20 @@ void atoll_capi_step_back(atoll_capi_footing *footing) {
     }
 }
 
-atoll_state *atoll_capi_attached(void) {
-    if (!Py_IsInitialized() || atoll_thread_state_attached() == NULL) {
-        (void)atoll_capi_fail(ATOLL_INVALID, "no thread state is attached");
-        return NULL;
+int atoll_capi_attached(atoll_state **state) {
+    *state = NULL;
+    if (atoll_thread_state_attached() == NULL) {
+        return atoll_capi_fail(ATOLL_INVALID, "no thread state is attached");
     }
-    return atoll_state_live(atoll_state_ensure());
+    *state = state_here();
+    return *state != NULL ? ATOLL_OK : atoll_capi_fail_raised();
+}
+
+atoll_state *atoll_capi_state(void) {
+    bool is_there = Py_IsInitialized() && atoll_thread_state_attached() != NULL;
+    atoll_state *state = is_there ? state_here() : NULL;
+    if (is_there && state == NULL) {
+        PyErr_Clear();
+    }
+    return state;
 }

@@ -29,7 +29,9 @@ typedef struct {
 int atoll_capi_stand(atoll_capi_footing *footing);
 /* Back.  What is set there is an exception only where the thread was attached. */
 void atoll_capi_step_back(atoll_capi_footing *footing);
-/* The state of the attached interpreter; NULL with an exception, also where nothing is attached: then without one, and the code is told. */
-atoll_state *atoll_capi_attached(void);
+/* 0 with the state of the attached interpreter; or a code, with an exception unless nothing is attached. */
+int atoll_capi_attached(atoll_state **state);
+/* For what needs none: the same, or NULL without an exception, also where the interpreter ends. */
+atoll_state *atoll_capi_state(void);
 
 #endif

@@ -23,7 +23,7 @@ void atoll_capi_release(atoll_interp *interp) {
 int64_t atoll_capi_id(const atoll_interp *interp) { return interp->id; }
 
 int64_t atoll_capi_current_id(void) {
-    PyThreadState *tstate = Py_IsInitialized() ? atoll_thread_state_attached() : NULL;
+    PyThreadState *tstate = atoll_thread_state_attached();
     return tstate != NULL ? PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) : -1;
 }
 
@@ -40,17 +40,19 @@ static atoll_entry *entry_of(atoll_state *state, PyObject *object) {
     return entry;
 }
 
+/* Attached: the object for an interpreter: a new reference, or NULL with an exception.  An id alone may be another one's, of a Python that
+ * has begun since. */
+static PyObject *object_of(atoll_state *state, const atoll_entry *entry) {
+    bool is_there = atoll_entry_is_being_closed(entry);
+    return is_there ? atoll_interpreter_get(state, entry->id) : atoll_raise_not_found(state, entry->id);
+}
+
 PyObject *atoll_capi_object(atoll_interp *interp) {
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
+    atoll_state *state;
+    if (atoll_capi_attached(&state) != ATOLL_OK) {
         return NULL;
     }
-    if (!atoll_entry_is_open(interp)) {
-        (void)atoll_raise_not_found(state, interp->id);
-        (void)atoll_capi_fail_raised();
-        return NULL;
-    }
-    PyObject *object = atoll_interpreter_get(state, interp->id);
+    PyObject *object = object_of(state, interp);
     if (object == NULL) {
         (void)atoll_capi_fail_raised();
     }
@@ -59,9 +61,10 @@ PyObject *atoll_capi_object(atoll_interp *interp) {
 
 int atoll_capi_from_object(PyObject *object, atoll_interp **interp) {
     *interp = NULL;
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
-        return ATOLL_INVALID;
+    atoll_state *state;
+    int code = atoll_capi_attached(&state);
+    if (code != ATOLL_OK) {
+        return code;
     }
     *interp = entry_of(state, object);
     return *interp != NULL ? ATOLL_OK : atoll_capi_fail_raised();
@@ -123,12 +126,15 @@ static atoll_entry *create(atoll_state *state, const atoll_options *options) {
     return entry;
 }
 
+/* Of the options, in version 1.0. */
+enum { FIRST_SIZE = offsetof(atoll_options, cpu_limit) + sizeof(double) };
+
 int atoll_capi_create(const atoll_options *options, atoll_interp **interp) {
     const unsigned known = ATOLL_NO_SITE | ATOLL_NO_DAEMON_THREADS | ATOLL_MAY_FORK;
     atoll_options all = {0};
     *interp = NULL;
     if (options != NULL) {
-        if (options->size < sizeof options->size || options->size > sizeof all) {
+        if (options->size < FIRST_SIZE || options->size > sizeof all) {
             return atoll_capi_fail(
                 ATOLL_INVALID, "options.size is %zu: it has to be sizeof(atoll_options), which is %zu here",
                 options->size, sizeof all);
@@ -167,9 +173,10 @@ int atoll_capi_find(int64_t id, atoll_interp **interp) {
 
 int atoll_capi_adopt(atoll_interp **interp) {
     *interp = NULL;
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
-        return ATOLL_INVALID;
+    atoll_state *state;
+    int code = atoll_capi_attached(&state);
+    if (code != ATOLL_OK) {
+        return code;
     }
     atoll_interp_adopt(state->entry);
     atoll_entry_add_user(state->entry);
@@ -187,7 +194,7 @@ static int fail_to_begin(const atoll_entry *entry, atoll_visit_result result) {
     case ATOLL_VISIT_RAISED:
         break;
     case ATOLL_VISIT_SHUT:
-        return atoll_entry_is_open(entry)
+        return atoll_entry_is_being_closed(entry)
                    ? atoll_capi_fail(ATOLL_ERROR, "cannot enter interpreter %s: it is being closed", id)
                    : atoll_capi_fail(ATOLL_NOT_FOUND, "interpreter %s is closed", id);
     case ATOLL_VISIT_NO_MEMORY:
@@ -238,7 +245,7 @@ int atoll_capi_leave(atoll_visit *visit) {
     if (!Py_IsInitialized()) {
         return atoll_capi_fail(ATOLL_NO_PYTHON, "Python has ended");
     }
-    if (atoll_session_is_cut(visit->session)) {
+    if (atoll_visit_is_cut(visit)) {
         return atoll_capi_fail(ATOLL_NO_PYTHON,
                                "the process was forked inside of this visit: there is nowhere to go back to");
     }
@@ -267,11 +274,7 @@ int atoll_capi_leave(atoll_visit *visit) {
 
 /* Attached: 0, or -1 with an exception. */
 static int close_as(atoll_state *state, atoll_entry *entry, double timeout, bool force) {
-    if (!atoll_entry_is_open(entry)) {
-        (void)atoll_raise_not_found(state, entry->id);
-        return -1;
-    }
-    PyObject *object = atoll_interpreter_get(state, entry->id);
+    PyObject *object = object_of(state, entry);
     PyObject *method = object != NULL ? PyObject_GetAttrString(object, "close") : NULL;
     PyObject *none = method != NULL ? PyTuple_New(0) : NULL;
     PyObject *seconds = timeout < 0 ? Py_NewRef(Py_None) : PyFloat_FromDouble(timeout);

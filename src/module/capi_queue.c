@@ -1,8 +1,8 @@
 /* Queues, for C: atoll.h says what these promise, opaque.c what becomes of memory that is put.
  *
  * A message is what Python code would have sent: one with an opaque message is that of a memoryview, one with shared memory that of a SharedBuffer.  So
- * either side may be C or Python.  It is written and read without Python; only who is attached waits as Python code does, and everybody else in
- * core's wait alone, which nothing interrupts.
+ * either side may be C or Python.  It is written and read without Python; only who is attached waits as Python code does, and everybody else,
+ * also in an interpreter that ends, in core's wait alone, which nothing interrupts.
  *
  * An item has the record that was taken, and a reference to its queue, whose number is in what is raised.  Nothing is lost: an item that C code
  * can make nothing of is one all the same, of which it can make an object.
@@ -29,9 +29,9 @@ int atoll_capi_queue_find(int64_t id, atoll_queue **queue) {
     if (*queue != NULL) {
         return ATOLL_OK;
     }
-    if (Py_IsInitialized() && atoll_thread_state_attached() != NULL) {
-        atoll_state *state = atoll_capi_attached();
-        PyObject *type = state != NULL ? atoll_pyqueue_name_get(state, ATOLL_Q_NOT_FOUND) : NULL;
+    atoll_state *state = atoll_capi_state();
+    if (state != NULL) {
+        PyObject *type = atoll_pyqueue_name_get(state, ATOLL_Q_NOT_FOUND);
         if (type != NULL) {
             PyErr_Format(type, "queue %lld not found", (long long)id);
         }
@@ -49,9 +49,12 @@ void atoll_capi_queue_release(atoll_queue *queue) {
 void atoll_capi_queue_shutdown(atoll_queue *queue, int drop) { atoll_queue_shutdown(queue, drop != 0); }
 
 PyObject *atoll_capi_queue_object(atoll_queue *queue) {
-    atoll_state *state = atoll_capi_attached();
-    PyObject *object = state != NULL ? atoll_pyqueue_for(state, queue) : NULL;
-    if (object == NULL && state != NULL) {
+    atoll_state *state;
+    if (atoll_capi_attached(&state) != ATOLL_OK) {
+        return NULL;
+    }
+    PyObject *object = atoll_pyqueue_for(state, queue);
+    if (object == NULL) {
         (void)atoll_capi_fail_raised();
     }
     return object;
@@ -59,9 +62,10 @@ PyObject *atoll_capi_queue_object(atoll_queue *queue) {
 
 int atoll_capi_queue_from_object(PyObject *object, atoll_queue **queue) {
     *queue = NULL;
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
-        return ATOLL_INVALID;
+    atoll_state *state;
+    int code = atoll_capi_attached(&state);
+    if (code != ATOLL_OK) {
+        return code;
     }
     if (!Py_IS_TYPE(object, state->queue_type)) {
         PyErr_Format(PyExc_TypeError, "a Queue is needed, not %.200s", Py_TYPE(object)->tp_name);
@@ -98,22 +102,11 @@ static int deadline_of(double timeout, double *deadline) {
     return ATOLL_OK;
 }
 
-/* Whether the thread may wait as Python code does, in *state; false, without an exception: it waits without Python. */
-static bool is_attached(atoll_state **state) {
-    *state = NULL;
-    if (Py_IsInitialized() && atoll_thread_state_attached() != NULL) {
-        *state = atoll_capi_attached();
-        return true;
-    }
-    return false;
-}
-
 static int put_batch(atoll_queue *queue, atoll_batch *batch, double deadline) {
-    atoll_state *state;
-    if (is_attached(&state)) {
-        return state != NULL && atoll_pyqueue_put_batch(state, queue, batch, deadline) == 0
-                   ? ATOLL_OK
-                   : atoll_capi_fail_raised();
+    atoll_state *state = atoll_capi_state();
+    if (state != NULL) {
+        int rc = atoll_pyqueue_put_batch(state, queue, batch, deadline);
+        return rc == 0 ? ATOLL_OK : atoll_capi_fail_raised();
     }
     atoll_waiter waiter = {0};
     atoll_queue_result result;
@@ -125,11 +118,10 @@ static int put_batch(atoll_queue *queue, atoll_batch *batch, double deadline) {
 
 static int take(atoll_queue *queue, atoll_record *out, double deadline) {
     *out = (atoll_record){0};
-    atoll_state *state;
-    if (is_attached(&state)) {
-        return state != NULL && atoll_pyqueue_take(state, queue, out, deadline) == 0
-                   ? ATOLL_OK
-                   : atoll_capi_fail_raised();
+    atoll_state *state = atoll_capi_state();
+    if (state != NULL) {
+        int rc = atoll_pyqueue_take(state, queue, out, deadline);
+        return rc == 0 ? ATOLL_OK : atoll_capi_fail_raised();
     }
     atoll_waiter waiter = {0};
     atoll_queue_result result;
@@ -287,9 +279,9 @@ void atoll_capi_item_release(atoll_item *item) {
 }
 
 PyObject *atoll_capi_item_object(const atoll_item *item) {
-    atoll_state *state = atoll_capi_attached();
+    atoll_state *state;
     const holding *held = item->held;
-    if (state == NULL) {
+    if (atoll_capi_attached(&state) != ATOLL_OK) {
         return NULL;
     }
     if (held == NULL) {

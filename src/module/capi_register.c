@@ -28,9 +28,10 @@ static PyObject *callable(PyMethodDef *def, uintptr_t function) {
 }
 
 int atoll_capi_register(PyObject *type, atoll_encode_function encode, atoll_decode_function decode) {
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
-        return ATOLL_INVALID;
+    atoll_state *state;
+    int code = atoll_capi_attached(&state);
+    if (code != ATOLL_OK) {
+        return code;
     }
     if (type == NULL || encode == NULL || decode == NULL) {
         return atoll_capi_fail(ATOLL_INVALID, "a type, encode and decode are needed, not NULL");

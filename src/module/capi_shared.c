@@ -20,8 +20,8 @@ void *atoll_capi_shared_data(const atoll_shared *shared) { return shared->data; 
 size_t atoll_capi_shared_size(const atoll_shared *shared) { return shared->size; }
 
 PyObject *atoll_capi_shared_object(atoll_shared *shared) {
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
+    atoll_state *state;
+    if (atoll_capi_attached(&state) != ATOLL_OK) {
         return NULL;
     }
     atoll_shared_retain(shared);
@@ -37,9 +37,10 @@ PyObject *atoll_capi_shared_object(atoll_shared *shared) {
 int atoll_capi_shared_from_object(PyObject *object, atoll_shared **shared, void **data, size_t *size,
                                   int *readonly) {
     *shared = NULL;
-    atoll_state *state = atoll_capi_attached();
-    if (state == NULL) {
-        return ATOLL_INVALID;
+    atoll_state *state;
+    int code = atoll_capi_attached(&state);
+    if (code != ATOLL_OK) {
+        return code;
     }
     if (!Py_IS_TYPE(object, state->shared_buffer_type) && !Py_IS_TYPE(object, state->shared_array_type)) {
         PyErr_Format(PyExc_TypeError, "a SharedBuffer or SharedArray is needed, not %.200s",

@@ -85,7 +85,7 @@ typedef struct {
     int times;
     int code;
     bool same; /* nothing was attached afterwards */
-    char text[200];
+    char text[2000];
 } work;
 
 static void *run_work(void *raw) {
@@ -175,6 +175,11 @@ static PyObject *nest(PyObject *Py_UNUSED(self), PyObject *args) {
         depth--;
         code = atoll_leave(visits[depth]);
         ids[found++] = (long long)atoll_current_id();
+        PyObject *raised = PyErr_GetRaisedException();
+        if (atoll_leave(visits[depth]) != ATOLL_INVALID || atoll_leave(NULL) != ATOLL_INVALID) {
+            Py_FatalError("a visit could be left twice");
+        }
+        PyErr_SetRaisedException(raised);
     }
     for (Py_ssize_t i = 0; i < n; i++) {
         atoll_release(interps[i]);
@@ -358,6 +363,47 @@ static PyObject *stay(PyObject *Py_UNUSED(self), PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* A thread that knows no Python ends inside of an interpreter, with the GIL given back. */
+static void *end_inside(void *raw) {
+    atoll_visit *visit;
+    if (atoll_enter(raw, &visit) == 0) {
+        (void)capi_run("x = 1");
+        (void)PyEval_SaveThread();
+    }
+    return NULL;
+}
+
+/* thread_ends_in(interp) */
+static PyObject *thread_ends_in(PyObject *Py_UNUSED(self), PyObject *object) {
+    atoll_interp *interp;
+    pthread_t thread;
+    if (atoll_from_object(object, &interp) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    pthread_create(&thread, NULL, end_inside, interp);
+    pthread_join(thread, NULL);
+    Py_END_ALLOW_THREADS;
+    atoll_release(interp);
+    Py_RETURN_NONE;
+}
+
+/* enter(interp): what that returns, and the exception or None. */
+static PyObject *enter(PyObject *Py_UNUSED(self), PyObject *object) {
+    atoll_interp *interp;
+    atoll_visit *visit;
+    if (atoll_from_object(object, &interp) < 0) {
+        return NULL;
+    }
+    int code = atoll_enter(interp, &visit);
+    if (code == 0) {
+        (void)atoll_leave(visit);
+    }
+    atoll_release(interp);
+    PyObject *raised = PyErr_GetRaisedException();
+    return Py_BuildValue("iN", code, raised != NULL ? raised : Py_NewRef(Py_None));
+}
+
 static PyObject *current_id(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored)) {
     return PyLong_FromLongLong((long long)atoll_current_id());
 }
@@ -373,6 +419,8 @@ static PyMethodDef methods[] = {
     {"create_in_thread", create_in_thread, METH_VARARGS, NULL},
     {"adopted", adopted, METH_VARARGS, NULL},
     {"stay", stay, METH_VARARGS, NULL},
+    {"thread_ends_in", thread_ends_in, METH_O, NULL},
+    {"enter", enter, METH_O, NULL},
     {"current_id", current_id, METH_NOARGS, NULL},
     {"released", count_released, METH_NOARGS, NULL},
     {"put", put, METH_VARARGS, NULL},

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 
 import atoll
-from helpers import Thread, new
+from helpers import PATIENCE, Thread, check_ended, new, run_python
 
 pytest_plugins = ["capi_fixtures"]
 
-OK, ERROR, INVALID, NOT_FOUND, INTERRUPTED = 0, -1, -2, -3, -8
+OK, ERROR, INVALID, NOT_FOUND, NO_MEMORY, TIMEOUT, INTERRUPTED = 0, -1, -2, -3, -4, -5, -8
 USE = "globals().setdefault('seen', []).append(1)"
 
 
@@ -61,6 +62,21 @@ class TestEnter:
             ((code, message, same),) = capi.visit_in_threads([interp], "raise ValueError('wrong')", 1)
             assert (code, message, same) == (ERROR, "ValueError: wrong", True)
 
+    def test_a_message_is_cut_between_two_characters(self, capi):
+        with atoll.create() as interp:
+            for text in ("a" * before + "\u20ac" * 1000 for before in range(3)):
+                ((code, message, _),) = capi.visit_in_threads([interp], f"raise ValueError({text!r})", 1)
+                assert code == ERROR
+                assert len(message.encode()) > 1000
+                assert f"ValueError: {text}".startswith(message)
+
+    def test_time_limit(self, capi):
+        with atoll.create() as interp:
+            with atoll.timeout(interp, 0):
+                code, error = capi.enter(interp)
+            assert (code, type(error)) == (TIMEOUT, TimeoutError)
+            assert capi.enter(interp) == (OK, None)
+
     def test_nested(self, capi):
         with atoll.create() as one, atoll.create() as two:
             assert capi.nest([one, two, one]) == [one.id, two.id, one.id, two.id, one.id, 0]
@@ -73,6 +89,51 @@ class TestEnter:
             capi.visit(interp, "x = 1")
         assert capi.visit_released(interp, "x = 1")[::2] == (NOT_FOUND, True)
         assert capi.visit_in_threads([interp], "x = 1", 1)[0][0] == NOT_FOUND
+
+    def test_while_somebody_closes_it_who_may_open_it_again(self, capi):
+        interp = atoll.create()
+        queue = atoll.create_queue()
+        interp.prepare_main(queue=queue)
+        interp.exec("import threading; threading.Thread(target=queue.get).start()")
+        closing = Thread(interp.close, timeout=PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while capi.enter(interp)[0] == OK and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for _ in range(20):  # by then its gate is shut
+            code, error = capi.enter(interp)
+            assert (code, type(error)) == (ERROR, atoll.InterpreterError)
+            assert "is being closed" in str(error)
+            assert capi.visit_in_threads([interp], "x = 1", 1)[0][0] == ERROR
+            assert capi.find(interp.id) == (OK, interp.id)
+            assert atoll.Interpreter(interp.id) in atoll.list_all()
+            assert not interp.is_running()
+            time.sleep(0.005)
+        queue.put(None)
+        closing.result()
+        code, error = capi.enter(interp)
+        assert (code, type(error)) == (NOT_FOUND, atoll.InterpreterNotFoundError)
+
+    def test_thread_that_ends_inside(self, capi, capi_folder):
+        done = run_python(
+            f"""
+            import sys; sys.path.insert(0, {str(capi_folder)!r})
+            import atoll, {capi.__name__} as capi
+            interp = atoll.create()
+            interp.call(abs, 1)
+            capi.thread_ends_in(interp)
+            for _ in range(20):
+                interp.call(eval, "[0 for _ in range(10000)]")
+                assert interp.interrupt()
+            try:
+                interp.close(timeout=0.01)
+            except atoll.InterpreterError as error:
+                print(error)
+            """
+        )
+        assert (done.returncode, done.stdout) == (
+            0,
+            "cannot close interpreter 1: interpreter already running\n",
+        ), done.stderr
 
     def test_counts_as_a_call(self, capi):
         with atoll.create() as interp:
@@ -106,6 +167,45 @@ class TestEnter:
             assert (code, "all the processor time" in message, same) == (INTERRUPTED, True, True)
 
 
+FINALIZER = """
+import sys; sys.path.insert(0, {folder!r})
+import builtins, os, atoll, {name} as capi
+
+interp = atoll.create()
+queue = atoll.create_queue()
+functions = [
+    lambda: capi.visit(interp, "x = 1"),
+    lambda: capi.enter(interp),
+    lambda: capi.create(),
+    lambda: capi.queue(0),
+    lambda: capi.find_queue(10**9),
+    lambda: capi.put(queue, "hello"),
+    lambda: capi.get(queue),
+    lambda: capi.share("hello"),
+]
+
+class Late:
+    def __del__(self, write=os.write, capi=capi, functions=functions):
+        write(1, b"%d " % capi.current_id())
+        for function in functions:
+            try:
+                function()
+                write(1, b".")
+            except SystemError:
+                write(1, b"an error without an exception")
+            except Exception:
+                write(1, b".")
+
+builtins.late = Late()
+interp.close()
+"""
+
+
+def test_in_finalizers_of_the_main_interpreter(capi, capi_folder):
+    done = run_python(FINALIZER.format(folder=str(capi_folder), name=capi.__name__))
+    check_ended(done, 0, "0 ........")
+
+
 class TestLife:
     def test_create(self, capi):
         interp = capi.create("from C", "strict", 1 | 2 | 4)
@@ -121,6 +221,7 @@ class TestLife:
             ((None, "somehow"), "somehow"),
             ((None, None, 64), "options.flags has 0x40"),
             ((None, None, 0, 0, 0.0, 4), "options.size is 4"),
+            (("name", None, 0, 0, 0.0, 12), "options.size is 12"),
             ((None, None, 0, 0, 0.0, 4000), "options.size is 4000"),
             ((None, None, 0, 0, -1.0), "cpu_limit"),
         ],

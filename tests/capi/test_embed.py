@@ -74,9 +74,9 @@ def test_python_begins_again(run):
 
 
 def test_fork_inside(run):
-    status, lines, errors = run("fork inside", 2, 1, 0)
-    assert lines[:4] == ["child: leave -9", "child: enter -3", "child 0", "leave 0"], errors
-    assert lines[4:] == ["finalize 0", "host goes on"], errors
+    status, lines, errors = run("fork inside", 3, 1, 0)
+    assert lines[:4] == ["child: leave -9", "child: leave -9", "child: enter -3", "child 0"], errors
+    assert lines[4:] == ["leave 0", "leave 0", "finalize 0", "host goes on"], errors
     assert status == 0
 
 

@@ -264,10 +264,11 @@ static void begin_again(const char *program) {
     say("failed", atomic_load(&failed));
 }
 
-/* The process is forked by a thread inside of an interpreter. */
+/* The process is forked by a thread inside of an interpreter, which it has entered from another one. */
 static void *fork_inside(void *Py_UNUSED(arg)) {
+    atoll_visit *outer;
     atoll_visit *visit;
-    if (atoll_enter(interps[0], &visit) < 0) {
+    if (atoll_enter(interps[2], &outer) < 0 || atoll_enter(interps[0], &visit) < 0) {
         fail("enter");
         return NULL;
     }
@@ -276,6 +277,7 @@ static void *fork_inside(void *Py_UNUSED(arg)) {
     if (child == 0) {
         atoll_visit *other;
         say("child: leave", atoll_leave(visit));
+        say("child: leave", atoll_leave(outer));
         say("child: enter", atoll_enter(interps[1], &other));
         fflush(stdout);
         _exit(0);
@@ -286,6 +288,7 @@ static void *fork_inside(void *Py_UNUSED(arg)) {
     PyEval_RestoreThread(tstate);
     say("child", status);
     say("leave", atoll_leave(visit));
+    say("leave", atoll_leave(outer));
     return NULL;
 }
 

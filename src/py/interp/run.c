@@ -60,7 +60,7 @@ static void raise_busy(atoll_state *from, const atoll_entry *entry) {
 
 /* What was run is over, with an exception set if it raised: does not return in a child that was forked in it. */
 static void check_forked(const atoll_session *s, bool raised) {
-    if (atoll_session_is_cut(s)) {
+    if (s == atoll_session_cut()) {
         atoll_child_ends(raised);
     }
 }

@@ -9,6 +9,7 @@
 typedef struct atoll_session {
     struct atoll_session *prev; /* the session this one was opened inside of, on the same OS thread */
     atoll_entry *entry;
+    const struct atoll_visit *visit; /* whose it is, or NULL */
     unsigned depth;                  /* how many sessions of this OS thread are open, this one included */
     PyThreadState *from;             /* what was attached before, and will be again; NULL: nothing */
     bool comes_back;                 /* into an interpreter that is suspended on this thread */
@@ -33,8 +34,8 @@ int atoll_session_init(void (*ends)(bool raised));
 /* In a forked child, where this interpreter is the only one: cuts off the sessions that this thread was inside of, and forgets
  * all thread states but the one that is attached. */
 void atoll_session_keep_only(const PyInterpreterState *interp);
-/* Whether this one was the innermost at that time: where it was opened nobody is left to go back to (py/interp/child.h). */
-bool atoll_session_is_cut(const atoll_session *s);
+/* The one that was the innermost at that time, or NULL: where it was opened nobody is left to go back to (py/interp/child.h). */
+const atoll_session *atoll_session_cut(void);
 
 /* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
  * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */

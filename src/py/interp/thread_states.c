@@ -8,7 +8,9 @@
  * stands an atoll_cached node, guarded by the entry's mutex:
  *
  *   the OS thread ends first      the node becomes an orphan; the next session in that interpreter,
- *                                 or its close, clears and deletes the thread state and frees the node
+ *                                 or its close, clears and deletes the thread state and frees the node;
+ *                                 but if it ends inside of a session there, which pins the interpreter for
+ *                                 ever, the thread state stays, as what has been begun in it refers to it
  *   the interpreter ends first    it deletes the thread state and leaves the node, marked by
  *                                 tstate == NULL, to the OS thread's table, which frees it when it
  *                                 grows or when the thread ends
@@ -41,6 +43,15 @@ _Thread_local __attribute__((tls_model("initial-exec"))) atoll_thread_table *ato
 static unsigned long main_ident;
 static void (*on_main_end)(void);
 
+/* Whether the thread, which ends, never came back from there. */
+static bool is_left_inside(const atoll_thread_table *table, const atoll_entry *entry) {
+    const atoll_session *s = table->top;
+    while (s != NULL && s->entry != entry) {
+        s = s->prev;
+    }
+    return s != NULL;
+}
+
 static void thread_ended(void *raw) {
     atoll_thread_table *table = raw;
     if (table->is_main) {
@@ -54,7 +65,7 @@ static void thread_ended(void *raw) {
         atoll_entry *entry = node->entry;
         atoll_mutex_lock(&entry->lock);
         bool dead = node->tstate == NULL;
-        if (!dead) {
+        if (!dead && !is_left_inside(table, entry)) {
             node->orphan = true;
             atomic_fetch_add(&entry->orphans, 1);
         }
@@ -114,8 +125,8 @@ void atoll_session_keep_only(const PyInterpreterState *interp) {
     }
 }
 
-bool atoll_session_is_cut(const atoll_session *s) {
-    return atoll_this_thread != NULL && atoll_this_thread->cut == s;
+const atoll_session *atoll_session_cut(void) {
+    return atoll_this_thread != NULL ? atoll_this_thread->cut : NULL;
 }
 
 atoll_thread_table *atoll_tstate_table_make(void) {

@@ -6,7 +6,8 @@
  * A thread that was attached to nothing gets a thread state for the time of the visit only (thread_states.c).  What it goes on to from inside is
  * found again, as long as the outermost visit lasts.
  *
- * Ownership: a visit belongs to its thread; it has its session, and its run is in it.  Locks: none of its own.
+ * Ownership: a visit belongs to its thread; it has its session, and its run is in it.  Which visits a thread has is what its sessions say: one
+ * that was left, or is another thread's, is not looked into.  Locks: none of its own.
  * Failure: what cannot begin leaves the thread where it was.  In a forked child no visit goes on: who was inside stays attached to what
  * is left, and is_last() says that there is no way back.  At the end of the process a thread that would go back to main is parked, as any
  * other (lifecycle.h).
@@ -63,6 +64,7 @@ atoll_visit_result atoll_visit_begin(atoll_state *from, atoll_entry *entry, atol
         }
         return from != NULL ? ATOLL_VISIT_RAISED : ATOLL_VISIT_NO_MEMORY;
     }
+    visit->session->visit = visit;
     atoll_visit_result result = enter(from, visit);
     if (result != ATOLL_VISIT_BEGUN) {
         drop(visit);
@@ -83,8 +85,16 @@ atoll_visit_result atoll_visit_begin(atoll_state *from, atoll_entry *entry, atol
 }
 
 bool atoll_visit_is_last(const atoll_visit *visit) {
-    return visit->session == atoll_session_current() && !atoll_session_is_cut(visit->session) &&
-           atoll_thread_state_attached() == visit->inside;
+    const atoll_session *s = atoll_session_current();
+    return visit != NULL && s != NULL && s->visit == visit && atoll_thread_state_attached() == visit->inside;
+}
+
+bool atoll_visit_is_cut(const atoll_visit *visit) {
+    const atoll_session *s = visit != NULL ? atoll_session_cut() : NULL;
+    while (s != NULL && s->visit != visit) {
+        s = s->prev;
+    }
+    return s != NULL;
 }
 
 int atoll_visit_end(atoll_visit *visit, bool *cut_off, char **why) {
