@@ -18,6 +18,7 @@ typedef struct {
     PyObject_HEAD
     atoll_export *export; /* NULL: the memory is this interpreter's own, and `own` is a buffer of it */
     Py_buffer own;
+    atoll_entry *home;    /* then: a reference, and one of its homes */
     atoll_opaque *opaque; /* or NULL: the memory is this */
     atoll_geometry g;
 } shared_view;
@@ -96,7 +97,13 @@ static char *hold(shared_view *v, atoll_state *state, atoll_export *export) {
         v->export = export;
         return export->buffer.buf;
     }
-    return PyObject_GetBuffer(export->buffer.obj, &v->own, PyBUF_FULL_RO) == 0 ? v->own.buf : NULL;
+    if (PyObject_GetBuffer(export->buffer.obj, &v->own, PyBUF_FULL_RO) < 0) {
+        return NULL;
+    }
+    v->home = state->entry;
+    atoll_entry_retain(v->home);
+    atomic_fetch_add(&v->home->homes, 1);
+    return v->own.buf;
 }
 
 /* The memoryview of a new SharedView, whose memory is `held`, where that lies between low and high from start on. */
@@ -256,12 +263,17 @@ static void shared_view_dealloc(PyObject *self) {
         atoll_opaque_class.release(v->opaque);
     }
     PyBuffer_Release(&v->own); /* nothing where there is none */
+    if (v->home != NULL) {
+        atomic_fetch_sub(&v->home->homes, 1);
+        atoll_entry_release(v->home);
+    }
     atoll_geometry_clear(&v->g);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
-/* own.obj is not visited: 3.12 does not survive that a memoryview with exports is cleared. */
+/* own.obj is not visited: 3.12 does not survive that a memoryview with exports is cleared.  So at the end of an interpreter the collector
+ * may not find what it is in a circle with; py/interp/ending.c opens that. */
 static int shared_view_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     return 0;

@@ -109,7 +109,7 @@ class TestTasksPerChild:
         ) as pool:
             assert [pool.submit(eval, "mark").result(PATIENCE) for _ in range(3)] == [5, 5, 5]
 
-    @pytest.mark.parametrize("options", [{}, {"chunksize": 50}])
+    @pytest.mark.parametrize("options", [{}, {"chunksize": 50}, {"chunksize": 3}, {"chunksize": 2}])
     def test_map(self, options):
         """No chunk is for more than one interpreter."""
         with atoll.InterpreterPoolExecutor(1, max_tasks_per_child=5) as pool:

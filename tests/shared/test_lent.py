@@ -338,8 +338,10 @@ class TestMore:
         for closed in order:
             interps[closed].close()
         gc.collect()
+        ids = {interp.id for interp in interps}
         atoll.create().close()
         assert len(atoll.list_all()) == before - 3
+        assert not [s for s in atoll.stats()["interpreters"] if s["id"] in ids]  # nor is one kept for another
 
     def test_threads(self, make: Make) -> None:
         """Sent, read and dropped by several at once."""

@@ -121,6 +121,9 @@ typedef struct atoll_worker {
     bool abandoned;          /* under the lock */
     bool listed;
     uint32_t number;
+    uint32_t
+        room; /* of the thread: how many calls its interpreter may still make; a chunk is not divided between two */
+    bool is_full;             /* of the thread: what came next was more */
     _Atomic(uint64_t) turn;   /* odd while user code runs, a task from take to claim; a new one for each */
     _Atomic(uint64_t) wanted; /* the turn that is to be interrupted, until somebody sees to it; 0: none */
     atoll_waiter waiter;      /* of the thread when it is idle */

@@ -89,6 +89,7 @@ static void ended_locked(atoll_pool *pool, atoll_task *task, uint64_t ns) {
 
 atoll_task *atoll_worker_try_take(atoll_worker *worker) {
     atoll_pool *pool = worker->pool;
+    worker->is_full = false;
     for (;;) {
         if (atomic_load_explicit(&pool->queued, memory_order_acquire) == 0) {
             return NULL;
@@ -96,6 +97,11 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
         atoll_lock_take(&pool->lock);
         atoll_task *task = worker->abandoned || atomic_load(&pool->stopped) ? NULL : pool->first;
         if (task == NULL || (!has_turn(pool) && atoll_task_now(task) == ATOLL_TASK_PENDING)) {
+            atoll_lock_give(&pool->lock);
+            return NULL;
+        }
+        worker->is_full = task->items > worker->room && worker->room < pool->max_tasks;
+        if (worker->is_full) {
             atoll_lock_give(&pool->lock);
             return NULL;
         }
@@ -139,7 +145,7 @@ atoll_task *atoll_worker_take(atoll_worker *worker) {
     atoll_pool *pool = worker->pool;
     for (;;) {
         atoll_task *task = atoll_worker_try_take(worker);
-        if (task != NULL) {
+        if (task != NULL || worker->is_full) {
             return task;
         }
         atoll_lock_take(&pool->lock);

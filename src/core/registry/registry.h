@@ -100,6 +100,7 @@ typedef struct atoll_entry {
     _Atomic(uint64_t) cpu_limit; /* ns of processor time that it may have (py/interp/budget.h); 0: any */
     _Atomic(uint64_t) cpu_past;  /* that it has had, of what counts and has ended */
     _Atomic(uint32_t) exports;   /* buffers of its objects that others still see */
+    _Atomic(uint32_t) homes;     /* of those that have come home: as others see them, in itself */
     _Atomic(uint32_t) orphans;   /* cached thread states whose OS thread is gone */
     _Atomic(atoll_job *) jobs;
     _Atomic(bool) settle_due; /* one of them is that of py/interp/traced_process.c */

@@ -8,7 +8,8 @@
  *                                       foreign threads may enter meanwhile;
  *                   stopping            foreign threads are kept out;                        pending calls
  *                                       daemon threads are interrupted and waited for;       what they do then
- *                                       its items in queues are unbound
+ *                                       its items in queues are unbound;
+ *                                       what others see keeps it: __main__ goes              finalizers             -
  *   end             stopping            Py_EndInterpreter: modules, then their objects       finalizers             -
  *                                       CPython frees the interpreter                        -                      lifecycle
  *                   ended               locks that it holds are lost, clones end,            destructors of C       -
@@ -17,7 +18,8 @@
  * The first step changes nothing: who is refused opens the gate again.  From the second on there is no way back.  It ends with
  * a zombie when a thread is left that does not end, which CPython would end the process for, or when memory of its objects is
  * seen elsewhere (export.c): closed for everyone, ended by a sweep that finds it alone.  Then foreign threads may enter
- * again, as what is left in it may wait for them.  A zombie that is tried once more is only looked at.
+ * again, as what is left in it may wait for them.  One without threads has let go of what its __main__ had, so that those that see each
+ * other's memory end.  A zombie that is tried once more is only looked at.
  *
  * Everybody takes that way: close(), `with`, the last user that goes, a create() that fails, a pool's worker, a surplus spare, the end
  * of the process.  They differ in what they wait for (atoll_patience).
@@ -49,6 +51,9 @@
 #include "core/queue/queue.h"
 #include "core/sync/sync.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 static const atoll_patience closing = {.foreign = 5.0, .daemons = 1.0};
 static const atoll_patience on_own_thread = {.foreign = 5.0, .daemons = 1.0};
 static const atoll_patience last_user_gone = {.foreign = 5.0, .daemons = 1.0, .idle_only = true};
@@ -70,9 +75,76 @@ static bool may_end(atoll_entry *entry, PyThreadState *mine, const atoll_patienc
     return idle;
 }
 
+typedef struct {
+    bool gone;
+    bool forgotten; /* nobody wants to know: who finds it gone frees this */
+} presence;
+
+static void tell_gone(PyObject *capsule) {
+    presence *it = PyCapsule_GetPointer(capsule, NULL);
+    it->gone = true;
+    if (it->forgotten) {
+        free(it);
+    }
+}
+
+/* All names but __builtins__ are None, those with one underscore first. */
+static void clear_names(PyObject *dict) {
+    PyObject *names = PyDict_Keys(dict);
+    for (int hidden = 1; hidden >= 0; hidden--) {
+        for (Py_ssize_t i = 0; names != NULL && i < PyList_GET_SIZE(names); i++) {
+            PyObject *name = PyList_GET_ITEM(names, i);
+            const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+            if (text != NULL && strcmp(text, "__builtins__") != 0 &&
+                (text[0] == '_' && text[1] != '_') == (hidden == 1)) {
+                (void)PyDict_SetItem(dict, name, Py_None);
+            }
+            PyErr_Clear();
+        }
+    }
+    Py_XDECREF(names);
+}
+
+/* What __main__ has goes, with finalizers, as CPython lets a module go: if it is not gone when nothing refers to it, its names are
+ * cleared.  For an interpreter that could not end else, or not with all that it has: one that sees what another one has that sees what it
+ * has, and one that sees its own memory as others see it (module/sharedview.c), through which the collector does not look. */
+static void let_main_go(atoll_state *state) {
+    static const char sentinel[] = "atoll: it is there";
+    PyObject *dict = state->main_dict;
+    PyObject *empty = PyDict_New();
+    presence *it = calloc(1, sizeof *it);
+    PyObject *capsule = it != NULL ? PyCapsule_New(it, NULL, tell_gone) : NULL;
+    if (capsule == NULL || empty == NULL || PyDict_SetItemString(dict, sentinel, capsule) < 0) {
+        PyErr_Clear();
+        Py_XDECREF(capsule);
+        free(it);
+        Py_XDECREF(empty);
+        return;
+    }
+    Py_DECREF(capsule);
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    if (modules != NULL && PyDict_DelItemString(modules, "__main__") < 0) {
+        PyErr_Clear();
+    }
+    state->main_dict = empty;
+    Py_DECREF(dict);
+    (void)PyGC_Collect();
+    if (!it->gone) { /* the dict has the capsule, so it is there */
+        Py_INCREF(dict);
+        clear_names(dict);
+        Py_DECREF(dict);
+        (void)PyGC_Collect();
+    }
+    it->forgotten = true;
+    if (it->gone) {
+        free(it);
+    }
+}
+
 /* Whether it is alone now, and nobody sees its memory: it can be ended.  Else it is a zombie. */
 static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patience *patience) {
-    if (atoll_entry_life(entry) == ATOLL_LIFE_CLOSING) {
+    bool fresh = atoll_entry_life(entry) == ATOLL_LIFE_CLOSING;
+    if (fresh) {
         atoll_entry_set_life(entry, ATOLL_LIFE_WINDING);
         /* 3.12's threading waits for the thread state of the thread that imported it first: cached ones go before. */
         atoll_tstates_drop(entry, mine);
@@ -87,6 +159,11 @@ static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patie
     alone = atoll_stop_daemons(entry, mine, patience->daemons) && alone;
     atoll_queues_unbind(entry->id);    /* what its items lend from it comes back, */
     atoll_session_housekeeping(entry); /* and is released */
+    if (fresh && alone && entry->state != NULL &&
+        (atomic_load(&entry->exports) != 0 || atomic_load(&entry->homes) != 0)) {
+        let_main_go(entry->state);
+        atoll_session_housekeeping(entry);
+    }
     if (alone && atomic_load(&entry->exports) == 0) {
         atoll_loader_ending(entry->loader); /* runs what is pending, which may start threads */
         if (atoll_stop_daemons(entry, mine, patience->daemons) && atomic_load(&entry->exports) == 0) {

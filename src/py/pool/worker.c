@@ -31,7 +31,6 @@
 
 typedef struct {
     atoll_entry *entry;
-    uint32_t calls;  /* so far */
     bool introduced; /* threading knows the thread there */
     bool exceeded;   /* a task would have taken more than it may: another interpreter is to take its place */
     atoll_meter meter; /* of the thread */
@@ -165,7 +164,8 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
         outcome = atoll_work_run(state, task, &result, &error, &remains);
     }
     PyErr_Clear();
-    where->calls += task->items; /* those of a chunk that was divided are fewer now */
+    worker->room -=
+        task->items < worker->room ? task->items : worker->room; /* of a divided chunk its first part */
     bool mine = atoll_worker_claim(worker, task);
     if (end_run(&run, worker)) {
         if (mine && state != NULL && !(run.repeated && outcome == ATOLL_OUT_RAISED)) {
@@ -228,6 +228,7 @@ static bool work(atoll_worker *worker, place *where) {
                 atoll_blocking_trace(began, ATOLL_WAITS_TASK, where->entry->id, 0);
             }
             if (task == NULL) {
+                go_on = worker->is_full;
                 break;
             }
         }
@@ -239,11 +240,13 @@ static bool work(atoll_worker *worker, place *where) {
         if (atomic_load_explicit(&where->entry->jobs, memory_order_relaxed) != NULL) {
             atoll_session_housekeeping(where->entry);
         }
-        if (where->exceeded || (pool->max_tasks != 0 && where->calls >= pool->max_tasks)) {
+        if (where->exceeded || worker->room == 0) {
             go_on = true;
-            atoll_stats_add_shared(&pool->stats->restarts, 1);
             break;
         }
+    }
+    if (go_on) {
+        atoll_stats_add_shared(&pool->stats->restarts, 1);
     }
     atoll_message_clear(&spare);
     return go_on;
@@ -356,6 +359,7 @@ static bool live_in_one(atoll_worker *worker) {
         if (settings->inner_threads != 0) {
             atoll_inner_begin(&where.inner, settings->inner_threads);
         }
+        worker->room = worker->pool->max_tasks != 0 ? worker->pool->max_tasks : UINT32_MAX;
         if (ready && (!settings->has_init || initialize(worker, &where, state) == 0)) {
             look_for_libraries(&where, settings);
             go_on = work(worker, &where);
