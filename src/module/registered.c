@@ -72,10 +72,11 @@ static PyObject *module_arrive(PyObject *module, PyObject *args) {
           atoll_codec_register(state->codec, cls, encode, decode, true) < 0))) {
         return NULL;
     }
-    if (encode == Py_None) {
-        decode = atoll_codec_decode_of(state->codec, cls);
-    }
-    return decode != NULL ? PyObject_CallOneArg(decode, value) : NULL;
+    /* A reference, since it may take its own registration back. */
+    decode = Py_XNewRef(encode == Py_None ? atoll_codec_decode_of(state->codec, cls) : decode);
+    PyObject *arrived = decode != NULL ? PyObject_CallOneArg(decode, value) : NULL;
+    Py_XDECREF(decode);
+    return arrived;
 }
 
 static PyMethodDef functions[] = {
