@@ -173,6 +173,16 @@ class TestShapes:
         records[5]["lock"] = None
         assert cross(records) == records
 
+    def test_several_shapes_in_one_list(self):
+        """Wherever their keys lie in memory: none takes the place of another."""
+        sizes = set()
+        for turn in range(200):
+            a, b, c, d, e, f = (f"key {turn:03} {number}" for number in range(6))
+            records = [{a: i, b: {c: i, d: {e: i, f: i}}} for i in range(40)]
+            sizes.add(len(_atoll._encode(records)))
+            assert cross(records) == records
+        assert len(sizes) == 1
+
     def test_the_collector_knows_them(self):
         got = cross([{"self": [], "number": number} for number in range(8)])
         assert all(gc.is_tracked(one) for one in got)

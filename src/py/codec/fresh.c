@@ -14,6 +14,19 @@ static bool drop(PyObject *made, PyObject *known, size_t size) {
     return same;
 }
 
+/* Between what a text says of itself and its characters there may be a gap, in which is what was there before. */
+static bool is_text_proven(const atoll_fresh *fresh) {
+    size_t head = offsetof(PyASCIIObject, state) + sizeof(((PyASCIIObject *)0)->state);
+    PyObject *made = atoll_fresh_text(fresh, 5);
+    PyObject *known = PyUnicode_FromString("atoll");
+    bool same = made != NULL && known != NULL;
+    if (same) {
+        memcpy(PyUnicode_1BYTE_DATA(made), "atoll", 5);
+        same = memcmp(PyUnicode_1BYTE_DATA(made), PyUnicode_1BYTE_DATA(known), 6) == 0;
+    }
+    return drop(made, known, head) && same;
+}
+
 static bool is_proven(const atoll_fresh *fresh) {
     static const long numbers[] = {1025, -1025, 99999, (1L << PyLong_SHIFT) - 1, 1 - (1L << PyLong_SHIFT)};
     size_t size = offsetof(PyLongObject, long_value.ob_digit) + sizeof(digit);
@@ -23,11 +36,7 @@ static bool is_proven(const atoll_fresh *fresh) {
             return false;
         }
     }
-    PyObject *text = atoll_fresh_text(fresh, 5);
-    if (text != NULL) {
-        memcpy(PyUnicode_1BYTE_DATA(text), "atoll", 5);
-    }
-    return drop(text, PyUnicode_FromString("atoll"), sizeof(PyASCIIObject) + 6) &&
+    return is_text_proven(fresh) &&
            drop(atoll_fresh_float(fresh, -2.5), PyFloat_FromDouble(-2.5), sizeof(PyFloatObject));
 }
 

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 enum { SLOTS = 16, LEAST_KEYS = 2, MOST_KEYS = 64, TRIES = 32 };
+enum { WAYS = 4 }; /* slots in a row that a shape may be in: two of one list must not take turns in one */
 
 typedef struct shape {
     struct shape *next; /* of all */
@@ -145,10 +146,19 @@ static const shape *shape_of(atoll_encoder *enc, PyObject *dict, bool *is_new) {
         return NULL;
     }
     const atoll_dict_unicode_entry *entries = entries_of(keys);
-    shape **slot = &shapes->slots[(atoll_memo_hash(entries[0].key) + (uint32_t)n) % SLOTS];
-    if (fits(*slot, entries, (uint32_t)n)) {
-        shapes->hits++;
-        return *slot;
+    uint32_t first = atoll_memo_hash(entries[0].key) + (uint32_t)n;
+    shape **slot =
+        &shapes->slots[first % SLOTS]; /* where a new one goes: into this, or the first that is free */
+    for (uint32_t i = 0; i < WAYS; i++) {
+        shape **at = &shapes->slots[(first + i) % SLOTS];
+        if (fits(*at, entries, (uint32_t)n)) {
+            shapes->hits++;
+            return *at;
+        }
+        if (*at == NULL) {
+            slot = at;
+            break;
+        }
     }
     if (shapes->count >= TRIES + 4 * (uint64_t)shapes->hits || !may_be_shape(entries, (uint32_t)n)) {
         return NULL;
