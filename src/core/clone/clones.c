@@ -314,6 +314,8 @@ static int share(loading *l, size_t i) {
     clone->base = atoll_dl_base(clone->handle, &path);
     clone->low = clone->base + l->clones[i].start;
     clone->high = clone->base + l->clones[i].end;
+    clone->code = clone->base + l->clones[i].code;
+    clone->code_end = clone->base + l->clones[i].code_end;
     if (atoll_elf_share(&l->plan.nodes[i].elf, clone->base, &l->clones[i], &error) != 0) {
         return fail(l->why, clone->file, error.text);
     }

@@ -41,6 +41,8 @@ typedef struct {
     uintptr_t base;   /* what its addresses are relative to */
     uintptr_t low;    /* where it is loaded, up to high */
     uintptr_t high;
+    uintptr_t code; /* what is executable of that, up to code_end */
+    uintptr_t code_end;
     atoll_elf_destructors destructors;
     uint64_t bytes; /* that it does not share with the original */
     int fd;         /* while it is being loaded, or -1 */

@@ -177,6 +177,15 @@ static bool is_in_one(const atoll_clones *set, uintptr_t address) {
     return false;
 }
 
+static bool is_in_code(const atoll_clones *set, uintptr_t address) {
+    for (size_t i = 0; i < set->count; i++) {
+        if (address >= set->items[i]->code && address < set->items[i]->code_end) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What stays: no clone, of whatever interpreter.  The C library and its like are not among it: their tables still have what was taken
  * out of them.  CPython is. */
 static bool stays(const char *path) {
@@ -187,8 +196,10 @@ static bool stays(const char *path) {
 
 typedef struct {
     const atoll_clones *set;
-    uintptr_t lowest; /* where the first of them begins, */
-    size_t width;     /* and how much lies between that and the last one's end */
+    uintptr_t lowest;  /* where the first of them begins, */
+    size_t width;      /* and how much lies between that and the last one's end */
+    uintptr_t runtime; /* CPython's state, and */
+    size_t size;       /* how large it is */
 } clone_search;
 
 /* Other threads write what is read here: words are read whole.  Atoll's own tables (clone/signals.c) do not count. */
@@ -204,7 +215,8 @@ static const uintptr_t *leads_there(const void *start, size_t size, void *contex
     }
     for (; word <= end; word++) {
         uintptr_t value = *word;
-        if (value - lowest < width && is_in_one(search->set, value)) {
+        if (value - lowest < width && is_in_one(search->set, value) &&
+            ((uintptr_t)word - search->runtime >= search->size || is_in_code(search->set, value))) {
             return (const uintptr_t *)word;
         }
     }
@@ -212,9 +224,12 @@ static const uintptr_t *leads_there(const void *start, size_t size, void *contex
 }
 
 /* Whether a static variable of a library that stays, or of the program, has an address in a clone: mostly that of a function, for errors
- * say, which may use what destructors destroy.  Where such a variable is in memory from malloc() it is not found. */
+ * say, which may use what destructors destroy.  Where such a variable is in memory from malloc() it is not found.  Of what CPython keeps
+ * in its state functions count only (an allocator): 3.13 goes on having the addresses of static types that it has let go. */
 static bool is_known(atoll_clones *set) {
-    clone_search search = {.set = set, .lowest = UINTPTR_MAX};
+    const void *runtime = atoll_dl_symbol(NULL, "_PyRuntime");
+    clone_search search = {.set = set, .lowest = UINTPTR_MAX, .runtime = (uintptr_t)runtime};
+    search.size = runtime != NULL ? atoll_dl_symbol_size(runtime) : 0;
     uintptr_t highest = 0;
     for (size_t i = 0; i < set->count; i++) {
         const atoll_clone *clone = set->items[i];

@@ -145,6 +145,10 @@ static const Elf64_Phdr *read_segments(atoll_elf *elf, atoll_elf_error *why) {
             }
             t->bottom = t->top == 0 ? s->p_vaddr & ~((uint64_t)atoll_page_size() - 1) : t->bottom;
             t->top = s->p_vaddr + s->p_memsz;
+            if ((s->p_flags & PF_X) != 0) {
+                t->code = t->code_end == 0 ? s->p_vaddr : t->code;
+                t->code_end = t->top;
+            }
             t->align = s->p_align > t->align ? s->p_align : t->align;
         } else if (s->p_type == PT_DYNAMIC) {
             if (dynamic != NULL) {

@@ -108,6 +108,8 @@ typedef struct {
     uint64_t
         start; /* where the part of the address space that it takes begins, relative to its load address, */
     uint64_t end;          /* and where it ends */
+    uint64_t code;         /* likewise, where what is executable begins, */
+    uint64_t code_end;     /* and ends */
     uint64_t added;        /* the segment behind those of the original: its address, */
     uint64_t added_offset; /* and where it is in the file */
     bool whole;            /* nothing to share */

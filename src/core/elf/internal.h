@@ -45,9 +45,10 @@ struct atoll_elf_tables {
     atoll_elf_range tables[ATOLL_ELF_TABLES]; /* what the dynamic linker reads while it loads */
     size_t ntables;
 
-    uint64_t bottom; /* the page that the lowest segment to load begins in: an address */
-    uint64_t top;    /* the end of the highest segment: an address */
-    uint64_t align;  /* the widest alignment of a segment, at least a page */
+    uint64_t bottom;         /* the page that the lowest segment to load begins in: an address */
+    uint64_t top;            /* the end of the highest segment: an address */
+    uint64_t code, code_end; /* what is executable lies between these addresses */
+    uint64_t align;          /* the widest alignment of a segment, at least a page */
 
     uint64_t init, fini; /* addresses; 0: none */
     uint64_t init_array, fini_array;

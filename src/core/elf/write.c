@@ -322,6 +322,8 @@ static int write_segment(atoll_elf_job *job, const Elf64_Dyn *dynamic) {
         job->clone->bytes += size;
         job->clone->start = job->elf->tables->bottom;
         job->clone->end = job->clone->added + size;
+        job->clone->code = job->elf->tables->code;
+        job->clone->code_end = job->elf->tables->code_end;
         rc = put_out(job, bytes, size, job->clone->added_offset);
     }
     free(headers);
