@@ -292,6 +292,20 @@ with ext_use.create() as other:
     check_ended(run_python(source), 0, f"{{{KNOWN!r}}}\n1\n" if not taken else "set()\n1\n", clean=True)
 
 
+def test_what_cpython_has_of_static_types_keeps_nothing():
+    """3.13 goes on having the addresses of those of datetime, of which each interpreter has a clone."""
+    source = """
+import datetime, decimal, json, threading
+import atoll
+for _ in range(3):
+    with atoll.create() as a, atoll.create() as b:
+        for interp in (a, b):
+            interp.exec("import datetime, decimal, json, threading; datetime.datetime.now().strftime('%Y')")
+print(atoll.kept_extensions())
+"""
+    check_ended(run_python(source), 0, "[]\n", clean=True)
+
+
 def test_where_cpp_gets_memory(corpus):
     source = """
 import atoll, ext_use
