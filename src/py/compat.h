@@ -376,6 +376,9 @@ typedef _PyErr_StackItem atoll_exception_item;
 /* Whether an object is never freed: counting its references has no effect.  Declared, but not documented. */
 #define atoll_is_immortal(op) _Py_IsImmortal(op)
 
+/* Ints that are freed are kept for the next ones since 3.14, as floats always were. */
+#define ATOLL_KEEPS_FREE_INTS (PY_VERSION_HEX >= 0x030E0000)
+
 /* Whether each reference is counted, or each object listed, somewhere else than in the object. */
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)
 #define ATOLL_COUNTS_ALL_REFERENCES 1

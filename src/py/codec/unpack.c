@@ -11,13 +11,16 @@
 
 const uint8_t atoll_pack_widths[P_COUNT] = {1, 2, 4, 8, 8};
 
-enum { FREE_LIST = 100 }; /* so many of a type CPython keeps when they are freed, and gives out first */
+enum {
+    FREE_LIST = 100
+}; /* so many of a type CPython keeps when they are freed, and gives out first; ints not in each version */
 
 #define INT(v) PyLong_FromLongLong(v)
 #define FRESH_INT(v) (atoll_fresh_fits(v) ? atoll_fresh_int(fresh, v) : PyLong_FromLongLong(v))
 
 int atoll_unpack(const atoll_fresh *fresh, uint8_t kind, const uint8_t *at, PyObject **items, Py_ssize_t n) {
-    Py_ssize_t few = fresh == NULL || n < FREE_LIST ? n : FREE_LIST;
+    Py_ssize_t most = kind == P_FLOAT || ATOLL_KEEPS_FREE_INTS ? FREE_LIST : 0;
+    Py_ssize_t few = fresh == NULL || n < most ? n : most;
 #define EACH(first, then)                                                                                    \
     for (Py_ssize_t i = 0; i < few; i++) {                                                                   \
         if ((items[i] = (first)) == NULL) {                                                                  \
