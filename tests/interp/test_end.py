@@ -228,10 +228,19 @@ def test_unused_and_running_at_exit():
 def test_submit_without_a_thread():
     """A pool that never had one gives back its interpreter."""
     source = """
-        # no thread ran before, whose stack could be used again; what one that ends gives back is not enough
-        import atoll, atoll._pool.executor, gc, pathlib, resource
+        import atoll, atoll._pool.executor, contextlib, gc, pathlib, resource, threading, time
+        def names():
+            for one in pathlib.Path("/proc/self/task").iterdir():
+                with contextlib.suppress(OSError): # it has just ended
+                    yield (one / "comm").read_text().strip()
         interp = atoll.create()
         assert interp.call(len, "abc") == 3
+        # The stack of the thread that has made it could be used again: another one has it now.
+        while "atoll_create" in names():
+            time.sleep(0.001)
+        over = threading.Event()
+        waiting = threading.Thread(target=over.wait)
+        waiting.start()
         pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
         room = pages * resource.getpagesize() - (64 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
@@ -241,6 +250,8 @@ def test_submit_without_a_thread():
             message = str(error)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            over.set()
+            waiting.join()
         assert message == "can't start new thread"
         del interp
         gc.collect()
