@@ -164,8 +164,9 @@ static bool serve(atoll_worker *worker, place *where, atoll_task *task, atoll_me
         outcome = atoll_work_run(state, task, &result, &error, &remains);
     }
     PyErr_Clear();
-    worker->room -=
-        task->items < worker->room ? task->items : worker->room; /* of a divided chunk its first part */
+    if (worker->pool->max_tasks != 0) { /* of a divided chunk its first part counts */
+        worker->room -= task->items < worker->room ? task->items : worker->room;
+    }
     bool mine = atoll_worker_claim(worker, task);
     if (end_run(&run, worker)) {
         if (mine && state != NULL && !(run.repeated && outcome == ATOLL_OUT_RAISED)) {
