@@ -167,8 +167,8 @@ static int make(const char *path, size_t size, atoll_shm *out) {
     if (error != 0) {
         (void)shm_unlink(path);
     }
-    lock(fd,
-         LOCK_UN); /* a child that was forked meanwhile has the file as well, and would hold the lock on */
+    /* A child that was forked meanwhile has the file as well, and would hold the lock on. */
+    (void)lock(fd, LOCK_UN);
     (void)close(fd);
     return error;
 }

@@ -147,8 +147,8 @@ static const shape *shape_of(atoll_encoder *enc, PyObject *dict, bool *is_new) {
     }
     const atoll_dict_unicode_entry *entries = entries_of(keys);
     uint32_t first = atoll_memo_hash(entries[0].key) + (uint32_t)n;
-    shape **slot =
-        &shapes->slots[first % SLOTS]; /* where a new one goes: into this, or the first that is free */
+    /* Where a new one goes: into the first slot that is free, else into this. */
+    shape **slot = &shapes->slots[first % SLOTS];
     for (uint32_t i = 0; i < WAYS; i++) {
         shape **at = &shapes->slots[(first + i) % SLOTS];
         if (fits(*at, entries, (uint32_t)n)) {

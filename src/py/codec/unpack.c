@@ -11,9 +11,8 @@
 
 const uint8_t atoll_pack_widths[P_COUNT] = {1, 2, 4, 8, 8};
 
-enum {
-    FREE_LIST = 100
-}; /* so many of a type CPython keeps when they are freed, and gives out first; ints not in each version */
+/* So many of a type CPython keeps when they are freed, and gives out first; ints not in each version. */
+enum { FREE_LIST = 100 };
 
 #define INT(v) PyLong_FromLongLong(v)
 #define FRESH_INT(v) (atoll_fresh_fits(v) ? atoll_fresh_int(fresh, v) : PyLong_FromLongLong(v))
