@@ -62,17 +62,24 @@ static bool keep_all(atoll_clones *set, const char *why) {
     return false;
 }
 
+static bool is_in_one(const atoll_clones *set, uintptr_t address) {
+    for (size_t i = 0; i < set->count; i++) {
+        if (address >= set->items[i]->low && address < set->items[i]->high) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool has_signal_handler(const atoll_clones *set) {
     uintptr_t handlers[ATOLL_SIGNALS];
     if (set->count == 0) {
         return false;
     }
     atoll_signal_handlers(handlers);
-    for (size_t i = 0; i < set->count; i++) {
-        for (int number = 0; number < ATOLL_SIGNALS; number++) {
-            if (handlers[number] >= set->items[i]->low && handlers[number] < set->items[i]->high) {
-                return true;
-            }
+    for (int number = 0; number < ATOLL_SIGNALS; number++) {
+        if (is_in_one(set, handlers[number])) {
+            return true;
         }
     }
     return false;
@@ -167,15 +174,6 @@ static bool has_streams_of_cpp(atoll_clones *set) {
 }
 
 /* ---- what libraries that stay were given ---- */
-
-static bool is_in_one(const atoll_clones *set, uintptr_t address) {
-    for (size_t i = 0; i < set->count; i++) {
-        if (address >= set->items[i]->low && address < set->items[i]->high) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool is_in_code(const atoll_clones *set, uintptr_t address) {
     for (size_t i = 0; i < set->count; i++) {
