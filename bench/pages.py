@@ -48,7 +48,11 @@ LONG: tuple[tuple[str, tuple[Row, ...]], ...] = (
             ("`call(noop)`, main thread, 3,000 more mappings", "call.noop.mappings"),
             ("`exec('pass')`, other thread", "exec.pass.thread"),
             ("`call(noop)`, other thread", "call.noop.thread"),
-            ("`call(noop)` from a thread for each core at once, against one alone", "life.calls"),
+            ("`call(noop)` from main, a thread for each core at once, against one alone", "life.calls"),
+            (
+                "`call(noop)` in a pair of interpreters for each core at once, against one pair",
+                "life.calls.pairs",
+            ),
             ("`call(f, dict of 10)` -> list of 10, main thread", "call.record.main"),
             ("`call(f, dict of 10)` -> list of 10, other thread", "call.record.thread"),
         ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import stdlib_side
 import targets
-from harness import Effort, Measure, Result, alternate, processors, summarise
+from harness import Effort, Result, alternate, processors, summarise
 from memory_probe import process_context
 from subjects_extensions import installed
 
@@ -145,31 +145,35 @@ def importing(effort: Effort) -> list[Result]:
 
 
 def calling(effort: Effort) -> list[Result]:
-    """Measure calls from a thread for each core, each into an interpreter of its own, and of one of them alone."""
+    """Measure calls from main, and from interpreters of their own: a thread for each core at once, and one alone."""
     jobs, count = processors(), 20_000 if effort.quick else 100_000
-    interps = [atoll.create() for _ in range(jobs)]
+    rounds = 3 if effort.quick else 9
+    interps = [atoll.create() for _ in range(2 * jobs)]
+    callers, called = interps[:jobs], interps[jobs:]
 
-    def call_often(interp: Any) -> None:
-        call, noop = interp.call, targets.noop
-        for _ in range(count):
-            call(noop)
+    def from_main(threads: int) -> float:
+        return at_once([partial(targets.call_often, interp, count) for interp in called[:threads]]) / count
 
-    def each(threads: int) -> float:
-        return at_once([partial(call_often, interp) for interp in interps[:threads]]) / count
+    def from_own(threads: int) -> float:
+        pairs = zip(callers[:threads], called, strict=False)
+        return at_once([partial(one.call, targets.call_often, other, count) for one, other in pairs]) / count
 
+    results = []
     try:
         for interp in interps:
             interp.exec(stdlib_side.PREPARE)
-        measures: dict[str, Measure] = alternate(
-            {"atoll": lambda: each(jobs), "one alone": lambda: each(1)}, 3 if effort.quick else 9
-        )
+        for name, title, each, note in (
+            ("life.calls", f"call(noop) from {jobs} threads at once", from_main, "main's GIL is one"),
+            ("life.calls.pairs", f"call(noop) in {jobs} pairs of interpreters at once", from_own, ""),
+        ):
+            sides = {"atoll": partial(each, jobs), "one alone": partial(each, 1)}
+            result = Result(name, title, alternate(sides, rounds), note=note)
+            result.compare("one alone")
+            results.append(result)
     finally:
         for interp in interps:
             interp.close()
-    note = "all callers run in main, and take turns there"
-    result = Result("life.calls", f"call(noop) from {jobs} threads at once", measures, note=note)
-    result.compare("one alone")
-    return [result]
+    return results
 
 
 SUBJECTS: dict[str, Callable[[Effort], list[Result]]] = {

@@ -4,6 +4,10 @@ They live in a module of their own because the standard library sends a function
 imports nothing, not even typing, so that a fresh interpreter or process that needs it stays small.
 """
 
+TYPE_CHECKING = False  # as typing has it
+if TYPE_CHECKING:
+    import atoll
+
 
 def noop() -> None:
     """Do nothing."""
@@ -30,6 +34,13 @@ def stdlib_ten_of(record: dict[str, object]) -> list[object]:
 def increment(number: int) -> int:
     """Return the next number."""
     return number + 1
+
+
+def call_often(interp: "atoll.Interpreter", count: int) -> None:
+    """Call the function that does nothing in an interpreter, so many times."""
+    call, function = interp.call, noop
+    for _ in range(count):
+        call(function)
 
 
 def size_of(value: object) -> int:
