@@ -153,6 +153,18 @@ EXTENSIONS = [
     extension("ext_pool.c", "ext_no_pool", "-DINIT_NAME=PyInit_ext_no_pool"),
     extension("ext_helped.c", "ext_misses", "-DNAME=ext_misses", *HELPED),
     extension("ext_missing.c", None, IN_LIBS, needs=(MISSING,)),
+    *(
+        extension(
+            "ext_registers.c",
+            name,
+            f'-DNAME="{name}"',
+            f"-DINIT_NAME=PyInit_{name}",
+            *flags,
+            IN_LIBS,
+            needs=(KEEPER,),
+        )
+        for name, flags in {"ext_registers": ["-DKEEPS"], "ext_replaces": []}.items()
+    ),
     extension("ext_throw.cc", None, IN_LIBS, needs=(THROW,)),
     extension("ext_unique.cc", None, "-fvisibility=default"),
     extension("ext_tls.c", "ext_tls_initial", "-DINITIAL", "-ftls-model=initial-exec"),

@@ -5,6 +5,15 @@ from __future__ import annotations
 import atoll
 
 
+class IncomparableCode:
+    """What sys.exit() can be given as well."""
+
+    def __eq__(self, other):
+        raise ValueError("not to be compared")
+
+    __hash__ = None
+
+
 def live(queue, name):
     """Say when it begins and when it is interrupted."""
     try:

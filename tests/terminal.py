@@ -25,7 +25,14 @@ _BEGIN = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); 
 class Terminal:
     """Runs Python with these arguments in a terminal; `with` ends it."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path, columns: int = 100, lines: int = 30) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        columns: int = 100,
+        lines: int = 30,
+        kind: str = "xterm-256color",
+    ) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
         self._master, slave = os.openpty()
@@ -33,7 +40,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-S", "-c", _BEGIN, sys.executable, *map(str, arguments)],
             cwd=cwd,
-            env=environment(TERM="xterm-256color"),
+            env=environment(TERM=kind),
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -155,11 +155,17 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\*|]|_(?!\w)|`)", r"\\\1", text)
 
 
+def parameter(line: str, section: str) -> re.Match[str] | None:
+    """The parameter that a line begins with: in small letters, but for what is in a section (of exceptions)."""
+    match = PARAMETER.match(line)
+    return match if match and (section or match[1].strip("*")[0].islower()) else None
+
+
 def paragraphs(text: str) -> Iterator[tuple[str, str]]:
     """The paragraphs of a docstring, each with the section that it is in ("Args", "Raises") or an empty string.
 
-    A line that begins with a parameter, or with "Raises", begins one. A section is a line with its name alone, and
-    what is indented below.
+    A line that begins with a parameter, an asterisk or "Raises" begins one. A section is a line with its name alone,
+    and what is indented below.
     """
     for block in re.split(r"\n\s*\n", text):
         section = ""
@@ -167,7 +173,7 @@ def paragraphs(text: str) -> Iterator[tuple[str, str]]:
             section, block = match[1], textwrap.dedent(block[match.end() :])
         lines: list[str] = []
         for line in block.splitlines():
-            begins = PARAMETER.match(line) if section or not line.startswith(" ") else None
+            begins = line.startswith("* ") or (parameter(line, section) and (section or line[0] != " "))
             if lines and ">>>" not in block and (begins or line.startswith(("Raises ", "Returns "))):
                 yield section, "\n".join(lines)
                 lines = []
@@ -184,12 +190,14 @@ def as_markup(doc: str) -> str:
         if section == "Raises" != last:
             result.append("Raises:")
         last = section
-        match = PARAMETER.match(paragraph)
-        if ">>>" in paragraph:
+        match = parameter(paragraph, section)
+        if paragraph.startswith("* "):
+            result.append("* " + marked_up(re.sub(r"\n\s+", "\n", paragraph[2:])).replace("\n", "\n  "))
+        elif ">>>" in paragraph:
             result.append(textwrap.dedent(paragraph))
         elif match:
             rest = marked_up(re.sub(r"\n\s+", "\n", paragraph[match.end() :])).replace("\n", "\n  ")
-            names = re.sub(r"\*{0,2}\w+(?<!\band)", lambda name: f"**{escaped(name[0])}**", match[1])
+            names = re.sub(r"\*{0,2}\b(?!and\b)\w+", lambda name: f"**{escaped(name[0])}**", match[1])
             result.append(f"* {names}: {rest}")
         else:
             result.append(marked_up(textwrap.dedent(paragraph)))
@@ -362,7 +370,7 @@ def entry(name: str, sources: Sources) -> str:
     """What stands on a page for a name."""
     thing = find(name)
     node = sources.node(name)
-    name = name.rpartition(".")[2]
+    name = f"atoll.{name}" if "." in name else name
     if name.startswith("UNBOUND"):
         return directive("data", [name], as_markup(type(thing).__doc__ or "") + CONSTANTS[name])
     if not (thing.__doc__ or "").strip():
@@ -398,9 +406,10 @@ def main() -> None:
     directory, sources = Path(sys.argv[1]), Sources()
     directory.mkdir(parents=True, exist_ok=True)
     for file, title, about, names in PAGES:
-        text = f"{title}\n{'=' * len(title)}\n\n{about}\n\n.. py:currentmodule:: atoll\n\n"
+        text = f"{title}\n{'=' * len(title)}\n\n{about}\n\n"
         for name in names.split():
-            module = ".. py:currentmodule:: atoll.futures\n\n" if name.startswith("futures.") else ""
+            # What is not in atoll itself is shown with its module.
+            module = f".. py:currentmodule:: {'None' if '.' in name else 'atoll'}\n\n"
             text += module + entry(name, sources) + "\n"
         (directory / f"{file}.rst").write_text(text, encoding="utf-8")
 

@@ -4,18 +4,7 @@ import threading
 import types
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import (
-    Any,
-    ClassVar,
-    Literal,
-    ParamSpec,
-    Protocol,
-    Self,
-    SupportsIndex,
-    TypeVar,
-    final,
-    overload,
-)
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol, Self, SupportsIndex, TypeVar, final, overload
 
 from ._pool.chunks import Source, Window
 from ._pool.future import Future
@@ -204,7 +193,10 @@ class SharedDict:
     def get(self, key: object, default: Any = None, /) -> Any: ...
     def set(self, key: object, value: object, *, ttl: float | types.EllipsisType | None = ...) -> None: ...
     def setdefault(self, key: object, default: Any = None, /) -> Any: ...
-    def pop(self, key: object, default: Any = ..., /) -> Any: ...
+    @overload
+    def pop(self, key: object, /) -> Any: ...
+    @overload
+    def pop(self, key: object, default: Any, /) -> Any: ...
     def update(
         self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **kwargs: object
     ) -> None: ...
@@ -323,7 +315,7 @@ class SharedArray:
     def __new__(
         cls,
         shape: SupportsIndex | Sequence[SupportsIndex],
-        dtype: _Dtype = ...,
+        dtype: _Dtype = "float64",
         *,
         name: str | None = None,
         create: bool | None = None,
@@ -467,6 +459,7 @@ class _Pool:
         memory_limit: int | None = None,
         inner_threads: int = 0,
         cpu_limit: float | None = None,
+        own_args: int = 0,
     ) -> Self: ...
     @property
     def broken(self) -> bool: ...
@@ -539,8 +532,9 @@ def create(
     cpu_limit: float | None = None,
 ) -> Interpreter: ...
 def _count_arrays(numpy: object, /) -> None: ...
+def _report(function: Callable[[], int], /) -> int: ...
 def _set_soft_limit(bytes: int, /) -> None: ...
-def create_queue(maxsize: int = 0, *, unbounditems: object = ...) -> Queue: ...
+def create_queue(maxsize: int = 0, *, unbounditems: object = None) -> Queue: ...
 def select(queues: Iterable[Queue], timeout: float | None = None) -> list[Queue]: ...
 def register_shareable[T, S](cls: type[T], encode: Callable[[T], S], decode: Callable[[S], T]) -> None: ...
 def unregister_shareable(cls: type[Any], /) -> None: ...

@@ -103,17 +103,27 @@ class _Finder:
             spec: ModuleSpec | None = (
                 find(name, path, target) if finder is not self and find is not None else None
             )
-            if spec is not None and spec.loader is not None:
-                self._complete(spec.loader)
+            if spec is not None and hasattr(spec.loader, "exec_module"):
+                loader: Any = _Loader(spec.loader)
+                spec.loader = loader
                 return spec
         return None
 
-    @staticmethod
-    def _complete(loader: "Any") -> None:
-        execute = loader.exec_module
 
-        def exec_module(module: types.ModuleType) -> None:
-            execute(module)
-            _add_to(module)
+class _Loader:
+    """The loader of concurrent.futures that a finder has found, which may be that of other modules, too."""
 
-        loader.exec_module = exec_module
+    def __init__(self, found: "Any") -> None:
+        self._found = found
+
+    def __getattr__(self, name: str) -> "Any":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._found, name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Execute the module, as if there were only the other loader, and add to it."""
+        spec: Any = module.__spec__
+        spec.loader = module.__loader__ = self._found
+        self._found.exec_module(module)
+        _add_to(module)

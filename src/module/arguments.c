@@ -1,6 +1,35 @@
 /* Arguments of methods that are called often: without a tuple, a dict or a format to read. */
 #include "module/module.h"
 
+void atoll_argument_not_int(PyObject *value, const char *name) {
+    if (!PyIndex_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be an int, not %.200s", name, Py_TYPE(value)->tp_name);
+    }
+}
+
+int atoll_argument_int(PyObject *value, const char *name, int64_t *number) {
+    int overflow;
+    long long n = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (overflow != 0) {
+        PyErr_Format(PyExc_OverflowError, "%s must fit into 64 bits, got %R", name, value);
+        return -1;
+    }
+    if (n == -1 && PyErr_Occurred()) {
+        atoll_argument_not_int(value, name);
+        return -1;
+    }
+    *number = n;
+    return 0;
+}
+
+int atoll_argument_iterable(PyObject *value, const char *name) {
+    if (Py_TYPE(value)->tp_iter == NULL && !PySequence_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be iterable, not %.200s", name, Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    return 0;
+}
+
 int atoll_parse(const char *name, const char *const *keywords, Py_ssize_t n, Py_ssize_t positional,
                 Py_ssize_t required, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                 PyObject **values) {

@@ -5,28 +5,13 @@
  */
 #include "module/sync.h"
 
-/* A number of 64 bits: 0, or -1 with TypeError or OverflowError. */
-static int number_of(PyObject *value, const char *name, int64_t *number) {
-    int overflow;
-    long long n = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (n == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (overflow != 0) {
-        PyErr_Format(PyExc_OverflowError, "%s must fit into 64 bits, got %R", name, value);
-        return -1;
-    }
-    *number = n;
-    return 0;
-}
-
 static PyObject *number_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"value", NULL};
     PyObject *value = NULL;
     int64_t number = 0;
     atoll_state *state = PyType_GetModuleState(type);
     if (state == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:AtomicInt", keywords, &value) ||
-        (value != NULL && number_of(value, "value", &number) < 0)) {
+        (value != NULL && atoll_argument_int(value, "value", &number) < 0)) {
         return NULL;
     }
     return atoll_pysync_new(state, atoll_sync_new(ATOLL_SYNC_ATOMIC, number));
@@ -48,7 +33,7 @@ static int number_bool(PyObject *self) {
 
 static PyObject *number_store_value(PyObject *self, PyObject *value) {
     int64_t number;
-    if (atoll_pysync_state(self) == NULL || number_of(value, "value", &number) < 0) {
+    if (atoll_pysync_state(self) == NULL || atoll_argument_int(value, "value", &number) < 0) {
         return NULL;
     }
     (void)atoll_sync_atomic_exchange(atoll_pysync_of(self), number);
@@ -57,7 +42,7 @@ static PyObject *number_store_value(PyObject *self, PyObject *value) {
 
 static PyObject *number_exchange_value(PyObject *self, PyObject *value) {
     int64_t number;
-    if (atoll_pysync_state(self) == NULL || number_of(value, "value", &number) < 0) {
+    if (atoll_pysync_state(self) == NULL || atoll_argument_int(value, "value", &number) < 0) {
         return NULL;
     }
     return PyLong_FromLongLong(atoll_sync_atomic_exchange(atoll_pysync_of(self), number));
@@ -71,7 +56,8 @@ static PyObject *number_compare_exchange(PyObject *self, PyObject *const *args, 
     int64_t number;
     if (atoll_pysync_state(self) == NULL ||
         atoll_parse("compare_exchange", keywords, 2, 2, 2, args, nargs, kwnames, values) < 0 ||
-        number_of(values[0], "expected", &expected) < 0 || number_of(values[1], "value", &number) < 0) {
+        atoll_argument_int(values[0], "expected", &expected) < 0 ||
+        atoll_argument_int(values[1], "value", &number) < 0) {
         return NULL;
     }
     return PyBool_FromLong(atoll_sync_atomic_compare(atoll_pysync_of(self), expected, number));
@@ -91,8 +77,11 @@ static bool subtract_least(atoll_sync *atomic, int64_t *before) {
 static inline int change(PyObject *self, PyObject *value, int sign, int64_t *before, int64_t *after) {
     int overflow = 0;
     long long n = value != NULL ? PyLong_AsLongLongAndOverflow(value, &overflow) : 1;
-    if ((n == -1 && overflow == 0 && PyErr_Occurred()) ||
-        (((atoll_thing *)self)->state == NULL && atoll_pysync_state(self) == NULL)) {
+    if (n == -1 && overflow == 0 && PyErr_Occurred()) {
+        atoll_argument_not_int(value, "n");
+        return -1;
+    }
+    if (((atoll_thing *)self)->state == NULL && atoll_pysync_state(self) == NULL) {
         return -1;
     }
     atoll_sync *atomic = atoll_pysync_of(self);
@@ -152,7 +141,8 @@ static PyObject *number_wait(PyObject *self, PyObject *const *args, Py_ssize_t n
     double deadline;
     if (atoll_pysync_state(self) == NULL ||
         atoll_parse("wait", keywords, 2, 2, 1, args, nargs, kwnames, values) < 0 ||
-        number_of(values[0], "expected", &expected) < 0 || atoll_pysync_deadline(values[1], &deadline) < 0) {
+        atoll_argument_int(values[0], "expected", &expected) < 0 ||
+        atoll_pysync_deadline(values[1], &deadline) < 0) {
         return NULL;
     }
     int changed = atoll_sync_atomic_load(atoll_pysync_of(self)) != expected;
@@ -202,6 +192,7 @@ static PyType_Slot number_slots[] = {
     {Py_tp_doc, (void *)number_doc},
     {Py_tp_new, number_new},
     {Py_tp_dealloc, atoll_thing_dealloc},
+    {Py_tp_traverse, atoll_thing_traverse},
     {Py_tp_repr, number_repr},
     {Py_tp_methods, number_methods},
     {Py_tp_members, atoll_thing_members},
@@ -216,6 +207,6 @@ static PyType_Slot number_slots[] = {
 PyType_Spec atoll_pyatomic_spec = {
     .name = "atoll.AtomicInt",
     .basicsize = sizeof(atoll_pysync),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = number_slots,
 };

@@ -17,23 +17,30 @@ typedef struct {
     atoll_pysync sync;
     PyObject *action;  /* NULL: none */
     PyObject *timeout; /* None, or a number */
-    bool is_encoding;
 } barrier_object;
+
+/* Whose action this thread is encoding. */
+typedef struct encoding {
+    const PyObject *barrier;
+    const struct encoding *outer;
+} encoding;
 
 static PyObject *barrier_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"parties", "action", "timeout", NULL};
-    long long parties;
+    PyObject *number;
+    int64_t parties;
     PyObject *action = Py_None;
     PyObject *timeout = Py_None;
     double deadline;
     atoll_state *state = PyType_GetModuleState(type);
     if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "L|OO:Barrier", keywords, &parties, &action, &timeout) ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:Barrier", keywords, &number, &action, &timeout) ||
+        atoll_argument_int(number, "parties", &parties) < 0 ||
         atoll_pysync_deadline(timeout, &deadline) < 0) {
         return NULL;
     }
     if (parties < 1) {
-        PyErr_SetString(PyExc_ValueError, "parties must be >= 1");
+        PyErr_Format(PyExc_ValueError, "parties must be >= 1, got %R", number);
         return NULL;
     }
     if (action != Py_None && !PyCallable_Check(action)) {
@@ -51,10 +58,9 @@ static PyObject *barrier_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 }
 
 static int barrier_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
     Py_VISIT(((barrier_object *)self)->action);
     Py_VISIT(((barrier_object *)self)->timeout);
-    return 0;
+    return atoll_thing_traverse(self, visit, arg);
 }
 
 static int barrier_clear(PyObject *self) {
@@ -66,13 +72,22 @@ static int barrier_clear(PyObject *self) {
 static void barrier_dealloc(PyObject *self) {
     PyObject *action = ((barrier_object *)self)->action;
     PyObject *timeout = ((barrier_object *)self)->timeout;
-    PyObject_GC_UnTrack(self);
     atoll_thing_dealloc(self);
     Py_XDECREF(action); /* runs others' code, which finds this object no more */
     Py_XDECREF(timeout);
 }
 
 /* ---- crossing ---- */
+
+static _Thread_local __attribute__((tls_model("initial-exec"))) const encoding *encodings;
+
+static bool is_encoding(const PyObject *barrier) {
+    const encoding *e = encodings;
+    while (e != NULL && e->barrier != barrier) {
+        e = e->outer;
+    }
+    return e != NULL;
+}
 
 /* Encodes the action, unless that was done: 0, or -1 with an exception. */
 static int encode_action(atoll_encoder *enc, PyObject *self) {
@@ -81,17 +96,18 @@ static int encode_action(atoll_encoder *enc, PyObject *self) {
     if (object->action == NULL || action->body.len != 0) {
         return 0;
     }
-    if (object->is_encoding) {
+    if (is_encoding(self)) {
         return atoll_encoder_refuse(enc,
                                     "a Barrier whose action refers to the Barrier itself is not shareable");
     }
     atoll_message msg = {0};
-    object->is_encoding = true;
+    const encoding own = {self, encodings};
+    encodings = &own;
     int rc = atoll_encode_whole(((atoll_thing *)self)->state->codec, &msg, object->action, "action");
     if (rc == 0) {
         rc = atoll_export_keep_bytes(&msg);
     }
-    object->is_encoding = false;
+    encodings = own.outer;
     if (rc == 0 && action->body.len == 0) { /* else another thread of this interpreter was faster */
         *action = msg;
     } else {

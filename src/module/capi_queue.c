@@ -24,18 +24,29 @@ int atoll_capi_queue_create(int64_t maxsize, atoll_queue **queue) {
     return *queue != NULL ? ATOLL_OK : atoll_capi_fail(ATOLL_NO_MEMORY, "out of memory");
 }
 
+/* Attached: the class of what says that a queue is not there; one that it derives from where that cannot be had any more; or NULL with an
+ * exception. */
+static PyObject *not_found_class(void) {
+    atoll_state *state = atoll_capi_state();
+    PyObject *type = state != NULL ? atoll_pyqueue_name_get(state, ATOLL_Q_NOT_FOUND) : NULL;
+    if (type == NULL && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_ImportError)) {
+        return NULL;
+    }
+    PyErr_Clear();
+    return type != NULL ? type : PyExc_RuntimeError;
+}
+
 int atoll_capi_queue_find(int64_t id, atoll_queue **queue) {
     *queue = atoll_queue_find(id);
     if (*queue != NULL) {
         return ATOLL_OK;
     }
-    atoll_state *state = atoll_capi_state();
-    if (state != NULL) {
-        PyObject *type = atoll_pyqueue_name_get(state, ATOLL_Q_NOT_FOUND);
-        if (type != NULL) {
-            PyErr_Format(type, "queue %lld not found", (long long)id);
+    if (atoll_thread_state_attached() != NULL && !PyErr_Occurred()) {
+        PyObject *type = not_found_class();
+        if (type == NULL) {
+            return atoll_capi_fail_raised();
         }
-        return atoll_capi_fail_raised();
+        PyErr_Format(type, "queue %lld not found", (long long)id);
     }
     return atoll_capi_fail(ATOLL_NOT_FOUND, "queue %lld not found", (long long)id);
 }

@@ -96,7 +96,7 @@ const char atoll_pyclosing_close_doc[] = PyDoc_STR(
     "Finishes what was submitted to it, joins the threads that threading started in it and\n"
     "runs its exit handlers.\n\n"
     "timeout: seconds. Who is inside is waited for so long, and so are threads; nobody new gets in.\n"
-    "None: who is inside makes it fail at once, and the rest takes as long as it takes.\n"
+    "With None who is inside makes it fail at once, and the rest takes as long as it takes.\n"
     "force: what runs is interrupted, KeyboardInterrupt in calls and SystemExit in threads, ten times a\n"
     "second until it ends; what was submitted and has not begun is dropped. timeout None: 10 seconds.\n"
     "wait: False comes back at once. Nothing more can be submitted; the interpreter is closed, on a\n"
@@ -143,6 +143,15 @@ PyObject *atoll_pyclosing_close(PyObject *self, PyObject *const *args, Py_ssize_
     Py_RETURN_NONE;
 }
 
+/* Moves the current exception into a note of another one's. */
+static void note_refusal(PyObject *raised) {
+    PyObject *refusal = PyErr_GetRaisedException();
+    PyObject *noted = PyObject_CallMethod(raised, "add_note", "N", PyObject_Str(refusal));
+    Py_XDECREF(noted);
+    PyErr_Clear(); /* without a note, then */
+    Py_DECREF(refusal);
+}
+
 PyObject *atoll_pyclosing_exit(PyObject *self, PyObject *args) {
     atoll_state *state = atoll_state_live(((atoll_interpreter *)self)->state);
     if (state == NULL) {
@@ -158,8 +167,10 @@ PyObject *atoll_pyclosing_exit(PyObject *self, PyObject *args) {
         PyErr_Clear();
         Py_RETURN_NONE;
     }
-    if (interrupted && PyErr_ExceptionMatches(state->error)) {
-        PyErr_Clear(); /* something in it does not end: Ctrl-C is what is to be heard of */
+    PyObject *raised = PyTuple_GET_SIZE(args) > 1 ? PyTuple_GET_ITEM(args, 1) : Py_None;
+    if (raised != Py_None && PyErr_ExceptionMatches(state->error)) {
+        /* Something in it does not end: what the block has raised is what is to be heard of. */
+        note_refusal(raised);
         atoll_interp_sweep_later();
         Py_RETURN_NONE;
     }

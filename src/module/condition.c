@@ -60,6 +60,11 @@ static PyObject *condition_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     return atoll_pysync_new(state, condition);
 }
 
+static int condition_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(((condition_object *)self)->lock);
+    return atoll_thing_traverse(self, visit, arg);
+}
+
 static void condition_dealloc(PyObject *self) {
     PyObject *lock = ((condition_object *)self)->lock;
     atoll_thing_dealloc(self);
@@ -141,7 +146,9 @@ static int take_again(PyObject *lock) {
         taken = atoll_pysync_take(lock, INFINITY);
     }
     if (taken < 0) {
-        Py_XDECREF(first);
+        PyObject *exc = PyErr_GetRaisedException();
+        PyException_SetContext(exc, first); /* takes it */
+        PyErr_SetRaisedException(exc);
         return -1;
     }
     PyErr_SetRaisedException(first);
@@ -235,7 +242,11 @@ static PyObject *condition_notify(PyObject *self, PyObject *const *args, Py_ssiz
     }
     int overflow = 0;
     long long n = count != NULL ? PyLong_AsLongLongAndOverflow(count, &overflow) : 1;
-    if ((n == -1 && PyErr_Occurred()) || check_held(self, lock, "notify") < 0) {
+    if (n == -1 && overflow == 0 && PyErr_Occurred()) {
+        atoll_argument_not_int(count, "n");
+        return NULL;
+    }
+    if (check_held(self, lock, "notify") < 0) {
         return NULL;
     }
     if (overflow > 0 || n > 0) {
@@ -286,18 +297,15 @@ PyDoc_STRVAR(condition_doc,
              "meanwhile may wake without having been notified.");
 
 static PyType_Slot condition_slots[] = {
-    {Py_tp_doc, (void *)condition_doc},
-    {Py_tp_new, condition_new},
-    {Py_tp_dealloc, condition_dealloc},
-    {Py_tp_repr, condition_repr},
-    {Py_tp_methods, condition_methods},
-    {Py_tp_members, atoll_thing_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)condition_doc},   {Py_tp_new, condition_new},
+    {Py_tp_dealloc, condition_dealloc},   {Py_tp_traverse, condition_traverse},
+    {Py_tp_repr, condition_repr},         {Py_tp_methods, condition_methods},
+    {Py_tp_members, atoll_thing_members}, {0, NULL},
 };
 
 PyType_Spec atoll_pycondition_spec = {
     .name = "atoll.Condition",
     .basicsize = sizeof(condition_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = condition_slots,
 };

@@ -54,7 +54,7 @@ atoll_entry *atoll_pycontrol_called(atoll_state *state, PyObject *self, const ch
 /* The entry of an interpreter that is not closed, and whose runs Atoll knows; NULL with an exception. */
 static atoll_entry *entry_of(atoll_state *state, atoll_interpreter *object, const char *what) {
     atoll_entry *entry = atoll_pycontrol_called(state, (PyObject *)object, what);
-    if (entry != NULL && !atoll_entry_is_open(entry)) {
+    if (entry != NULL && !atoll_entry_is_being_closed(entry)) {
         atoll_raise_not_found(state, object->id);
         return NULL;
     }
@@ -128,11 +128,19 @@ static PyObject *timeout_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         PyErr_SetString(PyExc_TypeError, "timeout() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "O!O:timeout", state->interpreter_type, &interp, &seconds)) {
+    if (!PyArg_ParseTuple(args, "OO:timeout", &interp, &seconds)) {
+        return NULL;
+    }
+    if (!PyObject_TypeCheck(interp, state->interpreter_type)) {
+        PyErr_Format(PyExc_TypeError, "interp must be an Interpreter, not %.200s", Py_TYPE(interp)->tp_name);
         return NULL;
     }
     double wanted;
     if (atoll_timeout(seconds, &wanted) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "seconds must be a number of seconds or None, not %.200s",
+                         Py_TYPE(seconds)->tp_name);
+        }
         return NULL;
     }
     if (!(wanted >= 0)) {
@@ -341,8 +349,15 @@ static PyObject *count_arrays(PyObject *module, PyObject *capsule) {
     Py_RETURN_NONE;
 }
 
+/* For python -m atoll run: calls a function that reports how the code of this interpreter has ended. */
+static PyObject *report(PyObject *module, PyObject *function) {
+    atoll_state *state = atoll_state_live(PyModule_GetState(module));
+    return state != NULL ? atoll_limits_report(state->entry, function) : NULL;
+}
+
 static PyMethodDef limit_methods[] = {
     {"_count_arrays", count_arrays, METH_O, NULL},
+    {"_report", report, METH_O, NULL},
     {"_set_soft_limit", set_soft_limit, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

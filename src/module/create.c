@@ -139,18 +139,21 @@ static int note_imports(atoll_state *state, PyObject *imports, atoll_blueprint *
 static PyObject *module_prewarm(PyObject *module, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"", "imports", "extensions", NULL};
     atoll_state *state = atoll_state_live(PyModule_GetState(module));
-    int count;
+    PyObject *number;
+    int64_t count;
     PyObject *imports = NULL;
     PyObject *extensions = NULL;
     atoll_interp_wishes wishes = {0};
     if (state == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "i|O$O:prewarm", keywords, &count, &imports,
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O:prewarm", keywords, &number, &imports,
                                      &extensions) ||
+        atoll_argument_int(number, "count", &count) < 0 ||
         atoll_extensions_from(extensions, &wishes.extensions) < 0) {
         return NULL;
     }
-    if (count < 0) {
-        PyErr_SetString(PyExc_ValueError, "count must not be negative");
+    if (count < 0 || count > INT_MAX) {
+        PyErr_Format(count < 0 ? PyExc_ValueError : PyExc_OverflowError, "count must %s, got %R",
+                     count < 0 ? "not be negative" : "fit into 31 bits", number);
         return NULL;
     }
     atoll_blueprint print;

@@ -534,3 +534,28 @@ int atoll_element_set(const char *format, Py_ssize_t itemsize, char *at, PyObjec
         return set_int(format, size, at, value, atoll_dtype_kind(format) == 'i');
     }
 }
+
+int atoll_dtype_explain(PyObject *obj, const char *what, const char *how) {
+    PyObject *reason = PyErr_GetRaisedException();
+    PyObject *dtype = PyObject_GetAttrString(obj, "dtype");
+    PyObject *kind = dtype != NULL ? PyObject_GetAttrString(dtype, "kind") : NULL;
+    PyErr_Clear();
+    const char *letter = kind != NULL && PyUnicode_Check(kind) ? PyUnicode_AsUTF8(kind) : NULL;
+    PyErr_Clear();
+    const char *name = Py_TYPE(obj)->tp_name;
+    if (letter == NULL) {
+        PyErr_Format(PyExc_TypeError, "a %.100s cannot be %s: %S", name, what, reason);
+    } else if (*letter == 'O') {
+        PyErr_Format(PyExc_TypeError, "a %.100s of Python objects cannot be %s: %s its tolist()", name, what,
+                     how);
+    } else if (*letter == 'M' || *letter == 'm') {
+        PyErr_Format(PyExc_TypeError, "a %.100s of %S cannot be %s: %s its view('int64')", name, dtype, what,
+                     how);
+    } else {
+        PyErr_Format(PyExc_TypeError, "a %.100s of %S cannot be %s: %S", name, dtype, what, reason);
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(dtype);
+    Py_DECREF(reason);
+    return -1;
+}

@@ -75,6 +75,7 @@ static PyType_Slot event_slots[] = {
     {Py_tp_doc, (void *)event_doc},
     {Py_tp_new, event_new},
     {Py_tp_dealloc, atoll_thing_dealloc},
+    {Py_tp_traverse, atoll_thing_traverse},
     {Py_tp_repr, event_repr},
     {Py_tp_methods, event_methods},
     {Py_tp_members, atoll_thing_members},
@@ -84,6 +85,6 @@ static PyType_Slot event_slots[] = {
 PyType_Spec atoll_pyevent_spec = {
     .name = "atoll.Event",
     .basicsize = sizeof(atoll_pysync),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = event_slots,
 };

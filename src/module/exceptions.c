@@ -15,10 +15,9 @@ PyDoc_STRVAR(lost_doc,
 PyDoc_STRVAR(stuck_doc,
              "Something in an interpreter does not end, though it was interrupted again and again.\n\n"
              "Raised by Interpreter.close(force=True). stacks: what its threads execute, a str.");
-PyDoc_STRVAR(
-    limit_doc,
-    "What ran in an interpreter would have taken more than the interpreter may.\n\n"
-    "limit: which one, 'memory_limit' or 'cpu_limit'; amount: how much that is, in bytes or seconds.");
+PyDoc_STRVAR(limit_doc, "What ran in an interpreter would have taken more than the interpreter may.\n\n"
+                        "limit: which one, 'memory_limit' or 'cpu_limit'.\n"
+                        "amount: how much that is, in bytes or seconds.");
 PyDoc_STRVAR(
     failed_doc,
     "ExecutionFailed(excinfo)\n--\n\n"

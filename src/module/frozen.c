@@ -95,8 +95,14 @@ static PyObject *area_exit(PyObject *op, PyObject *Py_UNUSED(args)) {
     Py_RETURN_NONE;
 }
 
+static int area_traverse(PyObject *op, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(op));
+    return 0;
+}
+
 static void area_dealloc(PyObject *op) {
     PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
     leave((area_object *)op);
     type->tp_free(op);
     Py_DECREF(type);
@@ -136,20 +142,26 @@ static PyGetSetDef area_getset[] = {
 };
 
 PyDoc_STRVAR(area_doc,
-             "Memory for what is frozen in a `with atoll.freezing() as area:` block.\n\n"
+             "Memory for what is frozen in the block of ``with atoll.freezing() as area:``.\n\n"
              "Its memory is given back when the block is over, all interpreters that have frozen or\n"
              "received something of it are closed, and nothing of it is under way. What the main\n"
              "interpreter has frozen or received stays for good.");
 
 static PyType_Slot area_slots[] = {
-    {Py_tp_doc, (void *)area_doc}, {Py_tp_dealloc, area_dealloc}, {Py_tp_repr, area_repr},
-    {Py_tp_methods, area_methods}, {Py_tp_getset, area_getset},   {0, NULL},
+    {Py_tp_doc, (void *)area_doc},
+    {Py_tp_dealloc, area_dealloc},
+    {Py_tp_traverse, area_traverse},
+    {Py_tp_repr, area_repr},
+    {Py_tp_methods, area_methods},
+    {Py_tp_getset, area_getset},
+    {0, NULL},
 };
 
 static PyType_Spec area_spec = {
     .name = "atoll.Area",
     .basicsize = sizeof(area_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = area_slots,
 };
 

@@ -221,19 +221,33 @@ void atoll_future_deliver(atoll_task *task) {
     forget_owner(task);
 }
 
-void atoll_future_deliver_cancel(atoll_task *task) {
+/* Changes a future that is watched, from this status into another, by a method of the base's: tried again when that fails before it has.
+ * What was raised first is kept in *exc, a new reference. */
+static void change(future_object *self, future_status from, const char *name, PyObject **exc) {
+    for (int left = ATTEMPTS; self->status == from && left > 0; left--) {
+        PyObject *done = call_base(self, name, NULL);
+        PyObject *error = done == NULL ? PyErr_GetRaisedException() : NULL;
+        if (*exc == NULL) {
+            *exc = error;
+        } else {
+            Py_XDECREF(error);
+        }
+        Py_XDECREF(done);
+    }
+}
+
+int atoll_future_deliver_cancel(atoll_task *task) {
     future_object *self = task->owner;
     if (self == NULL) {
-        return;
+        return 0;
     }
-    PyObject *done = call_base(self, "cancel", NULL);
-    Py_XSETREF(done, done != NULL ? call_base(self, "set_running_or_notify_cancel", NULL) : NULL);
-    if (done == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
-    }
-    Py_XDECREF(done);
+    PyObject *exc = NULL;
+    change(self, NATIVE, "cancel", &exc); /* calls callbacks, which may raise */
+    change(self, CANCELLED, "set_running_or_notify_cancel", &exc);
     Py_CLEAR(self->callbacks);
     forget_owner(task);
+    PyErr_SetRaisedException(exc);
+    return exc == NULL ? 0 : -1;
 }
 
 /* ---- methods ---- */
@@ -404,9 +418,12 @@ static PyObject *future_cancel(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     if (self->condition != NULL) {
         atoll_task_retain(task);
         Py_INCREF(self);
-        atoll_future_deliver_cancel(task);
+        int rc = atoll_future_deliver_cancel(task);
         Py_DECREF(self);
         atoll_task_release(task);
+        if (rc < 0) {
+            return NULL;
+        }
     } else if (atoll_future_status(self) < 0) {
         return NULL;
     }

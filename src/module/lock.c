@@ -17,8 +17,15 @@
 /* (blocking=True, timeout=-1), as a deadline.  0, or -1 with an exception. */
 static int deadline_of(PyObject *blocking, PyObject *timeout, double *deadline) {
     int wait = blocking == NULL ? 1 : PyObject_IsTrue(blocking);
+    if (wait < 0) {
+        return -1;
+    }
     double seconds = timeout == NULL ? -1 : PyFloat_AsDouble(timeout);
-    if (wait < 0 || (seconds == -1.0 && PyErr_Occurred())) {
+    if (timeout != NULL && seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds, not %.200s",
+                         Py_TYPE(timeout)->tp_name);
+        }
         return -1;
     }
     if (!wait) {
@@ -264,6 +271,7 @@ static PyType_Slot lock_slots[] = {
     {Py_tp_doc, (void *)lock_doc},
     {Py_tp_new, lock_new},
     {Py_tp_dealloc, atoll_thing_dealloc},
+    {Py_tp_traverse, atoll_thing_traverse},
     {Py_tp_repr, lock_repr},
     {Py_tp_methods, lock_methods},
     {Py_tp_members, atoll_thing_members},
@@ -274,6 +282,7 @@ static PyType_Slot rlock_slots[] = {
     {Py_tp_doc, (void *)rlock_doc},
     {Py_tp_new, rlock_new},
     {Py_tp_dealloc, atoll_thing_dealloc},
+    {Py_tp_traverse, atoll_thing_traverse},
     {Py_tp_repr, lock_repr},
     {Py_tp_methods, rlock_methods},
     {Py_tp_members, atoll_thing_members},
@@ -283,13 +292,13 @@ static PyType_Slot rlock_slots[] = {
 PyType_Spec atoll_pylock_spec = {
     .name = "atoll.Lock",
     .basicsize = sizeof(atoll_pysync),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = lock_slots,
 };
 
 PyType_Spec atoll_pyrlock_spec = {
     .name = "atoll.RLock",
     .basicsize = sizeof(atoll_pysync),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = rlock_slots,
 };

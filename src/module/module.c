@@ -103,8 +103,12 @@ static PyObject *module_get_main(PyObject *module, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(
     is_shareable_doc,
     "is_shareable($module, obj, /)\n--\n\n"
-    "Return whether obj crosses unchanged: None, bool, int, float, str, bytes, memoryview, Interpreter,\n"
-    "or a tuple of such (PEP 734). Other objects may still cross by value in call().");
+    "Return whether obj crosses unchanged and without pickle, as PEP 734 has it.\n\n"
+    "These do: None, bool, int, float, str, bytes, memoryview, tuples of what does, Interpreter, Queue, "
+    "what\n"
+    "Atoll has for sharing (locks, AtomicInt, SharedArray, SharedDict and their like), frozen objects, and\n"
+    "instances of classes that register_shareable() was given. Any other object may still cross by value,\n"
+    "as docs/crossing.md says: a list does, and is_shareable() is False for it.");
 
 static PyObject *module_is_shareable(PyObject *module, PyObject *obj) {
     atoll_state *state = live_state(module);

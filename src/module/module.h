@@ -98,6 +98,13 @@ int atoll_parse(const char *name, const char *const *keywords, Py_ssize_t n, Py_
                 Py_ssize_t required, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                 PyObject **values);
 
+/* An argument that is an int of 64 bits: 0, or -1 with TypeError or OverflowError, which names it. */
+int atoll_argument_int(PyObject *value, const char *name, int64_t *number);
+/* Reading it as an int has failed: when it is none, TypeError names it. */
+void atoll_argument_not_int(PyObject *value, const char *name);
+/* 0, or -1 with TypeError that names an argument which cannot be iterated. */
+int atoll_argument_iterable(PyObject *value, const char *name);
+
 /* Adds Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier and AtomicInt. */
 int atoll_pysync_add(atoll_state *state, PyObject *module);
 /* Adds SharedDict. */

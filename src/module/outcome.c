@@ -77,9 +77,9 @@ static PyObject *out_of_memory(atoll_state *state, const atoll_task *task, PyObj
         return NULL;
     }
     PyObject *bytes = PyLong_FromUnsignedLongLong(settings->print.wishes.limits.memory);
-    PyObject *exc =
-        atoll_limits_error(state, "memory_limit", bytes,
-                           "the task needed more memory than its worker may have: memory_limit is %S bytes");
+    PyObject *exc = atoll_limits_error(
+        state, "memory_limit", bytes,
+        "the call needed more memory than its interpreter may have: memory_limit is %S bytes");
     return with_cause(exc, failure);
 }
 
@@ -93,7 +93,7 @@ static PyObject *out_of_cpu(atoll_state *state, const atoll_task *task) {
         state, "cpu_limit", PyFloat_FromDouble(seconds),
         guest != NULL
             ? "the interpreter has taken all the processor time that it may: cpu_limit is %S seconds"
-            : "the task needed more processor time than it may take: cpu_limit is %S seconds");
+            : "the call needed more processor time than it may take: cpu_limit is %S seconds");
     return task->error.body.len != 0 ? with_cause(exc, described(state, &task->error)) : exc;
 }
 

@@ -39,7 +39,7 @@ static int keep_refusal(atoll_pool_settings *settings) {
 }
 
 static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyObject *initializer,
-                         PyObject *initargs, PyObject *extensions, PyObject *guest,
+                         PyObject *initargs, int own_args, PyObject *extensions, PyObject *guest,
                          const atoll_limits *limits) {
     atoll_interp_wishes wishes = {.limits = *limits};
     if (atoll_extensions_from(extensions, &wishes.extensions) < 0 ||
@@ -55,7 +55,7 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
         }
         settings->guest = ((atoll_interpreter *)guest)->entry;
         if (!atoll_entry_is_open(settings->guest)) {
-            (void)atoll_raise_not_found(state, settings->guest->id);
+            atoll_session_raise_shut(state, settings->guest, "submit to");
             settings->guest = NULL;
             return -1;
         }
@@ -68,8 +68,9 @@ static int read_settings(atoll_state *state, atoll_pool_settings *settings, PyOb
     }
     PyObject *args = PySequence_Tuple(initargs);
     int rc = args == NULL ? -1
-                          : atoll_encode_call(state->codec, &settings->init, initializer,
-                                              ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args), NULL);
+                          : atoll_encode_initializer(state->codec, &settings->init, initializer,
+                                                     ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args),
+                                                     own_args);
     Py_XDECREF(args);
     settings->has_init = rc == 0;
     return rc == 0 || !PyErr_ExceptionMatches(state->not_shareable) ? rc : keep_refusal(settings);
@@ -80,7 +81,8 @@ static void free_settings(void *settings) { atoll_settings_free(settings); }
 /* With empty settings; NULL with an exception. */
 static atoll_pool *new_pool(int max_workers, int max_tasks, const char *name) {
     if (max_workers < 1 || max_workers > MOST_WORKERS || max_tasks < 0) {
-        PyErr_SetString(PyExc_ValueError, "a pool has 1 to 10,000 workers");
+        PyErr_Format(PyExc_ValueError, "max_workers must be at least 1 and at most %d, not %d", MOST_WORKERS,
+                     max_workers);
         return NULL;
     }
     atoll_pool_settings *settings = calloc(1, sizeof *settings);
@@ -103,7 +105,7 @@ static atoll_pool *new_pool(int max_workers, int max_tasks, const char *name) {
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"max_workers",   "name",       "initializer", "initargs", "max_tasks",
                                "timeout",       "extensions", "spares",      "guest",    "memory_limit",
-                               "inner_threads", "cpu_limit",  NULL};
+                               "inner_threads", "cpu_limit",  "own_args",    NULL};
     int max_workers;
     const char *name;
     PyObject *initializer;
@@ -116,12 +118,13 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     PyObject *memory = NULL;
     PyObject *cpu = NULL;
     int inner_threads = 0;
+    int own_args = 0;
     atoll_limits limits;
     PyObject *module = PyType_GetModule(type);
     if (module == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|OiO:_Pool", keywords, &max_workers, &name,
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "isOOidOpO|OiOi:_Pool", keywords, &max_workers, &name,
                                      &initializer, &initargs, &max_tasks, &timeout, &extensions, &spares,
-                                     &guest, &memory, &inner_threads, &cpu) ||
+                                     &guest, &memory, &inner_threads, &cpu, &own_args) ||
         atoll_pycontrol_limits(memory, cpu, &limits) < 0) {
         return NULL;
     }
@@ -139,7 +142,7 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     settings->inner_threads = inner_threads;
     atoll_signal_mask_get(&settings->signals);
     atoll_pypool *self = NULL;
-    if (read_settings(state, settings, initializer, initargs, extensions, guest, &limits) == 0) {
+    if (read_settings(state, settings, initializer, initargs, own_args, extensions, guest, &limits) == 0) {
         self = (atoll_pypool *)type->tp_alloc(type, 0);
     }
     if (self == NULL) {
@@ -185,33 +188,37 @@ static PyObject *pool_shut(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     Py_RETURN_NONE;
 }
 
-/* Tells the futures of tasks that were cancelled, which are linked. */
-static void tell_cancelled(atoll_task *task) {
+/* Tells the futures of tasks that were cancelled, which are linked; all of them, whatever their callbacks raise.  None, or NULL with what
+ * the first has raised. */
+static PyObject *tell_cancelled(atoll_task *task) {
+    PyObject *exc = NULL;
     while (task != NULL) {
         atoll_task *next = task->next;
         task->next = NULL;
-        atoll_future_deliver_cancel(task);
+        if (atoll_future_deliver_cancel(task) < 0) {
+            if (exc == NULL) {
+                exc = PyErr_GetRaisedException();
+            } else {
+                PyErr_WriteUnraisable(NULL);
+            }
+        }
         atoll_task_release(task);
         task = next;
     }
+    PyErr_SetRaisedException(exc);
+    return exc == NULL ? Py_NewRef(Py_None) : NULL;
 }
 
 /* Cancels everything that has not begun. */
 static PyObject *pool_drain(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     atoll_pool *pool = cast(op)->pool;
-    if (!atoll_pool_is_foreign(pool)) {
-        tell_cancelled(atoll_pool_drain(pool));
-    }
-    Py_RETURN_NONE;
+    return tell_cancelled(!atoll_pool_is_foreign(pool) ? atoll_pool_drain(pool) : NULL);
 }
 
 /* kill(now): ends it by force. */
 static PyObject *pool_kill(PyObject *op, PyObject *now) {
     atoll_pool *pool = cast(op)->pool;
-    if (!atoll_pool_is_foreign(pool)) {
-        tell_cancelled(atoll_pool_kill(pool, now == Py_True));
-    }
-    Py_RETURN_NONE;
+    return tell_cancelled(!atoll_pool_is_foreign(pool) ? atoll_pool_kill(pool, now == Py_True) : NULL);
 }
 
 /* Interrupts every call that is running. */

@@ -46,8 +46,8 @@ PyObject *atoll_future_failed(atoll_pypool *pool);
 int atoll_future_decode(atoll_pypool *pool, atoll_task *task, PyObject **value, PyObject **exc);
 /* A task that was observed is over: tells its future, if it has one.  Never leaves an exception. */
 void atoll_future_deliver(atoll_task *task);
-/* The same for one that was cancelled by others than its future. */
-void atoll_future_deliver_cancel(atoll_task *task);
+/* The same for one that was cancelled.  0, or -1 with what a callback has raised: it is told all the same. */
+int atoll_future_deliver_cancel(atoll_task *task);
 
 /* pool_submit.c */
 PyObject *atoll_pypool_method_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs,

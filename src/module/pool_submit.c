@@ -18,18 +18,6 @@ static void raise_broken(atoll_pypool *self) {
     }
 }
 
-/* The interpreter that it works in is closed, or about to be. */
-static void raise_closing(atoll_pypool *self) {
-    const atoll_entry *entry = ((const atoll_pool_settings *)self->pool->settings)->of;
-    if (atoll_entry_is_open(entry)) {
-        atoll_label label;
-        PyErr_Format(self->state->error, "cannot submit to interpreter %s: it is being closed",
-                     atoll_entry_label(entry, &label));
-    } else {
-        (void)atoll_raise_not_found(self->state, entry->id);
-    }
-}
-
 /* Queues a task that has a future.  0, or -1 with an exception: then it was not queued. */
 static int queue_task(atoll_pypool *self, atoll_task *task, bool late) {
     atoll_pool_result result =
@@ -41,7 +29,8 @@ static int queue_task(atoll_pypool *self, atoll_task *task, bool late) {
         PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
         break;
     case ATOLL_POOL_CLOSING:
-        raise_closing(self);
+        atoll_session_raise_shut(self->state, ((const atoll_pool_settings *)self->pool->settings)->of,
+                                 "submit to");
         break;
     case ATOLL_POOL_NO_THREAD:
         PyErr_SetString(PyExc_RuntimeError, "can't start new thread");

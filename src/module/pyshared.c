@@ -401,14 +401,19 @@ static PyObject *share(atoll_state *state, PyObject *obj) {
     PyObject *lent;
     int found = atoll_lent_share(state, obj, false, &lent);
     if (found == 0 && PyObject_CheckBuffer(obj)) {
-        return atoll_pyshared_copy(state, obj);
+        PyObject *copy = atoll_pyshared_copy(state, obj);
+        if (copy == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) { /* numpy's, of dates */
+            (void)atoll_dtype_explain(obj, "shared", "share");
+        }
+        return copy;
     }
     found = found == 0 ? atoll_lent_share(state, obj, true, &lent) : found;
     if (found == 0) {
-        PyErr_Format(PyExc_TypeError,
-                     "a %.200s has no memory that can be shared: it has no buffer, and offers neither Arrow "
-                     "nor DLPack",
-                     Py_TYPE(obj)->tp_name);
+        PyErr_Format(
+            PyExc_TypeError,
+            "obj must have memory that can be shared, not be of type %.200s: that has no buffer, and "
+            "offers neither Arrow nor DLPack",
+            Py_TYPE(obj)->tp_name);
     }
     return found > 0 ? lent : NULL;
 }
@@ -519,13 +524,14 @@ PyDoc_STRVAR(
     share_doc,
     "share($module, obj, /)\n--\n\n"
     "Return the content of obj in memory that all interpreters share.\n\n"
-    "Of bytes, bytearray and memoryview it is a SharedBuffer, of a numpy array and whatever else has a "
-    "buffer a\n"
-    "SharedArray of the same shape and dtype: the one copy that is made. What offers the Arrow C data\n"
-    "interface (pyarrow, polars) becomes a SharedArrow or SharedArrowStream, what offers DLPack (torch) a\n"
-    "SharedTensor: without a copy, and released in this interpreter. What is shared already is returned as "
-    "it\n"
-    "is. TypeError for what has none of these, or holds pointers to Python objects.");
+    "* Of bytes, bytearray and memoryview it is a SharedBuffer: the one copy that is made.\n"
+    "* Of a numpy array, and whatever else has a buffer, it is a SharedArray of the same shape and dtype:\n"
+    "  the one copy.\n"
+    "* Of what offers the Arrow C data interface (pyarrow, polars) it is a SharedArrow or a\n"
+    "  SharedArrowStream: without a copy, and released in this interpreter.\n"
+    "* Of what offers DLPack (torch) it is a SharedTensor: likewise without a copy.\n"
+    "* What is shared already is returned as it is.\n\n"
+    "Raises TypeError for what has none of these, or holds pointers to Python objects.");
 
 static PyObject *module_share(PyObject *module, PyObject *obj) {
     atoll_state *state = atoll_state_live(PyModule_GetState(module));

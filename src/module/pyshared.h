@@ -80,6 +80,9 @@ typedef struct {
  * then), or -1 with TypeError that names it. */
 int atoll_dtype_parse(PyObject *dtype, atoll_dtype *out);
 void atoll_dtype_clear(atoll_dtype *dtype);
+/* Says why an array, whose buffer the current exception refuses, cannot be `what` ("frozen"), and which of its forms can be ("freeze"): -1, with
+ * TypeError. */
+int atoll_dtype_explain(PyObject *obj, const char *what, const char *how);
 /* The format that stands for the same elements here without a sign of byte order, where that is the machine's: a part of it.  By the size that
  * they have: ctypes says '<l' of 64 bits, too. */
 const char *atoll_dtype_usual(const char *format, Py_ssize_t itemsize);

@@ -16,16 +16,6 @@ PyObject *atoll_pyqueue_for(atoll_state *state, atoll_queue *queue) {
     return object != NULL ? object : atoll_thing_new(state, state->queue_type, &atoll_queue_class, queue);
 }
 
-static void queue_dealloc(PyObject *self) {
-    PyObject_GC_UnTrack(self);
-    atoll_thing_dealloc(self);
-}
-
-static int queue_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
 static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     PyObject *arg;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
@@ -60,9 +50,11 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 PyObject *atoll_pyqueue_create(atoll_state *state, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"maxsize", "unbounditems", NULL};
-    Py_ssize_t maxsize = 0;
+    PyObject *size = NULL;
+    int64_t maxsize = 0;
     PyObject *items = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n$O:create_queue", keywords, &maxsize, &items)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$O:create_queue", keywords, &size, &items) ||
+        (size != NULL && atoll_argument_int(size, "maxsize", &maxsize) < 0)) {
         return NULL;
     }
     uint8_t unbound = 0;
@@ -191,8 +183,8 @@ PyDoc_STRVAR(queue_doc,
 static PyType_Slot queue_slots[] = {
     {Py_tp_doc, (void *)queue_doc},
     {Py_tp_new, queue_new},
-    {Py_tp_dealloc, queue_dealloc},
-    {Py_tp_traverse, queue_traverse},
+    {Py_tp_dealloc, atoll_thing_dealloc},
+    {Py_tp_traverse, atoll_thing_traverse},
     {Py_tp_repr, queue_repr},
     {Py_tp_hash, queue_hash},
     {Py_tp_methods, atoll_pyqueue_ops},

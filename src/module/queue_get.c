@@ -265,11 +265,12 @@ PyObject *atoll_pyqueue_method_get_many(PyObject *self, PyObject *const *args, P
     }
     size_t most = SIZE_MAX; /* what is there */
     if (values[0] != NULL && values[0] != Py_None) {
-        Py_ssize_t given = PyNumber_AsSsize_t(values[0], PyExc_OverflowError);
+        int64_t given;
+        if (atoll_argument_int(values[0], "most", &given) < 0) {
+            return NULL;
+        }
         if (given < 1) {
-            if (!PyErr_Occurred()) {
-                PyErr_Format(PyExc_ValueError, "most must be at least 1, got %R", values[0]);
-            }
+            PyErr_Format(PyExc_ValueError, "most must be at least 1, got %R", values[0]);
             return NULL;
         }
         most = (size_t)given;

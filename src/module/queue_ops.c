@@ -180,6 +180,7 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
     double deadline;
     atoll_state *state = atoll_pyqueue_state(self);
     if (state == NULL || atoll_parse("put_many", keywords, 4, 3, 1, args, nargs, kwnames, values) < 0 ||
+        atoll_argument_iterable(values[0], "iterable") < 0 ||
         atoll_pyqueue_deadline(values[1], values[2], &deadline) < 0) {
         return NULL;
     }

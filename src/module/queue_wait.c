@@ -93,7 +93,7 @@ PyObject *atoll_pyqueue_select_objects(atoll_state *state, PyObject *args, PyObj
     PyObject *timeout = NULL;
     double deadline;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:select", keywords, &iterable, &timeout) ||
-        atoll_deadline(timeout, &deadline) < 0) {
+        atoll_argument_iterable(iterable, "queues") < 0 || atoll_deadline(timeout, &deadline) < 0) {
         return NULL;
     }
     if (Py_IS_TYPE(iterable,

@@ -46,7 +46,7 @@ static PyObject *module_register(PyObject *module, PyObject *args, PyObject *kwa
 }
 
 PyDoc_STRVAR(unregister_doc, "unregister_shareable($module, cls, /)\n--\n\n"
-                             "Undo register_shareable(cls, ...) in this interpreter.\n\nRaises ValueError "
+                             "Undo register_shareable() of cls in this interpreter.\n\nRaises ValueError "
                              "when cls is not registered.");
 
 static PyObject *module_unregister(PyObject *module, PyObject *cls) {

@@ -19,9 +19,23 @@ typedef struct {
 
 static results_object *cast(PyObject *self) { return (results_object *)self; }
 
+/* StopIteration out of a call would say that there are no more results: it becomes what it becomes in a generator (PEP 479), as
+ * concurrent.futures has one. */
+static void replace_stop(void) {
+    PyObject *stop = PyErr_GetRaisedException();
+    PyErr_SetString(PyExc_RuntimeError, "generator raised StopIteration");
+    PyObject *exc = PyErr_GetRaisedException();
+    PyException_SetCause(exc, Py_NewRef(stop));
+    PyException_SetContext(exc, stop); /* each takes a reference */
+    PyErr_SetRaisedException(exc);
+}
+
 /* Asks for the next chunk: 1 when it is worth looking again, 0 when there is none, with or without an exception. */
 static int fetch(results_object *self) {
     PyObject *more = PyObject_CallMethod((PyObject *)self, "_more", NULL);
+    if (more == NULL && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        replace_stop();
+    }
     int rc = more != NULL && PyObject_IsTrue(more) > 0;
     Py_XDECREF(more);
     return rc;

@@ -40,8 +40,14 @@ static PyObject *row_item(PyObject *op, Py_ssize_t i) {
     return atoll_pyrow_item(op, i);
 }
 
+static int row_traverse(PyObject *op, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(op));
+    return 0;
+}
+
 static void row_dealloc(PyObject *op) {
     PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
     atoll_task *task = cast(op)->task;
     type->tp_free(op);
     Py_DECREF(type);
@@ -53,17 +59,15 @@ PyDoc_STRVAR(row_doc, "The results of a chunk that are numbers of one kind.");
 bool atoll_pyrow_check(PyObject *obj) { return Py_TYPE(obj)->tp_dealloc == row_dealloc; }
 
 static PyType_Slot row_slots[] = {
-    {Py_tp_doc, (void *)row_doc},
-    {Py_tp_dealloc, row_dealloc},
-    {Py_sq_length, atoll_pyrow_length},
-    {Py_sq_item, row_item},
-    {0, NULL},
+    {Py_tp_doc, (void *)row_doc},       {Py_tp_dealloc, row_dealloc}, {Py_tp_traverse, row_traverse},
+    {Py_sq_length, atoll_pyrow_length}, {Py_sq_item, row_item},       {0, NULL},
 };
 
 static PyType_Spec row_spec = {
     .name = "atoll._atoll._Row",
     .basicsize = sizeof(row_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = row_slots,
 };
 

@@ -6,19 +6,21 @@
 
 static PyObject *new_semaphore(PyTypeObject *type, PyObject *args, PyObject *kwargs, atoll_sync_kind kind) {
     static char *keywords[] = {"value", NULL};
-    long long value = 1;
+    PyObject *value = NULL;
+    int64_t number = 1;
     atoll_state *state = PyType_GetModuleState(type);
     if (state == NULL ||
         !PyArg_ParseTupleAndKeywords(args, kwargs,
-                                     kind == ATOLL_SYNC_SEMAPHORE ? "|L:Semaphore" : "|L:BoundedSemaphore",
-                                     keywords, &value)) {
+                                     kind == ATOLL_SYNC_SEMAPHORE ? "|O:Semaphore" : "|O:BoundedSemaphore",
+                                     keywords, &value) ||
+        (value != NULL && atoll_argument_int(value, "value", &number) < 0)) {
         return NULL;
     }
-    if (value < 0) {
-        PyErr_SetString(PyExc_ValueError, "semaphore initial value must be >= 0");
+    if (number < 0) {
+        PyErr_Format(PyExc_ValueError, "semaphore initial value must be >= 0, got %R", value);
         return NULL;
     }
-    return atoll_pysync_new(state, atoll_sync_new(kind, value));
+    return atoll_pysync_new(state, atoll_sync_new(kind, number));
 }
 
 static PyObject *semaphore_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -70,16 +72,14 @@ PyDoc_STRVAR(release_doc,
 static PyObject *semaphore_release(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                    PyObject *kwnames) {
     PyObject *count;
+    int64_t n = 1;
     if (atoll_pysync_state(self) == NULL ||
-        atoll_pysync_argument("release", "n", args, nargs, kwnames, &count) < 0) {
-        return NULL;
-    }
-    long long n = count != NULL ? PyLong_AsLongLong(count) : 1;
-    if (n == -1 && PyErr_Occurred()) {
+        atoll_pysync_argument("release", "n", args, nargs, kwnames, &count) < 0 ||
+        (count != NULL && atoll_argument_int(count, "n", &n) < 0)) {
         return NULL;
     }
     if (n < 1) {
-        PyErr_SetString(PyExc_ValueError, "n must be one or more");
+        PyErr_Format(PyExc_ValueError, "n must be one or more, got %R", count);
         return NULL;
     }
     atoll_sync *semaphore = atoll_pysync_of(self);
@@ -129,13 +129,10 @@ PyDoc_STRVAR(bounded_semaphore_doc, "BoundedSemaphore(value=1)\n--\n\n"
 
 #define SLOTS(doc, new)                                                                                      \
     {                                                                                                        \
-        {Py_tp_doc, (void *)(doc)},                                                                          \
-        {Py_tp_new, (new)},                                                                                  \
-        {Py_tp_dealloc, atoll_thing_dealloc},                                                                \
-        {Py_tp_repr, semaphore_repr},                                                                        \
-        {Py_tp_methods, semaphore_methods},                                                                  \
-        {Py_tp_members, atoll_thing_members},                                                                \
-        {0, NULL},                                                                                           \
+        {Py_tp_doc, (void *)(doc)},           {Py_tp_new, (new)},                                            \
+        {Py_tp_dealloc, atoll_thing_dealloc}, {Py_tp_traverse, atoll_thing_traverse},                        \
+        {Py_tp_repr, semaphore_repr},         {Py_tp_methods, semaphore_methods},                            \
+        {Py_tp_members, atoll_thing_members}, {0, NULL},                                                     \
     }
 
 static PyType_Slot semaphore_slots[] = SLOTS(semaphore_doc, semaphore_new);
@@ -144,13 +141,13 @@ static PyType_Slot bounded_semaphore_slots[] = SLOTS(bounded_semaphore_doc, boun
 PyType_Spec atoll_pysemaphore_spec = {
     .name = "atoll.Semaphore",
     .basicsize = sizeof(atoll_pysync),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = semaphore_slots,
 };
 
 PyType_Spec atoll_pysemaphore_bounded_spec = {
     .name = "atoll.BoundedSemaphore",
     .basicsize = sizeof(atoll_pysync),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = bounded_semaphore_slots,
 };

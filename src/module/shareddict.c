@@ -35,8 +35,8 @@ static PyObject *dict_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         return NULL;
     }
     if (max_bytes != Py_None) {
-        long long n = PyLong_AsLongLong(max_bytes);
-        if (n == -1 && PyErr_Occurred()) {
+        int64_t n;
+        if (atoll_argument_int(max_bytes, "max_bytes", &n) < 0) {
             return NULL;
         }
         if (n <= 0) {
@@ -125,13 +125,15 @@ PyDoc_STRVAR(
     "and tuples and frozensets of these. Values are whatever crosses, and cross each time: what is looked "
     "up\n"
     "is a copy. Each method is done at once; keys(), values() and items() list what is there key by key.\n"
-    "max_bytes: what was used least recently is removed when more would be taken. ttl: how many seconds a\n"
-    "value stays. Raises NotShareableError, a TypeError, for keys and values that cannot be stored.");
+    "max_bytes: what was used least recently is removed when more would be taken.\n"
+    "ttl: how many seconds a value stays.\n\n"
+    "Raises NotShareableError, a TypeError, for keys and values that cannot be stored.");
 
 static PyType_Slot dict_slots[] = {
     {Py_tp_doc, (void *)dict_doc},
     {Py_tp_new, dict_new},
     {Py_tp_dealloc, atoll_thing_dealloc},
+    {Py_tp_traverse, atoll_thing_traverse},
     {Py_tp_repr, dict_repr},
     {Py_tp_iter, atoll_shareddict_iter},
     {Py_tp_methods, atoll_shareddict_methods},
@@ -147,7 +149,7 @@ static PyType_Slot dict_slots[] = {
 static PyType_Spec dict_spec = {
     .name = "atoll.SharedDict",
     .basicsize = sizeof(atoll_thing),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = dict_slots,
 };
 

@@ -119,11 +119,13 @@ int atoll_shareddict_assign(PyObject *self, PyObject *name, PyObject *obj) {
     return had > 0 ? 0 : -1;
 }
 
-PyDoc_STRVAR(set_doc,
-             "set($self, key, value, *, ttl=...)\n--\n\n"
-             "Store a value. ttl is how many seconds it stays, None for ever, instead of the dict's own.\n\n"
-             "Raises NotShareableError for a key or value that cannot be stored, ValueError for one that is\n"
-             "larger than max_bytes.");
+PyDoc_STRVAR(
+    set_doc,
+    "set($self, key, value, *, ttl=...)\n--\n\n"
+    "Store a value. ttl is how many seconds it stays, None for ever, Ellipsis (the default) as long as\n"
+    "the dict's own ttl says.\n\n"
+    "Raises NotShareableError for a key or value that cannot be stored, ValueError for one that is\n"
+    "larger than max_bytes.");
 
 static PyObject *dict_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const char *const keywords[] = {"key", "value", "ttl"};
@@ -280,8 +282,11 @@ static PyObject *dict_add(PyObject *self, PyObject *const *args, Py_ssize_t narg
     int overflow = 0;
     long long n = nargs == 2 ? PyLong_AsLongLongAndOverflow(args[1], &overflow) : 1;
     atoll_shareddict_key key;
-    if (state == NULL || (n == -1 && overflow == 0 && PyErr_Occurred()) ||
-        atoll_shareddict_key_init(state, &key, args[0]) < 0) {
+    if (n == -1 && overflow == 0 && PyErr_Occurred()) {
+        atoll_argument_not_int(args[1], "n");
+        return NULL;
+    }
+    if (state == NULL || atoll_shareddict_key_init(state, &key, args[0]) < 0) {
         return NULL;
     }
     int64_t sum = 0;

@@ -19,32 +19,6 @@ static bool is_taken(const atoll_state *state, PyObject *obj) {
             (strcmp(type->tp_name, "numpy.ndarray") == 0 || strcmp(type->tp_name, "array.array") == 0));
 }
 
-/* Says why an array cannot be frozen, instead of what its buffer has said. */
-static int explain(PyObject *obj) {
-    PyObject *reason = PyErr_GetRaisedException();
-    PyObject *dtype = PyObject_GetAttrString(obj, "dtype");
-    PyObject *kind = dtype != NULL ? PyObject_GetAttrString(dtype, "kind") : NULL;
-    PyErr_Clear();
-    const char *letter = kind != NULL && PyUnicode_Check(kind) ? PyUnicode_AsUTF8(kind) : NULL;
-    PyErr_Clear();
-    if (letter == NULL) {
-        PyErr_Format(PyExc_TypeError, "a %.100s cannot be frozen: %S", Py_TYPE(obj)->tp_name, reason);
-    } else if (*letter == 'O') {
-        PyErr_Format(PyExc_TypeError, "a %.100s of Python objects cannot be frozen: freeze its tolist()",
-                     Py_TYPE(obj)->tp_name);
-    } else if (*letter == 'M' || *letter == 'm') {
-        PyErr_Format(PyExc_TypeError, "a %.100s of %S cannot be frozen: freeze its view('int64')",
-                     Py_TYPE(obj)->tp_name, dtype);
-    } else {
-        PyErr_Format(PyExc_TypeError, "a %.100s of %S cannot be frozen: %S", Py_TYPE(obj)->tp_name, dtype,
-                     reason);
-    }
-    Py_XDECREF(kind);
-    Py_XDECREF(dtype);
-    Py_DECREF(reason);
-    return -1;
-}
-
 static int freeze(PyObject *obj, PyObject **frozen) {
     atoll_state *state = atoll_state_live(atoll_state_of(PyInterpreterState_Get()));
     if (state == NULL) {
@@ -55,7 +29,7 @@ static int freeze(PyObject *obj, PyObject **frozen) {
     }
     PyObject *copy = atoll_pyshared_copy(state, obj);
     if (copy == NULL) {
-        return PyErr_ExceptionMatches(PyExc_MemoryError) ? -1 : explain(obj);
+        return PyErr_ExceptionMatches(PyExc_MemoryError) ? -1 : atoll_dtype_explain(obj, "frozen", "freeze");
     }
     atoll_pyshared *self = (atoll_pyshared *)copy;
     self->g.readonly = true;

@@ -268,8 +268,8 @@ static PyGetSetDef array_getset[] = {
     {"tobytes", tobytes, METH_NOARGS, tobytes_doc}, \
     {"copy", copy, METH_NOARGS, copy_doc}, \
     {"unlink", unlink_name, METH_NOARGS, unlink_doc}, \
-    {"__copy__", copy_unless_frozen, METH_NOARGS, copy_doc}, \
-    {"__deepcopy__", copy_unless_frozen, METH_O, copy_doc}, \
+    {"__copy__", copy_unless_frozen, METH_NOARGS, "As copy(); itself, where it is part of a frozen object."}, \
+    {"__deepcopy__", copy_unless_frozen, METH_O, "As copy(); itself, where it is part of a frozen object."}, \
     {"__reduce_ex__", atoll_pyshared_reduce, METH_O, atoll_pyshared_reduce_doc}, \
     {"__dlpack__", (PyCFunction)(void (*)(void))atoll_pyshared_dlpack, METH_VARARGS | METH_KEYWORDS, atoll_pyshared_dlpack_doc}, \
     {"__dlpack_device__", atoll_pyshared_dlpack_device, METH_NOARGS, atoll_pyshared_dlpack_device_doc}
@@ -310,11 +310,13 @@ PyDoc_STRVAR(
     array_doc,
     "SharedArray(shape, dtype='float64', *, name=None, create=None)\n--\n\n"
     "An array in zero-filled memory that belongs to no interpreter: all that it is sent to see the same.\n\n"
-    "shape: an int or a sequence of ints. dtype: a dtype of numpy or its name ('float64', '<f8'), a format\n"
-    "of the module struct ('d'), float, int, bool or complex. It has the buffer protocol, so that\n"
-    "numpy.asarray() and memoryview() show the same memory; indices are ints, slices, Ellipsis and None, "
-    "and\n"
-    "what is not one element is another SharedArray of the same memory. name and create: see SharedBuffer.\n"
+    "shape: an int or a sequence of ints.\n"
+    "dtype: a dtype of numpy or its name ('float64', '<f8'), a format of the module struct ('d'), float,\n"
+    "int, bool or complex.\n"
+    "name and create: see SharedBuffer.\n\n"
+    "It has the buffer protocol, so that numpy.asarray() and memoryview() show the same memory; indices\n"
+    "are ints, slices, Ellipsis and None, and what is not one element is another SharedArray of the same\n"
+    "memory.\n\n"
     "Raises TypeError for a dtype that cannot be shared, ValueError for sizes and names that cannot be,\n"
     "MemoryError when there is no memory.");
 

@@ -87,6 +87,20 @@ static atoll_wait_result why(atoll_sync_result result) {
     return result == ATOLL_SYNC_SIGNAL ? ATOLL_WAIT_SIGNAL : ATOLL_WAIT_OK;
 }
 
+static atoll_waits_for kind_of_wait(const atoll_sync *sync) {
+    switch (atoll_sync_kind_of(sync)) {
+    case ATOLL_SYNC_SEMAPHORE:
+    case ATOLL_SYNC_BOUNDED_SEMAPHORE:
+        return ATOLL_WAITS_SEMAPHORE;
+    case ATOLL_SYNC_EVENT:
+        return ATOLL_WAITS_EVENT;
+    case ATOLL_SYNC_ATOMIC:
+        return ATOLL_WAITS_ATOMIC;
+    default:
+        return ATOLL_WAITS_LOCK;
+    }
+}
+
 int atoll_pysync_take(PyObject *self, double deadline) {
     atoll_state *state = atoll_pysync_state(self);
     if (state == NULL) {
@@ -105,7 +119,7 @@ int atoll_pysync_take(PyObject *self, double deadline) {
     if (result == ATOLL_SYNC_AGAIN && deadline != ATOLL_NO_WAIT) {
         atoll_blocking b;
         atoll_sync_retain(sync); /* its module may be cleared meanwhile */
-        atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_LOCK, 0);
+        atoll_blocking_begin(&b, state, deadline, kind_of_wait(sync), 0);
         while ((result = try_once(sync, &wait.who)) == ATOLL_SYNC_AGAIN) {
             result = await_once(sync, &wait, &b);
             if (result == ATOLL_SYNC_OK || result == ATOLL_SYNC_TIMEOUT) {
@@ -136,7 +150,7 @@ int atoll_pysync_wait(PyObject *self, int64_t expected, double deadline,
     atoll_sync_wait wait = {.who = atoll_pysync_who(self), .expected = expected};
     atoll_blocking b;
     atoll_sync_retain(sync);
-    atoll_blocking_begin(&b, state, deadline, ATOLL_WAITS_EVENT, 0);
+    atoll_blocking_begin(&b, state, deadline, kind_of_wait(sync), 0);
     atoll_sync_result result;
     while ((result = await(sync, &wait, &b.waiter, b.deadline)) == ATOLL_SYNC_SIGNAL) {
         if (atoll_blocking_interrupted(&b) < 0) {

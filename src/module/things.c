@@ -74,8 +74,14 @@ PyObject *atoll_thing_new(atoll_state *state, PyTypeObject *type, const atoll_ha
     return (PyObject *)thing;
 }
 
+int atoll_thing_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
 void atoll_thing_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     atoll_thing *thing = (atoll_thing *)self;
     atoll_state *state = thing->state;
     if (state != NULL) {

@@ -18,8 +18,10 @@ typedef struct atoll_thing {
 PyObject *atoll_thing_find(atoll_state *state, const void *what);
 /* One for a thing that has none yet; the caller keeps its own reference.  NULL with MemoryError. */
 PyObject *atoll_thing_new(atoll_state *state, PyTypeObject *type, const atoll_handle_class *cls, void *what);
-/* A tp_dealloc; of a type with garbage collection it is called untracked. */
+/* Their tp_dealloc and tp_traverse.  All such types have garbage collection: through their type they lead to the module, and so to whatever that
+ * has of an interpreter, which else could not end. */
 void atoll_thing_dealloc(PyObject *self);
+int atoll_thing_traverse(PyObject *self, visitproc visit, void *arg);
 /* The tp_members of all of them: weak references. */
 extern PyMemberDef atoll_thing_members[];
 

@@ -31,16 +31,30 @@ PyDoc_STRVAR(
     "been used, TypeError, and ValueError for max_events below 1; at the end OSError when the disk is\n"
     "full, and then the file is an empty trace.");
 
+/* A converter, as PyUnicode_FSConverter() is, whose TypeError names the argument. */
+static int path_of(PyObject *value, void *to) {
+    int rc = PyUnicode_FSConverter(value, to);
+    if (rc == 0 && value != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError, "path must be a str, bytes or os.PathLike object, not %.200s",
+                     Py_TYPE(value)->tp_name);
+    }
+    return rc;
+}
+
 static PyObject *trace_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"path", "max_events", NULL};
     PyObject *path = NULL;
-    long long most = 1000000;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$L:trace", keywords, PyUnicode_FSConverter, &path,
-                                     &most)) {
+    PyObject *max_events = NULL;
+    int64_t most = 1000000;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$O:trace", keywords, path_of, &path, &max_events)) {
+        return NULL;
+    }
+    if (max_events != NULL && atoll_argument_int(max_events, "max_events", &most) < 0) {
+        Py_DECREF(path);
         return NULL;
     }
     if (most < 1) {
-        PyErr_Format(PyExc_ValueError, "max_events must be at least 1, not %lld", most);
+        PyErr_Format(PyExc_ValueError, "max_events must be at least 1, not %R", max_events);
         Py_DECREF(path);
         return NULL;
     }
@@ -94,8 +108,14 @@ static PyObject *trace_exit(PyObject *op, PyObject *Py_UNUSED(args)) {
     Py_RETURN_NONE;
 }
 
+static int trace_traverse(PyObject *op, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(op));
+    return 0;
+}
+
 static void trace_dealloc(PyObject *op) {
     PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
     Py_DECREF(((trace_object *)op)->path);
     type->tp_free(op);
     Py_DECREF(type);
@@ -116,14 +136,19 @@ static PyMemberDef trace_members[] = {
 };
 
 static PyType_Slot trace_slots[] = {
-    {Py_tp_doc, (void *)trace_doc}, {Py_tp_new, trace_new},         {Py_tp_dealloc, trace_dealloc},
-    {Py_tp_methods, trace_methods}, {Py_tp_members, trace_members}, {0, NULL},
+    {Py_tp_doc, (void *)trace_doc},
+    {Py_tp_new, trace_new},
+    {Py_tp_dealloc, trace_dealloc},
+    {Py_tp_methods, trace_methods},
+    {Py_tp_members, trace_members},
+    {Py_tp_traverse, trace_traverse},
+    {0, NULL},
 };
 
 static PyType_Spec trace_spec = {
     .name = "atoll.trace",
     .basicsize = sizeof(trace_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = trace_slots,
 };
 

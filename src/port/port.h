@@ -222,6 +222,9 @@ int atoll_file_open(const char *path, atoll_file_id *id);
 void atoll_file_close(int fd);
 /* Whether the process can open another file: 0, or EMFILE or ENFILE. */
 int atoll_file_shortage(void);
+/* The file of a descriptor under a number that is none of the standard streams': where one of these is closed, what is opened next
+ * has its number, and who writes to the stream writes into it.  Closes the other number.  -1 (errno), also for -1. */
+int atoll_fd_above_streams(int fd);
 /* What that would open: 0, or -1 as it. */
 int atoll_file_identify(const char *path, atoll_file_id *id);
 /* Opens a regular file for writing, made when there is none, which no other does meanwhile that opens it so; its content stays.  -1 (errno;
@@ -299,6 +302,8 @@ bool atoll_dl_is_loaded(const char *path);
 void atoll_dl_each(void (*visit)(const char *path, void *context), void *context);
 /* Where a library is loaded and the path it was loaded from (owned by the dynamic linker; "" for the program). */
 uintptr_t atoll_dl_base(void *handle, const char **path);
+/* From where to where it is loaded; false: it is not known. */
+bool atoll_dl_extent(void *handle, uintptr_t *low, uintptr_t *high);
 /* The same file by an absolute path, whatever the current directory was when it was loaded; malloc, or NULL (errno): it is the program, or
  * nobody knows. */
 char *atoll_dl_file(void *handle);
@@ -311,6 +316,12 @@ char *atoll_dl_expand(const char *text, size_t length, const char *file);
  * malloc, or NULL (errno): ENOENT when there is none, else what kept it from being looked for (atoll_file_is_lack()).  That it may already be
  * loaded under that name is not looked at. */
 char *atoll_dl_find(const char *name, const char *rpath, const char *runpath);
+/* The words from `start` on that are whole in `size` bytes: *end is behind the last. */
+const uintptr_t *atoll_data_words(const void *start, size_t size, const uintptr_t **end);
+/* The first from `word` to before `end` whose value is one of `width` from `lowest` on, or `end`; *value is what it was.  Other threads may
+ * write there meanwhile. */
+const uintptr_t *atoll_data_next(const uintptr_t *word, const uintptr_t *end, uintptr_t lowest, size_t width,
+                                 uintptr_t *value);
 /* Where in `size` bytes a word is that is looked for, or NULL. */
 typedef const uintptr_t *atoll_data_search(const void *start, size_t size, void *context);
 /* Whether look() finds a word in a writable segment of what is loaded, the program included (its path is empty): of each for whose path

@@ -314,6 +314,10 @@ static inline void atoll_unshare_c_calls(PyThreadState *inner, int before) {
  * hold objects of whichever interpreter came first: leftovers.c looks. */
 #define ATOLL_ARENAS_ARE_PRIVATE (PY_VERSION_HEX >= 0x030E0000)
 
+/* Until 3.14 (PEP 699), a dict has the number of its last change, which an interpreter counts for all of its dicts. */
+#define ATOLL_DICTS_HAVE_VERSIONS (PY_VERSION_HEX < 0x030E0000)
+#define ATOLL_DICT_VERSION_OFFSET (offsetof(PyDictObject, ma_used) + sizeof(Py_ssize_t))
+
 /* Whether tracemalloc relies on the one GIL of the process; whether it is at work: there is nothing at address 0, and it says
  * so with -2 when it is not. */
 #define ATOLL_TRACES_ONE_GIL (PY_VERSION_HEX < 0x030F0000)
@@ -378,6 +382,13 @@ typedef _PyErr_StackItem atoll_exception_item;
 
 /* Ints that are freed are kept for the next ones since 3.14, as floats always were. */
 #define ATOLL_KEEPS_FREE_INTS (PY_VERSION_HEX >= 0x030E0000)
+
+/* What computes a function's annotations, which is no part of one before 3.14: borrowed, or NULL. */
+#if PY_VERSION_HEX >= 0x030E0000
+#define ATOLL_FUNCTION_ANNOTATE(func) ((func)->func_annotate)
+#else
+#define ATOLL_FUNCTION_ANNOTATE(func) ((PyObject *)NULL)
+#endif
 
 /* Whether each reference is counted, or each object listed, somewhere else than in the object. */
 #if defined(Py_REF_DEBUG) || defined(Py_TRACE_REFS)

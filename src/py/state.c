@@ -8,9 +8,11 @@ PyObject *atoll_raise_not_found(atoll_state *state, int64_t id) {
 
 void atoll_raise_unrecognized(atoll_state *state, const char *what, int64_t id) {
     bool is_main = id == PyInterpreterState_GetID(PyInterpreterState_Main());
-    PyErr_Format(state->error, "cannot %s unrecognized interpreter %lld: %s", what, (long long)id,
-                 is_main ? "it is the main one, where only call() and call_in_thread() work"
-                         : "Atoll did not make it");
+    PyErr_Format(state->error,
+                 is_main
+                     ? "cannot %s interpreter %lld, the main one: only call() and call_in_thread() work there"
+                     : "cannot %s unrecognized interpreter %lld: Atoll did not make it",
+                 what, (long long)id);
 }
 
 PyObject *atoll_python_module_loaded(const char *name) {
@@ -39,7 +41,15 @@ atoll_state *atoll_state_ensure(void) {
     return state != NULL ? state : make_state();
 }
 
+PyObject *atoll_state_main(atoll_state *state) {
+    PyObject *main = state->main_dict == NULL ? PyImport_AddModule("__main__") : NULL; /* borrowed */
+    return main != NULL ? PyModule_GetDict(main) : state->main_dict;
+}
+
 void atoll_state_let_go(atoll_state *state) {
+    if (state != NULL) {
+        Py_CLEAR(state->main_dict);
+    }
     if (state != NULL && state->kept) {
         state->kept = false;
         Py_DECREF(state->module);

@@ -76,7 +76,8 @@ typedef struct atoll_state {
     PyObject *limit_exceeded;          /* ResourceLimitExceeded */
     PyObject *stuck;                   /* InterpreterStuckError */
     PyObject *knock_type;              /* py/interp/runs.c's, or NULL */
-    PyObject *main_dict;               /* __main__.__dict__ */
+    PyObject *main_dict;               /* __main__.__dict__, until it ends: atoll_state_main() */
+    uintptr_t files;                   /* atoll_files_note(), when it was made: py/interp/wind_down.c */
     PyObject *namespace_type;          /* types.SimpleNamespace */
     struct atoll_interpreter *objects; /* every live Interpreter object of this interpreter */
     PyTypeObject *area_type;
@@ -113,8 +114,11 @@ void atoll_state_init(atoll_state *(*make)(void));
 /* The current interpreter's state, made when there is none; NULL with an exception. */
 atoll_state *atoll_state_ensure(void);
 
-/* The attached interpreter is about to end: nothing keeps its module any more but what uses it. */
+/* The attached interpreter is about to end: nothing keeps its module any more but what uses it, and the module nothing of __main__, which is
+ * finalized first.  (What CPython calls after a fork may lead to the module to the very end.) */
 void atoll_state_let_go(atoll_state *state);
+/* The dict of __main__: borrowed, or NULL with an exception. */
+PyObject *atoll_state_main(atoll_state *state);
 
 /* The Python module of this name if it was imported in the attached interpreter: a new reference; else NULL, without an exception. */
 PyObject *atoll_python_module_loaded(const char *name);

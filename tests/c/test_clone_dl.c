@@ -26,6 +26,11 @@ TEST(dl_opens_and_closes) {
     const char *path;
     CHECK(atoll_dl_base(handle, &path) != 0);
     CHECK_STR(path, LIB("lib_leaf"));
+    uintptr_t low = 0;
+    uintptr_t high = 0;
+    CHECK(atoll_dl_extent(handle, &low, &high));
+    uintptr_t function = (uintptr_t)atoll_dl_symbol(handle, "leaf_next");
+    CHECK(low <= function && function < high);
     void *again = atoll_dl_loaded("lib_leaf.so"); /* its SONAME */
     CHECK(again == handle);
     if (again != NULL) {

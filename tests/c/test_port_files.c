@@ -255,6 +255,35 @@ TEST(scratch_is_where_the_user_wants_it) {
     atoll_scratch_close(&outer);
 }
 
+TEST(files_are_not_under_the_numbers_of_streams) {
+    atoll_scratch scratch = scratch_of(0);
+    atoll_scratch memory = {.directory = NULL};
+    char *output = file_make(&scratch, "output", "", 0);
+    int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 100);
+    REQUIRE(output != NULL && saved >= 0 && close(STDIN_FILENO) == 0);
+    atoll_page page;
+    char *paths[2];
+    int fds[5] = {-1, -1, -1, -1, -1};
+    paths[0] = atoll_scratch_file(&scratch, "in_a_directory", &fds[0]);
+    paths[1] = atoll_scratch_file(&memory, "in_memory", &fds[1]);
+    fds[2] = atoll_event_new();
+    fds[3] = atoll_file_open_output(output);
+    fds[4] = atoll_page_make("test", 4096, &page) == 0 ? page.fd : -1;
+    for (int i = 0; i < 5; i++) {
+        CHECK(fds[i] > STDERR_FILENO && (fcntl(fds[i], F_GETFD) & FD_CLOEXEC) != 0);
+        (void)close(fds[i]);
+    }
+    CHECK(fcntl(STDIN_FILENO, F_GETFD) == -1); /* it is as closed as before */
+    CHECK_INT(dup2(saved, STDIN_FILENO), STDIN_FILENO);
+    (void)close(saved);
+    atoll_unmap(page.data, page.size);
+    CHECK_INT(atoll_fd_above_streams(-1), -1);
+    free(paths[0]);
+    free(paths[1]);
+    free(output);
+    atoll_scratch_close(&scratch);
+}
+
 TEST(scratch_in_memory_has_paths) {
     atoll_scratch memory = {.directory = NULL};
     atoll_file_id id;

@@ -1,5 +1,6 @@
 /* The registry and the gate, single-threaded and raced. */
 #include "core/registry/registry.h"
+#include "core/stats/stats.h"
 #include "dice.h"
 #include "harness.h"
 
@@ -92,6 +93,27 @@ TEST(being_closed_is_what_may_be_opened_again) {
     atoll_entry_release(entry);
 }
 
+TEST(a_close_that_begins_barred_may_be_undone) {
+    atoll_entry *entry = atoll_registry_add(312, &marker, true);
+    REQUIRE(entry != NULL);
+    atoll_entry_open(entry);
+    CHECK(atoll_entry_pin(entry));
+    CHECK(atoll_entry_begin_close_barred(entry) == ATOLL_CLOSE_BUSY);
+    CHECK(!atoll_entry_is_barred(entry));
+    atoll_entry_unpin(entry);
+    CHECK(atoll_entry_begin_close_barred(entry) == ATOLL_CLOSE_BEGUN);
+    CHECK(!atoll_entry_is_open(entry));
+    CHECK(atoll_entry_is_being_closed(entry));
+    CHECK(atoll_entry_begin_close_barred(entry) == ATOLL_CLOSE_GONE);
+    atoll_entry_open(entry);
+    atoll_entry_unbar(entry);
+    CHECK(!atoll_entry_is_barred(entry));
+    CHECK(atoll_entry_pin(entry));
+    atoll_entry_unpin(entry);
+    atoll_registry_remove(entry);
+    atoll_entry_release(entry);
+}
+
 TEST(a_life_goes_one_way) {
     atoll_entry *entry = atoll_registry_add(351, &marker, true);
     atoll_entry *other = atoll_registry_add(352, &marker, false);
@@ -140,28 +162,31 @@ static atoll_entry *leaving;
 static pthread_barrier_t together;
 static _Atomic(bool) refused;
 
-enum { LEAVES = 20000 };
+enum { LEAVES = 20000, LONGEST = 5 /* seconds: each round may wait for a core on a machine that is busy */ };
 
 static void *refused_close_thread(void *arg) {
     (void)arg;
     dice = 11;
-    for (int i = 0; i < LEAVES; i++) {
+    while (true) {
         pthread_barrier_wait(&together);
+        if (leaving == NULL) {
+            return NULL;
+        }
         if (atoll_entry_begin_close(leaving) == ATOLL_CLOSE_BEGUN) {
             atoll_entry_open(leaving);
         }
         atomic_store(&refused, true);
         pthread_barrier_wait(&together);
     }
-    return NULL;
 }
 
 TEST(what_is_left_while_a_close_begins_stays_left) {
     pthread_t thread;
     int wrong = 0;
+    double end = atoll_clock() + LONGEST;
     pthread_barrier_init(&together, NULL, 2);
     pthread_create(&thread, NULL, refused_close_thread, NULL);
-    for (int i = 0; i < LEAVES; i++) {
+    for (int i = 0; i < LEAVES && atoll_clock() < end; i++) {
         leaving = atoll_registry_add(700, &marker, true);
         atoll_entry_open(leaving);
         atomic_store(&refused, false);
@@ -170,10 +195,13 @@ TEST(what_is_left_while_a_close_begins_stays_left) {
         }
         atoll_entry_leave(leaving);
         pthread_barrier_wait(&together);
-        wrong += atoll_entry_life(leaving) != ATOLL_LIFE_LEFT || atoll_entry_pin(leaving);
+        wrong += atoll_entry_life(leaving) != ATOLL_LIFE_LEFT || atoll_entry_pin(leaving) ||
+                 atomic_load(&leaving->stats->life) != ATOLL_LIFE_LEFT;
         atoll_registry_remove(leaving);
         atoll_entry_release(leaving);
     }
+    leaving = NULL;
+    pthread_barrier_wait(&together);
     pthread_join(thread, NULL);
     pthread_barrier_destroy(&together);
     CHECK_INT(wrong, 0);

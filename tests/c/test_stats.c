@@ -3,6 +3,7 @@
 #include "core/queue/queue.h"
 #include "core/registry/registry.h"
 #include "core/stats/stats.h"
+#include "dice.h"
 #include "harness.h"
 
 #include <pthread.h>
@@ -271,4 +272,42 @@ TEST(stats_pool_counts_its_tasks) {
     uint64_t seq = atoll_stats_get(&stats->seq);
     atoll_pool_release(pool);
     CHECK(seq != 0 && atoll_stats_get(&stats->seq) == 0);
+}
+
+static _Atomic(bool) reading_over;
+static _Atomic(int) looks;
+
+/* Looks at a slot for as long as it comes and goes: how often it had something in it that is nobody's. */
+static void *look_at_slot(void *raw) {
+    const atoll_stats_interp *slot = raw;
+    uintptr_t wrong = 0;
+    while (!atomic_load(&reading_over)) {
+        uint64_t words[16];
+        atomic_fetch_add(&looks, 1);
+        if (atoll_stats_read(&slot->seq, 16, words)) {
+            wrong += words[1] != 9201 || words[2] == 0;
+        }
+    }
+    return (void *)wrong;
+}
+
+TEST(stats_slot_is_not_read_while_it_is_given_back) {
+    atoll_stats_interp *slot = atoll_stats_interp_new(9201, true);
+    REQUIRE(slot != NULL);
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, look_at_slot, slot) == 0);
+    dice = 7;
+    for (int i = 0; i < 5000 || atomic_load(&looks) < 20000; i++) {
+        atoll_stats_interp_end(slot);
+        atoll_stats_interp_free(slot);
+        CHECK(atoll_stats_interp_new(9201, true) == slot);
+    }
+    dice = 0;
+    atomic_store(&reading_over, true);
+    void *wrong;
+    pthread_join(thread, &wrong);
+    CHECK_UINT((uintptr_t)wrong, 0);
+    CHECK_UINT(atoll_stats_get(&page()->ending), atoll_stats_get(&page()->ended));
+    atoll_stats_interp_end(slot);
+    atoll_stats_interp_free(slot);
 }

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <math.h>
+#include <pthread.h>
 
 static const atoll_sync_who me = {1, 11};
 static const atoll_sync_who other = {2, 22};
@@ -221,4 +222,29 @@ TEST(sync_barrier_breaks_when_who_acts_is_gone) {
     CHECK_INT(atoll_sync_barrier_sleep(barrier, &early, &first, INFINITY), ATOLL_SYNC_BROKEN);
     CHECK_INT(atoll_sync_barrier_pass(barrier, &late), ATOLL_SYNC_BROKEN);
     atoll_sync_release(barrier);
+}
+
+/* Each barrier's action has the last reference to the one before. */
+static void *release_chain(void *raw) {
+    atoll_sync_release(raw);
+    return NULL;
+}
+
+TEST(sync_long_chain_of_barriers_is_released_on_a_small_stack) {
+    atoll_sync *last = NULL;
+    for (int i = 0; i < 20000; i++) {
+        atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
+        REQUIRE(barrier != NULL);
+        if (last != NULL) {
+            (void)atoll_message_attach(atoll_sync_barrier_action(barrier), &atoll_sync_class, last);
+        }
+        last = barrier;
+    }
+    pthread_attr_t attributes;
+    pthread_t thread;
+    REQUIRE(pthread_attr_init(&attributes) == 0);
+    REQUIRE(pthread_attr_setstacksize(&attributes, (size_t)256 * 1024) == 0);
+    REQUIRE(pthread_create(&thread, &attributes, release_chain, last) == 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -195,6 +196,21 @@ static PyObject *find_queue(PyObject *Py_UNUSED(self), PyObject *args) {
     }
     atoll_queue_release(queue);
     Py_RETURN_NONE;
+}
+
+/* put_stream(queue): memory of the C library's, with a function of its as the one that releases it. */
+static PyObject *put_stream(PyObject *Py_UNUSED(self), PyObject *object) {
+    atoll_queue *queue;
+    if (atoll_queue_from_object(object, &queue) < 0) {
+        return NULL;
+    }
+    FILE *stream = fopen("/dev/null", "r");
+    int (*function)(FILE *) = fclose; /* which does not mind more arguments */
+    atoll_release_function release;
+    memcpy(&release, &function, sizeof release);
+    int code = atoll_queue_put(queue, stream, 1, release, NULL, 0);
+    atoll_queue_release(queue);
+    return code == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 /* shutdown(queue, drop) */

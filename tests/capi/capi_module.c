@@ -425,6 +425,7 @@ static PyMethodDef methods[] = {
     {"released", count_released, METH_NOARGS, NULL},
     {"put", put, METH_VARARGS, NULL},
     {"get", get, METH_VARARGS, NULL},
+    {"put_stream", put_stream, METH_O, NULL},
     {"put_in_thread", put_in_thread, METH_VARARGS, NULL},
     {"keep_putting", keep_putting, METH_O, NULL},
     {"get_in_thread", get_in_thread, METH_VARARGS, NULL},

@@ -123,7 +123,7 @@ class TestEnter:
             capi.thread_ends_in(interp)
             for _ in range(20):
                 interp.call(eval, "[0 for _ in range(10000)]")
-                assert interp.interrupt()
+                assert not interp.interrupt()
             try:
                 interp.close(timeout=0.01)
             except atoll.InterpreterError as error:
@@ -204,6 +204,24 @@ interp.close()
 def test_in_finalizers_of_the_main_interpreter(capi, capi_folder):
     done = run_python(FINALIZER.format(folder=str(capi_folder), name=capi.__name__))
     check_ended(done, 0, "0 ........")
+
+
+def test_a_queue_that_is_not_there_in_a_finalizer(capi, capi_folder):
+    """Its own exception cannot be had any more: it is one that that derives from, and none of interpreters."""
+    source = f"""
+import sys; sys.path.insert(0, {str(capi_folder)!r})
+import builtins, os, atoll, {capi.__name__} as capi
+
+class Late:
+    def __del__(self, write=os.write, find=capi.find_queue):
+        try:
+            find(10**9)
+        except RuntimeError as error:
+            write(1, type(error).__name__.encode() + b": " + str(error).encode() + b"\\n")
+
+builtins.late = Late()
+"""
+    check_ended(run_python(source), 0, "RuntimeError: queue 1000000000 not found\n")
 
 
 class TestLife:

@@ -172,6 +172,18 @@ class TestOwner:
             pass
         assert there.id not in [interp.id for interp in atoll.list_all()]
 
+    def test_released_by_a_function_of_the_c_library(self, capi, there):
+        """In a clone that is the shim's, which goes with its interpreter."""
+        queue = capi.queue(0)
+        there.call(eval, f"__import__('__main__').capi.put_stream(__import__('atoll').Queue({queue.id}))")
+        view = queue.get()
+        there.close()
+        assert len(view) == 1
+        del view
+        with atoll.create():  # a sweep, which ends what was kept
+            pass
+        assert there.id not in [interp.id for interp in atoll.list_all()]
+
     def test_put_from_a_thread_of_its_own(self, capi, there):
         queue = capi.queue(0)
         there.call(

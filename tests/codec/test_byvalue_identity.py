@@ -19,6 +19,84 @@ def stand_ins():
 """
 
 SCRIPTS = {
+    "what is sent is one, though functions in it use it": """
+        TABLE = {}
+        def use(): return TABLE
+        TABLE.update(use=use, table=TABLE)
+        def look(one, other): return one is other is one["table"] and one["use"] is other["table"]["use"]
+        for _ in range(3):
+            assert call(look, TABLE, TABLE)
+            table = back([TABLE, {"in": (TABLE, use)}])
+            assert table[0] is table[1]["in"][0] is table[0]["table"] and table[0]["use"] is use
+        class Owner:
+            kept = (TABLE, {"use": use, "table": [TABLE]})
+        for _ in range(3):
+            with atoll.create() as other:
+                assert other.call(lambda: Owner.kept[0] is Owner.kept[1]["table"][0])
+            assert call(lambda: Owner.kept[0] is Owner.kept[1]["table"][0])
+            TABLE[len(TABLE)] = 1
+    """,
+    "what is sent with a function that uses it is as it was sent": """
+        LISTED = [1]
+        class Box: n = 1
+        BOX = Box()
+        BOX.n = 1
+        MISSING = object()
+        def both(listed, box, missing, *, sent_in_full=1):
+            seen = list(listed), box.n, missing is MISSING
+            LISTED.append(2)
+            BOX.n += 1
+            return seen
+        for _ in range(3):
+            assert call(both, LISTED, BOX, MISSING) == ([1], 1, True)
+        def change(*, sent_in_full=1):
+            LISTED.append(3)
+            BOX.n += 1
+        INSIDE = [BOX]
+        def count(*, sent_in_full=1): return len(INSIDE), len(LISTED)
+        def look(parts): return parts[1:3] == [[1], [1]], parts[1] is parts[2], parts[3].n, parts[0](), parts[4]()[0]
+        for _ in range(3):
+            assert call(look, [change, LISTED, LISTED, BOX, count]) == (True, True, 1, None, 1)
+        def same(box, *, sent_in_full=1): return box is BOX
+        BOX.n = 7
+        assert call(same, BOX) and call(same, BOX)
+    """,
+    "a cycle through an object with a name": """
+        class Box: pass
+        BOX = Box()
+        HOLDER = {"box": BOX}
+        BOX.inside = [HOLDER, 1]
+        def use(): return BOX.inside[0]["box"] is BOX
+        for _ in range(3):
+            assert call(use)
+            holder = back(HOLDER)
+            assert holder["box"].inside[0] is holder
+            assert call(lambda holder: holder["box"].inside[0] is holder, HOLDER)
+            box = back(BOX)
+            assert box is BOX and box.inside[0]["box"] is box
+    """,
+    "sentinels of modules that come, go and change": """
+        import pathlib, tempfile
+        with tempfile.TemporaryDirectory() as tmp:
+            for name in "ab":
+                source = "MISSING = object()\\ndef check(x): return x is MISSING\\n"
+                pathlib.Path(tmp, f"sentinels_{name}.py").write_text(source)
+            sys.path.insert(0, tmp)
+            interp.exec(f"import sys; sys.path.insert(0, {tmp!r})")
+            sys.modules["sentinels"] = types.ModuleType("sentinels")
+            import sentinels_a
+            assert call(sentinels_a.check, sentinels_a.MISSING)
+            del sys.modules["sentinels"]
+            import sentinels_b  # there are as many modules as before
+            assert call(sentinels_b.check, sentinels_b.MISSING)
+            sentinels_a.LATER = object()
+            interp.exec("import sentinels_a; sentinels_a.LATER = object()")
+            def is_later(x):
+                import sentinels_a
+                return x is sentinels_a.LATER
+            assert call(is_later, sentinels_a.LATER) and not call(is_later, object())
+            assert call(sentinels_a.check, sentinels_a.MISSING)
+    """,
     "functions of one code are different functions": """
         def make(default=None):
             def f(x=default): return x

@@ -60,6 +60,13 @@ CHANGES = {
     ),
     "docstring": ("def f(self):\n 'old'\n return C_f(self).__doc__", "C.f.__doc__ = 'new'"),
     "qualified name": ("def f(self): return C_f(self).__qualname__", "C.f.__qualname__ = 'X.y'"),
+    "name": ("def f(self): return C_f(self).__name__", "C.f.__name__ = 'y'"),
+    "type parameters": (
+        "def f(self): return [str(p) for p in C_f(self).__type_params__]",
+        "C.f.__type_params__ = (typing.TypeVar('U'),)",
+    ),
+    "class's name": ("def f(self): return type(self).__name__", "C.__name__ = 'D'"),
+    "class's qualified name": ("def f(self): return type(self).__qualname__", "C.__qualname__ = 'D.E'"),
     "annotations": (
         "def f(self, a: int = 1): return sorted(C_f(self).__annotations__)",
         "C.f.__annotations__['b'] = int",
@@ -214,6 +221,17 @@ SCRIPTS = {
                 assert interp.call(tell, names["f"]) == i
                 del cls, names
     """,
+    "what computes annotations": """
+        class C:
+            def f(self, a: int = 1): pass
+        def tell(c): return str(c.f.__annotations__)
+        kept(C)
+        assert "int" in fresh(tell, C)
+        if hasattr(C.f, "__annotate__"):  # 3.14 on
+            old = C.f.__annotate__
+            C.f.__annotate__ = lambda format: {"a": "another"}
+        assert fresh(tell, C) == tell(C)
+    """,
     "a module from another file": """
         import importlib.util, tempfile, pathlib
         with tempfile.TemporaryDirectory() as tmp:
@@ -318,6 +336,28 @@ SCRIPTS = {
                     del sys.modules["plug"], module, f
                 gc.collect()
                 assert interp.call(len, "abc") == 3
+    """,
+    "a name of another class comes to a module that is stored to": """
+        import types
+        class Name(str):
+            hashed = 0
+            def __hash__(self):
+                Name.hashed += 1
+                return str.__hash__(self)
+            __eq__ = str.__eq__
+        module = types.ModuleType("plug")
+        sys.modules["plug"] = module
+        exec("n = m = 0\\ndef f(): return m\\ndef store():\\n global n\\n for _ in range(1000): n += 1", vars(module))
+        with atoll.create() as interp:
+            for _ in range(3):
+                _atoll._encode(module.f)
+                interp.call(len, "")
+                module.store()
+                vars(module)[Name("name")] = 1
+                before = Name.hashed
+                interp.call(len, "")  # looks at what the module has become: no code runs for that
+                assert Name.hashed == before
+                del vars(module)[Name("name")]
     """,
     "many modules are stored to": """
         import types

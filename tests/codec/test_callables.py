@@ -111,6 +111,9 @@ def module(monkeypatch, tmp_path):
                 def again(self): return super().__init__() or self.x
             Labelled.__module__ = "callables_module.lazily"
             from math import sqrt, floor
+            import functools
+            @functools.lru_cache
+            def cached(): return "cached"
             """
         )
     )
@@ -132,6 +135,34 @@ def test_what_the_name_stands_for_now(module, interp):
     # It has no path any more.
     copy = interp.call(first)
     assert copy.which == 1
+
+
+def test_what_is_no_definition_is_what_its_name_stands_for_there(module, interp):
+    for _ in range(3):
+        assert interp.call(module.cached) == "cached"
+    interp.exec(
+        """
+        import callables_module, functools
+        @functools.lru_cache
+        def another(): return "another"
+        callables_module.cached = another
+        """
+    )
+    for _ in range(3):
+        assert interp.call(module.cached) == "another"
+
+
+def test_what_has_come_to_the_address_of_what_had_a_name(module, interp):
+    for _ in range(3):
+        assert interp.call(module.cached) == "cached"
+    address = id(module.cached)
+    module.cached = None
+    kept = []
+    for n in range(1000):
+        kept.append(functools.lru_cache(lambda n=n: n))
+        if id(kept[-1]) == address:
+            assert interp.call(kept[-1]) == n
+            break
 
 
 def test_method_that_the_program_has_put_into_a_module(module, interp):

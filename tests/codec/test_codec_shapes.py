@@ -12,6 +12,7 @@ import tracemalloc
 import pytest
 
 from atoll import NotShareableError, _atoll
+from helpers import check_ended, run_python
 
 
 def cross(obj):
@@ -200,6 +201,29 @@ class TestShapes:
             "all": list(records),
             "first": records[0],
         }
+
+    def test_code_that_finds_one_before_it_is_whole(self):
+        """By the garbage collector: it gives it another table, with the same keys."""
+        source = """
+            import gc
+            from atoll import _atoll
+
+            class Finds:
+                def __reduce__(self):
+                    return Finds, (), {}
+                def __setstate__(self, state):
+                    for one in gc.get_objects():
+                        if type(one) is dict and len(one) == 5 and "number" in one and "last" in one:
+                            for key in range(100): one[f"more {key}"] = key
+                            for _ in range(100): one.popitem()
+
+            things = [None, None, *(Finds() for _ in range(7))]
+            records = [{"a": 1, "number": i, "b": 2.5, "thing": t, "last": str(i)} for i, t in enumerate(things)]
+            got = _atoll._decode(_atoll._encode(records))
+            print([(*one, one["number"], one["last"]) for one in got] ==
+                  [(*one, one["number"], one["last"]) for one in records])
+        """
+        check_ended(run_python(source, environment={"PYTHONMALLOC": "debug"}), 0, "True\n")
 
     def test_broken_messages(self):
         message = _atoll._encode([{"first": number, "second": "text"} for number in range(6)])

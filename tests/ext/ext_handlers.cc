@@ -24,6 +24,22 @@ PyObject *own(PyObject *, PyObject *) {
     return PyBool_FromLong(std::get_new_handler() == no_memory && std::get_terminate() == uncaught);
 }
 
+std::terminate_handler terminates;
+std::new_handler allocates;
+
+// replace(): in place of the ones that there are, which are kept; put_back(): those again.
+PyObject *replace(PyObject *, PyObject *) {
+    terminates = std::set_terminate(uncaught);
+    allocates = std::set_new_handler(no_memory);
+    Py_RETURN_NONE;
+}
+
+PyObject *put_back(PyObject *, PyObject *) {
+    std::set_terminate(terminates);
+    std::set_new_handler(allocates);
+    Py_RETURN_NONE;
+}
+
 // Takes what is written, and forgets it.
 class Sink : public std::streambuf {
     int overflow(int c) override { return c; }
@@ -67,6 +83,8 @@ PyObject *say(PyObject *, PyObject *arg) {
 PyMethodDef methods[] = {EXT_METHODS,
                          {"set", set, METH_NOARGS, nullptr},
                          {"own", own, METH_NOARGS, nullptr},
+                         {"replace", replace, METH_NOARGS, nullptr},
+                         {"put_back", put_back, METH_NOARGS, nullptr},
                          {"redirect", redirect, METH_O, nullptr},
                          {"say", say, METH_O, nullptr},
                          EXT_METHODS_END};

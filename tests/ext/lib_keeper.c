@@ -23,9 +23,44 @@ void lib_keeper_keep(void *what) {
 
 void *lib_keeper_last(void) { return list != NULL && *list != NULL ? (*list)->what : NULL; }
 
-/* As libraries have it that call a function when something goes wrong. */
+/* As libraries have it that call a function when something goes wrong: who gives them one is told of the one before. */
 static long (*handler)(long);
 
-void lib_keeper_handle(long (*function)(long)) { handler = function; }
+long (*lib_keeper_handle(long (*function)(long)))(long) {
+    long (*before)(long) = handler;
+    handler = function;
+    return before;
+}
 
 long lib_keeper_call(long number) { return handler != NULL ? handler(number) : -1; }
+
+/* SQLite's keeps functions in this way. */
+static void (**functions)(void);
+static size_t count;
+
+int sqlite3_auto_extension(void (*function)(void)) {
+    void (**more)(void) = realloc((void *)functions, (count + 1) * sizeof *functions);
+    if (more == NULL) {
+        return 7;
+    }
+    functions = more;
+    functions[count++] = function;
+    return 0;
+}
+
+/* How many there are; they are called. */
+long lib_keeper_run(void) {
+    for (size_t i = 0; i < count; i++) {
+        functions[i]();
+    }
+    return (long)count;
+}
+
+static int (*closer)(FILE *stream);
+
+void lib_keeper_close_with(int (*function)(FILE *stream)) { closer = function; }
+
+int lib_keeper_close(void) {
+    FILE *stream = fopen("/dev/null", "r");
+    return stream != NULL && closer != NULL ? closer(stream) : -1;
+}

@@ -24,7 +24,11 @@ LIB_EXPORT void *lib_plain_address(void);
 
 LIB_EXPORT void lib_keeper_keep(void *what);
 LIB_EXPORT void *lib_keeper_last(void);
-LIB_EXPORT void lib_keeper_handle(long (*function)(long));
+LIB_EXPORT long (*lib_keeper_handle(long (*function)(long)))(long);
+LIB_EXPORT int sqlite3_auto_extension(void (*function)(void));
+LIB_EXPORT long lib_keeper_run(void);
+LIB_EXPORT void lib_keeper_close_with(int (*function)(FILE *stream));
+LIB_EXPORT int lib_keeper_close(void);
 LIB_EXPORT long lib_keeper_call(long number);
 
 LIB_EXPORT void lib_missing(void);

@@ -212,6 +212,32 @@ assert str(datetime.date(2020, 1, 1) + datetime.timedelta(1)) == "2020-01-02"
         )
         check_ended(done, 0, "", clean=True)
 
+    def test_interrupted(self):
+        """Ctrl-C while main imports it for the first interpreter is heard, and the next one has it."""
+        done = run_built_in(
+            "_datetime",
+            """
+import sys, atoll
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "_datetime" and not looked:
+            looked.append(name)
+            raise KeyboardInterrupt
+looked = []
+sys.modules.pop("_datetime", None)
+sys.meta_path.insert(0, Finder())
+raised = False
+try:
+    atoll.create().close()
+except KeyboardInterrupt:
+    raised = True
+assert raised == bool(looked)
+with atoll.create() as interp:
+    interp.exec("import datetime, sys; assert '_datetime' in sys.modules")
+""",
+        )
+        check_ended(done, 0, "", clean=True)
+
     @pytest.mark.skipif(VERSION >= (3, 13), reason="CPython shares the types itself from 3.13 on")
     def test_other_interpreters(self):
         """Interpreters with main's GIL, which Atoll has not made, go on using the types."""

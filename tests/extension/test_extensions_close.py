@@ -9,7 +9,7 @@ import pytest
 
 import ext_build
 import ext_use
-from helpers import VERSION, check_ended, run_python
+from helpers import EMULATED, VERSION, check_ended, run_python
 
 pytest_plugins = ["ext_fixtures"]
 pytestmark = pytest.mark.usefixtures("corpus")
@@ -17,12 +17,29 @@ pytestmark = pytest.mark.usefixtures("corpus")
 MODES = pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
 START = """
 import atoll, ext_use, os, sys, threading
+from helpers import has_two_threads
 """
 
 
 def run_script(source, *options, **details):
     """Run the source in a process of its own."""
     return run_python(START + source, *options, **details)
+
+
+# A thread of C's, in a callback of the interpreter's, until what writes to `reader` is closed.
+STAY = '''
+def stay_inside(interp, reader):
+    back, forth = os.pipe()
+    interp.exec(f"""
+        import ext_use, os
+        begun = []
+        def stay(number):
+            begun or begun.append(os.write({forth}, b"!"))
+            os.read({reader}, 1)
+        ext_use.call("ext_foreign", "forever", stay)
+        """)
+    os.read(back, 1)
+'''
 
 
 class TestDoor:
@@ -76,23 +93,16 @@ atexit.register(lambda: os.write(1, b"%d %d\\\\n" % ext_foreign.wait()))
 
     def test_a_close_that_is_refused_changes_nothing(self):
         """Who slept outside meanwhile comes in as if nothing had been; what was put into queues stays."""
-        done = run_script("""
+        done = run_script(
+            STAY
+            + """
 reader, writer = os.pipe()
 interp = ext_use.create()
 queue = atoll.create_queue()
 interp.call(lambda queue: (queue.put("item"), queue.put(b"r" * 100_000)), queue)
 interp.exec("import atexit; atexit.register(print, 'exit function', flush=True)")
 interp.call(ext_use.start_forever, 3)
-back, forth = os.pipe()
-interp.exec(f'''
-import ext_use, os
-begun = []
-def stay(number):
-    begun or begun.append(os.write({forth}, b"!"))
-    os.read({reader}, 1)
-ext_use.call("ext_foreign", "forever", stay)
-''')
-os.read(back, 1)
+stay_inside(interp, reader)
 for _ in range(2):
     try:
         interp.close()
@@ -107,8 +117,44 @@ interp.call(ext_use.stop_forever)
 interp.close()
 assert queue.get() is atoll.UNBOUND
 print(atoll.kept_extensions())
-""")
+"""
+        )
         check_ended(done, 0, "True\nTrue\nexit function\n[]\n", clean=True)
+
+    def test_a_close_that_may_be_refused_is_not_the_end(self):
+        """As long as it waits for them the interpreter is there for others, and can be used afterwards."""
+        done = run_script(
+            STAY
+            + """
+import threading
+reader, writer = os.pipe()
+interp = ext_use.create(name="io")
+stay_inside(interp, reader)
+def said(function, *args):
+    try:
+        return function(*args)
+    except atoll.InterpreterError as error:
+        return f"{type(error).__name__} {error}"
+closing = threading.Thread(target=lambda: print(said(interp.close), flush=True))
+closing.start()
+ext_use.wait_until(lambda: interp.stats()["state"] == "closing")
+for function in (lambda: interp.call(str), lambda: interp.submit(str), interp.close, lambda: interp.close(wait=False)):
+    print(said(function))
+print(atoll.Interpreter(interp.id) is interp, interp in atoll.list_all(), interp.is_running(), interp.interrupt())
+closing.join()
+print(interp.call(int), interp.submit(int).result())
+os.close(writer)
+interp.call(ext_use.stop_forever)
+interp.close()
+"""
+        )
+        name = "interpreter 1 ('io')"
+        refused = [
+            f"InterpreterError cannot {what} {name}: it is being closed"
+            for what in ("enter", "submit to", "close", "close")
+        ]
+        inside = f"InterpreterError cannot close {name}: a thread of an extension module is still inside"
+        check_ended(done, 0, "\n".join([*refused, "True True False False", inside, "0 0", ""]), clean=True)
 
     def test_a_zombie_lets_them_in(self):
         """A thread that does not end goes on calling clones, and waits for foreign threads in them."""
@@ -183,6 +229,12 @@ one.close()
             """
 from helpers import ping, together
 interps = [ext_use.create() for _ in range(2)]
+def back_and_forth(one, other):
+    import ext_foreign
+    depths = []
+    result = ext_foreign.run(lambda number: depths.append(ping(other, one, 5)), 10, 2)
+    assert result == (20, 0) and depths == [5] * 20, (result, depths)
+    return 5
 def work(number):
     if number == 2:
         for _ in range(5):
@@ -190,15 +242,7 @@ def work(number):
             interp.call(ext_use.foreign_run, 5, 2)
             interp.close()
         return 5
-    one, other = interps[number].id, interps[1 - number].id
-    interps[number].exec(f'''
-import ext_foreign
-from helpers import ping
-depths = []
-result = ext_foreign.run(lambda number: depths.append(ping({other}, {one}, 5)), 10, 2)
-assert result == (20, 0) and depths == [5] * 20, (result, depths)
-''')
-    return 5
+    return interps[number].call(back_and_forth, interps[number].id, interps[1 - number].id)
 print(together(3, work))
 for interp in interps:
     interp.close()
@@ -322,7 +366,7 @@ for _ in range(3):
     os.close(writer)
     interp.call(ext_use.wait_for, "ext_std_thread", "ended", 1)
     # This thread, and the one that watches for signals: a thread that has called its destructors may not be gone yet.
-    ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+    ext_use.wait_until(has_two_threads)
     os.close(reader)
     interp.close()
 print(atoll.kept_extensions())
@@ -383,7 +427,7 @@ for _ in range(3):
         ext_use.wait_until(settled)
     interp.close()
 print(atoll.kept_extensions())
-ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+ext_use.wait_until(has_two_threads)
 """)
         check_ended(done, 0, "[]\n", clean=True)
 
@@ -408,7 +452,7 @@ interp.call(ext_use.wait_for, "ext_waiters", "idle", 1)
 interp.close()
 print(["threads" in one.reason for one in atoll.kept_extensions()])
 os.close(writer)
-ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+ext_use.wait_until(has_two_threads)
 """)
         check_ended(done, 0, "[True]\n", clean=True)
 
@@ -470,9 +514,13 @@ print(os.read(reader, 10))
     VERSION == (3, 12), reason="large blocks of objects cannot be told from others in CPython 3.12, and stay"
 )
 class TestMemory:
+    @pytest.mark.skipif(EMULATED, reason="an emulator's translations of code are memory of the process")
     def test_objects_in_static_variables(self):
-        """60 cycles with modules that leave objects behind, small ones and large ones: 50 KiB a cycle would show."""
-        done = run_script("""
+        """60 cycles with modules that leave objects behind, small ones and large ones: 50 KiB a cycle would show.
+
+        In one process of many something may look like an address in there, and all stays; not in each of three.
+        """
+        source = """
 def memory():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
@@ -490,9 +538,13 @@ before = memory()
 for _ in range(60):
     cycle()
 print(memory() - before)
-""")
-        check_ended(done, 0, clean=True)
-        assert int(done.stdout) < 3_000, f"grew by {done.stdout.strip()} KiB"
+"""
+        grown = []
+        while min(grown, default=3_000) >= 3_000 and len(grown) < 3:
+            done = run_script(source)
+            check_ended(done, 0, clean=True)
+            grown.append(int(done.stdout))
+        assert min(grown) < 3_000, f"grew by {grown} KiB"
 
 
 @pytest.mark.skipif(

@@ -6,6 +6,8 @@ Two modules have registered something by every means there is, and each calls th
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -271,6 +273,104 @@ print(ctypes.CDLL(LIBRARY).lib_keeper_call(21))
     check_ended(run_python(source), 0, "set()\n-1\n" if taken else f"{{{KNOWN!r}}}\n42\n", clean=True)
 
 
+CALLS_BACK = "a library that they use may call back"
+
+
+def registers(corpus: Path, folder: Path, source: str, out: str, library: str | None = None) -> None:
+    """Run a program that uses ext_registers, or ext_replaces, and their library: the package's, or this one."""
+    path = library or str(corpus / LIBS / KEEPER)
+    start = f"""
+import atoll, ctypes, ext_use
+def use(function):
+    import importlib
+    module = "ext_registers" if function == "keep" else "ext_replaces"
+    return getattr(importlib.import_module(module), function)()
+def close(interp):
+    interp.close()
+    print({{clone.reason for clone in atoll.kept_extensions()}}, flush=True)
+library = ctypes.CDLL({path!r})
+"""
+    environment = {"LD_LIBRARY_PATH": str(folder)} if library else {}
+    check_ended(run_python(start + source, environment=environment), 0, out, clean=True)
+
+
+@pytest.fixture
+def apart(corpus, tmp_path) -> str:
+    """The library where nothing is imported from: it is not cloned."""
+    return shutil.copy(corpus / LIBS / KEEPER, tmp_path)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_a_library_keeps_where_nobody_looks(corpus, tmp_path, apart, plain):
+    """In memory from malloc(): known by the name of the function.  A clone of the library ends with the others."""
+    source = """
+interp = ext_use.create()
+interp.call(use, "keep")
+close(interp)
+print(library.lib_keeper_run())
+"""
+    out = f"{{{CALLS_BACK!r}}}\n1\n" if plain else "set()\n0\n"
+    registers(corpus, tmp_path, source, out, apart if plain else None)
+
+
+def test_functions_of_the_c_library_that_are_handed_on(corpus, tmp_path, apart):
+    """The shim's, in truth."""
+    source = """
+interp = ext_use.create()
+interp.call(use, "hand_on")
+close(interp)
+print(library.lib_keeper_close())
+"""
+    registers(corpus, tmp_path, source, f"{{{KNOWN!r}}}\n0\n", apart)
+
+
+def test_what_another_clone_has_to_put_back(corpus, tmp_path, apart):
+    """A function of one that ends is known to the one that has put another in its place."""
+    source = """
+one, other = ext_use.create(), ext_use.create()
+print(one.call(use, "replace"), other.call(use, "replace"))
+close(one)
+print(library.lib_keeper_call(1))
+other.call(use, "put_back")
+print(library.lib_keeper_call(1))
+other.close()
+"""
+    registers(corpus, tmp_path, source, f"False True\n{{{KNOWN!r}}}\n4\n2\n", apart)
+
+
+def test_an_allocator_that_another_clone_has(corpus):
+    source = """
+import atoll, ext_use
+def use(*functions):
+    import ext_allocators
+    for function in functions:
+        getattr(ext_allocators, function)()
+one, other = ext_use.create(), ext_use.create()
+for interp in (one, other):
+    interp.call(use, "save", "wrap")
+one.close()
+print({clone.reason for clone in atoll.kept_extensions()})
+print(len(bytes(100_000)))
+other.call(use, "restore")
+print(len(bytes(100_000)))
+"""
+    check_ended(run_python(source + "other.close()"), 0, f"{{{KNOWN!r}}}\n100000\n100000\n", clean=True)
+
+
+def test_handlers_of_cpp_that_another_clone_has(corpus):
+    source = f"""
+import atoll, ext_use
+one, other = atoll.create(), atoll.create()
+for interp in (one, other):
+    interp.call(ext_use.call, "ext_handlers", "replace")
+one.close()
+print({{clone.reason for clone in atoll.kept_extensions()}} == {{{KNOWN!r}}})
+other.call(ext_use.call, "ext_handlers", "put_back")
+other.close()
+"""
+    check_ended(run_python(source), 0, "True\n", clean=True)
+
+
 @pytest.mark.parametrize("taken", [False, True])
 def test_an_allocator_that_stays(corpus, taken):
     """CPython's, for raw memory, which all interpreters use."""
@@ -323,11 +423,12 @@ with atoll.create() as other:
 def test_a_thread_of_c_is_ended(corpus, begin):
     """Also one that CPython has started for it."""
     source = f"""
-import atoll, ext_use, os
+import atoll, ext_use
+from helpers import has_two_threads
 interp = atoll.create()
 interp.exec("import ext_use, ext_clib; ext_clib.{begin}()")
 interp.close()
-ext_use.wait_until(lambda: len(os.listdir("/proc/self/task")) <= 2)
+ext_use.wait_until(has_two_threads)
 print(atoll.kept_extensions())
 """
     check_ended(run_python(source), 0, "[]\n", clean=True)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import ext_use
-from helpers import VERSION, check_ended, run_python
+from helpers import EMULATED, VERSION, check_ended, run_python
 
 pytest_plugins = ["ext_fixtures"]
 pytestmark = pytest.mark.usefixtures("corpus")
@@ -431,6 +431,7 @@ interp.close()
     VERSION == (3, 12), reason="large blocks of objects cannot be told from others in CPython 3.12, and stay"
 )
 class TestMemory:
+    @pytest.mark.skipif(EMULATED, reason="an emulator's translations of code are memory of the process")
     def test_flat(self):
         """60 cycles, in which losing 100 KiB a cycle would show."""
         done = run_script(f"""{COUNTS}

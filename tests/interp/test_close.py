@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 
@@ -258,6 +259,24 @@ class TestClose:
         with pytest.raises(LookupError), atoll.create() as interp:
             raise LookupError
         assert interp.id not in ids()
+
+    def test_with_statement_that_fails_while_something_runs(self):
+        """What the block raises is what is heard of, and a note says that the interpreter was not closed."""
+        with pytest.raises(LookupError, match="mine") as caught, contextlib.ExitStack() as stack:
+            with atoll.create() as interp:
+                stack.enter_context(busy(interp))
+                raise LookupError("mine")
+        assert caught.value.__context__ is None
+        assert caught.value.__notes__ == [
+            f"cannot close interpreter {interp.id}: interpreter already running"
+        ]
+        interp.close()
+
+    def test_with_statement_that_cannot_close(self):
+        with contextlib.ExitStack() as stack:
+            with pytest.raises(atoll.InterpreterError, match="already running"), atoll.create() as interp:
+                stack.enter_context(busy(interp))
+        interp.close()
 
     def test_with_statement_around_close(self):
         with atoll.create() as interp:

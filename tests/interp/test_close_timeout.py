@@ -80,10 +80,13 @@ class TestArguments:
         assert fresh.call(int) == 0
 
     def test_of_a_pool(self):
-        with atoll.InterpreterPoolExecutor(1) as pool:
+        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="named_x") as pool:
             worker = pool.submit(lambda: __import__("atoll").get_current()).result(PATIENCE)
-            with pytest.raises(atoll.InterpreterError, match="it is a pool's, which has to be shut down"):
-                worker.close(force=True)
+            for options in ({"force": True}, {"timeout": 0.01}, {}):
+                with pytest.raises(
+                    atoll.InterpreterError, match=r"worker of the pool 'named_x', .* shutdown\(\)"
+                ):
+                    worker.close(**options)
             assert pool.submit(identity, 1).result(PATIENCE) == 1
 
 

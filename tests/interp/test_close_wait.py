@@ -72,7 +72,7 @@ class TestArguments:
     def test_of_a_pool(self):
         with atoll.InterpreterPoolExecutor(1) as pool:
             worker = pool.submit(lambda: __import__("atoll").get_current()).result(PATIENCE)
-            with pytest.raises(atoll.InterpreterError, match="it is a pool's"):
+            with pytest.raises(atoll.InterpreterError, match="it is running as a worker of the pool"):
                 worker.close(wait=False)
             assert pool.submit(identity, 1).result(PATIENCE) == 1
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
 
-from helpers import check_ended, run_python
+import atoll
+from helpers import EMULATED, check_ended, run_python
 
 
 class TestViews:
@@ -95,6 +97,100 @@ class TestViews:
         print("right")
         """
         check_ended(run_python(source), out="right\n", clean=True)
+
+
+class TestWhatIsInMain:
+    """What an interpreter's ``__main__`` has is finalized at its end, as main's is at the end of the process."""
+
+    KEPT = [
+        "None",
+        "atoll.Lock()",
+        "atoll.RLock()",
+        "atoll.Condition()",
+        "atoll.Event()",
+        "atoll.Semaphore()",
+        "atoll.BoundedSemaphore()",
+        "atoll.Barrier(2)",
+        "atoll.AtomicInt()",
+        "atoll.SharedDict()",
+        "atoll.SharedBuffer(1)",
+        "atoll.SharedArray(1, 'f8')",
+        "atoll.share(b'x')",
+        "atoll.create_queue()",
+        "atoll.get_current()",
+        "atoll.create()",
+        "atoll.freezing()",
+        "atoll.timeout(atoll.get_main(), 1)",
+        "atoll.trace('trace.json')",
+        "atoll.InterpreterPoolExecutor(1)",
+    ]
+
+    @pytest.mark.parametrize("kept", KEPT)
+    def test_whatever_is_beside_it(self, kept, tmp_path):
+        ended, written = atoll.AtomicInt(), tmp_path / "written"
+        with atoll.create() as interp:
+            interp.prepare_main(ended=ended, path=str(written))
+            interp.exec(f"""
+                import atoll
+                kept = {kept}
+                class Last:
+                    def __del__(self):
+                        ended.add()
+                last = Last()
+                file = open(path, "w")
+                file.write("all of it")
+                def function(): return file
+            """)
+        assert ended.load() == 1
+        assert written.read_text() == "all of it"
+
+    @pytest.mark.parametrize("kept", ["None", "atoll.Lock()", "iter([])"])
+    def test_of_a_worker(self, kept, tmp_path):
+        """The globals of a script's functions, which an initializer has bound."""
+        source = f"""
+        import atoll
+
+        class Last:
+            def __del__(self):
+                print("finalized", flush=True)
+
+        def begin(path):
+            global file, last, kept
+            kept, last, file = {kept}, Last(), open(path, "w")
+
+        def write(number):
+            file.write(str(number))
+
+        with atoll.InterpreterPoolExecutor(1, initializer=begin, initargs=({str(tmp_path / "written")!r},)) as pool:
+            list(pool.map(write, range(3)))
+        """
+        check_ended(run_python(source), out="finalized\n", clean=True)
+        assert (tmp_path / "written").read_text() == "012"
+
+    def test_of_a_script(self, tmp_path):
+        (tmp_path / "script.py").write_text("""if True:
+            import atoll
+            class Last:
+                def __del__(self):
+                    print("finalized", lock is not None)
+            lock, last = atoll.Lock(), Last()
+            def function(): return file
+            with atoll.InterpreterPoolExecutor(1) as pool:
+                pool.submit(abs, -1).result()
+            file = open("written", "w")
+            file.write("all of it")
+        """)
+        for command in ([], ["-m", "atoll", "run"]):
+            done = subprocess.run(
+                [sys.executable, *command, "script.py"],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert done.stdout == "finalized True\n", done
+            assert (tmp_path / "written").read_text() == "all of it"
+            (tmp_path / "written").unlink()
 
 
 def test_no_lock_is_held_while_finalizers_run():
@@ -225,6 +321,7 @@ def test_unused_and_running_at_exit():
     check_ended(run_python(source), out="right\n", clean=True)
 
 
+@pytest.mark.skipif(EMULATED, reason="an emulator limits no program's address space: it is its own")
 def test_submit_without_a_thread():
     """A pool that never had one gives back its interpreter."""
     source = """

@@ -61,6 +61,22 @@ class TestNothingLeft:
             """
         check_ended(run_python(source), 0, "SystemExit 5\n", clean=True)
 
+    @MODES
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "raise KeyboardInterrupt",
+            "def leave(): raise KeyboardInterrupt\nleave()",
+            "class Stop(KeyboardInterrupt): pass\nraise Stop",
+            "import code; code.InteractiveInterpreter().runsource('raise KeyboardInterrupt')",
+            "import code; code.InteractiveInterpreter(globals()).runsource('raise KeyboardInterrupt')",
+        ],
+    )
+    def test_ctrl_c_is_as_without_atoll(self, source, options):
+        """What nothing has caught ends the process by the signal; what is like it, or was caught, does not."""
+        done = run_python(f"import atoll\n{source}", *options)
+        assert done.returncode == run_python(source, *options).returncode, done
+
 
 class TestLeftOpen:
     @MODES
@@ -444,6 +460,19 @@ class TestAtExit:
 
 
 class TestOthersInterpreters:
+    @MODES
+    def test_calls_that_were_submitted(self, options):
+        """Interpreters that have submitted calls to themselves: whether their workers have ended or not."""
+        source = """
+            import atoll
+            def submit():
+                import atoll
+                atoll.get_current().submit(abs, 1)
+            for _ in range(10):
+                atoll.create().call(submit)
+        """
+        check_warned(run_python(source, *options), 0, "")
+
     @MODES
     def test_left_open_by_the_private_module(self, options):
         """What CPython does with its own leftovers at exit is its business; Atoll adds no crash to it."""

@@ -217,6 +217,51 @@ class TestWhatIsLeft:
             assert kind_of(interrupt_when_started(interp, acquire, kind)) == "KeyboardInterrupt"
             assert interp.call(is_free)
 
+    @pytest.mark.parametrize("delicate", ["_release_save", "_acquire_restore"])
+    def test_condition(self, interp, delicate):
+        """It waits without its lock, and has it again when it is interrupted."""
+
+        def wait(started, delicate):
+            import threading
+
+            class Lock:
+                def __init__(self):
+                    self.lock = threading.Lock()
+                    self.acquire = self.lock.acquire
+                    self.release = self.lock.release
+                    self.locked = self._is_owned = self.lock.locked
+
+                def __enter__(self):
+                    return self.acquire()
+
+                def __exit__(self, *args):
+                    self.release()
+
+                def _release_save(self):
+                    self.release()
+                    if delicate == "_release_save":
+                        started.set()
+                        for _ in range(20):
+                            sum(numbers)
+
+                def _acquire_restore(self, saved):
+                    if delicate == "_acquire_restore":
+                        started.set()
+                        for _ in range(20):
+                            sum(numbers)
+                    self.acquire()
+
+            numbers = range(20000)
+
+            condition = threading.Condition(Lock())
+            with condition:
+                condition.wait(0.01)
+            while True:
+                pass
+
+        for _ in range(20):
+            assert kind_of(interrupt_when_started(interp, wait, delicate)) == "KeyboardInterrupt"
+
     def test_imports(self, interp):
         """Several threads only import, and each of them is interrupted: importlib's locks are free afterwards."""
 
@@ -282,7 +327,8 @@ class TestImports:
     """What is imported is imported as a whole: there is no second try, modules of a package stay when it does not."""
 
     @pytest.fixture
-    def where(self, tmp_path):
+    def started(self, interp, tmp_path):
+        """Set by both things that can be imported here, while they are."""
         package = tmp_path / "halves"
         package.mkdir()
         (package / "__init__.py").write_text("from . import first\nnames = (first.__name__,)\n")
@@ -294,16 +340,22 @@ class TestImports:
             "time.sleep(0.2)\n"
         )
         (tmp_path / "endless.py").write_text("import builtins\nbuiltins.started.set()\nwhile True: pass\n")
-        return str(tmp_path)
+        event = atoll.Event()
+        interp.call(self.prepare, event, str(tmp_path))
+        return event
 
     @staticmethod
-    def load(started, where, name):
+    def prepare(started, where):
         import builtins
-        import importlib
         import sys
 
         builtins.started = started
         sys.path.insert(0, where)
+
+    @staticmethod
+    def load(name):
+        import importlib
+
         importlib.import_module(name)
         while True:
             pass
@@ -314,28 +366,29 @@ class TestImports:
 
         return halves.names
 
-    def test_interrupted(self, interp, where):
-        failure = interrupt_when_started(interp, self.load, where, "halves")
-        assert kind_of(failure) == "KeyboardInterrupt"
+    def test_interrupted(self, interp, started):
+        outcome = call_in_thread(interp, self.load, "halves")
+        assert started.wait(60)
+        assert interp.interrupt()
+        assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"
         assert interp.call(self.names) == ("halves.first",)
 
-    def test_too_late(self, interp, where):
+    def test_too_late(self, interp, started):
+        """A machine that is busy may not have come to the import when the time is over: then it is right as well."""
         with pytest.raises(TimeoutError), atoll.timeout(interp, 0.1):
-            interp.call(self.load, atoll.Event(), where, "halves")
+            interp.call(self.load, "halves")
         assert interp.call(self.names) == ("halves.first",)
 
-    def test_two_threads(self, interp, where):
+    def test_two_threads(self, interp, started):
         """Whichever of them looks for both."""
-        started = atoll.Event()
-        outcome = call_in_thread(interp, self.load, started, where, "halves")
+        outcome = call_in_thread(interp, self.load, "halves")
         assert started.wait(60)
         assert kind_of(interrupt_when_started(interp, spin_and_say)) == "KeyboardInterrupt"
         assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"
         assert interp.call(self.names) == ("halves.first",)
 
-    def test_a_close_by_force_does_not_wait_for_one(self, interp, where):
-        started = atoll.Event()
-        outcome = call_in_thread(interp, self.load, started, where, "endless")
+    def test_a_close_by_force_does_not_wait_for_one(self, interp, started):
+        outcome = call_in_thread(interp, self.load, "endless")
         assert started.wait(60)
         interp.close(force=True, timeout=4)
         assert kind_of(outcome.get(timeout=60)) == "KeyboardInterrupt"

@@ -192,7 +192,7 @@ def put():
 threads = [threading.Thread(target=put) for _ in range(2)]
 for thread in threads:
     thread.start()
-while [words["blocked"] for _, words in Page().interpreters()] != [2]:
+while [words["blocked"] for _, words, _ in Page().interpreters()] != [2]:
     time.sleep(0.001)
 time.sleep(0.05) # so that both sleep
 failing.failing_arm(ctypes.c_long(0))
@@ -240,6 +240,36 @@ print("right")
 
 def test_submit_that_fails_has_not_submitted(library, places):
     done = run_python(PRELUDE.format(places=places) + SUBMIT, environment={"LD_PRELOAD": str(library)})
+    check_ended(done, 0, "right\n")
+
+
+CALLS = """
+def back(number):
+    import atoll
+    return atoll.get_main().call(abs, number)
+def call(interp):
+    assert (interp.call(add_one, 1), interp.call(len, "text" * 1000)) == (2, 4000)
+def asks(interp):
+    failing.failing_arm(ctypes.c_long(0))
+    try:
+        call(interp)
+    except (MemoryError, atoll.InterpreterError): # of CPython's: it may have wanted another arena just then
+        pass
+    return failing.failing_disarm()
+with atoll.create() as interp:
+    for nested in False, True, False:
+        if nested:
+            assert interp.call(back, -1) == 1
+        for _ in range(5):
+            call(interp)
+        assert not all(asks(interp) for _ in range(10)), nested
+print("right")
+"""
+
+
+def test_calls_ask_for_none(library, places):
+    """From the second on, also after calls that were nested: a session keeps its messages' storage."""
+    done = run_python(PRELUDE.format(places=places) + CALLS, environment={"LD_PRELOAD": str(library)})
     check_ended(done, 0, "right\n")
 
 

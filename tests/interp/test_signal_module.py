@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,9 +50,9 @@ SCRIPTS = {
             lambda: signal.raise_signal(signal.SIGTERM),
             lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM),
         ):
-            thread = threading.Thread(target=raising)
+            thread, go = when_told(raising)
             try:
-                thread.start()
+                go.release()
                 thread.join()
             except Stop:
                 print("stopped")
@@ -63,9 +65,9 @@ SCRIPTS = {
                 interrupt()
             except KeyboardInterrupt:
                 print("interrupted")
-            thread = threading.Thread(target=interrupt)
+            thread, go = when_told(interrupt)
             try:
-                thread.start()
+                go.release()
                 thread.join()
             except KeyboardInterrupt:
                 print("interrupted by a thread")
@@ -179,6 +181,13 @@ class Stop(Exception):
     pass
 def stop(number, frame):
     raise Stop(frame.f_code.co_name)
+# An exception that a handler raises inside Thread.start() can become a KeyError of threading's own.
+def when_told(function):
+    go = threading.Lock()
+    go.acquire()
+    thread = threading.Thread(target=lambda: (go.acquire(), function()))
+    thread.start()
+    return thread, go
 """
 
 
@@ -340,3 +349,27 @@ def test_main_thread():
             print(pool.submit(guard).result())
         """
     check_ended(run_python(source), 0, "main no main\nno main no\nno\nno\n", clean=True)
+
+
+def test_a_handler_that_was_there_before_python(tmp_path):
+    """What C has set, as a program that embeds Python may, cannot be put back when the interpreter is gone."""
+    source = tmp_path / "before.c"
+    source.write_text("""
+        #include <signal.h>
+        static void nothing(int number) { (void)number; }
+        __attribute__((constructor)) static void set(void) { signal(SIGUSR1, nothing); }
+        """)
+    library = source.with_suffix(".so")
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    subprocess.run([*compiler, "-fPIC", "-shared", str(source), "-o", str(library)], check=True)
+    script = """
+        import atoll, os, signal
+        assert signal.getsignal(signal.SIGUSR1) is None
+        with atoll.create() as interp:
+            interp.exec("import os, signal; signal.signal(signal.SIGUSR1, lambda *_: print('here'))")
+            interp.exec("os.kill(os.getpid(), signal.SIGUSR1)")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        print("there")
+        """
+    done = run_python(script, environment={"LD_PRELOAD": str(library)})
+    check_ended(done, 0, "here\nthere\n", clean=True)

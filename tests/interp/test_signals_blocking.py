@@ -25,7 +25,7 @@ CALLS = {
     "lock": "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
     "lock with a timeout": "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=1000)",
     "with lock": "import threading; lock = threading.Lock(); lock.acquire()\nwith lock: pass",
-    "join": "import threading, time; t = threading.Thread(target=time.sleep, args=(3,)); t.start(); t.join()",
+    "join": "thread.join()",
     "queue": "import queue; queue.Queue().get()",
     "simple queue": "import queue; queue.SimpleQueue().get()",
     "condition": "import threading; c = threading.Condition(); c.acquire(); c.wait()",
@@ -43,6 +43,11 @@ CALLS = {
     "import": "import sleepy",
 }
 
+# Before the signal may come: while a thread is being started, one that is raised there leaves threading's lock free.
+BEFORE = {
+    "join": "import threading, time; thread = threading.Thread(target=time.sleep, args=(3,)); thread.start()",
+}
+
 
 @pytest.mark.parametrize("call", CALLS)
 def test_one_is_enough(call, tmp_path):
@@ -50,13 +55,15 @@ def test_one_is_enough(call, tmp_path):
     source = f"""
         import atoll, sys
         sys.path.append({str(tmp_path)!r})
-        def work(code):
+        def work(before, code):
+            names = {{}}
+            exec(before, names)
             print("ready", flush=True)
             # exec() of a str makes 3.12 end with SIGINT's status, whoever catches the KeyboardInterrupt.
-            exec(compile(code, "<work>", "exec"), {{}})
+            exec(compile(code, "<work>", "exec"), names)
         with atoll.create() as interp:
             try:
-                interp.call(work, {CALLS[call]!r})
+                interp.call(work, {BEFORE.get(call, "")!r}, {CALLS[call]!r})
             except KeyboardInterrupt:
                 print("interrupted")
             print(interp.call(abs, -1))
@@ -74,18 +81,20 @@ def test_handler_of_the_interpreter(call, tmp_path):
     source = f"""
         import atoll, sys
         sys.path.append({str(tmp_path)!r})
-        def work(code):
+        def work(before, code):
             import signal
             def handler(number, frame):
                 raise ZeroDivisionError(number)
             signal.signal(signal.SIGUSR1, handler)
+            names = {{}}
+            exec(before, names)
             print("ready", flush=True)
             try:
-                exec(compile(code, "<work>", "exec"), {{}})
+                exec(compile(code, "<work>", "exec"), names)
             except ZeroDivisionError as error:
                 return error.args[0]
         with atoll.create() as interp:
-            print(interp.call(work, {CALLS[call]!r}) == {int(signal.SIGUSR1)})
+            print(interp.call(work, {BEFORE.get(call, "")!r}, {CALLS[call]!r}) == {int(signal.SIGUSR1)})
         """
     process, out, err = interrupted(source, number=signal.SIGUSR1)
     assert (process.returncode, out) == (0, "True\n"), (process.returncode, out, err)

@@ -13,10 +13,12 @@ from helpers import (
     PATIENCE,
     Pipe,
     Thread,
+    check_ended,
     current_id,
     identity,
     ids,
     new,
+    run_python,
     signal_and_wait,
     thread_id,
     together,
@@ -174,6 +176,44 @@ class TestDyingThreads:
             leave.signal()
             thread.result()
             assert [interp.call(current_id) for interp in after] == [interp.id for interp in after]
+
+    def test_that_end_inside_of_a_call(self):
+        """By a function of C's.  Nobody interrupts them, or whoever has their number, or looks at their stacks."""
+        done = run_python(
+            f"""
+            import _thread, atoll, ctypes, os, threading, time
+
+            def leave():
+                import ctypes
+                ctypes.CDLL(None).pthread_exit(None)
+
+            def run():
+                numbers.append(threading.get_native_id())
+                interp.call(leave)
+
+            def is_there():
+                return not numbers or os.path.exists(f"/proc/self/task/{{numbers[0]}}")
+
+            def use_stack(depth):
+                return bytes(depth) and use_stack(depth - 1) if depth else os.urandom(4096)
+
+            interp = atoll.create(cpu_limit=1000)
+            numbers = []
+            _thread.start_new_thread(run, ())
+            deadline = time.monotonic() + {PATIENCE}
+            while is_there() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            print(interp.interrupt())
+            for _ in range(10):
+                thread = threading.Thread(target=use_stack, args=(100,))
+                thread.start()
+                thread.join()
+                interp.interrupt()
+            print(interp.call(int, "3"), flush=True)
+            os._exit(0)
+            """
+        )
+        check_ended(done, 0, "False\n3\n")
 
 
 class TestClosedUnderThreads:

@@ -76,6 +76,44 @@ print(doubt(), taken_back() > 0, atoll.kept_extensions())
 
 
 class TestWhoKnows:
+    @pytest.mark.skipif(
+        VERSION != (3, 13), reason="dicts have no versions, or large blocks are not taken back"
+    )
+    def test_number_that_looks_like_an_address(self):
+        """The count of changes of main's dicts, in a program whose heap lies low (Debian's Python)."""
+        done = run_script("""
+import ctypes
+def leave():
+    import ext_single
+    kept = ["x" * 100_000 for _ in range(20)]
+    ext_single.keep(kept)
+    return max(map(id, kept))
+def count(changed):
+    changed["key"] = object()
+    return ctypes.c_size_t.from_address(id(changed) + 24).value
+interp = ext_use.create()
+ballast = ["x" * 100_000]
+while id(ballast[-1]) <= count({}) + (16 << 20): # what comes next lies where the count has not been
+    ballast.append("x" * 100_000)
+place = interp.call(leave)
+if place >> 30:
+    interp.close()
+    print("heap is not low")
+else:
+    changed = {}
+    first = count(changed)
+    while count(changed) < place + 8_000:
+        pass
+    print(first < place)
+    before = taken_back()
+    interp.close()
+    print(place < count(changed) < place + 100_000, taken_back() > before)
+""")
+        check_ended(done, 0, clean=True)
+        if done.stdout == "heap is not low\n":
+            pytest.skip("the heap lies where the count does not come")
+        assert done.stdout == "True\nTrue True\n"
+
     def test_module_that_declares_support(self):
         """One that keeps objects where nobody sees them: it goes with its interpreter."""
         done = run_script("""

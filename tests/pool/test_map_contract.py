@@ -124,6 +124,16 @@ class TestErrors:
                 got.append(number)
         assert got == list(range(700))
 
+    @pytest.mark.parametrize("chunksize", [None, 1, 100])
+    def test_stop_iteration(self, pool, chunksize):
+        """Out of a call it is no end of the results; it becomes what it becomes in concurrent.futures."""
+        results = pool.map(next, map(iter, ["a", "b", "", "c"]), chunksize=chunksize)
+        assert [next(results), next(results)] == ["a", "b"]
+        with pytest.raises(RuntimeError, match="StopIteration") as info:
+            next(results)
+        assert type(info.value.__cause__) is StopIteration
+        assert list(results) == []
+
     def test_runtime_error_is_no_end(self, pool):
         def items():
             yield from range(10)
@@ -167,7 +177,7 @@ class TestAfterwards:
         pool.shutdown()
 
     def test_limits_hold_afterwards(self):
-        with atoll.InterpreterPoolExecutor(1, task_timeout=0.2) as pool:
+        with atoll.InterpreterPoolExecutor(1, task_timeout=2) as pool:
             results = pool.map(eval, iter(["1"] * 40 + ["[0 for _ in iter(int, 1)]"]))
             assert next(results) == 1
         with pytest.raises(TimeoutError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import threading
 import weakref
@@ -11,7 +12,7 @@ import weakref
 import pytest
 
 import atoll
-from helpers import PATIENCE, Pipe, fail, identity, signal_and_wait
+from helpers import PATIENCE, Pipe, Thread, fail, identity, signal_and_wait
 
 
 @pytest.fixture
@@ -142,6 +143,63 @@ class TestExceptions:
         assert "in a callback" in caplog.text
 
 
+class TestCancelled:
+    """Futures that are watched, of calls that cannot begin yet; the first has a callback that raises."""
+
+    @pytest.fixture(params=[KeyboardInterrupt, SystemExit])
+    def kind(self, request):
+        return request.param
+
+    @pytest.fixture
+    def queued(self, pool, kind):
+        with Pipe() as inside, Pipe() as leave:
+            for _ in range(2):
+                pool.submit(signal_and_wait, inside.writer, leave.reader)
+                inside.wait()
+            futures = [pool.submit(identity, number) for number in range(3)]
+            futures[0].add_done_callback(lambda _: fail(kind, "in a callback"))
+            for future in futures[1:]:
+                future.add_done_callback(identity)
+            yield futures
+            leave.signal(2)
+            with contextlib.suppress(RuntimeError):
+                pool.submit(identity, 0).result(PATIENCE)
+            pool.shutdown()
+
+    def test_who_cancels_hears_of_it(self, queued, kind):
+        """As with a ThreadPoolExecutor; and whoever waits is told."""
+        waiting = Thread(concurrent.futures.wait, queued[:1], PATIENCE)
+        with pytest.raises(kind, match="in a callback"):
+            queued[0].cancel()
+        assert waiting.result().done == {queued[0]}
+        assert queued[0].cancelled() and queued[0].cancel()
+
+    def test_all_are_told(self, pool, queued, kind):
+        with pytest.raises(kind, match="in a callback"):
+            pool.shutdown(wait=False, cancel_futures=True)
+        assert concurrent.futures.wait(queued, PATIENCE).done == set(queued)
+
+    def test_by_force(self, pool, queued, kind):
+        with pytest.raises(kind, match="in a callback"):
+            pool.terminate_workers()
+        assert concurrent.futures.wait(queued, PATIENCE).done == set(queued)
+
+    @pytest.mark.parametrize("wait", [concurrent.futures.wait, concurrent.futures.as_completed])
+    def test_callbacks_may_wait(self, pool, queued, wait):
+        """For the future that was cancelled, too: as with a ThreadPoolExecutor, which has a thread that tells them."""
+        done = []
+        queued[1].add_done_callback(lambda future: done.extend(wait([future], PATIENCE)))
+        assert queued[1].cancel()
+        assert done in ([{queued[1]}, set()], [queued[1]])
+
+    def test_after_ctrl_c(self, pool, queued, caplog):
+        """It ends the pool, whatever callbacks raise."""
+        error = KeyboardInterrupt()
+        assert not pool.__exit__(KeyboardInterrupt, error, None)
+        assert concurrent.futures.wait(queued, PATIENCE).done == set(queued)
+        assert "in a callback" in caplog.text
+
+
 class TestWithoutThreads:
     """No thread can be started that would tell futures: whoever asks hears of it, and the future is as it was."""
 
@@ -191,3 +249,23 @@ class TestMemory:
             leave.signal()
             assert future.exception(PATIENCE) is None
         pool.shutdown()
+
+    def test_cancelling_is_tried_again(self, pool, monkeypatch):
+        cancel = concurrent.futures.Future.cancel
+
+        def fail_once(future):
+            monkeypatch.setattr(concurrent.futures.Future, "cancel", cancel)
+            raise MemoryError
+
+        with Pipe() as inside, Pipe() as leave:
+            for _ in range(2):
+                pool.submit(signal_and_wait, inside.writer, leave.reader)
+                inside.wait()
+            future = pool.submit(identity, 0)
+            future.add_done_callback(identity)
+            monkeypatch.setattr(concurrent.futures.Future, "cancel", fail_once)
+            with pytest.raises(MemoryError):
+                super(type(future), future).cancel()
+            assert concurrent.futures.wait([future], PATIENCE).done == {future}
+            leave.signal(2)
+            pool.shutdown()

@@ -5,6 +5,7 @@ Each case runs in a child process, which must end by itself with the right exit 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -122,6 +123,16 @@ print(type(future.exception()).__name__, flush=True)
         check_ended(run_python(PREPARE + source, *options), 0, "TimeoutError\n")
 
 
+def check_ends_by_one(source):
+    """One Ctrl-C, when it waits, ends a program that does not catch it."""
+    with start_python(PREPARE + source) as child:
+        assert child.stdout.readline() == "waiting\n"
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode in {-signal.SIGINT, 130}, err
+    assert "KeyboardInterrupt" in err
+
+
 class TestCtrlC:
     def test_result(self):
         """A wait for a result is interrupted; the pool goes on."""
@@ -150,12 +161,42 @@ futures = [pool.submit(spin, 0.05) for _ in range(4)]
 print("waiting", flush=True)
 time.sleep(60)
 """
-        with start_python(PREPARE + source) as child:
-            assert child.stdout.readline() == "waiting\n"
-            child.send_signal(signal.SIGINT)
-            _, err = child.communicate(timeout=60)
-        assert child.returncode in {-signal.SIGINT, 130}, err
-        assert "KeyboardInterrupt" in err
+        check_ends_by_one(source)
+
+    @pytest.mark.parametrize("use", ["atoll.InterpreterPoolExecutor(1)", "atoll.create()"])
+    def test_uncaught_while_a_task_runs(self, use, tmp_path):
+        """One is enough, also without a ``with``: what runs is interrupted, and what has not begun does not begin."""
+        begun, never = tmp_path / "begun", tmp_path / "never"
+        source = f"""
+def begin(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+    spin(600)
+one = {use}
+futures = [one.submit(begin, {str(begun)!r}), one.submit(begin, {str(never)!r})]
+while not os.path.exists({str(begun)!r}):
+    time.sleep(0.01)
+print("waiting", flush=True)
+time.sleep(600)
+"""
+        check_ends_by_one(source)
+        assert os.listdir(tmp_path) == ["begun"]
+
+    def test_caught_by_a_console(self, tmp_path):
+        """A console in a program shows it and goes on, and so does the program."""
+        made = tmp_path / "made"
+        source = f"""
+import code
+def make(path):
+    spin(0.1)
+    open(path, "w").close()
+code.InteractiveInterpreter().runsource("raise KeyboardInterrupt")
+pool = atoll.InterpreterPoolExecutor(1)
+pool.submit(spin, 0.1)
+pool.submit(make, {str(made)!r})
+print("on", flush=True)
+"""
+        check_ended(run_python(PREPARE + source), 0, "on\n")
+        assert made.exists()
 
     def test_at_exit_too(self):
         """The second Ctrl-C does not wait for what runs."""

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 import atoll
-from helpers import PATIENCE, Thread
+from helpers import PATIENCE, Thread, check_ended, run_python
 
 CALLS = 60
 
@@ -261,3 +261,37 @@ def test_a_call_that_waits_for_its_turn_is_cancelled_while_its_interpreter_ends(
         assert outcome.result() is True
         gate.put(None)
         first.result(PATIENCE)
+
+
+class TestDropped:
+    """What nobody has any more ends when what was submitted to it is done, whoever has submitted that."""
+
+    @pytest.mark.parametrize(
+        "submit",
+        [
+            "one.call(to, one)",
+            "one.call(to, other); other.call(to, one)",
+            "one.call(to, other); other.call(to, one); one.submit(nap); other.submit(nap)",
+        ],
+        ids=["itself", "each other", "everybody"],
+    )
+    def test_by_interpreters(self, submit):
+        source = f"""
+            import os, sys, time
+            import atoll
+            from helpers import has_two_threads
+            def nap():
+                import time
+                time.sleep(0.01)
+            def to(interp):
+                interp.submit(nap)
+            for _ in range(10):
+                one, other = atoll.create(), atoll.create()
+                {submit}
+            del one, other
+            while len(atoll.list_all()) > 1 or not has_two_threads():
+                atoll.create().close()  # those that refer to each other are found by who looks
+                time.sleep(0.001)
+            print("ended")
+        """
+        check_ended(run_python(source, "-X", "dev"), 0, "ended\n", clean=True)

@@ -54,7 +54,7 @@ with atoll.InterpreterPoolExecutor(1) as pool:
         f.result(5)
     except BaseException as e:
         print("interrupted:", repr(e))
-with atoll.InterpreterPoolExecutor(2, task_timeout=0.3) as pool:
+with atoll.InterpreterPoolExecutor(2, task_timeout=0.9) as pool:
     fs = [pool.submit(spin, s) for s in (0.01, 5, 0.02)]
     for f in fs:
         try:

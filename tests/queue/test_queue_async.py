@@ -477,6 +477,33 @@ class TestCancelling:
         run(work())
 
 
+def test_after_the_loop_has_refused(queue):
+    """One that could not watch the event at first is asked once more by who waits next."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        refuses = False
+
+        def add_reader(self, *args: Any) -> None:
+            if self.refuses:
+                raise OSError("no more memory")
+            super().add_reader(*args)
+
+    loop = Loop()
+
+    async def work() -> int:
+        loop.refuses = True
+        with pytest.raises(OSError, match="no more memory"):
+            await queue.get_async()
+        loop.refuses = False
+        task = asyncio.create_task(queue.get_async())
+        await settle()
+        queue.put(1)
+        return await asyncio.wait_for(task, PATIENCE)
+
+    with contextlib.closing(loop):
+        assert loop.run_until_complete(work()) == 1
+
+
 def test_only_who_waits_pays():
     """The event is looked after while somebody waits for it, or a Queue that was asked for it is there."""
     queue = atoll.create_queue()

@@ -503,13 +503,16 @@ class TestReentrance:
         old = signal.signal(signal.SIGUSR1, handler)
         try:
             main = threading.current_thread()
+            go = threading.Event()
 
             def send():
+                go.wait()
                 wait_asleep(main.native_id)
                 signal.pthread_kill(main.ident, signal.SIGUSR1)
 
+            thread = Thread(send)
             with pytest.raises(LookupError, match="handler"):  # noqa: PT012
-                thread = Thread(send)
+                go.set()
                 queue.get() if side == "get" else queue.put("not put")
         finally:
             signal.signal(signal.SIGUSR1, old)

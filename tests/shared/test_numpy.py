@@ -65,6 +65,9 @@ class TestNumpy:
             records[0] = (1, 2.5)
         with pytest.raises(TypeError, match="pointers"):
             share(numpy.array([object()]))
+        for dates in ("M8[D]", "m8[s]"):
+            with pytest.raises(TypeError, match=r"cannot be shared: share its view\('int64'\)"):
+                share(numpy.zeros(2, dates))
         with pytest.raises(TypeError, match="pointers"):
             SharedArray(1, numpy.dtype([("a", object)]))
         for kind in ("U3", "M8[s]", "O", "V3"):

@@ -115,6 +115,39 @@ class TestInterpreters:
             assert stats["blocked"] > 0
             assert queue_stats(queue)["get_waits"] == 1
 
+    def test_what_locks_and_their_like_are_called(self):
+        lock, semaphore, event, number = atoll.Lock(), atoll.Semaphore(0), atoll.Event(), atoll.AtomicInt()
+        bounded = atoll.BoundedSemaphore()
+        lock.acquire()
+        bounded.acquire()
+        waits = [
+            (lock.acquire, lock.release, "a lock"),
+            (semaphore.acquire, semaphore.release, "a semaphore"),
+            (bounded.acquire, bounded.release, "a semaphore"),
+            (event.wait, event.set, "an event"),
+            (lambda: number.wait(0), number.add, "an AtomicInt"),
+        ]
+        with new() as interp:
+            for wait, end, name in waits:
+                thread = threading.Thread(target=interp.call, args=(wait,))
+                thread.start()
+                wait_asleep(thread.native_id)
+                assert interp.stats()["blocked_on"] == name
+                end()
+                thread.join()
+
+    def test_documented(self):
+        """Each key has its place on the page of the documentation."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "watching.md").read_text()
+        known = set(re.findall(r"`(\w+)`", page))
+        atoll.create_queue()
+        with new(), atoll.InterpreterPoolExecutor(1) as pool:
+            pool.submit(abs, -1).result()
+            stats = atoll.stats()
+        rows = [stats["process"], stats["process"]["past"]]
+        rows += [stats[name][0] for name in ("interpreters", "queues", "pools")]
+        assert {key for row in rows for key in row} <= known
+
     def test_handler_that_forks_while_its_thread_waits(self):
         """Neither process believes afterwards that a thread more, or less, is waiting."""
         done = run_python("""
@@ -123,7 +156,7 @@ class TestInterpreters:
             warnings.simplefilter("ignore")
             queue, event = atoll.create_queue(), atoll.Event()
             parent, children = os.getpid(), []
-            blocked = lambda: [words["blocked"] for who, words in Page().interpreters() if who[1] == 0]
+            blocked = lambda: [words["blocked"] for who, words, _ in Page().interpreters() if who[1] == 0]
             def handler(*_):
                 assert blocked() == [0]
                 child = os.fork()
@@ -141,6 +174,23 @@ class TestInterpreters:
             """)
         assert (done.returncode, done.stdout) == (0, "all"), done
 
+    def test_forked_child_that_goes_on_in_an_interpreter(self):
+        """It has its limits, and is what main is elsewhere."""
+        done = run_python("""
+            import atoll
+            def work():
+                import atoll, os
+                child = os.fork()
+                if child == 0:
+                    stats = atoll.get_current().stats()
+                    print(*(stats[key] for key in ("cpu_limit", "memory_limit", "state", "owned")), flush=True)
+                else:
+                    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with atoll.create(fork=True, cpu_limit=100, memory_limit=200_000_000) as interp:
+                print(interp.call(work))
+            """)
+        assert (done.returncode, done.stdout) == (0, "100.0 200000000 running False\n0\n"), done
+
     def test_slot_of_another_interpreter(self):
         """Who reads while interpreters end and others have their places sees the one or the other."""
         names = {0: ""}
@@ -150,7 +200,7 @@ class TestInterpreters:
         def read():
             page = Page()
             while not over.is_set():
-                for who, words in page.interpreters():
+                for who, words, _ in page.interpreters():
                     seen.add((who[1], tuple(who[5:13]), words["calls"]))
 
         reader = threading.Thread(target=read)
@@ -170,6 +220,25 @@ class TestInterpreters:
             assert (
                 who not in names or who == 0 or (name in ("", names[who]) and calls <= int(names[who]) % 3)
             ), (who, name, calls)
+
+    def test_an_interpreter_that_ends_meanwhile_is_counted_once(self):
+        interp = new()
+        interp.call(double, 1)
+        page = Page()
+        look, looks = page.interpreters, []
+
+        def look_and_close():
+            looks.append(list(look()))
+            if len(looks) == 1:
+                interp.close()
+            return looks[-1]
+
+        page.interpreters = look_and_close
+        found, past = page.all()
+        assert len(looks) == 2  # what it saw at first did not go together
+        assert interp.id in [who[1] for who, _, _ in looks[0]]
+        assert interp.id not in [who[1] for who, _, _ in found]
+        assert past["calls"] >= 2
 
     def test_slot_that_is_not_there(self):
         page = Page()
@@ -300,6 +369,33 @@ class TestOtherProcesses:
                 atoll.stats(other.pid)
             other.kill()
         with pytest.raises(ProcessLookupError, match="no process"):
+            atoll.stats(other.pid)
+
+    @pytest.mark.parametrize("function", [atoll.stats, atoll.metrics])
+    @pytest.mark.parametrize("pid", ["x", 1.5, b"1"])
+    def test_what_is_no_process_id(self, function, pid):
+        with pytest.raises(TypeError, match=f"pid must be an integer, not {type(pid).__name__}"):
+            function(pid)
+
+    @pytest.mark.parametrize("refused", ["listdir", "readlink"])
+    def test_a_process_that_may_not_be_looked_at(self, monkeypatch, refused):
+        """The one of root's that is first, or one in another name space."""
+
+        def refuse(path):
+            raise PermissionError(13, "Permission denied", path)
+
+        monkeypatch.setattr(os, "listdir", lambda path: ["3"])
+        monkeypatch.setattr(os, refused, refuse)
+        with pytest.raises(PermissionError, match="^process 1 may not be looked at: it is another user's"):
+            atoll.stats(1)
+
+    def test_a_process_that_ends_meanwhile(self, monkeypatch):
+        with subprocess.Popen(["sleep", "60"]) as other:
+            other.kill()
+        own = Page()
+        monkeypatch.setattr("atoll._stats.page.Page", lambda pid: own)
+        monkeypatch.setattr(own, "pid", other.pid)
+        with pytest.raises(ProcessLookupError, match=f"there is no process {other.pid}"):
             atoll.stats(other.pid)
 
     def test_forked_child_counts_for_itself(self):

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import atoll
-from helpers import VERSION, new
+from helpers import VERSION, Pipe, new, signal_and_wait_stubbornly
 
 pytest_plugins = ["ext_fixtures"]
 
@@ -23,20 +23,25 @@ def burn(seconds):
         pass
 
 
+def double(value):
+    return value * 2
+
+
+def wait_for(begun, queue):
+    begun.put(None)
+    queue.get()
+
+
+def wait_until_set(event):
+    return event.wait()
+
+
+def call_there(interp, function, argument):
+    return interp.call(function, argument)
+
+
 def fail():
     raise ValueError("no")
-
-
-def catch_everything(seconds):
-    import time
-
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            while time.monotonic() < end:
-                pass
-        except BaseException:  # noqa: BLE001, S110
-            pass
 
 
 def keep(count):
@@ -69,6 +74,67 @@ class TestTimes:
             assert inner.stats()["cpu"] > 0.08
             assert outer.stats()["cpu"] < 0.06
 
+    def test_what_calls_another_interpreter_stands_still_meanwhile(self):
+        event = atoll.Event()
+        with new() as outer, new() as inner:
+            outer.call(call_there, inner, double, 1)  # they have imported what they need
+            before, there = outer.stats(), inner.stats()["running"]
+            thread = threading.Thread(target=outer.call, args=(call_there, inner, wait_until_set, event))
+            thread.start()
+            while inner.stats()["running"] < there + 0.5:
+                pass
+            meanwhile = outer.stats()
+            event.set()
+            thread.join()
+            after = outer.stats()
+            assert before["running"] <= meanwhile["running"] <= after["running"]
+            assert before["cpu"] <= meanwhile["cpu"] <= after["cpu"]
+            assert after["running"] - before["running"] < inner.stats()["running"] - there
+            assert (meanwhile["thread"], meanwhile["state"]) == (None, "calling")
+
+    def test_a_task_that_calls_another_interpreter_stands_still_meanwhile(self):
+        event = atoll.Event()
+
+        def worker():
+            [found] = [interp for interp in atoll.stats()["interpreters"] if interp["pooled"]]
+            return found["running"]
+
+        with new() as inner, atoll.InterpreterPoolExecutor(1) as pool:
+            pool.submit(call_there, inner, double, 1).result()
+            before, there = worker(), inner.stats()["running"]
+            future = pool.submit(call_there, inner, wait_until_set, event)
+            while inner.stats()["running"] < there + 0.5:
+                pass
+            event.set()
+            assert future.result()
+            assert worker() - before < inner.stats()["running"] - there
+
+    def test_a_second_call_takes_nothing_back(self):
+        event = atoll.Event()
+        with new() as interp:
+            thread = threading.Thread(target=interp.call, args=(wait_until_set, event))
+            thread.start()
+            while (before := interp.stats())["running"] < 0.1:
+                pass
+            assert before["thread"] == thread.native_id
+            interp.call(double, 1)
+            after = interp.stats()
+            event.set()
+            thread.join()
+            assert before["running"] <= after["running"] <= interp.stats()["running"]
+            assert after["thread"] == thread.native_id
+
+    def test_processor_time_of_main_never_goes_back(self):
+        with new() as interp:
+            thread = threading.Thread(target=interp.call, args=(burn, 0.3))
+            thread.start()
+            seen = []
+            while thread.is_alive():
+                seen.append(atoll.stats()["interpreters"][0]["cpu"])
+            thread.join()
+            seen.append(atoll.get_main().stats()["cpu"])
+            assert seen == sorted(seen)
+
     def test_what_runs_now_is_counted_before_it_ends(self):
         with new() as interp:
             thread = threading.Thread(target=interp.call, args=(burn, 0.4))
@@ -85,14 +151,15 @@ class TestTimes:
     def test_waiting_for_a_gil_that_a_thread_of_its_own_has(self):
         with new() as interp:
             interp.exec(
-                "import threading, time\n"
+                "import threading\n"
+                "over = []\n"
                 "def burn():\n"
-                "    end = time.monotonic() + 0.2\n"
-                "    while time.monotonic() < end: pass\n"
+                "    while not over: pass\n"
                 "threading.Thread(target=burn).start()\n"
             )
             while interp.stats()["gil_waits"] == 0:
                 interp.call(abs, -1)
+            interp.exec("over.append(1)")
             assert interp.stats()["gil_wait"] > 0
 
     def test_waiting_for_a_gil_that_a_call_has(self):
@@ -182,7 +249,9 @@ class TestPools:
             assert pool_stats("again")["restarts"] == 2
 
     def test_time_limits(self):
-        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="late", task_timeout=0.05) as pool:
+        with atoll.InterpreterPoolExecutor(
+            1, thread_name_prefix="late", task_timeout=2, imports=[__name__]
+        ) as pool:
             with pytest.raises(TimeoutError):
                 pool.submit(burn, 60).result()
             assert pool_stats("late")["late"] == 1
@@ -195,19 +264,18 @@ class TestPools:
             assert stats["tasks"] == before + 1
             assert 0.03 < stats["cpu"] < 0.2
 
-
-def wait_for(begun, queue):
-    begun.put(None)
-    queue.get()
-
     def test_a_worker_that_is_stuck(self):
-        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="stuck", task_timeout=0.05) as pool:
-            with pytest.raises(TimeoutError):
-                pool.submit(catch_everything, 3).result()
-            assert pool.submit(abs, -1).result() == 1
-            stats = pool_stats("stuck")
-            assert (stats["lost"], stats["restarts"], stats["done"]) == (1, 1, 1)
-            assert (stats["queued"], stats["running"]) == (0, 0)
+        with Pipe() as inside, Pipe() as leave:
+            with atoll.InterpreterPoolExecutor(1, thread_name_prefix="stuck", task_timeout=0.5) as pool:
+                with pytest.raises(TimeoutError):
+                    pool.submit(signal_and_wait_stubbornly, inside.writer, leave.reader).result()
+                assert pool.submit(abs, -1).result() == 1
+                stats = pool_stats("stuck")
+                assert (stats["lost"], stats["restarts"], stats["done"]) == (1, 1, 1)
+                assert (stats["queued"], stats["running"]) == (0, 0)
+            leave.signal()
+            while any(interp.name == "stuck_0" for interp in atoll.list_all()):
+                pass  # what nobody waits for any more ends by itself
 
     def test_a_pool_that_is_broken(self):
         with atoll.InterpreterPoolExecutor(1, thread_name_prefix="broken", initializer=fail) as pool:

@@ -13,47 +13,6 @@ from helpers import PATIENCE, check_ended, run_python
 from supervisor_children import count, fall_silent, ignore_interrupts, live, live_then, spin
 
 
-class Events:
-    """Collects what happens, and waits for something."""
-
-    def __init__(self):
-        self.list = []
-        self._change = threading.Condition()
-
-    def __call__(self, event):
-        with self._change:
-            self.list.append(event)
-            self._change.notify_all()
-
-    def wait_for(self, kind, name, times=1):
-        """Wait until it has happened so often; return the last one."""
-
-        def found():
-            return [event for event in self.list if (event.kind, event.name) == (kind, name)]
-
-        with self._change:
-            assert self._change.wait_for(lambda: len(found()) >= times, PATIENCE), self.kinds()
-            return found()[times - 1]
-
-    def kinds(self, *names):
-        """What happened, to these."""
-        return [(event.kind, event.name) for event in self.list if not names or event.name in names]
-
-
-@pytest.fixture
-def events():
-    return Events()
-
-
-@pytest.fixture(autouse=True)
-def no_thread_left():
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), thread
-
-
 class TestLife:
     def test_started_and_stopped_in_order(self, events):
         queue = atoll.create_queue()
@@ -208,12 +167,22 @@ class TestHeartbeat:
             silent = events.wait_for("silent", "a")
             assert str(silent.error) == "a gave no heartbeat for 0.5 seconds"
             events.wait_for("started", "a", 2)
+            assert supervisor.children()["a"].error is silent.error  # and not that it was interrupted then
+            assert events.wait_for("restarting", "a").error is silent.error
         assert events.kinds()[:4] == [
             ("started", "a"),
             ("silent", "a"),
             ("restarting", "a"),
             ("started", "a"),
         ]
+
+    def test_argument_that_cannot_be_sent(self, events):
+        """The error names its place among the child's arguments."""
+        with atoll.Supervisor(on_event=events) as supervisor:
+            supervisor.add("a", print, (1, [threading.Lock()]), {"sep": threading.Lock}, restart="never")
+            failed = events.wait_for("failed", "a")
+        assert isinstance(failed.error, atoll.NotShareableError)
+        assert str(failed.error).startswith("args[1][0]: ")
 
     def test_none_elsewhere(self, interp):
         assert atoll.heartbeat() is False
@@ -298,6 +267,70 @@ class TestStop:
             events.wait_for("started", "a", 2)
             assert supervisor.children()["a"].state == "running"
         assert ("restarting", "a") not in events.kinds()
+
+    @pytest.mark.parametrize("method", ["remove", "remove another", "add", "restart", "stop", "raise"])
+    def test_on_event_while_it_is_being_stopped(self, events, method):
+        def handle(event):
+            events(event)
+            if event.kind != "stopped":
+                return
+            if method == "remove":
+                supervisor.remove(event.name)
+            elif method == "remove another":
+                supervisor.remove(next(name for name in supervisor.children() if name != event.name))
+            elif method == "add":
+                supervisor.add(f"after {event.name}", print)
+            elif method == "restart":
+                supervisor.restart(event.name)
+            elif method == "stop":
+                supervisor.stop()
+            else:
+                raise SystemExit(3)
+
+        supervisor = atoll.Supervisor(on_event=handle)
+        for name in "abc":
+            supervisor.add(name, atoll.Event().wait)
+        supervisor.start()
+        supervisor.stop()
+        if method == "raise":
+            with pytest.raises(SystemExit):
+                supervisor.wait(PATIENCE)
+        else:
+            assert supervisor.wait(PATIENCE)
+        assert sorted(events.kinds()) == sorted(
+            (kind, name) for kind in ("started", "stopped") for name in "abc"
+        )
+        left = "" if method.startswith("remove") else "abc"
+        assert {name: child.state for name, child in supervisor.children().items()} == dict.fromkeys(
+            left, "stopped"
+        )
+
+    def test_on_event_stops_while_it_is_being_started(self, events):
+        def handle(event):
+            events(event)
+            supervisor.stop()
+
+        supervisor = atoll.Supervisor(on_event=handle)
+        for name in "abc":
+            supervisor.add(name, atoll.Event().wait)
+        supervisor.start()
+        assert supervisor.wait(PATIENCE)
+        assert events.kinds() == [("started", "a"), ("stopped", "a")]
+
+    @pytest.mark.parametrize("method", ["restart", "remove"])
+    def test_on_event_restarts_what_is_being_stopped(self, events, method):
+        def handle(event):
+            events(event)
+            if event.kind == "stopped" and len(events.list) < 5:
+                supervisor.restart("a")
+
+        supervisor = atoll.Supervisor(on_event=handle)
+        supervisor.add("a", atoll.Event().wait)
+        with supervisor:
+            getattr(supervisor, method)("a")
+            assert list(supervisor.children()) == (["a"] if method == "restart" else [])
+        kinds = [kind for kind, name in events.kinds()]
+        assert kinds == ["started", "stopped", "started", "stopped"][: 4 if method == "restart" else 2]
 
     def test_stopped_by_a_signal_in_the_midst_of_a_start(self):
         source = """
@@ -405,7 +438,7 @@ class TestArguments:
             ),
             ({"max_restarts": -1}, "max_restarts must be an integer of at least 0, or None, not -1"),
             ({"period": 0}, "period must be more than 0, not 0"),
-            ({"on_event": 1}, "on_event must be callable"),
+            ({"on_event": 1}, "on_event must be callable or None, not int"),
         ],
     )
     def test_supervisor(self, arguments, error):
@@ -423,8 +456,10 @@ class TestArguments:
             ({"max_backoff": "1"}, "max_backoff must be a number of seconds, not str"),
             ({"heartbeat": 0}, "heartbeat must be more than 0, not 0"),
             ({"grace": float("nan")}, "grace must be at least 0, not nan"),
-            ({"function": 3}, "function must be callable"),
-            ({"name": ""}, "name must be a string that is not empty"),
+            ({"kwargs": {"a": 1, 2: 3}}, "kwargs must have strings as keys, not 2"),
+            ({"args": 3}, "args must be iterable, not int"),
+            ({"function": 3}, "function must be callable, not int"),
+            ({"name": ""}, "name must be a string that is not empty, not ''"),
             ({"extensions": "some"}, "extensions must be 'isolate', 'strict' or 'shared', not 'some'"),
         ],
     )
@@ -471,6 +506,9 @@ class TestLimits:
             error = events.wait_for("failed", "hungry").error
             assert type(error) is atoll.ResourceLimitExceeded
             assert {error.limit: error.amount} == limits
+            assert not {"task", "worker", "pool"} & set(str(error).split()), (
+                error
+            )  # which it has not asked for
             events.wait_for("started", "hungry", 2)
             assert supervisor.children()["other"].restarts == 0
 

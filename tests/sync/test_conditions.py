@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 import atoll
-from helpers import new
+from helpers import Thread, new, run_python
 
 
 def until(condition):
@@ -425,7 +425,7 @@ def test_barrier_timeouts():
 
 def test_pool_task_that_is_interrupted_breaks_a_barrier():
     barrier = atoll.Barrier(2)
-    with atoll.InterpreterPoolExecutor(1, task_timeout=0.2) as pool:
+    with atoll.InterpreterPoolExecutor(1, task_timeout=1) as pool:
         with pytest.raises(TimeoutError):
             pool.submit(barrier.wait).result(60)
     assert barrier.broken
@@ -451,3 +451,52 @@ def test_an_action_cannot_wait_at_its_own_barrier():
         careless.wait()
     assert careless.broken
     met.clear()
+
+
+def test_barrier_that_two_threads_send_at_once():
+    """Only an action that refers to its barrier is refused, not one that somebody else is sending."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Action:
+        def __call__(self):
+            pass
+
+        def __reduce__(self):
+            inside.set()
+            go_on.wait()
+            return (print, ())
+
+    barrier, queue = atoll.Barrier(2, Action()), atoll.create_queue()
+    first = Thread(queue.put, barrier)
+    inside.wait()
+    inside.clear()
+    second = Thread(queue.put, barrier)
+    inside.wait()
+    go_on.set()
+    first.result()
+    second.result()
+    assert queue.get() is queue.get() is barrier
+
+
+def test_an_exception_stays_known_when_the_lock_was_lost():
+    """wait() is interrupted, and then cannot take the lock again: that is raised, in the context of the other."""
+    done = run_python("""
+        import atoll, signal, threading
+        lock = atoll.Lock()
+        condition = atoll.Condition(lock)
+        interp = atoll.create()
+        def interrupt(*_):
+            interp.call(lock.acquire)
+            threading.Timer(0.2, interp.close).start()
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with condition:
+            try:
+                condition.wait()
+            except atoll.LockOwnerLost as error:
+                print(type(error.__context__).__name__)
+                raise
+        """)
+    assert done.stdout == "KeyboardInterrupt\n", done
+    assert "LockOwnerLost" in done.stderr

@@ -242,3 +242,17 @@ threading.Thread(target=lock.acquire, daemon=True).start()
         assert len(atoll.list_all()) == 1
     with lock:
         pass
+
+
+def test_what_arguments_raise_is_raised():
+    class Wrong:
+        def __bool__(self):
+            raise ZeroDivisionError
+
+    class Fine:
+        def __float__(self):
+            return 0.01
+
+    for lock in (atoll.Lock(), atoll.RLock(), atoll.Condition(), atoll.Semaphore(0)):
+        with pytest.raises(ZeroDivisionError):
+            lock.acquire(Wrong(), Fine())

@@ -224,3 +224,36 @@ def test_a_thread_that_does_not_end_gives_back_nothing_that_others_hold():
     """Its interpreter is closed, and its lock lost, before it comes back from C."""
     result = run_python(LATE)
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+def test_fork_of_who_waits_at_a_barrier():
+    """In the child nobody is at the barrier, which is as good as new: for who forked it is broken."""
+    done = run_python("""
+        import atoll, os, signal, threading, warnings
+        warnings.simplefilter("ignore")
+        barrier = atoll.Barrier(2)
+        children = []
+        def fork(*_):
+            if barrier.n_waiting == 0:  # not yet
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                return
+            children.append(os.fork())
+            if children[0]:
+                threading.Thread(target=barrier.wait).start()
+        signal.signal(signal.SIGALRM, fork)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            barrier.wait()
+        except threading.BrokenBarrierError:
+            assert children[0] == 0
+            assert (barrier.broken, barrier.n_waiting) == (False, 0)
+            thread = threading.Thread(target=barrier.wait)
+            thread.start()
+            barrier.wait()
+            thread.join()
+            print("child", flush=True)
+        else:
+            assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+            print("parent", flush=True)
+        """)
+    assert (done.returncode, done.stdout) == (0, "child\nparent\n"), done

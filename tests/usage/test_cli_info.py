@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import atoll
 from atoll.cli import info
 from atoll.cli.bench import measure_all
 from atoll.cli.measure import QUICK
-from cli_helpers import atoll_command, environment
+from cli_helpers import atoll_command, environment, python
 from helpers import PATIENCE
 
 
@@ -35,6 +36,7 @@ class TestInfo:
         assert (done.returncode, done.stderr) == (0, ""), done
         assert f"  version: {atoll.__version__}\n" in done.stdout
         assert "  interpreters: yes\n" in done.stdout
+        assert not re.search(r"^\S.*\n(?=\S|\Z)", done.stdout, re.MULTILINE), "a heading of nothing"
 
     def test_interpreters_do_not_work(self, tmp_path):
         """One of the modules that are tried is broken."""
@@ -43,6 +45,25 @@ class TestInfo:
         done = atoll_command("info", cwd=tmp_path, PYTHONPATH=path)
         assert done.returncode == 1, done
         assert "interpreters: ImportError: broken while importing sqlite3" in done.stdout, done
+
+    def test_numbers(self):
+        """Lengths of memory are sizes, and large numbers of other things are not."""
+        assert info._text(3 << 20, "memory") == "3 MiB"
+        assert info._text(1 << 20, "open files") == info._text(1 << 20, "mappings") == "1048576"
+
+    def test_an_environment_that_cannot_be_written(self, tmp_path):
+        path = os.pathsep.join([environment()["PYTHONPATH"], "/\u20ac"])
+        done = atoll_command("info", cwd=tmp_path, PYTHONPATH=path, PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "/\\u20ac" in done.stdout, done
+
+    def test_no_directory_for_temporary_files(self, tmp_path):
+        source = (
+            "import sys, tempfile, atoll.cli; tempfile.tempdir = '/none'; sys.exit(atoll.cli.main(['info']))"
+        )
+        done = python("-c", source, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "  interpreters: yes\n" in done.stdout
 
     def test_places_of_clones(self, tmp_path, monkeypatch):
         monkeypatch.setenv("ATOLL_CLONE_DIR", str(tmp_path / "none"))

@@ -36,6 +36,9 @@ WORK = """
         @staticmethod
         def loud(text): return text + "!"
     number = 3
+    async def later(text): return text
+    async def several(text): yield text
+    def begun(text): return later(text)
     """
 
 
@@ -136,6 +139,8 @@ class TestFunction:
             ("work.none:f", "there is no module work.none"),
             ("none.py:f", "there is no file none.py"),
             ("work:number", "work:number is not callable: it is of type int"),
+            ("work:later", "work:later is an async function: name one that calls asyncio.run() with it"),
+            ("work:several", "work:several is an async function: name one that calls asyncio.run() with it"),
         ):
             assert interp.call(map_there.check, name) == said
 
@@ -212,13 +217,38 @@ class TestErrors:
         assert (done.returncode, done.stdout) == (1, ""), done
         assert "python -m atoll map: OSError: [Errno 9] Bad file descriptor\n" in done.stderr, done
 
+    def test_result_that_cannot_be_written(self, place):
+        """The item fails, and others do not."""
+        write(place / "signs.py", "def sign(text): return {'a': '\u20ac', 'b': '\\ud800'}.get(text, text)")
+        done = python(
+            "-m", "atoll", "map", "-k", "signs:sign", "a", "b", "c", cwd=place, PYTHONIOENCODING="ascii"
+        )
+        assert (done.returncode, done.stdout) == (1, "c\n"), done
+        for item in "ab":
+            message = f"map: '{item}': UnicodeEncodeError: what it returned cannot be written: 'ascii' codec"
+            assert message in done.stderr, done
+        assert "Traceback" not in done.stderr, done
+
     def test_timeout(self, place):
         done = run(place, "--timeout", "0.1", "work:spin", "a")
         assert done.returncode == 1, done
-        assert "'a': TimeoutError" in done.stderr, done
+        told, first, *frames, last = done.stderr.splitlines()
+        assert told.startswith("python -m atoll map: 'a': TimeoutError: the task took longer than"), done
+        assert first == "Traceback (most recent call last):", done
+        assert [line for line in frames if line.startswith("  File ")] == frames[:1], done
+        assert frames[0].endswith(", in spin"), done
+        assert told.endswith(last) and last.startswith("TimeoutError: "), done
+
+    def test_coroutine(self, place):
+        done = run(place, "work:begun", "a")
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert done.stderr.startswith("python -m atoll map: 'a': TypeError: it returned a coroutine"), done
+        assert "never awaited" not in done.stderr, done
 
     def test_usage(self, capsys):
-        for arguments in ([], ["work:upper", "-j", "0"], ["work:upper", "--timeout", "x"]):
+        jobs = (["work:upper", "-j", number] for number in ("0", "10001", "9" * 30))
+        times = (["work:upper", "--timeout", number] for number in ("x", "nan", "inf", "1e300"))
+        for arguments in ([], *jobs, *times, ["work:upper", "--none"]):
             with pytest.raises(SystemExit, match="2"):
                 main(["map", *arguments])
             assert capsys.readouterr().err.startswith("usage: python -m atoll map")

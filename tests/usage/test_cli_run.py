@@ -89,6 +89,28 @@ class TestSurroundings:
     def test_standard_input(self, tmp_path):
         assert run_source("print(input() + input())", tmp_path, stdin="one\ntwo\n").stdout == "onetwo\n"
 
+    @pytest.mark.parametrize("options", [(), ("-P",)], ids=["plain", "-P"])
+    def test_script_from_standard_input(self, tmp_path, options):
+        source = textwrap.dedent(SURROUNDINGS) + "print(sys.stdin.read())\n"
+        both("-", "one", "-m", "--help", cwd=tmp_path, stdin=source, options=options)
+
+    @pytest.mark.parametrize(
+        "source",
+        ["", "x = (", "if 1:\n    1 / 0\n", "raise SystemExit(3)"],
+        ids=["", "syntax", "error", "exit"],
+    )
+    def test_end_of_a_script_from_standard_input(self, tmp_path, source):
+        both("-", cwd=tmp_path, stdin=source)
+
+    def test_standard_input_is_closed(self, tmp_path):
+        done = python(
+            "-c",
+            "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, '-m', 'atoll', 'run', '-'])",
+            cwd=tmp_path,
+        )
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert done.stderr == "python -m atoll run: standard input is closed\n"
+
     def test_encoding_of_the_source(self, tmp_path):
         (tmp_path / "script.py").write_bytes("# coding: latin-1\nprint(ascii('é'))\n".encode("latin-1"))
         assert both("script.py", cwd=tmp_path).stdout == "'\\xe9'\n"
@@ -123,6 +145,23 @@ class TestEnd:
     )
     def test_exit(self, tmp_path, code):
         run_source(f"import sys\nprint('before')\nsys.exit({code})", tmp_path)
+
+    @pytest.mark.parametrize("kind", ["ValueError", "SystemExit", "KeyboardInterrupt"])
+    def test_exit_with_what_has_no_text(self, tmp_path, kind):
+        source = f"""
+            import sys
+            class Code:
+                def __str__(self): raise {kind}("no text")
+            sys.exit(Code())
+            """
+        write(tmp_path / "script.py", source)
+        for command in (["script.py"], ["-m", "atoll", "run", "script.py"]):
+            done = python(*command, cwd=tmp_path)
+            assert (done.returncode, done.stdout) == (1, ""), done
+
+    def test_exit_with_an_error_output_that_is_another(self, tmp_path):
+        """Also where there is none the text is no output of the script's."""
+        run_source("import sys\nsys.stderr = None\nsys.exit('text')", tmp_path)
 
     def test_exit_with_a_member_of_an_enumeration(self, tmp_path):
         """Its class stays where it is: the main interpreter does not import what a script has imported."""
@@ -173,13 +212,23 @@ class TestEnd:
         assert ours.returncode == plain.returncode == 2
         assert ours.stderr.partition(": ")[2] == plain.stderr.partition(": ")[2]
 
+    @pytest.mark.parametrize("code", ["-1", "-x", "-x == 1; y", "--version", "-c", "-"])
+    def test_code_that_looks_like_an_option(self, tmp_path, code):
+        both("-c", code, "-x", cwd=tmp_path)
+
+    def test_abbreviated_options(self, tmp_path):
+        source = "import sys; print(sys.argv)"
+        done = atoll_command("run", "--mem", "500M", "--cpu", "60", "-c", source, "--mem", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, "['-c', '--mem']\n"), done
+
     @pytest.mark.parametrize(
         "arguments", [[], ["--extensions", "none", "x.py"], ["--nothing"], ["-m"], ["-c"]]
     )
     def test_usage(self, tmp_path, arguments):
         done = atoll_command("run", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, ""), done
-        assert done.stderr.startswith("usage: python -m atoll"), done
+        assert done.stderr.startswith("usage: python -m atoll run "), done
+        assert "\npython -m atoll run: error: " in done.stderr, done
 
     def test_exit_functions_and_threads(self, tmp_path):
         source = """
@@ -213,6 +262,38 @@ class TestEnd:
                 )
             assert "No space left on device" in done.stderr, done
             assert done.returncode == 120, done
+
+    @pytest.mark.parametrize(
+        ("name", "flush"),
+        [
+            ("stdout", "raise RuntimeError('cannot')"),
+            ("stderr", "raise RuntimeError('cannot')"),
+            ("stdout", "sys.exit(3)"),
+            ("stdout", None),
+            ("stderr", None),
+        ],
+    )
+    def test_output_of_another_kind(self, tmp_path, name, flush):
+        """What cannot be flushed at the end is an error, whatever it is, but for what says that it is closed."""
+        source = f"""
+            import sys
+            class Output:
+                closed = False
+                def write(self, text): pass
+                {f"def flush(self): {flush}" if flush else ""}
+            output = Output()
+            output.closed = sys.argv[1] == "closed"
+            sys.{name} = output
+            """
+        write(tmp_path / "script.py", source)
+        for closed in ("open", "closed"):
+            plain = python("script.py", closed, cwd=tmp_path)
+            ours = atoll_command("run", "script.py", closed, cwd=tmp_path)
+            assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout), (plain, ours)
+            assert ours.returncode == (120 if closed == "open" else 0), ours
+            assert ("cannot" in ours.stderr) == (
+                closed == "open" and name == "stdout" and "cannot" in str(flush)
+            )
 
 
 class TestInterrupt:
@@ -293,6 +374,21 @@ class TestLimits:
         assert done.stderr.rstrip().endswith("MemoryError")
         done = self.run("--memory-limit=64M", "-c", "x = bytearray(10 << 20); print(len(x))")
         assert (done.returncode, done.stdout) == (0, "10485760\n")
+
+    def test_traceback(self):
+        """It is whole, though a limit has been reached."""
+        script = self.cwd / "script.py"
+        for option, line, name in (
+            ("--memory-limit=50M", "while True: x.append(object())", "MemoryError"),
+            ("--cpu-limit=200ms", "while True: len(x)", "KeyboardInterrupt"),
+        ):
+            script.write_text(f"x = []\ndef grow():\n    {line}\ngrow()\n")
+            done = self.run(option, str(script))
+            lines = done.stderr.splitlines()
+            end = lines.index(name)
+            # Behind it there may be another one: what is done at the end of a script is interrupted, too.
+            assert lines[:end].count("Traceback (most recent call last):") == 1, done.stderr
+            assert {"    grow()", f"    {line}"} <= set(lines[:end]), done.stderr
 
     def test_cpu(self):
         done = self.run("--cpu-limit", "200ms", "-c", "while True: pass")

@@ -10,10 +10,11 @@ import threading
 
 import pytest
 
+import atoll
 from atoll._interp import remote
-from atoll.cli import top_table
+from atoll.cli import main, top, top_table
 from cli_helpers import atoll_command, environment, write
-from helpers import PATIENCE
+from helpers import PATIENCE, Thread, new
 from terminal import Terminal
 
 WORK = """
@@ -120,6 +121,20 @@ class TestStacks:
             for place, (line, *_) in enumerate(code.co_positions()):
                 assert remote.find_line(code.co_linetable, code.co_firstlineno, place) == line, (code, place)
 
+    def test_a_file_whose_name_is_no_text(self):
+        event = atoll.Event()
+        with new() as interp:
+            interp.prepare_main(event=event)
+            thread = Thread(interp.exec, compile("event.wait()", "/tmp/\udcff\u20ac.py", "exec"))
+            while interp.stats()["state"] != "blocked":
+                pass
+            with remote.Process(os.getpid()) as process:
+                threads = process.threads()
+            event.set()
+            thread.result()
+        [found] = [thread.frames for thread in threads if thread.interpreter == interp.id]
+        assert found[0].file == "/tmp/\ufffd\u20ac.py"
+
     def test_no_such_process(self, tmp_path):
         done = atoll_command("stacks", "999999999", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (
@@ -194,6 +209,69 @@ class TestTop:
                 assert terminal.wait() == 0
                 assert f"process {process.pid} has ended" in terminal.text
 
+    def test_a_process_that_opens_and_closes_files_is_found(self, target, monkeypatch):
+        read, missing = os.readlink, []
+
+        def read_some(path):
+            if path.startswith(f"/proc/{target.pid}/") and not missing:
+                missing.append(path)
+                raise FileNotFoundError(path)
+            return read(path)
+
+        monkeypatch.setattr(os, "readlink", read_some)
+        assert target.pid in top.find_processes()
+        assert missing
+
+    def test_names_cannot_write_to_the_terminal(self):
+        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="a\nb\x1b[2J") as pool:
+            pool.submit(abs, -1).result()
+            now = top_table.look(os.getpid())
+            text = [
+                "".join(piece for piece, _ in line) for line in top_table.lines(top_table.rates(now, now))
+            ]
+        assert all(line.isprintable() for line in text)
+        assert sum("a\ufffdb\ufffd[2J" in line for line in text) == 2
+
+    @pytest.mark.parametrize("columns", [80, 100, 140])
+    def test_lines_are_as_long_as_there_are_columns(self, columns):
+        """Functions are seen in the narrowest, too."""
+        queue = atoll.create_queue(5)
+        with (
+            atoll.create(name="a name that is rather long") as interp,
+            atoll.InterpreterPoolExecutor(1, thread_name_prefix="a pool whose name is long") as pool,
+        ):
+            pool.submit(abs, -1).result()
+            queue.put(None)
+            now = top_table.look(os.getpid())
+            data = {**top_table.rates(now, now), "note": "words " * 30}
+        [row] = [row for row in data["interpreters"] if row["id"] == interp.id]
+        row["frame"] = {"function": "work", "file": "/a/file.py", "line": 123}
+        row["blocked_on"] = "an item of queue 1"
+        text = ["".join(piece for piece, _ in line) for line in top_table.lines(data, "i", columns)]
+        assert max(map(len, text)) <= columns, text
+        assert any("a na" in line and "work file.py:123"[: columns - 66] in line for line in text), text
+        whole = ["".join(piece for piece, _ in line) for line in top_table.lines(data, "i")]
+        assert any("work file.py:123 (an item of queue 1)" in line for line in whole), whole
+
+    def test_once_in_a_terminal(self, target, tmp_path):
+        arguments = ("-m", "atoll", "top", str(target.pid), "--once", "--interval", "0.05")
+        with Terminal(*arguments, cwd=tmp_path, columns=80, lines=40) as terminal:
+            assert terminal.wait() == 0
+            lines = terminal.text.splitlines()
+        [head] = [number for number, line in enumerate(lines) if line.startswith("  ID NAME")]
+        assert lines[head].rstrip().endswith("FUNCTION"), lines
+        assert {line.split()[0] for line in lines[head + 1 : head + 4]} == {"0", "1", "2"}, lines
+
+    def test_mean_of_waits(self):
+        """Those of every eighth task are timed."""
+        with atoll.InterpreterPoolExecutor(1, thread_name_prefix="means") as pool:
+            for _ in range(9):
+                pool.submit(abs, -1).result()
+            now = top_table.look(os.getpid())
+        [row] = [row for row in top_table.rates(now, now)["pools"] if row["name"] == "means"]
+        [stats] = [row for row in now.stats["pools"] if row["name"] == "means"]
+        assert row["mean_wait"] == stats["wait"] / 2 > 0
+
     def test_errors(self, tmp_path, target):
         done = atoll_command("top", "999999999", "--once", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, ""), done
@@ -201,6 +279,31 @@ class TestTop:
         done = atoll_command("top", str(target.pid), cwd=tmp_path)
         assert done.returncode == 2, done
         assert "this is no terminal: use --once or --json" in done.stderr
+        done = atoll_command("top", str(target.pid), "--once", "--interval", "1e300", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert "argument --interval: must be at most 9223372036, not 1e300" in done.stderr
+
+    def test_a_terminal_that_is_not_known(self, target, tmp_path):
+        with Terminal("-m", "atoll", "top", str(target.pid), cwd=tmp_path, kind="nonsense") as terminal:
+            assert terminal.wait() == 2
+            assert "could not find terminal: set TERM, or use --once or --json" in terminal.text
+            assert "Traceback" not in terminal.text
+
+    def test_a_long_interval(self, target, tmp_path):
+        arguments = ("-m", "atoll", "top", str(target.pid), "--interval", "9e9")
+        with Terminal(*arguments, cwd=tmp_path) as terminal:
+            terminal.wait_for("q quit")
+            terminal.press("q")
+            assert terminal.wait() == 0
+
+    def test_a_process_that_may_not_be_looked_at(self, monkeypatch, capsys):
+        def listdir(folder):
+            raise PermissionError(13, "Permission denied", folder)
+
+        monkeypatch.setattr(os, "listdir", listdir)
+        assert main(["top", "1", "--once"]) == 1
+        message = "top: process 1 may not be looked at: it is another user's, or protected\n"
+        assert capsys.readouterr().err.endswith(message)
 
     @pytest.mark.parametrize(
         ("function", "number", "text"),

@@ -85,6 +85,42 @@ class TestInstall:
             assert concurrent.futures.ThreadPoolExecutor(1).submit(len, "four").result() == 4
             """)
 
+    @pytest.mark.parametrize("attributes", ["", "__slots__ = ()"], ids=["shared", "fixed"])
+    def test_a_loader_of_others(self, attributes):
+        """Those who freeze programs have one loader for all modules, which may take no attributes."""
+        check(f"""
+            import importlib.machinery, sys
+
+            class Loader:
+                {attributes}
+                def create_module(self, spec):
+                    return None
+                def exec_module(self, module):
+                    module.__spec__.loader_state.exec_module(module)
+                def get_source(self, name):
+                    return name.upper()
+
+            class Finder:
+                def find_spec(self, name, path=None, target=None):
+                    spec = importlib.machinery.PathFinder.find_spec(name, path)
+                    if spec is not None and spec.origin.endswith(".py"):
+                        spec.loader_state, spec.loader = spec.loader, loader
+                        return spec
+
+            loader = Loader()
+            sys.meta_path.insert(0, Finder())
+            import atoll
+            atoll.install()
+            import importlib.util
+            spec = importlib.util.find_spec("concurrent.futures")
+            assert spec.loader.get_source(spec.name) == "CONCURRENT.FUTURES"
+            import concurrent.futures, fractions
+            assert concurrent.futures.InterpreterPoolExecutor is atoll.InterpreterPoolExecutor
+            assert concurrent.futures.__loader__ is concurrent.futures.__spec__.loader is loader
+            assert type(fractions.__loader__) is Loader
+            assert not hasattr(fractions, "interpreter") and not hasattr(fractions, "__getattr__")
+            """)
+
     @pytest.mark.parametrize("before", ["", "import concurrent.futures"])
     def test_the_executors_module(self, before):
         check(f"""

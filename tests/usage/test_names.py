@@ -126,7 +126,8 @@ class TestMessages:
             lambda: main.prepare_main(a=1),
         ):
             with pytest.raises(
-                atoll.InterpreterError, match=r"unrecognized interpreter 0: it is the main one"
+                atoll.InterpreterError,
+                match=r"interpreter 0, the main one: only call\(\) and call_in_thread\(\)",
             ):
                 call()
 
@@ -174,6 +175,23 @@ class TestBrokenPools:
         assert "A thread initializer failed" in str(error)
         assert type(error.__cause__) is atoll.ExecutionFailed
         assert error.__cause__.excinfo.msg == "spam"
+
+    def test_import_that_fails(self):
+        error = self.broken(imports=["json", "no_such_module"], initializer=fail)
+        assert str(error).startswith("imports: 'no_such_module' cannot be imported: ModuleNotFoundError")
+        assert type(error.__cause__) is atoll.ExecutionFailed
+
+    @pytest.mark.parametrize("imports", [(), ("json",)], ids=["alone", "after imports"])
+    def test_what_cannot_be_sent_is_named(self, imports):
+        error = self.broken(imports=imports, initializer=identity, initargs=(1, [threading.Lock()]))
+        assert str(error.__cause__).startswith("initargs[1][0]: _thread.lock is not shareable"), (
+            error.__cause__
+        )
+        lock = threading.Lock()
+        error = self.broken(imports=imports, initializer=lambda: lock)
+        assert str(error.__cause__).startswith("initializer.__closure__['lock']: _thread.lock"), (
+            error.__cause__
+        )
 
     def test_initializer_that_cannot_be_sent(self):
         error = self.broken(initializer=identity, initargs=(threading.Lock(),))

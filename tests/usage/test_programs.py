@@ -28,7 +28,7 @@ OUTPUT = {
         r"True",
         r"interrupted: KeyboardInterrupt\(\)",
         r"0\.01",
-        r".*TimeoutError.* the task took longer than its time limit of 300 ms",
+        r".*TimeoutError.* the task took longer than its time limit of 900 ms",
         r"0\.02",
         r"<class 'atoll\.ExecutionFailed'>",
         r"map: RuntimeError\('outer failed'\) ExecutionFailed\('RuntimeError: outer failed'\)",
@@ -43,13 +43,13 @@ OUTPUT = {
         r"32",
     ],
     "images": [
-        r"\[.*11-thumb\.jpg.*\]",
+        r"\[.*9-thumb\.jpg.*\]",
         r"\(10, 10\) <class 'PIL\.Image\.Image'>",
         r".*UnidentifiedImageError.*",
     ],
     "infinite": [
         r"A 7919 taken \d+",
-        r"B 10 taken 39",
+        r"B 10 taken (39|40)",  # at most ten more than were given out
         r"C False",
         r"C True",
         r"C LookupError.*",

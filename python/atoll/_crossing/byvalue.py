@@ -94,6 +94,8 @@ def reduce_refused(obj: object) -> tuple[Any, ...] | None:
             name for name, value in vars(type(obj)).items() if type(value) is types.MemberDescriptorType
         ]
         return type(obj), (types.SimpleNamespace(**{name: getattr(obj, name) for name in options}),)
+    if type(obj) is getattr(types, "LazyImportType", None):  # 3.15 on
+        return _reduce_lazy_import(obj)
     place = _place_of(obj)
     if place is not None:
         return rebuild_attribute, place
@@ -142,6 +144,40 @@ def _reduce_count(obj: object) -> tuple[Any, ...] | None:
     except ValueError:
         return None
     return itertools.count, tuple(arguments)
+
+
+def _reduce_lazy_import(obj: object) -> tuple[Any, ...] | None:
+    """A reduction for what ``lazy import`` has bound and nobody has used yet: it is imported where it is used.
+
+    CPython tells what it is by its references only: what ``import a.b`` binds has "a.b"; what ``from a import b``
+    does, "b" and an object that has "a" and ("b",); what ``import a.b as x`` does, "b" and one that has "a.b".
+    """
+    import gc
+
+    kind, attribute, nested = type(obj), "", False
+    while True:
+        parts = gc.get_referents(obj)
+        names = [part for part in parts if type(part) is str]
+        if len(names) != 1:
+            return None
+        outer = next((part for part in parts if type(part) is kind), None)
+        if outer is None:
+            chosen = any(type(part) is tuple for part in parts)
+            return rebuild_lazy_import, (names[0], attribute if chosen else "", nested)
+        attribute, nested, obj = names[0], True, outer
+
+
+def rebuild_lazy_import(module: str, attribute: str, nested: bool) -> object:
+    """What a lazy import of a module binds, of a name in it, or of a module in a package under a name."""
+    found: dict[str, object] = {}
+    if attribute:
+        statement, name = f"lazy from {module} import {attribute} as found", "found"
+    elif nested:
+        statement, name = f"lazy import {module} as found", "found"
+    else:
+        statement, name = f"lazy import {module}", module.partition(".")[0]
+    exec(statement, found)  # it is a statement only, of a module's top level
+    return found[name]
 
 
 def _reduce_library(library: Any) -> tuple[Any, ...]:

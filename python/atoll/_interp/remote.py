@@ -260,7 +260,8 @@ class Process:
         state = int.from_bytes(self._read(address + _STATE, 4), "little")
         kind, is_ascii = state >> 2 & 7, state >> 6 & 1
         data = self._read(address + (_ASCII if is_ascii else _COMPACT), length * kind)
-        return data.decode({1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}.get(kind, "ascii"))
+        # Names of files may have halves of characters, for bytes that are no text.
+        return data.decode({1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}.get(kind, "ascii"), "replace")
 
 
 def find_line(table: bytes, first: int, offset: int) -> int | None:

@@ -55,6 +55,8 @@ class _Forward:
         try:
             _atoll.Interpreter(self.owner).call(call_handler, number)
         except _atoll.InterpreterNotFoundError:
+            if _own.get(number) is None:
+                return  # it was C's, which Python cannot put back
             import _signal  # type: ignore[import-not-found]
 
             in_main_set(number, "main", 0)

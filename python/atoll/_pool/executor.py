@@ -23,10 +23,10 @@ from atoll import _atoll
 from . import replaced
 from .callbacks import Teller
 from .future import Future, interrupt_again
-from .imports import as_names, begin
+from .imports import BEGIN_ARGS, REFUSED, as_names, begin
 from .inner import inner_count, processors
 from .limits import check_limits
-from .map import Map, as_count, check_seconds, check_sizes, each
+from .map import Map, as_count, as_tuple, check_seconds, check_sizes, each
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def _broken(pool: _atoll._Pool) -> BrokenInterpreterPool:
     if isinstance(why, _atoll.NotShareableError):
         what = "An initializer cannot be sent to the workers"
     elif isinstance(why, _atoll.ExecutionFailed):
-        what = "A thread initializer failed"
+        told = why.excinfo.msg or ""
+        what = told if told.startswith(REFUSED) else "A thread initializer failed"
     else:
         what = "A worker could not be started"
     if pool not in _reported:
@@ -188,7 +189,10 @@ def _interrupt(*pools: _atoll._Pool) -> None:
     """
     for pool in pools:
         pool.shut()
-        pool.drain()
+        try:
+            pool.drain()
+        except BaseException:  # of a callback, or Ctrl-C once more: it ends all the same
+            LOGGER.critical("exception calling callback", exc_info=True)
     last = time.monotonic() + GRACE
     for pool in pools:
         pool.interrupt()
@@ -223,8 +227,20 @@ def _end_guest(interp: _atoll.Interpreter, how: Literal["join", "interrupt", "sh
         raise
 
 
+def _is_ended_by_ctrl_c() -> bool:
+    """Whether the program ends by Ctrl-C that nothing has caught; where one is typed in, that ended a line of it.
+
+    Python's main program has no caller: what a console in a program has shown, which went on, has one.
+    """
+    last = getattr(sys, "last_exc", None)
+    if not isinstance(last, KeyboardInterrupt) or hasattr(sys, "ps1"):
+        return False
+    trace = last.__traceback__
+    return trace is None or trace.tb_frame.f_back is None
+
+
 def _at_exit() -> None:
-    """Let the pools finish what they have, as the standard library's do."""
+    """Let the pools finish what they have, as the standard library's do, unless the program was told not to go on."""
     pools = list(_pools)
     try:
         for executor in list(_executors):
@@ -232,11 +248,15 @@ def _at_exit() -> None:
             executor.shutdown(wait=False)
         for pool in pools:
             pool.shut()
+        if _is_ended_by_ctrl_c():
+            _interrupt(*pools)
         for pool in pools:
             _join(pool)
     except KeyboardInterrupt:
         _interrupt(*pools)
         raise
+    except SystemExit:
+        pass  # the process ends with this interpreter left open: nothing waits here, and what runs is interrupted
 
 
 # Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.
@@ -342,21 +362,21 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             max_workers = processors()
         max_workers = as_count("max_workers", max_workers)
         if max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+            raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
         if isinstance(initializer, str):
             raise TypeError("scripts not supported")
         if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        initargs = tuple(initargs)
+            raise TypeError(f"initializer must be a callable, not {type(initializer).__name__}")
+        initargs = as_tuple("initargs", initargs)
         imports = as_names(imports)
         inner = inner_count(inner_threads, max_workers)
         if max_tasks_per_child is not None:
             max_tasks_per_child = as_count("max_tasks_per_child", max_tasks_per_child)
             if max_tasks_per_child <= 0:
-                raise ValueError("max_tasks_per_child must be >= 1")
+                raise ValueError(f"max_tasks_per_child must be >= 1, not {max_tasks_per_child}")
         check_seconds("task_timeout", task_timeout)
         if task_timeout is not None and not task_timeout > 0:
-            raise ValueError("task_timeout must be greater than 0")
+            raise ValueError(f"task_timeout must be greater than 0, not {task_timeout}")
         self._thread_name_prefix = str(thread_name_prefix) or f"InterpreterPoolExecutor-{self._counter()}"
         self._max_workers = max_workers
         self._one_by_one = task_timeout is not None
@@ -372,7 +392,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             )
             return
         if imports:
-            initializer, initargs = begin, (imports, initializer, initargs)
+            initializer, initargs = begin, (imports, initializer, *initargs)
         self._pool = _atoll._Pool(
             max_workers=max_workers,
             name=self._thread_name_prefix,
@@ -384,6 +404,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             extensions=extensions,
             spares=use_spares,
             guest=None,
+            own_args=BEGIN_ARGS if imports else 0,
             **check_limits(worker_limits),
         )
         _note(self._pool)

@@ -45,7 +45,9 @@ class Future(_atoll._Future, _BaseFuture["_T"]):
         return cancelled
 
     def _invoke_callbacks(self) -> None:
-        """Call them here, or have them called where they may wait for other futures."""
+        """Call them here, or have them called where they may wait for other futures; for a cancelled one anywhere."""
+        if self._state == "CANCELLED":
+            self.set_running_or_notify_cancel()
         if not invoke(self, self._done_callbacks):
             super()._invoke_callbacks()  # type: ignore[misc]
 

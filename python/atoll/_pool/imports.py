@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+REFUSED = "imports: "  # how what load() raises begins
+BEGIN_ARGS = 2  # of begin(), before those of the initializer
+
 
 def as_names(imports: Iterable[str]) -> tuple[str, ...]:
     """Return the names of modules as a tuple; TypeError or ValueError for what is none."""
@@ -42,16 +45,14 @@ def load(names: tuple[str, ...]) -> None:
                 import_module(name)
             except Exception as error:
                 raise ImportError(
-                    f"imports: {name!r} cannot be imported: {type(error).__name__}: {error}", name=name
+                    f"{REFUSED}{name!r} cannot be imported: {type(error).__name__}: {error}", name=name
                 ) from error
     finally:
         if collects:
             gc.enable()
 
 
-def begin(
-    names: tuple[str, ...], initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
-) -> None:
+def begin(names: tuple[str, ...], initializer: Callable[..., object] | None, /, *initargs: Any) -> None:
     """Begin a worker's life: import modules, then call the pool's initializer."""
     load(names)
     if initializer is not None:

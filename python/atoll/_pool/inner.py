@@ -32,7 +32,7 @@ def inner_count(inner_threads: int | None, max_workers: int) -> int:
     if inner_threads is not None:
         count = as_count("inner_threads", inner_threads)
         if count <= 0:
-            raise ValueError("inner_threads must be greater than 0")
+            raise ValueError(f"inner_threads must be greater than 0, not {count}")
         return count
     if max_workers == 1 or any(os.environ.get(name) for name in _VARIABLES):
         return 0

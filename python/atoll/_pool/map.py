@@ -84,13 +84,13 @@ os.register_at_fork(after_in_child=_after_fork)
 def check_sizes(chunksize: int | None, buffersize: int | None) -> None:
     """Raise TypeError or ValueError for a chunksize or buffersize that is no positive integer."""
     if chunksize is not None and not isinstance(chunksize, int):
-        raise TypeError("chunksize must be an integer or None")
+        raise TypeError(f"chunksize must be an integer or None, not {type(chunksize).__name__}")
     if chunksize is not None and chunksize < 1:
-        raise ValueError("chunksize must be >= 1.")
+        raise ValueError(f"chunksize must be >= 1, not {chunksize}")
     if buffersize is not None and not isinstance(buffersize, int):
-        raise TypeError("buffersize must be an integer or None")
+        raise TypeError(f"buffersize must be an integer or None, not {type(buffersize).__name__}")
     if buffersize is not None and buffersize < 1:
-        raise ValueError("buffersize must be None or > 0")
+        raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
 
 
 def as_count(name: str, count: Any) -> int:
@@ -102,6 +102,15 @@ def as_count(name: str, count: Any) -> int:
     if number > MOST:
         raise ValueError(f"{name} must be at most {MOST}, not {number}")
     return number
+
+
+def as_tuple(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return a tuple of an iterable; raise TypeError for what is none."""
+    try:
+        iterator = iter(values)
+    except TypeError:
+        raise TypeError(f"{name} must be iterable, not {type(values).__name__}") from None
+    return tuple(iterator)
 
 
 def check_seconds(name: str, seconds: object) -> None:

@@ -156,8 +156,8 @@ async def _readable(fd: int) -> None:
     loop = asyncio.get_running_loop()
     waiters = _waiting.setdefault(loop, {})
     if fd not in waiters:
+        loop.add_reader(fd, _wake, loop, fd)  # may refuse
         waiters[fd] = deque()
-        loop.add_reader(fd, _wake, loop, fd)
     future: asyncio.Future[None] = loop.create_future()
     waiters[fd].append(future)
     try:

@@ -7,6 +7,7 @@ user's.
 import mmap
 import os
 import sys
+import time
 
 from atoll import _atoll
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = b"ATOLLST\0"
-VERSION = 2
+VERSION = 3
 FILE = "/memfd:atoll-stats"
 U64 = 8
 
 # The words of a slot, by their place.
-INTERP = {"seq": 0, "id": 1, "born": 2, "life": 3, "kind": 4, "name": 5, "words": 16}
+INTERP = {"seq": 0, "id": 1, "born": 2, "life": 3, "kind": 4, "name": 5, "turn": 13, "words": 16}
 INTERP_WORDS = (
     "runners",
     "calls",
@@ -82,11 +83,14 @@ POOL_WORDS = (
 )
 POOL = {"seq": 0, "id": 1, "name": 2, "words": 10, "submitted": 24, "waited": 32, "ran": 48}
 NAME_WORDS = 8
+PAST, ENDING, ENDED = 13, 61, 62  # of the header
 BUCKETS = tuple(4**i * 1e-6 for i in range(15))  # the longest time of each but the last, in seconds
 OWNED, POOLED = 1, 2
 
 LIVES = ("spare", "open", "closing", "closing", "closing", "zombie", "ended", "left")
 OPEN = 1
+CLOCK_MONOTONIC_COARSE = 6  # of Linux; the one that sessions are timed by
+READS = 10  # then what is read together changes all the time
 WAITS_FOR = (
     None,
     "an item of queue {}",
@@ -101,6 +105,8 @@ WAITS_FOR = (
     "a task",
     "the end of what was submitted",
     "a function that another thread receives",
+    "a semaphore",
+    "an AtomicInt",
 )
 
 
@@ -120,6 +126,7 @@ class Page:
                 f"process {self.pid} uses another version of Atoll: its statistics have format {self.numbers[2]}, "
                 f"this one reads {VERSION}"
             )
+        self.coarse_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
         self.ticks, self.ns = _atoll._ticks()
         # What lies behind the four kinds' numbers, which are 4 words of 32 bits each.
         ticks, ns = self.words[9], self.words[10]
@@ -135,26 +142,53 @@ class Page:
         """Return the words of a slot up to `end`, which are one thing's; None when it is free, or has ended."""
         return _atoll._stats_slot(self.bytes, at, end)
 
-    def interpreters(self) -> "Iterator[tuple[list[int], dict[str, int]]]":
-        """Yield who each interpreter is, and its words."""
+    def interpreters(self) -> "Iterator[tuple[list[int], dict[str, int], int | None]]":
+        """Yield who each interpreter is, its words, and the processor time of the thread that is inside, in ns."""
+        first = INTERP["words"]
         for at in self.slots(0):
-            first = INTERP["words"]
-            found = self.stable(at, first + len(INTERP_WORDS))
+            for _ in range(READS):
+                found = self.stable(at, first + len(INTERP_WORDS))
+                if found is None:
+                    break
+                words = dict(zip(INTERP_WORDS, found[first:], strict=True))
+                cpu = _thread_cpu(self.pid, words["now_thread"]) if words["now_thread"] else None
+                turn = found[INTERP["turn"]]
+                if turn % 2 == 0 and self.words[at + INTERP["turn"]] == turn:
+                    break
             if found is not None:
-                yield found[:first], dict(zip(INTERP_WORDS, found[first:], strict=True))
+                yield found[:first], words, cpu
 
-    def past(self) -> dict[str, int]:
-        """Return what interpreters that have ended had counted."""
-        first = 13
-        return dict(zip(INTERP_WORDS, self.words[first : first + len(INTERP_WORDS)].tolist(), strict=True))
+    def all(self) -> "tuple[list[tuple[list[int], dict[str, int], int | None]], dict[str, int]]":
+        """Return what interpreters() yields, and what those that have ended had counted: each is in one of the two."""
+        for _ in range(READS):
+            ended = self.words[ENDED]
+            interpreters = list(self.interpreters())
+            past = self.words[PAST : PAST + len(INTERP_WORDS)].tolist()
+            if self.words[ENDING] == ended:
+                break
+        return interpreters, dict(zip(INTERP_WORDS, past, strict=True))
 
 
 def _open(pid: int) -> mmap.mmap:
     """Map the page of another process."""
+    try:
+        found = _find(pid)
+    except PermissionError:
+        raise PermissionError(
+            f"process {pid} may not be looked at: it is another user's, or protected"
+        ) from None
+    if found is None:
+        raise LookupError(
+            f"process {pid} has no statistics of Atoll's: it does not use Atoll, or has closed their file"
+        )
+    return found
+
+
+def _find(pid: int) -> mmap.mmap | None:
     folder = f"/proc/{pid}/fd"
     try:
         numbers = os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(f"there is no process {pid}") from None
     for number in numbers:
         path = f"{folder}/{number}"
@@ -168,9 +202,7 @@ def _open(pid: int) -> mmap.mmap:
             return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
-    raise LookupError(
-        f"process {pid} has no statistics of Atoll's: it does not use Atoll, or has closed their file"
-    )
+    return None
 
 
 def _name(words: list[int]) -> str | None:
@@ -214,26 +246,25 @@ def _state(who: list[int], words: dict[str, int]) -> tuple[str, str | None]:
     return "running" if not who[INTERP["kind"]] & OWNED else "idle", None
 
 
-def _times(page: Page, words: dict[str, int]) -> tuple[float, float]:
+def _times(page: Page, words: dict[str, int], thread_cpu: int | None) -> tuple[float, float]:
     """Return the seconds that an interpreter has run, and of processor time for it, what runs now included."""
     running = words["run_ns"] + words["task_ns"]
     cpu = words["cpu_ns"]
-    thread = words["now_thread"]
-    if thread:
-        elapsed = (
-            max(page.ns - words["now_ns"], 0) if words["now_ns"] else None
-        )  # None: a worker's tasks are counted
-        running += elapsed or 0
-        now = _thread_cpu(page.pid, thread)
-        if now is not None:
-            more = max(now - words["now_cpu_ns"], 0)
-            cpu += more if elapsed is None else min(more, elapsed)
+    if thread_cpu is not None:  # there is a thread inside
+        more = max(thread_cpu - words["now_cpu_ns"], 0)
+        if words["now_ns"]:  # else a worker's, whose tasks are counted
+            elapsed = max(page.coarse_ns - words["now_ns"], 0)
+            running += elapsed
+            more = min(more, elapsed)
+        cpu += more
     return running * 1e-9, cpu * 1e-9
 
 
-def _interpreter(page: Page, who: list[int], words: dict[str, int]) -> "dict[str, Any]":
+def _interpreter(
+    page: Page, who: list[int], words: dict[str, int], thread_cpu: int | None
+) -> "dict[str, Any]":
     state, blocked_on = _state(who, words)
-    running, cpu = _times(page, words)
+    running, cpu = _times(page, words, thread_cpu)
     return {
         "id": _signed(who[INTERP["id"]]),
         "name": _name(who[INTERP["name"] : INTERP["name"] + NAME_WORDS]),
@@ -324,18 +355,33 @@ def _pools(page: Page) -> "Iterator[dict[str, Any]]":
         }
 
 
-def _process(page: Page, interpreters: "list[dict[str, Any]]") -> "dict[str, Any]":
+# What main was said to have used, by process and when that began to use Atoll.
+_main_cpu: dict[tuple[int, int], float] = {}
+
+
+def _cpu_of_main(page: Page, rest: float) -> float:
+    """Return what main has used: what is left, which is measured by several clocks, but never less than before."""
+    key = (page.pid, page.words[10])
+    if key not in _main_cpu and len(_main_cpu) >= 100:
+        _main_cpu.clear()
+    _main_cpu[key] = max(rest, _main_cpu.get(key, 0.0))
+    return _main_cpu[key]
+
+
+def _process(page: Page, interpreters: "list[dict[str, Any]]", past: dict[str, int]) -> "dict[str, Any]":
     """Return what the system knows of the process; main's processor time is what is left of it."""
-    with open(f"/proc/{page.pid}/stat", "rb") as file:
-        fields = file.read().rsplit(b")", 1)[1].split()
+    try:
+        with open(f"/proc/{page.pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        raise ProcessLookupError(f"there is no process {page.pid}") from None
     tick = os.sysconf("SC_CLK_TCK")
     cpu = (int(fields[11]) + int(fields[12])) / tick
-    past = page.past()
     past_cpu = past["cpu_ns"] * 1e-9
     for interp in interpreters:
         if interp["id"] == 0:
             others = sum(other["cpu"] for other in interpreters if other["id"] != 0)
-            interp["cpu"] = max(cpu - others - past_cpu, 0.0)
+            interp["cpu"] = _cpu_of_main(page, cpu - others - past_cpu)
     return {
         "pid": page.pid,
         "cpu": cpu,
@@ -354,14 +400,17 @@ def stats(pid: int | None = None) -> "dict[str, Any]":
     docs/watching.md describes them. Times are in seconds, sizes in bytes. Stops nothing and waits for nothing.
 
     Raises ProcessLookupError when there is no such process, PermissionError when it is not to be looked at, LookupError
-    when it does not use Atoll.
+    when it does not use Atoll, TypeError for a pid that is no integer.
     """
+    if pid is not None and not isinstance(pid, int):
+        raise TypeError(f"pid must be an integer, not {type(pid).__name__}")
     page = Page(pid)
-    interpreters = [_interpreter(page, who, words) for who, words in page.interpreters()]
+    found, past = page.all()
+    interpreters = [_interpreter(page, *one) for one in found]
     interpreters = [interp for interp in interpreters if interp["state"] not in ("ended", "left")]
     interpreters.sort(key=lambda interp: interp["id"])
     return {
-        "process": _process(page, interpreters),
+        "process": _process(page, interpreters, past),
         "interpreters": interpreters,
         "queues": sorted(_queues(page), key=lambda queue: queue["id"]),
         "pools": sorted(_pools(page), key=lambda pool: pool["id"]),
@@ -371,9 +420,9 @@ def stats(pid: int | None = None) -> "dict[str, Any]":
 def stats_of(interp: "_atoll.Interpreter") -> "dict[str, Any]":
     """Return what is counted of one interpreter."""
     page = Page()
-    for who, words in page.interpreters():
+    for who, words, thread_cpu in page.interpreters():
         if who[INTERP["id"]] == interp.id and interp.id != 0:
-            return _interpreter(page, who, words)
+            return _interpreter(page, who, words, thread_cpu)
     if interp.id == 0:  # whose processor time is what the others have left
         main: dict[str, Any] = stats()["interpreters"][0]
         return main

@@ -20,8 +20,9 @@ def run(
     beat: AtomicInt,
     number: AtomicInt,
     function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    /,
+    *args: Any,
+    **kwargs: Any,
 ) -> None:
     """Run a child's function; what it returns is of no use to anybody."""
     global _beat

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
+from functools import partial
 
 from atoll import _atoll
 from atoll._pool.executor import InterpreterPoolExecutor
@@ -39,10 +41,10 @@ class SupervisorEvent:
     """Something that happened to a child.
 
     Attributes:
-        kind: ``"started"``; ``"ended"`` (the function returned) or ``"failed"`` (it raised, or its interpreter
-            exceeded a limit); ``"silent"`` (no heartbeat); ``"restarting"`` (started again after ``delay`` seconds);
-            ``"stuck"`` (it was interrupted, did not react, and is left alone); ``"stopped"``; ``"gave up"`` (there
-            were too many restarts, and the supervisor stops).
+        kind: ``"started"``; ``"ended"`` (the function returned) or ``"failed"`` (it raised, its interpreter
+            exceeded a limit, or it could not be started); ``"silent"`` (no heartbeat); ``"restarting"`` (started again
+            after ``delay`` seconds); ``"stuck"`` (it was interrupted, did not react, and is left alone);
+            ``"stopped"``; ``"gave up"`` (there were too many restarts, and the supervisor stops).
         name: the child's.
         error: what it raised, if it did.
         restarts: how often it has been started again so far.
@@ -111,6 +113,11 @@ def check_seconds(name: str, value: Any, *, or_none: bool = False, positive: boo
         raise ValueError(f"{name} must be {'more than 0' if positive else 'at least 0'}, not {value}")
 
 
+def _is_success(code: object) -> bool:
+    """Whether the argument of sys.exit(), which may be anything, stands for the exit status 0."""
+    return code is None or (isinstance(code, int) and int.__eq__(code, 0) is True)
+
+
 class Child:
     """A child. Everything is done by the supervisor's thread, but for `state`, which others read."""
 
@@ -139,14 +146,24 @@ class Child:
         self._number = _atoll.AtomicInt()
 
     def start(self) -> None:
-        """Run the function in a new interpreter."""
+        """Run the function in a new interpreter. When this raises, the child has just ended."""
         self.next_start = math.inf
         self._number = _atoll.AtomicInt(child.NOT_BEGUN)
         self._beat = _atoll.AtomicInt(time.monotonic_ns())
         self._began = time.monotonic()
-        self._pool = InterpreterPoolExecutor(1, self.name, **self.settings.pool)
         self.state = "running"
-        self.future = self._pool.submit(child.run, self._beat, self._number, *self._call)
+        function, args, kwargs = self._call
+        # Partial, so that errors name the places of args and kwargs.
+        task = partial(child.run, self._beat, self._number, function)
+        try:
+            self._pool = InterpreterPoolExecutor(1, self.name, **self.settings.pool)
+            self.future = self._pool.submit(task, *args, **kwargs)
+        except BaseException as error:
+            self.error = error
+            if self._pool is not None:
+                self._pool.shutdown(wait=False)
+                self._pool = None
+            raise
         self.future.add_done_callback(self._note_end)
 
     def _note_end(self, future: BaseFuture[Any]) -> None:
@@ -160,7 +177,7 @@ class Child:
             error = self.future.exception(0)
         except CancelledError:
             error = None
-        if isinstance(error, SystemExit) and error.code in (None, 0):
+        if isinstance(error, SystemExit) and _is_success(error.code):
             error = None
         self.future = None
         self.error = error or self.error
@@ -180,7 +197,7 @@ class Child:
             return True
         if not future.cancel():
             future.interrupt()  # once: it may need a while for its end
-        grace = self.settings.grace
+        grace = min(self.settings.grace, threading.TIMEOUT_MAX)
         if wait_for_futures([future], grace).done:
             self.finish()
             is_stuck = not pool._pool.join(grace)  # the interpreter's own threads have to end, too
@@ -208,11 +225,8 @@ class Child:
         """Have it started again after a while, longer each time unless it ran for a period; return the seconds."""
         settings = self.settings
         ran = time.monotonic() - self._began
-        self._delay = (
-            settings.backoff
-            if self._delay == 0 or ran > period
-            else min(self._delay * 2, settings.max_backoff)
-        )
+        delay = settings.backoff if self._delay == 0 or ran > period else self._delay * 2
+        self._delay = min(delay, settings.max_backoff)
         self.state = "waiting"
         self.restarts += 1
         self.next_start = time.monotonic() + self._delay

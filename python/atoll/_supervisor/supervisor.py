@@ -22,6 +22,8 @@ import weakref
 from collections import deque
 from concurrent.futures import Future
 
+from atoll._pool.map import as_tuple
+
 from .supervised import LOGGER, Child, ChildState, Settings, SupervisorEvent, check_seconds
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -82,18 +84,20 @@ class Supervisor:
             raise ValueError(f"max_restarts must be an integer of at least 0, or None, not {max_restarts!r}")
         check_seconds("period", period, positive=True)
         if on_event is not None and not callable(on_event):
-            raise TypeError("on_event must be callable")
+            raise TypeError(f"on_event must be callable or None, not {type(on_event).__name__}")
         self._strategy = strategy
         self._max_restarts = max_restarts
         self._period = period
         self._on_event = on_event
         self._children: dict[str, Child] = {}  # changed by the thread only, while it is there
-        self._inbox: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]] = (
+        # What is to be called, and who waits for it.
+        self._inbox: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], Future[Any] | None]] = (
             queue.SimpleQueue()
         )
         self._restarts: deque[float] = deque()  # when there were some within the period
         self._thread: threading.Thread | None = None
         self._over: Future[None] = Future()  # set when all children have ended
+        self._stopping = False  # of the thread: on_event, which may call anything, can start nothing more
         # Of _thread until it is there, of _over, and who puts into the inbox. A handler of signals may stop.
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -142,14 +146,18 @@ class Supervisor:
             RuntimeError: the supervisor has been stopped.
         """
         if not isinstance(name, str) or not name:
-            raise TypeError("name must be a string that is not empty")
+            raise TypeError(f"name must be a string that is not empty, not {name!r}")
         if not callable(function):
-            raise TypeError("function must be callable")
+            raise TypeError(f"function must be callable, not {type(function).__name__}")
+        keywords = dict(kwargs or {})
+        for keyword in keywords:
+            if not isinstance(keyword, str):
+                raise TypeError(f"kwargs must have strings as keys, not {keyword!r}")
         limits = {"memory_limit": memory_limit, "cpu_limit": cpu_limit}
         pool = {"extensions": extensions, "worker_limits": limits}
         settings = Settings(restart, backoff, max_backoff, heartbeat, grace, pool)
         settings.check(name)
-        child = Child(name, function, tuple(args), dict(kwargs or {}), settings, self._tell_end)
+        child = Child(name, function, as_tuple("args", args), keywords, settings, self._tell_end)
         self._check_usable()
         with self._lock:
             if self._thread is None:
@@ -177,9 +185,13 @@ class Supervisor:
         """Stop the children, the last one first, and wait for that. A supervisor cannot be started again."""
         if os.getpid() != self._process:
             return
-        if self._thread is None:
-            self._end()
-            return
+        with self._lock:
+            if self._thread is None:
+                self._end()
+                self._inbox.put(
+                    (_wake, (), None)
+                )  # start() may have begun a thread, and be interrupted by this
+                return
         try:
             self._do(self._stop_all)
         except RuntimeError:  # it has stopped by itself meanwhile
@@ -199,7 +211,7 @@ class Supervisor:
         """
         self._check_process()
         try:
-            self._over.result(timeout)
+            self._over.result(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except TimeoutError:
             return False
         return True
@@ -216,6 +228,7 @@ class Supervisor:
 
         Raises:
             KeyError: there is no child of that name.
+            RuntimeError: the supervisor has not been started, or has been stopped.
         """
         self._do(self._restart, name)
 
@@ -224,6 +237,7 @@ class Supervisor:
 
         Raises:
             KeyError: there is no child of that name.
+            RuntimeError: the supervisor has not been started, or has been stopped.
         """
         self._do(self._remove, name)
 
@@ -284,7 +298,7 @@ class Supervisor:
         done.result()
 
     def _tell_end(self, child: Child, future: Future[Any]) -> None:
-        self._inbox.put((self._take_end, (child, future), Future()))
+        self._inbox.put((self._take_end, (child, future), None))
 
     # ---- the thread ----
 
@@ -295,13 +309,12 @@ class Supervisor:
                 self._step()
         except BaseException as raised:
             error = raised
-        for child in reversed(self._children.values()):
-            if child.state in ("running", "waiting"):
-                self._stop(child)
-        self._end(error)
+        self._stop_all(error)
         _supervisors.discard(self)
         while not self._inbox.empty():
             function, _, done = self._inbox.get()
+            if done is None:
+                continue
             if function == self._stop_all:
                 done.set_result(None)
             else:
@@ -322,17 +335,22 @@ class Supervisor:
         due = min((child.next_look() for child in self._children.values()), default=math.inf)
         seconds = min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)
         try:
-            function, args, done = self._inbox.get(timeout=seconds)
+            entry = self._inbox.get(timeout=seconds)
         except queue.Empty:
+            entry = None
+        if entry is None:
             self._look_at_the_clock()
+            return
+        function, args, done = entry
+        if done is None:
+            function(*args)
             return
         try:
             done.set_result(function(*args))
-        except SupervisorError as error:
+        except BaseException as error:
             done.set_exception(error)
-            raise
-        except Exception as error:
-            done.set_exception(error)
+            if isinstance(error, SupervisorError) or not isinstance(error, Exception):
+                raise
 
     def _is_finished(self) -> bool:
         """Whether there were children, and none is left that runs or will."""
@@ -354,7 +372,9 @@ class Supervisor:
         self._tell("silent", child, error)
         if child.future is not future:
             return  # on_event has stopped it
-        if not child.stop():
+        has_stopped = child.stop()
+        child.error = error  # and not what it was interrupted with
+        if not has_stopped:
             self._tell("stuck", child)
         self._decide(child, failed=True)
 
@@ -391,7 +411,8 @@ class Supervisor:
         for other in reversed(affected):
             if child.state == "waiting" and other.state in ("running", "waiting"):
                 self._stop(other)
-                other.state, other.next_start = "waiting", next_start
+                if self._may_start(other):
+                    other.state, other.next_start = "waiting", next_start
 
     def _affected(self, child: Child) -> list[Child]:
         """Return the others that are started again with a child."""
@@ -403,10 +424,24 @@ class Supervisor:
         return []
 
     def _start(self, child: Child) -> None:
-        child.start()
-        self._tell("started", child)
+        """Start a child; one for which no thread can be had, say, has failed."""
+        try:
+            child.start()
+        except Exception as error:
+            self._tell("failed", child, error)
+            self._decide(child, failed=True)
+        else:
+            self._tell("started", child)
+
+    def _may_start(self, child: Child) -> bool:
+        """Whether a child that was stopped, of which on_event was told, is still to be started."""
+        there = self._children.get(child.name) is child
+        return there and not self._stopping and child.state not in ("running", "waiting")
 
     def _stop(self, child: Child) -> None:
+        """Stop a child that runs, or will."""
+        if child.state not in ("running", "waiting"):
+            return
         reacted = child.stop()
         child.state = "stopped"
         self._tell("stopped" if reacted else "stuck", child)
@@ -435,20 +470,29 @@ class Supervisor:
             raise ValueError(f"there is a child with the name {child.name!r}")
         self._children[child.name] = child
 
+    def _check_going_on(self) -> None:
+        if self._stopping:
+            raise RuntimeError("the supervisor is being stopped")
+
     def _add_and_start(self, child: Child) -> None:
+        self._check_going_on()
         self._add(child)
         self._start(child)
 
     def _start_all(self) -> None:
         for child in list(self._children.values()):
-            if child.state == "new":
+            if child.state == "new" and self._may_start(child):
                 self._start(child)
 
-    def _stop_all(self) -> None:
-        for child in reversed(self._children.values()):
-            if child.state in ("running", "waiting"):
+    def _stop_all(self, error: BaseException | None = None) -> None:
+        """Stop all children, whatever is raised meanwhile: the first of it is what wait() raises."""
+        self._stopping = True
+        for child in reversed(list(self._children.values())):
+            try:
                 self._stop(child)
-        self._end()
+            except BaseException as raised:
+                error = error or raised
+        self._end(error)
 
     def _find(self, name: str) -> Child:
         child = self._children.get(name)
@@ -457,15 +501,21 @@ class Supervisor:
         return child
 
     def _restart(self, name: str) -> None:
+        self._check_going_on()
         child = self._find(name)
         self._stop(child)
-        child.restarts += 1
-        self._start(child)
+        if self._may_start(child):
+            child.restarts += 1
+            self._start(child)
 
     def _remove(self, name: str) -> None:
         child = self._find(name)
-        self._stop(child)
         del self._children[name]
+        self._stop(child)
+
+
+def _wake() -> None:
+    """Do nothing: the thread looks at how things are."""
 
 
 _supervisors: weakref.WeakSet[Supervisor] = weakref.WeakSet()

@@ -1,6 +1,7 @@
 """What several commands read from their command lines."""
 
 import argparse
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,12 +46,14 @@ def seconds(text: str) -> float:
 
 
 def positive(kind: type[int] | type[float]) -> Any:
-    """Return a converter, for argparse, to a number above 0."""
+    """Return a converter, for argparse, to a number above 0, or of seconds that can be waited for."""
 
     def convert(text: str) -> float:
         value = kind(text)
-        if not 0 < value < float("inf"):
+        if not value > 0:
             raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+        if kind is float and value > threading.TIMEOUT_MAX:
+            raise argparse.ArgumentTypeError(f"must be at most {threading.TIMEOUT_MAX:.0f}, not {text}")
         return value
 
     convert.__name__ = "number"  # for argparse's message

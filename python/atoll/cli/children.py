@@ -71,7 +71,7 @@ class Children:
 
     def run(self, mode: str, modules: list[str], count: int = 2) -> Run:
         """Import the modules in `count` interpreters of this mode, or in the main one ('main')."""
-        with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as output:
+        with _open_file() as events, _open_file() as output:
             job = ["-m", "atoll.cli.check_child", mode, str(count), *modules]
             told = [*job[:2], "--events", str(events.fileno()), *job[2:]]
             status = self._wait([*_python(), *told], events.fileno(), output.fileno())
@@ -100,6 +100,14 @@ class Children:
             process.wait()
             with self._lock:
                 self._running.discard(process)
+
+
+def _open_file() -> Any:
+    """Return a file without a name: in memory, where there is no directory that could have it."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.memfd_create("atoll-check"), "w+b")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

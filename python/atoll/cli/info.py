@@ -34,6 +34,7 @@ examples:
   python -m atoll info --json | jq .clones
 """
 _TRIED = ("ctypes", "decimal", "sqlite3", "ssl")  # each is cloned on some version, and may be missing
+_SIZES = ("memory", "memory of its control group", "address space")  # of these, in bytes
 _OPTIONAL = ("argcomplete", "numpy", "rich", "tqdm")
 
 
@@ -57,21 +58,23 @@ def main(options: argparse.Namespace) -> int:
         print(json.dumps(document, indent=2))
     else:
         for section, content in document.items():
+            if not content:  # no notes: all is as usual
+                continue
             print(f"{section}:")
             entries = content.items() if isinstance(content, dict) else enumerate(content)
             for key, value in entries:
-                print(f"  {key}: {_text(value)}" if isinstance(key, str) else f"  * {value}")
+                print(f"  {key}: {_text(value, key)}" if isinstance(key, str) else f"  * {value}")
     return 0 if document["works"]["interpreters"] is True else 1
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, key: str = "") -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items()) or "-"
-    if isinstance(value, int) and value >= 1 << 20:
+    if key in _SIZES and isinstance(value, int):
         return f"{value / 2**20:,.0f} MiB"
     return str(value)
 

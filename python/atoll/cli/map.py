@@ -34,8 +34,8 @@ The first item whose call raises ends it, as make has it: what runs is finished,
 its traceback.
 """
 _EPILOG = """\
-exit status: 0; 1 when a call has raised; 2 for a function that is not there; 130 after Ctrl-C, which interrupts what
-runs.
+exit status: 0; 1 when a call has raised; 2 for a function that is not there or is async; 130 after Ctrl-C, which
+interrupts what runs.
 
 examples:
   python -m atoll map hashing:digest *.iso
@@ -122,13 +122,18 @@ def main(options: argparse.Namespace) -> int:
     where, colon, what = options.function.rpartition(":")
     if not (where and colon and what):
         options.parser.error(f"{options.function!r} is not module:function or path/to/file.py:function")
-    pool = atoll.InterpreterPoolExecutor(
-        options.jobs,
-        thread_name_prefix="map",
-        initializer=map_there.prepare,
-        initargs=(sys.path[:],),
-        task_timeout=options.timeout,
-    )
+    if sys.stdin is None and _is_input(options):
+        options.parser.error("standard input is closed: give a PATH")
+    try:
+        pool = atoll.InterpreterPoolExecutor(
+            options.jobs,
+            thread_name_prefix="map",
+            initializer=map_there.prepare,
+            initargs=(sys.path[:],),
+            task_timeout=options.timeout,
+        )
+    except ValueError as error:
+        options.parser.error(str(error))
     try:
         with pool:
             try:
@@ -140,12 +145,16 @@ def main(options: argparse.Namespace) -> int:
         return 130
 
 
+def _is_input(options: argparse.Namespace) -> bool:
+    return options.paths in ([], ["-"])
+
+
 def _map(pool: atoll.InterpreterPoolExecutor, options: argparse.Namespace) -> int:
     wrong = pool.submit(map_there.check, options.function).result()
     if wrong is not None:
         print(f"{options.parser.prog}: {wrong}", file=sys.stderr)
         return 2
-    is_input = options.paths in ([], ["-"])
+    is_input = _is_input(options)
     reader = _Reader(pool, _items(options.null) if is_input else options.paths, options)
     reader.start()
     outcomes = _outcomes(reader)
@@ -194,7 +203,18 @@ def _outcomes(reader: _Reader) -> Iterator[_Outcome]:
         if error is None:
             yield (item, *future.result())
         else:
-            yield item, False, f"{type(error).__name__}: {error}", ""
+            yield item, False, f"{type(error).__name__}: {error}", _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """Return the traceback of where a call was when it was ended from outside: at its time limit, say."""
+    cause = error.__cause__
+    if not isinstance(cause, atoll.ExecutionFailed):
+        return ""
+    trace = map_there.without_own_frames(cause.excinfo.errdisplay)
+    if isinstance(error, TimeoutError):  # what has interrupted it is the pool's affair
+        trace = trace.removesuffix("KeyboardInterrupt").rstrip() + f"\nTimeoutError: {error}"
+    return f"{trace}\n"
 
 
 class _Printer:
@@ -213,8 +233,11 @@ class _Printer:
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         for item, good, text, trace in outcomes:
             if good:
-                self._print(text)
-                continue
+                try:
+                    self._print(text)
+                    continue
+                except UnicodeEncodeError as wrong:
+                    text = f"{type(wrong).__name__}: what it returned cannot be written: {wrong}"
             if self._options.jsonl:
                 self._print(json.dumps({"item": item, "error": text}) + "\n")
             self._tell(item, text, trace)

@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.util
+import inspect
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,6 +51,8 @@ def _find(name: str) -> Callable[[str], Any]:
             value = getattr(value, part)
         if not callable(value):
             raise NotFoundError(f"{name} is not callable: it is of type {type(value).__name__}")
+        if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+            raise NotFoundError(f"{name} is an async function: name one that calls asyncio.run() with it")
         function = _found[name] = value
     return function
 
@@ -89,6 +93,13 @@ def apply(name: str, item: str, as_json: bool) -> tuple[bool, str, str]:
     """
     try:
         result = _find(name)(item)
+        if inspect.iscoroutine(result):
+            result.close()
+            return (
+                False,
+                "TypeError: it returned a coroutine: name a function that calls asyncio.run() with it",
+                "",
+            )
         if as_json:
             return _as_json(item, result)
         return True, "" if result is None else f"{result}\n", ""
@@ -110,6 +121,11 @@ def _stripped(error: BaseException) -> BaseException:
     while trace is not None and _is_machinery(trace.tb_frame.f_globals["__name__"]):
         trace = trace.tb_next
     return error.with_traceback(trace)
+
+
+def without_own_frames(text: str) -> str:
+    """Take this module's frames out of a traceback that is text."""
+    return re.sub(rf'^  File "{re.escape(__file__)}", .*\n(?:    .*\n)*', "", text, flags=re.MULTILINE)
 
 
 def _is_machinery(module: str) -> bool:

@@ -151,7 +151,7 @@ def _has_parent(module: str, modules: set[str]) -> bool:
 def _of_module(name: str, known: Iterable[str]) -> Package:
     spec = _spec_of(name) if _MODULE.fullmatch(name) else None
     if spec is None:
-        close = difflib.get_close_matches(name, known, n=3)
+        close = difflib.get_close_matches(name, set(known), n=3)
         raise UnknownPackageError(
             f"no installed distribution and no module is called {name!r}"
             + (f"; similar: {', '.join(close)}" if close else "")

@@ -14,12 +14,13 @@ from .arguments import add_parser, seconds, size
 _DESCRIPTION = """\
 Run a script, a module as a script, or code, in a fresh interpreter, as `python SCRIPT`, `python -m MODULE` and
 `python -c CODE` would: with its own __main__, sys.argv, sys.path[0] and exit status. It runs on the process's main
-thread, so Ctrl-C reaches it. Everything after SCRIPT, MODULE or CODE belongs to it.
+thread, so Ctrl-C reaches it. Everything after SCRIPT, MODULE or CODE belongs to it. As SCRIPT, - is standard input.
 """
 _EPILOG = """\
 examples:
   python -m atoll run script.py --verbose input.txt
   python -m atoll run -m http.server 8000
+  generate | python -m atoll run - --verbose
   python -m atoll run --extensions strict -c 'import numpy'
   python -m atoll run --memory-limit 500M --cpu-limit 10 script.py
 """
@@ -44,7 +45,7 @@ def add_command(commands: Any) -> None:
         "script",
         nargs="?",
         metavar="SCRIPT",
-        help="a Python file, or a directory or zip file with a __main__.py",
+        help="a Python file, a directory or zip file with a __main__.py, or - for standard input",
     )
     parser.add_argument("-m", dest="module", metavar="MODULE", help="a module or package by its name")
     parser.add_argument("-c", dest="code", metavar="CODE", help="Python code")
@@ -72,31 +73,39 @@ def add_command(commands: Any) -> None:
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line into what is this command's and what is the script's."""
-    index = 1
-    while index < len(arguments):
-        argument = arguments[index]
-        index += 1
-        is_last = not argument.startswith("-") or argument.startswith(("-m", "-c"))
-        if argument in ("-m", "-c", *_TAKES_VALUE):
-            index += 1
-        if is_last:
+    own: list[str] = list(arguments[:1])
+    rest = list(arguments[1:])
+    while rest:
+        argument = rest.pop(0)
+        own.append(argument)
+        if rest and argument in ("-m", "-c"):
+            # In one piece: what begins with "-" would be taken for another option.
+            own[-1:] = [argument + rest.pop(0)] if rest[0].startswith("-") else [argument, rest.pop(0)]
+        elif rest and len(argument) > 2 and any(option.startswith(argument) for option in _TAKES_VALUE):
+            own.append(rest.pop(0))  # an option may be abbreviated
+        if argument == "-" or not argument.startswith("-") or argument.startswith(("-m", "-c")):
             break
-    return list(arguments[:index]), list(arguments[index:])
+    return own, rest
+
+
+def _tell(options: argparse.Namespace, text: str) -> None:
+    if sys.stderr is not None:  # closed: print() would take sys.stdout
+        print(f"{options.parser.prog}: {text}", file=sys.stderr)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run it; return the exit status."""
     if options.script is None and options.module is None and options.code is None:
-        options.parser.error("what is to be run? Give a SCRIPT, -m MODULE or -c CODE")
-    if options.script is not None:
+        options.parser.error("what is to be run? Give a SCRIPT (- is standard input), -m MODULE or -c CODE")
+    if options.script == "-" and sys.stdin is None:
+        _tell(options, "standard input is closed")
+        return 2
+    if options.script not in (None, "-"):
         try:
             os.stat(options.script)
         except OSError as error:
             name = os.path.abspath(options.script)
-            print(
-                f"{options.parser.prog}: can't open file {name!r}: [Errno {error.errno}] {error.strerror}",
-                file=sys.stderr,
-            )
+            _tell(options, f"can't open file {name!r}: [Errno {error.errno}] {error.strerror}")
             return 2
     # The new interpreter has no sys.path[0]; this one's is that of `python -m atoll`, the current directory.
     path = sys.path[:] if sys.flags.safe_path else sys.path[1:]
@@ -108,13 +117,13 @@ def main(options: argparse.Namespace) -> int:
             cpu_limit=options.cpu_limit,
         )
     except atoll.InterpreterError as error:
-        print(f"{options.parser.prog}: {error}", file=sys.stderr)
+        _tell(options, str(error))
         return 2
     what = run_there.What(options.script, options.module, options.code, options.rest)
     try:
         status = interp.call(run_there.run, what, path)
     except atoll.ResourceLimitExceeded as error:
-        print(f"{options.parser.prog}: {error}", file=sys.stderr)
+        _tell(options, str(error))
         status = _SPENT
     try:
         interp.close()

@@ -8,9 +8,13 @@ import runpy
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from types import CodeType
+
+from atoll import _atoll
 
 
 @dataclass
@@ -29,14 +33,16 @@ def run(what: What, path: list[str]) -> int:
 
     sys.path[:] = path
     error = _run(what)
-    status = 0 if error is None else _report(error)
+    status = 0 if error is None else _atoll._report(partial(_report, error))
     return _finish(status)
 
 
 def _run(what: What) -> BaseException | None:
     """Run it; return what it raised."""
     try:
-        if what.script is not None:
+        if what.script == "-":
+            _run_input(what.arguments)
+        elif what.script is not None:
             _run_script(what.script, what.arguments)
         elif what.module is not None:
             sys.argv[:] = ["-m", *what.arguments]
@@ -57,11 +63,7 @@ def _run_code(source: str, arguments: list[str]) -> None:
         sys.path.insert(0, "")
     if sys.version_info >= (3, 14):
         source = textwrap.dedent(source)
-    try:
-        code = compile(source, "<string>", "exec")
-    except SyntaxError as error:
-        error.__traceback__ = None
-        raise
+    code = _compile(source, "<string>")
     if sys.version_info >= (3, 13):
         # Later patch releases of 3.13 know the source by its code, as 3.14 does, the first ones by its name.
         by_code = hasattr(linecache, "_make_key")
@@ -69,6 +71,15 @@ def _run_code(source: str, arguments: list[str]) -> None:
     namespace = sys.modules["__main__"].__dict__
     namespace.update(__name__="__main__", __spec__=None, __loader__=BuiltinImporter)
     exec(code, namespace)
+
+
+def _run_input(arguments: list[str]) -> None:
+    sys.argv[:] = ["-", *arguments]
+    if not sys.flags.safe_path:
+        sys.path.insert(0, "")
+    with open(0, "rb", closefd=False) as file:
+        source = file.read()
+    _execute(_compile(source, "<stdin>"), "<stdin>", BuiltinImporter)
 
 
 def _run_script(script: str, arguments: list[str]) -> None:
@@ -81,6 +92,19 @@ def _run_script(script: str, arguments: list[str]) -> None:
     if not sys.flags.safe_path:
         sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
     code, loader = _load(file)
+    _execute(code, file, loader)
+
+
+def _compile(source: str | bytes, name: str) -> CodeType:
+    try:
+        return compile(source, name, "exec")
+    except SyntaxError as error:
+        error.__traceback__ = None  # the script has not begun: nothing of this is its own
+        raise
+
+
+def _execute(code: CodeType, file: str, loader: object) -> None:
+    """Execute the code of a file as __main__."""
     namespace = sys.modules["__main__"].__dict__
     namespace.update(__name__="__main__", __file__=file, __loader__=loader, __spec__=None)
     if sys.version_info < (3, 15):
@@ -121,9 +145,9 @@ def _report(error: BaseException) -> int:
         return _status(other)
     except BaseException as other:
         _strip(other)
-        print("Error in sys.excepthook:", file=sys.stderr)
+        _say("Error in sys.excepthook:")
         sys.__excepthook__(type(other), other, other.__traceback__)
-        print("\nOriginal exception was:", file=sys.stderr)
+        _say("\nOriginal exception was:")
         sys.__excepthook__(type(error), error, error.__traceback__)
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 
@@ -142,8 +166,20 @@ def _status(error: SystemExit) -> int:
         return 0
     if isinstance(error.code, int):
         return int(error.code)  # a member of an enumeration would make the main interpreter import its class
-    print(error.code, file=sys.stderr)
+    _say(error.code)
     return 1
+
+
+def _say(what: object) -> None:
+    """Write what, as text, and the end of a line to standard error, if there is one and text can be made of it."""
+    stream = sys.stderr if sys.stderr is not None else sys.__stderr__
+    if stream is None:
+        return  # print() would take sys.stdout
+    try:
+        print(what, file=stream)
+    except BaseException:
+        with suppress(BaseException):
+            print(file=stream)
 
 
 def _finish(status: int) -> int:
@@ -154,22 +190,32 @@ def _finish(status: int) -> int:
         try:
             step()
         except BaseException as error:  # a second Ctrl-C, above all
-            _strip(error)
-            print("Exception ignored at the end of the script:", file=sys.stderr)
-            sys.__excepthook__(type(error), error, error.__traceback__)
-    for stream in (sys.stdout, sys.stderr):
+            _tell_ignored("at the end of the script", error)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        if stream is None or _is_closed(stream):
+            continue
         try:
             stream.flush()
-        except (AttributeError, ValueError):  # replaced by something else, or closed
-            pass
-        except OSError as error:
+        except BaseException as error:
             status = 120  # as CPython says it: what was written is lost
-            if stream is sys.stdout:
-                print(
-                    f"Exception ignored while flushing sys.stdout:\n{type(error).__name__}: {error}",
-                    file=sys.stderr,
-                )
+            if name == "stdout":
+                _tell_ignored("while flushing sys.stdout", error)
     return status
+
+
+def _tell_ignored(when: str, error: BaseException) -> None:
+    _strip(error)
+    _say(f"Exception ignored {when}:")
+    sys.__excepthook__(type(error), error, error.__traceback__)
+
+
+def _is_closed(stream: object) -> bool:
+    """Whether a stream, or what a script has put in its place, says that it is closed."""
+    try:
+        return bool(getattr(stream, "closed", False))
+    except BaseException:
+        return False
 
 
 def _nothing() -> None:

@@ -3,12 +3,18 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from typing import Any
 
 from .arguments import add_parser, positive
 from .top_table import BAD, BUSY, FAINT, GOOD, PLAIN, SORTS, TITLE, Line, lines, look, rates
+
+ENDING = 2.0  # seconds that a process may take to end
+LONGEST = (
+    1_000_000  # milliseconds that curses waits at once: its C int does not hold all that can be asked for
+)
 
 _DESCRIPTION = """\
 Show what the interpreters, pools and queues of a running process are doing, with the function and line that each
@@ -87,13 +93,22 @@ def find_processes() -> dict[int, str]:
         if not name.isdecimal() or int(name) == os.getpid():
             continue
         try:
-            files = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
-            if any(file.startswith("/memfd:atoll-stats") for file in files):
+            if _has_page(name):
                 with open(f"/proc/{name}/cmdline", "rb") as file:
                     found[int(name)] = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:  # another user's, or it has ended
             continue
     return found
+
+
+def _has_page(pid: str) -> bool:
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/memfd:atoll-stats"):
+                return True
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return False
 
 
 def _once(pid: int, options: argparse.Namespace, key: str) -> int:
@@ -103,12 +118,18 @@ def _once(pid: int, options: argparse.Namespace, key: str) -> int:
     if options.json:
         print(json.dumps(data, indent=2))
     else:
-        print("\n".join("".join(text for text, _ in line).rstrip() for line in lines(data, key)))
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        text = "\n".join("".join(text for text, _ in line).rstrip() for line in lines(data, key, columns))
+        print(_encodable(text, sys.stdout.encoding))
     return 0
 
 
+def _encodable(text: str, encoding: str) -> str:
+    return text.encode(encoding, "replace").decode(encoding)
+
+
 def _live(pid: int, options: argparse.Namespace, key: str) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty()):
         options.parser.error("this is no terminal: use --once or --json")
     before = look(pid)
     try:
@@ -116,10 +137,17 @@ def _live(pid: int, options: argparse.Namespace, key: str) -> int:
     except ImportError:
         options.parser.error("this Python has no curses: use --once or --json")
     try:
+        curses.setupterm(os.environ.get("TERM") or "unknown", sys.stdout.fileno())
+    except curses.error as error:
+        options.parser.error(f"{error}: set TERM, or use --once or --json")
+    try:
         curses.wrapper(_show, pid, before, options.interval, key)
     except (LookupError, OSError):
-        if not _has_ended(pid):
-            raise
+        until = time.monotonic() + ENDING
+        while not _has_ended(pid):  # its files are closed first
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
         print(f"process {pid} has ended")
     return 0
 
@@ -142,10 +170,10 @@ def _show(screen: Any, pid: int, before: Any, interval: float, key: str) -> None
         curses.curs_set(0)
     now = look(pid)
     while True:
-        _draw(screen, lines(rates(before, now), key), styles, key)
+        _draw(screen, lines(rates(before, now), key, screen.getmaxyx()[1]), styles, key)
         until = time.monotonic() + interval
         while (left := until - time.monotonic()) > 0:
-            screen.timeout(max(1, int(left * 1000)))
+            screen.timeout(min(max(1, int(left * 1000)), LONGEST))
             pressed = screen.getch()
             if pressed in (ord("q"), ord("Q"), 27):
                 return
@@ -184,7 +212,8 @@ def _draw(screen: Any, shown: list[Line], styles: dict[str, int], key: str) -> N
         column = 0
         for text, style in line:
             try:
-                screen.addnstr(row, column, text, max(width - column, 0), styles[style])
+                shown_text = _encodable(text, screen.encoding)
+                screen.addnstr(row, column, shown_text, max(width - column, 0), styles[style])
             except curses.error:  # the last place of the screen, where the cursor has nowhere to go
                 pass
             column += len(text)

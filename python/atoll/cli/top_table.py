@@ -4,8 +4,10 @@ A look is what ``atoll.stats(pid)`` says, and the innermost function of each int
 """
 
 import os
+import sys
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,7 @@ SORTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "i": ("id", lambda row: row["id"]),
 }
 WIDEST_NAME = 24
+NARROW, NARROWER = 120, 100  # columns, below which what was sent and got is left out, and names are shorter
 Line = list[tuple[str, str]]  # pieces of text with their styles
 
 
@@ -103,7 +106,7 @@ def rates(before: Look, after: Look) -> dict[str, Any]:
             },
             "restarts": row["restarts"],
             **per_second("pools", row, "done"),
-            "mean_wait": row["wait"] / max(row["submitted"] - row["queued"], 1),
+            "mean_wait": row["wait"] / max(sum(row["wait_times"]), 1),
             "mean_run": row["run"] / max(row["done"], 1),
         }
         for row in after.stats["pools"]
@@ -148,68 +151,92 @@ def _add_running(
 # ------------------------------------------------------------------------------------------------
 
 
-def lines(data: dict[str, Any], sort: str = "c") -> list[Line]:
-    """Return what is shown of it, interpreters sorted by the key of SORTS."""
+def lines(data: dict[str, Any], sort: str = "c", columns: int | None = None) -> list[Line]:
+    """Return what is shown of it, interpreters sorted by the key of SORTS.
+
+    Where there are fewer columns than it takes, names and rates that are wanted least make room for the functions.
+    """
+    columns = sys.maxsize if columns is None else columns
+    shown = [_title(data, columns), [], *_interpreters(data, sort, columns)]
+    if data["pools"]:
+        shown += [[], *_pools(data, columns)]
+    if data["queues"]:
+        shown += [[], *_queues(data)]
+    shown = [_cut(line, columns) for line in shown]
+    if data["note"]:
+        note = f"no functions: {data['note']}"
+        shown += [[], *([(line, FAINT)] for line in textwrap.wrap(note, max(min(columns, 1000), 20)))]
+    return shown
+
+
+def _cut(line: Line, columns: int) -> Line:
+    """Return a line that takes no more columns than there are."""
+    kept: Line = []
+    for text, style in line:
+        kept.append((text if len(text) <= columns else f"{text[: columns - 1]}\u2026"[:columns], style))
+        columns = max(columns - len(text), 0)
+    return kept
+
+
+def _title(data: dict[str, Any], columns: int) -> Line:
     process = data["process"]
-    width = min(max(4, *(len(row["name"] or "") for row in data["interpreters"])), WIDEST_NAME)
-    shown: list[Line] = [
-        [
-            (f"{_command(process['pid'])}", TITLE),
-            (
-                f"  pid {process['pid']}, {process['cpu']:.0%} cpu, {size(process['memory'])},"
-                f" {process['threads']} threads, {len(data['interpreters'])} interpreters",
-                PLAIN,
-            ),
-        ],
-        [],
-        [(f"{'ID':>4} {'NAME':<{width}} {'STATE':<8} {'CPU':>5} {'GIL':>5} {'CALLS':>7} {'TASKS':>7}"
-          f" {'SENT':>7} {'GOT':>7} {'MEMORY':>8}  FUNCTION", TITLE)],
-    ]  # fmt: skip
+    text = (
+        f"  pid {process['pid']}, {process['cpu']:.0%} cpu, {size(process['memory'])},"
+        f" {process['threads']} threads, {len(data['interpreters'])} interpreters"
+    )
+    return [(short(_command(process["pid"]), max(columns - len(text), 16)), TITLE), (text, PLAIN)]
+
+
+def _interpreters(data: dict[str, Any], sort: str, columns: int) -> Iterator[Line]:
+    wide = columns >= NARROW
+    most = WIDEST_NAME if columns >= NARROWER else WIDEST_NAME // 2
+    width = min(max(4, *(len(row["name"] or "") for row in data["interpreters"])), most)
+    more = f" {'SENT':>7} {'GOT':>7}" if wide else ""
+    yield [(f"{'ID':>4} {'NAME':<{width}} {'STATE':<8} {'CPU':>5} {'GIL':>5} {'CALLS':>7} {'TASKS':>7}{more}"
+            f" {'MEMORY':>8}  FUNCTION", TITLE)]  # fmt: skip
     for row in sorted(data["interpreters"], key=SORTS[sort][1]):
         state = row["state"]
-        shown.append(
-            [
-                (f"{row['id']:>4} {short(row['name'] or '', width):<{width}} ", PLAIN),
-                (f"{state:<8}", STYLES.get(state, PLAIN)),
-                (f" {row['cpu']:>5.0%}", BUSY if row["cpu"] > 0.5 else PLAIN),
-                (f" {row['gil_wait']:>5.0%}", BAD if row["gil_wait"] > 0.5 else PLAIN),
-                (
-                    f" {rate(row['calls']):>7} {rate(row['tasks']):>7} {rate(row['sent']):>7}"
-                    f" {rate(row['received']):>7} {size(row['allocated']):>8}  {_place(row)}",
-                    PLAIN,
-                ),
-            ]
-        )
-    if data["pools"]:
-        title = f"{'POOL':<17} {'WORKERS':>9} {'QUEUED':>7} {'RUNNING':>7} {'DONE':>7} {'FAILED':>7} {'RESTARTS':>8} {'WAIT':>8} {'RUN':>8}"  # fmt: skip  # noqa: E501
-        shown += [[], [(title, TITLE)]]
+        more = f" {rate(row['sent']):>7} {rate(row['received']):>7}" if wide else ""
+        yield [
+            (f"{row['id']:>4} {short(row['name'] or '', width):<{width}} ", PLAIN),
+            (f"{state:<8}", STYLES.get(state, PLAIN)),
+            (f" {row['cpu']:>5.0%}", BUSY if row["cpu"] > 0.5 else PLAIN),
+            (f" {row['gil_wait']:>5.0%}", BAD if row["gil_wait"] > 0.5 else PLAIN),
+            (
+                f" {rate(row['calls']):>7} {rate(row['tasks']):>7}{more} {size(row['allocated']):>8}  {_place(row)}",
+                PLAIN,
+            ),
+        ]
+
+
+def _pools(data: dict[str, Any], columns: int) -> Iterator[Line]:
+    width = 17 if columns >= NARROWER else 11
+    yield [(f"{'POOL':<{width}} {'WORKERS':>9} {'QUEUED':>7} {'RUNNING':>7} {'DONE':>7} {'FAILED':>7}"
+            f" {'RESTARTS':>8} {'WAIT':>8} {'RUN':>8}", TITLE)]  # fmt: skip
     for row in data["pools"]:
         workers = f"{row['workers']}/{row['max_workers']}"
-        name = short(row["name"] or str(row["id"]), 17)
-        shown.append(
-            [
-                (f"{name:<17} {workers:>9} {row['queued']:>7} {row['running']:>7}", PLAIN),
-                (f" {rate(row['done']):>7}", PLAIN),
-                (f" {row['failed']:>7}", BAD if row["failed"] else PLAIN),
-                (f" {row['restarts']:>8}", BAD if row["restarts"] else PLAIN),
-                (f" {duration(row['mean_wait']):>8} {duration(row['mean_run']):>8}", PLAIN),
-            ]
-        )
-    if data["queues"]:
-        title = f"{'QUEUE':>5} {'LENGTH':>9} {'MAX':>7} {'PUT':>7} {'GOT':>7} {'GETTERS':>7} {'PUTTERS':>7}  STATE"
-        shown += [[], [(title, TITLE)]]
+        name = short(row["name"] or str(row["id"]), width)
+        yield [
+            (f"{name:<{width}} {workers:>9} {row['queued']:>7} {row['running']:>7}", PLAIN),
+            (f" {rate(row['done']):>7}", PLAIN),
+            (f" {row['failed']:>7}", BAD if row["failed"] else PLAIN),
+            (f" {row['restarts']:>8}", BAD if row["restarts"] else PLAIN),
+            (f" {duration(row['mean_wait']):>8} {duration(row['mean_run']):>8}", PLAIN),
+        ]
+
+
+def _queues(data: dict[str, Any]) -> Iterator[Line]:
+    title = (
+        f"{'QUEUE':>5} {'LENGTH':>9} {'MAX':>7} {'PUT':>7} {'GOT':>7} {'GETTERS':>7} {'PUTTERS':>7}  STATE"
+    )
+    yield [(title, TITLE)]
     for row in data["queues"]:
-        shown.append(
-            [
-                (f"{row['id']:>5} {row['length']:>9,} {row['maxsize'] or '-':>7}", PLAIN),
-                (f" {rate(row['put']):>7} {rate(row['got']):>7}", PLAIN),
-                (f" {row['getters'] or '-':>7} {row['putters'] or '-':>7}", PLAIN),
-                ("  shut down" if row["shut_down"] else "", FAINT),
-            ]
-        )
-    if data["note"]:
-        shown += [[], [(f"no functions: {data['note']}", FAINT)]]
-    return shown
+        yield [
+            (f"{row['id']:>5} {row['length']:>9,} {row['maxsize'] or '-':>7}", PLAIN),
+            (f" {rate(row['put']):>7} {rate(row['got']):>7}", PLAIN),
+            (f" {row['getters'] or '-':>7} {row['putters'] or '-':>7}", PLAIN),
+            ("  shut down" if row["shut_down"] else "", FAINT),
+        ]
 
 
 def _command(pid: int) -> str:
@@ -218,19 +245,26 @@ def _command(pid: int) -> str:
             words = file.read().rstrip(b"\0").decode(errors="replace").split("\0")
     except OSError:
         return "(ended)"
-    return " ".join([os.path.basename(words[0]), *words[1:]])[:60].replace("\n", " ")
+    return _printable(" ".join([os.path.basename(words[0]), *words[1:]])[:60].replace("\n", " "))
 
 
 def _place(row: dict[str, Any]) -> str:
     frame = row["frame"]
     place = f"{frame['function']} {os.path.basename(frame['file'])}:{frame['line']}" if frame else ""
+    place = _printable(place)
     return (
         f"{place} ({row['blocked_on']})" if row["blocked_on"] and place else place or row["blocked_on"] or ""
     )
 
 
+def _printable(text: str) -> str:
+    """Return text without what would move a terminal's cursor, or is no character of its own."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def short(text: str, width: int) -> str:
     """Return text with so many characters at most, its end among them: what tells workers apart is there."""
+    text = _printable(text)
     if len(text) <= width:
         return text
     end = width // 3

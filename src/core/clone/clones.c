@@ -28,6 +28,7 @@ typedef struct {
     int flags;               /* atoll_dl_flags */
     bool whole;
     bool sets_handlers;
+    bool hands_out;
     bool is_for_good;
     bool no_room; /* the failure is this place's: another one may do */
     atoll_clone_error *why;
@@ -128,6 +129,7 @@ static int load_shim(loading *l) {
         return -1;
     }
     set->shim_path = path;
+    (void)atoll_dl_extent(set->shim_handle, &set->shim_low, &set->shim_high);
     void (*bind)(const atoll_shim *) = NULL;
     void *symbol = atoll_dl_symbol(set->shim_handle, ATOLL_SHIM_BIND);
     if (symbol == NULL) {
@@ -184,37 +186,17 @@ static const char **paths_of_globals(const atoll_clones *set) {
     return paths;
 }
 
-/* What is hooked in with these stays, as there is no way to take it back: the C library calls it later, or looks at it. */
-static bool is_hook(const char *name, void *unused) {
-    static const char *const hooks[] = {
-        "PySys_AddAuditHook",
-        "PyRefTracer_SetTracer",
-        "timer_create",
-        "mq_notify",
-        "register_printf_specifier",
-        "register_printf_type",
-        "register_printf_function",
-        "aio_read",
-        "aio_read64",
-        "aio_write",
-        "aio_write64",
-        "aio_fsync",
-        "aio_fsync64",
-        "lio_listio",
-        "lio_listio64",
-        "getaddrinfo_a",
-        "hcreate",
-        "_ZNSt6locale6globalERKS_", /* parts of a locale are objects, whose classes may be theirs; as is: */
-        "_ZNSt3pmr20set_default_resourceEPNS_15memory_resourceE",
-        "_ZSt14set_unexpectedPFvvE",
-    };
-    (void)unused;
-    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
-        if (strcmp(name, hooks[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
+/* What a clone imports that says what becomes of it. */
+typedef struct {
+    uint32_t registers;
+    bool replaces;
+} imports;
+
+static bool is_hook(const char *name, void *raw) {
+    imports *found = raw;
+    found->registers |= atoll_name_registers(name);
+    found->replaces |= atoll_name_replaces(name);
+    return atoll_name_is_hook(name);
 }
 
 static int write_clone(loading *l, size_t i) {
@@ -231,7 +213,10 @@ static int write_clone(loading *l, size_t i) {
             renames[n++] = (atoll_elf_rename){node->elf.needed[k], to};
         }
     }
-    l->plan.calls_back |= atoll_elf_any_import(&node->elf, is_hook, NULL) ? ATOLL_CALLS_BACK : 0;
+    imports found = {0};
+    l->plan.calls_back |= atoll_elf_any_import(&node->elf, is_hook, &found) ? ATOLL_CALLS_BACK : 0;
+    clone->registers = found.registers;
+    l->hands_out |= found.replaces;
     l->is_for_good |= node->elf.is_for_good;
     l->sets_handlers |= atoll_elf_imports(&node->elf, "_ZSt15set_new_handlerPFvvE") ||
                         atoll_elf_imports(&node->elf, "_ZSt13set_terminatePFvvE");
@@ -402,6 +387,7 @@ static void adopt(loading *l) {
     l->set->calls_back |= l->plan.calls_back;
     l->set->uses_plain |= l->plan.uses_plain;
     l->set->sets_handlers |= l->sets_handlers;
+    l->set->hands_out |= l->hands_out || l->plan.uses_plain;
     l->set->is_for_good |= l->is_for_good;
 }
 

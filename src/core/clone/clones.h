@@ -44,11 +44,12 @@ typedef struct {
     uintptr_t code; /* what is executable of that, up to code_end */
     uintptr_t code_end;
     atoll_elf_destructors destructors;
-    uint64_t bytes; /* that it does not share with the original */
-    int fd;         /* while it is being loaded, or -1 */
-    bool library;   /* not an extension module */
-    bool packaged;  /* cloned only because it comes with a package */
-    bool global;    /* opened so that what is loaded later finds its symbols */
+    uint64_t bytes;     /* that it does not share with the original */
+    int fd;             /* while it is being loaded, or -1 */
+    bool library;       /* not an extension module */
+    bool packaged;      /* cloned only because it comes with a package */
+    bool global;        /* opened so that what is loaded later finds its symbols */
+    uint32_t registers; /* what it imports of what libraries register things with: atoll_name_registers() */
 } atoll_clone;
 
 /* A file that the interpreter has loaded as it is. */
@@ -70,6 +71,8 @@ typedef struct atoll_clones {
 
     char *shim_path; /* NULL until the first clone is made */
     void *shim_handle;
+    uintptr_t shim_low; /* where that is loaded, up to shim_high */
+    uintptr_t shim_high;
     atoll_scratch scratch; /* where whole files stay */
     bool have_scratch;
     atoll_mutex lock;    /* guards the list against who looks at it while something is loaded; a leaf */
@@ -82,8 +85,10 @@ typedef struct atoll_clones {
     uint8_t
         calls_back; /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
     bool sets_handlers; /* one of them may, of C++'s */
-    bool is_for_good;   /* one of them is never to be unloaded */
-    bool uses_plain;    /* one of them needs a library that is not cloned and may keep what it is given */
+    bool
+        hands_out; /* one of them may give others a function to call, who may have it from a clone of others' */
+    bool is_for_good; /* one of them is never to be unloaded */
+    bool uses_plain;  /* one of them needs a library that is not cloned and may keep what it is given */
 } atoll_clones;
 
 typedef struct {
@@ -121,7 +126,7 @@ const atoll_clone *atoll_clones_of_handle(atoll_clones *set, const void *handle)
 
 /* The clone that has this address, or NULL.  Any thread may ask that runs code of a clone. */
 const atoll_clone *atoll_clones_at(atoll_clones *set, const void *address);
-/* The owner of the clone, of any set, that has this address and may be unloaded; -1: there is none.  Any thread. */
+/* The owner of the clone, or shim, of any set, that has this address and may be unloaded; -1: there is none.  Any thread. */
 int64_t atoll_clones_owner(const void *address);
 /* Takes a set off the list of those that are asked.  It need not be there. */
 void atoll_clones_unlist(atoll_clones *set);
@@ -185,6 +190,14 @@ enum {
 uint8_t atoll_name_calls_back(const char *name);
 bool atoll_name_is_process_wide(const char *name); /* not cloned because it comes with a package */
 bool atoll_name_keeps_nothing(const char *name);   /* of what it is given: is_system, and others */
+/* Of a function: whether what is hooked in with it stays, as there is no way to take it back. */
+bool atoll_name_is_hook(const char *symbol);
+/* The same for those of libraries that may be cloned themselves: a bit, or 0; and the function with this number, or NULL. */
+uint32_t atoll_name_registers(const char *symbol);
+const char *atoll_name_registering(unsigned number);
+/* Whether a clone that has this function may give others one of its own to call, in place of one that they have: of C++'s
+ * or CPython's. */
+bool atoll_name_replaces(const char *symbol);
 
 /* ---- clone/plan.c ---- */
 

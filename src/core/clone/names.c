@@ -1,4 +1,4 @@
-/* What is known of libraries by their names.
+/* What is known of libraries, and of their functions, by their names.
  *
  * A pattern ends with a '*' or is the whole name; wheels put a hash behind the first part (libgomp-a34b3233.so.1.0.0), so
  * most have one.
@@ -116,6 +116,72 @@ static const char *const forgetful_libraries[] = {
     "libcrypt-*",   NULL,
 };
 
+/* What is hooked in with these stays, as there is no way to take it back: the C library calls it later, or looks at it. */
+static const char *const hooks[] = {
+    "PySys_AddAuditHook",
+    "PyRefTracer_SetTracer",
+    "timer_create",
+    "mq_notify",
+    "register_printf_specifier",
+    "register_printf_type",
+    "register_printf_function",
+    "aio_read",
+    "aio_read64",
+    "aio_write",
+    "aio_write64",
+    "aio_fsync",
+    "aio_fsync64",
+    "lio_listio",
+    "lio_listio64",
+    "getaddrinfo_a",
+    "hcreate",
+    "_ZNSt6locale6globalERKS_", /* parts of a locale are objects, whose classes may be theirs; as is: */
+    "_ZNSt3pmr20set_default_resourceEPNS_15memory_resourceE",
+    "_ZSt14set_unexpectedPFvvE",
+    NULL,
+};
+
+/* With these a library is given a function, or a table, that it keeps for the process, or for the thread, where nobody finds it: in memory
+ * from malloc().  At most 32. */
+static const char *const registering[] = {
+    "sqlite3_auto_extension",
+    "CRYPTO_get_ex_new_index",
+    "ERR_load_strings",
+    "ERR_load_strings_const",
+    "OPENSSL_atexit",
+    "OSSL_PROVIDER_add_builtin",
+    "OBJ_NAME_new_index",
+    "ENGINE_add",
+    "EVP_PBE_alg_add",
+    "CONF_module_add",
+    "X509V3_EXT_add",
+    "X509V3_EXT_add_list",
+    "X509_PURPOSE_add",
+    "X509_TRUST_add",
+    "xmlSetGenericErrorFunc",
+    "xmlSetStructuredErrorFunc",
+    "xmlNewCharEncodingHandler",
+    "xmlRegisterCharEncodingHandler",
+    "xsltRegisterExtModule",
+    "xsltRegisterExtModuleFull",
+    "xsltRegisterExtModuleFunction",
+    "xsltRegisterExtModuleElement",
+    "xsltRegisterExtModuleTopLevel",
+    "Tcl_CreateExitHandler",
+    "Tcl_RegisterObjType",
+    NULL,
+};
+_Static_assert(sizeof registering / sizeof *registering <= 33, "a bit for each");
+
+/* Who puts a function of his in the place of another one with these is told which that was, and may put it back. */
+static const char *const replacing[] = {
+    "PyMem_SetAllocator",
+    "PyObject_SetArenaAllocator",
+    "_ZSt15set_new_handlerPFvvE",
+    "_ZSt13set_terminatePFvvE",
+    NULL,
+};
+
 static bool matches(const char *const *patterns, const char *name) {
     for (; *patterns != NULL; patterns++) {
         size_t length = strlen(*patterns);
@@ -147,4 +213,27 @@ uint8_t atoll_name_calls_back(const char *name) {
     return matches(later_callers, last)    ? ATOLL_CALLS_BACK
            : matches(driven_callers, last) ? ATOLL_CALLS_BACK_FROM_DRIVER
                                            : 0;
+}
+
+static bool is_one_of(const char *const *names, const char *name) {
+    while (*names != NULL && strcmp(*names, name) != 0) {
+        names++;
+    }
+    return *names != NULL;
+}
+
+bool atoll_name_is_hook(const char *symbol) { return is_one_of(hooks, symbol); }
+
+bool atoll_name_replaces(const char *symbol) { return is_one_of(replacing, symbol); }
+
+uint32_t atoll_name_registers(const char *symbol) {
+    unsigned number = 0;
+    while (registering[number] != NULL && strcmp(registering[number], symbol) != 0) {
+        number++;
+    }
+    return registering[number] != NULL ? UINT32_C(1) << number : 0;
+}
+
+const char *atoll_name_registering(unsigned number) {
+    return number < sizeof registering / sizeof *registering ? registering[number] : NULL;
 }

@@ -93,7 +93,8 @@ int64_t atoll_clones_owner(const void *address) {
     int64_t owner = -1;
     atoll_mutex_lock(&sets_lock);
     for (atoll_clones *set = sets; set != NULL && owner < 0; set = set->next) {
-        owner = atoll_clones_at(set, address) != NULL ? set->owner : -1;
+        bool is_in_shim = (uintptr_t)address >= set->shim_low && (uintptr_t)address < set->shim_high;
+        owner = is_in_shim || atoll_clones_at(set, address) != NULL ? set->owner : -1;
     }
     atoll_mutex_unlock(&sets_lock);
     return owner;

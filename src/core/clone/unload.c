@@ -21,8 +21,9 @@
  * As in a process the threads are still there while destructors run, and may use what has been destroyed; that has to last for
  * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
  * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
- * by a library that is known to call back or has an address in one of them in its static variables, as a signal handler, by a hook of
- * Python's or as its allocator; or when one says that it must not be unloaded.  Their destructors then run at the
+ * by a library that is known to call back, has an address in one of them in its static variables, or keeps what it is given where nobody
+ * looks; by a clone of another interpreter that has put a function of its own in the place of one of theirs; as a signal handler, by a hook
+ * of Python's or as its allocator; or when one says that it must not be unloaded.  The shim is one of them in this.  Their destructors then run at the
  * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
  * the C and C++ libraries have: streams that lead into a clone, variables that a program may set.
  *
@@ -62,7 +63,15 @@ static bool keep_all(atoll_clones *set, const char *why) {
     return false;
 }
 
+static bool is_in_shim(const atoll_clones *set, uintptr_t address) {
+    return address >= set->shim_low && address < set->shim_high;
+}
+
+/* Of the set's clones, or its shim: a clone that hands on fclose(), say, hands on the shim's. */
 static bool is_in_one(const atoll_clones *set, uintptr_t address) {
+    if (is_in_shim(set, address)) {
+        return true;
+    }
     for (size_t i = 0; i < set->count; i++) {
         if (address >= set->items[i]->low && address < set->items[i]->high) {
             return true;
@@ -181,7 +190,7 @@ static bool is_in_code(const atoll_clones *set, uintptr_t address) {
             return true;
         }
     }
-    return false;
+    return is_in_shim(set, address);
 }
 
 /* What stays: no clone, of whatever interpreter.  The C library and its like are not among it: their tables still have what was taken
@@ -192,6 +201,11 @@ static bool stays(const char *path) {
     return tells && strstr(name, ".atoll") == NULL;
 }
 
+/* The same, and clones of others: whoever puts his own function in place of one of these clones may have that, to put it back. */
+static bool stays_or_is_clone(const char *path) {
+    return stays(path) || strstr(atoll_name_last_part(path), ".atoll") != NULL;
+}
+
 typedef struct {
     const atoll_clones *set;
     uintptr_t lowest;  /* where the first of them begins, */
@@ -200,22 +214,19 @@ typedef struct {
     size_t size;       /* how large it is */
 } clone_search;
 
-/* Other threads write what is read here: words are read whole.  Atoll's own tables (clone/signals.c) do not count. */
+/* Atoll's own tables (clone/signals.c) do not count. */
 static const uintptr_t *leads_there(const void *start, size_t size, void *context) {
     const clone_search *search = context;
-    const uintptr_t lowest = search->lowest;
-    const size_t width = search->width;
-    uintptr_t first = ((uintptr_t)start + sizeof first - 1) & ~(sizeof first - 1);
-    const volatile uintptr_t *word = (const volatile uintptr_t *)first;
-    const volatile uintptr_t *end = (const volatile uintptr_t *)((uintptr_t)start + size - sizeof *word);
+    const uintptr_t *end;
+    uintptr_t value = 0;
     if ((uintptr_t)&kept_clones - (uintptr_t)start < size || is_in_one(search->set, (uintptr_t)start)) {
         return NULL;
     }
-    for (; word <= end; word++) {
-        uintptr_t value = *word;
-        if (value - lowest < width && is_in_one(search->set, value) &&
+    for (const uintptr_t *word = atoll_data_words(start, size, &end); word < end; word++) {
+        word = atoll_data_next(word, end, search->lowest, search->width, &value);
+        if (word < end && is_in_one(search->set, value) &&
             ((uintptr_t)word - search->runtime >= search->size || is_in_code(search->set, value))) {
-            return (const uintptr_t *)word;
+            return word;
         }
     }
     return NULL;
@@ -225,17 +236,39 @@ static const uintptr_t *leads_there(const void *start, size_t size, void *contex
  * say, which may use what destructors destroy.  Where such a variable is in memory from malloc() it is not found.  Of what CPython keeps
  * in its state functions count only (an allocator): 3.13 goes on having the addresses of static types that it has let go. */
 static bool is_known(atoll_clones *set) {
+    if (set->count == 0) {
+        return false;
+    }
     const void *runtime = atoll_dl_symbol(NULL, "_PyRuntime");
-    clone_search search = {.set = set, .lowest = UINTPTR_MAX, .runtime = (uintptr_t)runtime};
+    bool has_shim = set->shim_high != 0;
+    clone_search search = {
+        .set = set, .lowest = has_shim ? set->shim_low : UINTPTR_MAX, .runtime = (uintptr_t)runtime};
     search.size = runtime != NULL ? atoll_dl_symbol_size(runtime) : 0;
-    uintptr_t highest = 0;
+    uintptr_t highest = set->shim_high;
     for (size_t i = 0; i < set->count; i++) {
         const atoll_clone *clone = set->items[i];
         search.lowest = clone->low < search.lowest ? clone->low : search.lowest;
         highest = clone->high > highest ? clone->high : highest;
     }
     search.width = highest - search.lowest;
-    return set->count != 0 && atoll_dl_any_data(stays, leads_there, &search);
+    return atoll_dl_any_data(set->hands_out ? stays_or_is_clone : stays, leads_there, &search);
+}
+
+/* Whether a clone uses what a library that stays registers things with, in memory from malloc(). */
+static bool has_registered(atoll_clones *set) {
+    const char *name;
+    for (size_t i = 0; i < set->count; i++) {
+        for (unsigned bit = 0;
+             set->items[i]->registers >> bit != 0 && (name = atoll_name_registering(bit)) != NULL; bit++) {
+            const void *function = (set->items[i]->registers >> bit & 1) != 0
+                                       ? atoll_dl_symbol(set->items[i]->handle, name)
+                                       : NULL;
+            if (function != NULL && atoll_clones_at(set, function) == NULL) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 static bool has_any_stream(atoll_clones *set) { return has_streams(set) || has_streams_of_cpp(set); }
@@ -246,6 +279,7 @@ static const struct {
     const char *why;
 } reasons[] = {
     {calls_back, "a library that they use may call back"},
+    {has_registered, "a library that they use may call back"},
     {is_for_good, "one of them says that it must not be unloaded"},
     {has_threads, threads_are_alive},
     {has_handler, "one of them has installed a signal handler"},
@@ -253,7 +287,7 @@ static const struct {
     {has_any_stream, "a stream is open that leads into one of them"},
     {has_variable, "a variable of the process leads into one of them"},
 };
-enum { BEFORE_DESTRUCTORS = 5, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
+enum { BEFORE_DESTRUCTORS = 6, AFTER_DESTRUCTORS = sizeof reasons / sizeof *reasons };
 
 /* The first of so many reasons that holds, or NULL. */
 static const char *reason_to_keep(atoll_clones *set, size_t count) {

@@ -29,7 +29,8 @@ void atoll_hashmap_retain(atoll_hashmap *map) {
     atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
 }
 
-static void destroy(atoll_hashmap *map) {
+static void destroy(atoll_link *link) {
+    atoll_hashmap *map = (atoll_hashmap *)link;
     for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
         atoll_hashmap_stripe *stripe = &map->stripes[i];
         for (size_t at = 0; at < stripe->slots; at++) {
@@ -41,27 +42,12 @@ static void destroy(atoll_hashmap *map) {
     free(map);
 }
 
-/* What a map holds may be the last reference to another one, and so on: a thread that frees one only notes the others. */
-static _Thread_local bool is_destroying;
-static _Thread_local atoll_hashmap *to_destroy; /* linked by their links, as they are on no other list */
+static _Thread_local atoll_doomed doomed;
 
 void atoll_hashmap_release(atoll_hashmap *map) {
-    if (atomic_fetch_sub_explicit(&map->refs, 1, memory_order_acq_rel) != 1) {
-        return;
+    if (atomic_fetch_sub_explicit(&map->refs, 1, memory_order_acq_rel) == 1) {
+        atoll_list_destroy(&atoll_hashmaps, &map->link, &doomed, destroy);
     }
-    atoll_list_remove(&atoll_hashmaps, &map->link);
-    map->link.next = (atoll_link *)to_destroy;
-    to_destroy = map;
-    if (is_destroying) {
-        return;
-    }
-    is_destroying = true;
-    while (to_destroy != NULL) {
-        atoll_hashmap *next = to_destroy;
-        to_destroy = (atoll_hashmap *)next->link.next;
-        destroy(next);
-    }
-    is_destroying = false;
 }
 
 static void handle_retain(void *ptr) { atoll_hashmap_retain(ptr); }

@@ -63,7 +63,8 @@ static void set_end(atoll_chunk *chunk, uint32_t at) {
     memcpy(chunk->data + at, &end, sizeof end);
 }
 
-static void destroy(atoll_queue *queue) {
+static void destroy(atoll_link *link) {
+    atoll_queue *queue = (atoll_queue *)link;
     if (queue->tail != NULL) {
         set_end(queue->tail, queue->tail_at);
     }
@@ -78,28 +79,12 @@ static void destroy(atoll_queue *queue) {
     free(queue);
 }
 
-/* What a queue holds may be the last reference to another queue, and so on: a thread that is releasing one only notes the others,
- * for queues of any number take no more stack than one. */
-static _Thread_local bool is_destroying;
-static _Thread_local atoll_queue *to_destroy; /* linked by their links, as they are on no other list */
+static _Thread_local atoll_doomed doomed;
 
 void atoll_queue_release(atoll_queue *queue) {
-    if (atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) != 1) {
-        return;
+    if (atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) == 1) {
+        atoll_list_destroy(&atoll_queues, &queue->link, &doomed, destroy);
     }
-    atoll_list_remove(&atoll_queues, &queue->link);
-    queue->link.next = (atoll_link *)to_destroy;
-    to_destroy = queue;
-    if (is_destroying) {
-        return;
-    }
-    is_destroying = true;
-    while (to_destroy != NULL) {
-        atoll_queue *next = to_destroy;
-        to_destroy = (atoll_queue *)next->link.next;
-        destroy(next);
-    }
-    is_destroying = false;
 }
 
 static void handle_retain(void *ptr) { atoll_queue_retain(ptr); }

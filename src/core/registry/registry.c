@@ -14,9 +14,13 @@ static atoll_mutex registry_lock = ATOLL_MUTEX_INIT;
 static atoll_entry *registry_head; /* newest first */
 static uint64_t serials;
 
-/* After it has changed. */
+/* After it has changed.  Two threads that have each changed it may come here in another order: whoever is last has shown what it is. */
 static void show_life(atoll_entry *entry) {
-    atoll_stats_set(&entry->stats->life, (uint64_t)atomic_load(&entry->life));
+    int life;
+    do {
+        life = atomic_load(&entry->life);
+        atomic_store(&entry->stats->life, (uint64_t)life);
+    } while (life != atomic_load(&entry->life));
 }
 
 atoll_entry *atoll_registry_add(int64_t id, void *interp, bool owned) {
@@ -190,12 +194,8 @@ uint32_t atoll_entry_pins(const atoll_entry *entry) {
 
 bool atoll_entry_is_left(void *entry) { return atoll_entry_pins(entry) == 0 || !atoll_entry_is_open(entry); }
 
-atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
-    int life = ATOLL_LIFE_SPARE;
-    if (atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_CLOSING)) {
-        show_life(entry);
-        return ATOLL_CLOSE_BEGUN;
-    }
+/* Of one that is no spare; `bar` is 0 or GATE_BAR. */
+static atoll_close_result begin_close(atoll_entry *entry, uint64_t bar) {
     uint64_t gate = atomic_load(&entry->gate);
     do {
         if ((gate & GATE_CLOSING) != 0) {
@@ -204,7 +204,7 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
         if ((gate & GATE_PINS) != 0) {
             return ATOLL_CLOSE_BUSY;
         }
-    } while (!atomic_compare_exchange_weak(&entry->gate, &gate, gate | GATE_CLOSING));
+    } while (!atomic_compare_exchange_weak(&entry->gate, &gate, (gate | GATE_CLOSING) + bar));
     atoll_test_yield();
     atoll_entry_set_life(entry, ATOLL_LIFE_CLOSING);
     /* A refused pin or a guard may still be counted for an instant. */
@@ -213,6 +213,17 @@ atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
     }
     return atoll_entry_life(entry) != ATOLL_LIFE_LEFT ? ATOLL_CLOSE_BEGUN : ATOLL_CLOSE_GONE;
 }
+
+atoll_close_result atoll_entry_begin_close(atoll_entry *entry) {
+    int life = ATOLL_LIFE_SPARE;
+    if (atomic_compare_exchange_strong(&entry->life, &life, ATOLL_LIFE_CLOSING)) {
+        show_life(entry);
+        return ATOLL_CLOSE_BEGUN;
+    }
+    return begin_close(entry, 0);
+}
+
+atoll_close_result atoll_entry_begin_close_barred(atoll_entry *entry) { return begin_close(entry, GATE_BAR); }
 
 void atoll_entry_open(atoll_entry *entry) {
     atoll_entry_set_life(entry, ATOLL_LIFE_OPEN);
@@ -337,6 +348,7 @@ void atoll_registry_keep_only(const void *interp) {
         show_life(entry);
         if (kept) {
             entry->owned = false; /* it ends with the process */
+            atoll_stats_set(&entry->stats->kind, 0);
         }
     }
 }

@@ -163,7 +163,7 @@ uint32_t atoll_entry_pins(const atoll_entry *entry);
 void atoll_entry_bar(atoll_entry *entry);
 void atoll_entry_unbar(atoll_entry *entry);
 bool atoll_entry_is_barred(const atoll_entry *entry);
-/* Of one that could not be pinned: it is there, but somebody closes it who may have to open it again.  Else it is closed for good. */
+/* It is open, or barred by somebody who closes it and may have to open it again.  Else it is closed for good. */
 bool atoll_entry_is_being_closed(const atoll_entry *entry);
 /* Of an entry, to be awaited: whether no session is inside, or it is not open any more. */
 bool atoll_entry_is_left(void *entry);
@@ -176,6 +176,8 @@ void atoll_entry_tell(atoll_entry *entry);
 typedef enum { ATOLL_CLOSE_BEGUN, ATOLL_CLOSE_BUSY, ATOLL_CLOSE_GONE } atoll_close_result;
 /* Of one that is open or a spare: it is closing, its gate shut, if no session is inside; guards have passed. */
 atoll_close_result atoll_entry_begin_close(atoll_entry *entry);
+/* The same, and it is barred when that has begun. */
+atoll_close_result atoll_entry_begin_close_barred(atoll_entry *entry);
 /* Opens a spare; undoes begin_close.  One that was left meanwhile stays shut. */
 void atoll_entry_open(atoll_entry *entry);
 

@@ -165,10 +165,13 @@ static void give(int which, void *slot) {
         free(slot);
         return;
     }
-    begin_change(words);
+    /* It was being written all along, if it was never seen or has ended. */
+    atomic_store_explicit(words, atoll_stats_get(words) | 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
     for (size_t i = 1; i < k->size / sizeof *words; i++) {
         atoll_stats_set(&words[i], 0);
     }
+    atoll_test_yield();
     atomic_store_explicit(words, 0, memory_order_release);
     atoll_mutex_lock(&lock);
     k->free[k->nfree++] = (uint32_t)((size_t)((char *)slot - range) / k->size);
@@ -229,6 +232,7 @@ static bool is_sum(atoll_stat which) {
 }
 
 void atoll_stats_interp_end(atoll_stats_interp *stats) {
+    atomic_fetch_add(&page->ending, 1);
     begin_change(&stats->seq); /* and it stays so: who reads passes it over */
     if ((atoll_stats_get(&stats->kind) & ATOLL_STATS_OWNED) != 0) {
         atoll_stats_add_shared(&page->closed, 1);
@@ -238,6 +242,7 @@ void atoll_stats_interp_end(atoll_stats_interp *stats) {
             atoll_stats_add_shared(&page->past[which], atoll_stat_get(stats, (atoll_stat)which));
         }
     }
+    atomic_fetch_add(&page->ended, 1);
 }
 
 void atoll_stats_interp_free(atoll_stats_interp *stats) { give(INTERPS, stats); }
@@ -301,8 +306,9 @@ bool atoll_stats_read(const atoll_counter *slot, size_t count, uint64_t *words) 
 static void begin_anew(void) {
     atoll_stats_interp *interps = range_of(INTERPS);
     for (uint32_t i = 0; i < page->interps.used; i++) {
+        atoll_stats_set(&interps[i].turn, 0);
         for (int which = 0; which < ATOLL_STAT_WORDS; which++) {
-            bool is_size = which >= ATOLL_STAT_MODULES && which <= ATOLL_STAT_LIMIT_BYTES;
+            bool is_size = which >= ATOLL_STAT_MODULES;
             atoll_stat_set(&interps[i], (atoll_stat)which,
                            is_size ? atoll_stat_get(&interps[i], (atoll_stat)which) : 0);
         }
@@ -318,6 +324,8 @@ static void begin_anew(void) {
                         0); /* they are not the child's: nobody writes to them, or gives them back */
     }
     memset(page->past, 0, sizeof page->past);
+    atoll_stats_set(&page->ending, 0);
+    atoll_stats_set(&page->ended, 0);
     atoll_stats_set(&page->created, 0);
     atoll_stats_set(&page->closed, 0);
     begin_clock_locked();

@@ -22,7 +22,9 @@
  *
  * Reading.  A word is read whole.  Words that belong together, who a slot is and what is counted of it, are between two reads of its
  * `seq`: odd, somebody is writing who it is; another than before, read again; 0, the slot is free.  No two that have had a slot have had the
- * same.  Counters of one slot need not agree with each other.
+ * same.  Counters of one slot need not agree with each other, but for those of times, which belong to one `turn` of their writer's.  What
+ * ended interpreters had counted goes from their slots to the header: who wants the sum of both reads `ended` before, `ending`
+ * behind, and again if they differ.
  *
  * Locks: one, for taking and giving back slots and for names; a leaf.
  *
@@ -37,7 +39,7 @@
 #include "core/base/base.h"
 
 enum {
-    ATOLL_STATS_VERSION = 2,
+    ATOLL_STATS_VERSION = 3,
     ATOLL_STATS_INTERPS = 1024,
     ATOLL_STATS_QUEUES = 2048,
     ATOLL_STATS_POOLS = 256,
@@ -88,15 +90,17 @@ typedef enum {
     ATOLL_WAITS_GET,       /* an item of a queue */
     ATOLL_WAITS_PUT,       /* room in a queue */
     ATOLL_WAITS_SELECT,    /* one of several queues */
-    ATOLL_WAITS_LOCK,      /* Lock, RLock, Semaphore */
+    ATOLL_WAITS_LOCK,      /* Lock, RLock */
     ATOLL_WAITS_CONDITION, /* Condition */
-    ATOLL_WAITS_EVENT,     /* Event, AtomicInt */
+    ATOLL_WAITS_EVENT,     /* Event */
     ATOLL_WAITS_BARRIER,
     ATOLL_WAITS_FUTURE,
-    ATOLL_WAITS_POOL,     /* its workers' end, or what it delivers */
-    ATOLL_WAITS_TASK,     /* a worker, for something to do */
-    ATOLL_WAITS_CLOSE,    /* what was submitted to an interpreter that is closed */
-    ATOLL_WAITS_FUNCTION, /* another thread that receives the same function */
+    ATOLL_WAITS_POOL,      /* its workers' end, or what it delivers */
+    ATOLL_WAITS_TASK,      /* a worker, for something to do */
+    ATOLL_WAITS_CLOSE,     /* what was submitted to an interpreter that is closed */
+    ATOLL_WAITS_FUNCTION,  /* another thread that receives the same function */
+    ATOLL_WAITS_SEMAPHORE, /* Semaphore, BoundedSemaphore */
+    ATOLL_WAITS_ATOMIC,    /* AtomicInt */
     ATOLL_WAITS_KINDS
 } atoll_waits_for;
 
@@ -107,7 +111,8 @@ typedef struct {
     atoll_counter life; /* atoll_life */
     atoll_counter kind; /* 1: made by Atoll, 2: a pool's */
     atoll_counter name[ATOLL_STATS_NAME / 8];
-    atoll_counter unused[3];
+    atoll_counter turn; /* odd: what is counted of times and what is shown are being changed together */
+    atoll_counter unused[2];
     atoll_counter words[48]; /* by atoll_stat */
 } atoll_stats_interp;
 
@@ -169,6 +174,8 @@ typedef struct {
     atoll_counter created; /* interpreters made by Atoll */
     atoll_counter closed;
     atoll_counter past[48]; /* sums of what interpreters had counted when they ended, by atoll_stat */
+    atoll_counter ending;   /* interpreters of which this has begun to be added */
+    atoll_counter ended;    /* and has been */
 } atoll_stats_header;
 
 /* ---- slots ---- */
@@ -229,6 +236,14 @@ static inline void atoll_stat_set(atoll_stats_interp *stats, atoll_stat which, u
 }
 static inline uint64_t atoll_stat_get(const atoll_stats_interp *stats, atoll_stat which) {
     return atoll_stats_get(&stats->words[which]);
+}
+/* What is between is read together. */
+static inline void atoll_stats_begin_turn(atoll_stats_interp *stats) {
+    atoll_stats_add(&stats->turn, 1);
+    atomic_thread_fence(memory_order_release);
+}
+static inline void atoll_stats_end_turn(atoll_stats_interp *stats) {
+    atomic_store_explicit(&stats->turn, atoll_stats_get(&stats->turn) + 1, memory_order_release);
 }
 static inline void atoll_stat_add_shared(atoll_stats_interp *stats, atoll_stat which, uint64_t n) {
     atoll_stats_add_shared(&stats->words[which], n);

@@ -36,13 +36,20 @@ atoll_sync *atoll_sync_condition_new(atoll_sync *lock) {
 
 void atoll_sync_retain(atoll_sync *sync) { atomic_fetch_add_explicit(&sync->refs, 1, memory_order_relaxed); }
 
+static _Thread_local atoll_doomed doomed;
+
+static void destroy(atoll_link *link) {
+    atoll_sync *sync = (atoll_sync *)link;
+    if (sync->lock != NULL) {
+        atoll_sync_release(sync->lock);
+    }
+    atoll_message_clear(&sync->action);
+    free(sync);
+}
+
 void atoll_sync_release(atoll_sync *sync) {
-    while (sync != NULL && atomic_fetch_sub_explicit(&sync->refs, 1, memory_order_acq_rel) == 1) {
-        atoll_sync *lock = sync->lock;
-        atoll_list_remove(&atoll_syncs, &sync->link);
-        atoll_message_clear(&sync->action);
-        free(sync);
-        sync = lock;
+    if (atomic_fetch_sub_explicit(&sync->refs, 1, memory_order_acq_rel) == 1) {
+        atoll_list_destroy(&atoll_syncs, &sync->link, &doomed, destroy);
     }
 }
 

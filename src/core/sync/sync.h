@@ -27,7 +27,8 @@
  * A semaphore has no holders, a condition is as good as its lock, and a barrier breaks when somebody that waits at it is
  * interrupted for good, or acts for all in an interpreter that has ended.  Out of memory: only when one is made.
  *
- * Fork.  In the child, locks that other threads held are free, nobody waits, and a barrier has nobody at it.
+ * Fork.  In the child, locks that other threads held are free, nobody waits, and a barrier has nobody at it: for who forked there, in a
+ * signal's handler, it is broken.
  *
  * No function needs a thread state, and none blocks but those whose names end in _await or _sleep.  A waiter belongs to its thread; the
  * caller may be interrupted (ATOLL_SYNC_SIGNAL), and calls again.

@@ -195,6 +195,44 @@ uintptr_t atoll_dl_base(void *handle, const char **path) {
     return map->l_addr;
 }
 
+typedef struct {
+    const struct link_map *map;
+    uintptr_t low;
+    uintptr_t high;
+} extent_search;
+
+static int find_extent(struct dl_phdr_info *info, size_t size, void *raw) {
+    (void)size;
+    extent_search *search = raw;
+    if (info->dlpi_addr != search->map->l_addr || info->dlpi_name == NULL ||
+        strcmp(info->dlpi_name, search->map->l_name) != 0) {
+        return 0;
+    }
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD) {
+            uintptr_t start = info->dlpi_addr + header->p_vaddr;
+            search->low = start < search->low ? start : search->low;
+            search->high = start + header->p_memsz > search->high ? start + header->p_memsz : search->high;
+        }
+    }
+    return 1;
+}
+
+bool atoll_dl_extent(void *handle, uintptr_t *low, uintptr_t *high) {
+    struct link_map *map = NULL;
+    if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == NULL) {
+        return false;
+    }
+    extent_search search = {.map = map, .low = UINTPTR_MAX};
+    enter();
+    bool found = dl_iterate_phdr(find_extent, &search) != 0 && search.low < search.high;
+    leave();
+    *low = found ? search.low : 0;
+    *high = found ? search.high : 0;
+    return found;
+}
+
 /* The file that is mapped at an address, as the system tells it; malloc or NULL. */
 static char *mapped_file(const void *address) {
     FILE *maps = fopen("/proc/self/maps", "re");

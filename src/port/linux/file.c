@@ -27,6 +27,17 @@ int atoll_file_shortage(void) {
     return errno == EMFILE || errno == ENFILE ? errno : 0;
 }
 
+int atoll_fd_above_streams(int fd) {
+    if (fd < 0 || fd > STDERR_FILENO) {
+        return fd;
+    }
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int failed = errno;
+    (void)close(fd);
+    errno = failed;
+    return other;
+}
+
 int atoll_file_open(const char *path, atoll_file_id *id) {
     /* Not to hang on a FIFO that nobody writes to. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -65,7 +76,7 @@ int atoll_file_identify(const char *path, atoll_file_id *id) {
 }
 
 int atoll_file_open_output(const char *path) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+    int fd = atoll_fd_above_streams(open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
     if (fd < 0) {
         errno = errno == ENXIO ? EINVAL : errno; /* a FIFO */
         return -1;

@@ -47,7 +47,7 @@ void *atoll_map_zeroed(size_t size) {
 /* ---- pages that other processes find ---- */
 
 int atoll_page_make(const char *name, size_t size, atoll_page *out) {
-    *out = (atoll_page){.size = size, .fd = memfd_create(name, MFD_CLOEXEC)};
+    *out = (atoll_page){.size = size, .fd = atoll_fd_above_streams(memfd_create(name, MFD_CLOEXEC))};
     struct stat info;
     if (out->fd >= 0 && (ftruncate(out->fd, (off_t)size) != 0 || fstat(out->fd, &info) != 0)) {
         (void)close(out->fd);

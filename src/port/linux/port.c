@@ -55,7 +55,7 @@ void atoll_word_wake(_Atomic(uint32_t) *word, int count) {
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
-int atoll_event_new(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+int atoll_event_new(void) { return atoll_fd_above_streams(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
 
 void atoll_event_set(int fd, bool value) {
     eventfd_t count = 1;

@@ -76,7 +76,7 @@ static char *join(const char *directory, const char *name) {
 }
 
 static int create(const char *path) {
-    return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRWXU);
+    return atoll_fd_above_streams(open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRWXU));
 }
 
 /* Tries a new directory of ours.  1, 0, or -1: no file can be made there, now at least. */
@@ -164,7 +164,7 @@ int atoll_scratch_move(atoll_scratch *scratch, unsigned serial) {
 static int create_in_memory(const char *name) {
     /* Systems may be set up so that only files made with this flag can be executed; older ones do not know it. */
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
-    return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
+    return atoll_fd_above_streams(fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd);
 }
 
 /* malloc, or NULL: out of memory, or there is no /proc here. */

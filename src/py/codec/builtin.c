@@ -5,6 +5,7 @@
  *   what crosses by its import path      len, math.sqrt, int, a class or a compiled function of an importable module.  Its
  *                                        module's globals are watched, as those of functions are (codec/number.c): when their
  *                                        epoch has moved, the path is looked up again, and the same path keeps its number.
+ *                                        Its name counts as reached: most of these objects are no definitions.
  *                                        Nothing is owned: an object that is gone has moved the epoch.
  *   builtin methods that never change    str.upper, dict.fromkeys, ", ".join, pattern.match: of an immutable type, bound to nothing
  *                                        or to something immutable.  Python makes an object anew each time it is asked for one,
@@ -83,7 +84,7 @@ static PyObject *text_of(atoll_codec *codec, PyObject *obj, int name) {
  * sent. */
 static int crosses(atoll_codec *codec, PyObject *obj, uint8_t tag) {
     atoll_message msg = {0};
-    int rc = atoll_encode(codec, &msg, obj, "callable");
+    int rc = atoll_encode_examined(codec, &msg, obj, NULL); /* which traces do not show: nothing is sent */
     if (rc < 0 && !atoll_error_comes_again()) {
         PyErr_Clear();
         rc = 0;
@@ -100,7 +101,10 @@ static int has_path(atoll_codec *codec, PyObject *obj, PyObject *name, PyObject 
     int rc = module == NULL && PyErr_Occurred() ? -1 : 0;
     if (module != NULL && PyModule_Check(module)) {
         PyObject *dict = PyModule_GetDict(module);
-        if (atoll_watch_globals(codec, dict) && PyDict_GetItemWithError(dict, qualname) == obj) {
+        bool watched = atoll_watch_globals(codec, dict);
+        /* First: what it is bound to later moves the epoch. */
+        atoll_note_path(codec, dict, qualname);
+        if (watched && PyDict_GetItemWithError(dict, qualname) == obj) {
             rc = crosses(codec, obj, T_GLOBAL);
         }
         rc = PyErr_Occurred() ? -1 : rc;

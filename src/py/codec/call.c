@@ -219,11 +219,19 @@ PyObject *atoll_encode_shape(atoll_codec *codec, atoll_message *msg, PyObject *o
     return met;
 }
 
+/* What errors call the parts of a call.  The first `own` arguments go by the callable's name. */
+typedef struct {
+    const char *callable;
+    const char *args;
+    Py_ssize_t own;
+} call_names;
+
 static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *const *args, Py_ssize_t nargs,
-                             PyObject *kwnames) {
+                             PyObject *kwnames, const call_names *names) {
     Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
     atoll_frame fr;
     atoll_push(enc, &fr, NULL, AT_CALLABLE);
+    fr.word = names->callable;
     int rc = atoll_write_count(enc, (uint64_t)nargs);
     if (rc == 0) {
         rc = atoll_write_count(enc, (uint64_t)nkw);
@@ -231,9 +239,12 @@ static int encode_call_parts(atoll_encoder *enc, PyObject *callable, PyObject *c
     if (rc == 0) {
         rc = callable != NULL ? atoll_encode_shared(enc, callable) : atoll_write_tag(enc, T_EMPTY);
     }
-    fr.step = AT_ARG;
     for (Py_ssize_t i = 0; i < nargs && rc == 0; i++) {
-        fr.index = i;
+        if (i == names->own) {
+            fr.step = AT_ARG;
+            fr.word = names->args;
+        }
+        fr.index = i - names->own;
         rc = atoll_encode_shared(enc, args[i]);
     }
     fr.step = AT_KWARG;
@@ -255,7 +266,8 @@ static __attribute__((noinline)) int encode_call(atoll_codec *codec, atoll_messa
     if (begin(&enc, codec, msg, "", &start) < 0) {
         return -1;
     }
-    return end(&enc, encode_call_parts(&enc, callable, args, nargs, kwnames), &start);
+    static const call_names names = {"callable", "args", 0};
+    return end(&enc, encode_call_parts(&enc, callable, args, nargs, kwnames, &names), &start);
 }
 
 static __attribute__((noinline)) int encode_call_traced(atoll_codec *codec, atoll_message *msg,
@@ -272,6 +284,17 @@ int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable
                       Py_ssize_t nargs, PyObject *kwnames) {
     return atoll_trace_wants() ? encode_call_traced(codec, msg, callable, args, nargs, kwnames)
                                : encode_call(codec, msg, callable, args, nargs, kwnames);
+}
+
+int atoll_encode_initializer(atoll_codec *codec, atoll_message *msg, PyObject *callable,
+                             PyObject *const *args, Py_ssize_t nargs, Py_ssize_t own) {
+    atoll_encoder enc;
+    mark start;
+    if (begin(&enc, codec, msg, "", &start) < 0) {
+        return -1;
+    }
+    const call_names names = {"initializer", "initargs", own};
+    return end(&enc, encode_call_parts(&enc, callable, args, nargs, NULL, &names), &start);
 }
 
 int atoll_encoder_begin_part(atoll_encoder *part, atoll_encoder *enc) {
@@ -314,6 +337,9 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->arrivals = NULL;
     dec->pending = NULL;
     dec->lowest = SIZE_MAX;
+    dec->defined = SIZE_MAX;
+    dec->yielded = NULL;
+    dec->yielded_end = 0;
 }
 
 static void end_decoding(atoll_decoder *dec) {
@@ -326,6 +352,9 @@ static void end_decoding(atoll_decoder *dec) {
     }
     if (dec->models != NULL) {
         atoll_models_free(dec->models);
+    }
+    if (dec->yielded != NULL) {
+        atoll_yielded_free(dec);
     }
     atoll_codec *codec = dec->codec;
     if (codec->recent != NULL && PyDict_GET_SIZE(codec->recent) != 0) {
@@ -350,6 +379,9 @@ void atoll_decoder_begin_part(atoll_decoder *part, atoll_decoder *dec, size_t le
     part->pinned = true;
     part->models = NULL;
     part->lowest = SIZE_MAX;
+    part->defined = 0; /* all of it: nothing in it is data */
+    part->yielded = NULL;
+    part->yielded_end = 0;
 }
 
 void atoll_decoder_end_part(atoll_decoder *part) {
@@ -359,6 +391,7 @@ void atoll_decoder_end_part(atoll_decoder *part) {
     }
     PyMem_RawFree(part->memo);
     atoll_models_free(part->models);
+    atoll_yielded_free(part);
     PyErr_SetRaisedException(exc);
 }
 

@@ -151,6 +151,10 @@ PyObject *atoll_code_bytes(PyObject *code);
  * number.  In errors: "callable", "args[1]", "kwargs['x']". */
 int atoll_encode_call(atoll_codec *codec, atoll_message *msg, PyObject *callable, PyObject *const *args,
                       Py_ssize_t nargs, PyObject *kwnames);
+/* The same for what a pool's workers call first.  The first `own` of the arguments are Atoll's, not the user's: what the user calls the
+ * initializer is callable, or the last of these.  In errors: "initializer", "initargs[1]". */
+int atoll_encode_initializer(atoll_codec *codec, atoll_message *msg, PyObject *callable,
+                             PyObject *const *args, Py_ssize_t nargs, Py_ssize_t own);
 /* The other side.  *callable is NULL when it travelled by number; *stack is a PyMem array of
  * nargs + len(kwnames) new references with one writable slot before it (PY_VECTORCALL_ARGUMENTS_OFFSET). */
 typedef struct {

@@ -57,6 +57,10 @@ static PyObject *decode_ref(atoll_decoder *dec) {
     if ((size_t)index >= dec->nmemo) {
         return atoll_malformed("a reference to what was not sent");
     }
+    if (__builtin_expect((size_t)index < dec->yielded_end, 0) && dec->defined == SIZE_MAX &&
+        atoll_yielded_settle(dec, (size_t)index) < 0) {
+        return NULL;
+    }
     PyObject *obj = dec->memo[index];
     if ((size_t)index < dec->lowest && atoll_is_own_object(obj)) {
         dec->lowest = (size_t)index;

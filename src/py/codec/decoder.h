@@ -24,7 +24,18 @@ struct atoll_decoder {
     struct atoll_pending *pending; /* and what comes later, or NULL (codec/later.c) */
     size_t
         lowest; /* the first index that was referred to since it was SIZE_MAX, of what is an object of its own (codec/nested.c) */
+    /* The first index of the definitions that are being read, or SIZE_MAX: what came before is data, which stays as it is. */
+    size_t defined;
+    struct atoll_yielded *yielded; /* what has given way to what is bound here, or NULL (codec/same.c) */
+    size_t yielded_end;            /* beyond the last index of such */
 };
+
+/* What comes next, until `defined` is again what is returned, are definitions. */
+static inline size_t atoll_begin_definitions(atoll_decoder *dec) {
+    size_t outer = dec->defined;
+    dec->defined = dec->nmemo;
+    return outer;
+}
 
 /* Whether it makes a difference which of two that are equal it is. */
 static inline bool atoll_is_own_object(PyObject *obj) {

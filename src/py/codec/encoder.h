@@ -9,17 +9,17 @@
 
 /* Where an encoder is: linked on the C stack, read only to name an offending object or to pin. */
 typedef enum {
-    AT_ROOT, /* the root's own name */
-    AT_CALLABLE,
-    AT_ARG,     /* args[index] */
-    AT_KWARG,   /* kwargs[key] */
-    AT_INDEX,   /* [index] */
-    AT_KEY,     /* [key] */
-    AT_ATTR,    /* .key */
-    AT_ELEMENT, /* {...}: a member of a set or a key of a dict */
-    AT_GLOBAL,  /* .__globals__[key] */
-    AT_SELF,    /* a step with no name of its own */
-    AT_WORD,    /* .word */
+    AT_ROOT,     /* the root's own name */
+    AT_CALLABLE, /* word */
+    AT_ARG,      /* word[index] */
+    AT_KWARG,    /* kwargs[key] */
+    AT_INDEX,    /* [index] */
+    AT_KEY,      /* [key] */
+    AT_ATTR,     /* .key */
+    AT_ELEMENT,  /* {...}: a member of a set or a key of a dict */
+    AT_GLOBAL,   /* .__globals__[key] */
+    AT_SELF,     /* a step with no name of its own */
+    AT_WORD,     /* .word */
 } atoll_step;
 
 typedef struct atoll_frame {

@@ -104,9 +104,9 @@ static PyObject *step_text(const atoll_frame *fr, const atoll_frame *up) {
     PyObject *text = NULL;
     switch (fr->step) {
     case AT_CALLABLE:
-        return PyUnicode_FromString("callable");
+        return PyUnicode_FromString(fr->word);
     case AT_ARG:
-        return PyUnicode_FromFormat("args[%zd]", fr->index);
+        return PyUnicode_FromFormat("%s[%zd]", fr->word, fr->index);
     case AT_INDEX:
         return index_text(fr, up);
     case AT_WORD: /* the cell of a variable is the variable */

@@ -481,6 +481,7 @@ int atoll_decode_function_state(atoll_decoder *dec, PyFunctionObject *func, cons
 static int decode_group(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
                         const atoll_received *received) {
     struct atoll_pending *outer = dec->pending;
+    size_t defined = atoll_begin_definitions(dec);
     atoll_pending list;
     atoll_pending_begin(&list, dec->codec);
     list.of_function = true;
@@ -490,6 +491,7 @@ static int decode_group(atoll_decoder *dec, PyFunctionObject *func, const atoll_
                  ? -1
                  : atoll_read_late(dec, &list);
     dec->pending = outer;
+    dec->defined = defined;
     atoll_pending_end(&list, dec->codec, rc == 0);
     return PyErr_Occurred() ? -1 : rc;
 }

@@ -483,6 +483,9 @@ PyObject *atoll_same_by_path(atoll_codec *codec, PyObject *module, PyObject *nam
 int atoll_same_hold(atoll_codec *codec, uint64_t identity, uint64_t version, PyObject *obj);
 /* What refers to old from here on in the message refers to `with`. */
 void atoll_replace_in_memo(atoll_decoder *dec, size_t from, PyObject *old, PyObject *with);
+/* Data refers to an index at which something may have given way: what is there for data is in the memo then.  0, or -1 with an exception. */
+int atoll_yielded_settle(atoll_decoder *dec, size_t index);
+void atoll_yielded_free(atoll_decoder *dec);
 
 /* ---- objects with a name inside of others (codec/nested.c) ---- */
 
@@ -547,6 +550,8 @@ PyObject *atoll_decode_hooked(atoll_decoder *dec);
 /* Code reaches this name of a watched dict: binding it anew moves the epoch. */
 void atoll_note_reached(PyObject *dict, PyObject *name);
 bool atoll_is_reached(PyObject *dict, PyObject *name);
+/* The same for the name under which something is found by its path. */
+void atoll_note_path(atoll_codec *codec, PyObject *dict, PyObject *name);
 
 /* ---- dicts that are not watched for a while (codec/relaxed.c) ---- */
 

@@ -6,8 +6,9 @@
  *   - the epoch of globals: definitions that functions name (codec/number.c);
  *   - for each class and function, and the dicts that are parts of it (attributes of functions and methods, keyword defaults, annotations), how
  *     often something of its address was seen to change: all of these are watched;
- *   - for each function, what changes in silence: its names, its documentation, what is in its cells (numbers and the like are
- *     among the witnesses, so that no others come to have their addresses).
+ *   - for each function, what changes in silence: its names, its documentation, its type parameters, what computes its annotations, what is in
+ *     its cells; for each class, its names (text, numbers and the like are among the witnesses, so that no others come to have their
+ *     addresses).
  *
  * Values of mutable types are compared by themselves, those that were there when the bytes were written (a reach: codec/version.c).  What
  * cannot be had in this way (handles, what cannot be watched) makes bytes "impure": they are not kept.  Bytes of another interpreter's class need not be kept, nor those in which a class
@@ -20,12 +21,32 @@
 enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH }; /* E_REACH: a capsule, or None */
 enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 16 };
 
+/* The names of a function or class, and what a function says of itself: borrowed, or NULL.  How many there are. */
+enum { NAMES = 4 };
+static int names_of(PyObject *obj, PyObject *names[NAMES]) {
+    if (PyFunction_Check(obj)) {
+        const PyFunctionObject *func = (PyFunctionObject *)obj;
+        PyObject *const all[NAMES] = {func->func_name, func->func_qualname, func->func_module,
+                                      func->func_doc};
+        memcpy(names, all, sizeof all);
+        return NAMES;
+    }
+    names[0] = ((PyHeapTypeObject *)obj)->ht_name;
+    names[1] = ((PyHeapTypeObject *)obj)->ht_qualname;
+    return 2;
+}
+
 int atoll_witness(atoll_encoder *enc, PyObject *obj) {
     if (enc->witnesses == NULL) {
         return 0;
     }
     PyObject *ref = PyWeakref_NewRef(obj, NULL);
     int rc = ref != NULL ? PyList_Append(enc->witnesses, ref) : -1;
+    PyObject *names[NAMES];
+    int n = names_of(obj, names);
+    for (int i = 0; rc == 0 && i < n; i++) {
+        rc = names[i] != NULL && atoll_is_plain_value(names[i]) ? PyList_Append(enc->witnesses, names[i]) : 0;
+    }
     Py_XDECREF(ref);
     return rc;
 }
@@ -63,13 +84,21 @@ static uint64_t mix_part(uint64_t stamp, PyObject *part) {
     return part != NULL ? mix(mix_address(stamp, part), atoll_changes_of(part)) : mix(stamp, 0);
 }
 
+static uint64_t mix_names(uint64_t stamp, PyObject *obj) {
+    PyObject *names[NAMES];
+    int n = names_of(obj, names);
+    for (int i = 0; i < n; i++) {
+        stamp = mix_address(stamp, names[i]);
+    }
+    return stamp;
+}
+
 /* What functions do not tell. */
 static uint64_t mix_function(uint64_t stamp, PyFunctionObject *func) {
-    const void *const fields[] = {func->func_name, func->func_qualname, func->func_module, func->func_doc,
-                                  func->func_closure};
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        stamp = mix_address(stamp, fields[i]);
-    }
+    stamp = mix_names(stamp, (PyObject *)func);
+    stamp = mix_address(stamp, func->func_typeparams);
+    stamp = mix_address(stamp, ATOLL_FUNCTION_ANNOTATE(func));
+    stamp = mix_address(stamp, func->func_closure);
     for (Py_ssize_t i = 0; func->func_closure != NULL && i < PyTuple_GET_SIZE(func->func_closure); i++) {
         stamp = mix_address(stamp, PyCell_GET(PyTuple_GET_ITEM(func->func_closure, i)));
     }
@@ -104,6 +133,7 @@ bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls) {
 
 static uint64_t mix_class(atoll_codec *codec, uint64_t stamp, PyObject *cls) {
     PyObject *dict = PyType_GetDict((PyTypeObject *)cls);
+    stamp = mix_names(stamp, cls);
     for (size_t i = 0; dict != NULL && i < CLASS_DICTS; i++) {
         stamp = mix_part(stamp, PyDict_GetItemWithError(dict, codec->names[class_dicts[i]]));
     }

@@ -338,9 +338,11 @@ PyObject *atoll_decode_namespace(atoll_decoder *dec) {
     if (module == NULL && !PyErr_Occurred()) {
         PyErr_SetString(PyExc_ImportError, "the module of a namespace that came home is gone");
     }
+    size_t defined = atoll_begin_definitions(dec);
     if (module != NULL && (atoll_remember(dec, module) < 0 || atoll_decode_globals(dec, &to, Py_None) < 0)) {
         Py_CLEAR(module);
     }
+    dec->defined = defined;
     atoll_globals_clear(&to);
     return module;
 }

@@ -99,39 +99,81 @@ static int search_named(atoll_codec *codec, const PyTypeObject *type, PyObject *
     return rc;
 }
 
-/* For instances of object. */
-static int search_all(atoll_codec *codec) {
+/* Another number when a module comes or goes, or has another number of names than before. */
+static uint64_t stamp_of(PyObject *modules) {
+    uint64_t stamp = 0;
+    Py_ssize_t pos = 0;
+    PyObject *module;
+    while (PyDict_Next(modules, &pos, NULL, &module)) {
+        if (PyModule_Check(module)) {
+            stamp += (uint64_t)PyDict_GET_SIZE(PyModule_GetDict(module)) +
+                     atoll_memo_hash(module) * UINT64_C(0x9E3779B97F4A7C15);
+        }
+    }
+    return stamp;
+}
+
+/* For instances of object, in all modules: 1 when these were searched, 0 when they are what they were, or -1 with an exception.  known: a
+ * name of it is known already. */
+static int search_all(atoll_codec *codec, bool known) {
     PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
-    Py_ssize_t count = PyDict_CheckExact(modules) ? PyDict_GET_SIZE(modules) : codec->searched;
-    if (count == codec->searched) {
+    if (!PyDict_CheckExact(modules)) {
+        return 0;
+    }
+    Py_ssize_t count = PyDict_GET_SIZE(modules);
+    if (count == codec->searched && (known || stamp_of(modules) == codec->searched_stamp)) {
         return 0;
     }
     codec->searched = count;
+    codec->searched_stamp = stamp_of(modules);
     PyObject *names = PyDict_Keys(modules);
     int rc = names != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(names); i++) {
         rc = search_named(codec, &PyBaseObject_Type, PyList_GET_ITEM(names, i));
     }
     Py_XDECREF(names);
-    return rc;
+    return rc < 0 ? -1 : 1;
 }
 
-/* Looks for the names of a bare object, for the first of its class in each message; in all modules when there are others than the last time.
- * 0, or -1 with an exception. */
-static int search_for(atoll_encoder *enc, PyObject *obj) {
+/* Looks for the names of a bare object; of one of which no name is known, for the first of its class in each message.  1 when something was
+ * searched, 0, or -1 with an exception. */
+static int search_for(atoll_encoder *enc, PyObject *obj, bool known) {
     atoll_codec *codec = enc->codec;
-    PyTypeObject *type = enc->searched = Py_TYPE(obj);
-    if (search_named(codec, type, codec->names[N_MAIN]) < 0) {
-        return -1;
+    PyTypeObject *type = Py_TYPE(obj);
+    if (!known) {
+        enc->searched = type;
+        if (search_named(codec, type, codec->names[N_MAIN]) < 0) {
+            return -1;
+        }
     }
     if (type == &PyBaseObject_Type) {
-        return search_all(codec);
+        int rc = search_all(codec, known);
+        return rc == 0 ? !known : rc;
     }
     PyObject *dict = PyType_GetDict(type);
     PyObject *name = dict != NULL ? PyDict_GetItemWithError(dict, codec->names[N_MODULE]) : NULL;
-    int rc = name != NULL && !atoll_is_main_name(codec, name) ? search_named(codec, type, name) : 0;
+    bool elsewhere = name != NULL && !atoll_is_main_name(codec, name);
+    int rc = elsewhere ? search_named(codec, type, name) : 0;
     Py_XDECREF(dict);
-    return PyErr_Occurred() ? -1 : rc;
+    return rc < 0 || PyErr_Occurred() ? -1 : elsewhere || !known;
+}
+
+/* As atoll_same_lookup(), of what may be bare as well. */
+static int find_name(atoll_encoder *enc, PyObject *obj, uint64_t *identity, PyObject **module,
+                     PyObject **name) {
+    atoll_codec *codec = enc->codec;
+    /* What has nothing in it ends with a count of nothing, or None. */
+    bool maybe_bare = enc->msg->body.data[enc->msg->body.len - 1] == 0 || Py_IS_TYPE(obj, &PyBaseObject_Type);
+    *module = *name = NULL;
+    int rc = atoll_may_have_name(codec, obj) ? atoll_same_lookup(codec, obj, identity, module, name) : 0;
+    if (rc < 0 || *module != NULL || !maybe_bare || enc->searched == Py_TYPE(obj) || !is_bare(codec, obj)) {
+        return rc;
+    }
+    int searched = search_for(enc, obj, rc > 0);
+    if (searched > 0) {
+        rc = atoll_may_have_name(codec, obj) ? atoll_same_lookup(codec, obj, identity, module, name) : 0;
+    }
+    return searched < 0 ? -1 : rc;
 }
 
 /* ---- sending ---- */
@@ -180,27 +222,18 @@ static int put_prefix(atoll_encoder *enc, size_t at, uint64_t state, uint64_t id
 }
 
 int atoll_encode_nested(atoll_encoder *enc, PyObject *obj, size_t at) {
-    bool may = atoll_may_have_name(enc->codec, obj);
     if (enc->outline) {
-        uint64_t which = may && enc->identities ? atoll_named_identity(enc->codec, obj) : 0;
+        uint64_t which = enc->identities ? atoll_named_identity(enc->codec, obj) : 0;
         return which != 0 ? atoll_write_u64(enc, which) : 0;
     }
-    /* What has nothing in it ends with a count of nothing, or None. */
-    bool maybe_bare = enc->msg->body.data[enc->msg->body.len - 1] == 0 || Py_IS_TYPE(obj, &PyBaseObject_Type);
-    if (maybe_bare && enc->searched != Py_TYPE(obj) && is_bare(enc->codec, obj)) {
-        if (search_for(enc, obj) < 0) {
-            return -1;
-        }
-        may = atoll_may_have_name(enc->codec, obj);
-    }
-    if (!may || enc->msg->body.len - at > SMALL) {
+    if (enc->msg->body.len - at > SMALL) {
         return 0;
     }
     uint64_t identity;
     uint64_t state;
     PyObject *module;
     PyObject *name;
-    int rc = atoll_same_lookup(enc->codec, obj, &identity, &module, &name);
+    int rc = find_name(enc, obj, &identity, &module, &name);
     if (rc <= 0 || (obj == enc->named && module == NULL)) {
         return rc < 0 ? -1 : 0; /* of the value of a name it is said anyway (codec/version.c) */
     }
@@ -283,6 +316,8 @@ static int take_place(atoll_decoder *dec, size_t from, bool outside, PyObject *o
         if (theirs != NULL && PyList_GET_SIZE(mine) == PyList_GET_SIZE(theirs) &&
             one.body.len == other.body.len && memcmp(one.body.data, other.body.data, one.body.len) == 0) {
             rc = exchange(dec, from, outside, mine, theirs);
+        } else if (outside) {
+            rc = 0; /* what came before is not whole yet: in a cycle through it */
         }
         Py_XDECREF(mine);
         Py_XDECREF(theirs);

@@ -366,6 +366,7 @@ static int is_found(atoll_codec *codec, atoll_function_entry *entry) {
         Py_CLEAR(entry->module);
         rc = 1;
     } else if (rc > 0 && dict != NULL && atoll_watch_globals(codec, dict)) {
+        atoll_note_path(codec, dict, qualname);
         entry->epoch = epoch;
     }
     Py_XDECREF(found);

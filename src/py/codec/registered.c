@@ -61,7 +61,7 @@ enum { R_ENCODE_CALL, R_DECODE_CALL, R_ARRIVED, R_CLASS, R_IS_C };
 static int add(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode, bool arrived,
                bool is_c) {
     if (is_native(codec, (PyTypeObject *)cls)) {
-        PyErr_Format(PyExc_TypeError, "%R crosses as it is: how cannot be registered", cls);
+        PyErr_Format(PyExc_TypeError, "%R crosses as it is, and no other way can be registered for it", cls);
         return -1;
     }
     PyObject *known = PyDict_GetItemWithError(codec->registered, cls); /* borrowed */

@@ -81,7 +81,10 @@ static bool agrees(PyObject *dict, PyObject *note) {
         if (!PyUnicode_Check(key)) {
             continue;
         }
-        n++; /* a key of a subclass of str is not in the note */
+        n++;
+        if (!PyUnicode_CheckExact(key)) {
+            return false; /* it is not in the note, and to look for it runs code, which may do away with the dict */
+        }
         PyObject *bound = PyDict_GetItemWithError(note, key);
         if (bound == NULL || !is_noted(bound, value)) {
             PyErr_Clear();

@@ -12,6 +12,10 @@
  * reference: it may come to have a name.  A place is never trusted: the object that has the address has to be found there.  An object that was received
  * keeps its identity when it is sent on.
  *
+ * What came for a name and gives way to what is bound does so in definitions only.  Data that refers to it, an argument that is behind the
+ * function, gets what was sent: what is bound has the receiver's own state.  Of instances it gets that one if the state is the very same
+ * (codec/nested.c).
+ *
  * Under the GIL.  The tables can be emptied at any time: then what is one object comes as two, as what has no name does.
  */
 #include "py/codec/internal.h"
@@ -273,13 +277,93 @@ static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll
     return rc;
 }
 
+/* What was at an index of the memo. */
+typedef struct atoll_yielded {
+    struct atoll_yielded *next;
+    size_t index;
+    PyObject *obj; /* owned */
+} atoll_yielded;
+
+void atoll_yielded_free(atoll_decoder *dec) {
+    PyObject *exc = PyErr_GetRaisedException();
+    while (dec->yielded != NULL) {
+        atoll_yielded *item = dec->yielded;
+        dec->yielded = item->next;
+        Py_DECREF(item->obj);
+        PyMem_RawFree(item);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+/* Among definitions: for data that comes later.  Without memory that has what is bound. */
+static void note_yielded(atoll_decoder *dec, size_t index, PyObject *obj) {
+    atoll_yielded *item = PyMem_RawMalloc(sizeof *item);
+    if (item != NULL) {
+        *item = (atoll_yielded){dec->yielded, index, Py_NewRef(obj)};
+        dec->yielded = item;
+        dec->yielded_end = index >= dec->yielded_end ? index + 1 : dec->yielded_end;
+    }
+}
+
 void atoll_replace_in_memo(atoll_decoder *dec, size_t from, PyObject *old, PyObject *with) {
     for (size_t i = dec->nmemo; dec->pinned && old != with && i-- > from;) {
         if (dec->memo[i] == old) {
+            if (dec->defined != SIZE_MAX) {
+                note_yielded(dec, i, old);
+            }
             Py_SETREF(dec->memo[i], Py_NewRef(with));
             return;
         }
     }
+}
+
+static int has_state(atoll_codec *codec, PyObject *here, uint64_t state);
+
+/* Whether data that refers to what has given way gets what is bound: 1, 0, or -1 with an exception. */
+static int gets_bound(atoll_codec *codec, PyObject *old, PyObject *bound) {
+    uint64_t state;
+    if (!atoll_is_nameable(codec, old)) {
+        return 0;
+    }
+    if (atoll_version_of_state(codec, old, &state) < 0) {
+        if (atoll_error_is_urgent()) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    return has_state(codec, bound, state);
+}
+
+/* What was at the index first, taken out: new reference, or NULL. */
+static PyObject *take_yielded(atoll_decoder *dec, size_t index) {
+    PyObject *first = NULL;
+    for (atoll_yielded **link = &dec->yielded; *link != NULL;) {
+        atoll_yielded *item = *link;
+        if (item->index != index) {
+            link = &item->next;
+            continue;
+        }
+        *link = item->next; /* newest first */
+        Py_XSETREF(first, item->obj);
+        PyMem_RawFree(item);
+    }
+    return first;
+}
+
+int atoll_yielded_settle(atoll_decoder *dec, size_t index) {
+    PyObject *first = take_yielded(dec, index); /* it is asked once */
+    if (first == NULL) {
+        return 0;
+    }
+    PyObject *bound = Py_NewRef(dec->memo[index]);
+    int rc = gets_bound(dec->codec, first, bound);
+    if (rc == 0) {
+        Py_SETREF(dec->memo[index], Py_NewRef(first));
+    }
+    Py_DECREF(bound);
+    Py_DECREF(first);
+    return rc < 0 ? -1 : 0;
 }
 
 int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, bool is_class) {
@@ -291,7 +375,7 @@ int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, boo
     PyObject *found = places != NULL ? find(dec->codec, key, places, named->version) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
     if (found != NULL && Py_TYPE(found) == Py_TYPE(named->value)) {
-        atoll_replace_in_memo(dec, 0, named->value, found);
+        atoll_replace_in_memo(dec, dec->defined, named->value, found);
         Py_SETREF(named->value, Py_NewRef(found));
     }
     rc = rc == 0 ? note(dec->codec, key, places, named, owner, is_class) : -1;
@@ -305,7 +389,7 @@ int atoll_keep_bound(atoll_decoder *dec, PyObject *dict, const atoll_named *name
     PyObject *bound =
         named->identity != 0 && dict != NULL ? PyDict_GetItemWithError(dict, named->name) : NULL;
     if (bound != NULL && Py_TYPE(bound) == Py_TYPE(named->value)) {
-        atoll_replace_in_memo(dec, 0, named->value, bound);
+        atoll_replace_in_memo(dec, dec->defined, named->value, bound);
     }
     return PyErr_Occurred() ? -1 : 0;
 }

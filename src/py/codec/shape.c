@@ -309,7 +309,6 @@ static PyObject *fill(atoll_decoder *dec, PyObject *keys, PyObject *dict) {
 /* Into a copy of the model, which nobody else sees. */
 static PyObject *fill_copy(atoll_decoder *dec, PyObject *keys, PyObject *dict) {
     Py_ssize_t n = PyTuple_GET_SIZE(keys);
-    atoll_dict_unicode_entry *entries = entries_of(keys_of(dict));
     bool tracked = false;
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *value = atoll_decode_value(dec);
@@ -320,6 +319,8 @@ static PyObject *fill_copy(atoll_decoder *dec, PyObject *keys, PyObject *dict) {
             Py_DECREF(dict);
             return NULL;
         }
+        /* Such code may have given it another table. */
+        atoll_dict_unicode_entry *entries = entries_of(keys_of(dict));
         tracked |= PyType_IS_GC(Py_TYPE(value));
         PyObject *none = entries[i].value;
         entries[i].value = value;

@@ -101,6 +101,7 @@ struct atoll_codec {
     PyObject *recent;         /* likewise, those of the message that is being read */
     PyObject *named;          /* dict: address of what has a name -> its identity (codec/same.c) */
     Py_ssize_t searched;      /* so many modules (codec/nested.c) */
+    uint64_t searched_stamp;  /* and which they were */
     bool has_received;        /* of some of them the identity is another's */
     uint64_t named_bits[ATOLL_NAMED_BITS / 64]; /* which addresses may be in it */
     PyObject

@@ -119,7 +119,7 @@ static bool is_value_of_c(PyObject *value) {
 bool atoll_is_type_form(PyObject *value) {
     PyTypeObject *type = Py_TYPE(value);
     if (type == &Py_GenericAliasType || strcmp(type->tp_name, "types.UnionType") == 0 ||
-        strncmp(type->tp_name, "typing.", 7) == 0) {
+        strcmp(type->tp_name, "lazy_import") == 0 || strncmp(type->tp_name, "typing.", 7) == 0) {
         return true;
     }
     bool python = (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
@@ -156,10 +156,11 @@ static bool is_part_fixed(PyObject *value, const char *name, int depth) {
     return fixed;
 }
 
-/* What is made once and stays as it is, although it is compared by identity. */
+/* What is made once and stays as it is, although it is compared by identity.  The name that a lazy import is bound to gets another
+ * value when it is first used. */
 static bool is_made_once(PyObject *value) {
     static const char *const names[] = {"collections._tuplegetter", "typing.TypeVar", "typing.ParamSpec",
-                                        "typing.TypeVarTuple"};
+                                        "typing.TypeVarTuple", "lazy_import"};
     PyTypeObject *type = Py_TYPE(value);
     bool found = false;
     for (size_t i = 0; !found && i < sizeof names / sizeof names[0]; i++) {

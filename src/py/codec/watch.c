@@ -75,6 +75,11 @@ void atoll_note_reached(PyObject *dict, PyObject *name) {
     set_bit(bits / FILTER_BITS);
 }
 
+void atoll_note_path(atoll_codec *codec, PyObject *dict, PyObject *name) {
+    (void)atoll_globals_epoch(codec); /* what is not watched now has no note of this name */
+    atoll_note_reached(dict, name);
+}
+
 bool atoll_is_reached(PyObject *dict, PyObject *name) {
     uint32_t bits = bits_of(dict, name);
     return get_bit(bits % FILTER_BITS) && get_bit(bits / FILTER_BITS);

@@ -304,12 +304,21 @@ PyObject *atoll_datetime_create(void) { return NULL; }
 #endif
 
 #if ATOLL_DATETIME_NEEDS_MAIN
+/* Whether the exception that is set has nothing to do with what was imported. */
+static bool is_others_business(void) {
+    return PyErr_ExceptionMatches(PyExc_MemoryError) || !PyErr_ExceptionMatches(PyExc_Exception);
+}
+
+/* UNSETTLED: with an exception. */
 static int settle(void (*lock)(void), void (*unlock)(void)) {
     if (!is_built_in()) {
         return NOT_HELD;
     }
     PyObject *module =
         PyImport_ImportModule("_datetime"); /* before the lock is taken: hooks may run Python */
+    if (module == NULL && is_others_business()) {
+        return UNSETTLED;
+    }
     int now = NOT_HELD;
     lock();
     if (atoll_datetime_is_settled()) {
@@ -327,12 +336,12 @@ static int settle(void (*lock)(void), void (*unlock)(void)) {
 static int settle(void (*lock)(void), void (*unlock)(void)) { return HELD; }
 #endif
 
-void atoll_datetime_hold(void (*lock)(void), void (*unlock)(void)) {
-    if (!atoll_datetime_is_settled()) {
-        PyObject *exc = PyErr_GetRaisedException();
-        atomic_store(&state, settle(lock, unlock));
-        PyErr_SetRaisedException(exc);
+int atoll_datetime_hold(void (*lock)(void), void (*unlock)(void)) {
+    int now = atoll_datetime_is_settled() ? HELD : settle(lock, unlock);
+    if (now != UNSETTLED && !atoll_datetime_is_settled()) {
+        atomic_store(&state, now);
     }
+    return now != UNSETTLED ? 0 : -1;
 }
 
 void atoll_datetime_let_go(void) {

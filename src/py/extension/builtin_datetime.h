@@ -7,8 +7,8 @@
 #include <stdbool.h>
 
 /* Main is attached, before Atoll makes the first interpreter: main gets the module, where others need that.  Takes the
- * lifecycle lock.  No exception; does nothing the second time. */
-void atoll_datetime_hold(void (*lock)(void), void (*unlock)(void));
+ * lifecycle lock.  Does nothing the second time.  0, or -1 with an exception that says nothing of the module: Ctrl-C, no memory. */
+int atoll_datetime_hold(void (*lock)(void), void (*unlock)(void));
 /* Whether that has been done. */
 bool atoll_datetime_is_settled(void);
 /* Main is attached, about to be finalized, and no interpreter of Atoll's is left. */

@@ -34,11 +34,16 @@ int atoll_run_frameless(atoll_state *state, const atoll_call_args *args, PyObjec
     if (which < 0 || args->kwnames != NULL) {
         return 0;
     }
+    PyObject *main = atoll_state_main(state);
+    if (main == NULL) {
+        *result = NULL;
+        return 1;
+    }
     if (which <= 1) {
         if (args->nargs != 1) {
             return 0;
         }
-        PyObject *with_globals[] = {args->stack[0], state->main_dict};
+        PyObject *with_globals[] = {args->stack[0], main};
         *result = PyObject_Vectorcall(args->callable, with_globals, 2, NULL);
         return 1;
     }
@@ -46,13 +51,13 @@ int atoll_run_frameless(atoll_state *state, const atoll_call_args *args, PyObjec
         return 0;
     }
     if (which == 2) {
-        *result = PyDict_Keys(state->main_dict);
+        *result = PyDict_Keys(main);
         if (*result != NULL && PyList_Sort(*result) < 0) {
             Py_CLEAR(*result);
         }
         return 1;
     }
-    *result = Py_NewRef(state->main_dict);
+    *result = Py_NewRef(main);
     return 1;
 }
 

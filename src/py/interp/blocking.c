@@ -102,7 +102,8 @@ static const char *const waits[ATOLL_WAITS_KINDS] = {
     [ATOLL_WAITS_EVENT] = "event",       [ATOLL_WAITS_BARRIER] = "barrier",
     [ATOLL_WAITS_FUTURE] = "future",     [ATOLL_WAITS_POOL] = "pool",
     [ATOLL_WAITS_TASK] = "idle",         [ATOLL_WAITS_CLOSE] = "close",
-    [ATOLL_WAITS_FUNCTION] = "function",
+    [ATOLL_WAITS_FUNCTION] = "function", [ATOLL_WAITS_SEMAPHORE] = "semaphore",
+    [ATOLL_WAITS_ATOMIC] = "atomic",
 };
 
 void atoll_blocking_trace(uint64_t began, atoll_waits_for what, int64_t interp, int64_t id) {

@@ -21,6 +21,10 @@
  * again, as what is left in it may wait for them.  One without threads has let go of what its __main__ had, so that those that see each
  * other's memory end.  A zombie that is tried once more is only looked at.
  *
+ * A collection while all is there, as CPython makes it at the end of the main interpreter, has the collector know what refers to something
+ * before that: in this order finalizers run later, so that a file is written before the one below it is closed.  It is left out where no file has
+ * been opened since the interpreter was made.
+ *
  * Everybody takes that way: close(), `with`, the last user that goes, a create() that fails, a pool's worker, a surplus spare, the end
  * of the process.  They differ in what they wait for (atoll_patience).
  *
@@ -157,7 +161,11 @@ static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patie
     bool alone = atoll_loader_shut(entry->loader,
                                    patience->foreign); /* who is still inside is a thread that is left */
     alone = atoll_stop_daemons(entry, mine, patience->daemons) && alone;
-    atoll_queues_unbind(entry->id);    /* what its items lend from it comes back, */
+    atoll_queues_unbind(entry->id); /* what its items lend from it comes back, */
+    const atoll_state *state = entry->state;
+    if (fresh && alone && (state == NULL || atoll_files_note() != state->files)) {
+        (void)PyGC_Collect(); /* see above */
+    }
     atoll_session_housekeeping(entry); /* and is released */
     if (fresh && alone && entry->state != NULL &&
         (atomic_load(&entry->exports) != 0 || atomic_load(&entry->homes) != 0)) {
@@ -286,8 +294,11 @@ void atoll_interp_end_failed(atoll_entry *entry) {
 }
 
 bool atoll_interp_end_detached(atoll_entry *entry) {
+    return atoll_interp_end_shut(entry, atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN);
+}
+
+bool atoll_interp_end_shut(atoll_entry *entry, bool shut) {
     atoll_end_result result = ATOLL_END_REFUSED;
-    bool shut = atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN;
     if (shut) {
         result = atoll_interp_end(entry, &on_own_thread);
     }
@@ -311,7 +322,7 @@ int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool w
     }
     atoll_life life = atoll_entry_life(entry);
     if (waits ? life == ATOLL_LIFE_SPARE || life >= ATOLL_LIFE_ZOMBIE : !atoll_entry_is_open(entry)) {
-        atoll_raise_not_found(from, entry->id);
+        atoll_session_raise_shut(from, entry, "close");
         return -1;
     }
     if (entry->interp == from->interp) {
@@ -321,6 +332,26 @@ int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool w
     return 0;
 }
 
+void atoll_interp_raise_pooled(atoll_state *from, const atoll_entry *entry) {
+    atoll_label label;
+    const char *end = strrchr(entry->name, '_'); /* then comes the worker's number */
+    PyErr_Format(from->error,
+                 "cannot close interpreter %s: it is running as a worker of the pool '%.*s', whose "
+                 "shutdown() closes it",
+                 atoll_entry_label(entry, &label), end != NULL ? (int)(end - entry->name) : ATOLL_STATS_NAME,
+                 entry->name);
+}
+
+static void raise_running(atoll_state *from, const atoll_entry *entry) {
+    atoll_label label;
+    if (atomic_load(&entry->pooled)) {
+        atoll_interp_raise_pooled(from, entry);
+        return;
+    }
+    PyErr_Format(from->error, "cannot close interpreter %s: interpreter already running",
+                 atoll_entry_label(entry, &label));
+}
+
 static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patience *patience) {
     atoll_label label;
     const char *id = atoll_entry_label(entry, &label);
@@ -328,7 +359,7 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
         return -1;
     }
     if (atoll_interp_is_running(entry->interp)) {
-        PyErr_Format(from->error, "cannot close interpreter %s: interpreter already running", id);
+        raise_running(from, entry);
         return -1;
     }
     if (atoll_session_is_below(
@@ -336,12 +367,13 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
         PyErr_Format(from->error, "cannot close interpreter %s: this thread runs in it", id);
         return -1;
     }
-    switch (atoll_entry_begin_close(entry)) {
+    /* It is not gone for others before it is known that it ends. */
+    switch (atoll_entry_begin_close_barred(entry)) {
     case ATOLL_CLOSE_GONE:
-        atoll_raise_not_found(from, entry->id);
+        atoll_session_raise_shut(from, entry, "close");
         return -1;
     case ATOLL_CLOSE_BUSY:
-        PyErr_Format(from->error, "cannot close interpreter %s: interpreter already running", id);
+        raise_running(from, entry);
         return -1;
     case ATOLL_CLOSE_BEGUN:
         break;
@@ -349,6 +381,9 @@ static int close_interp(atoll_state *from, atoll_entry *entry, const atoll_patie
     atoll_end_result result = atoll_interp_end(entry, patience);
     if (result >= ATOLL_END_REFUSED) {
         atoll_entry_open(entry);
+    }
+    atoll_entry_unbar(entry);
+    if (result >= ATOLL_END_REFUSED) {
         if (result == ATOLL_END_REFUSED) {
             PyErr_Format(from->error, "cannot close interpreter %s: a thread %s", id,
                          patience->idle_only ? "still runs in it" : "of an extension module is still inside");

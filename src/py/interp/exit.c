@@ -222,6 +222,47 @@ static bool all_ended(atoll_state *state) {
     return closed && entry == NULL && !atoll_interp_is_work() && atoll_pools_threads() == 0 && spares_ended;
 }
 
+/* Whether what was raised has left the script, which has no caller: what a console in it has shown has come from there, and it went on. */
+static bool has_left_script(PyObject *exc, PyObject *script) {
+    PyObject *trace = PyException_GetTraceback(exc);
+    PyFrameObject *frame = trace != NULL ? ((PyTracebackObject *)trace)->tb_frame : NULL; /* borrowed */
+    PyFrameObject *caller = frame != NULL ? PyFrame_GetBack(frame) : NULL;
+    PyObject *globals = frame != NULL ? PyFrame_GetGlobals(frame) : NULL;
+    bool left = caller == NULL && globals == PyModule_GetDict(script);
+    Py_XDECREF(globals);
+    Py_XDECREF(caller);
+    Py_XDECREF(trace);
+    return left;
+}
+
+/* Whether Ctrl-C that nobody has caught ends a script: what is run by its module's name, or typed in, CPython does not call so, nor
+ * what is derived from KeyboardInterrupt. */
+static bool is_ended_by_ctrl_c(void) {
+    PyObject *last = PySys_GetObject("last_exc"); /* borrowed */
+    if (last == NULL || !Py_IS_TYPE(last, (PyTypeObject *)PyExc_KeyboardInterrupt) ||
+        PySys_GetObject("ps1") != NULL) {
+        return false;
+    }
+    PyObject *script = PyImport_AddModule("__main__"); /* borrowed */
+    PyObject *spec = script != NULL ? PyObject_GetAttrString(script, "__spec__") : NULL;
+    bool ended = spec == Py_None && has_left_script(last, script);
+    PyErr_Clear();
+    Py_XDECREF(spec);
+    return ended;
+}
+
+/* That such a process is to end by the signal, CPython has in a flag that exec() and eval() of a text put back, in whatever interpreter, and
+ * named tuples use one.  So it is set once more, as CPython sets it. */
+static void keep_status(void) {
+    if (is_ended_by_ctrl_c()) {
+        PyObject *globals = PyDict_New();
+        Py_XDECREF(globals != NULL ? PyRun_String("raise KeyboardInterrupt", Py_file_input, globals, globals)
+                                   : NULL);
+        Py_XDECREF(globals);
+        PyErr_Clear();
+    }
+}
+
 int atoll_interp_exit(atoll_state *main_state) {
     atoll_interp_sweep(main_state);
     if (!atoll_interp_exiting()) {
@@ -253,6 +294,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     atoll_interrupt_end();
     atoll_traced_at_exit();
     atoll_datetime_let_go();
+    keep_status();
     atoll_compat_before_finalize();
     return 0;
 }

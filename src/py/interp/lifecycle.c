@@ -28,6 +28,7 @@
 #include "py/interp/traced.h"
 #include "py/interp/tracing.h"
 #include "py/interp/tripped.h"
+#include "py/interp/wind_down.h"
 #include "py/memory/memory.h"
 
 #include <math.h>
@@ -96,14 +97,16 @@ static bool settle_in(atoll_entry *entry, const atoll_blueprint *print, const at
         atoll_traced_settle();
     }
     atoll_state *state = PyErr_Occurred() ? NULL : atoll_state_ensure();
-    if (state == NULL || atoll_frozen_constants() < 0 || atoll_site_import(site) < 0 ||
-        atoll_interp_prepare(state, print, &stale) < 0 || (print->wishes.fork && prepare_fork() < 0)) {
+    if (state == NULL || atoll_frozen_constants() < 0 || atoll_process_settle_streams() < 0 ||
+        atoll_site_import(site) < 0 || atoll_interp_prepare(state, print, &stale) < 0 ||
+        (print->wishes.fork && prepare_fork() < 0)) {
         *why = atoll_interp_exception_text();
         return false;
     }
     size_t before;
     (void)atoll_process_stack_raise(&before);
     entry->may_fork = print->wishes.fork;
+    state->files = atoll_files_note();
     atoll_entry_add_user(entry);
     return true;
 }
@@ -177,8 +180,9 @@ static atoll_entry *make_locked(const atoll_blueprint *print, atoll_site *site, 
 
 /* Attached to main: what other interpreters take from it.  0, or -1 with an exception. */
 static int learn_from_main(void) {
-    atoll_datetime_hold(atoll_lifecycle_lock, atoll_lifecycle_unlock);
-    return atoll_builtin_types_note();
+    atoll_process_note_streams();
+    return atoll_datetime_hold(atoll_lifecycle_lock, atoll_lifecycle_unlock) < 0 ? -1
+                                                                                 : atoll_builtin_types_note();
 }
 
 /* Exit handlers run in main: it must know Atoll, whoever creates the first interpreter; and where something is called in it. */
@@ -251,6 +255,7 @@ int atoll_blueprint_init(atoll_state *from, const atoll_interp_wishes *wishes, a
     atoll_site_prove();
     if (from->interp == PyInterpreterState_Main()) {
         atoll_tripped_init();
+        atoll_leftovers_init();
     }
     atoll_blocks_init();
     atoll_limits_prepare(&wishes->limits);

@@ -59,6 +59,8 @@ char *atoll_interp_exception_text(void);
  * attached.  False: it could not be ended now, a sweep will; then this thread is to attach to no other interpreter, because
  * its thread state there is going to be deleted by another (see atoll_tstate_discard). */
 bool atoll_interp_end_detached(atoll_entry *entry);
+/* The same of one whose gate this thread has shut, or could not. */
+bool atoll_interp_end_shut(atoll_entry *entry, bool shut);
 
 /* Ends entry's interpreter: joins its threads, runs its exit handlers, frees it.  0, or -1 with an exception:
  * InterpreterError when it is current, running or not Atoll's, InterpreterNotFoundError when it is gone. */
@@ -72,6 +74,8 @@ int atoll_interp_close_within(atoll_state *from, atoll_entry *entry, double seco
 /* After that, the line being shut: the same on a thread of its own, when what was submitted has ended and nobody is inside.  0, or -1 with an
  * exception when that thread cannot be had, or the interpreter is gone. */
 int atoll_interp_close_later(atoll_state *from, atoll_entry *entry);
+/* 1: this thread closes one, and nobody waits for that but the end of the process; -1: it has. */
+void atoll_interp_count_unattended(int by);
 
 /* Attached to it: Atoll may run code in an interpreter that others made.  And when they end it, from its exit functions: nobody is let in any more;
  * waits for who is inside. */

@@ -35,12 +35,14 @@ void atoll_interp_work_begin(void);
 void atoll_interp_work_end(void);
 bool atoll_interp_is_work(void);
 void atoll_interp_work_forked(void); /* in a child */
-/* Whether a thread of close(wait=False) has begun to close one: it is waited for, however long that takes. */
+/* Whether a thread closes one that nobody waits for, as that of close(wait=False): the end of the process does, however long that takes. */
 bool atoll_interp_closes_later(void);
 void atoll_interp_later_forked(void); /* in a child */
 
 /* Whether it may be closed at all: 0, or -1 with an exception.  waits: also one that somebody else is closing. */
 int atoll_interp_check_close(atoll_state *from, const atoll_entry *entry, bool waits);
+/* Raises that a pool closes it. */
+void atoll_interp_raise_pooled(atoll_state *from, const atoll_entry *entry);
 
 /* As atoll_interp_close(), for the end of the process. */
 int atoll_interp_close_at_exit(atoll_state *from, atoll_entry *entry);

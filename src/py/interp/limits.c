@@ -110,6 +110,21 @@ int atoll_limits_set_soft(atoll_entry *entry, uint64_t bytes) {
     return count_arrays();
 }
 
+PyObject *atoll_limits_report(atoll_entry *entry, PyObject *function) {
+    atoll_run *run = atoll_run_innermost();
+    bool deaf = run != NULL && run->deaf;
+    atoll_account_relax(entry, true);
+    if (run != NULL && atoll_budget_is_limited(entry) && atoll_budget_is_spent(entry)) {
+        atoll_run_set_deaf(run, true);
+    }
+    PyObject *result = PyObject_CallNoArgs(function);
+    if (run != NULL) {
+        atoll_run_set_deaf(run, deaf);
+    }
+    atoll_account_relax(entry, false);
+    return result;
+}
+
 uint64_t atoll_limits_refusals(const atoll_entry *entry) { return atoll_account_refusals(entry); }
 
 uint64_t atoll_limits_begin_task(atoll_entry *entry, bool is_guest) {

@@ -24,6 +24,9 @@ bool atoll_limits_count_all(void);
 int atoll_limits_set_soft(atoll_entry *entry, uint64_t bytes);
 /* Attached likewise: arrays of its numpy, whose table of functions this is, are counted if it has a limit of memory. */
 void atoll_limits_count_arrays(const atoll_entry *entry, void **numpy);
+/* Attached likewise: calls function() to report how code has ended that may have reached a limit: it may take some memory more, and is not
+ * interrupted when the processor time is spent.  NULL with an exception. */
+PyObject *atoll_limits_report(atoll_entry *entry, PyObject *function);
 /* How often it was refused memory. */
 uint64_t atoll_limits_refusals(const atoll_entry *entry);
 /* A task of a pool begins: its worker, which is no guest, may take as much processor time as before the first.  The same number. */

@@ -7,13 +7,17 @@
  *   try: ...                an exception that is raised before this line leaves the lock locked for good
  *
  * In a `with` statement it is the same from 3.14 on, where entering is a call; and in Python code that is called by one, as that of
- * threading.Condition.  importlib, written in Python, has locks for each module, and a module whose lock is not given back cannot be imported
+ * threading.Condition, which gives its lock back and takes it again while it waits, too.  importlib, written in Python, has locks for each module, and a module whose lock is not given back cannot be imported
  * by any other thread.  asyncio's loop, written in Python as well, has taken a callback off its list, or is about to put one there: what
  * is raised in one of its own functions loses that callback, and whoever waits for it waits for ever, also the tasks that asyncio.run()
  * cancels at its end.  (In its coroutines it is raised: there it is their task that fails.)  What is raised in a destructor is dropped, or
  * in what that calls: a task of asyncio's that nobody has asked for its exception has that logged.
  * In all these places an interruption is put off: it is raised at the next moment that is better.  None of this holds inside of a call in C: what waits there, in a system call or for something of Atoll's, has not
  * been given anything.
+ *
+ * A thread that threading starts tells who has started it that it runs: when something is raised in it before, that one waits for ever.  What is
+ * raised in Thread.start() itself, where that has a handler, becomes a KeyError when the thread runs already.  This is only asked of daemons of an
+ * interpreter that ends (stragglers.c).
  *
  * Dropped ones.  Much of CPython that calls Python code has nobody to raise in: destructors, callbacks of weak references and of the
  * garbage collector, what ctypes, sqlite3 and others call.  An exception is printed there, or just cleared, and what runs goes on as if it
@@ -139,28 +143,31 @@ static bool is_handled(PyCodeObject *code, long unit) {
     return handled;
 }
 
-/* Whether code belongs to a module of asyncio's, and is no coroutine.  Keeps no exception. */
-static bool is_loop(PyFrameObject *frame, const PyCodeObject *code) {
-    static const char package[] = "asyncio.";
-    if ((code->co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR)) != 0) {
-        return false;
-    }
+/* Whether the frame's module has a name that begins like that, with the 0 or without.  Keeps no exception. */
+static bool is_of_module(PyFrameObject *frame, const char *begin, size_t len) {
     PyObject *globals = PyFrame_GetGlobals(frame);
     PyObject *name = PyDict_GetItemString(globals, "__name__"); /* borrowed */
     const char *text = name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
-    bool loop = text != NULL && strncmp(text, package, sizeof package - 1) == 0;
+    bool is_of = text != NULL && strncmp(text, begin, len) == 0;
     Py_DECREF(globals);
     PyErr_Clear();
-    return loop;
+    return is_of;
+}
+
+/* Whether code belongs to a module of asyncio's, and is no coroutine.  Keeps no exception. */
+static bool is_loop(PyFrameObject *frame, const PyCodeObject *code) {
+    static const char package[] = "asyncio.";
+    return (code->co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR)) == 0 &&
+           is_of_module(frame, package, sizeof package - 1);
 }
 
 static bool is_importlib(PyFrameObject *Py_UNUSED(frame), const PyCodeObject *code) {
     return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
 }
 
-/* What enters and leaves blocks, by its name; importlib, which holds locks in many ways; asyncio's loops. */
+/* What enters and leaves blocks, and what a condition gives its lock back with and takes it again, by its name; importlib, which holds locks in many ways; asyncio's loops. */
 static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
-    static const char *const names[] = {"__enter__", "__exit__"};
+    static const char *const names[] = {"__enter__", "__exit__", "_release_save", "_acquire_restore"};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         if (PyUnicode_CompareWithASCIIString(code->co_name, names[i]) == 0) {
             return true;
@@ -189,6 +196,29 @@ static bool is_destructor(PyFrameObject *frame, const PyCodeObject *code) {
     return PyUnicode_CompareWithASCIIString(code->co_name, "__del__") == 0 ||
            (PyUnicode_CompareWithASCIIString(code->co_name, "call_exception_handler") == 0 &&
             is_loop(frame, code));
+}
+
+static bool is_called(const PyCodeObject *code, const char *qualname) {
+    return PyUnicode_CompareWithASCIIString(code->co_qualname, qualname) == 0;
+}
+
+bool atoll_moment_is_start(PyFrameObject *innermost, bool one_starts) {
+    PyFrameObject *frame = (PyFrameObject *)Py_NewRef(innermost);
+    bool is_start = false, waits = false;
+    while (frame != NULL && is_of_module(frame, "threading", sizeof "threading")) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        bool starts = is_called(code, "Thread.start");
+        bool ends = starts || PyUnicode_CompareWithASCIIString(code->co_name, "run") == 0;
+        is_start = (starts && (one_starts || !waits)) || is_called(code, "Thread._bootstrap") ||
+                   is_called(code, "Thread._bootstrap_inner");
+        waits |= is_called(code, "Condition.wait");
+        Py_DECREF(code);
+        PyFrameObject *outer = is_start || ends ? NULL : PyFrame_GetBack(frame);
+        Py_SETREF(frame, outer);
+    }
+    Py_XDECREF(frame);
+    PyErr_Clear(); /* no memory for a frame */
+    return is_start;
 }
 
 bool atoll_moment_is_bad(PyFrameObject *frame) {

@@ -10,6 +10,10 @@
  * pending call, the frame that runs. */
 bool atoll_moment_is_bad(PyFrameObject *frame);
 
+/* Attached: whether that frame is of threading's code that starts a thread, on its own side, or on that of who starts it and, if one_starts, waits
+ * for it.  Keeps no exception. */
+bool atoll_moment_is_start(PyFrameObject *frame, bool one_starts);
+
 /* So often what is due is put off, one time after the other, because of a bad moment: a thousand or so of a thread's looks at pending calls. */
 enum { ATOLL_MOMENTS_MOST = 100000 };
 

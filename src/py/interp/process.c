@@ -9,6 +9,10 @@
  * putenv() lets a program write into the one it has.  Reading the environment while another thread changes it is as safe
  * as in CPython, which does the same whenever it makes an interpreter: the C library has no lock for that.
  *
+ * Streams.  Where a standard stream is closed when Python begins, sys has None for it.  CPython asks the same whenever it makes an
+ * interpreter; by then a file of the program's, a socket or a database, may have that number, and what the interpreter prints would be
+ * written into it.  So an interpreter has those that main has.
+ *
  * Stacks.  A thread gets RLIMIT_STACK's size, which may be small, and with no limit 2 MiB, of which LAPACK's routines alone
  * take more.  Threads of Atoll's own ask for enough (port.h).  An interpreter that Atoll makes has its threading.stack_size()
  * raised when the default is too small.  call_in_thread() starts a thread of its caller's threading, whose size it
@@ -21,6 +25,7 @@
 #include "core/base/base.h"
 #include "port/port.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,6 +91,33 @@ int atoll_process_renew_zone(void) {
     Py_DECREF(time);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
+}
+
+static const char *const streams[][2] = {
+    {"__stdin__", "stdin"}, {"__stdout__", "stdout"}, {"__stderr__", "stderr"}};
+enum { STREAMS = sizeof streams / sizeof *streams };
+static _Atomic(unsigned) missing; /* a bit for each */
+
+void atoll_process_note_streams(void) {
+    unsigned found = 0;
+    for (unsigned i = 0; i < STREAMS; i++) {
+        /* One that the program has put there since is a sign that the number is what it should be. */
+        if (PySys_GetObject(streams[i][0]) == Py_None && PySys_GetObject(streams[i][1]) == Py_None) {
+            found |= 1U << i;
+        }
+    }
+    atomic_store(&missing, found);
+}
+
+int atoll_process_settle_streams(void) {
+    unsigned none = atomic_load(&missing);
+    int rc = 0;
+    for (unsigned i = 0; i < STREAMS && rc == 0; i++) {
+        for (int k = 0; k < 2 && rc == 0 && (none & 1U << i) != 0; k++) {
+            rc = PySys_SetObject(streams[i][k], Py_None);
+        }
+    }
+    return rc;
 }
 
 /* _thread.stack_size(), or stack_size(size) when it is to be set; SIZE_MAX when that fails. */

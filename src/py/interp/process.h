@@ -21,6 +21,11 @@ int atoll_process_renew_environment(void);
 /* The attached interpreter's time module, if it is there, takes over the time zone.  0, or -1 with an exception. */
 int atoll_process_renew_zone(void);
 
+/* Attached to main: remembers which of its standard streams are not there. */
+void atoll_process_note_streams(void);
+/* A new, attached interpreter has none of these, either.  0, or -1 with an exception. */
+int atoll_process_settle_streams(void);
+
 /* The bytes of stack that the attached interpreter's threading.stack_size() says; 0: the system's default. */
 size_t atoll_process_stack_size(void);
 /* Makes threads that the attached interpreter starts get at least ATOLL_STACK_LEAST.  Whether that changed *before,

@@ -286,8 +286,7 @@ int atoll_interp_check_close_within(atoll_state *from, const atoll_entry *entry)
         return -1;
     }
     if (atomic_load(&entry->pooled)) {
-        PyErr_Format(from->error, "cannot close interpreter %s: it is a pool's, which has to be shut down",
-                     atoll_entry_label(entry, &label));
+        atoll_interp_raise_pooled(from, entry);
         return -1;
     }
     return 0;
@@ -324,6 +323,8 @@ static _Atomic(int) unattended;
 /* Less than none: in a child that was forked by one of them. */
 bool atoll_interp_closes_later(void) { return atomic_load(&unattended) > 0; }
 
+void atoll_interp_count_unattended(int by) { (void)atomic_fetch_add(&unattended, by); }
+
 void atoll_interp_later_forked(void) { atomic_store(&unattended, 0); }
 
 /* What the thread has of a close that is not waited for: a reference to the entry. */
@@ -347,7 +348,7 @@ static void close_unattended(leaving *l) {
             return; /* somebody else has closed it */
         }
     }
-    (void)atomic_fetch_add(&unattended, 1);
+    atoll_interp_count_unattended(1);
     reaping r = {.entry = entry, .deadline = INFINITY};
     if (end(&r) !=
         CLOSED) { /* nobody is left to be told: it can be closed again, or is at the end of the process */
@@ -356,7 +357,7 @@ static void close_unattended(leaving *l) {
     }
     atoll_entry_tell(entry);
     atoll_interp_sweep_later();
-    (void)atomic_fetch_sub(&unattended, 1);
+    atoll_interp_count_unattended(-1);
 }
 
 static void leave(void *raw) {
@@ -378,7 +379,7 @@ static bool begin_if_idle(atoll_entry *entry) {
 
 int atoll_interp_close_later(atoll_state *from, atoll_entry *entry) {
     if (!atoll_entry_is_open(entry)) {
-        (void)atoll_raise_not_found(from, entry->id);
+        atoll_session_raise_shut(from, entry, "close");
         return -1;
     }
     leaving *l = calloc(1, sizeof *l);

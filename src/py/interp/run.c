@@ -111,7 +111,8 @@ static outcome capture_refusal(atoll_state *state, atoll_session *s) {
 }
 
 /* In the target, for a session that was just entered. */
-static void begin_run(atoll_run *run, atoll_session *s) {
+static void begin_run(atoll_session *s) {
+    atoll_run *run = &s->run;
     atoll_run_begin(run, s->entry, NULL, 0);
     if (atoll_time_limits != NULL) {
         atoll_time_limit_keep(run);
@@ -120,7 +121,8 @@ static void begin_run(atoll_run *run, atoll_session *s) {
 }
 
 /* In the target.  An interrupt that came too late to be raised by the code is what comes of it. */
-static outcome end_run(atoll_state *state, atoll_session *s, atoll_run *run, outcome out) {
+static outcome end_run(atoll_state *state, atoll_session *s, outcome out) {
+    atoll_run *run = &s->run;
     if (atoll_run_end(run)) {
         if (run->repeated && (out == OUT_RAISED || out == OUT_INTERRUPTED)) {
             PyErr_Clear(); /* it has failed with that */
@@ -236,12 +238,12 @@ static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
 
 int atoll_run_check_visit(atoll_state *from, atoll_entry *entry) { return is_late(from, entry) ? -1 : 0; }
 
-void atoll_run_begin_visit(atoll_run *run, atoll_session *s) {
-    begin_run(run, s);
+void atoll_run_begin_visit(atoll_session *s) {
+    begin_run(s);
     atoll_stat_add(s->entry->stats, ATOLL_STAT_CALLS, 1);
 }
 
-int atoll_run_end_visit(atoll_run *run, atoll_session *s) {
+int atoll_run_end_visit(atoll_session *s) {
     PyObject *exc = PyErr_GetRaisedException();
     atoll_state *state = target_state(s->entry);
     PyErr_SetRaisedException(exc);
@@ -250,7 +252,7 @@ int atoll_run_end_visit(atoll_run *run, atoll_session *s) {
         out = capture(state, s, NULL, NULL);
         atoll_stat_add(s->entry->stats, ATOLL_STAT_RAISED, 1);
     }
-    out = end_run(state, s, run, out);
+    out = end_run(state, s, out);
     atoll_interp_park_if_exiting(s);
     return out;
 }
@@ -276,14 +278,13 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     if (state == NULL) {
         return OUT_NO_STATE;
     }
-    atoll_run run;
-    begin_run(&run, s);
+    begin_run(s);
     PyObject *callable = NULL;
     if (target->number != 0) {
         callable = atoll_run_function(state, target->number, target->full);
         if (callable == NULL) {
             outcome none = PyErr_Occurred() ? capture(state, s, NULL, NULL) : OUT_UNKNOWN;
-            return end_run(state, s, &run, none);
+            return end_run(state, s, none);
         }
     }
     atoll_call_args args;
@@ -299,9 +300,9 @@ static outcome call_there(atoll_session *s, const call_target *target) {
         }
         result = atoll_run_args(state, &args, PY_VECTORCALL_ARGUMENTS_OFFSET);
         check_forked(s, result == NULL);
-        atoll_run_set_deaf(&run, true); /* destructors could not pass it on */
+        atoll_run_set_deaf(&s->run, true); /* destructors could not pass it on */
         atoll_codec_args_clear(&args);
-        atoll_run_set_deaf(&run, false);
+        atoll_run_set_deaf(&s->run, false);
     }
     if (result == NULL) {
         out = capture(state, s, NULL, NULL);
@@ -311,13 +312,13 @@ static outcome call_there(atoll_session *s, const call_target *target) {
             out = capture_refusal(state, s);
             atoll_run_close_coroutine(result);
         }
-        atoll_run_set_deaf(&run, true);
+        atoll_run_set_deaf(&s->run, true);
         Py_DECREF(result);
     }
     atoll_traced_call(began, ATOLL_TRACE_CALL, callable, entry->id, s->from_entry->id);
     Py_XDECREF(callable);
     atoll_stat_add(entry->stats, ATOLL_STAT_SENT_BYTES, s->back.body.len);
-    out = end_run(state, s, &run, out);
+    out = end_run(state, s, out);
     atoll_interp_park_if_exiting(s);
     return out;
 }
@@ -424,25 +425,25 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
     if (script == NULL && code == NULL) {
         return OUT_UNKNOWN;
     }
-    atoll_run run;
-    begin_run(&run, s);
+    begin_run(s);
     if (script == NULL) {
         /* The caller keeps the bytes object alive and unchanged: reading it needs no thread state of its own. */
         script = atoll_script_keep(state, key, PyBytes_AS_STRING(code), PyBytes_GET_SIZE(code));
         if (script == NULL) {
-            return end_run(state, s, &run, capture(state, s, NULL, NULL));
+            return end_run(state, s, capture(state, s, NULL, NULL));
         }
     }
     Py_INCREF(script);
     atoll_stat_add(entry->stats, ATOLL_STAT_CALLS, 1);
-    PyObject *result = PyEval_EvalCode(script, state->main_dict, state->main_dict);
+    PyObject *main = atoll_state_main(state);
+    PyObject *result = main != NULL ? PyEval_EvalCode(script, main, main) : NULL;
     check_forked(s, result == NULL);
     outcome out = result == NULL ? capture(state, s, script, key) : OUT_OK;
     atoll_stat_add(entry->stats, ATOLL_STAT_RAISED, result == NULL);
     Py_XDECREF(result);
     Py_DECREF(script);
     atoll_trace_end(began, ATOLL_TRACE_EXEC, entry->id, (uint64_t)s->from_entry->id);
-    out = end_run(state, s, &run, out);
+    out = end_run(state, s, out);
     atoll_interp_park_if_exiting(s);
     return out;
 }
@@ -509,12 +510,12 @@ static outcome bind_there(atoll_session *s) {
     if (is_busy(entry)) {
         return OUT_BUSY;
     }
-    atoll_run run;
-    begin_run(&run, s);
+    begin_run(s);
     PyObject *values = atoll_decode(state->codec, &s->out);
-    int rc = values != NULL ? PyDict_Update(state->main_dict, values) : -1;
+    PyObject *main = values != NULL ? atoll_state_main(state) : NULL;
+    int rc = main != NULL ? PyDict_Update(main, values) : -1;
     Py_XDECREF(values);
-    return end_run(state, s, &run, rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK);
+    return end_run(state, s, rc < 0 ? capture(state, s, NULL, NULL) : OUT_OK);
 }
 
 /* Raises NotShareableError for a value that is not shareable, naming it by its path inside tuples. */

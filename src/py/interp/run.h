@@ -22,8 +22,8 @@ int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *valu
  * makes an exception of where it came from.  An exception that is set is one of its outcomes. */
 int atoll_run_check_visit(atoll_state *from,
                           atoll_entry *entry); /* 0, or -1 with an exception: its time is over */
-void atoll_run_begin_visit(atoll_run *run, atoll_session *s);
-int atoll_run_end_visit(atoll_run *run, atoll_session *s);
+void atoll_run_begin_visit(atoll_session *s);
+int atoll_run_end_visit(atoll_session *s);
 void atoll_run_raise_visit(atoll_state *from, atoll_session *s, int outcome);
 bool atoll_run_is_cut_off(int outcome); /* it was interrupted, or a limit is reached */
 

@@ -34,6 +34,9 @@
  * Where it would be lost, in destructors that Atoll calls say, nothing is raised (deaf).  While an exception is described, by code that
  * catches everything, it is raised when that takes long, and again and again (keeping); at last it is what is described.
  *
+ * A thread that ends inside of a run, by a function of C's, takes it along: it is found no more, though its interpreter stays entered.  Its
+ * record is in its session, which stays.  (That of a worker goes with its stack, after that.)
+ *
  * Threads that code has started are in no run.  When their interpreter is closed by force they are asked in the same places (forced.c).
  *
  * Locks.  Each entry's lock of its runs, `runs_taken`, is spun for: it is held for a few instructions, by the thread that has the GIL or by
@@ -285,6 +288,15 @@ void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint
     }
 }
 
+/* Under the lock of its entry's runs: nobody finds it any more. */
+static void unlist_locked(atoll_run *run) {
+    run->listed = false;
+    *(run->prev != NULL ? &run->prev->next : &run->entry->runs) = run->next;
+    if (run->next != NULL) {
+        run->next->prev = run->prev;
+    }
+}
+
 bool atoll_run_end(atoll_run *run) {
     atoll_entry *entry = run->entry;
     if (run->marked) {
@@ -297,11 +309,7 @@ bool atoll_run_end(atoll_run *run) {
     }
     atoll_runs_take(entry);
     if (run->listed) {
-        run->listed = false;
-        *(run->prev != NULL ? &run->prev->next : &entry->runs) = run->next;
-        if (run->next != NULL) {
-            run->next->prev = run->prev;
-        }
+        unlist_locked(run);
         atoll_stat_add(entry->stats, ATOLL_STAT_RUNNERS, (uint64_t)-1);
     }
     atoll_budget_end(run);
@@ -327,6 +335,20 @@ bool atoll_run_end(atoll_run *run) {
     atoll_interruption_release(left);
     atoll_interruption_release(run->last);
     return fails;
+}
+
+void atoll_runs_thread_ends(void) {
+    for (atoll_run *run = innermost; run != NULL; run = run->outer) {
+        atoll_runs_take(run->entry);
+        if (run->listed) {
+            unlist_locked(run);
+        }
+        atoll_runs_give(run->entry);
+        if (run->watched) {
+            atoll_watched_remove(run);
+        }
+    }
+    innermost = NULL;
 }
 
 atoll_run *atoll_run_innermost(void) { return innermost; }

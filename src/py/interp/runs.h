@@ -115,6 +115,9 @@ extern _Atomic(uint32_t) atoll_runs_word;
 /* Its time is over: marks it as late.  False: it has ended. */
 bool atoll_runs_mark_late(const atoll_due *due);
 
+/* The thread ends, inside of runs perhaps: nobody interrupts them any more, or another thread that has its number. */
+void atoll_runs_thread_ends(void);
+
 void atoll_runs_fork(atoll_fork_moment when);
 /* In a forked child: runs are over, or go on without being known. */
 void atoll_runs_forget(void);

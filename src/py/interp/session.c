@@ -79,13 +79,35 @@ static int check_room(const atoll_thread_table *table, atoll_session *s) {
     return table->top != NULL ? atoll_greenlet_check(table->top, s->entry) : 0;
 }
 
-static void raise_shut(atoll_state *from, const atoll_entry *entry) {
+void atoll_session_raise_shut(atoll_state *from, const atoll_entry *entry, const char *what) {
     atoll_label label;
     if (atoll_entry_is_being_closed(entry)) {
-        PyErr_Format(from->error, "cannot enter interpreter %s: it is being closed",
+        PyErr_Format(from->error, "cannot %s interpreter %s: it is being closed", what,
                      atoll_entry_label(entry, &label));
     } else {
         (void)atoll_raise_not_found(from, entry->id);
+    }
+}
+
+/* What this thread is in stands still while it is in another session.  Attached to that. */
+static void stand_still(atoll_thread_table *table, atoll_session *s) {
+    atoll_session *outer = s->prev;
+    atoll_tasks_meter *tasks = atoll_meter_of_tasks;
+    s->paused = outer != NULL ? outer->entry == s->from_entry && outer->time.began != 0
+                              : tasks != NULL && tasks->stats == s->from_entry->stats;
+    if (s->paused && outer != NULL) {
+        atoll_meter_end(&table->meter, &outer->time, outer->entry->stats);
+    } else if (s->paused) {
+        atoll_meter_pause_tasks(tasks);
+    }
+}
+
+/* And goes on. */
+static void go_on(atoll_thread_table *table, const atoll_session *s) {
+    if (s->paused && s->prev != NULL) {
+        atoll_meter_begin(&table->meter, &s->prev->time, s->prev->entry->stats);
+    } else if (s->paused) {
+        atoll_meter_resume_tasks(atoll_meter_of_tasks);
     }
 }
 
@@ -116,7 +138,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
         return -1;
     }
     if (!atoll_entry_pin(entry)) {
-        raise_shut(from, entry);
+        atoll_session_raise_shut(from, entry, "enter");
         return -1;
     }
     s->from_interp = from->interp;
@@ -139,6 +161,7 @@ int atoll_session_enter(atoll_session *s, atoll_state *from) {
         }
     }
     s->from = PyThreadState_Get();
+    stand_still(table, s);
     table->top = s;
     if (tstate != NULL && tstate != s->from) {
         s->c_calls = atoll_share_c_calls(tstate, s->from);
@@ -201,8 +224,9 @@ void atoll_session_leave(atoll_session *s) {
     if (table->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
     }
-    atoll_meter_end(&table->meter, &s->time, s->prev != NULL ? &s->prev->time : NULL, s->entry->stats);
+    atoll_meter_end(&table->meter, &s->time, s->entry->stats);
     go_back(s);
+    go_on(table, s);
     table->top = s->prev;
     atoll_entry_unpin(s->entry);
     if (s->from_entry != NULL && atomic_load_explicit(&s->from_entry->jobs, memory_order_relaxed) != NULL) {
@@ -239,13 +263,11 @@ void atoll_session_close(atoll_session *s) {
     }
     Py_CLEAR(s->interrupt); /* caught by the code inside */
     atoll_thread_table *table = atoll_this_thread;
-    if (table->idle ==
-        NULL) { /* the next to be opened finds storage in its messages; others, of nested calls, none */
-        atoll_message_reset(&s->out, ATOLL_SPARE_BYTES);
-        atoll_message_reset(&s->back, ATOLL_SPARE_BYTES);
-    } else {
-        atoll_message_clear(&s->out);
-        atoll_message_clear(&s->back);
+    atoll_message_reset(&s->out, ATOLL_SPARE_BYTES);
+    atoll_message_reset(&s->back, ATOLL_SPARE_BYTES);
+    if (table->idle != NULL) { /* after nested calls: it is opened after this one */
+        atoll_message_clear(&table->idle->out);
+        atoll_message_clear(&table->idle->back);
     }
     s->prev = table->idle;
     table->idle = s;

@@ -4,6 +4,7 @@
 
 #include "py/codec/codec.h"
 #include "py/interp/meter.h"
+#include "py/interp/runs.h"
 #include "py/state.h"
 
 typedef struct atoll_session {
@@ -22,9 +23,12 @@ typedef struct atoll_session {
     bool interrupted;                /* one of them was Ctrl-C */
     atoll_entry *winding;            /* what the main thread wound down before this */
     atoll_stretch time;
+    bool paused; /* what the thread was in stands still meanwhile */
     /* What comes last is kept when it is opened again. */
     atoll_message out;  /* for the way in */
     atoll_message back; /* for the way out */
+    /* What it runs, if anything.  Here, so that it is there when the thread ends inside, and its stack is gone. */
+    atoll_run run;
 } atoll_session;
 
 /* Once per process.  ends: what becomes of a forked child whose innermost session is over, and nobody is left to go back to
@@ -47,9 +51,11 @@ void atoll_spare_message_return(atoll_message *msg);
 atoll_session *atoll_session_open(atoll_entry *entry);
 atoll_session *atoll_session_open_detached(atoll_entry *entry);
 /* Attaches this OS thread to the session's interpreter.  0, or -1 with an exception in the caller:
- * InterpreterNotFoundError when it is closed, InterpreterError when it is about to be, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
+ * InterpreterNotFoundError when it is closed, InterpreterError when it may be about to be, RecursionError, RuntimeError in a greenlet that may not, MemoryError.  Blocks until its GIL is free; the caller's
  * GIL is released meanwhile. */
 int atoll_session_enter(atoll_session *s, atoll_state *from);
+/* The exception of one whose gate is shut: what cannot be done. */
+void atoll_session_raise_shut(atoll_state *from, const atoll_entry *entry, const char *what);
 /* The same for a thread that is attached to nothing and has no thread state that it could be attached to.  Where it is, enter() may be called.  leave()
  * deletes the thread state that this one has got: see thread_states.c. */
 typedef enum { ATOLL_SESSION_ENTERED, ATOLL_SESSION_SHUT, ATOLL_SESSION_NO_MEMORY } atoll_session_result;

@@ -21,6 +21,7 @@
 
 #include "port/port.h"
 #include "py/interp/forced.h"
+#include "py/interp/moments.h"
 #include "py/interp/session.h"
 #include "py/interp/signals.h"
 
@@ -78,7 +79,6 @@ enum { MOST = 64 }; /* more are interrupted when the first have ended */
 
 typedef struct {
     int count;
-    unsigned long idents[MOST];
     int threads[MOST]; /* the system's numbers */
 } found;
 
@@ -91,37 +91,86 @@ static void look_for_others(atoll_entry *entry, PyThreadState *mine, found *othe
             continue;
         }
         if (others->count < MOST) {
-            others->idents[others->count] = t->thread_id;
             others->threads[others->count] = (int)t->native_thread_id;
         }
         others->count++;
     }
 }
 
-static void interrupt_others(const found *others) {
-    for (int i = 0; i < others->count && i < MOST; i++) {
-        (void)PyThreadState_SetAsyncExc(others->idents[i], PyExc_SystemExit);
+/* Threads that have been interrupted, so that each may do what it does at its end before it is interrupted again. */
+typedef struct {
+    int count;
+    unsigned long idents[MOST];
+    double until; /* then all of this is forgotten */
+} spared;
+
+static bool is_spared(const spared *those, unsigned long ident) {
+    int i = 0;
+    while (i < those->count && those->idents[i] != ident) {
+        i++;
+    }
+    return i < those->count || i == MOST;
+}
+
+/* Whom to interrupt: at first those that have not just been given something that they would keep, and are found at a better moment later;
+ * then also others, but for those that are being started, or start one: who has started it waits for it; in the end all. */
+typedef enum { AT_GOOD_MOMENTS, STARTED, ANYHOW } whom;
+
+/* Whether that thread is one of them.  Keeps no exception. */
+static bool is_one_of(PyThreadState *t, whom these, bool one_starts) {
+    if (these == ANYHOW) {
+        return true;
+    }
+    PyFrameObject *frame = PyThreadState_GetFrame(t);
+    PyErr_Clear(); /* no memory */
+    bool is = frame != NULL &&
+              !atoll_moment_is_start(frame, one_starts) && /* without one it is about to begin */
+              (these == STARTED || !atoll_moment_is_bad(frame));
+    Py_XDECREF(frame);
+    return is;
+}
+
+static void interrupt_others(atoll_entry *entry, PyThreadState *mine, whom these, spared *those) {
+    int before = those->count;
+    bool one_starts = is_one_starting();
+    for (PyThreadState *t = PyInterpreterState_ThreadHead(entry->interp); t != NULL;
+         t = PyThreadState_Next(t)) {
+        if (t != mine && !atoll_tstate_is_cached(entry, t) && !is_spared(those, t->thread_id) &&
+            is_one_of(t, these, one_starts)) {
+            those->idents[those->count++] = t->thread_id;
+        }
+    }
+    for (int i = before; i < those->count; i++) {
+        (void)PyThreadState_SetAsyncExc(those->idents[i], PyExc_SystemExit);
     }
 }
 
+static whom whom_next(int times, int most) {
+    if (times <= most / 2) {
+        return AT_GOOD_MOMENTS;
+    }
+    return times <= most ? STARTED : ANYHOW;
+}
+
+/* Patience is counted in interrupts: on a machine that is busy each of them takes longer to arrive. */
 bool atoll_stop_daemons(atoll_entry *entry, PyThreadState *mine, double patience) {
-    double deadline = atoll_clock() + patience;
-    double next = 0;
-    while (true) {
-        double now = atoll_clock();
-        bool interrupt = now >= next && (now > deadline - patience / 2 || !is_one_starting());
+    const int most = (int)(patience / INTERRUPT_EACH);
+    spared those = {0};
+    for (int times = 0;;) {
         found others;
         look_for_others(entry, mine, &others);
         if (others.count == 0) {
             return true;
         }
-        if (interrupt) {
-            interrupt_others(&others);
+        double now = atoll_clock();
+        if (now >= those.until) {
+            those = (spared){.until = now + INTERRUPT_EACH};
+            times++;
         }
-        if (now >= deadline) {
+        interrupt_others(entry, mine, whom_next(times, most), &those);
+        if (times > most) {
             return false;
         }
-        next = interrupt ? now + INTERRUPT_EACH : next;
         atoll_entry_interrupt_waits(entry);
         (void)PyEval_SaveThread();
         atoll_sleep(POLL);

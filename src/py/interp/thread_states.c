@@ -57,6 +57,7 @@ static void thread_ended(void *raw) {
     if (table->is_main) {
         on_main_end();
     }
+    atoll_runs_thread_ends();
     for (size_t i = 0; i < table->cap; i++) {
         atoll_cached *node = table->slots[i];
         if (node == NULL) {

@@ -10,7 +10,7 @@ typedef struct {
     size_t cap; /* power of two or 0 */
     size_t used;
     atoll_session *top;
-    atoll_session *idle;      /* sessions to be opened again, linked by `prev`; only the last has storage */
+    atoll_session *idle;      /* sessions to be opened again, linked by `prev`; only the first has storage */
     const atoll_session *cut; /* was the innermost when the process was forked */
     atoll_message spare[2];   /* empty messages with storage */
     atoll_meter meter;

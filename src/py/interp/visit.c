@@ -79,7 +79,7 @@ atoll_visit_result atoll_visit_begin(atoll_state *from, atoll_entry *entry, atol
         return from != NULL ? ATOLL_VISIT_RAISED : ATOLL_VISIT_NO_STATE;
     }
     visit->inside = PyThreadState_Get();
-    atoll_run_begin_visit(&visit->run, visit->session);
+    atoll_run_begin_visit(visit->session);
     *out = visit;
     return ATOLL_VISIT_BEGUN;
 }
@@ -106,7 +106,7 @@ int atoll_visit_end(atoll_visit *visit, bool *cut_off, char **why) {
         *cut_off = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
         *why = atoll_interp_exception_text();
     }
-    int outcome = atoll_run_end_visit(&visit->run, s);
+    int outcome = atoll_run_end_visit(s);
     *cut_off |= atoll_run_is_cut_off(outcome);
     atoll_session_leave(s);
     int rc = raised || outcome != 0 ? -1 : 0;

@@ -8,7 +8,6 @@
 typedef struct atoll_visit {
     atoll_session *session;
     PyThreadState *inside; /* what it has attached */
-    atoll_run run;
     bool
         ensured; /* who began it has attached the thread to a thread state that it had, for the time of it: */
     PyGILState_STATE before;

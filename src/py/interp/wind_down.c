@@ -6,6 +6,7 @@
  */
 #include "py/interp/wind_down.h"
 
+#include "core/base/base.h"
 #include "py/state.h"
 
 static PyObject *do_nothing(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)) { Py_RETURN_NONE; }
@@ -75,4 +76,39 @@ void atoll_run_exit_functions(void) {
     }
     Py_XDECREF(done);
     Py_XDECREF(exits);
+}
+
+typedef struct {
+    destructor finalize;    /* of _io._IOBase, which all kinds of files have from it */
+    PyObject *bytes, *text; /* classes of what is in memory only, so that nothing can be lost of it */
+    uintptr_t note;
+} file_search;
+
+static int look_at(PyObject *object, void *raw) {
+    file_search *search = raw;
+    PyTypeObject *cls = Py_TYPE(object);
+    if (cls->tp_finalize == search->finalize && (PyObject *)cls != search->bytes &&
+        (PyObject *)cls != search->text) {
+        search->note += atoll_mix_word(0, (uintptr_t)object);
+    }
+    return 1; /* and go on */
+}
+
+uintptr_t atoll_files_note(void) {
+    PyObject *io = PyImport_ImportModule("_io");
+    PyObject *base = io != NULL ? PyObject_GetAttrString(io, "_IOBase") : NULL;
+    file_search search = {
+        .bytes = base != NULL ? PyObject_GetAttrString(io, "BytesIO") : NULL,
+        .text = base != NULL ? PyObject_GetAttrString(io, "StringIO") : NULL,
+    };
+    PyErr_Clear();
+    if (base != NULL && PyType_Check(base)) {
+        search.finalize = ((PyTypeObject *)base)->tp_finalize;
+        PyUnstable_GC_VisitObjects(look_at, &search);
+    }
+    Py_XDECREF(search.text);
+    Py_XDECREF(search.bytes);
+    Py_XDECREF(base);
+    Py_XDECREF(io);
+    return search.note;
 }

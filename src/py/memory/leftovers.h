@@ -13,6 +13,9 @@ typedef enum {
     ATOLL_KEEPERS_LOADED    /* any: they are loaded still */
 } atoll_keepers;
 
+/* Learns what looks like an address and is none.  Attached to the main interpreter; once is enough. */
+void atoll_leftovers_init(void);
+
 /* The interpreter is gone.  Takes its memory back if nobody can know of its objects; once for each interpreter, before which
  * its blocks are noted.  No thread state needed. */
 void atoll_leftovers_free(int64_t owner, atoll_keepers keepers);

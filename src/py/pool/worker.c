@@ -8,7 +8,8 @@
  * taken more than the worker may (py/interp/limits.h).
  *
  * A guest works in an interpreter that is somebody else's (Interpreter.submit): it pins and attaches for each task, so that
- * its owner may close it in between.  Guests of one interpreter take turns (core/pool/line.h).
+ * its owner may close it in between.  Guests of one interpreter take turns (core/pool/line.h).  The last one shuts an interpreter that
+ * nobody else has, and ends it when it is gone itself: the pool may be that interpreter's own, whose end waits for all that work in it.
  *
  * Interrupts.  Whoever wants a task to stop notes its turn in `wanted`, and interrupts the run that was begun for it
  * (py/interp/interrupt.h).  Who begins the run looks at `wanted` as well, and so does who ends it, after the task was claimed: until then
@@ -33,7 +34,7 @@ typedef struct {
     atoll_entry *entry;
     bool introduced; /* threading knows the thread there */
     bool exceeded;   /* a task would have taken more than it may: another interpreter is to take its place */
-    atoll_meter meter; /* of the thread */
+    atoll_tasks_meter meter;
     atoll_inner inner; /* where libraries' threads are limited */
     size_t modules;    /* extension modules there, when libraries were looked for */
 } place;
@@ -127,7 +128,7 @@ static void introduce_here(void) {
 /* Attached: what became of a task. */
 static void count(atoll_stats_pool *pool, place *where, const atoll_task *task) {
     atoll_stats_interp *stats = where->entry->stats;
-    atoll_meter_task(&where->meter, stats, (uint64_t)((double)task->seconds * 1e9));
+    atoll_meter_task(&where->meter, (uint64_t)((double)task->seconds * 1e9));
     if (task->outcome == ATOLL_OUT_RESULT) {
         return;
     }
@@ -372,7 +373,7 @@ static bool live_in_one(atoll_worker *worker) {
             atoll_threading_let_go(false);
         }
         atoll_worker_set_place(worker, NULL); /* attached: a pending call looks at it */
-        atoll_meter_let_go(&where.meter, entry->stats);
+        atoll_meter_let_go(&where.meter);
         (void)PyEval_SaveThread();
         atoll_entry_unpin(entry);
         go_on = atoll_interp_end_detached(entry) && go_on;
@@ -383,19 +384,20 @@ static bool live_in_one(atoll_worker *worker) {
     return false;
 }
 
-/* No more work is coming: the interpreter is closed if nobody else has it. */
-static void let_go_of_guest(atoll_pool_settings *settings) {
+/* No more work is coming.  What nobody else has is shut: the interpreter, which is to be ended (atoll_interp_end_shut()); else NULL. */
+static atoll_entry *let_go_of_guest(atoll_pool_settings *settings) {
     atoll_entry *entry = settings->guest;
     settings->guest = NULL;
     atoll_entry_retain(entry);
-    if (atomic_load(&entry->users) == 1 && atoll_entry_is_open(entry)) {
-        (void)atoll_interp_end_detached(entry);
-        return;
+    if (atomic_load(&entry->users) == 1 && atoll_entry_is_open(entry) &&
+        atoll_entry_begin_close(entry) == ATOLL_CLOSE_BEGUN) {
+        return entry;
     }
     if (atoll_entry_remove_user(entry)) {
         atoll_interp_sweep_later();
     }
     atoll_entry_release(entry);
+    return NULL;
 }
 
 /* A guest goes: threading there forgets its thread, unless the interpreter has been closed. */
@@ -412,8 +414,8 @@ static void take_leave(atoll_entry *entry) {
     atoll_entry_unpin(entry);
 }
 
-/* A guest: the interpreter is somebody else's. */
-static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
+/* A guest: the interpreter is somebody else's.  Returns what let_go_of_guest() does, or NULL. */
+static atoll_entry *work_as_guest(atoll_worker *worker, atoll_entry *entry) {
     atoll_message spare = {0};
     atoll_task *task;
     place where = {.entry = entry};
@@ -431,7 +433,7 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
             introduce(worker, &where);
             go_on = serve(worker, &where, task, &spare, true);
             atoll_worker_set_place(worker, NULL);
-            atoll_meter_let_go(&where.meter, entry->stats);
+            atoll_meter_let_go(&where.meter);
             (void)PyEval_SaveThread();
         } else if (atoll_worker_claim(worker, task)) {
             task->outcome = ATOLL_OUT_LOST;
@@ -448,9 +450,8 @@ static void work_as_guest(atoll_worker *worker, atoll_entry *entry) {
     if (where.introduced) {
         take_leave(entry);
     }
-    if (atomic_load(&worker->pool->shut) && atomic_load(&worker->pool->open) == 0) {
-        let_go_of_guest(worker->pool->settings);
-    }
+    bool is_last = atomic_load(&worker->pool->shut) && atomic_load(&worker->pool->open) == 0;
+    return is_last ? let_go_of_guest(worker->pool->settings) : NULL;
 }
 
 static void run_thread(void *raw) {
@@ -464,10 +465,11 @@ static void run_thread(void *raw) {
     atoll_stats_cut(name, sizeof name, whole);
     atoll_thread_name(name);
     (void)atoll_pool_watch(worker->pool); /* it may have ended since this thread was asked for */
+    atoll_entry *unused = NULL;
     if (settings->refused.body.len != 0) {
         break_with(worker->pool, settings->refused.body.data, settings->refused.body.len);
     } else if (settings->guest != NULL) {
-        work_as_guest(worker, settings->guest);
+        unused = work_as_guest(worker, settings->guest);
     } else {
         while (live_in_one(worker) && !atoll_interp_exiting()) {
         }
@@ -475,9 +477,16 @@ static void run_thread(void *raw) {
     atoll_worker_be(NULL);
     atoll_pool *pool = worker->pool;
     atoll_pool_retain(pool);
+    if (unused != NULL) {
+        atoll_interp_count_unattended(1);
+    }
     atoll_worker_gone(worker);
     if (!atoll_interp_exiting()) {
         atoll_pool_restaff(pool); /* it may have left work to do */
+    }
+    if (unused != NULL) {
+        (void)atoll_interp_end_shut(unused, true);
+        atoll_interp_count_unattended(-1);
     }
     atoll_pool_release(pool);
 }
