@@ -460,18 +460,34 @@ class TestAtExit:
 
 
 class TestOthersInterpreters:
+    SUBMIT = """
+        import atoll, time
+        def submit():
+            import atoll
+            atoll.get_current().submit(abs, 1)
+        for _ in range(10):
+            atoll.create().call(submit)
+        """
+
     @MODES
     def test_calls_that_were_submitted(self, options):
-        """Interpreters that have submitted calls to themselves: whether their workers have ended or not."""
-        source = """
-            import atoll
-            def submit():
-                import atoll
-                atoll.get_current().submit(abs, 1)
-            for _ in range(10):
-                atoll.create().call(submit)
+        """Interpreters that have submitted calls to themselves: those whose workers have not ended by then are left."""
+        done = run_python(self.SUBMIT, *options)
+        if done.stderr:
+            check_warned(done, 0, "")
+        else:
+            check_ended(done, 0, "", clean=True)
+
+    @MODES
+    def test_calls_that_were_submitted_and_waited_for(self, options):
+        """Their workers end, and the interpreters with them."""
+        source = f"""{self.SUBMIT}
+        end = time.monotonic() + 60
+        while len(atoll.list_all()) > 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        print(len(atoll.list_all()))
         """
-        check_warned(run_python(source, *options), 0, "")
+        check_ended(run_python(source, *options), 0, "1\n", clean=True)
 
     @MODES
     def test_left_open_by_the_private_module(self, options):
