@@ -297,17 +297,23 @@ class TestUnhelpfulExceptions:
         assert "Bad" in info.errdisplay
         assert "Bad" in info.formatted
 
-    def test_str_exits(self, interp):
+    @pytest.mark.parametrize("what", ["SystemExit(3)", "KeyboardInterrupt", "GeneratorExit", "BaseException"])
+    def test_str_raises_what_is_no_exception(self, interp, what):
+        """As the traceback module takes it: the report loses nothing but the message."""
         info = info_of(
             interp,
-            """
+            f"""
             class Bad(Exception):
                 def __str__(self):
-                    raise SystemExit(3)
-            raise Bad
+                    raise {what}
+            def fail():
+                raise Bad
+            fail()
             """,
         )
         assert info.type.__name__ == "Bad"
+        assert info.msg == "<exception str() failed>"
+        assert "in fail\n" in info.errdisplay
 
     def test_str_recurses(self, interp):
         info = info_of(

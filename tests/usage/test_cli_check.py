@@ -361,6 +361,13 @@ class TestNames:
         (site / "foreign-1.0.dist-info" / "RECORD").write_text(f"{module.name},,\n")
         assert result(site, "foreign")["extensions"] == [name]
 
+    @pytest.mark.parametrize("name", ["", ".", "./", "/"])
+    def test_file_without_a_name(self, site, name):
+        write(site / "foreign_thing.py", "")
+        distribution(site, "foreign", {})
+        (site / "foreign-1.0.dist-info" / "RECORD").write_text(f"{name},,\nforeign_thing.py,,\n")
+        assert self.imports(site, "foreign") == {"foreign": ["foreign_thing"]}
+
     @pytest.mark.parametrize("name", ["no_such_thing", "not a name", "os.path.nothing", "", "..", "a/b"])
     def test_unknown(self, site, name):
         done = check(site, "json", name)

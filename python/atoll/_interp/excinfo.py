@@ -115,7 +115,7 @@ def _message(exc: BaseException) -> str:
     try:
         # The summary alone: the remote traceback, which str() adds, is shown once, in errdisplay.
         return str(exc.args[0]) if isinstance(exc, ExecutionFailed) else str(exc)
-    except Exception:
+    except BaseException:  # as the traceback module: what __str__ raises is nobody's, SystemExit neither
         return "<exception str() failed>"
 
 

@@ -46,15 +46,13 @@ def find(names: Iterable[str]) -> list[Package]:
     Raises UnknownPackageError for a name that is neither.
     """
     distributions = _distributions()
-    providers = importlib.metadata.packages_distributions()
+    providers = _providers(distributions)
     found: dict[str, Package] = {}
     for name in names:
         if _normalized(name) in distributions:
             packages = [_of_distribution(distributions[_normalized(name)])]
         elif name in providers:
-            # A distribution that is shadowed by another of the same name is not in `distributions`.
-            keys = sorted({_normalized(provider) for provider in providers[name]} & distributions.keys())
-            packages = [_of_distribution(distributions[key]) for key in keys]
+            packages = [_of_distribution(distributions[key]) for key in providers[name]]
         else:
             packages = [_of_module(name, [*distributions, *providers, *sys.stdlib_module_names])]
         found.update((package.name, package) for package in packages)
@@ -82,6 +80,20 @@ def _distributions() -> dict[str, importlib.metadata.Distribution]:
         name = distribution.metadata["Name"] if distribution.metadata is not None else None
         if name:
             found.setdefault(_normalized(name), distribution)
+    return found
+
+
+def _providers(distributions: dict[str, importlib.metadata.Distribution]) -> dict[str, list[str]]:
+    """Return the distributions, by the top-level modules that are in them.
+
+    As importlib.metadata.packages_distributions(), which one list of files that is damaged ends.
+    """
+    found: dict[str, list[str]] = {}
+    for key in sorted(distributions):
+        listed = (distributions[key].read_text("top_level.txt") or "").split()
+        names = listed or (_module_of(path.parts) for path in distributions[key].files or ())
+        for top in {name.partition(".")[0] for name in names if name is not None}:
+            found.setdefault(top, []).append(key)
     return found
 
 
@@ -199,7 +211,7 @@ def _module_of(parts: tuple[str, ...]) -> str | None:
     The name of a package is that of its file, with ``__init__`` at the end.
     """
     for suffix in (*_SUFFIXES, ".py"):
-        if parts[-1].endswith(suffix):
+        if parts and parts[-1].endswith(suffix):  # a list of files may have an empty line
             module = ".".join((*parts[:-1], parts[-1].removesuffix(suffix)))
             if _MODULE.fullmatch(module) and module.count(".") == len(parts) - 1:
                 return module

@@ -97,7 +97,7 @@ def _run_script(script: str, arguments: list[str]) -> None:
 
 def _compile(source: str | bytes, name: str) -> CodeType:
     try:
-        return compile(source, name, "exec")
+        return compile(source, name, "exec", dont_inherit=True)
     except SyntaxError as error:
         error.__traceback__ = None  # the script has not begun: nothing of this is its own
         raise
@@ -120,11 +120,7 @@ def _load(file: str) -> tuple[CodeType, SourceFileLoader | SourcelessFileLoader]
         assert code is not None
         return code, compiled
     loader = SourceFileLoader("__main__", file)
-    try:
-        return loader.source_to_code(loader.get_data(file), file), loader
-    except SyntaxError as error:
-        error.__traceback__ = None  # the script has not begun: nothing of this is its own
-        raise
+    return _compile(loader.get_data(file), file), loader
 
 
 # ------------------------------------------------------------------------------------------------
