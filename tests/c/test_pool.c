@@ -500,10 +500,35 @@ TEST(pools_stop_at_the_end_of_the_process) {
     atoll_wait_result why;
     while (!atoll_pool_join(pool, &waiter, INFINITY, &why)) {
     }
-    CHECK_INT(atoll_task_now(queued), ATOLL_TASK_PENDING); /* nobody runs it any more */
-    release_all(atoll_pool_drain(pool));
+    CHECK_INT(atoll_task_now(queued),
+              ATOLL_TASK_DONE); /* nobody runs it any more, so nobody has to wait for it */
+    CHECK_INT(queued->outcome, ATOLL_OUT_LOST);
+    CHECK(atoll_pool_drain(pool) == NULL);
     atoll_task_release(held);
     atoll_task_release(queued);
+    end(pool);
+}
+
+TEST(pools_give_up_what_still_runs_at_the_end_of_the_process) {
+    atoll_pool *pool = new_pool(2);
+    atoll_task *held = submit(pool, HOLD, 0);
+    CHECK(wait_until_running(held));
+    CHECK(atoll_task_observe(held));
+    atoll_pools_stop();
+    CHECK_INT(atoll_task_now(held), ATOLL_TASK_RUNNING);
+    atoll_pools_give_up();
+    CHECK(wait_for(held, 60));
+    CHECK_INT(held->outcome, ATOLL_OUT_LOST);
+    atoll_waiter waiter = {0};
+    atoll_wait_result why;
+    while (!atoll_pool_join(pool, &waiter, INFINITY, &why)) { /* its worker is still there */
+    }
+    bool over;
+    atoll_task *told = atoll_pool_deliver(pool, &waiter, &over, &why);
+    CHECK(told == held);
+    release_all(told);
+    atomic_store(&gate_open, true);
+    atoll_task_release(held);
     end(pool);
 }
 

@@ -113,6 +113,47 @@ pool.submit(pow, 2, 3).result()
         check_ended(run_python(PREPARE + source), 0, "refused\n", clean=True)
 
     @MODES
+    @pytest.mark.parametrize("watched", [False, True])
+    def test_waiting_after_the_end_of_pools(self, watched, options):
+        """What an exit function has submitted, others wait for that were registered before Atoll was imported."""
+        if watched and sys.version_info < (3, 13):
+            pytest.skip("CPython 3.12 starts no thread in an exit function")
+        source = f"""
+import atexit
+def late():
+    for future in futures:
+        try:
+            future.result()
+        except BaseException as error: # the first may have heard that the process ends
+            print(type(error).__name__ in ("SystemExit", "InterpreterError"))
+    executor.shutdown()
+    print("shut", flush=True)
+atexit.register(late)
+{PREPARE}
+import atoll.futures
+def stubborn():
+    import time
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            pass
+def early():
+    global executor, futures
+    executor = atoll.InterpreterPoolExecutor(1)
+    executor.submit(pow, 2, 3).result()
+    futures = [executor.submit(stubborn), executor.submit(pow, 2, 3)]
+    while not futures[0].running():
+        time.sleep(0.001)
+    if {watched}:
+        for future in futures:
+            future.add_done_callback(id)
+atexit.register(early)
+"""
+        check_ended(run_python(source, *options), 0, "True\nTrue\nshut\n")
+
+    @MODES
     def test_stuck_worker(self, options):
         """An abandoned worker that stays in a system call: no finalization, and no crash."""
         source = """

@@ -1,4 +1,8 @@
-/* The end of pools: they take nothing more, what waits is cancelled, or all of it is broken.  See pool.h. */
+/* The end of pools: they take nothing more, what waits is cancelled, or all of it is broken.  See pool.h.
+ *
+ * At the end of the process nobody runs what is left, but code that runs later than that (an exit function, say) may wait for it, or for
+ * the workers: so every task ends, as LOST.
+ */
 #include "core/pool/internal.h"
 
 static void wake_all(atoll_pool *pool) {
@@ -39,13 +43,49 @@ atoll_task *atoll_pool_drain(atoll_pool *pool) {
     return cancelled;
 }
 
-void atoll_pools_stop(void) {
+/* With the pool's lock held: what waits, ENDING, before `tasks`. */
+static atoll_task *take_waiting_locked(atoll_pool *pool, atoll_task *tasks) {
+    atoll_task *task = pool->first;
+    pool->first = pool->last = NULL;
+    atomic_store(&pool->queued, 0);
+    while (task != NULL) {
+        atoll_task *next = task->next;
+        if (atoll_task_step(task, ATOLL_TASK_PENDING, ATOLL_TASK_ENDING) != UINT32_MAX) {
+            atoll_stats_add(&pool->stats->started, 1);
+            atoll_stats_add(&pool->stats->lost, 1);
+        }
+        task->next = tasks;
+        tasks = task;
+        task = next;
+    }
+    return tasks;
+}
+
+/* What was taken ends without the list's lock, as it may be the last that refers to its pool. */
+void atoll_pools_end(atoll_task *(*take_locked)(atoll_pool *pool, atoll_task *tasks)) {
+    atoll_task *tasks = NULL;
     for (atoll_pool *pool = atoll_pool_list_lock(); pool != NULL; pool = pool->next_pool) {
         atomic_store(&pool->stopped, true);
         atoll_pool_shut(pool);
+        atoll_lock_take(&pool->lock);
+        tasks = take_locked(pool, tasks);
+        atoll_lock_give(&pool->lock);
+        atoll_pool_left(pool);
     }
     atoll_pool_list_unlock();
+    while (tasks != NULL) {
+        atoll_task *task = tasks;
+        tasks = task->next;
+        task->next = NULL;
+        if (atoll_task_now(task) == ATOLL_TASK_ENDING) { /* else it was cancelled before */
+            task->outcome = ATOLL_OUT_LOST;
+            atoll_task_finished(task->pool, task);
+        }
+        atoll_task_release(task);
+    }
 }
+
+void atoll_pools_stop(void) { atoll_pools_end(take_waiting_locked); }
 
 void atoll_pool_break(atoll_pool *pool, atoll_message *why, bool is_text) {
     atoll_lock_take(&pool->lock);

@@ -225,8 +225,10 @@ void atoll_pool_abandon(atoll_pool *pool);
  * interrupted, and abandoned when they have not ended after ATOLL_POOL_GRACE; what they run ends as BROKEN, now or
  * when they have reacted. */
 atoll_task *atoll_pool_kill(atoll_pool *pool, bool now);
-/* At the end of the process: shuts and stops every pool. */
+/* At the end of the process: shuts and stops every pool; what has not begun is LOST. */
 void atoll_pools_stop(void);
+/* And later, when the process ends without what still runs: that is LOST, too, and nobody waits for its workers. */
+void atoll_pools_give_up(void);
 /* How many threads of pools are alive, abandoned ones included. */
 uint32_t atoll_pools_threads(void);
 /* Waits until no thread is left that is not abandoned: true when that is so. */

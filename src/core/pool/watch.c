@@ -150,3 +150,17 @@ atoll_task *atoll_pool_kill(atoll_pool *pool, bool now) {
     }
     return cancelled;
 }
+
+/* What runs, ENDING, before `tasks`; the workers are given up. */
+static atoll_task *take_running_locked(atoll_pool *pool, atoll_task *tasks) {
+    while (pool->list != NULL) {
+        atoll_task *task = atoll_worker_abandon_locked(pool->list);
+        if (task != NULL) {
+            task->next = tasks;
+            tasks = task;
+        }
+    }
+    return tasks;
+}
+
+void atoll_pools_give_up(void) { atoll_pools_end(take_running_locked); }

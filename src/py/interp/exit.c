@@ -1,6 +1,7 @@
 /* The end of the process, from main's atexit.
  *
- * Pools are told to stop, and spares are ended.  What is idle is closed, newest first.  What still runs is interrupted, with a SystemExit,
+ * Pools are told to stop, and spares are ended.  Exit functions that run later may wait for what pools had to do: that is lost, what has not
+ * begun now, what still runs when it is left behind.  What is idle is closed, newest first.  What still runs is interrupted, with a SystemExit,
  * and gets EXIT_GRACE seconds; what close(wait=False) has begun to close takes as long as it would if this thread did it.  A thread that
  * comes back from a session after that begins is parked for ever if it would return to main, as CPython does with daemon threads.
  *
@@ -287,6 +288,7 @@ int atoll_interp_exit(atoll_state *main_state) {
     if (stuck) {
         PySys_WriteStderr("atoll: a thread is still inside an interpreter at exit; "
                           "the process ends without finalizing it\n");
+        atoll_pools_give_up();
     }
     if ((end_all(main_state, is_zombie) != 0 || stuck) && (atoll_interp_is_work() || !leave_behind())) {
         end_process();
