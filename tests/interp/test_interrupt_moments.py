@@ -262,6 +262,124 @@ class TestWhatIsLeft:
         for _ in range(20):
             assert kind_of(interrupt_when_started(interp, wait, delicate)) == "KeyboardInterrupt"
 
+    def semaphore():
+        import threading
+
+        semaphore = threading.BoundedSemaphore(1)
+
+        def use():
+            with semaphore:
+                id(semaphore)
+
+        return use, lambda: semaphore._value == 1
+
+    def stack():
+        import contextlib
+        import threading
+
+        lock = threading.Lock()
+
+        def use():
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(lock)
+
+        return use, lambda: not lock.locked()
+
+    def handler():
+        import io
+        import logging
+
+        handler = logging.StreamHandler(io.StringIO())
+        record = logging.makeLogRecord({})
+        return lambda: handler.handle(record), lambda: not handler.lock._is_owned()
+
+    @pytest.mark.parametrize("make", [semaphore, stack, handler])
+    def test_what_is_written_in_python(self, interp, make):
+        """It has what it had, wherever in its functions the interrupt would have been raised."""
+
+        def prepare(make):
+            global use, is_whole
+            use, is_whole = make()
+
+        def loop(started):
+            started.set()
+            while True:
+                use()
+
+        def look():
+            return is_whole()
+
+        interp.call(prepare, make)
+        for _ in range(50):
+            assert kind_of(interrupt_when_started(interp, loop)) == "KeyboardInterrupt"
+            assert interp.call(look)
+
+    def wait_for_event(started):
+        import threading
+
+        started.set()
+        while True:
+            threading.Event().wait(0.001)
+
+    def wait_for_semaphore(started):
+        import threading
+
+        semaphore = threading.Semaphore(0)
+        started.set()
+        while not semaphore.acquire(timeout=0.001):
+            pass
+
+    def wait_for_queue(started):
+        import queue
+
+        started.set()
+        queue.Queue().get(timeout=600)
+
+    def wait_for_what_never_comes(started):
+        import threading
+
+        condition = threading.Condition()
+
+        def notify():
+            while started:
+                with condition:
+                    condition.notify_all()
+
+        thread = threading.Thread(target=notify)
+        thread.start()
+        started.set()
+        try:
+            with condition:
+                condition.wait_for(lambda: False)
+        finally:
+            started = None
+            thread.join()
+
+    def wait_in_a_stack(started):
+        import contextlib
+
+        def leave():
+            started.set()
+            while True:
+                pass
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(leave)
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            wait_for_event,
+            wait_for_semaphore,
+            wait_for_queue,
+            wait_for_what_never_comes,
+            wait_in_a_stack,
+        ],
+    )
+    def test_waits_are_interrupted(self, interp, function):
+        for _ in range(3):
+            assert kind_of(interrupt_when_started(interp, function)) == "KeyboardInterrupt"
+
     def test_imports(self, interp):
         """Several threads only import, and each of them is interrupted: importlib's locks are free afterwards."""
 

@@ -12,6 +12,10 @@
  * is raised in one of its own functions loses that callback, and whoever waits for it waits for ever, also the tasks that asyncio.run()
  * cancels at its end.  (In its coroutines it is raised: there it is their task that fails.)  What is raised in a destructor is dropped, or
  * in what that calls: a task of asyncio's that nobody has asked for its exception has that logged.
+ * Semaphores, queues and the like are written in Python, too, and are what __enter__ and __exit__ call: what is raised in a function of a
+ * semaphore's loses a place for good, in one of an ExitStack what it was about to note, in one of a queue an item.  And who has waited there may
+ * just have been chosen to go on, so that nobody else was.  Another thread that sleeps in a condition is interrupted there all the same: it is
+ * seen nowhere else.
  * In all these places an interruption is put off: it is raised at the next moment that is better.  None of this holds inside of a call in C: what waits there, in a system call or for something of Atoll's, has not
  * been given anything.
  *
@@ -165,7 +169,19 @@ static bool is_importlib(PyFrameObject *Py_UNUSED(frame), const PyCodeObject *co
     return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
 }
 
-/* What enters and leaves blocks, and what a condition gives its lock back with and takes it again, by its name; importlib, which holds locks in many ways; asyncio's loops. */
+/* Modules of the standard library that give things and take them back. */
+static bool is_of_locks(PyFrameObject *frame) {
+    static const char *const names[] = {"threading", "queue", "contextlib", "logging"};
+    static const char futures[] = "concurrent.futures.";
+    bool is_of = is_of_module(frame, futures, sizeof futures - 1);
+    for (size_t i = 0; !is_of && i < Py_ARRAY_LENGTH(names); i++) {
+        is_of = is_of_module(frame, names[i], strlen(names[i]) + 1);
+    }
+    return is_of;
+}
+
+/* What enters and leaves blocks, and what a condition gives its lock back with and takes it again, by its name; importlib, which holds locks
+ * in many ways; asyncio's loops; what others hold locks by. */
 static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
     static const char *const names[] = {"__enter__", "__exit__", "_release_save", "_acquire_restore"};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
@@ -173,7 +189,7 @@ static bool is_delicate(PyFrameObject *frame, const PyCodeObject *code) {
             return true;
         }
     }
-    return is_importlib(frame, code) || is_loop(frame, code);
+    return is_importlib(frame, code) || is_loop(frame, code) || is_of_locks(frame);
 }
 
 /* Whether a frame, a reference to which is taken over, or one that it was called from is of a kind.  NULL: no.  Keeps no exception. */
@@ -221,14 +237,21 @@ bool atoll_moment_is_start(PyFrameObject *innermost, bool one_starts) {
     return is_start;
 }
 
+/* A condition's wait that has begun: it ends well whatever is raised. */
+static bool is_wait(const PyCodeObject *code, long unit) {
+    return is_called(code, "Condition.wait") && target_of(code, unit) >= 0;
+}
+
 bool atoll_moment_is_bad(PyFrameObject *frame) {
-    frame = frame != NULL ? frame : PyEval_GetFrame(); /* borrowed */
+    bool is_others = frame != NULL;                /* who sleeps there is seen nowhere else */
+    frame = is_others ? frame : PyEval_GetFrame(); /* borrowed */
     if (frame == NULL) {
         return false;
     }
     PyCodeObject *code = PyFrame_GetCode(frame);
     long unit = PyFrame_GetLasti(frame) / UNIT;
-    bool bad = is_delicate(frame, code) || (is_block_near(code, unit) && is_call_at(code, unit));
+    bool bad = (is_delicate(frame, code) && !(is_others && is_wait(code, unit))) ||
+               (is_block_near(code, unit) && is_call_at(code, unit));
     Py_DECREF(code);
     return bad || is_inside((PyFrameObject *)Py_NewRef(frame), is_destructor);
 }
