@@ -280,7 +280,15 @@ class TestCodeThatNoCompilerMakes:
 
     why = "code with constants that marshal cannot write is not shareable"
 
-    @pytest.mark.parametrize("code", [odd_code(object()), odd_code((1, [object()]))])
+    @pytest.mark.parametrize(
+        "code",
+        [
+            odd_code(object()),
+            odd_code((1, [object()])),
+            odd_code(frozenset([1, object()])),
+            odd_code((slice(1, object()),)),
+        ],
+    )
     def test_is_named(self, code):
         function = types.FunctionType(code, globals())
         owner = type("Owner", (), {"method": function, "__module__": "__main__"})

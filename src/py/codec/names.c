@@ -11,25 +11,60 @@
 #include <stdatomic.h>
 #include <time.h>
 
-PyObject *atoll_code_bytes(PyObject *code) {
+static bool is_known_to_marshal(PyObject *constant, int levels);
+
+static bool are_known_to_marshal(PyObject *const *items, Py_ssize_t n, int levels) {
+    bool known = true;
+    for (Py_ssize_t i = 0; known && i < n; i++) {
+        known = is_known_to_marshal(items[i], levels);
+    }
+    return known;
+}
+
+/* A set, which is written without the table of references. */
+static bool is_set_known_to_marshal(PyObject *set) {
     enum { WITHOUT_REFERENCES = 2 }; /* a version of the format */
+    PyObject *bytes = PyMarshal_WriteObjectToString(set, WITHOUT_REFERENCES);
+    bool known = bytes != NULL || !PyErr_ExceptionMatches(PyExc_ValueError);
+    PyErr_Clear();
+    Py_XDECREF(bytes);
+    return known;
+}
+
+/* Whether marshal writes a constant, if it has the memory. */
+static bool is_known_to_marshal(PyObject *constant, int levels) {
+    if (levels == 0) {
+        return false;
+    }
+    if (PyCode_Check(constant)) {
+        return is_known_to_marshal(((PyCodeObject *)constant)->co_consts, levels - 1);
+    }
+    if (PyTuple_CheckExact(constant)) {
+        return are_known_to_marshal(&PyTuple_GET_ITEM(constant, 0), PyTuple_GET_SIZE(constant), levels - 1);
+    }
+    if (PySlice_Check(constant)) {
+        const PySliceObject *slice = (PySliceObject *)constant;
+        PyObject *const parts[] = {slice->start, slice->stop, slice->step};
+        return are_known_to_marshal(parts, 3, levels - 1);
+    }
+    return PyFrozenSet_CheckExact(constant)
+               ? is_set_known_to_marshal(constant)
+               : atoll_is_plain_value(constant) || PyComplex_CheckExact(constant);
+}
+
+PyObject *atoll_code_bytes(PyObject *code) {
+    enum { LEVELS = 1000 }; /* marshal's own limit is twice that */
     PyObject *bytes = PyMarshal_WriteObjectToString(code, Py_MARSHAL_VERSION);
     if (bytes != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) {
         return bytes;
     }
     /* It says the same when it has no memory for its table of references. */
     PyObject *refused = PyErr_GetRaisedException();
-    bytes = PyMarshal_WriteObjectToString(code, WITHOUT_REFERENCES);
-    if (bytes != NULL) {
-        Py_CLEAR(bytes);
+    if (is_known_to_marshal(code, LEVELS)) {
         Py_DECREF(refused);
         return PyErr_NoMemory();
     }
-    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
-        PyErr_SetRaisedException(refused); /* in place of the other one */
-    } else {
-        Py_DECREF(refused);
-    }
+    PyErr_SetRaisedException(refused);
     return NULL;
 }
 

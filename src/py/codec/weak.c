@@ -57,15 +57,36 @@ void atoll_weak_drop(PyObject *map, PyObject *key) {
     PyErr_SetRaisedException(exc);
 }
 
+/* The key under which a map has obj: a new reference, or NULL.  For who has no memory for the key. */
+static PyObject *key_of(PyObject *map, PyObject *obj) {
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *entry;
+    while (PyDict_Next(map, &pos, &key, &entry)) {
+        PyObject *there = NULL;
+        bool found = atoll_weakref_target(PyTuple_GET_ITEM(entry, 0), &there) > 0 && there == obj;
+        Py_INCREF(key); /* `there` may be the last reference to something */
+        Py_XDECREF(there);
+        if (found) {
+            return key;
+        }
+        Py_DECREF(key);
+    }
+    return NULL;
+}
+
+/* key: of the map's, stolen, or NULL. */
+static void forget_in(PyObject *map, PyObject *key, PyObject *obj) {
+    PyErr_Clear();
+    key = key != NULL ? key : key_of(map, obj);
+    atoll_weak_drop(map, key);
+    Py_XDECREF(key);
+}
+
 void atoll_weak_forget(PyObject *by_number, uint64_t number, PyObject *by_address, PyObject *obj) {
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *key = PyLong_FromUnsignedLongLong(number);
-    PyObject *address = PyLong_FromVoidPtr(obj);
-    PyErr_Clear();
-    atoll_weak_drop(by_number, key);
-    atoll_weak_drop(by_address, address);
-    Py_XDECREF(key);
-    Py_XDECREF(address);
+    forget_in(by_number, PyLong_FromUnsignedLongLong(number), obj);
+    forget_in(by_address, PyLong_FromVoidPtr(obj), obj);
     PyErr_SetRaisedException(exc);
 }
 
