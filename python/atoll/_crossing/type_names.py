@@ -22,6 +22,8 @@ from atoll import _atoll
 
 _Key = tuple[int, int]  # the interpreter's id, and a number there
 
+# Ctrl-C, or no memory, may come between any two steps. So of two tables the one that is asked whether something is
+# known is written last: what is known is whole.
 _lock = threading.RLock()  # what the garbage collector runs meanwhile may send one, too
 _numbers = itertools.count(1)
 _keys: weakref.WeakKeyDictionary[Any, _Key] = weakref.WeakKeyDictionary()
@@ -41,8 +43,9 @@ def _key_of(obj: Any) -> _Key:
     with _lock:
         key = _keys.get(obj)
         if key is None:
-            key = _keys[obj] = (_atoll.get_current().id, next(_numbers))
+            key = (_atoll.get_current().id, next(_numbers))
             _objects[key] = obj
+            _keys[obj] = key
         return key
 
 
@@ -54,11 +57,13 @@ _kept: dict[_Key, Any] = {}
 def _key_of_kept(obj: Any) -> _Key:
     with _lock:
         if id(obj) not in _kept_keys:
-            _keep((_atoll.get_current().id, next(_numbers)), obj)
+            key = (_atoll.get_current().id, next(_numbers))
+            _kept[key] = obj
+            _kept_keys[id(obj)] = key, obj
         return _kept_keys[id(obj)][0]
 
 
-def _keep(key: _Key, obj: Any) -> None:
+def _keep_received(key: _Key, obj: Any) -> None:
     _kept_keys[id(obj)] = key, obj
     _kept[key] = obj
 
@@ -72,7 +77,7 @@ def rebuild_sentinel(key: _Key, name: str, options: dict[str, Any], module: str)
         if key not in _kept:
             made = _Sentinel(name, **options)
             made.__module__ = module
-            _keep(key, made)
+            _keep_received(key, made)
         return _kept[key]
 
 
@@ -85,7 +90,7 @@ def reduce(obj: Any) -> tuple[Any, ...] | None:
         options = {} if shown == obj.__name__ else {"repr": shown}
         return rebuild_sentinel, (_key_of_kept(obj), obj.__name__, options, obj.__module__)
     if isinstance(obj, typing.TypeAliasType) and _may_be_lazy(obj):
-        arguments = _key_of_kept(obj), obj.__name__, obj.__module__
+        arguments = _key_of_kept(obj), _qualname_of(obj), obj.__module__
         return rebuild_lazy_alias, arguments, obj.__value__, None, None, set_value
     if isinstance(obj, typing.TypeAliasType):
         options = {"type_params": obj.__type_params__}
@@ -135,20 +140,38 @@ _values: dict[int, list[Any]] = {}  # of those that were made here
 
 def _may_be_lazy(alias: Any) -> bool:
     """Whether a statement without parameters makes the same."""
-    name = alias.__name__
-    plain = name.isidentifier() and not keyword.iskeyword(name) and not alias.__type_params__
-    return plain and isinstance(alias.__module__, str) and getattr(alias, "__qualname__", name) == name
+    names = [name for name in _qualname_of(alias).split(".") if name != "<locals>"]
+    plain = all(name.isidentifier() and not keyword.iskeyword(name) for name in names)
+    mangled = len(names) > 1 and any(name.startswith("__") for name in names)
+    return plain and not mangled and isinstance(alias.__module__, str) and not alias.__type_params__
 
 
-def rebuild_lazy_alias(key: _Key, name: str, module: str) -> Any:
+def _qualname_of(alias: Any) -> str:
+    qualname: str = getattr(alias, "__qualname__", alias.__name__)  # 3.15 on
+    return qualname
+
+
+def _statement_of(qualname: str) -> str:
+    """What puts an alias of this qualified name into ``_made``: it is readonly, and said by where the statement is."""
+    outer, _, name = qualname.rpartition(".")
+    lines = [f"type {name} = _value[0]", f"_made.append({name})"]
+    while outer:
+        is_function = outer.endswith(".<locals>")
+        outer, _, name = outer.removesuffix(".<locals>").rpartition(".")
+        lines = [f"def {name}():" if is_function else f"class {name}:", *(f" {line}" for line in lines)]
+        lines += [f"{name}()"] if is_function else []
+    return "\n".join(lines)
+
+
+def rebuild_lazy_alias(key: _Key, qualname: str, module: str) -> Any:
     """Return this interpreter's alias for a key, which is given its value next."""
     with _lock:
         if key not in _kept:
             value: list[Any] = []
-            scope: dict[str, Any] = {"__name__": module, "_value": value}
-            exec(f"type {name} = _value[0]", scope)
-            _keep(key, scope[name])
-            _values[id(scope[name])] = value
+            made: list[Any] = []
+            exec(_statement_of(qualname), {"__name__": module, "_value": value, "_made": made})
+            _values[id(made[0])] = value
+            _keep_received(key, made[0])
         return _kept[key]
 
 

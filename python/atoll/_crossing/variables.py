@@ -78,8 +78,8 @@ def rebuild_variable(reference: _Reference) -> contextvars.ContextVar[Any]:
             known = (
                 contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
             )
-            _variables[key] = known
             _references[known] = reference
+            _variables[key] = known  # last: a variable that is known can be sent back, whatever comes between
     return known
 
 

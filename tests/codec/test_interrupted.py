@@ -1,0 +1,87 @@
+"""Ctrl-C at each step of Python code that makes, or describes, what is one object in each interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+COMMON = """
+    import contextvars, itertools, sys, typing, atoll
+
+    def interrupted(operation, step):
+        '''Raise KeyboardInterrupt at that instruction of the modules that are tried; whether there was one.'''
+        left, monitoring = [step], sys.monitoring
+        def count(code, offset):
+            tried = code.co_filename.endswith(("type_names.py", "variables.py"))
+            if tried and code.co_name != "_path":  # which looks at all names that there are
+                left[0] -= 1
+                if left[0] == -1:
+                    raise KeyboardInterrupt
+        monitoring.use_tool_id(3, "interrupts")
+        monitoring.register_callback(3, monitoring.events.INSTRUCTION, count)
+        monitoring.set_events(3, monitoring.events.INSTRUCTION)
+        try:
+            operation()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            monitoring.set_events(3, 0)
+            monitoring.register_callback(3, monitoring.events.INSTRUCTION, None)
+            monitoring.free_tool_id(3)
+        return left[0] < 0
+
+    def variables(step):
+        yield typing.TypeVar("T", bound=int), lambda it: it.__bound__
+        yield typing.NewType("N", int), lambda it: it(3)
+        type A = list[A] | int
+        yield A, lambda it: it.__value__.__args__[1]
+        yield contextvars.ContextVar(f"v{step}", default=[step]), lambda it: it.get()
+        try:
+            yield sentinel(f"S{step}"), lambda it: repr(it)
+        except NameError:
+            pass
+
+    def same(it): return it
+"""
+HERE = """
+    with atoll.create() as interp:
+        for step in itertools.count():
+            hit = False
+            for it, look in variables(step):
+                hit |= interrupted(lambda: interp.call(same, it), step)
+                for _ in range(2):
+                    assert interp.call(look, it) == look(it), (step, it)
+                    assert interp.call(same, it) is it, (step, it)
+            if not hit:
+                break
+    print("done", step > 20)
+"""
+THERE = """
+    def tried(data, step):
+        from atoll import _atoll
+        return interrupted(lambda: _atoll._decode(data), step)
+
+    with atoll.create() as interp:
+        interp.call(same, list(variables(0)))
+        for step in itertools.count():
+            hit = False
+            for it, look in variables(step):
+                hit |= interp.call(tried, atoll._atoll._encode(it), step)
+                for _ in range(2):
+                    assert interp.call(look, it) == look(it), (step, it)
+                    assert interp.call(same, it) is it, (step, it)
+            if not hit:
+                break
+    print("done", step > 20)
+"""
+
+
+@pytest.mark.parametrize("script", [HERE, THERE], ids=["where it is sent", "where it arrives"])
+def test_what_is_one_object_stays_one(script: str) -> None:
+    """It has its value, and is itself when it comes home, whichever step was the last of the first attempt."""
+    command = [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, "done True\n"), done.stderr
