@@ -90,15 +90,26 @@ static bool is_like(PyObject *obj, PyTypeObject *type) {
                            own->tp_richcompare == type->tp_richcompare);
 }
 
+/* Takes over the part, which may be NULL with an exception.  0 or -1. */
+static int add_part(PyObject *parts, PyObject *part) {
+    int rc = part != NULL ? PyList_Append(parts, part) : -1;
+    Py_XDECREF(part);
+    return rc;
+}
+
+/* Not by calling itself: the stack may nearly be used up. */
 static PyObject *path_of(const place *at) {
-    if (at == NULL) {
-        return PyUnicode_FromString("key");
+    PyObject *parts = PyList_New(0);
+    int rc = parts != NULL ? 0 : -1;
+    for (; rc == 0 && at != NULL; at = at->in) {
+        rc = add_part(parts, at->index >= 0 ? PyUnicode_FromFormat("[%zd]", at->index)
+                                            : PyUnicode_FromString("{...}"));
     }
-    PyObject *outer = path_of(at->in);
-    PyObject *path = outer == NULL    ? NULL
-                     : at->index >= 0 ? PyUnicode_FromFormat("%U[%zd]", outer, at->index)
-                                      : PyUnicode_FromFormat("%U{...}", outer);
-    Py_XDECREF(outer);
+    rc = rc == 0 ? add_part(parts, PyUnicode_FromString("key")) : rc;
+    PyObject *nothing = rc == 0 && PyList_Reverse(parts) == 0 ? PyUnicode_FromString("") : NULL;
+    PyObject *path = nothing != NULL ? PyUnicode_Join(nothing, parts) : NULL;
+    Py_XDECREF(nothing);
+    Py_XDECREF(parts);
     return path;
 }
 
@@ -146,7 +157,8 @@ static int put_tuple(atoll_state *state, atoll_buffer *out, PyObject *obj, const
 
 static int put_set(atoll_state *state, atoll_buffer *out, PyObject *obj, const place *at) {
     PyObject *parts = PyList_New(0);
-    PyObject *iterator = parts != NULL ? PyObject_GetIter(obj) : NULL;
+    /* Its own, whatever a subclass shows: it is compared by what is in it. */
+    PyObject *iterator = parts != NULL ? PyFrozenSet_Type.tp_iter(obj) : NULL;
     const place here = {at, -1};
     PyObject *item;
     while (iterator != NULL && (item = PyIter_Next(iterator)) != NULL) {
@@ -249,6 +261,10 @@ static double get_double(const uint8_t *bytes) {
 }
 
 static PyObject *container(const uint8_t *bytes, size_t len, bool is_tuple) {
+    /* Who has stored it may have had a larger stack. */
+    if (Py_EnterRecursiveCall(" while a key of a SharedDict is made")) {
+        return NULL;
+    }
     PyObject *items = PyList_New(0);
     for (size_t at = 0; items != NULL && at < len;) {
         size_t size = atoll_load_u32(bytes + at);
@@ -261,6 +277,7 @@ static PyObject *container(const uint8_t *bytes, size_t len, bool is_tuple) {
     }
     PyObject *result = items == NULL ? NULL : is_tuple ? PyList_AsTuple(items) : PyFrozenSet_New(items);
     Py_XDECREF(items);
+    Py_LeaveRecursiveCall();
     return result;
 }
 

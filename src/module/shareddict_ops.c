@@ -3,6 +3,15 @@
 
 #include <math.h>
 
+/* A tuple as value of an exception would be its arguments, and None no argument. */
+static void raise_key_error(PyObject *name) {
+    PyObject *exc = PyObject_CallOneArg(PyExc_KeyError, name);
+    if (exc != NULL) {
+        PyErr_SetObject(PyExc_KeyError, exc);
+        Py_DECREF(exc);
+    }
+}
+
 /* ---- looking up ---- */
 
 /* 1 with a new reference, 0, or -1 with an exception. */
@@ -25,7 +34,7 @@ static int look_up(PyObject *self, PyObject *name, PyObject **found) {
 PyObject *atoll_shareddict_subscript(PyObject *self, PyObject *name) {
     PyObject *value = NULL;
     if (look_up(self, name, &value) == 0) {
-        PyErr_SetObject(PyExc_KeyError, name);
+        raise_key_error(name);
     }
     return value;
 }
@@ -85,25 +94,46 @@ static int store(PyObject *self, PyObject *name, PyObject *obj, double expires) 
     return result == ATOLL_HASHMAP_DONE ? 0 : atoll_shareddict_raise(self, result);
 }
 
-/* 1 with a new reference to what was there, NULL for one that cannot be decoded; 0, or -1 with an exception. */
+/* Removes the value of a key when it has been decoded, so that Ctrl-C or want of memory lose nothing.  1 with a new reference, or NULL with an
+ * exception: it is removed, unless that is urgent; 0: there is none. */
+static int decode_and_remove(atoll_state *state, atoll_hashmap *map, const atoll_hashmap_key *key,
+                             PyObject **found) {
+    for (;;) {
+        atoll_hashmap_value value;
+        if (atoll_hashmap_look(map, key, &value) != ATOLL_HASHMAP_DONE) {
+            return 0;
+        }
+        atoll_hashmap_value_retain(&value);
+        *found = atoll_shareddict_object_of(state, &value);
+        bool stays = *found == NULL && atoll_error_is_urgent();
+        atoll_hashmap_result result = stays ? ATOLL_HASHMAP_DONE : atoll_hashmap_remove(map, key, &value);
+        atoll_hashmap_value_release(&value);
+        if (result == ATOLL_HASHMAP_DONE) {
+            return 1;
+        }
+        Py_CLEAR(*found); /* another one was faster */
+        PyErr_Clear();
+    }
+}
+
+/* found: a new reference to what was there, or NULL with an exception; or NULL: it is not asked for.  1, 0, or -1 with an exception. */
 static int take_out(PyObject *self, PyObject *name, PyObject **found) {
     atoll_state *state = atoll_shareddict_state(self);
     atoll_shareddict_key key;
-    atoll_hashmap_value value;
     if (state == NULL || atoll_shareddict_key_init(state, &key, name) < 0) {
         return -1;
     }
-    atoll_hashmap_result result = atoll_hashmap_remove(atoll_shareddict_map(self), &key.key, &value);
-    atoll_shareddict_key_clear(&key);
-    if (result != ATOLL_HASHMAP_DONE) {
-        return 0;
-    }
+    atoll_hashmap *map = atoll_shareddict_map(self);
+    int had;
     if (found != NULL) {
-        *found = atoll_shareddict_object_of(state, &value);
+        atoll_hashmap_retain(map); /* decoding may run anything */
+        had = decode_and_remove(state, map, &key.key, found);
+        atoll_hashmap_release(map);
     } else {
-        atoll_hashmap_value_release(&value);
+        had = atoll_hashmap_remove(map, &key.key, NULL) == ATOLL_HASHMAP_DONE;
     }
-    return 1;
+    atoll_shareddict_key_clear(&key);
+    return had;
 }
 
 int atoll_shareddict_assign(PyObject *self, PyObject *name, PyObject *obj) {
@@ -114,7 +144,7 @@ int atoll_shareddict_assign(PyObject *self, PyObject *name, PyObject *obj) {
     }
     int had = take_out(self, name, NULL);
     if (had == 0) {
-        PyErr_SetObject(PyExc_KeyError, name);
+        raise_key_error(name);
     }
     return had > 0 ? 0 : -1;
 }
@@ -182,7 +212,8 @@ static PyObject *dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize
 
 PyDoc_STRVAR(pop_doc,
              "pop($self, key, default=..., /)\n--\n\n"
-             "Remove key and return its value; where there is none, return default, or raise KeyError.");
+             "Remove key and return its value; where there is none, return default, or raise KeyError.\n\n"
+             "When Ctrl-C, or want of memory, comes while the value is rebuilt, it is still there.");
 
 static PyObject *dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     if (nargs < 1 || nargs > 2) {
@@ -194,7 +225,7 @@ static PyObject *dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t narg
         if (nargs == 2) {
             return Py_NewRef(args[1]);
         }
-        PyErr_SetObject(PyExc_KeyError, args[0]);
+        raise_key_error(args[0]);
     }
     return value;
 }
@@ -211,9 +242,13 @@ static PyObject *dict_update(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *name;
     PyObject *obj;
     while (items != NULL && PyDict_Next(items, &at, &name, &obj)) {
+        Py_INCREF(name); /* storing may run code, which finds the dict */
+        Py_INCREF(obj);
         if (atoll_shareddict_assign(self, name, obj) < 0) {
             Py_CLEAR(items);
         }
+        Py_DECREF(obj);
+        Py_DECREF(name);
     }
     Py_XDECREF(items);
     return items != NULL ? Py_NewRef(Py_None) : NULL;
@@ -266,12 +301,12 @@ static PyObject *dict_compare_and_set(PyObject *self, PyObject *const *args, Py_
     return PyBool_FromLong(same > 0 && result == ATOLL_HASHMAP_DONE);
 }
 
-PyDoc_STRVAR(
-    add_doc,
-    "add($self, key, n=1, /)\n--\n\n"
-    "Add n to the value of key, an int, at once; return the sum. No value is as good as 0.\n\n"
-    "Raises TypeError when the value is no int, OverflowError when one does not fit into 64 bits; it is\n"
-    "unchanged then.");
+PyDoc_STRVAR(add_doc,
+             "add($self, key, n=1, /)\n--\n\n"
+             "Add n to the value of key, an int, at once; return the sum. No value is as good as 0.\n\n"
+             "Raises TypeError when the value is no int, OverflowError when one does not fit into 64 bits, "
+             "ValueError\n"
+             "when the key is larger than max_bytes; it is unchanged then.");
 
 static PyObject *dict_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     if (nargs < 1 || nargs > 2) {

@@ -70,9 +70,13 @@ TEST(map_puts_gets_and_removes) {
     atoll_hashmap_items_free(items, count);
     atoll_hashmap_key key = key_of("key 7");
     atoll_hashmap_value value;
-    CHECK_INT(atoll_hashmap_remove(map, &key, &value), ATOLL_HASHMAP_DONE);
+    CHECK_INT(atoll_hashmap_look(map, &key, &value), ATOLL_HASHMAP_DONE);
     CHECK_INT(value.number, 7);
-    CHECK_INT(atoll_hashmap_remove(map, &key, &value), ATOLL_HASHMAP_ABSENT);
+    const atoll_hashmap_value another = number(8);
+    CHECK_INT(atoll_hashmap_remove(map, &key, &another), ATOLL_HASHMAP_OTHER);
+    CHECK_INT(atoll_hashmap_remove(map, &key, &value), ATOLL_HASHMAP_DONE);
+    CHECK_INT(atoll_hashmap_remove(map, &key, NULL), ATOLL_HASHMAP_ABSENT);
+    CHECK_INT(atoll_hashmap_look(map, &key, &value), ATOLL_HASHMAP_ABSENT);
     CHECK(!atoll_hashmap_has(map, &key));
     atoll_hashmap_stats stats;
     atoll_hashmap_get_stats(map, &stats);
@@ -117,6 +121,9 @@ TEST(map_forgets_what_was_used_least) {
     atoll_hashmap *map = atoll_hashmap_new(1, INFINITY);
     REQUIRE(map != NULL);
     CHECK_INT(put(map, "a", number(1), INFINITY), ATOLL_HASHMAP_TOO_LARGE);
+    atoll_hashmap_key key = key_of("a");
+    int64_t sum;
+    CHECK_INT(atoll_hashmap_add(map, &key, 1, INFINITY, &sum), ATOLL_HASHMAP_TOO_LARGE);
     atoll_hashmap_release(map);
     map = atoll_hashmap_new(0, INFINITY);
     REQUIRE(map != NULL);
@@ -293,7 +300,10 @@ static void *use_map(void *raw) {
             }
             break;
         case 4:
-            if (atoll_hashmap_remove(j->map, &key, &value) == ATOLL_HASHMAP_DONE) {
+            if (roll(2) == 0) {
+                (void)atoll_hashmap_remove(j->map, &key, NULL);
+            } else if (atoll_hashmap_look(j->map, &key, &value) == ATOLL_HASHMAP_DONE) {
+                (void)atoll_hashmap_remove(j->map, &key, &value);
                 check_value(&value, k);
                 atoll_hashmap_value_release(&value);
             }

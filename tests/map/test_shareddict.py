@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import enum
 import gc
 import math
 import random
@@ -14,126 +12,85 @@ import weakref
 import pytest
 
 import atoll
-from helpers import new, run_python
+from helpers import check_ended, new, run_python
+
+errors: list[type[BaseException]] = []
 
 
-class Color(enum.IntEnum):
-    RED = 1
+def rebuild():
+    if errors:
+        raise errors.pop()
+    return "rebuilt"
 
 
-class Name(enum.StrEnum):
-    RED = "red"
+class Rebuilt:
+    def __reduce__(self):
+        return rebuild, ()
 
 
-class Plain(enum.Enum):
-    RED = 1
-
-
-class Strict(str):
-    def __eq__(self, other):
-        return self is other
-
-    __hash__ = str.__hash__
-
-
-Pair = collections.namedtuple("Pair", "a b")
-
-# Equal keys, in groups.
-SAME = [
-    [1, 1.0, True, 1 + 0j, Color.RED],
-    [0, 0.0, -0.0, False, 0j, complex(-0.0, -0.0)],
-    ["red", Name.RED, "".join(["r", "ed"])],
-    [b"red"],
-    [()],
-    [(1, "a"), (True, "a"), (1.0, "a"), Pair(1, "a")],
-    [((1,), "a")],
-    [(1, ("a",))],
-    [("1", "a")],
-    [None],
-    ["None"],
-    [2**63, float(2**63)],
-    [-(2**63) - 1],
-    [-(2**63), -(2.0**63)],
-    [255],
-    [-1],
-    [256],
-    [2**64],
-    [2**1000, 2.0**1000],
-    [0.5],
-    [math.inf],
-    [-math.inf],
-    [1j],
-    [frozenset({1, "a"}), frozenset({"a", 1.0})],
-    [frozenset({frozenset(), "a"})],
-    ["\xe9\u20ac\U0001f600"],
-    ["\ud800"],
-    [""],
-    [b""],
-    ["\0"],
-    ["x" * 200],
-    [("x" * 5000,)],
-]
-
-
-def test_keys_are_equal_as_in_a_dict():
-    shared, plain = atoll.SharedDict(), {}
-    for group in SAME:
-        for key in group:
-            assert key not in shared, key
-        for key in group:
-            shared[key] = plain[key] = repr(key)
-        for key in group:
-            assert shared[key] == plain[key], key
-        assert len(shared) == len(plain)
-    assert shared.keys() == list(plain), "in the order of their coming, and equal"
-    assert shared.copy() == plain
-    assert dict(shared) == plain
-    with new() as interp:
-        assert interp.call(lambda shared: shared.items(), shared) == shared.items() == list(plain.items())
-
-
-def test_not_a_number_is_one_key():
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_pop_that_is_interrupted_leaves_the_value(error):
     shared = atoll.SharedDict()
-    shared[math.nan] = 1
-    assert shared[float("nan")] == shared[-math.nan] == 1
-    assert math.isnan(shared.keys()[0])
+    shared["a"] = Rebuilt()
+    for default in ((), (None,)):
+        errors.append(error)
+        with pytest.raises(error):
+            shared.pop("a", *default)
+    assert shared.pop("a") == "rebuilt"
+    assert "a" not in shared
 
 
-@pytest.mark.parametrize(
-    ("key", "path"),
-    [
-        ([], "key: list"),
-        ({}, "key: dict"),
-        (object(), "key: object"),
-        ((1, (2, [3])), r"key\[1\]\[1\]: list"),
-        (frozenset({(1, object)}), r"key\{\.\.\.\}\[1\]: type"),
-        (Plain.RED, "key: Plain"),
-        (Strict("a"), "key: Strict"),
-    ],
-)
-def test_what_cannot_be_a_key_is_named(key, path):
+def test_pop_removes_what_cannot_be_rebuilt():
     shared = atoll.SharedDict()
-    for use in (
-        lambda: shared.get(key),
-        lambda: shared[key],
-        lambda: shared.set(key, 1),
-        lambda: shared.pop(key, None),
-        lambda: shared.setdefault(key, "x"),
-        lambda: shared.compare_and_set(key, 1, 2),
-        lambda: shared.add(key),
-        lambda: key in shared,
-    ):
-        with pytest.raises(atoll.NotShareableError, match=rf"^{path} cannot be a key of a SharedDict"):
-            use()
-    assert len(shared) == 0
+    shared["a"] = Rebuilt()
+    errors.append(ValueError)
+    with pytest.raises(ValueError):
+        shared.pop("a")
+    assert "a" not in shared
 
 
-def test_deep_keys_end_with_an_error():
-    key: tuple[object, ...] = ()
-    for _ in range(100_000):
-        key = (key,)
-    with pytest.raises(RecursionError):
-        atoll.SharedDict().get(key)
+def test_each_value_is_popped_once():
+    shared = atoll.SharedDict()
+    popped: list[object] = []
+
+    def take() -> None:
+        for key in range(500):
+            value = shared.pop(key, None)
+            if value is not None:
+                popped.append(value)
+
+    for key in range(500):
+        shared[key] = [key]
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(popped) == [[key] for key in range(500)]
+    stats = shared.stats()
+    assert (stats["hits"], stats["misses"]) == (0, 0), "it is no looking up"
+
+
+def test_update_with_a_value_that_empties_the_dict():
+    """By gc.get_objects(), as tools that look for memory find it."""
+    code = """
+        import gc, atoll
+
+        class Value:
+            def __reduce__(self):
+                for found in gc.get_objects():
+                    if type(found) is dict and len(found) == 2 and (77.5, 1) in found:
+                        found.clear()
+                gc.collect()
+                self.others = [(77.5, n) for n in range(1000)]
+                return str, ("value",)
+
+        shared = atoll.SharedDict()
+        shared.update({(77.5, int("1")): Value(), "a": Value()})
+        print(shared.items())
+    """
+    done = run_python(code, environment={"PYTHONMALLOC": "debug"})
+    check_ended(done, out="[((77.5, 1), 'value')]\n", clean=True)
 
 
 def test_operations():
@@ -310,6 +267,10 @@ def test_max_bytes_removes_what_was_used_least_recently():
         shared["f"] = "x" * 10_000
     assert sorted(shared) == ["c", "d", "e"]
     assert shared.stats()["bytes"] <= 3 * each
+    shared = atoll.SharedDict(max_bytes=1)
+    with pytest.raises(ValueError, match="max_bytes"):
+        shared.add("a")
+    assert shared.stats()["evictions"] == 0
 
 
 def test_ttl():
@@ -329,7 +290,8 @@ def test_ttl():
     assert len(shared) == 2
     assert shared.keys() == ["long", "ever"]
     stats = shared.stats()
-    assert (stats["items"], stats["expirations"]) == (2, 3)
+    assert stats["items"] == 2
+    assert stats["expirations"] in (3, 4), "on a busy machine 'again' was late the first time"
     assert shared.setdefault("short", 5) == 5
 
 

@@ -137,8 +137,8 @@ static void evict(atoll_hashmap *map) {
 
 /* ---- operations ---- */
 
-atoll_hashmap_result atoll_hashmap_get(atoll_hashmap *map, const atoll_hashmap_key *key,
-                                       atoll_hashmap_value *value) {
+static atoll_hashmap_result get(atoll_hashmap *map, const atoll_hashmap_key *key, atoll_hashmap_value *value,
+                                bool counts) {
     atoll_hashmap_entry *dead = NULL;
     double now = now_of(map);
     atoll_hashmap_stripe *stripe = take(map, key, now, &dead);
@@ -146,13 +146,25 @@ atoll_hashmap_result atoll_hashmap_get(atoll_hashmap *map, const atoll_hashmap_k
     if (entry != NULL) {
         *value = entry->value;
         atoll_hashmap_value_retain(value);
-        stripe->hits++;
+    }
+    if (counts) {
+        *(entry != NULL ? &stripe->hits : &stripe->misses) += 1;
+    }
+    if (counts && entry != NULL) {
         use_locked(map, stripe, entry);
-    } else {
-        stripe->misses++;
     }
     give(stripe, dead);
     return entry != NULL ? ATOLL_HASHMAP_DONE : ATOLL_HASHMAP_ABSENT;
+}
+
+atoll_hashmap_result atoll_hashmap_get(atoll_hashmap *map, const atoll_hashmap_key *key,
+                                       atoll_hashmap_value *value) {
+    return get(map, key, value, true);
+}
+
+atoll_hashmap_result atoll_hashmap_look(atoll_hashmap *map, const atoll_hashmap_key *key,
+                                        atoll_hashmap_value *value) {
+    return get(map, key, value, false);
 }
 
 bool atoll_hashmap_has(atoll_hashmap *map, const atoll_hashmap_key *key) {
@@ -186,9 +198,19 @@ static atoll_hashmap_entry *add_locked(atoll_hashmap *map, atoll_hashmap_stripe 
     return fresh;
 }
 
-static void set_value_locked(atoll_hashmap *map, atoll_hashmap_entry *entry,
+/* What an entry counts with such a key and value. */
+static uint64_t size_of(const atoll_hashmap_key *key, const atoll_hashmap_value *value) {
+    return sizeof(atoll_hashmap_entry) + key->len + atoll_hashmap_value_size(value);
+}
+
+static bool is_too_large(const atoll_hashmap *map, const atoll_hashmap_key *key,
+                         const atoll_hashmap_value *value) {
+    return map->max_bytes != 0 && size_of(key, value) > map->max_bytes;
+}
+
+static void set_value_locked(atoll_hashmap *map, atoll_hashmap_entry *entry, const atoll_hashmap_key *key,
                              const atoll_hashmap_value *value) {
-    uint64_t size = sizeof *entry + entry->key_len + atoll_hashmap_value_size(value);
+    uint64_t size = size_of(key, value);
     atomic_fetch_add(&map->bytes, size - entry->size);
     entry->size = size;
     entry->value = *value;
@@ -203,8 +225,7 @@ static void note_expiry(atoll_hashmap *map, double expires) {
 atoll_hashmap_result atoll_hashmap_put(atoll_hashmap *map, const atoll_hashmap_key *key,
                                        const atoll_hashmap_value *value, double expires,
                                        atoll_hashmap_when when, atoll_hashmap_value *old) {
-    uint64_t size = sizeof(atoll_hashmap_entry) + key->len + atoll_hashmap_value_size(value);
-    if (map->max_bytes != 0 && size > map->max_bytes) {
+    if (is_too_large(map, key, value)) {
         atoll_hashmap_value_release(value);
         return ATOLL_HASHMAP_TOO_LARGE;
     }
@@ -237,7 +258,7 @@ atoll_hashmap_result atoll_hashmap_put(atoll_hashmap *map, const atoll_hashmap_k
         } else {
             gone = entry->value;
             atoll_hashmap_value_adopt(value, &atoll_hashmap_class, map);
-            set_value_locked(map, entry, value);
+            set_value_locked(map, entry, key, value);
             use_locked(map, stripe, entry);
         }
     } else {
@@ -246,7 +267,7 @@ atoll_hashmap_result atoll_hashmap_put(atoll_hashmap *map, const atoll_hashmap_k
             fresh = NULL;
             gone = (atoll_hashmap_value){0};
             atoll_hashmap_value_adopt(value, &atoll_hashmap_class, map);
-            set_value_locked(map, entry, value);
+            set_value_locked(map, entry, key, value);
         } else {
             result = ATOLL_HASHMAP_NO_MEMORY;
         }
@@ -261,22 +282,28 @@ atoll_hashmap_result atoll_hashmap_put(atoll_hashmap *map, const atoll_hashmap_k
 }
 
 atoll_hashmap_result atoll_hashmap_remove(atoll_hashmap *map, const atoll_hashmap_key *key,
-                                          atoll_hashmap_value *value) {
+                                          const atoll_hashmap_value *same) {
+    atoll_hashmap_result result = ATOLL_HASHMAP_ABSENT;
     atoll_hashmap_entry *dead = NULL;
     double now = now_of(map);
     atoll_hashmap_stripe *stripe = take(map, key, now, &dead);
     atoll_hashmap_entry *entry = find_locked(stripe, key, now);
-    if (entry != NULL) {
-        *value = entry->value;
-        atoll_hashmap_value_retain(value);
+    if (entry != NULL && same != NULL && !atoll_hashmap_value_is_same(&entry->value, same)) {
+        result = ATOLL_HASHMAP_OTHER;
+    } else if (entry != NULL) {
+        result = ATOLL_HASHMAP_DONE;
         drop_locked(map, stripe, entry, &dead);
     }
     give(stripe, dead);
-    return entry != NULL ? ATOLL_HASHMAP_DONE : ATOLL_HASHMAP_ABSENT;
+    return result;
 }
 
 atoll_hashmap_result atoll_hashmap_add(atoll_hashmap *map, const atoll_hashmap_key *key, int64_t delta,
                                        double expires, int64_t *sum) {
+    const atoll_hashmap_value begins = {NULL, delta};
+    if (is_too_large(map, key, &begins)) { /* so it cannot be there either */
+        return ATOLL_HASHMAP_TOO_LARGE;
+    }
     atoll_hashmap_entry *fresh = NULL;
     for (;;) {
         atoll_hashmap_result result = ATOLL_HASHMAP_DONE;
@@ -297,7 +324,7 @@ atoll_hashmap_result atoll_hashmap_add(atoll_hashmap *map, const atoll_hashmap_k
             entry = add_locked(map, stripe, fresh, key, expires, &dead);
             if (entry != NULL) {
                 fresh = NULL;
-                set_value_locked(map, entry, &(atoll_hashmap_value){NULL, delta});
+                set_value_locked(map, entry, key, &begins);
                 *sum = delta;
             } else {
                 result = ATOLL_HASHMAP_NO_MEMORY;

@@ -90,9 +90,12 @@ typedef enum {
 atoll_hashmap_result atoll_hashmap_put(atoll_hashmap *map, const atoll_hashmap_key *key,
                                        const atoll_hashmap_value *value, double expires,
                                        atoll_hashmap_when when, atoll_hashmap_value *old);
-/* *value is what was there. */
+/* As get(), but neither counted nor a use. */
+atoll_hashmap_result atoll_hashmap_look(atoll_hashmap *map, const atoll_hashmap_key *key,
+                                        atoll_hashmap_value *value);
+/* same: the value that it has to have, or else OTHER; NULL: any. */
 atoll_hashmap_result atoll_hashmap_remove(atoll_hashmap *map, const atoll_hashmap_key *key,
-                                          atoll_hashmap_value *value);
+                                          const atoll_hashmap_value *same);
 /* Adds to a number, which is 0 where there is none; expires: of one that is new. */
 atoll_hashmap_result atoll_hashmap_add(atoll_hashmap *map, const atoll_hashmap_key *key, int64_t delta,
                                        double expires, int64_t *sum);
