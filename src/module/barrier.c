@@ -145,10 +145,13 @@ static PyObject *action_of(PyObject *self) {
     const atoll_message *action = atoll_sync_barrier_action(atoll_pysync_of(self));
     if (object->action == NULL && action->body.len != 0) {
         PyObject *decoded = atoll_decode(((atoll_thing *)self)->state->codec, action);
+        if (decoded == NULL) {
+            return NULL;
+        }
         if (object->action == NULL) {
             object->action = decoded;
-        } else {
-            Py_XDECREF(decoded);
+        } else { /* another thread was faster */
+            Py_DECREF(decoded);
         }
     }
     return Py_XNewRef(object->action);

@@ -41,7 +41,10 @@ static int fetch(results_object *self) {
     return rc;
 }
 
-static bool has_some(const results_object *self) { return self->next < self->count; }
+/* A list may have become shorter: whoever goes through all objects that there are can change it. */
+static bool has_some(const results_object *self) {
+    return self->next < self->count && (self->is_row || self->next < PyList_GET_SIZE(self->values));
+}
 
 static PyObject *results_next(PyObject *op) {
     results_object *self = cast(op);

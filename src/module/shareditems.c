@@ -404,6 +404,9 @@ static PyObject *list_of(const atoll_geometry *g, int dimension, const char *at)
         return atoll_element_get(g->format, g->itemsize, at);
     }
     PyObject *list = PyList_New(g->shape[dimension]);
+    if (list != NULL) {
+        PyObject_GC_UnTrack(list); /* elements may run code, which is not to find one with holes */
+    }
     for (Py_ssize_t i = 0; list != NULL && i < g->shape[dimension]; i++) {
         PyObject *item = list_of(g, dimension + 1, at + i * g->strides[dimension]);
         if (item == NULL) {
@@ -411,6 +414,9 @@ static PyObject *list_of(const atoll_geometry *g, int dimension, const char *at)
             break;
         }
         PyList_SET_ITEM(list, i, item);
+    }
+    if (list != NULL) {
+        PyObject_GC_Track(list);
     }
     return list;
 }

@@ -209,13 +209,19 @@ static PyObject *array_repr(PyObject *self) {
     return with_name(of(self), text);
 }
 
-/* As memoryview compares: same shape, equal elements.  Of elements that memoryview cannot read, equal bytes. */
+/* As memoryview compares: same shape, equal elements.  Of elements that memoryview cannot read, equal bytes.  What does not give its memory
+ * may know how it compares. */
 static PyObject *compare(PyObject *self, PyObject *other, int op) {
     if ((op != Py_EQ && op != Py_NE) || !PyObject_CheckBuffer(other)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
     PyObject *mine = PyMemoryView_FromObject(self);
     PyObject *theirs = mine != NULL ? PyMemoryView_FromObject(other) : NULL;
+    if (mine != NULL && theirs == NULL && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+        Py_DECREF(mine);
+        Py_RETURN_NOTIMPLEMENTED;
+    }
     int equal = theirs != NULL ? PyObject_RichCompareBool(mine, theirs, Py_EQ) : -1;
     if (equal == 0 && of(self)->g.format[0] == 'Z') {
         const Py_buffer *b = PyMemoryView_GET_BUFFER(theirs);
@@ -233,6 +239,14 @@ static PyObject *compare(PyObject *self, PyObject *other, int op) {
     Py_XDECREF(theirs);
     Py_XDECREF(mine);
     return equal < 0 ? NULL : PyBool_FromLong(equal == (op == Py_EQ));
+}
+
+static PyObject *iterate(PyObject *self) {
+    if (of(self)->g.ndim == 0) {
+        PyErr_SetString(PyExc_TypeError, "an array without dimensions has no items; its element is a[()]");
+        return NULL;
+    }
+    return PySeqIter_New(self);
 }
 
 /* ---- the types ---- */
@@ -326,7 +340,7 @@ PyDoc_STRVAR(
     {Py_tp_richcompare, compare}, {Py_tp_hash, PyObject_HashNotImplemented}, {Py_tp_members, members}, \
     {Py_bf_getbuffer, atoll_pyshared_getbuffer}, \
     {Py_mp_length, atoll_pyshared_length}, {Py_mp_subscript, atoll_pyshared_get_item}, \
-    {Py_mp_ass_subscript, atoll_pyshared_set_item}, {Py_tp_iter, PySeqIter_New}, {Py_sq_length, atoll_pyshared_length}, \
+    {Py_mp_ass_subscript, atoll_pyshared_set_item}, {Py_tp_iter, iterate}, {Py_sq_length, atoll_pyshared_length}, \
     {Py_sq_item, atoll_pyshared_sequence_item}
 /* clang-format on */
 

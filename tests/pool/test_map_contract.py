@@ -346,6 +346,45 @@ def wait_for(begun, gate):
     gate.wait()
 
 
+def test_code_that_finds_the_items_and_empties_their_list():
+    """By gc.get_objects(), as tools that look for memory find them: no item is taken that is not there."""
+    code = """
+        import gc, itertools, atoll
+
+        def work(number):
+            for found in gc.get_objects():
+                if type(found) is list and len(found) == 50 and found[-1] == [49]:
+                    found.clear()
+            return number
+
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            results = pool.map(work, [[number] for number in range(50)], chunksize=50)
+            try:
+                print([*itertools.islice(results, 1)])
+                next(results)
+            except IndexError as error:
+                print(repr(error))
+    """
+    done = run_python(code, environment={"PYTHONMALLOC": "debug"})
+    check_ended(done, out="[[0]]\nIndexError('list index out of range')\n", clean=True)
+
+
+def test_code_that_finds_the_results_and_empties_their_list():
+    """Likewise."""
+    code = """
+        import gc, atoll
+
+        with atoll.InterpreterPoolExecutor(1) as pool:
+            results = pool.map(str, range(50), chunksize=50)
+            print(next(results))
+            for found in gc.get_objects():
+                if type(found) is list and len(found) == 50 and found[-1] == "49":
+                    found.clear()
+            print([*results])
+    """
+    check_ended(run_python(code, environment={"PYTHONMALLOC": "debug"}), out="0\n[]\n", clean=True)
+
+
 def test_no_memory_for_a_chunk():
     """Whatever allocation fails: what raises has neither sent the chunk nor noted it, so no call is made twice."""
     testcapi = pytest.importorskip("_testcapi", reason="this Python has no _testcapi")

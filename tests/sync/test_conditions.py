@@ -389,6 +389,41 @@ def test_barrier_whose_action_cannot_cross():
             interp.call(len, barrier)
 
 
+class MadeOnTheWay:
+    """An action that waits at its barrier while it is received, and then cannot be."""
+
+    def __call__(self):
+        pass
+
+    def __reduce__(self):
+        def make():
+            import builtins
+
+            builtins.times += 1
+            if builtins.times == 1:
+                assert builtins.barrier.wait() == 0
+                raise ValueError("the outer one")
+            return lambda: None
+
+        return make, ()
+
+
+def test_barrier_whose_action_cannot_be_received():
+    """What receiving it raises is raised, also where that has been done meanwhile."""
+
+    def use(barrier):
+        import builtins
+
+        builtins.times, builtins.barrier = 0, barrier
+        try:
+            barrier.wait()
+        except ValueError as error:
+            return str(error), builtins.times, barrier.broken, barrier.wait()
+
+    with new() as interp:
+        assert interp.call(use, atoll.Barrier(1, MadeOnTheWay())) == ("the outer one", 2, False, 0)
+
+
 def test_barrier_breaks_when_a_waiting_interpreter_is_closed():
     barrier = atoll.Barrier(3)
     broken = []

@@ -104,8 +104,11 @@ static inline PyObject *take_item(chunk_items *items, Py_ssize_t i) {
     if (items->all == NULL) {
         return atoll_row_item(&items->row, i);
     }
-    return items->iterator != NULL ? Py_TYPE(items->iterator)->tp_iternext(items->iterator)
-                                   : Py_NewRef(PyList_GET_ITEM(items->all, i));
+    if (items->iterator != NULL) {
+        return Py_TYPE(items->iterator)->tp_iternext(items->iterator);
+    }
+    PyObject *item = PyList_GetItem(items->all, i); /* calls before this one may have found and changed it */
+    return Py_XNewRef(item);
 }
 
 /* A list or a range of some of them. */
