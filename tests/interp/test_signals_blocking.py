@@ -43,7 +43,11 @@ CALLS = {
     "import": "import sleepy",
 }
 
-# Before the signal may come: while a thread is being started, one that is raised there leaves threading's lock free.
+# Before the signal may come: what is raised in an import may be caught there, and what is raised while a thread is being
+# started leaves threading's lock free.
+IMPORTS = (
+    "import asyncio, concurrent.futures, multiprocessing.synchronize, queue, select, socket, subprocess\n"
+)
 BEFORE = {
     "join": "import threading, time; thread = threading.Thread(target=time.sleep, args=(3,)); thread.start()",
 }
@@ -63,7 +67,7 @@ def test_one_is_enough(call, tmp_path):
             exec(compile(code, "<work>", "exec"), names)
         with atoll.create() as interp:
             try:
-                interp.call(work, {BEFORE.get(call, "")!r}, {CALLS[call]!r})
+                interp.call(work, {IMPORTS + BEFORE.get(call, "")!r}, {CALLS[call]!r})
             except KeyboardInterrupt:
                 print("interrupted")
             print(interp.call(abs, -1))
@@ -94,7 +98,7 @@ def test_handler_of_the_interpreter(call, tmp_path):
             except ZeroDivisionError as error:
                 return error.args[0]
         with atoll.create() as interp:
-            print(interp.call(work, {BEFORE.get(call, "")!r}, {CALLS[call]!r}) == {int(signal.SIGUSR1)})
+            print(interp.call(work, {IMPORTS + BEFORE.get(call, "")!r}, {CALLS[call]!r}) == {int(signal.SIGUSR1)})
         """
     process, out, err = interrupted(source, number=signal.SIGUSR1)
     assert (process.returncode, out) == (0, "True\n"), (process.returncode, out, err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helpers import check_ended, run_python
 from signal_helpers import interrupted
 
 # An ordinary thread, which close() and the end of the process wait for.  It ends when it is told to: by what `w` says.
@@ -35,3 +36,16 @@ def test_at_exit():
     process, _, err = interrupted(WAITING + """print("ready", flush=True)""")
     assert process.returncode in (0, 1), err
     assert "Fatal" not in err
+
+
+def test_while_the_end_of_the_process_warns():
+    """What comes while the warning is shown is not lost to what is waited for after it."""
+    source = """
+import signal, warnings
+def show(*_):
+    signal.raise_signal(signal.SIGINT)
+warnings.showwarning = show
+"""
+    done = run_python(WAITING + source)
+    check_ended(done, 0)
+    assert "KeyboardInterrupt" in done.stderr, done

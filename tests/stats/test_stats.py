@@ -18,7 +18,6 @@ import atoll
 from atoll import _atoll
 from atoll._stats.page import Page
 from helpers import PATIENCE, Pipe, Thread, new, run_python
-from queue_helpers import wait_asleep
 
 
 def double(value):
@@ -39,6 +38,15 @@ def stats_of_all():
 
 def queue_stats(queue):
     return next(found for found in atoll.stats()["queues"] if found["id"] == queue.id)
+
+
+def until_blocked(interp: atoll.Interpreter) -> None:
+    """Wait until a thread in the interpreter waits for something of Atoll's.  Raises TimeoutError."""
+    end = time.monotonic() + PATIENCE
+    while interp.stats()["blocked_on"] is None:
+        if time.monotonic() > end:
+            raise TimeoutError("nothing waits there")
+        time.sleep(0.001)
 
 
 class TestInterpreters:
@@ -105,7 +113,7 @@ class TestInterpreters:
         with new() as interp:
             thread = threading.Thread(target=interp.call, args=(wait_for, queue))
             thread.start()
-            wait_asleep(thread.native_id)
+            until_blocked(interp)
             assert interp.stats()["state"] == "blocked"
             assert interp.stats()["blocked_on"] == f"an item of queue {queue.id}"
             queue.put(1)
@@ -131,19 +139,22 @@ class TestInterpreters:
             for wait, end, name in waits:
                 thread = threading.Thread(target=interp.call, args=(wait,))
                 thread.start()
-                wait_asleep(thread.native_id)
-                assert interp.stats()["blocked_on"] == name
-                end()
-                thread.join()
+                try:
+                    until_blocked(interp)
+                    assert interp.stats()["blocked_on"] == name
+                finally:
+                    end()
+                    thread.join()
 
     def test_documented(self):
         """Each key has its place on the page of the documentation."""
         page = (Path(__file__).resolve().parents[2] / "docs" / "watching.md").read_text()
         known = set(re.findall(r"`(\w+)`", page))
-        atoll.create_queue()
+        queue = atoll.create_queue()
         with new(), atoll.InterpreterPoolExecutor(1) as pool:
             pool.submit(abs, -1).result()
             stats = atoll.stats()
+        del queue
         rows = [stats["process"], stats["process"]["past"]]
         rows += [stats[name][0] for name in ("interpreters", "queues", "pools")]
         assert {key for row in rows for key in row} <= known
@@ -323,7 +334,7 @@ class TestQueues:
             script = "try: queue.put_many(range(9))\nexcept KeyboardInterrupt: pass"
             thread = threading.Thread(target=interp.exec, args=(script,))
             thread.start()
-            wait_asleep(thread.native_id)
+            until_blocked(interp)
             assert interp.interrupt()
             thread.join()
             assert queue.qsize() == interp.stats()["sent"] == 2

@@ -114,7 +114,11 @@ static void warn_of_open(void) {
         PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
                          "remaining interpreters at exit: [%V]; close them with Interpreter.close()", open,
                          "...") < 0) {
+        bool ctrl_c = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
         PyErr_WriteUnraisable(NULL);
+        if (ctrl_c) {
+            PyErr_SetInterrupt(); /* whoever waits for these interpreters' threads next hears of it: once is enough */
+        }
     }
     Py_XDECREF(open);
 }
