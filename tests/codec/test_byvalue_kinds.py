@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from test_byvalue_classes import check
 
+from byvalue_helpers import check_script
+
 
 def test_what_was_registered_with_abstract_classes_of_modules() -> None:
     check("""
@@ -356,3 +358,28 @@ def test_annotations_that_are_computed_late() -> None:
         f()
         with atoll.create() as i: i.call(f)
     """)
+
+
+def test_what_is_kept_for_type_aliases_is_limited() -> None:
+    """CPython has no weak references to them; one that is sent again is one object, also among many others."""
+    check_script(
+        """
+        def make(n):
+            type Alias = list[Alias] | tuple[int, str]
+            return Alias
+        def kept():
+            from atoll._crossing import type_names
+            return len(type_names._kept), len(type_names._kept_keys), len(type_names._values)
+        def value(alias):
+            of_list, other = alias.__value__.__args__
+            return other, of_list.__args__[0] is alias
+        for n in range(1100):
+            assert call(value, make(n)) == (tuple[int, str], True)
+        assert call(kept) == (1000, 1000, 0), call(kept)
+        assert kept() == (1000, 1000, 0), kept()
+        last = make(0)
+        assert back(last) is last
+        many = [make(n) for n in range(1100)]
+        assert call(lambda many: {value(one) for one in many}, many) == {(tuple[int, str], True)}
+        """
+    )

@@ -78,6 +78,8 @@ def values_of(obj: Any) -> dict[str, Any]:
     """The annotations of a class or function, computed now; as text where they name what is not there."""
     try:
         return dict(_annotations_of(obj) if isinstance(obj, type) else obj.__annotations__)
+    except MemoryError:
+        raise
     except Exception:  # whatever it is that evaluating them raises
         return annotations_as_text(obj)
 
@@ -129,6 +131,8 @@ def _constants(annotate: Any) -> list[Any]:
 def _evaluated(annotate: Any) -> dict[str, Any]:
     try:
         return dict(annotate(1))
+    except MemoryError:
+        raise
     except Exception:  # whatever it is that evaluating them raises
         return {}
 

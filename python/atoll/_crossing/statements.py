@@ -183,6 +183,8 @@ def functions_of(namespace: Any, qualname: str) -> Iterator[types.FunctionType]:
             for one in tuple(parts):
                 try:  # without code of the object's own: it may stand for one that is made when it is asked
                     parts.append(object.__getattribute__(one, attribute))
+                except MemoryError:
+                    raise
                 except Exception:
                     continue
         for part in parts:

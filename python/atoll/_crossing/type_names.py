@@ -2,7 +2,8 @@
 
 They are compared by identity. Each has a key that is unique in the process, and each interpreter at most one object for
 it, as long as that is alive.
-CPython has no weak references to sentinels and aliases: those are kept. Aliases with parameters are made anew.
+CPython has no weak references to sentinels and aliases: the last thousand are kept. Aliases with parameters are made
+anew.
 Called by ``atoll._crossing.byvalue`` and by what it sends.
 """
 
@@ -49,23 +50,35 @@ def _key_of(obj: Any) -> _Key:
         return key
 
 
-# Those that are kept: they are few.
+# Those that are kept. Most programs have a few; one that makes them anew all the time need not keep all.
+_KEPT_MOST = 1000
 _kept_keys: dict[int, tuple[_Key, Any]] = {}  # by address
 _kept: dict[_Key, Any] = {}
+# By address: of aliases that were made here, which may name themselves, until it is there.
+_values: dict[int, list[Any]] = {}
 
 
 def _key_of_kept(obj: Any) -> _Key:
     with _lock:
         if id(obj) not in _kept_keys:
             key = (_atoll.get_current().id, next(_numbers))
+            _forget_oldest()
             _kept[key] = obj
             _kept_keys[id(obj)] = key, obj
         return _kept_keys[id(obj)][0]
 
 
 def _keep_received(key: _Key, obj: Any) -> None:
+    _forget_oldest()
     _kept_keys[id(obj)] = key, obj
     _kept[key] = obj
+
+
+def _forget_oldest() -> None:
+    while len(_kept_keys) >= _KEPT_MOST:
+        address = next(iter(_kept_keys))
+        key, _ = _kept_keys.pop(address)
+        _kept.pop(key, None)
 
 
 _Sentinel: Any = getattr(builtins, "sentinel", None)  # 3.15 on
@@ -134,10 +147,6 @@ def rebuild(
         return known
 
 
-# An alias may name itself: it is there before its value.
-_values: dict[int, list[Any]] = {}  # of those that were made here
-
-
 def _may_be_lazy(alias: Any) -> bool:
     """Whether a statement without parameters makes the same."""
     names = [name for name in _qualname_of(alias).split(".") if name != "<locals>"]
@@ -179,8 +188,10 @@ def set_value(alias: Any, value: Any) -> None:
     """Give an alias that was made here its value, unless it has one."""
     with _lock:
         place = _values.get(id(alias))
-        if place is not None and not place:
-            place.append(value)
+        if place is not None:
+            if not place:
+                place.append(value)
+            del _values[id(alias)]
 
 
 def rebuild_alias(name: str, value: Any, options: dict[str, Any], module: str) -> typing.TypeAliasType:
