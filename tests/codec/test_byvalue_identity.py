@@ -326,6 +326,25 @@ SCRIPTS = {
         for _ in range(2):
             assert call(f) == 2
     """,
+    "of classes that are gone nothing is kept of where they had which object": """
+        def define():
+            class Made: pass
+            Made.one = Made()
+            return Made
+        def places():
+            import gc
+            tables = [o for o in gc.get_objects() if type(o) is dict]
+            lists = [value for table in tables for value in list(table.values()) if type(value) is list]
+            return max(len(one) for one in lists if one and all(type(e) is tuple and len(e) == 5 for e in one))
+        first = define()
+        assert call(lambda cls: cls.one.__class__ is cls, first)
+        for n in range(1000):  # those of before leave their addresses to those that come
+            assert call(lambda cls: cls.one.__class__ is cls, define())
+            if n % 3 == 0:
+                gc.collect(), call(gc.collect)
+        assert max(places(), call(places)) <= 8, (places(), call(places))
+        assert back(first.one) is first.one
+    """,
 }
 
 

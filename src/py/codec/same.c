@@ -209,19 +209,37 @@ static PyObject *new_entry(uint64_t version, atoll_place kind, PyObject *owner, 
     return entry;
 }
 
-/* Which place is given up for another: a copy that was held, as long as there is one; a name is not lost for it. */
-static Py_ssize_t least_wanted(PyObject *places) {
-    Py_ssize_t n = PyList_GET_SIZE(places);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (kind_of(PyList_GET_ITEM(places, i)) == PLACE_HELD) {
+/* Whether there is nothing any more where the entry says: a class or a namespace is gone, or what had no name. */
+static bool is_gone(atoll_codec *codec, PyObject *entry) {
+    PyObject *there = kind_of(entry) == PLACE_HELD ? look_up_held(entry) : NULL;
+    PyObject *seen = NULL;
+    if (kind_of(entry) != PLACE_HELD) {
+        (void)look_into(codec, entry, &there, &seen);
+    }
+    bool gone = there == NULL && kind_of(entry) != PLACE_MODULE && !PyErr_Occurred();
+    PyErr_Clear();
+    Py_XDECREF(there);
+    Py_XDECREF(seen);
+    return gone;
+}
+
+/* Which place is given up for another: one that is gone; when there are many, a copy that was held, as a name is not lost for it; or -1. */
+static Py_ssize_t least_wanted(atoll_codec *codec, PyObject *places) {
+    Py_ssize_t held = 0;
+    for (Py_ssize_t i = PyList_GET_SIZE(places); i-- > 0;) {
+        PyObject *entry = place_at(places, i);
+        bool gone = entry != NULL && is_gone(codec, entry);
+        held = entry != NULL && kind_of(entry) == PLACE_HELD ? i : held;
+        Py_XDECREF(entry);
+        if (gone) {
             return i;
         }
     }
-    return 0;
+    return PyList_GET_SIZE(places) >= PLACES_KEPT ? held : -1;
 }
 
 /* Adds a place, or what is known of it now: 0, or -1 with an exception. */
-static int add_place(PyObject *places, PyObject *entry) {
+static int add_place(atoll_codec *codec, PyObject *places, PyObject *entry) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(places); i++) {
         PyObject *old = PyList_GET_ITEM(places, i);
         int same = kind_of(entry) != PLACE_HELD && kind_of(old) == kind_of(entry);
@@ -240,13 +258,8 @@ static int add_place(PyObject *places, PyObject *entry) {
                          : 0; /* else which version was taken is known */
         }
     }
-    if (PyList_GET_SIZE(places) >= PLACES_KEPT) {
-        Py_ssize_t i = least_wanted(places);
-        if (PyList_SetSlice(places, i, i + 1, NULL) < 0) {
-            return -1;
-        }
-    }
-    return PyList_Append(places, entry);
+    Py_ssize_t i = least_wanted(codec, places);
+    return i >= 0 && PyList_SetSlice(places, i, i + 1, NULL) < 0 ? -1 : PyList_Append(places, entry);
 }
 
 /* What came in the message that is being read. */
@@ -269,7 +282,7 @@ static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll
                                                  named->name, named->value)
                                      : NULL;
     int rc = entry == NULL || note_recent(codec, key, named->version, named->value) < 0 ||
-                     add_place(places, entry) < 0
+                     add_place(codec, places, entry) < 0
                  ? -1
                  : note_named(codec, key, named->value);
     Py_XDECREF(entry);
@@ -421,7 +434,7 @@ int atoll_same_name(atoll_codec *codec, atoll_place kind, PyObject *owner, PyObj
     }
     places = key != NULL ? Py_XNewRef(places_of(codec, key)) : NULL;
     PyObject *entry = places != NULL ? new_entry(0, kind, owner, name, obj) : NULL;
-    int rc = entry == NULL || add_place(places, entry) < 0 ? -1 : note_named(codec, key, obj);
+    int rc = entry == NULL || add_place(codec, places, entry) < 0 ? -1 : note_named(codec, key, obj);
     Py_XDECREF(entry);
     Py_XDECREF(places);
     Py_XDECREF(key);
@@ -513,25 +526,20 @@ static PyObject *find_with_state(atoll_codec *codec, PyObject *places, uint64_t 
     return found;
 }
 
-/* obj is held as long as it lives; an instance of object for as long as others are remembered: it is nothing but itself. */
-static int hold(atoll_codec *codec, PyObject *key, uint64_t version, PyObject *obj) {
+/* As long as it lives; an instance of object for as long as others are remembered: it is nothing but itself. */
+int atoll_same_hold(atoll_codec *codec, uint64_t identity, uint64_t version, PyObject *obj) {
     bool bare = Py_IS_TYPE(obj, &PyBaseObject_Type);
     if (!bare && !PyType_SUPPORTS_WEAKREFS(Py_TYPE(obj))) {
         return 0;
     }
-    PyObject *places = Py_XNewRef(places_of(codec, key));
+    PyObject *key = PyLong_FromUnsignedLongLong(identity);
+    PyObject *places = key != NULL ? Py_XNewRef(places_of(codec, key)) : NULL;
     PyObject *held = places == NULL ? NULL : bare ? Py_NewRef(obj) : PyWeakref_NewRef(obj, NULL);
     PyObject *entry = held != NULL ? new_entry(version, PLACE_HELD, Py_None, held, obj) : NULL;
-    int rc = entry == NULL || add_place(places, entry) < 0 ? -1 : note_named(codec, key, obj);
+    int rc = entry == NULL || add_place(codec, places, entry) < 0 ? -1 : note_named(codec, key, obj);
     Py_XDECREF(entry);
     Py_XDECREF(held);
     Py_XDECREF(places);
-    return rc;
-}
-
-int atoll_same_hold(atoll_codec *codec, uint64_t identity, uint64_t version, PyObject *obj) {
-    PyObject *key = PyLong_FromUnsignedLongLong(identity);
-    int rc = key != NULL ? hold(codec, key, version, obj) : -1;
     Py_XDECREF(key);
     return rc;
 }
@@ -555,7 +563,7 @@ PyObject *atoll_same_nested(atoll_codec *codec, uint64_t identity, uint64_t stat
         found = Py_NewRef(obj);
         /* An argument may be sent back; no name is bound to it because of it. */
         bool lasting = defining || Py_IS_TYPE(obj, &PyBaseObject_Type);
-        rc = hold(codec, key, lasting ? version : 0, obj);
+        rc = atoll_same_hold(codec, identity, lasting ? version : 0, obj);
         rc = rc == 0 && defining ? note_recent(codec, key, version, obj) : rc;
     }
     if (rc < 0) {
