@@ -173,8 +173,12 @@ static PyObject *timeout_enter(PyObject *op, PyObject *Py_UNUSED(ignored)) {
             return PyErr_NoMemory();
         }
         self->limit->entry = entry;
+        if (atoll_time_limit_begin(self->limit, self->seconds) < 0) {
+            free(self->limit);
+            self->limit = NULL;
+            return NULL;
+        }
         atoll_entry_retain(entry);
-        atoll_time_limit_begin(self->limit, self->seconds);
     }
     self->entered = true;
     return Py_NewRef(op);
@@ -275,7 +279,10 @@ int atoll_pycontrol_limits(PyObject *memory, PyObject *cpu, atoll_limits *limits
     if (is_given(memory) && read_bytes("memory_limit", memory, &limits->memory) < 0) {
         return -1;
     }
-    return is_given(cpu) ? read_seconds("cpu_limit", cpu, &limits->cpu) : 0;
+    if (!is_given(cpu)) {
+        return 0;
+    }
+    return read_seconds("cpu_limit", cpu, &limits->cpu) < 0 ? -1 : atoll_interrupt_prepare();
 }
 
 int atoll_pycontrol_soft_limit(PyObject *soft, atoll_limits *limits, PyObject **callback) {

@@ -338,6 +338,9 @@ class TestTimeout:
         with atoll.timeout(interp, 0), pytest.raises(TimeoutError):
             interp.call(int)
         assert interp.call(int) == 0
+        with atoll.timeout(interp, 0), pytest.raises(TimeoutError):
+            interp.prepare_main(late=1)
+        assert not interp.call(eval, "'late' in globals()")
 
     def test_nested(self, interp):
         started = atoll.Event()

@@ -273,6 +273,52 @@ def test_calls_ask_for_none(library, places):
     check_ended(done, 0, "right\n")
 
 
+def test_a_limit_without_the_thread_that_sees_to_it():
+    """It would be none: it is refused."""
+    done = run_python("""
+import atoll, contextlib, pathlib, resource, threading, time
+def names():
+    for one in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError): # it has just ended
+            yield (one / "comm").read_text().strip()
+def within(seconds):
+    with atoll.timeout(interp, seconds):
+        return interp.call(sum, range(10))
+interp = atoll.create()
+assert within(None) == 45
+interp.exec("1")
+# The stack of the thread that has made it could be used again: another one has it now.
+while "atoll_create" in names():
+    time.sleep(0.001)
+over = threading.Event()
+waiting = threading.Thread(target=over.wait)
+waiting.start()
+pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+room = pages * resource.getpagesize() - (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
+said = []
+try:
+    for limited in [
+        lambda: within(60),
+        lambda: interp.exec("1", timeout=60),
+        lambda: atoll.create(cpu_limit=60),
+    ]:
+        try:
+            limited()
+        except RuntimeError as error:
+            said.append(str(error))
+finally:
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    over.set()
+    waiting.join()
+assert said == ["can't start new thread"] * 3, said
+assert within(60) == 45
+interp.close()
+print("right")
+""")
+    check_ended(done, 0, "right\n", clean=True)
+
+
 def test_no_more_files():
     """As soon as there are enough descriptors it works again."""
     done = run_python("""

@@ -13,7 +13,8 @@
  * Time limits belong to the thread that has set them, which finds them in a list of its own when it begins a call.  One that another
  * thread has ended (the finalizer of a generator, say) is passed over and freed by the first.
  *
- * Locks: none of its own.  Failure: when the keeper cannot be started a run is only asked once, and a call with a time limit is refused.
+ * Locks: none of its own.  Failure: when the keeper cannot be started a run is only asked once; a limit, of time or of processor time, without
+ * it would be none, so that is refused.
  * Fork: a child starts a keeper of its own when it needs one.  End of Python: the keeper stays, with nothing to look at; who
  * ends it waits until what it looks at is done.
  */
@@ -85,6 +86,14 @@ static bool ensure_keeper(void) {
     return true;
 }
 
+int atoll_interrupt_prepare(void) {
+    if (ensure_keeper()) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+    return -1;
+}
+
 void atoll_interrupt_end(void) {
     atoll_watched_end();
     PyThreadState *tstate = PyEval_SaveThread();
@@ -154,12 +163,16 @@ static void drop_over(void) {
     }
 }
 
-void atoll_time_limit_begin(atoll_time_limit *limit, double seconds) {
+int atoll_time_limit_begin(atoll_time_limit *limit, double seconds) {
+    if (atoll_interrupt_prepare() < 0) {
+        return -1;
+    }
     drop_over();
     limit->seconds = seconds;
     limit->deadline = atoll_clock() + seconds;
     limit->outer = atoll_time_limits;
     atoll_time_limits = limit;
+    return 0;
 }
 
 void atoll_time_limit_end(atoll_time_limit *limit) {

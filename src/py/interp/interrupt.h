@@ -13,6 +13,9 @@ int atoll_interrupt_all(atoll_entry *entry, atoll_interruption *interruption);
 /* The same with an interpreter whose gate is shut, by who keeps it from ending. */
 int atoll_interrupt_kept(atoll_entry *entry, atoll_interruption *interruption);
 
+/* Attached, before a limit is set: 0, or -1 with RuntimeError when nobody would see to it, because no thread can be started. */
+int atoll_interrupt_prepare(void);
+
 /* Time limits of calls that this thread makes: each holds for those into one interpreter that begin before it is over. */
 typedef struct atoll_time_limit {
     struct atoll_time_limit *outer; /* of this thread */
@@ -26,8 +29,8 @@ typedef struct atoll_time_limit {
 /* Read by every call. */
 extern _Thread_local __attribute__((tls_model("initial-exec"))) atoll_time_limit *atoll_time_limits;
 
-/* On the thread that it is for. */
-void atoll_time_limit_begin(atoll_time_limit *limit, double seconds);
+/* On the thread that it is for.  0, or -1 with RuntimeError: nobody would see to it. */
+int atoll_time_limit_begin(atoll_time_limit *limit, double seconds);
 /* On any thread; one that is borrowed, on its own.  One that is not is freed, now or by its thread. */
 void atoll_time_limit_end(atoll_time_limit *limit);
 /* Of those that this thread has for the entry the one that is over first, or NULL. */

@@ -485,8 +485,9 @@ int atoll_run_exec(atoll_state *from, atoll_entry *entry, PyObject *code, bool d
         return -1;
     }
     atoll_time_limit limit = {.entry = entry, .is_borrowed = true};
-    if (!isinf(seconds)) {
-        atoll_time_limit_begin(&limit, seconds);
+    if (!isinf(seconds) && atoll_time_limit_begin(&limit, seconds) < 0) {
+        Py_DECREF(key.holder);
+        return -1;
     }
     atoll_session *s = is_late(from, entry) ? NULL : atoll_session_open(entry);
     int rc = s != NULL ? exec_with_session(from, s, &key) : -1;
@@ -564,7 +565,7 @@ static int check_bindings(atoll_state *from, PyObject *values) {
 }
 
 int atoll_run_prepare_main(atoll_state *from, atoll_entry *entry, PyObject *values) {
-    if (check_bindings(from, values) < 0) {
+    if (check_bindings(from, values) < 0 || is_late(from, entry)) {
         return -1;
     }
     if (busy_from_outside(entry)) {
