@@ -183,6 +183,7 @@ static void pool_dealloc(PyObject *op) {
 
 /* ---- the end ---- */
 
+/* Also as what a weak reference calls. */
 static PyObject *pool_shut(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     atoll_pool_shut(cast(op)->pool);
     Py_RETURN_NONE;
@@ -371,7 +372,7 @@ static PyMethodDef pool_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))atoll_pypool_method_submit, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"prepare", atoll_pypool_method_prepare, METH_O, NULL},
     {"submit_chunk", (PyCFunction)(void (*)(void))atoll_pypool_method_submit_chunk, METH_FASTCALL, NULL},
-    {"shut", pool_shut, METH_NOARGS, NULL},
+    {"shut", pool_shut, METH_VARARGS, NULL},
     {"drain", pool_drain, METH_NOARGS, NULL},
     {"interrupt", pool_interrupt, METH_NOARGS, NULL},
     {"abandon", pool_abandon, METH_NOARGS, NULL},

@@ -295,3 +295,41 @@ class TestDropped:
             print("ended")
         """
         check_ended(run_python(source, "-X", "dev"), 0, "ended\n", clean=True)
+
+
+class TestCtrlCWhenItGoes:
+    """Python drops what is raised in code that runs then: the pool ends all the same."""
+
+    @staticmethod
+    def ends(kind):
+        """Whether nothing is left of what was dropped, in a process of its own."""
+        source = f"""
+import gc, sys, threading, time
+import atoll, atoll.futures
+from atoll._pool import executor
+def interrupted(*args):
+    raise KeyboardInterrupt
+def names():
+    import contextlib, pathlib
+    for one in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError): # it has just ended
+            yield (one / "comm").read_text().strip()
+executor._let_go = interrupted
+atoll.InterpreterPoolExecutor.__del__ = interrupted
+sys.unraisablehook = lambda unraisable: print(unraisable.exc_type.__name__, flush=True)
+{kind}
+gc.collect()
+until = time.monotonic() + {PATIENCE}
+while any(name.startswith("dropped") for name in names()) or len(atoll.list_all()) != 1:
+    assert time.monotonic() < until, (list(names()), atoll.list_all())
+    time.sleep(0.001)
+"""
+        check_ended(run_python(source), 0, "KeyboardInterrupt\n", clean=True)
+
+    def test_an_interpreter(self):
+        self.ends("interp = atoll.create(name='dropped'); interp.submit(len, 'abc').result(); del interp")
+
+    def test_an_executor(self):
+        self.ends(
+            "pool = atoll.InterpreterPoolExecutor(1, 'dropped'); pool.submit(len, 'abc').result(); del pool"
+        )

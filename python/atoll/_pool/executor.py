@@ -132,9 +132,10 @@ def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
             spares=False,
             guest=interp,
         )
-        _guests[interp] = pool
+        _shut_with(interp, pool)
         weakref.finalize(interp, _let_go, pool).atexit = False
         _note(pool)
+        _guests[interp] = pool  # last: whoever finds it there relies on the rest
         return pool
 
 
@@ -160,6 +161,17 @@ _reported: weakref.WeakSet[_atoll._Pool] = weakref.WeakSet()
 _tellers: weakref.WeakKeyDictionary[_atoll._Pool, Teller] = weakref.WeakKeyDictionary()
 _pools: set[_atoll._Pool] = set()  # that may have workers, also of executors that are gone
 _executors: weakref.WeakSet[InterpreterPoolExecutor] = weakref.WeakSet()
+
+
+_owners: weakref.WeakKeyDictionary[_atoll._Pool, weakref.ref[object]] = weakref.WeakKeyDictionary()
+
+
+def _shut_with(owner: object, pool: _atoll._Pool) -> None:
+    """Have a pool shut when what it belongs to goes.
+
+    By C alone: Ctrl-C in Python's code that runs then is lost, and so is the rest of that code.
+    """
+    _owners[pool] = weakref.ref(owner, pool.shut)
 
 
 def _note(pool: _atoll._Pool) -> None:
@@ -407,6 +419,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             own_args=BEGIN_ARGS if imports else 0,
             **check_limits(worker_limits),
         )
+        _shut_with(self, self._pool)
         _note(self._pool)
         _executors.add(self)
 
