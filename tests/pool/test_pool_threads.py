@@ -140,6 +140,11 @@ class TestWorkers:
         with atoll.InterpreterPoolExecutor(1, prefix) as pool:
             assert pool.submit(describe).result(PATIENCE)[1] == f"{prefix}_0"
 
+    def test_prefix_that_the_system_cannot_show(self):
+        """A ThreadPoolExecutor takes any str, such as the name of a file."""
+        with atoll.InterpreterPoolExecutor(1, "a\0b\udc80") as pool:
+            assert pool.submit(describe).result(PATIENCE)[1] == "a?b?_0"
+
     def test_default(self):
         with atoll.InterpreterPoolExecutor(1) as pool:
             name = pool.submit(describe).result(PATIENCE)[1]

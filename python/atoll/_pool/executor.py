@@ -275,6 +275,11 @@ def _at_exit() -> None:
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 
 
+def _shown(name: str) -> str:
+    """Return a name as debuggers and top can show it: as the name of a thread any str will do."""
+    return name.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
 class _Threads:
     """How many workers there are, for those who ask ThreadPoolExecutor's private attribute."""
 
@@ -407,7 +412,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             initializer, initargs = begin, (imports, initializer, *initargs)
         self._pool = _atoll._Pool(
             max_workers=max_workers,
-            name=self._thread_name_prefix,
+            name=_shown(self._thread_name_prefix),
             initializer=initializer,
             initargs=initargs,
             max_tasks=max_tasks_per_child or 0,
