@@ -198,7 +198,8 @@ static atoll_sync_result wait_for_others(PyObject *self, atoll_sync_wait *wait, 
 PyDoc_STRVAR(wait_doc,
              "wait($self, timeout=None)\n--\n\n"
              "Wait until all parties have called this; return how many came before, 0 to parties - 1.\n\n"
-             "timeout is in seconds; None is the barrier's own. Raises threading.BrokenBarrierError when\n"
+             "timeout is in seconds, within which all have to come; None is the barrier's own. Raises "
+             "threading.BrokenBarrierError when\n"
              "a party has given up (a timeout, an interrupt, the end of its interpreter), or the barrier is\n"
              "reset or aborted.");
 

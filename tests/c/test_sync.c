@@ -207,6 +207,67 @@ TEST(sync_barrier_remembers_what_became_of_who_is_away) {
     atoll_sync_release(barrier);
 }
 
+/* Two others pass, or break it, so many times, while one that came before them is away. */
+static void while_away(uint64_t passes, uint64_t breaks, atoll_sync_result then) {
+    atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
+    REQUIRE(barrier != NULL);
+    atoll_sync_wait away = {.who = me};
+    atoll_waiter first = {0};
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &away, &first, false), ATOLL_SYNC_AGAIN);
+    atoll_waiter_interrupt(&first);
+    CHECK_INT(atoll_sync_barrier_sleep(barrier, &away, &first, INFINITY), ATOLL_SYNC_SIGNAL);
+    atoll_sync_wait last = {.who = other};
+    atoll_waiter second = {0};
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &last, &second, false), ATOLL_SYNC_OK);
+    for (uint64_t i = 0; i < passes + breaks; i++) {
+        atoll_sync_wait early = {.who = other};
+        atoll_waiter third = {0};
+        CHECK_INT(atoll_sync_barrier_arrive(barrier, &early, &third, false), ATOLL_SYNC_AGAIN);
+        if (i < passes) {
+            CHECK_INT(atoll_sync_barrier_arrive(barrier, &last, &second, false), ATOLL_SYNC_OK);
+        } else {
+            atoll_sync_barrier_reset(barrier);
+        }
+        CHECK_INT(atoll_sync_barrier_sleep(barrier, &early, &third, INFINITY),
+                  i < passes ? ATOLL_SYNC_OK : ATOLL_SYNC_BROKEN);
+    }
+    CHECK_INT(atoll_sync_barrier_stay(barrier, &away, &first, false), then);
+    atoll_sync_release(barrier);
+}
+
+TEST(sync_barrier_remembers_who_is_away_for_long) {
+    while_away(1000, 0, ATOLL_SYNC_OK);
+    while_away(10, 50, ATOLL_SYNC_OK);
+    while_away(10, 1000, ATOLL_SYNC_BROKEN); /* it is not known any more, and it has broken since */
+}
+
+static void *pass_later(void *raw) {
+    atoll_sync *barrier = raw;
+    const atoll_sync_wait late = {.who = other};
+    atoll_sleep(0.05);
+    CHECK_INT(atoll_sync_barrier_pass(barrier, &late), ATOLL_SYNC_OK);
+    return NULL;
+}
+
+TEST(sync_barrier_waits_for_who_acts_beyond_the_deadline) {
+    atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
+    REQUIRE(barrier != NULL);
+    atoll_sync_wait early = {.who = me};
+    atoll_sync_wait late = {.who = other};
+    atoll_waiter first = {0};
+    atoll_waiter second = {0};
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &early, &first, true), ATOLL_SYNC_AGAIN);
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &late, &second, true), ATOLL_SYNC_LAST);
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, pass_later, barrier) == 0);
+    CHECK_INT(atoll_sync_barrier_sleep(barrier, &early, &first, 0), ATOLL_SYNC_OK);
+    (void)pthread_join(thread, NULL);
+    CHECK_INT(atoll_sync_barrier_arrive(barrier, &early, &first, true), ATOLL_SYNC_AGAIN);
+    CHECK_INT(atoll_sync_barrier_sleep(barrier, &early, &first, 0), ATOLL_SYNC_TIMEOUT);
+    CHECK_INT(atoll_sync_barrier_leave(barrier, &early), ATOLL_SYNC_BROKEN);
+    atoll_sync_release(barrier);
+}
+
 TEST(sync_barrier_breaks_when_who_acts_is_gone) {
     atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
     REQUIRE(barrier != NULL);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 import time
 import weakref
@@ -387,6 +388,40 @@ def test_barrier_whose_action_cannot_cross():
         barrier = atoll.Barrier(2, lambda: barrier)
         with pytest.raises(atoll.NotShareableError, match="refers to the Barrier itself"):
             interp.call(len, barrier)
+
+
+def test_barrier_that_others_pass_often_while_a_handler_runs():
+    """Who was away for long finds that its own parties were all there."""
+    barrier = atoll.Barrier(2)
+    main = threading.get_ident()
+    begin, passed = threading.Event(), threading.Event()
+
+    def first():
+        while barrier.n_waiting == 0:
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGUSR1)
+        begin.wait()
+        barrier.wait()
+        passed.set()
+
+    def others():
+        passed.wait()
+        for _ in range(100):
+            barrier.wait()
+
+    threads = [Thread(first), Thread(others), Thread(others)]
+
+    def handle(*_):
+        begin.set()
+        for thread in threads:
+            thread.join()
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        barrier.wait()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not barrier.broken
 
 
 class MadeOnTheWay:

@@ -42,10 +42,7 @@ static void forked(atoll_sync *sync) {
         atoll_sync_lock_forked(sync, atoll_sync_thread());
     } else if (sync->kind == ATOLL_SYNC_BARRIER && sync->actor != atoll_sync_thread()) {
         /* A thread that forks while a signal's handler keeps it from waiting finds that its generation is over. */
-        sync->generation++;
-        sync->broke = sync->broke << 1 | 1;
-        atomic_store(&sync->arrived, 0);
-        sync->actor = sync->actor_interp = 0;
+        atoll_sync_barrier_turn_locked(sync, true);
     }
 }
 

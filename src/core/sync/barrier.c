@@ -2,7 +2,7 @@
  *
  * Its parties come in generations.  Whoever arrives is part of the one that gathers; with the last of them, or when the barrier
  * breaks, the generation is over: all who are in line are told, and the next one begins.  Who was away, to handle a signal,
- * finds in `broke` what became of its generation.  While the last party acts for all, newcomers wait in the same line, to be told that
+ * finds in `broke` and `whole_from` what became of its generation.  While the last party acts for all, newcomers wait in the same line, to be told that
  * they may try.
  */
 #include "core/sync/internal.h"
@@ -18,19 +18,27 @@ static bool tell(const atoll_sync_wait *wait, int64_t broken) {
     return true;
 }
 
-/* With `inner` held, which it gives back. */
-static void end_generation_locked(atoll_sync *barrier, bool broken) {
+void atoll_sync_barrier_turn_locked(atoll_sync *barrier, bool broken) {
     barrier->generation++;
     barrier->broke = barrier->broke << 1 | broken;
+    if (broken) {
+        barrier->whole_from = barrier->generation;
+    }
     atomic_store(&barrier->arrived, 0);
     barrier->actor = barrier->actor_interp = 0;
+}
+
+/* With `inner` held, which it gives back. */
+static void end_generation_locked(atoll_sync *barrier, bool broken) {
+    atoll_sync_barrier_turn_locked(barrier, broken);
     atoll_sync_line_grant_locked(barrier, UINT64_MAX, tell, broken);
 }
 
-/* With `inner` held: AGAIN as long as it gathers. */
+/* With `inner` held: AGAIN as long as it gathers.  Of one that was long ago, BROKEN also when one after it has broken. */
 static atoll_sync_result outcome_of_locked(const atoll_sync *barrier, uint64_t generation) {
     uint64_t since = barrier->generation - generation;
     return since == 0                                   ? ATOLL_SYNC_AGAIN
+           : generation >= barrier->whole_from          ? ATOLL_SYNC_OK
            : since > 64                                 ? ATOLL_SYNC_BROKEN
            : ((barrier->broke >> (since - 1)) & 1) != 0 ? ATOLL_SYNC_BROKEN
                                                         : ATOLL_SYNC_OK;
@@ -65,12 +73,26 @@ atoll_sync_result atoll_sync_barrier_arrive(atoll_sync *barrier, atoll_sync_wait
     return ATOLL_SYNC_AGAIN;
 }
 
+/* After its deadline: true, and it is in line again, when all its parties have come, and the last of them acts. */
+static bool go_on(atoll_sync *barrier, atoll_sync_wait *wait, atoll_waiter *waiter) {
+    atoll_lock_take(&barrier->inner);
+    bool acts = barrier->actor != 0 && barrier->generation == wait->generation;
+    if (acts) {
+        atoll_sync_line_add_locked(barrier, wait, waiter);
+    }
+    atoll_lock_give(&barrier->inner);
+    return acts;
+}
+
 atoll_sync_result atoll_sync_barrier_sleep(atoll_sync *barrier, atoll_sync_wait *wait, atoll_waiter *waiter,
                                            double deadline) {
     if (wait->entering) {
         deadline = INFINITY; /* it is not part of what may break */
     }
     atoll_sync_result result = atoll_sync_line_sleep(barrier, wait, waiter, deadline);
+    if (result == ATOLL_SYNC_TIMEOUT && go_on(barrier, wait, waiter)) {
+        result = atoll_sync_line_sleep(barrier, wait, waiter, INFINITY);
+    }
     return result == ATOLL_SYNC_OK ? wait->outcome : result;
 }
 

@@ -39,6 +39,7 @@ struct atoll_sync {
     uint64_t actor_interp;
     uint64_t generation; /* how many have passed or broken */
     uint64_t broke;      /* a bit for each of the last 64 of them, the latest in bit 0 */
+    uint64_t whole_from; /* none has broken from this one on */
     atoll_message action;
 };
 
@@ -58,7 +59,9 @@ atoll_sync_result atoll_sync_line_sleep(atoll_sync *sync, atoll_sync_wait *wait,
 
 /* lock.c, of a lock, for all.c: its holder is lost. */
 void atoll_sync_lock_lose(atoll_sync *lock, uint64_t interp, int64_t id);
-/* barrier.c: likewise who acts for all. */
+/* barrier.c: a generation is over, and the next one begins; nobody is told.  With `inner` held. */
+void atoll_sync_barrier_turn_locked(atoll_sync *barrier, bool broken);
+/* Likewise who acts for all is lost. */
 void atoll_sync_barrier_lose(atoll_sync *barrier, uint64_t interp);
 /* In a forked child: whoever waited is gone, and whoever held it but this thread. */
 void atoll_sync_lock_forked(atoll_sync *lock, uint64_t thread);

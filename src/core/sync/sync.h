@@ -163,7 +163,8 @@ atoll_message *atoll_sync_barrier_action(atoll_sync *barrier);
  * acts: the last has something to do. */
 atoll_sync_result atoll_sync_barrier_arrive(atoll_sync *barrier, atoll_sync_wait *wait, atoll_waiter *waiter,
                                             bool acts);
-/* OK, BROKEN, AGAIN (arrive once more), TIMEOUT or SIGNAL: after these two leave, or stay. */
+/* OK, BROKEN, AGAIN (arrive once more), TIMEOUT or SIGNAL: after these two leave, or stay.  The deadline is for the parties to come: what the
+ * last of them does takes as long as it takes. */
 atoll_sync_result atoll_sync_barrier_sleep(atoll_sync *barrier, atoll_sync_wait *wait, atoll_waiter *waiter,
                                            double deadline);
 /* It goes on waiting: as arrive(), when it is not too late. */
