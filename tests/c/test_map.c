@@ -387,3 +387,62 @@ TEST(map_loses_no_addition) {
     CHECK_INT(get(map, "z"), atomic_load(&added[2]));
     atoll_hashmap_release(map);
 }
+
+/* ---- at once, whichever stripes ---- */
+
+/* A key of this stripe. */
+static atoll_hashmap_key key_in(uint64_t stripe, char text[32]) {
+    atoll_hashmap_key key;
+    int n = 0;
+    do {
+        (void)snprintf(text, 32, "%d", n++);
+        key = key_of(text);
+    } while (key.hash >> 59 != stripe);
+    return key;
+}
+
+/* A map, and keys of its first and its last stripe. */
+static atoll_hashmap *moved_in;
+static atoll_hashmap_key low;
+static atoll_hashmap_key high;
+static char low_text[32];
+static char high_text[32];
+
+static void store(const atoll_hashmap_key *key, atoll_hashmap_value value, double expires) {
+    CHECK_INT(atoll_hashmap_put(moved_in, key, &value, expires, ATOLL_HASHMAP_ALWAYS, NULL),
+              ATOLL_HASHMAP_DONE);
+}
+
+static void nothing(void *ptr) { (void)ptr; }
+
+/* Values with a handle of these classes do something when they are released, as another thread might at that moment. */
+static void store_both(void *ptr) {
+    (void)ptr;
+    store(&low, number(1), INFINITY);
+    store(&high, number(1), INFINITY);
+}
+
+static void move_down(void *ptr) {
+    (void)ptr;
+    store(&low, number(1), INFINITY);
+    CHECK_INT(atoll_hashmap_remove(moved_in, &high, NULL), ATOLL_HASHMAP_DONE);
+}
+
+static const atoll_handle_class stores_both = {"stores both", nothing, store_both};
+static const atoll_handle_class moves_down = {"moves down", nothing, move_down};
+
+TEST(map_is_cleared_and_counted_at_once) {
+    moved_in = atoll_hashmap_new(0, INFINITY);
+    REQUIRE(moved_in != NULL);
+    low = key_in(0, low_text);
+    high = key_in(ATOLL_HASHMAP_STRIPES - 1, high_text);
+    store(&low, boxed("a", &stores_both, &low), INFINITY);
+    atoll_hashmap_clear(moved_in);
+    CHECK(atoll_hashmap_has(moved_in, &low) == atoll_hashmap_has(moved_in, &high));
+    atoll_hashmap_clear(moved_in);
+    store(&high, number(1), INFINITY);
+    store(&low, boxed("a", &moves_down, &low), atoll_clock() - 1);
+    CHECK_UINT(atoll_hashmap_count(moved_in), 1); /* there is one all the time */
+    CHECK(atoll_hashmap_has(moved_in, &low) && !atoll_hashmap_has(moved_in, &high));
+    atoll_hashmap_release(moved_in);
+}

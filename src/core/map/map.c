@@ -29,15 +29,19 @@ void atoll_hashmap_retain(atoll_hashmap *map) {
     atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
 }
 
+/* What a stripe had, which nobody else has. */
+static void free_table(const atoll_hashmap_stripe *stripe) {
+    for (size_t at = 0; at < stripe->slots; at++) {
+        atoll_hashmap_entries_release(stripe->chains[at]);
+    }
+    free(stripe->chains);
+    free(stripe->heap);
+}
+
 static void destroy(atoll_link *link) {
     atoll_hashmap *map = (atoll_hashmap *)link;
     for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
-        atoll_hashmap_stripe *stripe = &map->stripes[i];
-        for (size_t at = 0; at < stripe->slots; at++) {
-            atoll_hashmap_entries_release(stripe->chains[at]);
-        }
-        free(stripe->chains);
-        free(stripe->heap);
+        free_table(&map->stripes[i]);
     }
     free(map);
 }
@@ -348,15 +352,37 @@ atoll_hashmap_result atoll_hashmap_add(atoll_hashmap *map, const atoll_hashmap_k
 
 /* ---- all entries ---- */
 
+static void take_all(atoll_hashmap *map) {
+    for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
+        atoll_lock_take(&map->stripes[i].lock);
+        atoll_test_yield();
+    }
+}
+
+static void give_all(atoll_hashmap *map) {
+    for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
+        atoll_lock_give(&map->stripes[i].lock);
+    }
+}
+
 void atoll_hashmap_clear(atoll_hashmap *map) {
+    atoll_hashmap_stripe gone[ATOLL_HASHMAP_STRIPES];
+    take_all(map);
     for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
         atoll_hashmap_stripe *stripe = &map->stripes[i];
-        atoll_hashmap_entry *dead = NULL;
-        atoll_lock_take(&stripe->lock);
-        while (stripe->oldest != NULL) {
-            drop_locked(map, stripe, stripe->oldest, &dead);
-        }
-        give(stripe, dead);
+        gone[i].chains = stripe->chains;
+        gone[i].slots = stripe->slots;
+        gone[i].heap = stripe->heap;
+        stripe->chains = NULL;
+        stripe->heap = NULL;
+        stripe->slots = stripe->count = stripe->heap_count = stripe->heap_room = 0;
+        stripe->newest = stripe->oldest = NULL;
+        atomic_store(&stripe->oldest_use, UINT64_MAX);
+    }
+    atomic_store(&map->bytes, 0);
+    give_all(map);
+    for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
+        free_table(&gone[i]);
     }
 }
 
@@ -367,32 +393,34 @@ static size_t expire_all_locked(atoll_hashmap *map, atoll_hashmap_stripe *stripe
     return stripe->count;
 }
 
-uint64_t atoll_hashmap_count(atoll_hashmap *map) {
-    uint64_t count = 0;
-    for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
-        atoll_hashmap_stripe *stripe = &map->stripes[i];
-        atoll_hashmap_entry *dead = NULL;
-        atoll_lock_take(&stripe->lock);
-        count += expire_all_locked(map, stripe, &dead);
-        give(stripe, dead);
-    }
-    return count;
-}
-
 void atoll_hashmap_get_stats(atoll_hashmap *map, atoll_hashmap_stats *stats) {
+    for (int i = 0; i < ATOLL_HASHMAP_STRIPES;
+         i++) { /* most of what has expired, so that the next step is short */
+        atoll_hashmap_entry *dead = NULL;
+        atoll_lock_take(&map->stripes[i].lock);
+        (void)expire_all_locked(map, &map->stripes[i], &dead);
+        give(&map->stripes[i], dead);
+    }
+    atoll_hashmap_entry *dead = NULL;
     *stats = (atoll_hashmap_stats){0};
+    take_all(map);
     for (int i = 0; i < ATOLL_HASHMAP_STRIPES; i++) {
         atoll_hashmap_stripe *stripe = &map->stripes[i];
-        atoll_hashmap_entry *dead = NULL;
-        atoll_lock_take(&stripe->lock);
         stats->count += expire_all_locked(map, stripe, &dead);
         stats->hits += stripe->hits;
         stats->misses += stripe->misses;
         stats->evictions += stripe->evictions;
         stats->expirations += stripe->expirations;
-        give(stripe, dead);
     }
     stats->bytes = atomic_load(&map->bytes);
+    give_all(map);
+    atoll_hashmap_entries_release(dead);
+}
+
+uint64_t atoll_hashmap_count(atoll_hashmap *map) {
+    atoll_hashmap_stats stats;
+    atoll_hashmap_get_stats(map, &stats);
+    return stats.count;
 }
 
 static int by_serial(const void *one, const void *other) {

@@ -5,11 +5,12 @@
  * change, so whoever has looked one up reads it with no lock held, also when it was replaced meanwhile.
  *
  * Locks.  A key's hash chooses one of ATOLL_HASHMAP_STRIPES stripes, each with a lock, a table, a list in the order of use and a heap
- * in the order of expiry.  One lock is held at a time, for a few instructions, and no value is released under it.
+ * in the order of expiry.  One lock is held at a time, for a few instructions, and no value is released under it.  Who clears or counts takes all of
+ * them, in their order.
  *
- *   operation x operation   look up         store, remove          evict                    clear, list all
- *   look up                 stripe          stripe                 stripe                   stripe by stripe
- *   store, remove           stripe          stripe: the last one   stripe: it is gone       an entry is there or not
+ *   operation x operation   look up         store, remove          evict                    clear, count             list all
+ *   look up                 stripe          stripe                 stripe                   all at once              stripe by stripe
+ *   store, remove           stripe          stripe: the last one   stripe: it is gone       before or after          an entry is there or not
  *                                           stays                  before or after
  *   store if it is the same                 fails when the value is another by then         fails
  *
