@@ -74,6 +74,8 @@ INHERITS = "libextinherits-2b3c4d5e.so"
 THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
 BARE = "libextbare-6a7b8c9d.so"
 KEEPER = "libextkeeper-4f5a6b7c.so"
+# Of the system by its name, which nobody's has.
+RUNTIME, USES_RUNTIME = "libomp.so.97", "libextruntime-1b2c3d4e.so"
 BESIDE = run_path("$ORIGIN")
 IN_LIBS = run_path(f"$ORIGIN/{LIBS}")
 UP_IN_LIBS = f"$ORIGIN/../{LIBS}"
@@ -88,6 +90,17 @@ LIBRARIES = [
     library("lib_plain.c", PLAIN),
     library("lib_middle.c", INHERITS, needs=(STATE,)),
     library("lib_throw.cc", THROW),
+    *(
+        Target("lib_runtime.c", f"runtime_{turn}/{RUNTIME}", (f"-Wl,-soname,{RUNTIME}",))
+        for turn in ("one", "two")
+    ),
+    library(
+        "ext_runtime.c",
+        USES_RUNTIME,
+        "-DLIBRARY",
+        run_path("$ORIGIN/../runtime_two"),
+        needs=(f"runtime_two/{RUNTIME}",),
+    ),
     # Not where the extension that needs it looks for it.
     Target("lib_missing.c", f"elsewhere/{MISSING}", (f"-Wl,-soname,{MISSING}",)),
 ]
@@ -164,6 +177,12 @@ EXTENSIONS = [
             needs=(KEEPER,),
         )
         for name, flags in {"ext_registers": ["-DKEEPS"], "ext_replaces": []}.items()
+    ),
+    extension(
+        "ext_runtime.c",
+        None,
+        run_path(f"$ORIGIN/runtime_one:$ORIGIN/{LIBS}"),
+        needs=(f"runtime_one/{RUNTIME}", USES_RUNTIME),
     ),
     extension("ext_throw.cc", None, IN_LIBS, needs=(THROW,)),
     extension("ext_unique.cc", None, "-fvisibility=default"),

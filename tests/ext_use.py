@@ -49,7 +49,7 @@ ISOLATED = [
     "ext_multi",
     *(f"ext_nested_{kind}" for kind in range(1, 6)),
     "ext_pending",
-    "ext_refuses",
+    *("ext_refuses", "ext_runtime"),
     "ext_shares_gil",
     "ext_signals",
     "ext_single",

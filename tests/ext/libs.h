@@ -33,6 +33,8 @@ LIB_EXPORT long lib_keeper_call(long number);
 
 LIB_EXPORT void lib_missing(void);
 
+LIB_EXPORT long lib_runtime_bump(void);
+
 #ifdef __cplusplus
 }
 

@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from ext_build import BARE, KEEPER, LIBS, PLAIN, STATE
+from ext_build import BARE, KEEPER, LIBS, PLAIN, RUNTIME, STATE
 from helpers import check_ended, run_python
 
 pytest_plugins = ["ext_fixtures"]
@@ -198,6 +198,25 @@ for _ in range(2):
 print(atoll.kept_extensions())
 """)
     check_ended(together, 0, alone.stdout * (2 + before) + "[]\n", clean=True)
+
+
+def test_a_library_of_the_system_is_there_once(corpus):
+    """Though those that need it find different files: C++'s runtime library is not made for being there twice."""
+    story = f"""
+import ext_runtime
+print(ext_runtime.bumps())
+with open("/proc/self/maps") as maps:
+    print({{line.split("/")[-2] for line in maps if {RUNTIME!r} in line}})
+"""
+    alone = run_python("import ext_use\n" + story)
+    check_ended(alone, 0, "(1, 2)\n{'runtime_one'}\n", clean=True)
+    together = run_python(f"""
+import atoll, ext_use
+interp = ext_use.create()
+interp.exec({story!r})
+interp.close()
+""")
+    check_ended(together, 0, alone.stdout, clean=True)
 
 
 AS_IT_IS = """

@@ -250,14 +250,30 @@ static int write_clone(loading *l, size_t i) {
 
 /* ---- loading ---- */
 
-static void pin(loading *l) {
+/* One of the system's is there once, whoever finds another file under its name: what the first who needs it finds counts, as for the
+ * dynamic linker. */
+static void pin_one(loading *l, const char *path) {
     char ignored[200];
-    for (size_t i = 0; i < l->plan.npinned; i++) {
-        void *handle = atoll_dl_open(l->plan.pinned[i], ATOLL_DL_PIN, ignored, sizeof ignored);
-        /* Alone it may miss what the extension has: then it is loaded with it, and must find code in all of it. */
-        l->whole |= handle == NULL;
-        if (handle != NULL) {
-            atoll_dl_close(handle); /* it stays */
+    const char *name = atoll_name_last_part(path);
+    void *there = atoll_name_is_system(path) ? atoll_dl_loaded(name) : NULL;
+    void *handle = atoll_dl_open(there != NULL ? name : path, ATOLL_DL_PIN, ignored, sizeof ignored);
+    /* Alone it may miss what the extension has: then it is loaded with it, and must find code in all of it. */
+    l->whole |= handle == NULL;
+    if (handle != NULL) {
+        atoll_dl_close(handle); /* it stays */
+    }
+    if (there != NULL) {
+        atoll_dl_close(there);
+    }
+}
+
+/* Those of the system first: others that are loaded need them, and might find other files. */
+static void pin(loading *l) {
+    for (int of_system = 1; of_system >= 0; of_system--) {
+        for (size_t i = 0; i < l->plan.npinned; i++) {
+            if (atoll_name_is_system(l->plan.pinned[i]) == (of_system != 0)) {
+                pin_one(l, l->plan.pinned[i]);
+            }
         }
     }
 }
