@@ -130,6 +130,7 @@ EXTENSIONS = [
             "ext_lends.c",
             "ext_main_only.c",
             "ext_multi.c",
+            "ext_options.c",
             "ext_pending.c",
             "ext_refuses.c",
             "ext_several.c",

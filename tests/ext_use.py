@@ -46,7 +46,7 @@ ISOLATED = [
     "ext_lends",
     "ext_lends_hooks",
     "ext_main_only",
-    "ext_multi",
+    *("ext_multi", "ext_options"),
     *(f"ext_nested_{kind}" for kind in range(1, 6)),
     "ext_pending",
     *("ext_refuses", "ext_runtime"),

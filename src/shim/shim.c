@@ -9,6 +9,7 @@
  *   shim_dl.c        the dynamic linker's
  *   shim_keeps.c     what the C library would keep of a clone's: functions to be called at the end, signal handlers, memory
  *   shim_streams.c   its streams, which may lead into a clone
+ *   shim_options.c   reading a command line
  */
 #include "shim/shim_internal.h"
 

@@ -33,7 +33,11 @@
         "dladdr", "dladdr1", "dlopen", "dlclose", "dlerror", "dlinfo", "dl_iterate_phdr", "putenv",          \
         "setvbuf", "setbuf", "setbuffer", "thrd_create", "tss_create", "tss_delete", "openlog", "initstate", \
         "setstate", "fopencookie", "fmemopen", "fclose", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS,            \
-        ATOLL_SHIM_SIGNALS
+        ATOLL_SHIM_SIGNALS, ATOLL_SHIM_OPTIONS
+
+/* Reading a command line, of which the C library has one state for the process: see shim/shim_options.c. */
+#define ATOLL_SHIM_OPTIONS                                                                                   \
+    "getopt", "__posix_getopt", "getopt_long", "getopt_long_only", "optarg", "optind", "opterr", "optopt"
 
 /* What installs handlers of signals, or asks for them: see core/clone/signals.c. */
 #define ATOLL_SHIM_SIGNALS                                                                                   \
