@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -91,6 +92,36 @@ TEST(dl_data_that_was_written) {
     CHECK(!atoll_dl_any_data(wants_none, look_for, &inverted));
     zeros[1] = zeros[0];
     CHECK(!atoll_dl_any_data(NULL, look_for, &inverted));
+}
+
+TEST(dl_data_of_the_thread) {
+    static _Thread_local volatile uintptr_t local;
+    uintptr_t inverted = ~(uintptr_t)SOUGHT;
+    CHECK(!atoll_dl_any_data(NULL, look_for, &inverted));
+    local = (uintptr_t)SOUGHT;
+    CHECK(atoll_dl_any_data(NULL, look_for, &inverted));
+    CHECK_UINT(local, SOUGHT);
+    local = 0;
+    CHECK(!atoll_dl_any_data(NULL, look_for, &inverted));
+}
+
+enum { GUARD = 1 << 16 };
+
+TEST(dl_data_beside_what_cannot_be_read) {
+    static char area[3 * GUARD] __attribute__((aligned(GUARD)));
+    volatile uintptr_t *words = (volatile uintptr_t *)(void *)area;
+    const size_t places[] = {0, GUARD / sizeof *words - 1, 2 * GUARD / sizeof *words};
+    uintptr_t inverted = ~(uintptr_t)SOUGHT;
+    REQUIRE(mprotect(area + GUARD, GUARD, PROT_NONE) == 0);
+    CHECK(!atoll_data_is_readable(area + GUARD) && !atoll_data_is_readable(area + 2 * GUARD - 1));
+    CHECK(atoll_data_is_readable(area + GUARD - 1) && atoll_data_is_readable(area + 2 * GUARD));
+    CHECK(!atoll_dl_any_data(NULL, look_for, &inverted));
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        words[places[i]] = (uintptr_t)SOUGHT;
+        CHECK(atoll_dl_any_data(NULL, look_for, &inverted));
+        words[places[i]] = 0;
+    }
+    (void)mprotect(area + GUARD, GUARD, PROT_READ | PROT_WRITE);
 }
 
 /* It stays for all tests after this one, of which none asks whether this library is loaded. */

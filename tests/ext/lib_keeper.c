@@ -3,6 +3,7 @@
 #include "libs.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 struct kept {
     void *what;
@@ -31,6 +32,18 @@ long (*lib_keeper_handle(long (*function)(long)))(long) {
     handler = function;
     return before;
 }
+
+/* The same for each thread. */
+static _Thread_local long (*own_handler)(long);
+
+void lib_keeper_handle_here(long (*function)(long)) { own_handler = function; }
+
+long lib_keeper_call_here(long number) { return own_handler != NULL ? own_handler(number) : -1; }
+
+/* A stack has a page before it that nobody may touch. */
+static char area[1 << 18] __attribute__((aligned(1 << 16)));
+
+int lib_keeper_guard(void) { return mprotect(area + (1 << 16), 1 << 16, PROT_NONE); }
 
 long lib_keeper_call(long number) { return handler != NULL ? handler(number) : -1; }
 

@@ -30,6 +30,9 @@ LIB_EXPORT long lib_keeper_run(void);
 LIB_EXPORT void lib_keeper_close_with(int (*function)(FILE *stream));
 LIB_EXPORT int lib_keeper_close(void);
 LIB_EXPORT long lib_keeper_call(long number);
+LIB_EXPORT void lib_keeper_handle_here(long (*function)(long));
+LIB_EXPORT long lib_keeper_call_here(long number);
+LIB_EXPORT int lib_keeper_guard(void);
 
 LIB_EXPORT void lib_missing(void);
 

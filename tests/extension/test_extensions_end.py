@@ -273,6 +273,47 @@ print(ctypes.CDLL(LIBRARY).lib_keeper_call(21))
     check_ended(run_python(source), 0, "set()\n-1\n" if taken else f"{{{KNOWN!r}}}\n42\n", clean=True)
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_what_a_library_that_stays_was_given_for_a_thread(corpus, tmp_path, here):
+    """In a variable that is thread_local: of the thread that closes the interpreter, or of one that is gone."""
+    source = (
+        STAYS.format(folder=str(tmp_path))
+        + f"""
+import threading
+def give_here(path):
+    import ctypes, ext_lends
+    ctypes.CDLL(path).lib_keeper_handle_here(ctypes.c_void_p(ext_lends.function()))
+interp = ext_use.create()
+if {here}:
+    interp.call(give_here, LIBRARY)
+else:
+    thread = threading.Thread(target=interp.call, args=(give_here, LIBRARY))
+    thread.start()
+    thread.join()
+interp.close()
+print({{clone.reason for clone in atoll.kept_extensions()}})
+print(ctypes.CDLL(LIBRARY).lib_keeper_call_here(21))
+"""
+    )
+    check_ended(run_python(source), 0, f"{{{KNOWN!r}}}\n42\n" if here else "set()\n-1\n", clean=True)
+
+
+def test_a_library_with_pages_that_nobody_may_touch(corpus, tmp_path):
+    """Among its variables: those around them are looked at."""
+    source = (
+        STAYS.format(folder=str(tmp_path))
+        + """
+print(ctypes.CDLL(LIBRARY).lib_keeper_guard())
+for taken in (True, False):
+    interp = ext_use.create()
+    interp.call(give, LIBRARY, taken)
+    interp.close()
+    print({clone.reason for clone in atoll.kept_extensions()})
+"""
+    )
+    check_ended(run_python(source), 0, f"0\nset()\n{{{KNOWN!r}}}\n", clean=True)
+
+
 CALLS_BACK = "a library that they use may call back"
 
 

@@ -5,9 +5,13 @@
  * nearly none is in the range, so many are compared at a time where the processor can do that.
  *
  * Other threads write what is read here.  A word that lies as it should is read whole, alone or with others; what is found is read once more,
- * and only that is told.  A sanitizer of addresses would object to what lies between variables.
+ * and only that is told.  A library may have made some of its pages inaccessible: the kernel is asked of each.  A sanitizer of addresses would object to what lies between variables.
  */
 #include "port/port.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define SEES_ALL __attribute__((no_sanitize("address", "thread")))
 
@@ -53,4 +57,13 @@ SEES_ALL const uintptr_t *atoll_data_next(const uintptr_t *word, const uintptr_t
         }
     }
     return end;
+}
+
+bool atoll_data_is_readable(const void *address) {
+    const uintptr_t word = (uintptr_t)address & ~(uintptr_t)7;
+    int before = errno;
+    /* The kernel reads a mask of signals there before it finds that it is to do nothing known with it. */
+    bool fault = syscall(SYS_rt_sigprocmask, -1, word, NULL, (size_t)8) != 0 && errno == EFAULT;
+    errno = before;
+    return !fault;
 }

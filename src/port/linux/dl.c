@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <locale.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,18 +275,25 @@ typedef struct {
     void *context;
 } data_search;
 
+/* Part of a library's variables: a segment of its own, or the calling thread's copy of what is thread_local. */
+typedef struct {
+    const struct dl_phdr_info *info;
+    const ElfW(Phdr) * header;
+    const char *start;
+} variables;
+
 /* Whether the word is what the file of the library has there, so that nobody has written it. */
-static bool is_as_in_file(const struct dl_phdr_info *info, const ElfW(Phdr) * header, const uintptr_t *word) {
-    const char *path =
-        info->dlpi_name != NULL && info->dlpi_name[0] != '\0' ? info->dlpi_name : "/proc/self/exe";
-    uint64_t offset = (uintptr_t)word - info->dlpi_addr - header->p_vaddr;
+static bool is_as_in_file(const variables *part, const uintptr_t *word) {
+    const char *name = part->info->dlpi_name;
+    const char *path = name != NULL && name[0] != '\0' ? name : "/proc/self/exe";
+    uint64_t offset = (uint64_t)((const char *)word - part->start);
     uintptr_t original;
-    if (offset + sizeof original > header->p_filesz) {
+    if (offset + sizeof original > part->header->p_filesz) {
         return false;
     }
     int file = open(path, O_RDONLY | O_CLOEXEC);
     bool same = file >= 0 &&
-                pread(file, &original, sizeof original, (off_t)(header->p_offset + offset)) ==
+                pread(file, &original, sizeof original, (off_t)(part->header->p_offset + offset)) ==
                     (ssize_t)sizeof original &&
                 original == *word;
     if (file >= 0) {
@@ -294,28 +302,49 @@ static bool is_as_in_file(const struct dl_phdr_info *info, const ElfW(Phdr) * he
     return same;
 }
 
-static bool look_at_segment(const struct dl_phdr_info *info, const ElfW(Phdr) * header,
-                            const data_search *search) {
-    const char *start = (const char *)(info->dlpi_addr + header->p_vaddr);
-    const char *end = start + header->p_memsz;
+static bool look_at(const variables *part, const char *start, const char *end, const data_search *search) {
     const uintptr_t *found = NULL;
     do {
         found = search->look(start, (size_t)(end - start), search->context);
         start = (const char *)(found + 1);
-    } while (found != NULL && is_as_in_file(info, header, found));
+    } while (found != NULL && is_as_in_file(part, found));
     return found != NULL;
 }
 
+/* In those pages that can be read: a library may have guard pages among its variables, beside a stack say. */
+static bool look_at_part(const struct dl_phdr_info *info, const ElfW(Phdr) * header, const char *start,
+                         const data_search *search) {
+    const variables part = {info, header, start};
+    const char *end = start + header->p_memsz;
+    uintptr_t page = (uintptr_t)atoll_page_size();
+    for (const char *at = start; at < end;) {
+        const char *from = at;
+        while (at < end && atoll_data_is_readable(at)) {
+            uintptr_t next = ((uintptr_t)at / page + 1) * page;
+            at = next < (uintptr_t)end ? (const char *)next : end;
+        }
+        if (at > from && look_at(&part, from, at, search)) {
+            return true;
+        }
+        at = at < end ? (const char *)(((uintptr_t)at / page + 1) * page) : end;
+    }
+    return false;
+}
+
 static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
-    (void)size;
     const data_search *search = raw;
     if (search->wants != NULL && !search->wants(info->dlpi_name != NULL ? info->dlpi_name : "")) {
         return 0;
     }
+    bool tells_locals = size >= offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data;
+    const char *locals = tells_locals ? info->dlpi_tls_data : NULL;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
-        if (header->p_type == PT_LOAD && (header->p_flags & PF_W) != 0 &&
-            look_at_segment(info, header, search)) {
+        const char *start = header->p_type == PT_LOAD && (header->p_flags & PF_W) != 0
+                                ? (const char *)(info->dlpi_addr + header->p_vaddr)
+                            : header->p_type == PT_TLS ? locals
+                                                       : NULL;
+        if (start != NULL && look_at_part(info, header, start, search)) {
             return 1;
         }
     }
