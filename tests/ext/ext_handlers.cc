@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <locale>
 #include <new>
 #include <sstream>
 #include <string>
@@ -47,6 +48,40 @@ class Sink : public std::streambuf {
 };
 
 std::stringbuf text;
+std::ostream stream(&text);
+
+// A way to write numbers, which a locale has.
+class Numbers : public std::num_put<char> {
+    iter_type do_put(iter_type out, std::ios_base &, char, long) const override {
+        *out++ = '#';
+        return out;
+    }
+};
+
+void changed(std::ios_base::event, std::ios_base &, int) {}
+
+// lead(to): a standard stream leads here in other ways.
+bool lead(const std::string &to) {
+    std::ostream *before = std::cin.tie();
+    std::locale usual = std::cout.getloc();
+    if (to == "tie") {
+        std::cin.tie(&stream);
+    } else if (to == "tied buffer") {
+        std::cin.tie(new std::ostream(new Sink));
+    } else if (to == "facet") {
+        std::cout.imbue(std::locale(usual, new Numbers));
+    } else if (to == "callback") {
+        std::cout.register_callback(changed, 0);
+    } else if (to == "led back") {
+        std::cin.tie(&stream);
+        std::cin.tie(before);
+        std::cout.imbue(std::locale(usual, new Numbers));
+        std::cout.imbue(usual);
+    } else {
+        return false;
+    }
+    return true;
+}
 
 // redirect(where): a standard stream writes to an object of this library's, or to one of a class of this library's.
 PyObject *redirect(PyObject *, PyObject *arg) {
@@ -63,7 +98,7 @@ PyObject *redirect(PyObject *, PyObject *arg) {
         std::cout.rdbuf(&text);
         std::cout << "unseen" << std::endl;
         std::cout.rdbuf(before);
-    } else if (name != nullptr) {
+    } else if (name != nullptr && !lead(where)) {
         return PyErr_Format(PyExc_ValueError, "no such place: %s", name);
     }
     return name != nullptr ? Py_NewRef(Py_None) : nullptr;
@@ -80,6 +115,15 @@ PyObject *say(PyObject *, PyObject *arg) {
     Py_RETURN_NONE;
 }
 
+// use(): standard streams, in all these ways.
+PyObject *use(PyObject *, PyObject *) {
+    int number = 0;
+    std::cin >> number;
+    std::cout << 12L << std::endl;
+    std::cout.imbue(std::locale::classic());
+    Py_RETURN_NONE;
+}
+
 PyMethodDef methods[] = {EXT_METHODS,
                          {"set", set, METH_NOARGS, nullptr},
                          {"own", own, METH_NOARGS, nullptr},
@@ -87,6 +131,7 @@ PyMethodDef methods[] = {EXT_METHODS,
                          {"put_back", put_back, METH_NOARGS, nullptr},
                          {"redirect", redirect, METH_O, nullptr},
                          {"say", say, METH_O, nullptr},
+                         {"use", use, METH_NOARGS, nullptr},
                          EXT_METHODS_END};
 
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "ext_handlers", nullptr, -1, methods};

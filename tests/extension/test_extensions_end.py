@@ -242,6 +242,25 @@ with atoll.create() as other:
     assert done.stderr == err
 
 
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [("tie", 12), ("tied buffer", 12), ("facet", "#"), ("callback", 12), ("led back", 12)],
+)
+def test_what_the_streams_of_cpp_lead_to(corpus, way, number):
+    """What they flush, what writes their numbers, whom they tell: of a library that is gone, it would be the end."""
+    source = f"""
+import atoll, ext_use
+interp = atoll.create()
+interp.call(ext_use.call, "ext_handlers", "redirect", {way!r})
+interp.close()
+print(*{{clone.reason for clone in atoll.kept_extensions()}}, flush=True)
+with atoll.create() as other:
+    other.call(ext_use.call, "ext_handlers", "use")
+"""
+    why = "" if way == "led back" else "a stream is open that leads into one of them"
+    check_ended(run_python(source), 0, f"{why}\n{number}\n", clean=True)
+
+
 STAYS = f"""
 import atoll, ctypes, ext_use, os, shutil
 LIBRARY = shutil.copy(os.path.join(ext_use.CORPUS, {LIBS!r}, {KEEPER!r}), {{folder!r}})

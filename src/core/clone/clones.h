@@ -154,6 +154,13 @@ bool atoll_clone_signals_end(const atoll_clones *set);
 /* Holds the lock of the table of handlers while the process is forked. */
 void atoll_clone_signals_fork(atoll_fork_moment when);
 
+/* ---- clone/cpp.c ---- */
+
+/* Whether one of C++'s own streams, cout say, leads into a clone. */
+bool atoll_clone_cpp_streams_lead_into(atoll_clones *set);
+/* Takes away what handlers the clones have set in C++'s runtime library. */
+void atoll_clone_cpp_reset_handlers(atoll_clones *set);
+
 /* ---- clone/unload.c ---- */
 
 /* The interpreter is gone and no thread state attached.  true: all is unloaded, and the set freed.  false: something

@@ -10,7 +10,7 @@
  *                                       The C library has them on its list under one handle, the shim's
  *   destructors of the libraries        each clone's, dependents before what they need, last loaded first
  *   what those two left                 functions that were registered meanwhile
- *   handlers                            of memory that is short and of uncaught exceptions, in C++
+ *   handlers                            of memory that is short and of uncaught exceptions, in C++ (clone/cpp.c)
  *   signal handlers                     what was there before is there again (clone/signals.c)
  *   threads                             those that clones have started end where they wait (native_threads.c)
  *   keys for thread-specific data       are there for all of these; now they are deleted, and their destructors do not
@@ -21,7 +21,7 @@
  * As in a process the threads are still there while destructors run, and may use what has been destroyed; that has to last for
  * an instant only.  So as long as a thread that a clone has started is at work, or waits in a way that it cannot be ended in,
  * nothing of the above is done: all stay mapped, and are counted, as they do when code in them may be called later:
- * by a library that is known to call back, has an address in one of them in its static variables, or keeps what it is given where nobody
+ * by a library that is known to call back, has an address in one of them in its static variables or in those of this thread, or keeps what it is given where nobody
  * looks; by a clone of another interpreter that has put a function of its own in the place of one of theirs; as a signal handler, by a hook
  * of Python's or as its allocator; or when one says that it must not be unloaded.  The shim is one of them in this.  Their destructors then run at the
  * end of the process.  What destructors do is looked at once more before anything is unmapped, and what they leave of what
@@ -145,43 +145,6 @@ static bool has_handler(atoll_clones *set) {
     return has_signal_handler(set) || atoll_clone_signals_matter(set);
 }
 
-/* Whether one of C++'s own streams writes to, or reads from, something of a clone's: an object in it, or one whose class is. */
-static bool has_stream_of_cpp(atoll_clones *set, void *handle, const char *name, const char *getter) {
-    char *stream = atoll_dl_symbol(handle, name);
-    void *get = atoll_dl_symbol(handle, getter);
-    void *(*get_buffer)(void *ios) = NULL;
-    memcpy(&get_buffer, &get, sizeof get_buffer);
-    if (stream == NULL || get_buffer == NULL) {
-        return false;
-    }
-    /* The part that has the buffer is a virtual base: where it is stands before the table of functions, in every C++ ABI of Linux. */
-    const ptrdiff_t *table;
-    memcpy(&table, stream, sizeof table);
-    if (table == NULL) { /* nobody has initialized it: nobody includes <iostream> */
-        return false;
-    }
-    void *const *buffer = get_buffer(stream + table[-3]);
-    return buffer != NULL && (atoll_clones_at(set, buffer) != NULL || atoll_clones_at(set, *buffer) != NULL);
-}
-
-static bool has_streams_of_cpp(atoll_clones *set) {
-    static const char *const narrow[] = {"_ZSt4cout", "_ZSt4cerr", "_ZSt4clog", "_ZSt3cin"};
-    static const char *const wide[] = {"_ZSt5wcout", "_ZSt5wcerr", "_ZSt5wclog", "_ZSt4wcin"};
-    const void *last = NULL;
-    bool any = false;
-    for (size_t i = 0; i < set->count && !any; i++) {
-        void *handle = set->items[i]->handle;
-        const void *library = atoll_dl_symbol(handle, narrow[0]); /* of which a package may have its own */
-        for (size_t k = 0; library != last && library != NULL && k < 4 && !any; k++) {
-            any =
-                has_stream_of_cpp(set, handle, narrow[k], "_ZNKSt9basic_iosIcSt11char_traitsIcEE5rdbufEv") ||
-                has_stream_of_cpp(set, handle, wide[k], "_ZNKSt9basic_iosIwSt11char_traitsIwEE5rdbufEv");
-        }
-        last = library != NULL ? library : last;
-    }
-    return any;
-}
-
 /* ---- what libraries that stay were given ---- */
 
 static bool is_in_code(const atoll_clones *set, uintptr_t address) {
@@ -271,7 +234,9 @@ static bool has_registered(atoll_clones *set) {
     return false;
 }
 
-static bool has_any_stream(atoll_clones *set) { return has_streams(set) || has_streams_of_cpp(set); }
+static bool has_any_stream(atoll_clones *set) {
+    return has_streams(set) || atoll_clone_cpp_streams_lead_into(set);
+}
 
 /* Why clones are kept, in the order in which it is looked at; the last of them only when their destructors have run. */
 static const struct {
@@ -308,21 +273,6 @@ static void finish(const atoll_clones *set) {
     }
 }
 
-/* C++'s runtime library keeps a function that is called where memory is short, and one for exceptions that nobody catches.  One
- * of a clone's gives way to what there is at the start of a process. */
-static void reset_handler(atoll_clones *set, const char *getter, const char *setter, const char *at_start) {
-    void *get = atoll_dl_symbol(atoll_clones_scope(set, NULL, getter), getter);
-    void *put = atoll_dl_symbol(atoll_clones_scope(set, NULL, setter), setter);
-    void *(*get_handler)(void) = NULL;
-    void *(*set_handler)(void *) = NULL;
-    memcpy(&get_handler, &get, sizeof get_handler);
-    memcpy(&set_handler, &put, sizeof set_handler);
-    if (get_handler != NULL && set_handler != NULL && atoll_clones_at(set, get_handler()) != NULL) {
-        (void)set_handler(
-            at_start != NULL ? atoll_dl_symbol(atoll_clones_scope(set, NULL, at_start), at_start) : NULL);
-    }
-}
-
 static void destroy(atoll_clones *set) {
     atoll_natives_thread_end(set->natives);
     finish(set);
@@ -331,9 +281,7 @@ static void destroy(atoll_clones *set) {
     }
     finish(set);
     if (set->sets_handlers) {
-        reset_handler(set, "_ZSt15get_new_handlerv", "_ZSt15set_new_handlerPFvvE", NULL);
-        reset_handler(set, "_ZSt13get_terminatev", "_ZSt13set_terminatePFvvE",
-                      "_ZN9__gnu_cxx27__verbose_terminate_handlerEv");
+        atoll_clone_cpp_reset_handlers(set);
     }
 }
 
