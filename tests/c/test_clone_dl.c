@@ -475,3 +475,13 @@ TEST(dl_knows_the_file_of_what_was_loaded_by_a_relative_path) {
     void *program = dlopen(NULL, RTLD_LAZY);
     CHECK(program != NULL && atoll_dl_file(program) == NULL);
 }
+
+TEST(clone_names_that_register) {
+    const char *name;
+    unsigned number = 0;
+    for (; (name = atoll_name_registering(number)) != NULL; number++) {
+        CHECK_UINT(atoll_name_registers(name), UINT64_C(1) << number);
+    }
+    CHECK(number > 32); /* as many have a bit each */
+    CHECK_UINT(atoll_name_registers("sqlite3_open"), 0);
+}

@@ -188,7 +188,7 @@ static const char **paths_of_globals(const atoll_clones *set) {
 
 /* What a clone imports that says what becomes of it. */
 typedef struct {
-    uint32_t registers;
+    uint64_t registers;
     bool replaces;
 } imports;
 

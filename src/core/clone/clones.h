@@ -49,7 +49,7 @@ typedef struct {
     bool library;       /* not an extension module */
     bool packaged;      /* cloned only because it comes with a package */
     bool global;        /* opened so that what is loaded later finds its symbols */
-    uint32_t registers; /* what it imports of what libraries register things with: atoll_name_registers() */
+    uint64_t registers; /* what it imports of what libraries register things with: atoll_name_registers() */
 } atoll_clone;
 
 /* A file that the interpreter has loaded as it is. */
@@ -200,7 +200,7 @@ bool atoll_name_keeps_nothing(const char *name);   /* of what it is given: is_sy
 /* Of a function: whether what is hooked in with it stays, as there is no way to take it back. */
 bool atoll_name_is_hook(const char *symbol);
 /* The same for those of libraries that may be cloned themselves: a bit, or 0; and the function with this number, or NULL. */
-uint32_t atoll_name_registers(const char *symbol);
+uint64_t atoll_name_registers(const char *symbol);
 const char *atoll_name_registering(unsigned number);
 /* Whether a clone that has this function may give others one of its own to call, in place of one that they have: of C++'s
  * or CPython's. */

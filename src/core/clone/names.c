@@ -142,15 +142,23 @@ static const char *const hooks[] = {
 };
 
 /* With these a library is given a function, or a table, that it keeps for the process, or for the thread, where nobody finds it: in memory
- * from malloc().  At most 32. */
+ * from malloc().  At most 63. */
 static const char *const registering[] = {
     "sqlite3_auto_extension",
+    "sqlite3_vfs_register",
     "CRYPTO_get_ex_new_index",
     "ERR_load_strings",
     "ERR_load_strings_const",
     "OPENSSL_atexit",
     "OSSL_PROVIDER_add_builtin",
+    "OSSL_STORE_register_loader",
+    "OSSL_trace_set_callback",
     "OBJ_NAME_new_index",
+    "OBJ_NAME_add",
+    "EVP_add_cipher",
+    "EVP_add_digest",
+    "EVP_PKEY_meth_add0",
+    "EVP_PKEY_asn1_add0",
     "ENGINE_add",
     "EVP_PBE_alg_add",
     "CONF_module_add",
@@ -158,6 +166,8 @@ static const char *const registering[] = {
     "X509V3_EXT_add_list",
     "X509_PURPOSE_add",
     "X509_TRUST_add",
+    "X509_VERIFY_PARAM_add0_table",
+    "SSL_COMP_add_compression_method",
     "xmlSetGenericErrorFunc",
     "xmlSetStructuredErrorFunc",
     "xmlNewCharEncodingHandler",
@@ -167,11 +177,19 @@ static const char *const registering[] = {
     "xsltRegisterExtModuleFunction",
     "xsltRegisterExtModuleElement",
     "xsltRegisterExtModuleTopLevel",
+    "TIFFRegisterCODEC",
+    "Tcl_CreateEventSource",
     "Tcl_CreateExitHandler",
+    "Tcl_CreateThreadExitHandler",
+    "Tcl_FSRegister",
     "Tcl_RegisterObjType",
+    "Tcl_StaticLibrary",
+    "Tcl_StaticPackage",
+    "Tk_CreateImageType",
+    "Tk_CreatePhotoImageFormat",
     NULL,
 };
-_Static_assert(sizeof registering / sizeof *registering <= 33, "a bit for each");
+_Static_assert(sizeof registering / sizeof *registering <= 64, "a bit for each");
 
 /* Who puts a function of his in the place of another one with these is told which that was, and may put it back. */
 static const char *const replacing[] = {
@@ -226,12 +244,12 @@ bool atoll_name_is_hook(const char *symbol) { return is_one_of(hooks, symbol); }
 
 bool atoll_name_replaces(const char *symbol) { return is_one_of(replacing, symbol); }
 
-uint32_t atoll_name_registers(const char *symbol) {
+uint64_t atoll_name_registers(const char *symbol) {
     unsigned number = 0;
     while (registering[number] != NULL && strcmp(registering[number], symbol) != 0) {
         number++;
     }
-    return registering[number] != NULL ? UINT32_C(1) << number : 0;
+    return registering[number] != NULL ? UINT64_C(1) << number : 0;
 }
 
 const char *atoll_name_registering(unsigned number) {
