@@ -43,8 +43,8 @@ CALLS = {
     "import": "import sleepy",
 }
 
-# Before the signal may come: what is raised in an import may be caught there, and what is raised while a thread is being
-# started leaves threading's lock free.
+# Before the signal may come: what is raised in an import may be caught there, and what is raised while a thread is
+# being started leaves threading's lock free.
 IMPORTS = (
     "import asyncio, concurrent.futures, multiprocessing.synchronize, queue, select, socket, subprocess\n"
 )
