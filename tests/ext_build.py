@@ -74,8 +74,11 @@ INHERITS = "libextinherits-2b3c4d5e.so"
 THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
 BARE = "libextbare-6a7b8c9d.so"
 KEEPER = "libextkeeper-4f5a6b7c.so"
-# Of the system by its name, which nobody's has.
-RUNTIME, USES_RUNTIME = "libomp.so.97", "libextruntime-1b2c3d4e.so"
+# By its name the system's, or for the process, and one that needs it: a copy, or one for the process as well.
+RUNTIMES = {
+    "ext_runtime": ("libomp.so.97", "libextruntime-1b2c3d4e.so"),
+    "ext_runtime_plain": ("libhwloc.so.97", "libtbb.so.97"),
+}
 BESIDE = run_path("$ORIGIN")
 IN_LIBS = run_path(f"$ORIGIN/{LIBS}")
 UP_IN_LIBS = f"$ORIGIN/../{LIBS}"
@@ -91,15 +94,19 @@ LIBRARIES = [
     library("lib_middle.c", INHERITS, needs=(STATE,)),
     library("lib_throw.cc", THROW),
     *(
-        Target("lib_runtime.c", f"runtime_{turn}/{RUNTIME}", (f"-Wl,-soname,{RUNTIME}",))
+        Target("lib_runtime.c", f"runtime_{turn}/{name}", (f"-Wl,-soname,{name}",))
+        for name, _ in RUNTIMES.values()
         for turn in ("one", "two")
     ),
-    library(
-        "ext_runtime.c",
-        USES_RUNTIME,
-        "-DLIBRARY",
-        run_path("$ORIGIN/../runtime_two"),
-        needs=(f"runtime_two/{RUNTIME}",),
+    *(
+        library(
+            "ext_runtime.c",
+            user,
+            "-DLIBRARY",
+            run_path("$ORIGIN/../runtime_two"),
+            needs=(f"runtime_two/{name}",),
+        )
+        for name, user in RUNTIMES.values()
     ),
     # Not where the extension that needs it looks for it.
     Target("lib_missing.c", f"elsewhere/{MISSING}", (f"-Wl,-soname,{MISSING}",)),
@@ -179,11 +186,16 @@ EXTENSIONS = [
         )
         for name, flags in {"ext_registers": ["-DKEEPS"], "ext_replaces": []}.items()
     ),
-    extension(
-        "ext_runtime.c",
-        None,
-        run_path(f"$ORIGIN/runtime_one:$ORIGIN/{LIBS}"),
-        needs=(f"runtime_one/{RUNTIME}", USES_RUNTIME),
+    *(
+        extension(
+            "ext_runtime.c",
+            module,
+            f'-DNAME="{module}"',
+            f"-DINIT_NAME=PyInit_{module}",
+            run_path(f"$ORIGIN/runtime_one:$ORIGIN/{LIBS}"),
+            needs=(user, f"runtime_one/{name}"),
+        )
+        for module, (name, user) in RUNTIMES.items()
     ),
     extension("ext_throw.cc", None, IN_LIBS, needs=(THROW,)),
     extension("ext_unique.cc", None, "-fvisibility=default"),

@@ -49,7 +49,7 @@ ISOLATED = [
     *("ext_multi", "ext_options"),
     *(f"ext_nested_{kind}" for kind in range(1, 6)),
     "ext_pending",
-    *("ext_refuses", "ext_runtime"),
+    *("ext_refuses", "ext_runtime", "ext_runtime_plain"),
     "ext_shares_gil",
     "ext_signals",
     "ext_single",

@@ -146,8 +146,8 @@ TEST(clones_plan_of_a_module) {
     }
     bool plain_is_pinned = false;
     for (size_t i = 0; i < plan.npinned; i++) {
-        plain_is_pinned |= strcmp(base_name(plan.pinned[i]), "lib_plain.so") == 0;
-        CHECK(strcmp(base_name(plan.pinned[i]), "lib_holder.so") != 0);
+        plain_is_pinned |= strcmp(base_name(plan.pinned[i].path), "lib_plain.so") == 0;
+        CHECK(strcmp(base_name(plan.pinned[i].path), "lib_holder.so") != 0);
     }
     CHECK(plain_is_pinned);
     CHECK(!plan.calls_back);

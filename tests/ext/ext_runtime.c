@@ -1,4 +1,4 @@
-/* Needs a library with a name like those of the system's, and another one that needs it, too: each finds a file of its own under that
+/* Needs a library that is one for the process by its name, and another one that needs it, too: each finds a file of its own under that
  * name.  With LIBRARY it is that other one. */
 #include "libs.h"
 
@@ -21,9 +21,8 @@ static PyObject *bumps(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
 
 static PyMethodDef methods[] = {EXT_METHODS, {"bumps", bumps, METH_NOARGS, NULL}, EXT_METHODS_END};
 
-static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "ext_runtime", NULL, -1, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, NAME, NULL, -1, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit_ext_runtime(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC INIT_NAME(void) { return PyModule_Create(&module); }
 
 #endif

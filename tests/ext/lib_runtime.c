@@ -1,4 +1,4 @@
-/* A library with a name like those of the system's: one in a process.  How often it was called. */
+/* A library that is one for the process by its name.  How often it was called. */
 #include "libs.h"
 
 static long count;

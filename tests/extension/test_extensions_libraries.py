@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from ext_build import BARE, KEEPER, LIBS, PLAIN, RUNTIME, STATE
+from ext_build import BARE, KEEPER, LIBS, PLAIN, RUNTIMES, STATE
 from helpers import check_ended, run_python
 
 pytest_plugins = ["ext_fixtures"]
@@ -200,13 +200,14 @@ print(atoll.kept_extensions())
     check_ended(together, 0, alone.stdout * (2 + before) + "[]\n", clean=True)
 
 
-def test_a_library_of_the_system_is_there_once(corpus):
+@pytest.mark.parametrize("module", RUNTIMES)
+def test_a_library_for_the_process_is_there_once(corpus, module):
     """Though those that need it find different files: C++'s runtime library is not made for being there twice."""
     story = f"""
-import ext_runtime
-print(ext_runtime.bumps())
+import {module}
+print({module}.bumps())
 with open("/proc/self/maps") as maps:
-    print({{line.split("/")[-2] for line in maps if {RUNTIME!r} in line}})
+    print({{line.split("/")[-2] for line in maps if {RUNTIMES[module][0]!r} in line}})
 """
     alone = run_python("import ext_use\n" + story)
     check_ended(alone, 0, "(1, 2)\n{'runtime_one'}\n", clean=True)

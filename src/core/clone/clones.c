@@ -267,14 +267,9 @@ static void pin_one(loading *l, const char *path) {
     }
 }
 
-/* Those of the system first: others that are loaded need them, and might find other files. */
 static void pin(loading *l) {
-    for (int of_system = 1; of_system >= 0; of_system--) {
-        for (size_t i = 0; i < l->plan.npinned; i++) {
-            if (atoll_name_is_system(l->plan.pinned[i]) == (of_system != 0)) {
-                pin_one(l, l->plan.pinned[i]);
-            }
-        }
+    for (size_t i = 0; i < l->plan.npinned; i++) {
+        pin_one(l, l->plan.pinned[i].path);
     }
 }
 

@@ -227,8 +227,15 @@ typedef struct {
     bool anchored;      /* or what is needs it: it does not have to be */
     bool wanted;        /* will be cloned */
     size_t order;       /* dependencies before what needs them, where they do not need each other */
-    size_t was;         /* its place before that of all others were left out */
+    size_t was;         /* its place before that of all others were left out; before: a mark */
 } atoll_clone_node;
+
+/* A library that is loaded before, for itself. */
+typedef struct {
+    char *path;
+    const char *name; /* by which it is needed: valid while the plan is made, as is */
+    long place;       /* its node's, or -1 */
+} atoll_clone_pin;
 
 typedef struct {
     atoll_clones *set;
@@ -236,7 +243,7 @@ typedef struct {
     size_t count;
     size_t room;
     size_t visited;
-    char **pinned; /* paths of what has to be pinned before */
+    atoll_clone_pin *pinned; /* in their order */
     size_t npinned;
     size_t pinned_room;
     uint8_t calls_back;

@@ -107,15 +107,16 @@ static int out_of_memory(atoll_clone_plan *plan) {
     return FAILED;
 }
 
-static int pin_later(atoll_clone_plan *plan, const char *path) {
+/* What the node at this place (or NONE) needs under this name is to be loaded for itself. */
+static int pin_later(atoll_clone_plan *plan, const char *path, const char *name, long place) {
     for (size_t i = 0; i < plan->npinned; i++) {
-        if (strcmp(plan->pinned[i], path) == 0) {
+        if (strcmp(plan->pinned[i].path, path) == 0) {
             return 0;
         }
     }
     if (plan->npinned == plan->pinned_room) {
         size_t room = plan->pinned_room * 2 + 8;
-        char **pinned = realloc((void *)plan->pinned, room * sizeof *pinned);
+        atoll_clone_pin *pinned = realloc(plan->pinned, room * sizeof *pinned);
         if (pinned == NULL) {
             return -1;
         }
@@ -126,7 +127,7 @@ static int pin_later(atoll_clone_plan *plan, const char *path) {
     if (own == NULL) {
         return -1;
     }
-    plan->pinned[plan->npinned++] = own;
+    plan->pinned[plan->npinned++] = (atoll_clone_pin){own, name, place};
     return 0;
 }
 
@@ -401,7 +402,7 @@ static int settle_needs(atoll_clone_plan *plan, atoll_clone_node *node) {
         if (node->needed[i] == NULL) {
             continue;
         }
-        if (!cloned && pin_later(plan, node->needed[i]) != 0) {
+        if (!cloned && pin_later(plan, node->needed[i], node->elf.needed[i], node->children[i]) != 0) {
             (void)out_of_memory(plan);
             return -1;
         }
@@ -412,6 +413,42 @@ static int settle_needs(atoll_clone_plan *plan, atoll_clone_node *node) {
         node->children[i] = cloned ? node->children[i] : NONE;
     }
     return 0;
+}
+
+/* Whether the node at this place, or what it needs, needs something under this name.  `turn` is another one each time. */
+static bool needs_name(atoll_clone_plan *plan, long place, const char *name, size_t turn) {
+    atoll_clone_node *node = place >= 0 ? &plan->nodes[place] : NULL;
+    if (node == NULL || node->was == turn) {
+        return false;
+    }
+    node->was = turn; /* it has been looked at */
+    for (size_t i = 0; i < node->elf.nneeded; i++) {
+        if (strcmp(node->elf.needed[i], name) == 0 || needs_name(plan, node->children[i], name, turn)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Each is loaded before others that need the same name, and might find another file under it: for the dynamic linker, the first who needs
+ * a name decides, and here that is what is about to be cloned. */
+static void order_pins(atoll_clone_plan *plan) {
+    size_t turn = 0;
+    for (size_t i = 0; i < plan->npinned; i++) {
+        size_t first = i;
+        bool free_of_others = false;
+        for (size_t k = i; k < plan->npinned && !free_of_others; k++) {
+            free_of_others = true;
+            for (size_t other = i; other < plan->npinned && free_of_others; other++) {
+                free_of_others =
+                    other == k || !needs_name(plan, plan->pinned[k].place, plan->pinned[other].name, ++turn);
+            }
+            first = free_of_others ? k : first;
+        }
+        atoll_clone_pin pin = plan->pinned[first]; /* or, in a circle, the one whose turn it is */
+        memmove(&plan->pinned[i + 1], &plan->pinned[i], (first - i) * sizeof pin);
+        plan->pinned[i] = pin;
+    }
 }
 
 static int by_order(const void *one, const void *other) {
@@ -479,6 +516,7 @@ int atoll_clone_plan_make(atoll_clone_plan *plan, atoll_clones *set, const char 
             return -1;
         }
     }
+    order_pins(plan);
     return select_wanted(plan) != 0 ? -1 : wanted ? 0 : 1;
 }
 
@@ -488,7 +526,7 @@ void atoll_clone_plan_free(atoll_clone_plan *plan) {
     }
     free(plan->nodes);
     for (size_t i = 0; i < plan->npinned; i++) {
-        free(plan->pinned[i]);
+        free(plan->pinned[i].path);
     }
-    free((void *)plan->pinned);
+    free(plan->pinned);
 }
