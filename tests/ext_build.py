@@ -165,6 +165,7 @@ EXTENSIONS = [
     extension("ext_dl.c", None, IN_LIBS),
     extension("ext_lazily.c", None, "-Wl,-z,lazy"),
     extension("ext_lends.c", "ext_lends_hooks", "-DHOOKS"),
+    extension("ext_lookup.c", None, IN_LIBS, needs=(PLAIN,)),
     extension("ext_export_declares.c"),
     *(
         extension("ext_nested.c", f"ext_nested_{kind}", f"-DKIND={kind}", f"-DNAME=ext_nested_{kind}")

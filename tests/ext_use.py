@@ -44,7 +44,7 @@ ISOLATED = [
     "ext_ifunc",
     "ext_keys",
     "ext_lends",
-    "ext_lends_hooks",
+    *("ext_lends_hooks", "ext_lookup"),
     "ext_main_only",
     *("ext_multi", "ext_options"),
     *(f"ext_nested_{kind}" for kind in range(1, 6)),

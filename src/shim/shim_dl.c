@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +131,45 @@ EXPORT void *atoll_dlopen(const char *file, int mode) {
     void *handle = shim->library_open(shim->owner, __builtin_return_address(0), file, mode);
     (void)dlerror(); /* of what was tried on the way */
     return handle;
+}
+
+/* ---- names that are looked up ----
+ *
+ * jemalloc starts its thread with what dlsym(RTLD_NEXT, "pthread_create") is: with a name from the list a clone gets what it would have if it
+ * imported that.  All else is the dynamic linker's matter, which looks who calls, for RTLD_NEXT and RTLD_DEFAULT; so it is jumped to. */
+
+static void *own(const char *name) {
+    static const char *const names[] = {ATOLL_SHIM_SYMBOLS, NULL};
+    char prefixed[128];
+    size_t i = 0;
+    while (names[i] != NULL && strcmp(names[i], name) != 0) {
+        i++;
+    }
+    int length = names[i] != NULL ? snprintf(prefixed, sizeof prefixed, ATOLL_SHIM_PREFIX "%s", name) : 0;
+    return length > 0 && (size_t)length < sizeof prefixed ? dlsym(RTLD_DEFAULT, prefixed) : NULL;
+}
+
+/* Whether a handle means the process, or has the very same function as that. */
+static int is_usual(void *handle, const char *name) {
+    void *usual = dlsym(RTLD_DEFAULT, name);
+    return usual != NULL && (handle == RTLD_DEFAULT || handle == RTLD_NEXT || dlsym(handle, name) == usual);
+}
+
+#if defined(__clang__)
+#define JUMP __attribute__((musttail)) return
+#define JUMPS
+#else
+#define JUMP return
+#define JUMPS __attribute__((optimize("O2"))) /* where it is one for sure */
+#endif
+
+EXPORT void *atoll_dlsym(void *restrict handle, const char *restrict name);
+JUMPS EXPORT void *atoll_dlsym(void *restrict handle, const char *restrict name) {
+    void *found = own(name);
+    if (found != NULL && is_usual(handle, name)) {
+        return found;
+    }
+    JUMP dlsym(handle, name);
 }
 
 EXPORT int atoll_dlclose(void *handle);

@@ -68,7 +68,7 @@ __attribute__((destructor)) static void destroy(void) {
     }
     /* The system's function, not the one that is this interpreter's. */
     int (*create)(pthread_key_t *, void (*)(void *)) =
-        (int (*)(pthread_key_t *, void (*)(void *)))dlsym(RTLD_DEFAULT, "pthread_key_create");
+        (int (*)(pthread_key_t *, void (*)(void *)))dlsym(RTLD_DEFAULT, "__pthread_key_create");
     int (*delete_key)(pthread_key_t) = (int (*)(pthread_key_t))dlsym(RTLD_DEFAULT, "pthread_key_delete");
     for (long i = 0; i < made; i++) {
         good &= create(&others[i], NULL) == 0;

@@ -30,7 +30,7 @@
         "PyOS_ReadlineFunctionPointer", "PyOS_InputHook", "PyThread_tss_create", "PyThread_tss_delete",      \
         "PyThread_tss_free", "PyThread_start_new_thread", "pthread_create", "pthread_key_create",            \
         "pthread_key_delete", "__cxa_thread_atexit", "__cxa_thread_atexit_impl", "__cxa_atexit", "on_exit",  \
-        "dladdr", "dladdr1", "dlopen", "dlclose", "dlerror", "dlinfo", "dl_iterate_phdr", "putenv",          \
+        "dladdr", "dladdr1", "dlsym", "dlopen", "dlclose", "dlerror", "dlinfo", "dl_iterate_phdr", "putenv", \
         "setvbuf", "setbuf", "setbuffer", "thrd_create", "tss_create", "tss_delete", "openlog", "initstate", \
         "setstate", "fopencookie", "fmemopen", "fclose", ATOLL_SHIM_STD_THREAD, ATOLL_SHIM_WAITS,            \
         ATOLL_SHIM_SIGNALS, ATOLL_SHIM_OPTIONS
