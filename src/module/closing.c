@@ -11,7 +11,7 @@
  * When it is not closed its line is open again.  One that does not wait is like one within a time that has no end, but on another thread.
  *
  * A call that was submitted and closes the interpreter that it runs in, by way of another one, would wait for itself: that is refused
- * before.
+ * before; so is what a thread of that interpreter does, for which such a call may wait.
  */
 #include "module/control.h"
 #include "module/pool.h"
@@ -46,7 +46,7 @@ static int await_line(atoll_state *state, atoll_line *line, double deadline) {
 }
 
 static int close_now(atoll_state *state, PyObject *interp, atoll_entry *entry, bool interrupted) {
-    if (entry->interp == state->interp || atoll_staff_is_guest_of(entry)) {
+    if (entry->interp == state->interp || atoll_staff_is_guest_of(entry) || atoll_session_is_inside(entry)) {
         return atoll_interp_close(state, entry); /* says why it cannot be */
     }
     atoll_line_shut(&entry->line);

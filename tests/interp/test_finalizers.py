@@ -196,3 +196,79 @@ def test_a_thread_of_an_interpreter_that_closes_it_by_way_of_main():
         print("right")
     """)
     check_ended(done, 0, "right\n", clean=True)
+
+
+def test_a_thread_of_an_interpreter_that_closes_it_while_it_closes_another_one():
+    done = run_python("""
+        import atoll
+        interp = atoll.create()
+        def close():
+            try:
+                interp.close()
+            except atoll.InterpreterError as error:
+                return str(error)
+        interp.exec('''if True:
+            import atoll, threading
+            said = []
+            def close(other):
+                other.close()
+                said.append("closed")
+            def start(other):
+                thread = threading.Thread(target=close, args=(other,))
+                thread.start()
+                thread.join()
+        ''')
+        def prepare(close):
+            import atexit, atoll
+            atexit.register(lambda: print(atoll.get_main().call(close), flush=True))
+        other = atoll.create()
+        other.call(prepare, close)
+        def start(other):
+            import __main__
+            __main__.start(other)
+        interp.submit(start, other).result()
+        assert interp.call(eval, "said") == ["closed"]
+        interp.close()
+    """)
+    assert "cannot close interpreter" in done.stdout, done
+    check_ended(done, 0, clean=True)
+
+
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize("thread", [False, True])
+def test_what_calls_back_finds_what_the_thread_has(thread, drop):
+    """Exit functions and finalizers are called where the interpreter is closed."""
+    done = run_python(f"""
+        import __main__, contextvars, decimal, threading
+        import atoll
+        local = threading.local()
+        variable = contextvars.ContextVar("variable")
+        __main__.found = lambda: (getattr(local, "here", None), variable.get(None), decimal.getcontext().prec)
+        def look():
+            import __main__
+            return __main__.found()
+        def prepare(look):
+            import __main__, atexit, atoll
+            def tell(where):
+                print(where, *atoll.get_main().call(look), flush=True)
+            class Thing:
+                def __del__(self, tell=tell):
+                    tell("finalizer")
+            __main__.thing = Thing()
+            atexit.register(tell, "exit")
+        def run():
+            local.here = 1
+            variable.set(2)
+            decimal.getcontext().prec = 3
+            interp = atoll.create()
+            interp.call(prepare, look)
+            if not {drop}:
+                interp.close()
+        if {thread}:
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+        else:
+            run()
+    """)
+    check_ended(done, 0, "exit 1 2 3\nfinalizer 1 2 3\n", clean=True)

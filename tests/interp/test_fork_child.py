@@ -124,3 +124,42 @@ with atoll.create() as interp:
         "ignore",
     )
     check_ended(done, 0, "True 1\n0\n")
+
+
+@pytest.mark.parametrize("when", ["exit function", "finalizer"])
+@pytest.mark.parametrize(
+    "end", ["interp.close()", "interp.close(timeout=60)", "del interp", "close_in_thread()"]
+)
+def test_forked_while_it_is_closed(end, when):
+    """The child ends with what has forked it."""
+    done = run_python(f"""
+import atoll, threading
+def close_in_thread():
+    thread = threading.Thread(target=interp.close)
+    thread.start()
+    thread.join()
+interp = atoll.create(fork=True)
+interp.exec('''if True:
+    import atexit, os, warnings
+    warnings.simplefilter("ignore")  # of threads
+    def fork():
+        pid = os.fork()
+        if pid:
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        else:
+            print("child", flush=True)
+    class Thing:
+        def __del__(self):
+            fork()
+    if "{when}" == "exit function":
+        atexit.register(fork)
+    else: # in a cycle: it is collected before CPython ends the interpreter, which has a file open
+        kept = open(os.devnull)
+        thing = Thing()
+        thing.itself = thing
+        del thing
+''')
+{end}
+print("closed", flush=True)
+""")
+    check_ended(done, 0, "child\n0\nclosed\n", clean=True)

@@ -34,7 +34,11 @@
  *   sweep               nothing
  *   end of the process  for its threads; who is inside is waited for by exit.c
  *
- * Signals: while the main thread winds an interpreter down it is as if it were in a session there (session.c).
+ * Sessions: a thread that ends an interpreter is as if it were in a session there until that is freed (session.c): exit functions and finalizers
+ * that call where it has come from find its thread state, and what they may not close.  While the main thread winds one down it handles
+ * signals.
+ *
+ * Fork: a child that was forked by what runs then, where the interpreter may fork, ends with that (child.c).
  *
  * The lifecycle lock is taken in the middle of Py_EndInterpreter, by an object that CPython drops when it has finished with
  * modules and begins to clear the interpreter: it is in the dict of the last thread state.  Before that finalizers run, and
@@ -145,6 +149,13 @@ static void let_main_go(atoll_state *state) {
     }
 }
 
+/* In a forked child that is what the interpreter has become: it ends with the process, and nobody is left to go back to. */
+static void end_if_forked(const atoll_entry *entry) {
+    if (!entry->owned) {
+        atoll_session_cut_off();
+    }
+}
+
 /* Whether it is alone now, and nobody sees its memory: it can be ended.  Else it is a zombie. */
 static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patience *patience) {
     bool fresh = atoll_entry_life(entry) == ATOLL_LIFE_CLOSING;
@@ -154,6 +165,7 @@ static bool wind_down(atoll_entry *entry, PyThreadState *mine, const atoll_patie
         atoll_tstates_drop(entry, mine);
         atoll_join_threads();
         atoll_run_exit_functions();
+        end_if_forked(entry);
         atoll_entry_set_life(entry, ATOLL_LIFE_STOPPING);
     } else {
         atoll_tstates_drop(entry, mine);
@@ -229,14 +241,16 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
     }
     (void)PyThreadState_Swap(mine);
     bool fresh = atoll_entry_life(entry) == ATOLL_LIFE_CLOSING;
-    if (fresh && !may_end(entry, mine, patience)) {
+    bool may = !fresh || may_end(entry, mine, patience);
+    end_if_forked(entry);
+    if (!may) {
         (void)PyThreadState_Swap(here);
         return ATOLL_END_REFUSED;
     }
-    atoll_session *winding = /* the main thread handles signals meanwhile */
-        atoll_session_begin_wind_down(entry, here);
+    atoll_session *winding = atoll_session_begin_wind_down(entry, here);
     atoll_account_relax(entry, true);
     bool alone = wind_down(entry, mine, fresh ? patience : &a_look);
+    end_if_forked(entry);
     if (winding != NULL) {
         atoll_session_end_wind_down(winding);
     }
@@ -265,6 +279,7 @@ atoll_end_result atoll_interp_end(atoll_entry *entry, const atoll_patience *pati
         atoll_syncs_lose(entry->serial, entry->id); /* nobody waits for a thread that does not end */
     }
     if (winding != NULL) {
+        atoll_session_leave_wind_down(winding);
         (void)atoll_session_interrupted(winding);
         atoll_session_close(winding);
     }

@@ -22,6 +22,7 @@
  *   X (fork=True), in a call          X                           that call
  *   X (fork=True), in a pool's task   X                           that task
  *   X (fork=True), a thread of X's    X                           the thread
+ *   X (fork=True), while X is closed  X                           exit functions, or the finalizer
  *
  * Locks.  Every leaf is taken before the fork, one part after the other, and is a new one in the child: so what it guards is
  * whole there.  Whoever holds one leaves it within a few instructions, takes no other that comes later in the table, and

@@ -35,6 +35,8 @@ int atoll_session_init(void (*ends)(bool raised)) {
     return atoll_tstates_init(atoll_signals_end);
 }
 
+void atoll_session_cut_off(void) { cut_off(false); }
+
 /* One with nothing in it but what its messages have of storage.  NULL: out of memory. */
 static atoll_session *take_session(atoll_thread_table *table) {
     atoll_session *s = table != NULL ? table->idle : NULL;
@@ -236,7 +238,7 @@ void atoll_session_leave(atoll_session *s) {
 
 atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *here) {
     atoll_thread_table *table = atoll_this_thread;
-    atoll_session *s = here != NULL && table != NULL && table->is_main ? take_session(table) : NULL;
+    atoll_session *s = here != NULL ? take_session(table) : NULL;
     if (s == NULL) {
         return NULL;
     }
@@ -246,15 +248,27 @@ atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *
     s->depth = s->prev != NULL ? s->prev->depth + 1 : 1;
     s->from_interp = PyThreadState_GetInterpreter(here);
     table->top = s;
-    s->winding = atoll_signals_wind_down(entry);
-    atoll_signals_watch(entry);
+    if (table->is_main) {
+        s->winding = atoll_signals_wind_down(entry);
+        atoll_signals_watch(entry);
+    }
     return s;
 }
 
 void atoll_session_end_wind_down(atoll_session *s) {
-    atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
-    (void)atoll_signals_wind_down(s->winding);
-    atoll_this_thread->top = s->prev;
+    if (atoll_this_thread->is_main) {
+        atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
+        (void)atoll_signals_wind_down(s->winding);
+    }
+}
+
+void atoll_session_leave_wind_down(atoll_session *s) {
+    atoll_thread_table *table = atoll_this_thread;
+    table->top = s->prev;
+    if (table->is_main) { /* finalizers may have been elsewhere, and come back */
+        atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
+        atoll_signals_forget();
+    }
 }
 
 void atoll_session_close(atoll_session *s) {

@@ -41,6 +41,9 @@ void atoll_session_keep_only(const PyInterpreterState *interp);
 /* The one that was the innermost at that time, or NULL: where it was opened nobody is left to go back to (py/interp/child.h). */
 const atoll_session *atoll_session_cut(void);
 
+/* Ends a child in which nobody is left to go back to. */
+void atoll_session_cut_off(void);
+
 /* An empty message, with storage where this OS thread has some to spare, so that sending seldom allocates; and its
  * return, with whatever it holds.  The message need not be given back: it may have been moved or cleared. */
 atoll_message atoll_spare_message(void);
@@ -64,11 +67,13 @@ atoll_session_result atoll_session_enter_detached(atoll_session *s);
 void atoll_session_leave(atoll_session *s);
 /* Releases the messages, and the session, which must be left, or is NULL. */
 void atoll_session_close(atoll_session *s);
-/* The same for the thread that winds an interpreter down, whose gate is shut, and is attached to it: `here` is what it was
- * attached to before.  NULL: there is nothing to do, on any thread but the main one and without `here`. */
+/* The same for the thread that ends an interpreter, whose gate is shut, and is attached to it: `here` is what it was attached to before, to
+ * which what runs in it at its end comes back.  NULL: without `here`, or memory. */
 atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *here);
-/* Before it is ended for good; to be closed as others are. */
+/* Before it is ended for good: signals are not handled any more. */
 void atoll_session_end_wind_down(atoll_session *s);
+/* Afterwards; to be closed as others are. */
+void atoll_session_leave_wind_down(atoll_session *s);
 /* After leave(): if a signal handler raised while the session ran, sets that exception here.
  * true when an exception is now set. */
 bool atoll_session_interrupted(atoll_session *s);
