@@ -230,30 +230,6 @@ static PyObject *dict_pop(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return value;
 }
 
-PyDoc_STRVAR(update_doc, "update($self, other=(), /, **kwargs)\n--\n\n"
-                         "Store what a mapping or an iterable of pairs has, one after the other.");
-
-static PyObject *dict_update(PyObject *self, PyObject *args, PyObject *kwargs) {
-    if (atoll_shareddict_state(self) == NULL) {
-        return NULL;
-    }
-    PyObject *items = PyObject_Call((PyObject *)&PyDict_Type, args, kwargs); /* in its order, each once */
-    Py_ssize_t at = 0;
-    PyObject *name;
-    PyObject *obj;
-    while (items != NULL && PyDict_Next(items, &at, &name, &obj)) {
-        Py_INCREF(name); /* storing may run code, which finds the dict */
-        Py_INCREF(obj);
-        if (atoll_shareddict_assign(self, name, obj) < 0) {
-            Py_CLEAR(items);
-        }
-        Py_DECREF(obj);
-        Py_DECREF(name);
-    }
-    Py_XDECREF(items);
-    return items != NULL ? Py_NewRef(Py_None) : NULL;
-}
-
 PyDoc_STRVAR(compare_and_set_doc,
              "compare_and_set($self, key, old, new, /)\n--\n\n"
              "Store new if the value of key is equal to old, at once; return whether it was.\n\n"
@@ -412,6 +388,43 @@ static PyObject *dict_copy(PyObject *self, PyObject *ignored) {
     }
     Py_XDECREF(pairs);
     return copy;
+}
+
+PyDoc_STRVAR(update_doc, "update($self, other=(), /, **kwargs)\n--\n\n"
+                         "Store what a mapping or an iterable of pairs has, one after the other.");
+
+/* What is to be stored, in its order, each key once: a new dict. */
+static PyObject *what_to_store(PyObject *self, PyObject *args, PyObject *kwargs) {
+    if (PyTuple_GET_SIZE(args) == 1 && Py_IS_TYPE(PyTuple_GET_ITEM(args, 0), Py_TYPE(self))) {
+        /* Going by its keys would end with the first that somebody removes meanwhile. */
+        PyObject *items = dict_copy(PyTuple_GET_ITEM(args, 0), NULL);
+        if (items != NULL && kwargs != NULL && PyDict_Update(items, kwargs) < 0) {
+            Py_CLEAR(items);
+        }
+        return items;
+    }
+    return PyObject_Call((PyObject *)&PyDict_Type, args, kwargs);
+}
+
+static PyObject *dict_update(PyObject *self, PyObject *args, PyObject *kwargs) {
+    if (atoll_shareddict_state(self) == NULL) {
+        return NULL;
+    }
+    PyObject *items = what_to_store(self, args, kwargs);
+    Py_ssize_t at = 0;
+    PyObject *name;
+    PyObject *obj;
+    while (items != NULL && PyDict_Next(items, &at, &name, &obj)) {
+        Py_INCREF(name); /* storing may run code, which finds the dict */
+        Py_INCREF(obj);
+        if (atoll_shareddict_assign(self, name, obj) < 0) {
+            Py_CLEAR(items);
+        }
+        Py_DECREF(obj);
+        Py_DECREF(name);
+    }
+    Py_XDECREF(items);
+    return items != NULL ? Py_NewRef(Py_None) : NULL;
 }
 
 PyObject *atoll_shareddict_iter(PyObject *self) {

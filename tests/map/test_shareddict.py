@@ -71,6 +71,28 @@ def test_each_value_is_popped_once():
     assert (stats["hits"], stats["misses"]) == (0, 0), "it is no looking up"
 
 
+others: list[atoll.SharedDict] = []
+
+
+def remove_another():
+    others[0].pop("b", None)
+    return "a"
+
+
+class Removes:
+    def __reduce__(self):
+        return remove_another, ()
+
+
+def test_update_with_a_dict_from_which_a_key_is_removed_meanwhile():
+    other, shared = atoll.SharedDict(), atoll.SharedDict()
+    others[:] = [other]
+    other["a"], other["b"], other["c"] = Removes(), 2, 3
+    shared.update(other, d=4)
+    assert shared.items() == [("a", "a"), ("b", 2), ("c", 3), ("d", 4)]
+    assert "b" not in other
+
+
 def test_update_with_a_value_that_empties_the_dict():
     """By gc.get_objects(), as tools that look for memory find it."""
     code = """
