@@ -129,10 +129,12 @@ static PyObject *number_isub(PyObject *self, PyObject *value) { return in_place(
 
 /* ---- waiting ---- */
 
-PyDoc_STRVAR(wait_doc,
-             "wait($self, expected, timeout=None)\n--\n\n"
-             "Wait until the value is not expected any more, or for timeout seconds.\n\n"
-             "Returns False on a timeout. A value that changes and changes back at once counts as a change.");
+PyDoc_STRVAR(
+    wait_doc,
+    "wait($self, expected, timeout=None)\n--\n\n"
+    "Wait until the value is not expected any more, or for timeout seconds.\n\n"
+    "Returns False on a timeout. A value that changes and changes back at once counts as a change, but\n"
+    "not while a signal handler runs in the thread that waits.");
 
 static PyObject *number_wait(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     static const char *const keywords[] = {"expected", "timeout"};
