@@ -16,8 +16,7 @@ COMMON = """
         left, monitoring = [step], sys.monitoring
         def count(code, offset):
             tried = code.co_filename.endswith(files)
-            # "_path" looks at all names that there are; the others run when something goes, where nobody can be told.
-            if tried and code.co_name not in ("_path", "_forget", "_forget_naming"):
+            if tried and code.co_name != "_path":  # which looks at all names that there are
                 left[0] -= 1
                 if left[0] == -1:
                     raise error

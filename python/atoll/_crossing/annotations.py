@@ -94,7 +94,7 @@ def annotations_as_text(obj: Any) -> dict[str, Any]:
     return text
 
 
-_known_naming: dict[int, tuple[Any, set[str], types.FunctionType]] = {}  # by a class's address
+_known_naming: dict[int, Any] = {}  # by a class's address: a reference to it, texts, and the function
 
 
 def naming_annotated(cls: type, namespace: Any, definition: dict[str, Any]) -> types.FunctionType | None:
@@ -119,7 +119,10 @@ def naming_annotated(cls: type, namespace: Any, definition: dict[str, Any]) -> t
             return None
         naming = statements.naming([], home)
         naming.__annotations__ = dict(zip(texts, texts, strict=True))
-        known = weakref.ref(cls, functools.partial(_forget_naming, id(cls))), texts, naming
+        forget = functools.partial(
+            _known_naming.pop, id(cls)
+        )  # of C: Ctrl-C would be lost in a callback of Python's
+        known = weakref.ref(cls, forget), texts, naming
         _known_naming[id(cls)] = known
     return known[2]
 
@@ -135,10 +138,6 @@ def _evaluated(annotate: Any) -> dict[str, Any]:
         raise
     except Exception:  # whatever it is that evaluating them raises
         return {}
-
-
-def _forget_naming(key: int, _: object) -> None:
-    _known_naming.pop(key, None)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -40,7 +40,7 @@ _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 _namespace_of: Any = type.__dict__["__dict__"].__get__
 _qualname_of: Any = type.__dict__["__qualname__"].__get__
 _name_of: Any = type.__dict__["__name__"].__get__
-_known: dict[int, tuple[Any, ...]] = {}  # by a class's address: a reference to it, and what is known of it
+_known: dict[int, Any] = {}  # by a class's address: a reference to it, and what is known of it
 NAMES = "<names>"  # under which the globals come that are bound when the class is there
 
 
@@ -111,17 +111,15 @@ def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
     if known is None or known[0]() is not cls:
         import weakref
 
-        forget = functools.partial(_forget, id(cls))
+        forget = functools.partial(
+            _known.pop, id(cls)
+        )  # of C: Ctrl-C would be lost in a callback of Python's
         known = _known[id(cls)] = (weakref.ref(cls, forget), *_analyse(cls, namespace, of_c))
     _, skeleton, definition, set_by_statement = known
     attributes = {
         name: value for name, value in namespace.items() if _is_set_later(name, value, set_by_statement, of_c)
     }
     return skeleton, definition, attributes
-
-
-def _forget(key: int, _: object) -> None:
-    _known.pop(key, None)
 
 
 def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:

@@ -10,6 +10,7 @@ Called by ``atoll._crossing.byvalue`` and by what it sends.
 from __future__ import annotations
 
 import builtins
+import functools
 import itertools
 import keyword
 import os
@@ -27,8 +28,9 @@ _Key = tuple[int, int]  # the interpreter's id, and a number there
 # known is written last: what is known is whole.
 _lock = threading.RLock()  # what the garbage collector runs meanwhile may send one, too
 _numbers = itertools.count(1)
-_keys: weakref.WeakKeyDictionary[Any, _Key] = weakref.WeakKeyDictionary()
-_objects: weakref.WeakValueDictionary[_Key, Any] = weakref.WeakValueDictionary()
+# By address, and by key: weak references, whose callbacks are of C. In those of weakref's dictionaries Ctrl-C is lost.
+_keys: dict[int, Any] = {}  # and the key
+_objects: dict[_Key, Any] = {}
 
 
 def _after_fork() -> None:
@@ -42,12 +44,22 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _key_of(obj: Any) -> _Key:
     with _lock:
-        key = _keys.get(obj)
-        if key is None:
-            key = (_atoll.get_current().id, next(_numbers))
-            _objects[key] = obj
-            _keys[obj] = key
+        known = _keys.get(id(obj))
+        if known is not None and known[0]() is obj:
+            key: _Key = known[1]
+            return key
+        key = (_atoll.get_current().id, next(_numbers))
+        _note_object(key, obj)
+        _note_key(key, obj)
         return key
+
+
+def _note_object(key: _Key, obj: Any) -> None:
+    _objects[key] = weakref.ref(obj, functools.partial(_objects.pop, key))
+
+
+def _note_key(key: _Key, obj: Any) -> None:
+    _keys[id(obj)] = weakref.ref(obj, functools.partial(_keys.pop, id(obj))), key
 
 
 # Those that are kept. Most programs have a few; one that makes them anew all the time need not keep all.
@@ -136,14 +148,15 @@ def rebuild(
 ) -> Any:
     """Return this interpreter's object for a key."""
     with _lock:
-        known = _objects.get(key)
+        reference = _objects.get(key)
+        known = reference() if reference is not None else None
         if known is None:
             known = kind(*arguments, **options)
             known.__module__ = module
             if qualname is not None:
                 known.__qualname__ = qualname
-            _keys[known] = key
-            _objects[key] = known
+            _note_key(key, known)
+            _note_object(key, known)
         return known
 
 
