@@ -14,12 +14,13 @@ static atoll_mutex registry_lock = ATOLL_MUTEX_INIT;
 static atoll_entry *registry_head; /* newest first */
 static uint64_t serials;
 
-/* After it has changed.  Two threads that have each changed it may come here in another order: whoever is last has shown what it is. */
+/* After it has changed.  Two threads that have each changed it may come here in another order: whoever is last has shown what it is.  It is
+ * exchanged, not stored: emulators of Arm let a load pass a store before it, though both are sequentially consistent. */
 static void show_life(atoll_entry *entry) {
     int life;
     do {
         life = atomic_load(&entry->life);
-        atomic_store(&entry->stats->life, (uint64_t)life);
+        (void)atomic_exchange(&entry->stats->life, (uint64_t)life);
     } while (life != atomic_load(&entry->life));
 }
 
