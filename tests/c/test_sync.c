@@ -249,15 +249,23 @@ static void *pass_later(void *raw) {
     return NULL;
 }
 
-TEST(sync_barrier_waits_for_who_acts_beyond_the_deadline) {
+/* One whose parties, two, have come: `early` waits, and `late` acts.  NULL: no memory. */
+static atoll_sync *acting_barrier(atoll_sync_wait *early, atoll_waiter *first, atoll_sync_wait *late) {
     atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
-    REQUIRE(barrier != NULL);
+    atoll_waiter second = {0}; /* the last one does not wait */
+    if (barrier != NULL) {
+        CHECK_INT(atoll_sync_barrier_arrive(barrier, early, first, true), ATOLL_SYNC_AGAIN);
+        CHECK_INT(atoll_sync_barrier_arrive(barrier, late, &second, true), ATOLL_SYNC_LAST);
+    }
+    return barrier;
+}
+
+TEST(sync_barrier_waits_for_who_acts_beyond_the_deadline) {
     atoll_sync_wait early = {.who = me};
     atoll_sync_wait late = {.who = other};
     atoll_waiter first = {0};
-    atoll_waiter second = {0};
-    CHECK_INT(atoll_sync_barrier_arrive(barrier, &early, &first, true), ATOLL_SYNC_AGAIN);
-    CHECK_INT(atoll_sync_barrier_arrive(barrier, &late, &second, true), ATOLL_SYNC_LAST);
+    atoll_sync *barrier = acting_barrier(&early, &first, &late);
+    REQUIRE(barrier != NULL);
     pthread_t thread;
     REQUIRE(pthread_create(&thread, NULL, pass_later, barrier) == 0);
     CHECK_INT(atoll_sync_barrier_sleep(barrier, &early, &first, 0), ATOLL_SYNC_OK);
@@ -269,14 +277,11 @@ TEST(sync_barrier_waits_for_who_acts_beyond_the_deadline) {
 }
 
 TEST(sync_barrier_breaks_when_who_acts_is_gone) {
-    atoll_sync *barrier = atoll_sync_new(ATOLL_SYNC_BARRIER, 2);
-    REQUIRE(barrier != NULL);
     atoll_sync_wait early = {.who = me};
     atoll_sync_wait late = {.who = other};
     atoll_waiter first = {0};
-    atoll_waiter second = {0};
-    CHECK_INT(atoll_sync_barrier_arrive(barrier, &early, &first, true), ATOLL_SYNC_AGAIN);
-    CHECK_INT(atoll_sync_barrier_arrive(barrier, &late, &second, true), ATOLL_SYNC_LAST);
+    atoll_sync *barrier = acting_barrier(&early, &first, &late);
+    REQUIRE(barrier != NULL);
     atoll_syncs_lose(me.interp, 1);
     CHECK(!atoll_sync_barrier_is_broken(barrier));
     atoll_syncs_lose(other.interp, 2);

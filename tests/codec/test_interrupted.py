@@ -48,12 +48,11 @@ COMMON = """
 
     def same(it): return it
 """
-HERE = """
-    with atoll.create() as interp:
+LOOP = """
         for step in itertools.count():
             hit = False
             for it, look in variables(step):
-                hit |= interrupted(lambda: interp.call(same, it), step)
+                hit |= {interrupted}
                 for _ in range(2):
                     assert interp.call(look, it) == look(it), (step, it)
                     assert interp.call(same, it) is it, (step, it)
@@ -61,23 +60,18 @@ HERE = """
                 break
     print("done", step > 20)
 """
-THERE = """
+HERE = f"""
+    with atoll.create() as interp:
+{LOOP.format(interrupted="interrupted(lambda: interp.call(same, it), step)")}
+"""
+THERE = f"""
     def tried(data, step):
         from atoll import _atoll
         return interrupted(lambda: _atoll._decode(data), step)
 
     with atoll.create() as interp:
         interp.call(same, list(variables(0)))
-        for step in itertools.count():
-            hit = False
-            for it, look in variables(step):
-                hit |= interp.call(tried, atoll._atoll._encode(it), step)
-                for _ in range(2):
-                    assert interp.call(look, it) == look(it), (step, it)
-                    assert interp.call(same, it) is it, (step, it)
-            if not hit:
-                break
-    print("done", step > 20)
+{LOOP.format(interrupted="interp.call(tried, atoll._atoll._encode(it), step)")}
 """
 
 HEARD = """

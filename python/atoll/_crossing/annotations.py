@@ -119,9 +119,8 @@ def naming_annotated(cls: type, namespace: Any, definition: dict[str, Any]) -> t
             return None
         naming = statements.naming([], home)
         naming.__annotations__ = dict(zip(texts, texts, strict=True))
-        forget = functools.partial(
-            _known_naming.pop, id(cls)
-        )  # of C: Ctrl-C would be lost in a callback of Python's
+        # Of C: Ctrl-C would be lost in a callback of Python's.
+        forget = functools.partial(_known_naming.pop, id(cls))
         known = weakref.ref(cls, forget), texts, naming
         _known_naming[id(cls)] = known
     return known[2]

@@ -111,9 +111,8 @@ def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
     if known is None or known[0]() is not cls:
         import weakref
 
-        forget = functools.partial(
-            _known.pop, id(cls)
-        )  # of C: Ctrl-C would be lost in a callback of Python's
+        # Of C: Ctrl-C would be lost in a callback of Python's.
+        forget = functools.partial(_known.pop, id(cls))
         known = _known[id(cls)] = (weakref.ref(cls, forget), *_analyse(cls, namespace, of_c))
     _, skeleton, definition, set_by_statement = known
     attributes = {
