@@ -133,17 +133,9 @@ def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
             guest=interp,
         )
         _shut_with(interp, pool)
-        weakref.finalize(interp, _let_go, pool).atexit = False
         _note(pool)
         _guests[interp] = pool  # last: whoever finds it there relies on the rest
         return pool
-
-
-def _let_go(pool: _atoll._Pool) -> None:
-    """Nobody submits any more: the interpreter is the last worker's, or nobody's when there was none."""
-    pool.shut()
-    if pool.finished:
-        _pools.discard(pool)
 
 
 async def _call_async(
@@ -566,12 +558,6 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         """Raise TypeError: a pool cannot be copied, pickled or sent."""
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    def __del__(self) -> None:
-        """Let the workers end when they have done what was submitted."""
-        pool = getattr(self, "_pool", None)
-        if pool is not None:
-            pool.shut()
 
     @property
     def _threads(self) -> _Threads:  # type: ignore[override]
