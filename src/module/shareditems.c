@@ -3,7 +3,7 @@
  * An index is what numpy calls a basic one: ints, slices, Ellipsis and None.  It leads to an element, or to another object that
  * shows the same memory.  What is assigned is an element (which all that the index shows becomes), a buffer of the same shape, or
  * nested sequences of it.  A buffer of the same format is copied as memory, through a copy where the two overlap; anything else element by
- * element.
+ * element, of which each has to fit before any is written.
  */
 #include "module/pyshared.h"
 
@@ -109,6 +109,25 @@ static int set_nested(const atoll_geometry *g, int dimension, char *at, PyObject
     return rc;
 }
 
+/* All of them, or none when one of them does not fit: elements are made apart first. */
+static int set_sequence(const atoll_geometry *g, PyObject *value) {
+    Py_ssize_t strides[PyBUF_MAX_NDIM];
+    atoll_geometry apart = *g;
+    apart.strides = strides;
+    apart.data = atoll_geometry_pack(&apart) == 0 ? PyMem_Malloc((size_t)apart.len + 1) : NULL;
+    if (apart.data == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int rc = set_nested(&apart, 0, apart.data, value);
+    if (rc == 0) {
+        Py_buffer to = atoll_geometry_buffer(g);
+        rc = PyBuffer_FromContiguous(&to, apart.data, to.len, 'C');
+    }
+    PyMem_Free(apart.data);
+    return rc;
+}
+
 static bool same_format(const char *one, const char *other) {
     PyObject *a = atoll_dtype_name(one);
     PyObject *b = atoll_dtype_name(other);
@@ -135,7 +154,7 @@ static int set_buffer(const atoll_geometry *g, PyObject *value, const Py_buffer 
         return copy_buffer(g, from);
     }
     PyObject *list = PyObject_CallMethod(value, "tolist", NULL);
-    int rc = list != NULL ? set_nested(g, 0, g->data, list) : -1;
+    int rc = list != NULL ? set_sequence(g, list) : -1;
     Py_XDECREF(list);
     return rc;
 }
@@ -170,7 +189,7 @@ static int assign(const atoll_geometry *g, PyObject *value) {
         return rc;
     }
     if (PySequence_Check(value) && !PyUnicode_Check(value)) {
-        return set_nested(g, 0, g->data, value);
+        return set_sequence(g, value);
     }
     return set_all(g, value);
 }

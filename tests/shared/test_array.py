@@ -404,6 +404,32 @@ class TestIndices:
             with pytest.raises(TypeError):
                 one[...] = value
 
+    def test_assignment_of_what_does_not_fit_writes_nothing(self) -> None:
+        """Whichever element it is: as numpy and bytearray have it."""
+        one = SharedArray((2, 3), "h")
+        one[...] = 9
+        columns = SharedArray((3, 2), "h").T
+        columns[...] = 9
+        wide = SharedArray((2, 3), "q")
+        wide[...] = [[1, 2, 3], [4, 5, 1 << 16]]
+        for value in (
+            [[1, 2, 3], [4, 5, "x"]],
+            [[1, 2, 3], [4, 5]],
+            [[1, 2, 3], [4, 5, 1 << 16]],
+            [[1, 2, 3], None],
+            wide,
+        ):
+            for to in (one, columns):
+                with pytest.raises((TypeError, ValueError, OverflowError)):
+                    to[...] = value
+                assert to.tolist() == [[9] * 3] * 2
+        content = SharedBuffer.from_bytes(b"abc")
+        with pytest.raises(OverflowError):
+            content[:] = [1, 2, 256]
+        assert bytes(content) == b"abc"
+        columns[...] = [[1, 2, 3], [4, 5, 6]]
+        assert columns.tolist() == [[1, 2, 3], [4, 5, 6]]
+
     def test_overlapping_assignment(self) -> None:
         """As if it had been copied before."""
         shapes = [
