@@ -6,4 +6,9 @@ import sys
 from .cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        # What was to be shown has been. With this exception CPython ends a process by SIGINT: a shell's loop ends, too.
+        sys.excepthook = lambda *_shown: None
+        raise

@@ -259,8 +259,9 @@ class TestEnd:
         with Terminal("-m", "atoll", "map", "-j", "2", "work:spin", "a", "b", "c", cwd=place) as terminal:
             terminal.wait_for("ready")
             terminal.press("\x03")
-            assert terminal.wait() == 130
-            assert set(terminal.text.split()) <= {"imported", "ready", "^C", "^Cready"}, terminal.text
+            assert terminal.wait() == -signal.SIGINT, terminal.text
+            written = terminal.text.replace("^C", " ")  # the other worker may begin after it
+            assert set(written.split()) <= {"imported", "ready"}, terminal.text
 
     def test_ctrl_c_while_it_waits_for_input(self, place):
         with start(place, "work:upper") as process:
@@ -268,7 +269,7 @@ class TestEnd:
             process.stdin.flush()
             assert process.stdout.readline() == "A\n"
             process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 130
+            assert process.wait(PATIENCE) == -signal.SIGINT
             assert process.stderr.read().replace("imported\n", "") == ""
 
     def test_whoever_reads_has_enough(self, place):

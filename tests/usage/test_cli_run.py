@@ -146,6 +146,30 @@ class TestEnd:
     def test_exit(self, tmp_path, code):
         run_source(f"import sys\nprint('before')\nsys.exit({code})", tmp_path)
 
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "raise KeyboardInterrupt",
+            "class Own(KeyboardInterrupt): pass\nraise Own",
+            "import sys\nsys.excepthook = lambda *error: sys.exit(5)\nraise KeyboardInterrupt",
+            "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nraise KeyboardInterrupt",
+            "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\nraise KeyboardInterrupt",
+        ],
+        ids=["as it is", "a subclass", "a hook that exits", "SIGINT ignored", "SIGINT blocked"],
+    )
+    def test_keyboard_interrupt_ends_the_process_by_sigint(self, tmp_path, source):
+        """A shell's loop ends with a program that has ended so, and goes on after any exit status."""
+        run_source(source, tmp_path)
+
+    def test_keyboard_interrupt_beside_a_thread_that_nothing_can_end(self, tmp_path):
+        source = """
+            import ctypes, threading
+            semaphore = ctypes.create_string_buffer(32) # of whatever size sem_t is
+            threading.Thread(target=ctypes.CDLL(None).sem_wait, args=(semaphore,), daemon=True).start()
+            raise KeyboardInterrupt
+            """
+        run_source(source, tmp_path)
+
     @pytest.mark.parametrize("kind", ["ValueError", "SystemExit", "KeyboardInterrupt"])
     def test_exit_with_what_has_no_text(self, tmp_path, kind):
         source = f"""
@@ -304,7 +328,7 @@ class TestInterrupt:
     )
     def test_uncaught(self, tmp_path, work):
         done = self.interrupt(f"print('ready', flush=True)\n{work}", tmp_path)
-        assert done.returncode == 130, done
+        assert done.returncode == -signal.SIGINT, done
         assert done.stderr.splitlines()[0] == "Traceback (most recent call last):", done
         assert done.stderr.splitlines()[1].startswith(f'  File "{tmp_path}/script.py", line '), done
         assert done.stderr.splitlines()[-1] == "KeyboardInterrupt", done

@@ -20,7 +20,7 @@ activate-global-python-argcomplete, the shell completes commands and options.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default the process's; return the exit status.
 
-    Raises SystemExit where argparse does: 0 after help, 2 for a wrong command line.
+    Raises SystemExit where argparse does: 0 after help, 2 for a wrong command line; KeyboardInterrupt after Ctrl-C.
     """
     from . import run  # here, so that importing a helper of this package imports no more than that
 

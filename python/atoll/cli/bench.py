@@ -78,14 +78,11 @@ def main(options: argparse.Namespace) -> int:
             print(f"The machine is busy (load {machine['load']}): the times are too long, the ratios rough")
         print(f"\n{'':<46}{'atoll':>10}{'other':>10}{'ratio':>9}", flush=True)
     results = []
-    try:
-        with _bare_main():
-            for result in measure_all(QUICK if options.quick else FULL):
-                results.append(result)
-                if not options.json:
-                    print_result(result)
-    except KeyboardInterrupt:
-        return 130
+    with _bare_main():
+        for result in measure_all(QUICK if options.quick else FULL):
+            results.append(result)
+            if not options.json:
+                print_result(result)
     if options.json:
         document = {
             "atoll": atoll.__version__,

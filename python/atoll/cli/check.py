@@ -87,7 +87,7 @@ def main(options: argparse.Namespace) -> int:
         verdicts = check_all(packages, children, report, options.jobs)
     except KeyboardInterrupt:
         report.finish(time.monotonic() - began)
-        return 130
+        raise
     seconds = time.monotonic() - began
     report.finish(seconds)
     if options.json:

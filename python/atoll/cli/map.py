@@ -34,8 +34,8 @@ The first item whose call raises ends it, as make has it: what runs is finished,
 its traceback.
 """
 _EPILOG = """\
-exit status: 0; 1 when a call has raised; 2 for a function that is not there or is async; 130 after Ctrl-C, which
-interrupts what runs.
+exit status: 0; 1 when a call has raised; 2 for a function that is not there or is async; after Ctrl-C, which
+interrupts what runs, that of SIGINT (130 in a shell).
 
 examples:
   python -m atoll map hashing:digest *.iso
@@ -134,15 +134,12 @@ def main(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         options.parser.error(str(error))
-    try:
-        with pool:
-            try:
-                return _map(pool, options)
-            except BrokenPipeError:
-                pool.terminate_workers()
-                raise
-    except KeyboardInterrupt:
-        return 130
+    with pool:
+        try:
+            return _map(pool, options)
+        except BrokenPipeError:
+            pool.terminate_workers()
+            raise
 
 
 def _is_input(options: argparse.Namespace) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,7 @@ examples:
 """
 _TAKES_VALUE = ("--extensions", "--memory-limit", "--cpu-limit")
 _SPENT = 152  # as a shell has it after `ulimit -t`: 128 and the number of SIGXCPU
+_INTERRUPTED = 130  # where SIGINT, which is to end it, is blocked
 _MODES = ("isolate", "strict", "shared")
 
 
@@ -94,7 +96,7 @@ def _tell(options: argparse.Namespace, text: str) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run it; return the exit status."""
+    """Run it; return the exit status, or raise the KeyboardInterrupt that has ended it and been shown."""
     if options.script is None and options.module is None and options.code is None:
         options.parser.error("what is to be run? Give a SCRIPT (- is standard input), -m MODULE or -c CODE")
     if options.script == "-" and sys.stdin is None:
@@ -129,5 +131,10 @@ def main(options: argparse.Namespace) -> int:
         interp.close()
     except atoll.InterpreterError:
         # Threads are left that nothing can end. The script is done and its output written: so CPython ends a process.
-        os._exit(status & 0xFF)
+        if status is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+        os._exit(_INTERRUPTED if status is None else status & 0xFF)
+    if status is None:
+        raise KeyboardInterrupt
     return status

@@ -27,8 +27,11 @@ class What:
     arguments: list[str]
 
 
-def run(what: What, path: list[str]) -> int:
-    """Run a script, a module or code in ``__main__`` as ``python`` does; return the exit status."""
+def run(what: What, path: list[str]) -> int | None:
+    """Run a script, a module or code in ``__main__`` as ``python`` does.
+
+    Returns the exit status; None where the process is to end by SIGINT, as after a KeyboardInterrupt.
+    """
     import warnings  # noqa: F401  without this CPython forgets -W here
 
     sys.path[:] = path
@@ -128,8 +131,8 @@ def _load(file: str) -> tuple[CodeType, SourceFileLoader | SourcelessFileLoader]
 # ------------------------------------------------------------------------------------------------
 
 
-def _report(error: BaseException) -> int:
-    """Show what ended the script, if it is to be shown; return the exit status."""
+def _report(error: BaseException) -> int | None:
+    """Show what ended the script, if it is to be shown; return the exit status as run() does."""
     if isinstance(error, SystemExit):
         return _status(error)
     _strip(error)
@@ -145,7 +148,13 @@ def _report(error: BaseException) -> int:
         sys.__excepthook__(type(other), other, other.__traceback__)
         _say("\nOriginal exception was:")
         sys.__excepthook__(type(error), error, error.__traceback__)
-    return 130 if isinstance(error, KeyboardInterrupt) else 1
+    # CPython looked for exactly this class before 3.14.
+    by_sigint = (
+        isinstance(error, KeyboardInterrupt)
+        if sys.version_info >= (3, 14)
+        else type(error) is KeyboardInterrupt
+    )
+    return None if by_sigint else 1
 
 
 def _strip(error: BaseException) -> None:
@@ -178,8 +187,8 @@ def _say(what: object) -> None:
             print(file=stream)
 
 
-def _finish(status: int) -> int:
-    """Do what CPython does when a process ends, as long as it can be interrupted; return the exit status."""
+def _finish(status: int | None) -> int | None:
+    """Do what CPython does when a process ends, while it can be interrupted; return the exit status as run() does."""
     wait_for_threads = threading._shutdown  # type: ignore[attr-defined]
     threading._shutdown = _nothing  # type: ignore[attr-defined]  # 3.12 cannot do it again, when the interpreter is closed
     for step in (wait_for_threads, atexit._run_exitfuncs):
@@ -194,7 +203,7 @@ def _finish(status: int) -> int:
         try:
             stream.flush()
         except BaseException as error:
-            status = 120  # as CPython says it: what was written is lost
+            status = None if status is None else 120  # as CPython says it: what was written is lost
             if name == "stdout":
                 _tell_ignored("while flushing sys.stdout", error)
     return status

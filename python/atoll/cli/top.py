@@ -82,8 +82,6 @@ def main(options: argparse.Namespace) -> int:
     except (LookupError, OSError) as error:
         print(f"{options.parser.prog}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def find_processes() -> dict[int, str]:
