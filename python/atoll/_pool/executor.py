@@ -81,9 +81,10 @@ def _start(pool: _atoll._Pool) -> None:
     """Start the thread that tells the futures of a pool that somebody watches, or raise."""
     with _starting:
         if not pool.delivers:
-            teller = Teller(pool, pool.max_workers)
-            teller.start()
-            _tellers[pool] = teller
+            teller = _tellers.get(pool)
+            if teller is None:
+                teller = _tellers[pool] = Teller(pool.max_workers)
+            teller.start(pool)
             pool.delivers = True  # last: whoever sees that relies on it
 
 
@@ -187,9 +188,8 @@ def _join(pool: _atoll._Pool) -> None:
     while not pool.join(REPEAT) and interrupt_again():
         pass
     pool.join(None)
-    teller = _tellers.get(pool)
-    if teller is not None:
-        teller.join()
+    if pool.delivers:
+        _tellers[pool].join()
     if pool.finished:
         _pools.discard(pool)
 
