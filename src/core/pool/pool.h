@@ -116,8 +116,7 @@ typedef struct atoll_worker {
     void *place;             /* of src/py: where it works; set and cleared under the lock */
     atoll_task *task;        /* under the lock */
     double deadline;         /* under the lock: INFINITY, or when it is to be interrupted */
-    double limit;            /* under the lock: when it is to be abandoned, once it was interrupted */
-    bool interrupted;        /* under the lock: it was, once */
+    uint32_t interrupts;     /* under the lock: how often it was, for its task or for the end of its pool */
     bool abandoned;          /* under the lock */
     bool listed;
     uint32_t number;
@@ -222,7 +221,7 @@ void atoll_pool_interrupt(atoll_pool *pool);
 /* Gives up every worker whose task is running, as one that does not react: its task has ended, and is LOST. */
 void atoll_pool_abandon(atoll_pool *pool);
 /* Ends the pool by force: it takes no more, what is queued is cancelled (and returned as by drain), workers are
- * interrupted, and abandoned when they have not ended after ATOLL_POOL_GRACE; what they run ends as BROKEN, now or
+ * interrupted, and abandoned when they have not reacted; what they run ends as BROKEN, now or
  * when they have reacted. */
 atoll_task *atoll_pool_kill(atoll_pool *pool, bool now);
 /* At the end of the process: shuts and stops every pool; what has not begun is LOST. */
