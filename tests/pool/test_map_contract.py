@@ -285,11 +285,13 @@ class TestErrorsOfThePool:
                 got.append(number)
         assert got == list(range(len(got))) and 0 < len(got) < 1000
 
-    def test_a_timeout_ends_it(self):
+    @pytest.mark.parametrize("timeout", [0.01, -1, float("nan")])
+    def test_a_timeout_ends_it(self, timeout):
+        """One that is not positive is over at once, as in concurrent.futures."""
         queue = atoll.create_queue()
         with Pipe() as gate, atoll.InterpreterPoolExecutor(1) as pool:
             pool.submit(wait_first, gate.reader, 0)
-            results = pool.map(queue.put, range(5), chunksize=1, timeout=0.01)
+            results = pool.map(queue.put, range(5), chunksize=1, timeout=timeout)
             with pytest.raises(TimeoutError):
                 next(results)
             assert list(results) == []

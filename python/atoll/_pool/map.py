@@ -381,7 +381,7 @@ class Map(_atoll._Results):
 
     def _receive(self, future: Future[Any]) -> tuple[list[Any] | None, BaseException | None]:
         """Wait for a chunk and return its results, and the error that comes after them."""
-        timeout = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+        timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())  # nan: 0
         try:
             values, error = future._outcome(timeout)
         except Exception as error:
