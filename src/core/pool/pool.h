@@ -230,7 +230,7 @@ void atoll_pools_stop(void);
 void atoll_pools_give_up(void);
 /* How many threads of pools are alive, abandoned ones included. */
 uint32_t atoll_pools_threads(void);
-/* Waits until no thread is left that is not abandoned: true when that is so. */
+/* Waits until no thread is left that is not abandoned: true when that is so, as it is in a forked child. */
 bool atoll_pool_join(atoll_pool *pool, atoll_waiter *waiter, double deadline, atoll_wait_result *why);
 
 /* ---- tasks ---- */
@@ -250,7 +250,7 @@ atoll_cancel_result atoll_task_cancel(atoll_task *task);
 bool atoll_task_observe(atoll_task *task);
 /* Interrupts it if it is running.  Whether it is. */
 bool atoll_task_interrupt(atoll_task *task);
-/* Waits for its end: true when it is over. */
+/* Waits for its end: true when it is over, or never will be (in a child that a signal's handler forked meanwhile). */
 bool atoll_task_wait(atoll_task *task, atoll_waiter *waiter, double deadline, atoll_wait_result *why);
 void atoll_pool_function_retain(atoll_function *function);
 void atoll_pool_function_release(atoll_function *function);
