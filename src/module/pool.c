@@ -246,9 +246,6 @@ static PyObject *pool_join(PyObject *op, PyObject *timeout) {
     if (state == NULL || atoll_deadline(timeout, &deadline) < 0) {
         return NULL;
     }
-    if (atoll_pool_is_foreign(self->pool)) {
-        Py_RETURN_TRUE;
-    }
     atoll_blocking b;
     atoll_wait_result why;
     bool over;

@@ -285,11 +285,13 @@ class TestErrorsOfThePool:
                 got.append(number)
         assert got == list(range(len(got))) and 0 < len(got) < 1000
 
-    def test_a_timeout_ends_it(self):
+    @pytest.mark.parametrize("timeout", [0.01, -1, float("nan")])
+    def test_a_timeout_ends_it(self, timeout):
+        """One that is not positive is over at once, as in concurrent.futures."""
         queue = atoll.create_queue()
         with Pipe() as gate, atoll.InterpreterPoolExecutor(1) as pool:
             pool.submit(wait_first, gate.reader, 0)
-            results = pool.map(queue.put, range(5), chunksize=1, timeout=0.01)
+            results = pool.map(queue.put, range(5), chunksize=1, timeout=timeout)
             with pytest.raises(TimeoutError):
                 next(results)
             assert list(results) == []
@@ -504,3 +506,36 @@ except KeyboardInterrupt:
 print(list(results))
 """)
         check_ended(done, 0, "interrupted\n[1, 2]\n")
+
+    def test_by_a_handler_that_asks_itself(self):
+        """As of a generator; or both would get the same results."""
+        done = bare("""
+import os, signal, threading
+def wait(descriptor, number):
+    os.read(descriptor, 1)
+    return number
+def ask(*_):
+    try:
+        print(next(results))
+    except ValueError as error:
+        print(error)
+    os.write(writer, b"!" * 9)
+reader, writer = os.pipe()
+signal.signal(signal.SIGUSR1, ask)
+with Pool(1) as pool:
+    results = pool.map(wait, itertools.repeat(reader), range(3), chunksize=2)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    print(list(results))
+""")
+        check_ended(done, 0, "map(): this thread is waiting for the next result already\n[0, 1, 2]\n")
+
+    @pytest.mark.parametrize("options", [{}, {"buffersize": 2}])
+    def test_by_an_iterator_that_asks_itself(self, pool, options):
+        def items():
+            yield from range(20)
+            with pytest.raises(ValueError, match="waiting for the next result already"):
+                next(results)
+            yield 20
+
+        results = pool.map(identity, items(), chunksize=1, **options)
+        assert list(results) == list(range(21))

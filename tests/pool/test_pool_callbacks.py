@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -198,6 +199,36 @@ class TestCancelled:
         assert not pool.__exit__(KeyboardInterrupt, error, None)
         assert concurrent.futures.wait(queued, PATIENCE).done == set(queued)
         assert "in a callback" in caplog.text
+
+
+class TestCtrlC:
+    def test_one_thread_tells(self, monkeypatch):
+        """Also when it comes when that has just been started: two would not wait for each other at the end."""
+        start = threading.Thread.start
+        started = []
+
+        def interrupted(thread):
+            start(thread)
+            started.append(thread)
+            if len(started) == 1:
+                raise KeyboardInterrupt
+
+        told = []
+        with atoll.InterpreterPoolExecutor(1) as pool, Pipe() as inside, Pipe() as leave:
+            future = pool.submit(signal_and_wait, inside.writer, leave.reader)
+            inside.wait()
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    future.add_done_callback(told.append)
+                future.add_done_callback(told.append)
+            deadline = time.monotonic() + PATIENCE
+            while sum(thread.is_alive() for thread in started) > 1 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert sum(thread.is_alive() for thread in started) == 1
+            leave.signal()
+        assert told == [future]
+        assert not any(thread.is_alive() for thread in started)
 
 
 class TestWithoutThreads:

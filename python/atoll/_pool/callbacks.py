@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from concurrent.futures._base import LOGGER
 
@@ -38,7 +39,7 @@ _here = threading.local()
 class Teller:
     """The threads of one pool that tell its futures and call their callbacks."""
 
-    def __init__(self, pool: _atoll._Pool, most: int) -> None:
+    def __init__(self, most: int) -> None:
         self._process = os.getpid()
         self._most = most
         self._threads: list[threading.Thread] = []
@@ -46,21 +47,35 @@ class Teller:
         self._over = False
         self._todo: deque[tuple[Future[Any], list[Any]]] = deque()
         self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._tell, args=(pool,), name="atoll-futures")
+        self._thread: threading.Thread | None = None  # that tells
+        self._tells = False
 
-    def start(self) -> None:
-        """Start to tell."""
-        self._thread.start()
+    def start(self, pool: _atoll._Pool) -> None:
+        """Start to tell.
+
+        Ctrl-C may come when the thread has been started.  Then it tells if it gets there before the next call; else
+        that starts another one, and this one ends.  A thread that was not started does not keep the pool.
+        """
+        with self._change:
+            if not self._tells:
+                thread = threading.Thread(target=self._tell, args=(weakref.ref(pool),), name="atoll-futures")
+                self._thread = thread
+                thread.start()
 
     def join(self) -> None:
         """Wait until all futures were told and all callbacks called, unless this is called by one."""
-        if getattr(_here, "teller", None) is not self:
+        if self._thread is not None and getattr(_here, "teller", None) is not self:
             self._thread.join()
 
     def _is_child(self) -> bool:
         return os.getpid() != self._process
 
-    def _tell(self, pool: _atoll._Pool) -> None:
+    def _tell(self, ref: weakref.ref[_atoll._Pool]) -> None:
+        with self._change:
+            pool = ref()
+            if pool is None or self._thread is not threading.current_thread():
+                return
+            self._tells = True
         _here.teller = self
         _here.hands_on = True
         try:

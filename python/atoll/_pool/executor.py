@@ -10,7 +10,6 @@ import itertools
 import os
 import sys
 import threading
-import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import Future as _BaseFuture  # noqa: F401 (src/module/pool.c has it from here)
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     _P = ParamSpec("_P")
     _T = TypeVar("_T")
 
-GRACE = 1.0  # seconds that an interrupted call gets before its worker is given up
-REPEAT = 0.1  # it is interrupted again so often: code may catch it and go on
+REPEAT = 0.1  # s: a call is interrupted again so often: code may catch it and go on
+MOST_INTERRUPTS = 10  # before its worker is given up: on a machine that is busy each takes longer to arrive
 
 __all__ = ["BrokenInterpreterPool", "CancelledError", "Future", "InterpreterPoolExecutor"]
 
@@ -81,9 +80,10 @@ def _start(pool: _atoll._Pool) -> None:
     """Start the thread that tells the futures of a pool that somebody watches, or raise."""
     with _starting:
         if not pool.delivers:
-            teller = Teller(pool, pool.max_workers)
-            teller.start()
-            _tellers[pool] = teller
+            teller = _tellers.get(pool)
+            if teller is None:
+                teller = _tellers[pool] = Teller(pool.max_workers)
+            teller.start(pool)
             pool.delivers = True  # last: whoever sees that relies on it
 
 
@@ -179,9 +179,8 @@ def _join(pool: _atoll._Pool) -> None:
     while not pool.join(REPEAT) and interrupt_again():
         pass
     pool.join(None)
-    teller = _tellers.get(pool)
-    if teller is not None:
-        teller.join()
+    if pool.delivers:
+        _tellers[pool].join()
     if pool.finished:
         _pools.discard(pool)
 
@@ -189,7 +188,7 @@ def _join(pool: _atoll._Pool) -> None:
 def _interrupt(*pools: _atoll._Pool) -> None:
     """End pools now, because of Ctrl-C: what has not begun is cancelled, what runs is interrupted.
 
-    A worker that does not react for GRACE seconds is given up.
+    A worker that does not react to any of MOST_INTERRUPTS is given up.
     """
     for pool in pools:
         pool.shut()
@@ -197,14 +196,15 @@ def _interrupt(*pools: _atoll._Pool) -> None:
             pool.drain()
         except BaseException:  # of a callback, or Ctrl-C once more: it ends all the same
             LOGGER.critical("exception calling callback", exc_info=True)
-    last = time.monotonic() + GRACE
-    for pool in pools:
-        pool.interrupt()
-        while not pool.join(REPEAT):
-            if time.monotonic() > last:
-                pool.abandon()
-                break
+    left = list(pools)
+    for _ in range(MOST_INTERRUPTS):
+        for pool in left:
             pool.interrupt()
+        if left:
+            left[0].join(REPEAT)
+        left = [pool for pool in left if not pool.join(0)]
+    for pool in left:
+        pool.abandon()
 
 
 def _end_guest(interp: _atoll.Interpreter, how: Literal["join", "interrupt", "shut", "drop"]) -> None:

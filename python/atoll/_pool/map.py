@@ -194,6 +194,7 @@ class Map(_atoll._Results):
         self._executor = None if self._lazy else executor
         self._error: BaseException | None = None  # that is to be raised next
         self._asked = False  # somebody has asked for a result
+        self._is_asking = False  # the thread that has `_taking` is
         self._promised = not self._lazy  # what is not asked for is to be done all the same
         self._sending = threading.RLock()
         self._taking = threading.RLock()
@@ -315,19 +316,29 @@ class Map(_atoll._Results):
     def _more(self) -> bool:
         """Give out the results of the next chunk; return whether there are any.
 
-        Raises what a call raised, what the iterator raised, TimeoutError, CancelledError.
+        Raises what a call raised, what the iterator raised, TimeoutError, CancelledError; ValueError inside of itself,
+        as generators do.
         """
         with self._taking:
             if self._has_some():
                 return True  # another thread was faster
-            future = self._next()
-            if future is None:
-                return False
-            values, error = self._receive(future)
-            if values:
-                self._give(values)
-                return True
-            return self._raise(error)
+            if self._is_asking:  # a signal's handler, or an iterator that results are taken from
+                raise ValueError("map(): this thread is waiting for the next result already")
+            try:
+                self._is_asking = True
+                return self._ask()
+            finally:
+                self._is_asking = False
+
+    def _ask(self) -> bool:
+        future = self._next()
+        if future is None:
+            return False
+        values, error = self._receive(future)
+        if values:
+            self._give(values)
+            return True
+        return self._raise(error)
 
     def _raise(self, error: BaseException | None) -> NoReturn:
         """Raise the error of a call, of the source or of the pool; nothing comes after it."""
@@ -370,7 +381,7 @@ class Map(_atoll._Results):
 
     def _receive(self, future: Future[Any]) -> tuple[list[Any] | None, BaseException | None]:
         """Wait for a chunk and return its results, and the error that comes after them."""
-        timeout = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+        timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())  # nan: 0
         try:
             values, error = future._outcome(timeout)
         except Exception as error:

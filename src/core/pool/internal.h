@@ -30,8 +30,6 @@ void atoll_task_finished(atoll_pool *pool, atoll_task *task);
 /* Shuts and stops every pool.  What take_locked() takes from it, with its lock held, and puts before `tasks`, is LOST. */
 void atoll_pools_end(atoll_task *(*take_locked)(atoll_pool *pool, atoll_task *tasks));
 
-#define ATOLL_POOL_GRACE 1.0 /* seconds that a worker has to react to an interrupt */
-
 /* With the pool's lock held: it takes no more tasks.  The task that it runs, now ENDING and the caller's to finish, with a
  * reference; NULL when it runs none. */
 atoll_task *atoll_worker_bereave_locked(atoll_worker *worker);

@@ -106,6 +106,9 @@ bool atoll_pool_divide(atoll_task *task, atoll_task **parts, uint32_t nparts) {
 
 bool atoll_pool_join(atoll_pool *pool, atoll_waiter *waiter, double deadline, atoll_wait_result *why) {
     *why = ATOLL_WAIT_OK;
+    if (atoll_pool_is_foreign(pool)) {
+        return true;
+    }
     if (!atoll_pool_is_left(pool)) {
         *why = atoll_pool_await(&pool->lock, &pool->joiners, NULL, NULL, atoll_pool_is_left, pool, waiter,
                                 deadline);

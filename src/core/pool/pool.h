@@ -116,8 +116,7 @@ typedef struct atoll_worker {
     void *place;             /* of src/py: where it works; set and cleared under the lock */
     atoll_task *task;        /* under the lock */
     double deadline;         /* under the lock: INFINITY, or when it is to be interrupted */
-    double limit;            /* under the lock: when it is to be abandoned, once it was interrupted */
-    bool interrupted;        /* under the lock: it was, once */
+    uint32_t interrupts;     /* under the lock: how often it was, for its task or for the end of its pool */
     bool abandoned;          /* under the lock */
     bool listed;
     uint32_t number;
@@ -222,7 +221,7 @@ void atoll_pool_interrupt(atoll_pool *pool);
 /* Gives up every worker whose task is running, as one that does not react: its task has ended, and is LOST. */
 void atoll_pool_abandon(atoll_pool *pool);
 /* Ends the pool by force: it takes no more, what is queued is cancelled (and returned as by drain), workers are
- * interrupted, and abandoned when they have not ended after ATOLL_POOL_GRACE; what they run ends as BROKEN, now or
+ * interrupted, and abandoned when they have not reacted; what they run ends as BROKEN, now or
  * when they have reacted. */
 atoll_task *atoll_pool_kill(atoll_pool *pool, bool now);
 /* At the end of the process: shuts and stops every pool; what has not begun is LOST. */
@@ -231,7 +230,7 @@ void atoll_pools_stop(void);
 void atoll_pools_give_up(void);
 /* How many threads of pools are alive, abandoned ones included. */
 uint32_t atoll_pools_threads(void);
-/* Waits until no thread is left that is not abandoned: true when that is so. */
+/* Waits until no thread is left that is not abandoned: true when that is so, as it is in a forked child. */
 bool atoll_pool_join(atoll_pool *pool, atoll_waiter *waiter, double deadline, atoll_wait_result *why);
 
 /* ---- tasks ---- */
@@ -251,7 +250,7 @@ atoll_cancel_result atoll_task_cancel(atoll_task *task);
 bool atoll_task_observe(atoll_task *task);
 /* Interrupts it if it is running.  Whether it is. */
 bool atoll_task_interrupt(atoll_task *task);
-/* Waits for its end: true when it is over. */
+/* Waits for its end: true when it is over, or never will be (in a child that a signal's handler forked meanwhile). */
 bool atoll_task_wait(atoll_task *task, atoll_waiter *waiter, double deadline, atoll_wait_result *why);
 void atoll_pool_function_retain(atoll_function *function);
 void atoll_pool_function_release(atoll_function *function);

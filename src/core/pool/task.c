@@ -141,10 +141,10 @@ static bool is_over(void *task) { return atoll_task_is_over(task); }
 
 bool atoll_task_wait(atoll_task *task, atoll_waiter *waiter, double deadline, atoll_wait_result *why) {
     *why = ATOLL_WAIT_OK;
-    if (atoll_task_is_over(task)) {
+    atoll_pool *pool = task->pool;
+    if (atoll_task_is_over(task) || atoll_pool_is_foreign(pool)) {
         return true;
     }
-    atoll_pool *pool = task->pool;
     if (waiter->spun) { /* about to sleep */
         atomic_fetch_or(&task->state, ATOLL_TASK_AWAITED);
     } else if (atoll_waiter_spin(waiter, &pool->done_spin, is_over, task)) {

@@ -2,8 +2,9 @@
  *
  * A pool with a time limit has one more thread.  It sleeps until the nearest deadline of its workers.  When a deadline
  * has come, the worker is interrupted, again every REPEAT seconds (code may swallow an interrupt), and when it has not
- * reacted for ATOLL_POOL_GRACE seconds it is abandoned: its task is ended here, in its place, and another worker is
- * started.  A stuck thread keeps its interpreter until it comes back; then it finds itself abandoned and ends.
+ * reacted to MOST_INTERRUPTS it is abandoned: its task is ended here, in its place, and another worker is started.
+ * What counts is how often, not how long: on a busy machine each interrupt takes longer to arrive.  A stuck thread keeps
+ * its interpreter until it comes back; then it finds itself abandoned and ends.
  *
  * A pool that is ended by force has the deadline now, for each of its workers, and no worker is started in place of one
  * that was abandoned.  What runs is ended before, when it is to be so at once.  A worker that runs no user code is not
@@ -17,6 +18,7 @@
 #include <math.h>
 
 #define REPEAT 0.1
+enum { MOST_INTERRUPTS = 10 }; /* a second, on a machine that has a processor for it */
 
 /* Deals with one worker whose time has come; the nearest deadline, in *next, when there is none. */
 static bool look(atoll_pool *pool, double now, double *next) {
@@ -35,14 +37,14 @@ static bool look(atoll_pool *pool, double now, double *next) {
         atoll_worker_retain(due);
     }
     if (due != NULL) {
-        abandoned = due->interrupted && due->limit <= now;
+        abandoned = due->interrupts == MOST_INTERRUPTS;
         if (abandoned) {
             task = atoll_worker_abandon_locked(due);
         } else {
             uint64_t turn = atomic_load(&due->turn);
             busy = turn % 2 != 0;
-            due->interrupted = true;
-            due->deadline = due->limit < now + REPEAT ? due->limit : now + REPEAT;
+            due->interrupts++;
+            due->deadline = now + REPEAT;
             if (busy) {
                 atomic_store(&due->wanted, turn);
             }
@@ -126,7 +128,7 @@ atoll_task *atoll_pool_kill(atoll_pool *pool, bool now) {
     atomic_store(&pool->killed, true);
     for (atoll_worker *worker = pool->list; worker != NULL; worker = worker->next) {
         worker->deadline = began;
-        worker->limit = began + ATOLL_POOL_GRACE;
+        worker->interrupts = 0;
     }
     atoll_task *task = now ? bereave_all_locked(pool) : NULL;
     atoll_lock_give(&pool->lock);

@@ -115,12 +115,11 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
             task->next = NULL;
             task->worker = worker;
             worker->task = task;
-            worker->interrupted = false;
+            worker->interrupts = 0;
             begun_locked(pool, task);
             atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
             if (!isinf(pool->timeout)) {
                 worker->deadline = atoll_clock() + pool->timeout;
-                worker->limit = worker->deadline + ATOLL_POOL_GRACE;
             }
         }
         atoll_lock_give(&pool->lock);
@@ -168,11 +167,13 @@ bool atoll_worker_claim(atoll_worker *worker, atoll_task *task) {
     atomic_fetch_add_explicit(&worker->turn, 1, memory_order_relaxed);
     if (worker->task == task) {
         worker->task = NULL;
-        worker->deadline = atomic_load(&pool->killed) ? worker->limit : INFINITY;
+        if (!atomic_load(&pool->killed)) { /* else it is to end, too */
+            worker->deadline = INFINITY;
+        }
     }
     if (mine) {
         task->worker = NULL;
-        task->late = worker->interrupted;
+        task->late = worker->interrupts != 0;
         ended_locked(pool, task, ns);
     }
     atoll_lock_give(&pool->lock);

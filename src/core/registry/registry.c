@@ -169,7 +169,11 @@ void atoll_entry_unguard(atoll_entry *entry) { atomic_fetch_sub(&entry->gate, GA
 
 void atoll_entry_bar(atoll_entry *entry) { atomic_fetch_add(&entry->gate, GATE_BAR); }
 
-void atoll_entry_unbar(atoll_entry *entry) { atomic_fetch_sub(&entry->gate, GATE_BAR); }
+void atoll_entry_unbar(atoll_entry *entry) {
+    uint64_t gate = atomic_load(&entry->gate); /* in a child that was forked meanwhile there is none */
+    while ((gate & GATE_BARS) != 0 && !atomic_compare_exchange_weak(&entry->gate, &gate, gate - GATE_BAR)) {
+    }
+}
 
 bool atoll_entry_is_barred(const atoll_entry *entry) { return (atomic_load(&entry->gate) & GATE_BARS) != 0; }
 

@@ -2,8 +2,9 @@
  *
  * Pools are told to stop, and spares are ended.  Exit functions that run later may wait for what pools had to do: that is lost, what has not
  * begun now, what still runs when it is left behind.  What is idle is closed, newest first.  What still runs is interrupted, with a SystemExit,
- * and gets EXIT_GRACE seconds; what close(wait=False) has begun to close takes as long as it would if this thread did it.  A thread that
- * comes back from a session after that begins is parked for ever if it would return to main, as CPython does with daemon threads.
+ * and looked for EXIT_ROUNDS times, which take a second, or longer where others have the processors; what close(wait=False) has begun to
+ * close takes as long as it would if this thread did it.  A thread that comes back from a session after that begins is parked for ever if
+ * it would return to main, as CPython does with daemon threads.
  *
  * What is left then is left behind: an interpreter in which a thread is stuck (in a system call, say), or whose memory main has
  * views of.  It cannot be ended, as that would free memory in use; but main can, if CPython does not know of it any more.  So
@@ -30,8 +31,8 @@
 
 #include <stdlib.h>
 
-#define EXIT_GRACE 1.0
 #define EXIT_POLL 0.005
+enum { EXIT_ROUNDS = 200 };
 
 static pthread_t exiter; /* the thread that ends the process, before that is set */
 
@@ -176,8 +177,7 @@ static bool freeze(const atoll_entry *entry) {
         return false;
     }
     PyThreadState *tstate = PyEval_SaveThread();
-    for (double deadline = atoll_clock() + EXIT_GRACE;
-         !atomic_load(&k->has_gil) && atoll_clock() < deadline;) {
+    for (int round = 0; !atomic_load(&k->has_gil) && round < 5 * EXIT_ROUNDS; round++) {
         atoll_sleep(EXIT_POLL / 5);
     }
     PyEval_RestoreThread(tstate);
@@ -278,10 +278,9 @@ int atoll_interp_exit(atoll_state *main_state) {
     }
     atoll_pools_stop();
     warn_of_open();
-    double deadline = atoll_clock() + EXIT_GRACE;
     bool stuck = false;
     for (int round = 0; !stuck && !all_ended(main_state); round++) {
-        stuck = atoll_clock() > deadline && !atoll_interp_closes_later();
+        stuck = round >= EXIT_ROUNDS && !atoll_interp_closes_later();
         if (round % 16 == 0) {
             interrupt_all();
         }

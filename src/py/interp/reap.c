@@ -207,6 +207,9 @@ static progress finish(closing *c) {
         if (!await(c, is_reaped, c->reaping, c->deadline + MARGIN)) {
             return RAISED;
         }
+        if (atoll_entry_life(c->entry) == ATOLL_LIFE_LEFT) { /* a child, without that thread */
+            return GONE;
+        }
     }
     return CLOSING;
 }
