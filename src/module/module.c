@@ -296,7 +296,8 @@ static int init_entry(atoll_state *state) {
             return -1;
         }
     }
-    if (!atoll_account_show(entry)) {
+    /* Main had memory before it was counted: what is counted of it says nothing. */
+    if (state->interp != PyInterpreterState_Main() && !atoll_account_show(entry)) {
         atoll_entry_release(entry);
         PyErr_NoMemory();
         return -1;

@@ -98,6 +98,30 @@ class TestRefused:
         limited.exec("del x[:]; del x, y")
         limited.exec(f"x = bytearray({LIMIT // 2 + LIMIT // 4})")
 
+    @pytest.mark.parametrize(
+        "value",
+        ["bytearray(size)", "b'x' * size", "[0.5] * (size // 8)", "array.array('d', [1]) * (size // 8)"],
+    )
+    def test_argument(self, value):
+        """It raises, and nothing is printed about the object that has no memory for its content."""
+        code = f"""
+            import array, atoll
+            size = {LIMIT}
+            value = {value}
+            with atoll.create(memory_limit={LIMIT}) as interp:
+                interp.exec("garbage = [memoryview(bytearray(b'abc')) for _ in range(1000)]")
+                interp.exec("del garbage")
+                for _ in range(10):
+                    try:
+                        interp.call(len, value)
+                    except atoll.ExecutionFailed as error:
+                        assert error.excinfo.type.__name__ == "MemoryError"
+                    else:
+                        print("received")
+                print(interp.call(len, value[:5]))
+            """
+        check_ended(run_python(code), 0, "5\n", clean=True)
+
     def test_arguments(self, limited):
         with pytest.raises(atoll.ExecutionFailed, match="MemoryError"):
             limited.call(len, b"x" * LIMIT)

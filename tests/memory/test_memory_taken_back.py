@@ -310,6 +310,60 @@ two.close()
     check_ended(done, 0, clean=True)
 
 
+class TestLimitsHold:
+    """Where allocators from before Atoll are put back, memory that is taken from then on is counted all the same."""
+
+    LIMITED = """
+interp = ext_use.create(memory_limit=60_000_000)
+interp.exec("kept = bytearray(20_000_000)")
+def check(one):
+    try:
+        one.exec("more = bytearray(100_000_000)")
+    except atoll.ExecutionFailed as error:
+        assert error.excinfo.type.__name__ == "MemoryError"
+    else:
+        print("not refused")
+    before = one.stats()["allocated"]
+    one.exec("more = bytearray(5_000_000)")
+    between = one.stats()["allocated"]
+    one.exec("del more")
+    print(4_900_000 < between - before < 5_300_000, one.stats()["allocated"] - before < 300_000)
+"""
+
+    @pytest.mark.skipif(VERSION == (3, 12), reason="3.12 puts another one in the place itself for a moment")
+    def test_the_next_create_sees_to_it(self):
+        done = run_script(
+            self.LIMITED
+            + """
+ext_allocators.restore()
+with ext_use.create(memory_limit=60_000_000) as other:
+    check(other)
+    check(interp)
+interp.close()
+""",
+            start="import ext_use, ext_allocators\next_allocators.save()\n" + START,
+        )
+        check_ended(done, 0, "True True\n" * 2, clean=True)
+
+    @pytest.mark.skipif(VERSION < (3, 15), reason="before CPython 3.15 it is one or the other")
+    @pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
+    def test_tracemalloc_stopped(self, options):
+        """At once."""
+        done = run_script(
+            self.LIMITED
+            + """
+tracemalloc.stop()
+check(interp)
+interp.exec("del kept")
+print(interp.stats()["allocated"] < 20_000_000)
+interp.close()
+""",
+            *options,
+            start="import tracemalloc; tracemalloc.start()\n" + START,
+        )
+        check_ended(done, 0, "True True\nTrue\n", clean=True)
+
+
 class TestImportedAgain:
     """Atoll's own library is one for the process, also when its modules are removed from sys.modules."""
 

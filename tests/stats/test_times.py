@@ -184,6 +184,13 @@ class TestSizes:
             interp.exec("import builtins; del builtins.kept")
             assert interp.stats()["allocated"] < before + grown / 2
 
+    def test_memory_of_main_is_not_known(self):
+        """What it has taken since Atoll is there would pass for all that it has."""
+        kept = [object() for _ in range(200_000)]
+        assert atoll.get_main().stats()["allocated"] is None
+        assert 'atoll_interpreter_allocated_bytes{interpreter="0"' not in atoll.metrics()
+        assert len(kept) == 200_000
+
     def test_modules(self):
         with new() as interp:
             before = interp.stats()["modules"]

@@ -124,6 +124,18 @@ static PyObject *decode_str(atoll_decoder *dec, uint8_t tag) {
     return PyUnicode_FromKindAndData((int)width, data, len);
 }
 
+/* In two steps: without memory for its content CPython drops, before 3.15, a bytearray that seems to have exported it, and prints so. */
+static PyObject *decode_bytearray(const uint8_t *data, Py_ssize_t n) {
+    PyObject *made = PyByteArray_FromStringAndSize(NULL, 0);
+    if (made != NULL && PyByteArray_Resize(made, n) < 0) {
+        Py_CLEAR(made);
+    }
+    if (made != NULL) {
+        memcpy(PyByteArray_AS_STRING(made), data, (size_t)n);
+    }
+    return made;
+}
+
 static PyObject *decode_packed(atoll_decoder *dec, uint8_t tag) {
     uint8_t kind = atoll_get_u8(&dec->rd);
     if (dec->rd.failed || kind >= P_COUNT) {
@@ -494,7 +506,7 @@ PyObject *atoll_decode_value(atoll_decoder *dec) {
         if (n < 0 || (at = atoll_get_bytes(rd, (size_t)n)) == NULL) {
             break;
         }
-        return finish(dec, tag, PyByteArray_FromStringAndSize((const char *)at, n));
+        return finish(dec, tag, decode_bytearray(at, n));
     case T_REF:
         return decode_ref(dec);
     case T_PACKED_LIST:

@@ -84,6 +84,7 @@ enum { PROBE = 64 * 1024, TRIES = 20 };
 
 /* Whether what the interpreter takes comes by where it is counted.  0, or -1 with an exception. */
 static int prove_counted(const atoll_entry *entry) {
+    atoll_blocks_check(); /* puts back what somebody has taken out */
     for (int i = 0; i < TRIES;
          i++) { /* 3.12 has another allocator for a moment while another interpreter is made */
         uint64_t before = atoll_account_used(entry);

@@ -10,11 +10,15 @@
  * where `tracemalloc` has got them by then.  Between the look at the list of interpreters and the start, another thread may create one, which
  * looks whether tracing is on; it is the GIL of main that both need, but for a pool's workers, which look twice.
  * (In an interpreter start() is never allowed: atoll._extension.quirks.)
+ *
+ * Since 3.15 they go together.  But tracing that was started before Atoll puts back the allocators from before Atoll when it stops, so that the
+ * memory of interpreters is not counted any more, nor limited: in main `stop` then has that seen to at once (memory/blocks.c).
  */
 #include "py/interp/tracing.h"
 
 #include "core/registry/registry.h"
 #include "py/facade.h"
+#include "py/memory/memory.h"
 
 const char atoll_tracing_refusal[] =
     "no interpreter can be created while tracemalloc is tracing: before Python 3.15 it cannot trace a "
@@ -55,10 +59,12 @@ static PyObject *start(PyObject *original, PyObject *args) {
 static PyObject *stop(PyObject *original, PyObject *Py_UNUSED(unused)) {
     PyObject *result = PyObject_CallNoArgs(original);
     (void)atoll_tracing_refuses();
+    atoll_blocks_check();
     return result;
 }
 
-static PyMethodDef guards[] = {{"start", start, METH_VARARGS, NULL}, {"stop", stop, METH_NOARGS, NULL}};
+static PyMethodDef guarded_stop = {"stop", stop, METH_NOARGS, NULL};
+static PyMethodDef guarded_start = {"start", start, METH_VARARGS, NULL};
 
 /* Puts one in the place of the module's function, also where `tracemalloc` has got that by now.  0, or -1. */
 static int guard(PyObject *low, PyMethodDef *definition) {
@@ -92,13 +98,10 @@ static int prove(PyObject *low) {
 }
 
 int atoll_tracing_init(void) {
-    if (!ATOLL_TRACES_ONE_GIL) {
-        return 0;
-    }
     PyObject *low = PyImport_ImportModule("_tracemalloc");
-    int rc = low != NULL ? prove(low) : -1;
-    for (size_t i = 0; rc == 0 && i < Py_ARRAY_LENGTH(guards); i++) {
-        rc = guard(low, &guards[i]);
+    int rc = low != NULL ? guard(low, &guarded_stop) : -1;
+    if (rc == 0 && ATOLL_TRACES_ONE_GIL) {
+        rc = prove(low) < 0 ? -1 : guard(low, &guarded_start);
     }
     Py_XDECREF(low);
     (void)atoll_tracing_refuses();

@@ -16,23 +16,24 @@
  * node does not lead to the leaves in the end, CPython's map is another one than is thought, and the nodes are left.
  *
  * In 3.12 only those nodes are noted, because the allocator for raw memory does not stay (compat.h): a block whose end is missed
- * would be freed twice, but a node has no end.
+ * would be freed twice, but a node has no end.  (Once somebody wants a limit the others are, too, but only to be counted.)
  *
  * A block's end is missed as well when somebody takes the wrappers out: whoever replaces allocators for a while and then puts
  * back those from before (tracemalloc, memory profilers) may do so.  So each time that an interpreter is made
  * or ends, blocks are allocated, moved and freed in the usual way, and the wrappers have to see it; and a block that is noted twice
  * has had an end that nobody saw.  Once there is a doubt, nothing is taken back any more, for good: it is lost, as CPython
- * would have it.
+ * would have it.  Limits are to hold all the same.  So where nothing comes to the wrappers any more, they are put around what is there
+ * now; what was freed in between counts until its address is somebody else's.  (Where something comes, they are below somebody who
+ * is not to be wrapped by what he leads to.  Not in 3.12, where they may be out for a moment.)
  *
  * ATOLL_DEBUG_BLOCKS=1 fills noted blocks when they are freed, and blocks and arenas when they are taken back, counts what is
  * noted against what is left, and makes each doubt fatal.
  *
- * Ownership: a block that is noted is still CPython's, which may free it at any time; atoll_blocks_reclaim() takes what is
+ * Ownership: a block that is noted is still CPython's, which may free it at any time; atoll_blocks_end() takes what is
  * left once the interpreter is gone.  What is known of a map of arenas is written with that interpreter's GIL, and read
  * when it is gone.
  *
- * Locks: a table has SHARDS parts, each with a lock, a leaf; the list of maps has another.  A thread state need not be
- * attached.
+ * Locks: the list of maps has one, a leaf, as the table of what is noted has.  A thread state need not be attached.
  */
 #include "py/memory/blocks.h"
 
@@ -78,9 +79,9 @@ static PyMemAllocatorEx memory_domain;
 #define AT_HAND __attribute__((tls_model("initial-exec")))
 static _Thread_local AT_HAND unsigned
     for_object; /* nested: the allocator of one domain may be that of another */
-static _Thread_local AT_HAND bool arena_refused;  /* a small block is going to be asked for instead */
-static _Thread_local AT_HAND arena_map *expected; /* whose next node is; NULL: none is */
-static _Thread_local bool is_canary;              /* looked at for objects only */
+static _Thread_local AT_HAND bool arena_refused; /* a small block is going to be asked for instead */
+static _Thread_local AT_HAND int64_t expected;   /* the owner of the map whose next node is; 0: none is */
+static _Thread_local bool is_canary;             /* looked at for objects only */
 
 bool atoll_blocks_debugging(void) { return debugging; }
 
@@ -122,13 +123,14 @@ static int64_t current_owner(void) {
                           : 0;
 }
 
-static arena_map *map_of(int64_t owner) {
+/* The map of an interpreter that is there, or NULL; made when it is to be. */
+static arena_map *map_of(int64_t owner, bool make) {
     atoll_mutex_lock(&maps_lock);
     arena_map *map = maps;
     while (map != NULL && map->owner != owner) {
         map = map->next;
     }
-    if (map == NULL) {
+    if (map == NULL && make) {
         map = calloc(1, sizeof *map);
         if (map != NULL) {
             map->owner = owner;
@@ -156,8 +158,11 @@ static arena_map *take_map(int64_t owner) {
 
 /* What was expected did not come. */
 static void surprise(void) {
-    expected->unknown = true;
-    expected = NULL;
+    arena_map *map = map_of(expected, false); /* which may be gone, when nothing has come since */
+    if (map != NULL) {
+        map->unknown = true;
+    }
+    expected = 0;
 }
 
 static void expect_leaf(arena_map *map, uintptr_t address) {
@@ -174,14 +179,14 @@ static void expect_leaf(arena_map *map, uintptr_t address) {
     map->leaves[map->count].region = region;
     map->leaves[map->count].node = NULL;
     map->count++;
-    expected = map;
+    expected = map->owner;
 }
 
 void atoll_blocks_expect_map(int64_t owner, const void *arena) {
-    if (expected != NULL) {
+    if (expected != 0) {
         surprise();
     }
-    arena_map *map = owner > 0 ? map_of(owner) : NULL;
+    arena_map *map = owner > 0 ? map_of(owner, true) : NULL;
     if (map != NULL && !map->unknown) {
         uintptr_t start = (uintptr_t)arena;
         expect_leaf(map, start);
@@ -193,9 +198,9 @@ void atoll_blocks_expect_map(int64_t owner, const void *arena) {
 
 /* Takes a block that was just allocated for the node that is expected.  false: it is none. */
 static bool take_node(void *ptr, size_t n, size_t size) {
-    arena_map *map = expected;
-    bool is_inner = map->inner == NULL;
-    if (ptr == NULL || current_owner() != map->owner || n != 1 ||
+    arena_map *map = map_of(expected, false);
+    bool is_inner = map != NULL && map->inner == NULL;
+    if (map == NULL || ptr == NULL || current_owner() != map->owner || n != 1 ||
         size != (is_inner ? ATOLL_MAP_INNER_SIZE : ATOLL_MAP_LEAF_SIZE)) {
         surprise();
         return false;
@@ -209,7 +214,7 @@ static bool take_node(void *ptr, size_t n, size_t size) {
     } else {
         map->leaves[next].node = ptr;
         if (next + 1 == map->count) {
-            expected = NULL;
+            expected = 0;
         }
     }
     note(ptr, size, map->owner, true, false);
@@ -262,7 +267,7 @@ static void *note_claimed(void *ptr, size_t size, int64_t owner, bool is_small) 
 static bool is_usual(void) { return for_object == 0 && !arena_refused; }
 
 static void *raw_malloc(void *ctx, size_t size) {
-    if (expected != NULL) {
+    if (expected != 0) {
         surprise();
     }
     if (is_usual()) {
@@ -274,7 +279,7 @@ static void *raw_malloc(void *ctx, size_t size) {
 }
 
 static void *raw_calloc(void *ctx, size_t n, size_t size) {
-    if (expected != NULL) {
+    if (expected != 0) {
         void *node = raw.calloc(ctx, n, size);
         if (take_node(node, n, size)) {
             return node;
@@ -290,7 +295,7 @@ static void *raw_calloc(void *ctx, size_t n, size_t size) {
 }
 
 static void *raw_realloc(void *ctx, void *ptr, size_t size) {
-    if (expected != NULL) {
+    if (expected != 0) {
         surprise();
     }
     /* Forgotten before: once it is freed, another thread may get this address and note it. */
@@ -311,7 +316,7 @@ static void *raw_realloc(void *ctx, void *ptr, size_t size) {
 }
 
 static void raw_free(void *ctx, void *ptr) {
-    if (expected != NULL) {
+    if (expected != 0) {
         surprise();
     }
     atoll_noted block = ptr != NULL ? atoll_noted_find(ptr, true) : (atoll_noted){0};
@@ -325,22 +330,27 @@ void atoll_blocks_arena_refused(void) { arena_refused = true; }
 
 /* ---- taking back ---- */
 
-/* Whether what is asked of CPython comes to the wrappers. */
-static bool see_everything(void) {
+/* What is asked of CPython comes to the wrappers: all of it, some of it, nothing. */
+typedef enum { SEEN, SEEN_IN_PART, UNSEEN } seen;
+
+static bool is_noted(void *block) { return atoll_noted_find(block, false).owner == CANARY; }
+
+static seen see_canary(void) {
     if (!ATOLL_RAW_ALLOCATOR_STAYS) {
-        return true; /* nothing is noted whose end could be missed */
+        return SEEN; /* nothing is noted whose end could be missed */
     }
     is_canary = true;
     for_object++;
     void *made = PyMem_RawMalloc(1);
-    bool seen = made == NULL || atoll_noted_find(made, false).owner == CANARY;
+    bool begun = made != NULL && is_noted(made);
     void *moved = made != NULL ? PyMem_RawRealloc(made, 2 * ATOLL_MAP_LEAF_SIZE) : NULL;
-    seen = seen && (moved == NULL || atoll_noted_find(moved, false).owner == CANARY) &&
-           (moved == NULL || moved == made || atoll_noted_find(made, false).owner != CANARY);
+    bool went_on = moved != NULL && is_noted(moved);
+    bool right = (made == NULL || begun) && (moved == NULL || went_on) &&
+                 (moved == NULL || moved == made || !is_noted(made));
     void *last = moved != NULL ? moved : made;
-    if (seen && last != NULL) {
+    if (right && last != NULL) {
         PyMem_RawFree(last);
-        seen = atoll_noted_find(last, false).owner != CANARY;
+        right = !is_noted(last);
     } else {
         if (last != NULL) {
             (void)atoll_noted_find(last, true);
@@ -349,13 +359,7 @@ static bool see_everything(void) {
     }
     for_object--;
     is_canary = false;
-    return seen;
-}
-
-void atoll_blocks_check(void) {
-    if (atomic_load(&doubt) == NULL && !see_everything()) {
-        atoll_blocks_doubt("the wrappers of CPython's allocators have been taken out");
-    }
+    return right ? SEEN : begun || went_on ? SEEN_IN_PART : UNSEEN;
 }
 
 static void release(const atoll_noted *block) {
@@ -428,19 +432,31 @@ void atoll_blocks_forget(void) {
     atomic_store(&notes_all, now.malloc == raw_malloc);
 }
 
-void atoll_blocks_note_all(void) {
-    if (atomic_exchange(&notes_all, true)) {
-        return;
-    }
+/* Around what is there now, the context of which stays: another thread that allocates while CPython's table changes sees functions of both, and
+ * each gets what it needs. */
+static void wrap_raw(bool all) {
     PyMemAllocatorEx wrapped = raw;
     wrapped.calloc = raw_calloc;
-    wrapped.malloc = raw_malloc;
-    wrapped.realloc = raw_realloc;
-    wrapped.free = raw_free;
-    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object_domain);
-    PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &memory_domain);
+    if (all) {
+        wrapped.malloc = raw_malloc;
+        wrapped.realloc = raw_realloc;
+        wrapped.free = raw_free;
+    }
     atomic_thread_fence(memory_order_release); /* threads without a GIL allocate meanwhile */
     PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
+}
+
+static void wrap_objects(void) {
+    PyMemAllocatorEx now;
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &now);
+    if (now.malloc != object_domain_malloc) {
+        object_domain = now;
+    }
+    PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &now);
+    if (now.malloc != memory_domain_malloc) {
+        memory_domain = now;
+    }
+    atomic_thread_fence(memory_order_release); /* as above */
     PyMem_SetAllocator(PYMEM_DOMAIN_OBJ,
                        &(PyMemAllocatorEx){object_domain.ctx, object_domain_malloc, object_domain_calloc,
                                            object_domain_realloc, object_domain.free});
@@ -449,10 +465,37 @@ void atoll_blocks_note_all(void) {
                                            memory_domain_realloc, memory_domain.free});
 }
 
+void atoll_blocks_note_all(void) {
+    if (!atomic_exchange(&notes_all, true)) {
+        wrap_raw(true);
+        wrap_objects();
+    }
+}
+
+static void wrap_again(void) {
+    PyMemAllocatorEx now;
+    atoll_mutex_lock(&maps_lock); /* for nothing but this; who allocates does so below the wrappers */
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &now);
+    if (now.malloc != raw_malloc) {
+        raw = now;
+        wrap_raw(true);
+        wrap_objects();
+    }
+    atoll_mutex_unlock(&maps_lock);
+}
+
+void atoll_blocks_check(void) {
+    seen canary = atomic_load(&is_wrapped) ? see_canary() : SEEN;
+    if (canary != SEEN) {
+        atoll_blocks_doubt("the wrappers of CPython's allocators have been taken out");
+    }
+    if (canary == UNSEEN) {
+        wrap_again();
+    }
+}
+
 bool atoll_blocks_notes_all(void) { return atomic_load(&notes_all); }
 
-/* The context stays the one of the allocator below: another thread that allocates while CPython's table changes sees
- * functions of both, and each gets what it needs. */
 void atoll_blocks_init(void) {
     if (atomic_exchange(&is_wrapped, true)) {
         return;
@@ -461,10 +504,7 @@ void atoll_blocks_init(void) {
     const char *debug = getenv("ATOLL_DEBUG_BLOCKS");
     debugging = debug != NULL && debug[0] != '\0' && strcmp(debug, "0") != 0;
     PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
-    PyMemAllocatorEx wrapped = raw;
-    wrapped.calloc = raw_calloc;
-    atomic_thread_fence(memory_order_release); /* as above */
-    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &wrapped);
+    wrap_raw(false);
     if (ATOLL_RAW_ALLOCATOR_STAYS) {
         atoll_blocks_note_all();
     }
