@@ -75,6 +75,10 @@ THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
 BARE = "libextbare-6a7b8c9d.so"
 KEEPER = "libextkeeper-4f5a6b7c.so"
 SLOW = "libextslow-0b1c2d3e.so"
+FILTERS = {
+    "libextfilter-1e2f3a4b.so": ("-f", "$ORIGIN/libextcounter-8d9e0f1a.so"),
+    "libextfilter-5c6d7e8f.so": ("-F", "libextcounter-8d9e0f1a.so"),
+}
 COUNTER = "libextcounter-8d9e0f1a.so"  # no Python, and a state
 # By its name the system's, or for the process, and one that needs it: a copy, or one for the process as well.
 RUNTIMES = {
@@ -93,6 +97,7 @@ LIBRARIES = [
     library("lib_keeper.c", KEEPER),
     library("lib_runtime.c", COUNTER),
     library("lib_slow.c", SLOW),
+    *(library("lib_filter.c", name, f"-Wl,{how},{of}", BESIDE) for name, (how, of) in FILTERS.items()),
     library("lib_middle.c", BARE),  # is linked with nothing, and misses what it calls
     library("lib_plain.c", PLAIN),
     library("lib_middle.c", INHERITS, needs=(STATE,)),

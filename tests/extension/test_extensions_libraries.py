@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from ext_build import BARE, COUNTER, KEEPER, LIBS, PLAIN, RUNTIMES, STATE
+from ext_build import BARE, COUNTER, FILTERS, KEEPER, LIBS, PLAIN, RUNTIMES, STATE
 from helpers import check_ended, run_python
 
 pytest_plugins = ["ext_fixtures"]
@@ -21,7 +21,7 @@ import ext_dl
 NOW, GLOBAL, NOLOAD = os.RTLD_NOW, os.RTLD_GLOBAL, os.RTLD_NOLOAD
 NAMES = {names!r}
 LIBS, OTHER = {libs!r}, {other!r}
-STATE, PLAIN, BARE, KEEPER, COUNTER = (LIBS + "/" + name for name in NAMES)
+STATE, PLAIN, BARE, KEEPER, COUNTER = (LIBS + "/" + name for name in NAMES[:5])
 """
 
 STORIES = {
@@ -164,6 +164,11 @@ STORIES = {
         plain.lib_plain_address.restype = ctypes.c_void_p
         print(brings._byname.lib_addresses()[1] == plain.lib_plain_address())
     """,
+    "filters": """
+        for name in NAMES[5:]:
+            handle = ext_dl.open(LIBS + "/" + name, NOW)
+            print([ext_dl.call(handle, "lib_runtime_bump") for _ in range(2)])
+    """,
     "of a package, by C": """
         home = OTHER + "/by C"
         if not os.path.exists(home):
@@ -209,7 +214,7 @@ CASES = [(name, before) for name in STORIES for before in (False, True) if not (
 
 @pytest.mark.parametrize(("name", "before"), CASES)
 def test_as_in_a_process_of_its_own(corpus, tmp_path, name, before):
-    names = [STATE, PLAIN, BARE, KEEPER, COUNTER]
+    names = [STATE, PLAIN, BARE, KEEPER, COUNTER, *FILTERS]
     begin = BEGIN.format(names=names, libs=str(corpus / LIBS), other=str(tmp_path))
     story = begin + textwrap.dedent(STORIES[name])
     alone = run_python(f"import ext_use\nexec({story!r})")
