@@ -241,9 +241,7 @@ static bool is_name(Elf64_Sxword tag) {
 
 /* Those of libraries that the dynamic linker loads with this one.  Where another one has the functions (filters), its are taken before its
  * own: that is loaded in the same way. */
-static bool is_need(Elf64_Sxword tag) {
-    return tag == DT_NEEDED || tag == DT_FILTER || tag == DT_AUXILIARY;
-}
+static bool is_need(Elf64_Sxword tag) { return tag == DT_NEEDED || tag == DT_FILTER || tag == DT_AUXILIARY; }
 
 static int read_names(atoll_elf *elf, atoll_elf_error *why) {
     struct atoll_elf_tables *t = elf->tables;
