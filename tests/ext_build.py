@@ -74,6 +74,12 @@ INHERITS = "libextinherits-2b3c4d5e.so"
 THROW, MISSING = "libextthrow-3a4b5c6d.so", "libextmissing-7e8f9a0b.so"
 BARE = "libextbare-6a7b8c9d.so"
 KEEPER = "libextkeeper-4f5a6b7c.so"
+SLOW = "libextslow-0b1c2d3e.so"
+FILTERS = {
+    "libextfilter-1e2f3a4b.so": ("-f", "$ORIGIN/libextcounter-8d9e0f1a.so"),
+    "libextfilter-5c6d7e8f.so": ("-F", "libextcounter-8d9e0f1a.so"),
+}
+COUNTER = "libextcounter-8d9e0f1a.so"  # no Python, and a state
 # By its name the system's, or for the process, and one that needs it: a copy, or one for the process as well.
 RUNTIMES = {
     "ext_runtime": ("libomp.so.97", "libextruntime-1b2c3d4e.so"),
@@ -89,6 +95,9 @@ LIBRARIES = [
     library("lib_state.c", STATE),
     library("lib_middle.c", MIDDLE, BESIDE, needs=(STATE,)),
     library("lib_keeper.c", KEEPER),
+    library("lib_runtime.c", COUNTER),
+    library("lib_slow.c", SLOW),
+    *(library("lib_filter.c", name, f"-Wl,{how},{of}", BESIDE) for name, (how, of) in FILTERS.items()),
     library("lib_middle.c", BARE),  # is linked with nothing, and misses what it calls
     library("lib_plain.c", PLAIN),
     library("lib_middle.c", INHERITS, needs=(STATE,)),
@@ -159,6 +168,8 @@ EXTENSIONS = [
         ]
     ),
     Target("ext_abi3.c", "ext_abi3.abi3.so"),
+    # As setproctitle's, of which there can be one in a process.
+    extension("ext_declares.c", "exttitle/_setproctitle", "-DINIT_NAME=PyInit__setproctitle"),
     extension("ext_constructors.c", None, "-Wl,-init=ext_constructors_init"),
     extension("ext_end.cc", "ext_end_one", "-DNAME=one", "-DINIT_NAME=PyInit_ext_end_one"),
     extension("ext_end.cc", "ext_end_two", "-DNAME=two", "-DINIT_NAME=PyInit_ext_end_two"),

@@ -227,6 +227,10 @@ int atoll_file_shortage(void);
 int atoll_fd_above_streams(int fd);
 /* What that would open: 0, or -1 as it. */
 int atoll_file_identify(const char *path, atoll_file_id *id);
+/* The same for a directory, whatever changes in it: ENOTDIR for what is none. */
+int atoll_directory_identify(const char *path, atoll_file_id *id);
+/* The absolute path of a file; malloc, or NULL (errno). */
+char *atoll_file_absolute(const char *path);
 /* Opens a regular file for writing, made when there is none, which no other does meanwhile that opens it so; its content stays.  -1 (errno;
  * EWOULDBLOCK: it is open so, EISDIR and EINVAL for what is no regular file).  The lock goes with the last descriptor, also a forked
  * child's. */

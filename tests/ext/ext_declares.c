@@ -1,5 +1,5 @@
 /* Declares support for a GIL per interpreter, and keeps what it says: nothing but an atomic count is static.  Every
- * interpreter uses the one library. */
+ * interpreter could use the one library. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdatomic.h>
@@ -39,4 +39,7 @@ static PyModuleDef_Slot slots[] = {{Py_mod_multiple_interpreters, Py_MOD_PER_INT
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "ext_declares", NULL, 0, methods, slots, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit_ext_declares(void) { return PyModuleDef_Init(&module); }
+#ifndef INIT_NAME
+#define INIT_NAME PyInit_ext_declares
+#endif
+PyMODINIT_FUNC INIT_NAME(void) { return PyModuleDef_Init(&module); }

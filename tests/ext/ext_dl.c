@@ -3,6 +3,7 @@
 #include "ext.h"
 #include <dlfcn.h>
 #include <link.h>
+#include <pthread.h>
 
 /* Exported, so that whoever opens this library can find and call it: what was set last. */
 static long value;
@@ -29,6 +30,26 @@ static PyObject *open_library(PyObject *Py_UNUSED(self), PyObject *args) {
     PyObject *text = Py_BuildValue("z", first);
     const char *second = dlerror();
     return text != NULL ? Py_BuildValue("Nz", text, second) : NULL;
+}
+
+static void *open_it(void *raw) {
+    char *file = raw;
+    (void)dlopen(file, RTLD_NOW);
+    free(file);
+    return NULL;
+}
+
+/* open_in_thread(file): on a thread of the library's own, for which nobody waits. */
+static PyObject *open_in_thread(PyObject *Py_UNUSED(self), PyObject *file) {
+    const char *text = PyUnicode_AsUTF8(file);
+    char *own = text != NULL ? strdup(text) : NULL;
+    pthread_t thread;
+    if (own == NULL || pthread_create(&thread, NULL, open_it, own) != 0) {
+        free(own);
+        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+    }
+    pthread_detach(thread);
+    Py_RETURN_NONE;
 }
 
 static PyObject *close_library(PyObject *Py_UNUSED(self), PyObject *handle) {
@@ -109,6 +130,7 @@ static PyObject *names(PyObject *Py_UNUSED(self), PyObject *handle) {
 static PyMethodDef methods[] = {EXT_METHODS,
                                 {"set", set, METH_O, NULL},
                                 {"open", open_library, METH_VARARGS, NULL},
+                                {"open_in_thread", open_in_thread, METH_O, NULL},
                                 {"close", close_library, METH_O, NULL},
                                 {"call", call, METH_VARARGS, NULL},
                                 {"give", give, METH_VARARGS, NULL},

@@ -78,6 +78,14 @@ class TestDeclared:
         assert (one.module, one.how) == (module, "isolated")
         assert os.path.basename(one.file) == f"{module}{SUFFIX}"
 
+    def test_state_of_the_process(self, make):
+        """A second setproctitle would not find what the first has moved away: there is one, as there is one title."""
+        name = "exttitle._setproctitle"
+        interps = [make() for _ in range(2)]
+        assert len({interp.call(ext_use.call, name, "address") for interp in interps}) == 1
+        bumps = [interp.call(ext_use.call, name, "bump") for interp in interps]
+        assert bumps[1] == bumps[0] + 1
+
     @pytest.mark.parametrize("options", [{"extensions": "strict"}, {"extensions": "shared"}], ids=str)
     def test_not_isolated(self, make, options):
         interps = [make(**options) for _ in range(3)]

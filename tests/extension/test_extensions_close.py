@@ -373,6 +373,28 @@ print(atoll.kept_extensions())
 """)
         check_ended(done, 0, "[]\n", clean=True)
 
+    def test_that_loads_a_library_meanwhile(self, corpus):
+        """What it loads is cloned as well, and is on the list of what is unloaded, which nobody reads before."""
+        done = run_script(f"""
+import time
+(begun, says), (waits, goes) = os.pipe(), os.pipe()
+os.environ.update(EXT_SLOW_SAYS=str(says), EXT_SLOW_WAITS=str(waits))
+
+def go_on():
+    time.sleep(1)  # the interpreter is being closed by then, mostly
+    os.write(goes, b"!")
+
+interp = ext_use.create()
+interp.call(ext_use.call, "ext_dl", "open_in_thread", {str(corpus / ext_build.LIBS / ext_build.SLOW)!r})
+os.read(begun, 1)
+thread = threading.Thread(target=go_on)
+thread.start()
+interp.close()
+thread.join()
+print(atoll.kept_extensions())
+""")
+        check_ended(done, 0, "[]\n", clean=True)
+
     def test_threads_by_a_library_of_the_package(self, corpus, tmp_path):
         """A wheel may bring its own libstdc++, under another name; nobody else in the process has one."""
         command = [*ext_build.compiler(".cc"), "-print-file-name=libstdc++.so.6"]

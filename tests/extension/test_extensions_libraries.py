@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from ext_build import BARE, KEEPER, LIBS, PLAIN, RUNTIMES, STATE
+from ext_build import BARE, COUNTER, FILTERS, KEEPER, LIBS, PLAIN, RUNTIMES, STATE
 from helpers import check_ended, run_python
 
 pytest_plugins = ["ext_fixtures"]
@@ -21,7 +21,7 @@ import ext_dl
 NOW, GLOBAL, NOLOAD = os.RTLD_NOW, os.RTLD_GLOBAL, os.RTLD_NOLOAD
 NAMES = {names!r}
 LIBS, OTHER = {libs!r}, {other!r}
-STATE, PLAIN, BARE, KEEPER = (LIBS + "/" + name for name in NAMES)
+STATE, PLAIN, BARE, KEEPER, COUNTER = (LIBS + "/" + name for name in NAMES[:5])
 """
 
 STORIES = {
@@ -144,6 +144,39 @@ STORIES = {
         import extpkg._rpath
         print(extpkg._runpath.lib_bump(), extpkg._rpath.lib_bump())
     """,
+    "of a package, by its path": """
+        home, link = OTHER + "/home", OTHER + "/link to home"
+        if not os.path.exists(home):
+            shutil.copytree(os.path.dirname(LIBS) + "/extpkg", home + "/brings")
+            shutil.copytree(LIBS, home + "/brings/lib")
+            os.symlink(home, link)
+        sys.path.append(home)
+        counter = ctypes.CDLL(home + "/brings/lib/" + NAMES[4])
+        print(counter.lib_runtime_bump(), counter.lib_runtime_bump())
+        print(ext_dl.open(link + "/brings/lib/" + NAMES[4], NOW) == counter._handle)
+        os.chdir(home + "/brings")
+        print(ext_dl.open("lib/" + NAMES[4], NOW) == counter._handle)
+        handle = ext_dl.open("./lib/" + NAMES[1], NOW)
+        plain = ctypes.CDLL(home + "/brings/lib/" + NAMES[1])
+        print(plain._handle == handle, ctypes.CDLL(NAMES[1])._handle == handle)
+        ctypes.CDLL(home + "/brings/lib/" + NAMES[0])
+        import brings._byname
+        plain.lib_plain_address.restype = ctypes.c_void_p
+        print(brings._byname.lib_addresses()[1] == plain.lib_plain_address())
+    """,
+    "filters": """
+        for name in NAMES[5:]:
+            handle = ext_dl.open(LIBS + "/" + name, NOW)
+            print([ext_dl.call(handle, "lib_runtime_bump") for _ in range(2)])
+    """,
+    "of a package, by C": """
+        home = OTHER + "/by C"
+        if not os.path.exists(home):
+            shutil.copytree(LIBS, home + "/lib")
+        sys.path.append(home)
+        handle = ext_dl.open(home + "/lib/" + NAMES[4], NOW)
+        print(ext_dl.call(handle, "lib_runtime_bump"), ext_dl.call(handle, "lib_runtime_bump"))
+    """,
     "global, by an import": """
         flags = sys.getdlopenflags()
         sys.setdlopenflags(flags | GLOBAL)
@@ -181,7 +214,7 @@ CASES = [(name, before) for name in STORIES for before in (False, True) if not (
 
 @pytest.mark.parametrize(("name", "before"), CASES)
 def test_as_in_a_process_of_its_own(corpus, tmp_path, name, before):
-    names = [STATE, PLAIN, BARE, KEEPER]
+    names = [STATE, PLAIN, BARE, KEEPER, COUNTER, *FILTERS]
     begin = BEGIN.format(names=names, libs=str(corpus / LIBS), other=str(tmp_path))
     story = begin + textwrap.dedent(STORIES[name])
     alone = run_python(f"import ext_use\nexec({story!r})")

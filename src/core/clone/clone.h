@@ -1,6 +1,6 @@
 /* Copies of shared libraries that belong to one interpreter; this is the whole of the room.
  *
- *   clones    loading a clone and what it needs, finding symbols in it, unloading all of an interpreter's (plan <- names; load <- plan;
+ *   clones    loading a clone and what it needs, finding symbols in it, unloading all of an interpreter's (plan <- names, roots; load <- plan;
  *             unload, signals, cpp: what clones leave in the process)
  *   natives   the threads and thread-specific keys that clones make: they end where they wait, when their owner does
  *   shim      what the small library that is copied with the clones is given

@@ -52,7 +52,7 @@ typedef struct {
     uint64_t registers; /* what it imports of what libraries register things with: atoll_name_registers() */
 } atoll_clone;
 
-/* A file that the interpreter has loaded as it is. */
+/* A file that the interpreter has loaded as it is; or a directory. */
 typedef struct {
     char *file;
     atoll_file_id id;
@@ -65,8 +65,9 @@ typedef struct atoll_clones {
     const atoll_shim *shim;
     /* Before a clone is unloaded, with the memory it is in: whether Python knows nothing in it any more. */
     bool (*forget)(uintptr_t low, uintptr_t high);
-    bool whole;       /* for debuggers: whole files, which stay until the set ends */
-    const char *root; /* while something is loaded: the directory that it is imported from, or NULL */
+    bool whole; /* for debuggers: whole files, which stay until the set ends */
+    const char
+        *root; /* while something is loaded: the directory that its package is imported from, or NULL */
     atoll_natives *natives;
 
     char *shim_path; /* NULL until the first clone is made */
@@ -81,6 +82,8 @@ typedef struct atoll_clones {
     size_t room;
     atoll_original *originals;
     size_t noriginals;
+    atoll_original *roots; /* directories that modules are imported from: roots.c */
+    size_t nroots;
     _Atomic(bool) is_kept; /* a signal handler of theirs may be known to anybody */
     uint8_t
         calls_back; /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */
@@ -142,6 +145,15 @@ void atoll_clone_free(atoll_clone *clone);
 /* Frees what a set has whose clones are gone. */
 void atoll_clones_free(atoll_clones *set);
 
+/* ---- clone/roots.c ---- */
+
+/* Modules are imported from this directory, as sys.path has it.  What is none, or cannot be kept, is left out. */
+void atoll_clones_add_root(atoll_clones *set, const char *directory);
+/* The part of a file's path, which is absolute, that is the innermost such directory: malloc, or NULL: none. */
+char *atoll_clones_root_of(const atoll_clones *set, const char *file);
+/* Whether a file comes with the package of what is loaded. */
+bool atoll_clones_is_packaged(const atoll_clones *set, const char *file);
+
 /* ---- clone/signals.c ---- */
 
 /* As sigaction(), for code of a clone.  From a signal handler, too, where that installs itself again. */
@@ -163,9 +175,11 @@ void atoll_clone_cpp_reset_handlers(atoll_clones *set);
 
 /* ---- clone/unload.c ---- */
 
-/* The interpreter is gone and no thread state attached.  true: all is unloaded, and the set freed.  false: something
+/* The interpreter is gone, no thread state attached, and nothing is being loaded or will be.  true: all is unloaded, and the set freed.  false: something
  * stays mapped, so the set and the shim's functions have to stay as well. */
 bool atoll_clones_unload(atoll_clones *set);
+/* In place of that when somebody goes on loading: all stay.  false. */
+bool atoll_clones_keep(atoll_clones *set, const char *why);
 
 /* A clone that is mapped for an interpreter that is gone; never freed. */
 typedef struct atoll_kept_clone {

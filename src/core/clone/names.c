@@ -113,7 +113,11 @@ static const char *const forgetful_libraries[] = {
     "libssl*",      "libffi*",
     "libmpdec*",    "libsqlite3*",
     "libuuid*",     "libcrypt.so*",
-    "libcrypt-*",   NULL,
+    "libcrypt-*",   "libxcb*",
+    "libXau*",      "libXdmcp*",
+    "libkrb5*",     "libk5crypto*",
+    "libcom_err*",  "libgssapi_krb5*",
+    "libkeyutils*", NULL,
 };
 
 /* What is hooked in with these stays, as there is no way to take it back: the C library calls it later, or looks at it. */
@@ -168,6 +172,9 @@ static const char *const registering[] = {
     "X509_TRUST_add",
     "X509_VERIFY_PARAM_add0_table",
     "SSL_COMP_add_compression_method",
+    "krb5_cc_register",
+    "krb5_kt_register",
+    "add_error_table",
     "xmlSetGenericErrorFunc",
     "xmlSetStructuredErrorFunc",
     "xmlNewCharEncodingHandler",

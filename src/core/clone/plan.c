@@ -8,7 +8,7 @@
  * A library is cloned when one of these holds:
  *
  *   it calls Python, or is known to keep state for one interpreter (clone/names.c)
- *   it comes with the package         it lies below the directory that the extension is imported from, or in one of
+ *   it comes with the package         it lies below the directory that the extension is imported from (roots.c), or in one of
  *                                     the name NAME.libs, as wheels have them: made for the extension, and as likely to keep what it was given (a callback, an object whose
  *                                     class is in the extension).  But not one that is known to be for the process, has
  *                                     a part in the static block of thread-local storage, of which a process has few,
@@ -67,37 +67,6 @@ static void remember_plain(const atoll_file_id *id, bool packaged, uint8_t calls
         plain_files = known;
         atoll_mutex_unlock(&plain_lock);
     }
-}
-
-/* ---- what comes with a package ---- */
-
-/* Whether the file is in a directory such as wheels have for the libraries that they bring. */
-static bool is_in_libs(const char *file) {
-    static const char ending[] = ".libs";
-    const char *slash = strrchr(file, '/');
-    size_t length = slash != NULL ? (size_t)(slash - file) : 0;
-    return length > sizeof ending && memcmp(slash - (sizeof ending - 1), ending, sizeof ending - 1) == 0;
-}
-
-/* Whether the file comes with the package of what is loaded: lies below the root, whatever `..` is in its path, or among
- * a wheel's libraries. */
-static bool is_packaged(const atoll_clones *set, const char *file) {
-    size_t length = set->root != NULL ? strlen(set->root) : 0;
-    if (is_in_libs(file)) {
-        return true;
-    }
-    if (length == 0 || strncmp(file, set->root, length) != 0 || file[length] != '/') {
-        return false;
-    }
-    long depth = 0;
-    for (const char *part = file + length; *part != '\0' && depth >= 0;) {
-        part += strspn(part, "/");
-        size_t size = strcspn(part, "/");
-        bool up = size == 2 && strncmp(part, "..", 2) == 0;
-        depth += up ? -1 : size > 0 && !(size == 1 && *part == '.');
-        part += size;
-    }
-    return depth > 0;
 }
 
 /* ---- the plan ---- */
@@ -235,7 +204,7 @@ static long fill_node(atoll_clone_plan *plan, atoll_clone_node *node) {
         fill_existing(node, existing);
         return 0;
     }
-    node->packaged = node->library && is_packaged(plan->set, node->file);
+    node->packaged = node->library && atoll_clones_is_packaged(plan->set, node->file);
     bool has_globals = atoll_clones_have_globals(plan->set);
     const plain_file *plain = node->library && !has_globals ? find_plain(&node->id, node->packaged) : NULL;
     if (plain != NULL) {

@@ -182,6 +182,10 @@ void atoll_clones_free(atoll_clones *set) {
         free(set->originals[i].file);
     }
     free(set->originals);
+    for (size_t i = 0; i < set->nroots; i++) {
+        free(set->roots[i].file);
+    }
+    free(set->roots);
     pthread_mutex_destroy(&set->lock);
     atoll_natives_release(set->natives);
 }

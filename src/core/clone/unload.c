@@ -29,7 +29,7 @@
  *
  * All or nothing: a clone that stays may have been given anything by any other one.
  *
- * No thread state is attached, no lock is held.
+ * No thread state is attached, no lock is held, and nobody loads anything: the list of clones is as it will be.
  */
 #include "core/clone/clones.h"
 
@@ -57,10 +57,17 @@ static void add_kept(atoll_clone *clone, const char *why) {
 }
 
 static bool keep_all(atoll_clones *set, const char *why) {
+    atoll_mutex_lock(&set->lock);
     for (size_t i = 0; i < set->count; i++) {
         add_kept(set->items[i], why);
     }
+    atoll_mutex_unlock(&set->lock);
     return false;
+}
+
+bool atoll_clones_keep(atoll_clones *set, const char *why) {
+    atoll_clones_unlist(set);
+    return keep_all(set, why);
 }
 
 static bool is_in_shim(const atoll_clones *set, uintptr_t address) {

@@ -239,11 +239,15 @@ static bool is_name(Elf64_Sxword tag) {
     return false;
 }
 
+/* Those of libraries that the dynamic linker loads with this one.  Where another one has the functions (filters), its are taken before its
+ * own: that is loaded in the same way. */
+static bool is_need(Elf64_Sxword tag) { return tag == DT_NEEDED || tag == DT_FILTER || tag == DT_AUXILIARY; }
+
 static int read_names(atoll_elf *elf, atoll_elf_error *why) {
     struct atoll_elf_tables *t = elf->tables;
     size_t count = 0;
     for (size_t i = 0; i < t->ndynamic; i++) {
-        count += t->dynamic[i].d_tag == DT_NEEDED;
+        count += is_need(t->dynamic[i].d_tag);
     }
     elf->needed = calloc(count + 1, sizeof *elf->needed);
     if (elf->needed == NULL) {
@@ -260,7 +264,7 @@ static int read_names(atoll_elf *elf, atoll_elf_error *why) {
                 (int64_t)d->d_tag);
         }
         const char *text = t->strings + d->d_un.d_val;
-        if (d->d_tag == DT_NEEDED) {
+        if (is_need(d->d_tag)) {
             elf->needed[elf->nneeded++] = text;
         } else if (d->d_tag == DT_SONAME) {
             elf->soname = text;

@@ -46,7 +46,7 @@ typedef struct {
     const char *soname; /* NULL: none.  All strings point into the file. */
     const char *rpath;  /* DT_RPATH and DT_RUNPATH, as they are; NULL: none */
     const char *runpath;
-    const char **needed; /* DT_NEEDED, in order */
+    const char **needed; /* DT_NEEDED, DT_FILTER and DT_AUXILIARY, in order */
     size_t nneeded;
     bool
         imports_python; /* an undefined symbol is Py*, _Py* (or another name of CPython's: PyInit_ and such do not

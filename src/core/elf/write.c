@@ -122,7 +122,9 @@ static void put_entry(dynamic_section *section, const Elf64_Dyn *entry) {
     case DT_FINI_ARRAY:
     case DT_FINI_ARRAYSZ:
         return;
-    case DT_NEEDED: {
+    case DT_NEEDED:
+    case DT_FILTER:
+    case DT_AUXILIARY: {
         uint64_t name = atoll_elf_renamed(job, atoll_elf_string(job->elf, value), &section->failed);
         value = name != 0 ? name : value;
         break;

@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -73,6 +76,29 @@ int atoll_file_identify(const char *path, atoll_file_id *id) {
     }
     atoll_file_close(fd);
     return 0;
+}
+
+int atoll_directory_identify(const char *path, atoll_file_id *id) {
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return -1;
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        errno = ENOTDIR;
+        return -1;
+    }
+    *id = (atoll_file_id){.device = info.st_dev, .inode = info.st_ino};
+    return 0;
+}
+
+char *atoll_file_absolute(const char *path) {
+    char *here = path[0] != '/' ? getcwd(NULL, 0) : strdup("");
+    char *absolute = NULL;
+    if (here == NULL || asprintf(&absolute, "%s%s%s", here, path[0] != '/' ? "/" : "", path) < 0) {
+        absolute = NULL;
+    }
+    free(here);
+    return absolute;
 }
 
 int atoll_file_open_output(const char *path) {

@@ -42,6 +42,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PATIENCE                                                                                             \
+    5.0 /* seconds for a thread that is loading something while its interpreter is being closed */
+
 static const char *const mode_words[] = {"isolate", "strict", "shared"};
 
 static char *shim_file; /* set once, by the first import of Atoll */
@@ -298,6 +301,7 @@ static atoll_init_result load_clone(context c, const atoll_module_info *info, Py
         return lost_flags();
     }
     char *root = atoll_extension_import_root(info);
+    atoll_loader_note_path(c.loader); /* before C code of the module opens something on a thread of its own */
     atoll_loader_lock(c.loader);
     const char *before = c.loader->clones.root; /* a constructor may import */
     c.loader->clones.root = root;
@@ -548,7 +552,12 @@ atoll_keepers atoll_loader_ended(atoll_loader *loader) {
                                                                        : ATOLL_KEEPERS_NONE;
     loader->stats = NULL; /* what is opened from now on is nobody's */
     atoll_foreign_ended(&loader->foreign);
-    if (atoll_clones_unload(&loader->clones)) {
+    /* From here on there are no more clones, once a thread of theirs that was just loading one has done so. */
+    if (!atoll_loader_settles(loader, PATIENCE)) {
+        (void)atoll_clones_keep(&loader->clones,
+                                "a thread that their libraries have started is loading another one");
+        keepers = ATOLL_KEEPERS_LOADED;
+    } else if (atoll_clones_unload(&loader->clones)) {
         free_loader(loader);
     } else { /* what is kept knows its objects */
         keepers = ATOLL_KEEPERS_LOADED;

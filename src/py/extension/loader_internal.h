@@ -89,6 +89,10 @@ bool atoll_extension_may_declare(const atoll_module_info *info);
 /* Takes and gives `loading`; waits with the GIL given back. */
 void atoll_loader_lock(atoll_loader *loader);
 void atoll_loader_unlock(atoll_loader *loader);
+/* Whether nobody holds `loading`, now or within so many seconds. */
+bool atoll_loader_settles(atoll_loader *loader, double seconds);
+/* Notes the directories that the attached interpreter, whose loader it is, imports from. */
+void atoll_loader_note_path(atoll_loader *loader);
 /* With `loading` held: shows how many clones there are, and how large. */
 void atoll_loader_show(atoll_loader *loader);
 /* Sets what the shim calls for dlopen() and its kin. */

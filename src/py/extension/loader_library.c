@@ -5,6 +5,9 @@
  * (core/clone/clones.h says which), but not what the interpreter has loaded as it is; anything else is the dynamic linker's matter, and may from then on have been given a pointer to
  * anything (`knows`), unless it is known to keep nothing.
  *
+ * Which files come with a package is seen by the directories on sys.path (core/clone/roots.c): who opens the library of a package from
+ * Python is to have the same as a module of that package that needs it.
+ *
  *   RTLD_NOLOAD    what is loaded here counts, not what another interpreter has loaded
  *   RTLD_GLOBAL    clones that are loaded later need the global ones as well, before what they need themselves, so they find their
  *                  symbols
@@ -26,6 +29,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOOK 0.0002 /* seconds between two looks at whether somebody is loading */
+
 /* Waits detached, if the thread has a thread state. */
 void atoll_loader_lock(atoll_loader *loader) {
     if (pthread_mutex_trylock(&loader->loading) == 0) {
@@ -40,6 +45,38 @@ void atoll_loader_lock(atoll_loader *loader) {
 
 void atoll_loader_unlock(atoll_loader *loader) { pthread_mutex_unlock(&loader->loading); }
 
+bool atoll_loader_settles(atoll_loader *loader, double seconds) {
+    double deadline = atoll_clock() + seconds;
+    while (pthread_mutex_trylock(&loader->loading) != 0) {
+        if (atoll_clock() > deadline) {
+            return false;
+        }
+        atoll_sleep(LOOK);
+    }
+    pthread_mutex_unlock(&loader->loading);
+    return true;
+}
+
+/* An exception that is under way stays. */
+void atoll_loader_note_path(atoll_loader *loader) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *path = PySys_GetObject("path"); /* borrowed */
+    path = path != NULL && PyList_Check(path) ? PyList_GetSlice(path, 0, PY_SSIZE_T_MAX) : NULL;
+    atoll_loader_lock(loader);
+    for (Py_ssize_t i = 0; path != NULL && i < PyList_GET_SIZE(path); i++) {
+        PyObject *entry = PyList_GET_ITEM(path, i);
+        PyObject *encoded = PyUnicode_Check(entry) ? PyUnicode_EncodeFSDefault(entry) : NULL;
+        if (encoded != NULL) {
+            atoll_clones_add_root(&loader->clones, PyBytes_AS_STRING(encoded));
+        }
+        Py_XDECREF(encoded);
+        PyErr_Clear();
+    }
+    atoll_loader_unlock(loader);
+    Py_XDECREF(path);
+    PyErr_SetRaisedException(exc);
+}
+
 typedef struct {
     atoll_loader *loader;
     const char *name;   /* as it was given */
@@ -48,6 +85,27 @@ typedef struct {
     atoll_clone_error *why;
 } request;
 
+/* As atoll_clones_load_library(), with what comes with the package of the file. */
+static int load_library(const request *r, const char *file, int flags, atoll_clone **clone,
+                        atoll_clone_error *why) {
+    atoll_clones *set = &r->loader->clones;
+    const char *before = set->root; /* a constructor may open something */
+    char *root = atoll_clones_root_of(set, file);
+    set->root = root;
+    int rc = atoll_clones_load_library(set, file, flags, clone, why);
+    set->root = before;
+    free(root);
+    return rc;
+}
+
+/* The path where the library of a name is that nobody has loaded; absolute, as what lies below a directory is seen by it. */
+static char *find_file(const request *r) {
+    char *found = atoll_clone_find_library(r->caller, r->name);
+    char *path = found != NULL ? atoll_file_absolute(found) : NULL;
+    free(found);
+    return path;
+}
+
 /* Where the library is that is meant: malloc, or NULL, nowhere.  A name that only others have loaded something under, of what an
  * interpreter has its own, means nothing here: it is hidden. */
 static char *find_path(const request *r, bool *hidden) {
@@ -55,13 +113,13 @@ static char *find_path(const request *r, bool *hidden) {
     if (path != NULL) {
         atoll_clone *clone;
         atoll_clone_error ignored;
-        if (atoll_clones_load_library(&r->loader->clones, path, ATOLL_DL_LOADED, &clone, &ignored) >= 0) {
+        if (load_library(r, path, ATOLL_DL_LOADED, &clone, &ignored) >= 0) {
             return path;
         }
         free(path);
         *hidden = true;
     }
-    return atoll_clone_find_library(r->caller, r->name);
+    return find_file(r);
 }
 
 /* `loading` is held. */
@@ -74,7 +132,7 @@ static void *open_locked(const request *r) {
     char *path = clone == NULL ? find_path(r, &hidden) : NULL;
     int rc = 0;
     if (clone != NULL || (path != NULL && !r->loader->halfway && !ended)) {
-        rc = atoll_clones_load_library(set, path != NULL ? path : clone->file, flags, &clone, r->why);
+        rc = load_library(r, path != NULL ? path : clone->file, flags, &clone, r->why);
     }
     void *handle = rc > 0 ? clone->handle : NULL;
     if (rc == 0 && path == NULL && hidden) {
@@ -137,6 +195,11 @@ static void *shim_open(void *owner, const void *caller, const char *file, int mo
     atoll_clone_error why;
     const request r = {loader, file, clone != NULL ? clone->file : NULL, mode, &why};
     last_error.set = false;
+    PyThreadState *tstate = atoll_thread_state_attached();
+    if (tstate != NULL &&
+        PyInterpreterState_GetID(PyThreadState_GetInterpreter(tstate)) == loader->clones.owner) {
+        atoll_loader_note_path(loader);
+    }
     void *handle = open_library(&r);
     if (handle == NULL && why.text[0] != '\0') {
         last_error.set = true;
@@ -183,6 +246,7 @@ PyObject *atoll_ctypes_open(PyObject *self, PyObject *args) {
     bool heard = PySys_Audit("ctypes.dlopen", "O", name) == 0;
     if (heard) {
         const request r = {loader, PyBytes_AS_STRING(path), NULL, atoll_dl_mode_now(mode), &why};
+        atoll_loader_note_path(loader);
         handle = open_library(&r);
     }
     if (heard && handle == NULL) {

@@ -70,10 +70,19 @@ int atoll_verdict_file_keep_own(atoll_clones *clones) {
     return own_file == NULL ? 0 : atoll_clones_add_original(clones, own_file, &own_id);
 }
 
+/* Whether what a module has is the process's on purpose, and it keeps nothing of Python's, by reading; it has to declare support as well.
+ * setproctitle's own finds the arguments in the process's memory by walking back from its environment, and moves that to have room
+ * for the title: a second copy would find nothing, and set nothing. */
+static bool is_for_process(const atoll_module_info *info) {
+    const char *dot = strrchr(info->full, '.');
+    return strcmp(dot != NULL ? dot + 1 : info->full, "_setproctitle") == 0;
+}
+
 /* Where the module is to be loaded from.  One whose file cannot be read is the clone's loader's, which says why. */
 static origin look_at(const atoll_module_info *info) {
     atoll_file_id id;
-    if (!atoll_extension_is_standard(info) || atoll_file_identify(info->file, &id) != 0) {
+    if ((!atoll_extension_is_standard(info) && !is_for_process(info)) ||
+        atoll_file_identify(info->file, &id) != 0) {
         return FROM_CLONE;
     }
     origin from = known_verdict(&id);
