@@ -53,6 +53,22 @@ SCRIPTS = {
                 assert interp.call(f) == want and pool.submit(f).result() == want
                 assert list(pool.map(lambda _: f(), [0])) == [want]
     """,
+    "what is registered with an abstract class": """
+        import numbers
+        class Kind(abc.ABC): pass
+        class One: pass
+        class Other: pass
+        def f(): return [issubclass(c, Kind) for c in (One, Other, int)], issubclass(One, numbers.Number)
+        def g(x): return isinstance(x, Kind), isinstance(x, numbers.Number)
+        with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+            for register, cls in ((Kind, One), (Kind, Other), (numbers.Number, One), (Kind, int)):
+                for _ in range(2):
+                    assert interp.call(f) == f() == pool.submit(f).result()
+                    assert [interp.call(g, x) for x in (One(), Other(), 1)] == [g(x) for x in (One(), Other(), 1)]
+                    assert list(pool.map(g, (One(), Other(), 1))) == [g(x) for x in (One(), Other(), 1)]
+                register.register(cls)
+            assert interp.call(f) == f() == pool.submit(f).result() == ([True, True, True], True)
+    """,
     "what is deleted": """
         gone = 1
         class C: attr = 1

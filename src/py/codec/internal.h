@@ -210,6 +210,8 @@ bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func);
 bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls);
 /* 1 when what was last written for the class was written again, 0 when there is nothing or it has changed. */
 int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number);
+/* How often a class was registered with an abstract one (A.register(B)), of whichever.  0, or -1 with an exception. */
+int atoll_registrations(atoll_codec *codec, uint64_t *count);
 int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
                      const uint8_t *data, size_t size);
 
@@ -415,6 +417,8 @@ int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name, ui
 int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name, uint64_t version);
 int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func);
 void atoll_reach_always(atoll_encoder *enc);
+/* There is a class in it: so many registrations there were before it was encoded. */
+void atoll_reach_class(atoll_encoder *enc, uint64_t registrations);
 /* Adds all of another reach; neither need be there. */
 int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more);
 /* Whether all of it is as it was when it was encoded: 1, 0, or -1 with an exception. */

@@ -12,7 +12,7 @@
  *
  * A reach is a list of the places, among all that a function reaches, whose values may change without anybody being told: a global
  * that holds a list, an attribute of a class that holds one, a function with a closure.  (What is bound anew is seen
- * otherwise: codec/watch.c.)  It is made while the function is encoded, and compared before each call of it: that costs
+ * otherwise: codec/watch.c.)  Where there are classes in it, it has the number of registrations with abstract classes, too.  It is made while the function is encoded, and compared before each call of it: that costs
  * what encoding these values costs, and for large buffers what reading them does.  A reach does not keep alive what it
  * leads to: a dict of globals that goes away moves the epoch, functions and classes are referred to weakly.
  * Telling a version may run code, and so other threads: the version of a place is told before what is there is encoded, so that
@@ -245,7 +245,9 @@ struct atoll_reach {
     place *places;
     size_t n;
     size_t cap;
-    bool always; /* something in it changes in silence: nothing can be told from the places */
+    bool always;            /* something in it changes in silence: nothing can be told from the places */
+    bool classes;           /* there are some */
+    uint64_t registrations; /* with abstract classes, before the first of them was encoded */
 };
 
 atoll_reach *atoll_reach_new(void) {
@@ -270,7 +272,9 @@ void atoll_reach_release(atoll_reach *reach) {
     PyMem_RawFree(reach);
 }
 
-bool atoll_reach_is_empty(const atoll_reach *reach) { return reach->n == 0 && !reach->always; }
+bool atoll_reach_is_empty(const atoll_reach *reach) {
+    return reach->n == 0 && !reach->always && !reach->classes;
+}
 
 static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject *name, uint64_t version) {
     if (reach->n == reach->cap) {
@@ -369,6 +373,13 @@ void atoll_reach_always(atoll_encoder *enc) {
     }
 }
 
+void atoll_reach_class(atoll_encoder *enc, uint64_t registrations) {
+    if (enc->reach != NULL && !enc->reach->classes) {
+        enc->reach->classes = true;
+        enc->reach->registrations = registrations;
+    }
+}
+
 /* What is at a place: 1 with a new reference, 0 when there is nothing, -1 with an exception. */
 static int look_at(const atoll_codec *codec, const place *at, PyObject **value) {
     *value = NULL;
@@ -406,7 +417,11 @@ static int version_of_object(atoll_codec *codec, PyObject *value, uint64_t *vers
 }
 
 int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
+    uint64_t registrations = 0;
     int same = !reach->always;
+    if (same > 0 && reach->classes) {
+        same = atoll_registrations(codec, &registrations) < 0 ? -1 : registrations == reach->registrations;
+    }
     for (size_t i = 0; same > 0 && i < reach->n; i++) {
         const place *at = &reach->places[i];
         PyObject *value;
