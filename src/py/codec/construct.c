@@ -9,9 +9,20 @@
  */
 #include "py/codec/internal.h"
 
+/* Whether it is the method of named tuples, which says what is in one, item by item. */
+static bool is_of_namedtuple(const atoll_codec *codec, PyObject *says) {
+    PyObject *home = PyFunction_Check(says)
+                         ? PyDict_GetItemWithError(PyFunction_GET_GLOBALS(says), codec->names[N_NAME])
+                         : NULL;
+    PyErr_Clear();
+    return home != NULL && PyUnicode_Check(home) &&
+           PyUnicode_CompareWithASCIIString(home, "collections") == 0;
+}
+
 /* The builtin class that an instance of `type` is a value of, when that class says what it is made of; or NULL, maybe with an
- * exception that must reach the user. */
-static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
+ * exception that must reach the user.  *items: it is a named tuple, of these arguments. */
+static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type, bool *items) {
+    *items = false;
     PyTypeObject *base = type;
     while ((base->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
         base = base->tp_base;
@@ -22,7 +33,8 @@ static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
         return NULL;
     }
     PyObject *says = PyObject_GetAttr((PyObject *)type, codec->names[N_GETNEWARGS]);
-    bool own = says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type);
+    *items = says != NULL && base == &PyTuple_Type && is_of_namedtuple(codec, says);
+    bool own = *items || (says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type));
     Py_XDECREF(says);
     if (says == NULL && !atoll_error_is_urgent()) {
         PyErr_Clear(); /* the class's own code decides */
@@ -47,8 +59,12 @@ static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj
         return NULL;
     }
     PyObject *why = PyErr_GetRaisedException();
-    PyTypeObject *base = value_class_of(codec, type);
+    bool items;
+    PyTypeObject *base = value_class_of(codec, type, &items);
     PyObject *rest = base != NULL ? PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args)) : NULL;
+    if (rest != NULL && items) {
+        Py_SETREF(rest, PyTuple_Pack(1, rest));
+    }
     int same = PyErr_Occurred()                                                  ? -1
                : rest == NULL || (obj != NULL && !PyObject_TypeCheck(obj, type)) ? 1
                : obj == NULL ? 0

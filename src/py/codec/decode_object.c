@@ -307,6 +307,10 @@ static int decode_items(atoll_decoder *dec, PyObject *obj) {
     if (items == NULL) {
         return -1;
     }
+    if (n == 0) { /* as pickle does: what there is nothing to put into need not be able to take anything */
+        Py_DECREF(items);
+        return 0;
+    }
     int rc = PyList_CheckExact(obj) ? PyList_SetSlice(obj, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, items)
                                     : extend(dec->codec, obj, items);
     Py_DECREF(items);

@@ -12,6 +12,10 @@
 #include "py/codec/decoder.h"
 #include "py/codec/encoder.h"
 
+/* After a failure: an instance that goes while an exception is set loses it when CPython has no memory to part it from its dict (3.13 on);
+ * then it is MemoryError again. */
+void atoll_error_ensure(void);
+
 /* ---- state and lookups (codec/state.c, codec/module.c) ---- */
 
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
