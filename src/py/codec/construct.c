@@ -3,6 +3,8 @@
  * A class's own __new__ and __init__ may make something else of what they are given than what was sent.  Exceptions that need none
  * are made without; instances of classes that derive from int, str and the like have the value that they have at home.
  *
+ * A __new__ that wants arguments, of which the class says nothing, is done without: all that is in the instance comes with it.
+ *
  * In the attributes of a class there may be instances of it (the one instance, a cache), whose making looks for that very
  * attribute.  What needs no arguments is made by object.__new__ then.  What else looks for an attribute that is still to come
  * (codec/later.c) finds None, if it does not take the attribute's absence for an answer: the call is made again.
@@ -102,6 +104,15 @@ static bool is_of_object(const atoll_codec *codec, const PyTypeObject *type) {
     return type == &PyBaseObject_Type;
 }
 
+PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError) && is_of_object(codec, type) &&
+        (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
+        PyErr_Clear();
+        return atoll_object_new(type);
+    }
+    return NULL;
+}
+
 /* copyreg.__newobj__(*args). */
 static PyObject *make_new(atoll_codec *codec, PyObject *make, PyObject *args) {
     PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(args, 0);
@@ -109,7 +120,11 @@ static PyObject *make_new(atoll_codec *codec, PyObject *make, PyObject *args) {
         (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
         return atoll_object_new(type);
     }
-    return as_it_was(codec, type, PyObject_Call(make, args, NULL), args);
+    PyObject *obj = PyObject_Call(make, args, NULL);
+    if (obj == NULL && PyTuple_GET_SIZE(args) == 1) {
+        obj = atoll_object_without_new(codec, type);
+    }
+    return as_it_was(codec, type, obj, args);
 }
 
 static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args,

@@ -89,7 +89,8 @@ static PyObject *new_instance(atoll_decoder *dec, PyTypeObject *type) {
     if (plain && (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
         return atoll_object_new(type);
     }
-    return PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
+    PyObject *obj = PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
+    return obj != NULL ? obj : atoll_object_without_new(dec->codec, type);
 }
 
 /* obj.__dict__.update(state), its names interned. */

@@ -527,6 +527,9 @@ int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
 /* object.__new__(type): new reference, or NULL with an exception. */
 PyObject *atoll_object_new(PyTypeObject *type);
+/* The same after a TypeError, which the class's own __new__ has raised; NULL with that where there is more in an instance than classes made by
+ * code put there. */
+PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type);
 /* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
 PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
 /* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is

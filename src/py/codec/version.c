@@ -99,6 +99,20 @@ static bool has_assignable_items(const PyTypeObject *type) {
            (type->tp_as_sequence != NULL && type->tp_as_sequence->sq_ass_item != NULL);
 }
 
+/* Whether it has attributes that may be assigned: a dtype of numpy is hashed by value all the same.  What all objects have does not count. */
+static bool has_assignable_attributes(const PyTypeObject *type) {
+    bool found = false;
+    for (; !found && type != NULL && type != &PyBaseObject_Type; type = type->tp_base) {
+        for (const PyGetSetDef *at = type->tp_getset; !found && at != NULL && at->name != NULL; at++) {
+            found = at->set != NULL;
+        }
+        for (const PyMemberDef *at = type->tp_members; !found && at != NULL && at->name != NULL; at++) {
+            found = (at->flags & Py_READONLY) == 0;
+        }
+    }
+    return found;
+}
+
 /* An instance of a type that C code made once for all, which compares and hashes by value: a pattern, a date, a Decimal. */
 static bool is_value_of_c(PyObject *value) {
     PyTypeObject *type = Py_TYPE(value);
@@ -106,7 +120,7 @@ static bool is_value_of_c(PyObject *value) {
         (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 || (type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0;
     if (!fixed_type || type->tp_dictoffset != 0 || type->tp_hash == NULL ||
         type->tp_hash == PyBaseObject_Type.tp_hash || type->tp_hash == PyObject_HashNotImplemented ||
-        has_assignable_items(type)) {
+        has_assignable_items(type) || has_assignable_attributes(type)) {
         return false;
     }
     /* These hash, and have something in them that may change. */
