@@ -5,6 +5,11 @@
  */
 #include "module/module.h"
 
+/* Protocols 0 and 1 would write an instance that nobody can make. */
+PyObject *atoll_unpicklable(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyErr_Format(PyExc_TypeError, "cannot pickle '%.200s' object", Py_TYPE(self)->tp_name);
+}
+
 PyDoc_STRVAR(error_doc, "A failed operation on an interpreter (PEP 734).");
 PyDoc_STRVAR(not_found_doc, "The interpreter does not exist, or not any more (PEP 734).");
 PyDoc_STRVAR(not_shareable_doc, "The object cannot be sent to another interpreter (PEP 734).\n\n"

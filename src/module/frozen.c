@@ -131,6 +131,7 @@ static PyObject *area_repr(PyObject *op) {
 static PyMethodDef area_methods[] = {
     {"__enter__", area_enter, METH_NOARGS, NULL},
     {"__exit__", area_exit, METH_VARARGS, NULL},
+    {"__reduce__", atoll_unpicklable, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -471,6 +471,7 @@ static PyMethodDef future_methods[] = {
     {"cancelled", future_cancelled, METH_NOARGS,
      "cancelled($self, /)\n--\n\nReturn whether the call was cancelled."},
     {"_outcome", future_outcome, METH_O, NULL},
+    {"__reduce__", atoll_unpicklable, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

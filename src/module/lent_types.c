@@ -168,6 +168,7 @@ static PyMethodDef array_methods[] = {
     {"__arrow_c_array__", (PyCFunction)(void (*)(void))arrow_array, METH_VARARGS | METH_KEYWORDS, array_doc},
     {"__arrow_c_stream__", (PyCFunction)(void (*)(void))arrow_stream, METH_VARARGS | METH_KEYWORDS,
      stream_doc},
+    {"__reduce__", atoll_unpicklable, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -175,12 +176,14 @@ static PyMethodDef stream_methods[] = {
     {"__arrow_c_schema__", arrow_schema, METH_NOARGS, schema_doc},
     {"__arrow_c_stream__", (PyCFunction)(void (*)(void))arrow_stream, METH_VARARGS | METH_KEYWORDS,
      stream_doc},
+    {"__reduce__", atoll_unpicklable, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef tensor_methods[] = {
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_capsule, METH_VARARGS | METH_KEYWORDS, dlpack_doc},
     {"__dlpack_device__", tensor_device, METH_NOARGS, device_doc},
+    {"__reduce__", atoll_unpicklable, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

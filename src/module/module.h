@@ -105,6 +105,9 @@ void atoll_argument_not_int(PyObject *value, const char *name);
 /* 0, or -1 with TypeError that names an argument which cannot be iterated. */
 int atoll_argument_iterable(PyObject *value, const char *name);
 
+/* __reduce__() of types that are made by Atoll only (exceptions.c). */
+PyObject *atoll_unpicklable(PyObject *self, PyObject *ignored);
+
 /* Adds Lock, RLock, Condition, Event, Semaphore, BoundedSemaphore, Barrier and AtomicInt. */
 int atoll_pysync_add(atoll_state *state, PyObject *module);
 /* Adds SharedDict. */

@@ -91,6 +91,14 @@ CHANGES = {
         "@property\ndef g(self): return 1\ndef f(self): return self.g",
         "C.g.fget.__code__ = (lambda self: 2).__code__",
     ),
+    "registered class": (
+        "class A(abc.ABC): pass\nclass B: pass\ndef f(self): return [issubclass(c, self.A) for c in (self.B, int)]",
+        "C.A.register(int if issubclass(C.B, C.A) else C.B)",
+    ),
+    "registered with a module's": (
+        "def f(self): return [isinstance(self, c) for c in (collections.abc.Sized, collections.abc.Sequence)]",
+        "(collections.abc.Sequence if isinstance(C(), collections.abc.Sized) else collections.abc.Sized).register(C)",
+    ),
     "global function": ("def f(self): return helper()", "exec('def helper(): return 2', globals())"),
     "global of a wrapped function": (
         "@functools.lru_cache\ndef g(self): return helper()\ndef f(self): return self.g()",

@@ -53,6 +53,37 @@ SCRIPTS = {
                 assert interp.call(f) == want and pool.submit(f).result() == want
                 assert list(pool.map(lambda _: f(), [0])) == [want]
     """,
+    "whether a buffer may be written to": """
+        import pickle
+        def opened(view): return Block(view.obj, view.readonly)
+        class Block:
+            def __init__(self, data, fixed=False): self.data, self.fixed = data, fixed
+            def __reduce_ex__(self, protocol):
+                view = memoryview(self.data)
+                return opened, (pickle.PickleBuffer(view.toreadonly() if self.fixed else view),)
+        block = Block(bytearray(b"bytes"))
+        def f(): return block.fixed
+        with atoll.create() as interp:
+            assert interp.call(f) is False
+            block.fixed = True
+            assert interp.call(f) is True
+    """,
+    "what is registered with an abstract class": """
+        import numbers
+        class Kind(abc.ABC): pass
+        class One: pass
+        class Other: pass
+        def f(): return [issubclass(c, Kind) for c in (One, Other, int)], issubclass(One, numbers.Number)
+        def g(x): return isinstance(x, Kind), isinstance(x, numbers.Number)
+        with atoll.create() as interp, atoll.InterpreterPoolExecutor(1) as pool:
+            for register, cls in ((Kind, One), (Kind, Other), (numbers.Number, One), (Kind, int)):
+                for _ in range(2):
+                    assert interp.call(f) == f() == pool.submit(f).result()
+                    assert [interp.call(g, x) for x in (One(), Other(), 1)] == [g(x) for x in (One(), Other(), 1)]
+                    assert list(pool.map(g, (One(), Other(), 1))) == [g(x) for x in (One(), Other(), 1)]
+                register.register(cls)
+            assert interp.call(f) == f() == pool.submit(f).result() == ([True, True, True], True)
+    """,
     "what is deleted": """
         gone = 1
         class C: attr = 1
@@ -381,6 +412,20 @@ SCRIPTS = {
                 assert interp.call(names["f"]) == -k
     """,
 }
+
+
+def test_a_dtype_that_is_changed_in_place():
+    """It hashes by value, as what never changes does."""
+    pytest.importorskip("numpy", reason="numpy is not installed")
+    check_script("""
+        import numpy
+        kind = numpy.dtype([("a", "i4"), ("b", "f8")])
+        def f(): return kind.names
+        with atoll.create() as interp:
+            assert interp.call(f) == ("a", "b")
+            kind.names = ("x", "y")
+            assert interp.call(f) == ("x", "y")
+    """)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -283,6 +283,37 @@ class TestNoExceptionIsLost:
         """)
         assert out == "done\n"
 
+    @pytest.mark.skipif(
+        sys.version_info < (3, 14), reason="CPython crashes when it has no memory for a function"
+    )
+    def test_no_memory_twice(self):
+        """Two allocations in a row fail, of a call with named objects: CPython may lose the first MemoryError."""
+        pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
+        out = run_in_child("""
+            import gc, os, _testcapi, atoll
+            class Registry:
+                def __init__(self): self.items = [1, 2]; self.table = {"items": self.items}
+            one, other = Registry(), Registry()
+            def f(*args): return args, one, other
+            arg = {"b": one, "c": [other, one.items]}
+            with atoll.create() as i:
+                i.call(f, arg); i.call(f, arg)
+                gc.disable()
+                for n in range(450):
+                    one.state = other.state = n
+                    hold = [[] for _ in range(100)]
+                    _testcapi.set_nomemory(n, n + 2)
+                    try:
+                        i.call(f, arg); r = "ok"
+                    except BaseException as e:
+                        _testcapi.remove_mem_hooks(); r = repr(e)
+                    _testcapi.remove_mem_hooks()
+                    assert r == "ok" or "MemoryError" in r, (n, r)
+            print("done", flush=True)
+            os._exit(0)
+        """)
+        assert out == "done\n"
+
     @pytest.mark.parametrize("to", ["n + 1", "0"], ids=["once", "from then on"])
     def test_no_memory_for_code(self, to):
         """Marshal says of code that it cannot be written when it has no memory for its table of references."""

@@ -11,6 +11,7 @@ import logging
 import mmap
 import multiprocessing
 import os
+import pickle
 import queue
 import re
 import socket
@@ -320,3 +321,12 @@ class TestCodeThatNoCompilerMakes:
             script = compile("x = 1", "script", "exec")
             with pytest.raises(atoll.NotShareableError, match=f"<module>: {self.why}"):
                 interp.exec(script.replace(co_consts=(*script.co_consts, object())))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_only_atoll_makes_cannot_be_pickled(protocol: int) -> None:
+    """In no protocol: an instance that nobody can make would be of no use."""
+    with atoll.InterpreterPoolExecutor(1) as pool:
+        for one in (pool.submit(int), atoll.freezing()):
+            with pytest.raises(TypeError, match=f"cannot pickle '(atoll.)?{type(one).__name__}' object"):
+                pickle.dumps(one, protocol)

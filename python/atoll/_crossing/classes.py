@@ -500,6 +500,7 @@ def fill_class(cls: type, attributes: dict[str, Any], able: bool) -> type:
     set_attribute = setattr if statements.is_of_c(type(cls)) else type.__setattr__
     for name, value in attributes.items():
         if name == statements.NAMES:
+            statements.keep_names(cls, value)
             _annotations.bind_annotated(cls, value)
             continue
         if name == "_abc_impl":

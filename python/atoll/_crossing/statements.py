@@ -109,16 +109,29 @@ def describe(cls: type, namespace: Any, of_c: bool) -> _Described | str | None:
 def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
     known = _known.get(id(cls))
     if known is None or known[0]() is not cls:
-        import weakref
-
-        # Of C: Ctrl-C would be lost in a callback of Python's.
-        forget = functools.partial(_known.pop, id(cls))
-        known = _known[id(cls)] = (weakref.ref(cls, forget), *_analyse(cls, namespace, of_c))
+        known = _keep(cls, *_analyse(cls, namespace, of_c))
     _, skeleton, definition, set_by_statement = known
     attributes = {
         name: value for name, value in namespace.items() if _is_set_later(name, value, set_by_statement, of_c)
     }
     return skeleton, definition, attributes
+
+
+def _keep(cls: type, skeleton: tuple[Any, ...], definition: dict[str, Any], bound: set[str]) -> Any:
+    """Note what is known of a class."""
+    import weakref
+
+    # Of C: Ctrl-C would be lost in a callback of Python's.
+    forget = functools.partial(_known.pop, id(cls))
+    known = _known[id(cls)] = weakref.ref(cls, forget), skeleton, definition, bound
+    return known
+
+
+def keep_names(cls: type, naming: types.FunctionType) -> None:
+    """Note what is bound when a class that was sent is there, for those whom it is sent on to."""
+    known = _known.get(id(cls))
+    if known is not None and known[0]() is cls:
+        known[2][NAMES] = naming
 
 
 def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
@@ -360,7 +373,10 @@ def make(
     bound: tuple[str, ...],
     module: Any,
 ) -> type:
-    """Runs a statement that was sent, in the namespace that stands for its own."""
+    """Runs a statement that was sent, in the namespace that stands for its own.
+
+    It goes on from here, and back, as it came: its source need not be found here.
+    """
     namespace = naming.__globals__
     made: dict[str, Any] = {}
     with _SeenInMain(namespace, module):
@@ -375,6 +391,8 @@ def make(
     for name in bound:
         namespace.setdefault(name, found)
     cls: type = found
+    skeleton = "statement", code, path, variables, naming, bound, module
+    _keep(cls, skeleton, {}, set(_namespace_of(cls)))
     return cls
 
 

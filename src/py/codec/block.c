@@ -80,7 +80,8 @@ int atoll_encode_buffer(atoll_encoder *enc, PyObject *obj) {
     }
     if (enc->outline) {
         return atoll_write_tag_count(enc, T_BUFFER, (uint64_t)view->len) < 0 ||
-                       atoll_write_u64(enc, atoll_hash(view->buf, (size_t)view->len)) < 0
+                       atoll_write_u64(enc, atoll_hash(view->buf, (size_t)view->len)) < 0 ||
+                       atoll_write_tag(enc, view->readonly != 0) < 0
                    ? -1
                    : atoll_memo_add(enc, obj);
     }

@@ -110,6 +110,7 @@ static int end(atoll_encoder *enc, int rc, const mark *start) {
         rc = -1;
     }
     if (rc < 0) {
+        atoll_error_ensure();
         atoll_message_rewind(enc->msg, start->len, start->nhandles);
     }
     if (enc->pinned) {
@@ -402,8 +403,8 @@ static PyObject *decode(atoll_codec *codec, const atoll_message *msg) {
     if (obj != NULL && dec.rd.at != dec.rd.end) {
         Py_CLEAR(obj);
         atoll_malformed("there is more than one value");
-    } else if (obj == NULL && !PyErr_Occurred()) {
-        PyErr_SetString(PyExc_SystemError, "an object could not be received, for no reason given");
+    } else if (obj == NULL) {
+        atoll_error_ensure();
     }
     end_decoding(&dec);
     return obj;
@@ -529,6 +530,7 @@ static int decode_call(atoll_codec *codec, const atoll_message *msg, atoll_call_
         rc = -1;
     }
     if (rc < 0) {
+        atoll_error_ensure();
         atoll_codec_args_clear(out);
     }
     end_decoding(&dec);

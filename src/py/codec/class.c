@@ -267,11 +267,13 @@ enum { HEAD = 12 }; /* bytes of version and size */
 static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     size_t head_at = enc->msg->body.len;
     uint64_t epoch = atoll_definitions_epoch(enc->codec);
-    uint8_t *at = atoll_reserve(enc, HEAD);
+    uint64_t registrations;
+    uint8_t *at = atoll_registrations(enc->codec, &registrations) == 0 ? atoll_reserve(enc, HEAD) : NULL;
     if (at == NULL) {
         return -1;
     }
     atoll_commit(enc, at + HEAD);
+    atoll_reach_class(enc, registrations);
     atoll_class_frame fr = {enc->classes, cls, number, enc->classes != NULL ? enc->classes->depth + 1 : 1,
                             false};
     atoll_encoder part;
@@ -292,7 +294,10 @@ static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
         atoll_store_u32(head + 8, (uint32_t)size);
         enc->impure |= part.impure;
         enc->lowest = part.lowest < enc->lowest ? part.lowest : enc->lowest;
-        if (!part.impure && part.lowest >= fr.depth && epoch == atoll_definitions_epoch(enc->codec)) {
+        uint64_t now;
+        rc = atoll_registrations(enc->codec, &now);
+        if (rc == 0 && !part.impure && part.lowest >= fr.depth && registrations == now &&
+            epoch == atoll_definitions_epoch(enc->codec)) {
             rc = atoll_kept_store(enc->codec, cls, number, &part, head, HEAD + size);
             rc = rc < 0 ? -1 : 0;
         }

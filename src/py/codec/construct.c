@@ -3,15 +3,28 @@
  * A class's own __new__ and __init__ may make something else of what they are given than what was sent.  Exceptions that need none
  * are made without; instances of classes that derive from int, str and the like have the value that they have at home.
  *
+ * A __new__ that wants arguments, of which the class says nothing, is done without: all that is in the instance comes with it.
+ *
  * In the attributes of a class there may be instances of it (the one instance, a cache), whose making looks for that very
  * attribute.  What needs no arguments is made by object.__new__ then.  What else looks for an attribute that is still to come
  * (codec/later.c) finds None, if it does not take the attribute's absence for an answer: the call is made again.
  */
 #include "py/codec/internal.h"
 
+/* Whether it is the method of named tuples, which says what is in one, item by item. */
+static bool is_of_namedtuple(const atoll_codec *codec, PyObject *says) {
+    PyObject *home = PyFunction_Check(says)
+                         ? PyDict_GetItemWithError(PyFunction_GET_GLOBALS(says), codec->names[N_NAME])
+                         : NULL;
+    PyErr_Clear();
+    return home != NULL && PyUnicode_Check(home) &&
+           PyUnicode_CompareWithASCIIString(home, "collections") == 0;
+}
+
 /* The builtin class that an instance of `type` is a value of, when that class says what it is made of; or NULL, maybe with an
- * exception that must reach the user. */
-static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
+ * exception that must reach the user.  *items: it is a named tuple, of these arguments. */
+static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type, bool *items) {
+    *items = false;
     PyTypeObject *base = type;
     while ((base->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0) {
         base = base->tp_base;
@@ -22,7 +35,8 @@ static PyTypeObject *value_class_of(atoll_codec *codec, PyTypeObject *type) {
         return NULL;
     }
     PyObject *says = PyObject_GetAttr((PyObject *)type, codec->names[N_GETNEWARGS]);
-    bool own = says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type);
+    *items = says != NULL && base == &PyTuple_Type && is_of_namedtuple(codec, says);
+    bool own = *items || (says != NULL && Py_IS_TYPE(says, &PyMethodDescr_Type));
     Py_XDECREF(says);
     if (says == NULL && !atoll_error_is_urgent()) {
         PyErr_Clear(); /* the class's own code decides */
@@ -47,8 +61,12 @@ static PyObject *as_it_was(atoll_codec *codec, PyTypeObject *type, PyObject *obj
         return NULL;
     }
     PyObject *why = PyErr_GetRaisedException();
-    PyTypeObject *base = value_class_of(codec, type);
+    bool items;
+    PyTypeObject *base = value_class_of(codec, type, &items);
     PyObject *rest = base != NULL ? PyTuple_GetSlice(args, 1, PyTuple_GET_SIZE(args)) : NULL;
+    if (rest != NULL && items) {
+        Py_SETREF(rest, PyTuple_Pack(1, rest));
+    }
     int same = PyErr_Occurred()                                                  ? -1
                : rest == NULL || (obj != NULL && !PyObject_TypeCheck(obj, type)) ? 1
                : obj == NULL ? 0
@@ -86,6 +104,15 @@ static bool is_of_object(const atoll_codec *codec, const PyTypeObject *type) {
     return type == &PyBaseObject_Type;
 }
 
+PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError) && is_of_object(codec, type) &&
+        (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
+        PyErr_Clear();
+        return atoll_object_new(type);
+    }
+    return NULL;
+}
+
 /* copyreg.__newobj__(*args). */
 static PyObject *make_new(atoll_codec *codec, PyObject *make, PyObject *args) {
     PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(args, 0);
@@ -93,7 +120,11 @@ static PyObject *make_new(atoll_codec *codec, PyObject *make, PyObject *args) {
         (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
         return atoll_object_new(type);
     }
-    return as_it_was(codec, type, PyObject_Call(make, args, NULL), args);
+    PyObject *obj = PyObject_Call(make, args, NULL);
+    if (obj == NULL && PyTuple_GET_SIZE(args) == 1) {
+        obj = atoll_object_without_new(codec, type);
+    }
+    return as_it_was(codec, type, obj, args);
 }
 
 static PyObject *call_constructor(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args,

@@ -89,7 +89,8 @@ static PyObject *new_instance(atoll_decoder *dec, PyTypeObject *type) {
     if (plain && (type->tp_flags & Py_TPFLAGS_IS_ABSTRACT) == 0) {
         return atoll_object_new(type);
     }
-    return PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
+    PyObject *obj = PyObject_CallMethodOneArg((PyObject *)type, dec->codec->names[N_NEW], (PyObject *)type);
+    return obj != NULL ? obj : atoll_object_without_new(dec->codec, type);
 }
 
 /* obj.__dict__.update(state), its names interned. */
@@ -306,6 +307,10 @@ static int decode_items(atoll_decoder *dec, PyObject *obj) {
     }
     if (items == NULL) {
         return -1;
+    }
+    if (n == 0) { /* as pickle does: what there is nothing to put into need not be able to take anything */
+        Py_DECREF(items);
+        return 0;
     }
     int rc = PyList_CheckExact(obj) ? PyList_SetSlice(obj, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, items)
                                     : extend(dec->codec, obj, items);

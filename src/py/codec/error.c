@@ -19,6 +19,12 @@ bool atoll_error_comes_again(void) {
     return atoll_error_is_urgent() || (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_RecursionError));
 }
 
+void atoll_error_ensure(void) {
+    if (!PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+}
+
 /* Clears what a user's code raised while an error was described: it only costs detail.  False, and nothing is cleared,
  * when it must not be lost. */
 static bool without_detail(void) {

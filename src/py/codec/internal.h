@@ -12,6 +12,10 @@
 #include "py/codec/decoder.h"
 #include "py/codec/encoder.h"
 
+/* After a failure: an instance that goes while an exception is set loses it when CPython has no memory to part it from its dict (3.13 on);
+ * then it is MemoryError again. */
+void atoll_error_ensure(void);
+
 /* ---- state and lookups (codec/state.c, codec/module.c) ---- */
 
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
@@ -210,6 +214,8 @@ bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func);
 bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls);
 /* 1 when what was last written for the class was written again, 0 when there is nothing or it has changed. */
 int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number);
+/* How often a class was registered with an abstract one (A.register(B)), of whichever.  0, or -1 with an exception. */
+int atoll_registrations(atoll_codec *codec, uint64_t *count);
 int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
                      const uint8_t *data, size_t size);
 
@@ -415,6 +421,8 @@ int atoll_reach_global(atoll_encoder *enc, PyObject *globals, PyObject *name, ui
 int atoll_reach_attribute(atoll_encoder *enc, PyObject *cls, PyObject *name, uint64_t version);
 int atoll_reach_function(atoll_encoder *enc, PyFunctionObject *func);
 void atoll_reach_always(atoll_encoder *enc);
+/* There is a class in it: so many registrations there were before it was encoded. */
+void atoll_reach_class(atoll_encoder *enc, uint64_t registrations);
 /* Adds all of another reach; neither need be there. */
 int atoll_reach_add_all(atoll_reach *reach, const atoll_reach *more);
 /* Whether all of it is as it was when it was encoded: 1, 0, or -1 with an exception. */
@@ -519,6 +527,9 @@ int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
 /* object.__new__(type): new reference, or NULL with an exception. */
 PyObject *atoll_object_new(PyTypeObject *type);
+/* The same after a TypeError, which the class's own __new__ has raised; NULL with that where there is more in an instance than classes made by
+ * code put there. */
+PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type);
 /* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
 PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
 /* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is

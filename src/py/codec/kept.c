@@ -4,6 +4,7 @@
  * classes and functions by value in them; a stamp says what those were like, and is computed anew each time.  In it are
  *
  *   - the epoch of globals: definitions that functions name (codec/number.c);
+ *   - how many registrations with abstract classes there have been, of any class: no class tells of one;
  *   - for each class and function, and the dicts that are parts of it (attributes of functions and methods, keyword defaults, annotations), how
  *     often something of its address was seen to change: all of these are watched;
  *   - for each function, what changes in silence: its names, its documentation, its type parameters, what computes its annotations, what is in
@@ -142,9 +143,29 @@ static uint64_t mix_class(atoll_codec *codec, uint64_t stamp, PyObject *cls) {
     return stamp;
 }
 
+int atoll_registrations(atoll_codec *codec, uint64_t *count) {
+    if (codec->cache_token == NULL) {
+        PyObject *module = PyImport_ImportModule("abc");
+        PyObject *found = module != NULL ? PyObject_GetAttrString(module, "get_cache_token") : NULL;
+        Py_XDECREF(module);
+        if (found == NULL) {
+            return -1;
+        }
+        Py_XSETREF(codec->cache_token, found);
+    }
+    PyObject *token = PyObject_CallNoArgs(codec->cache_token);
+    *count = token != NULL ? PyLong_AsUnsignedLongLong(token) : 0;
+    Py_XDECREF(token);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* 0 when one of them is gone; -1 with an exception. */
 static int stamp_of(atoll_codec *codec, PyObject *witnesses, uint64_t *stamp) {
-    *stamp = mix(0, atoll_globals_epoch(codec));
+    uint64_t registrations;
+    if (atoll_registrations(codec, &registrations) < 0) {
+        return -1;
+    }
+    *stamp = mix(mix(0, atoll_globals_epoch(codec)), registrations);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(witnesses); i++) {
         PyObject *obj = PyList_GET_ITEM(witnesses, i);
         if (PyTuple_CheckExact(obj)) { /* the address of a dict */

@@ -108,7 +108,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 /* Every Python reference the codec holds, but for names (interned strings). */
 /* clang-format off */
 #define EACH_REFERENCE(DO) \
-    DO(not_shareable) DO(copyreg) DO(dispatch_table) DO(newobj) \
+    DO(not_shareable) DO(cache_token) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) DO(registered) DO(arrive) \
     DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(recent) DO(named) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)

@@ -84,6 +84,7 @@ struct atoll_codec {
     int part_watcher;      /* likewise: of dicts that belong to classes and functions */
 
     /* Looked up when first needed; NULL until then. */
+    PyObject *cache_token;    /* abc.get_cache_token */
     PyObject *copyreg;        /* module copyreg */
     PyObject *dispatch_table; /* copyreg.dispatch_table */
     PyObject *newobj;         /* copyreg.__newobj__ */

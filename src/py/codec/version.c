@@ -12,7 +12,7 @@
  *
  * A reach is a list of the places, among all that a function reaches, whose values may change without anybody being told: a global
  * that holds a list, an attribute of a class that holds one, a function with a closure.  (What is bound anew is seen
- * otherwise: codec/watch.c.)  It is made while the function is encoded, and compared before each call of it: that costs
+ * otherwise: codec/watch.c.)  Where there are classes in it, it has the number of registrations with abstract classes, too.  It is made while the function is encoded, and compared before each call of it: that costs
  * what encoding these values costs, and for large buffers what reading them does.  A reach does not keep alive what it
  * leads to: a dict of globals that goes away moves the epoch, functions and classes are referred to weakly.
  * Telling a version may run code, and so other threads: the version of a place is told before what is there is encoded, so that
@@ -99,6 +99,20 @@ static bool has_assignable_items(const PyTypeObject *type) {
            (type->tp_as_sequence != NULL && type->tp_as_sequence->sq_ass_item != NULL);
 }
 
+/* Whether it has attributes that may be assigned: a dtype of numpy is hashed by value all the same.  What all objects have does not count. */
+static bool has_assignable_attributes(const PyTypeObject *type) {
+    bool found = false;
+    for (; !found && type != NULL && type != &PyBaseObject_Type; type = type->tp_base) {
+        for (const PyGetSetDef *at = type->tp_getset; !found && at != NULL && at->name != NULL; at++) {
+            found = at->set != NULL;
+        }
+        for (const PyMemberDef *at = type->tp_members; !found && at != NULL && at->name != NULL; at++) {
+            found = (at->flags & Py_READONLY) == 0;
+        }
+    }
+    return found;
+}
+
 /* An instance of a type that C code made once for all, which compares and hashes by value: a pattern, a date, a Decimal. */
 static bool is_value_of_c(PyObject *value) {
     PyTypeObject *type = Py_TYPE(value);
@@ -106,7 +120,7 @@ static bool is_value_of_c(PyObject *value) {
         (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 || (type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0;
     if (!fixed_type || type->tp_dictoffset != 0 || type->tp_hash == NULL ||
         type->tp_hash == PyBaseObject_Type.tp_hash || type->tp_hash == PyObject_HashNotImplemented ||
-        has_assignable_items(type)) {
+        has_assignable_items(type) || has_assignable_attributes(type)) {
         return false;
     }
     /* These hash, and have something in them that may change. */
@@ -245,7 +259,9 @@ struct atoll_reach {
     place *places;
     size_t n;
     size_t cap;
-    bool always; /* something in it changes in silence: nothing can be told from the places */
+    bool always;            /* something in it changes in silence: nothing can be told from the places */
+    bool classes;           /* there are some */
+    uint64_t registrations; /* with abstract classes, before the first of them was encoded */
 };
 
 atoll_reach *atoll_reach_new(void) {
@@ -270,7 +286,9 @@ void atoll_reach_release(atoll_reach *reach) {
     PyMem_RawFree(reach);
 }
 
-bool atoll_reach_is_empty(const atoll_reach *reach) { return reach->n == 0 && !reach->always; }
+bool atoll_reach_is_empty(const atoll_reach *reach) {
+    return reach->n == 0 && !reach->always && !reach->classes;
+}
 
 static int add_place(atoll_reach *reach, PyObject *dict, PyObject *of, PyObject *name, uint64_t version) {
     if (reach->n == reach->cap) {
@@ -369,6 +387,13 @@ void atoll_reach_always(atoll_encoder *enc) {
     }
 }
 
+void atoll_reach_class(atoll_encoder *enc, uint64_t registrations) {
+    if (enc->reach != NULL && !enc->reach->classes) {
+        enc->reach->classes = true;
+        enc->reach->registrations = registrations;
+    }
+}
+
 /* What is at a place: 1 with a new reference, 0 when there is nothing, -1 with an exception. */
 static int look_at(const atoll_codec *codec, const place *at, PyObject **value) {
     *value = NULL;
@@ -406,7 +431,11 @@ static int version_of_object(atoll_codec *codec, PyObject *value, uint64_t *vers
 }
 
 int atoll_reach_is_same(atoll_codec *codec, const atoll_reach *reach) {
+    uint64_t registrations = 0;
     int same = !reach->always;
+    if (same > 0 && reach->classes) {
+        same = atoll_registrations(codec, &registrations) < 0 ? -1 : registrations == reach->registrations;
+    }
     for (size_t i = 0; same > 0 && i < reach->n; i++) {
         const place *at = &reach->places[i];
         PyObject *value;
