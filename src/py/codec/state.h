@@ -169,6 +169,7 @@ enum {
     N_DOC,
     N_KWDEFAULTS,
     N_INTERP_REDUCE,
+    N_REGISTERED,
     N_COUNT,
 };
 
