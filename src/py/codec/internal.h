@@ -210,8 +210,8 @@ bool atoll_kept_watch_function(atoll_encoder *enc, PyFunctionObject *func);
 bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls);
 /* 1 when what was last written for the class was written again, 0 when there is nothing or it has changed. */
 int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number);
-int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
-                     const uint8_t *data, size_t size);
+/* Keeps what `part` has written of the class, from there to the end of the message.  0, or -1 with an exception. */
+int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, size_t from);
 
 /* ---- namespaces (codec/space.c) ---- */
 
@@ -507,10 +507,14 @@ int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, 
 /* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
 int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
 
-/* A class, or a function, with this number is being made by this thread; another that needs it waits.  0, or -1 with an exception
- * (codec/arrival.c). */
+/* A class, or a function, with this number is being made by this thread; another that needs it waits (codec/making.c). */
 void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
 void atoll_end_making(atoll_codec *codec, const atoll_making *making);
+/* The same for one of both lists. */
+void atoll_making_enter(atoll_making **list, atoll_making *making, uint64_t number);
+void atoll_making_leave(atoll_making **list, const atoll_making *making);
+/* What this thread is making that has this number, or NULL. */
+const atoll_making *atoll_coming(const atoll_codec *codec, uint64_t number);
 /* In a forked child: what other threads were making, which are not there, is nobody's. */
 void atoll_drop_orphans(atoll_codec *codec);
 extern _Atomic(uint64_t) atoll_forks;

@@ -168,6 +168,7 @@ void atoll_codec_free(atoll_codec *codec) {
     }
     atoll_memo_free(codec->memo);
     atoll_memo_free(codec->spare_memo);
+    atoll_written_free(codec->written);
     PyMem_RawFree(codec->stack);
     PyMem_Free(codec->functions);
     PyMem_Free(codec);
