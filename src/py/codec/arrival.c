@@ -39,6 +39,27 @@ static int bind(atoll_codec *codec, PyObject *cls) {
     return rc < 0 ? -1 : 0;
 }
 
+/* In __main__ another may have its name then. */
+static void unbind(PyObject *cls) {
+    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
+    PyObject *dict = main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
+    PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
+    if (name != NULL && PyDict_GetItemWithError(dict, name) == cls) {
+        (void)PyDict_DelItem(dict, name);
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(dict);
+}
+
+void atoll_class_forget(atoll_codec *codec, uint64_t number, PyObject *cls) {
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_weak_forget(codec->class_refs, number, codec->class_numbers, cls);
+    if (codec->interp_id != 0) {
+        unbind(cls);
+    }
+    PyErr_SetRaisedException(exc);
+}
+
 /* The class of this number: a new reference, or NULL, maybe with an exception. */
 static PyObject *known_class(atoll_codec *codec, uint64_t number) {
     if (codec->making != NULL && atoll_wait_for_maker(codec, number) < 0) {
@@ -216,8 +237,10 @@ static void end_arrival(arrival *arr, bool whole) {
     if (arr->met != NULL) {
         check_taken(arr, whole);
     } else if (!whole && arr->cls != NULL) {
-        /* It is nobody's: it is made again when it comes again. */
-        atoll_weak_forget(codec->class_refs, arr->number, codec->class_numbers, arr->cls);
+        atoll_class_forget(codec, arr->number, arr->cls);
+    }
+    if (whole) {
+        atoll_takings_class(&arr->pending.takings, arr->cls, arr->number, arr->seen, arr->met == NULL);
     }
     atoll_pending_end(&arr->pending, codec, whole);
     atoll_decoder_end_part(&arr->part);
