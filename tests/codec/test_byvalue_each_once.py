@@ -38,6 +38,30 @@ with atoll.create() as interp, atoll.create() as other:
     )
 
 
+def test_what_many_lead_to_is_kept():
+    """So that the second call with an instance does not take a thousand times what it takes with a small class."""
+    check_script(
+        f"""
+COUNT, ALL = 60, True
+{MADE}
+from atoll._crossing import byvalue
+described, before = [], []
+describe = byvalue.describe_class
+byvalue.describe_class = lambda cls: described.append(cls) or describe(cls)
+assert len(_atoll._encode(C0())) > 100_000
+for _ in range(3):
+    _atoll._encode(C0())  # the first times all begins to be watched
+before.append(len(described))
+for _ in range(3):
+    _atoll._encode(C0())
+assert before == [len(described)], (before, len(described))
+C5.number = lambda self: -5
+_atoll._encode(C0())
+assert len(described) > before[0]
+""",
+    )
+
+
 def test_a_receiver_that_has_only_what_goes_around_gets_the_rest():
     """What comes of Outer is skipped, as it is there: Inner is in it, and has to be had all the same."""
     check_script(

@@ -20,7 +20,7 @@
 
 /* E_REACH: a capsule, or None; E_INSIDE: which classes are in them (codec/written.c). */
 enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH, E_INSIDE };
-enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 16 };
+enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 22, KEPT_IN_ALL = 1 << 24 };
 
 /* The names of a function or class, and what a function says of itself: borrowed, or NULL.  How many there are. */
 enum { NAMES = 4 };
@@ -241,6 +241,18 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     return rc;
 }
 
+/* Room for so many bytes more: all go where there is none. */
+static void make_room(PyObject *kept, size_t size) {
+    Py_ssize_t pos = 0;
+    PyObject *entry;
+    while (PyDict_Next(kept, &pos, NULL, &entry)) {
+        size += (size_t)PyBytes_GET_SIZE(PyTuple_GET_ITEM(entry, E_BYTES));
+    }
+    if (size > KEPT_IN_ALL || PyDict_GET_SIZE(kept) >= KEPT_CLASSES) {
+        PyDict_Clear(kept);
+    }
+}
+
 int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, size_t from) {
     atoll_codec *codec = part->codec;
     const atoll_buffer *body = &part->msg->body;
@@ -254,9 +266,7 @@ int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, 
     PyObject *reach = inside != NULL ? reach_of(part) : NULL;
     int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : -1;
     if (rc > 0) {
-        if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {
-            PyDict_Clear(codec->class_bytes);
-        }
+        make_room(codec->class_bytes, size);
         PyObject *key = PyLong_FromUnsignedLongLong(number);
         PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp), bytes, part->witnesses, reach, inside};
         rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_bytes, key, cls, more, 5) : -1;
