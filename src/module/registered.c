@@ -73,7 +73,7 @@ static PyObject *module_arrive(PyObject *module, PyObject *args) {
         return NULL;
     }
     /* A reference, since it may take its own registration back. */
-    decode = Py_XNewRef(encode == Py_None ? atoll_codec_decode_of(state->codec, cls) : decode);
+    decode = encode == Py_None ? atoll_codec_decode_of(state->codec, cls) : Py_NewRef(decode);
     PyObject *arrived = decode != NULL ? PyObject_CallOneArg(decode, value) : NULL;
     Py_XDECREF(decode);
     return arrived;

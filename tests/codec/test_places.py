@@ -160,6 +160,45 @@ def test_module_that_is_imported_at_last(tmp_path):
     assert run(tmp_path, written(tmp_path, "program.py", program)) == ""
 
 
+def test_an_import_leaves_the_path_as_it_is(tmp_path):
+    """Where a module was found, and misses another; and where one has changed the path itself."""
+    written(
+        tmp_path,
+        "misses.py",
+        "import tried\ntried.times += 1\nimport away_from_here\ndef f(): return tried.times\n",
+    )
+    written(tmp_path, "tried.py", "times = 0\n")
+    written(tmp_path, "libraries/away_from_here.py", "")
+    own = """
+        import os, sys
+        here = os.path.dirname(os.path.abspath(__file__))
+        sys.path.insert(0, here)
+        def first(): return sys.path[0] == here, sys.path.count(here)
+    """
+    written(tmp_path, "other/puts_itself_first.py", own)
+    program = """
+        import atoll, sys
+        with atoll.create() as interp:
+            def path(): import sys; return sys.path
+            def tried(): import tried; return tried.times
+            before = interp.call(path)
+            sys.path.append("libraries")
+            import misses
+            try:
+                interp.call(misses.f)
+            except (ImportError, atoll.ExecutionFailed) as error:
+                assert "away_from_here" in str(error)
+            else:
+                raise AssertionError("it was found")
+            assert interp.call(path) == before and interp.call(tried) == 1
+            sys.path.append("other")
+            import puts_itself_first
+            assert interp.call(puts_itself_first.first) == (True, 1)
+            assert interp.call(path)[1:] == before
+    """
+    assert run(tmp_path, written(tmp_path, "program.py", program)) == ""
+
+
 EXECUTED = {
     "runpy.run_path": """
         import runpy

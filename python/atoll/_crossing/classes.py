@@ -87,6 +87,7 @@ def describe_class(
     and whether it is to be bound in ``__main__``.  A text instead says why cls cannot cross.
     """
     namespace = _namespace_of(cls).copy()  # another thread may give cls attributes meanwhile, as pickle does
+    namespace.pop("__interp_registered__", None)  # comes with each instance
     of_c = statements.is_of_c(type(cls))
     if of_c or statements.is_made_by_package(cls):
         found = statements.describe(cls, namespace, of_c)

@@ -133,11 +133,13 @@ def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
     The directory that holds it (for a module of a package, that holds the package) is searched for this import only.
 
     Raises:
-        ImportError: error itself, when there is no such file.
+        ImportError: error itself, when there is no such file, or the module was found, and misses another.
     """
     import importlib
     import os
 
+    if not f"{name}.".startswith(f"{error.name}."):
+        raise error
     parts = name.split(".")
     stem, _ = os.path.splitext(os.path.basename(origin))
     directory = os.path.dirname(os.path.abspath(origin))
@@ -152,7 +154,11 @@ def load_module(name: str, origin: str, error: ImportError) -> types.ModuleType:
         importlib.invalidate_caches()
         return importlib.import_module(name)
     finally:
-        sys.path.remove(directory)
+        # The last one: the module may have put the directory before all others.
+        for i in reversed(range(len(sys.path))):
+            if sys.path[i] == directory:
+                del sys.path[i]
+                break
 
 
 def module_of(namespace: dict[str, Any]) -> types.ModuleType | None:

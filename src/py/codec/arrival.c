@@ -12,8 +12,6 @@
  */
 #include "py/codec/internal.h"
 
-#include <limits.h>
-
 /* What the sender's module has under the class's own name is found under it where pickle looks: in a stand-in (codec/module.c) or,
  * if that is its __main__, in the __main__ of an interpreter that was made for work.  A name that is taken stays what it is, unless
  * an older class that was received has it. */
@@ -41,140 +39,25 @@ static int bind(atoll_codec *codec, PyObject *cls) {
     return rc < 0 ? -1 : 0;
 }
 
-/* ---- classes that are being made ---- */
-
-/* A thread that gave up waiting goes on with what there is: who makes the class may need something of that thread's. */
-#define PATIENCE 10.0
-
-static void enter(atoll_making **list, atoll_making *making, uint64_t number) {
-    *making = (atoll_making){.next = *list, .number = number, .thread = PyThread_get_thread_ident()};
-    *list = making;
-}
-
-static void leave(atoll_making **list, const atoll_making *making) {
-    while (*list != making) {
-        list = &(*list)->next;
+/* In __main__ another may have its name then. */
+static void unbind(PyObject *cls) {
+    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
+    PyObject *dict = main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
+    PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
+    if (name != NULL && PyDict_GetItemWithError(dict, name) == cls) {
+        (void)PyDict_DelItem(dict, name);
     }
-    *list = making->next;
-}
-
-void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
-    enter(&codec->making, making, number);
-}
-
-void atoll_end_making(atoll_codec *codec, const atoll_making *making) {
-    leave(&codec->making, making);
-    atomic_fetch_add(&codec->made, 1);
-    atoll_word_wake(&codec->made, INT_MAX);
-}
-
-_Atomic(uint64_t) atoll_forks;
-
-void atoll_arrivals_fork(atoll_fork_moment when) {
-    if (when == ATOLL_FORK_CHILD) {
-        atomic_fetch_add(&atoll_forks, 1);
-    }
-}
-
-/* The first of a list that is another thread's, taken out; or NULL. */
-static atoll_making *take_orphan(atoll_making **list) {
-    unsigned long self = PyThread_get_thread_ident();
-    while (*list != NULL && (*list)->thread == self) {
-        list = &(*list)->next;
-    }
-    atoll_making *orphan = *list;
-    if (orphan != NULL) {
-        *list = orphan->next;
-    }
-    return orphan;
-}
-
-void atoll_drop_orphans(atoll_codec *codec) {
-    codec->forks = atomic_load(&atoll_forks);
-    atoll_making *orphan;
-    while ((orphan = take_orphan(&codec->making)) != NULL) {
-        PyObject *key = PyLong_FromUnsignedLongLong(orphan->number);
-        atoll_weak_drop(codec->class_refs, key);
-        atoll_weak_drop(codec->function_refs, key);
-        PyErr_Clear();
-        Py_XDECREF(key);
-    }
-    while ((orphan = take_orphan(&codec->changing)) != NULL) {
-        PyDict_Clear(orphan->seen);
-    }
-}
-
-/* Whether another thread makes it, and this one makes none: else each might wait for the other. */
-static bool is_made_elsewhere(const atoll_codec *codec, uint64_t number) {
-    unsigned long self = PyThread_get_thread_ident();
-    bool found = false;
-    for (const atoll_making *m = codec->making; m != NULL; m = m->next) {
-        if (m->thread == self) {
-            return false;
-        }
-        found |= m->number == number;
-    }
-    return found;
-}
-
-bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type) {
-    unsigned long self = codec->making != NULL ? PyThread_get_thread_ident() : 0;
-    for (const atoll_making *m = codec->making; m != NULL; m = m->next) {
-        if (m->cls == (const PyObject *)type) {
-            return m->thread == self;
-        }
-    }
-    return false;
-}
-
-/* Whether an error about obj's attribute, or a class's, is one about what m's class still awaits. */
-static bool is_awaited(const atoll_making *m, PyObject *obj, PyObject *name) {
-    if (m->awaited == NULL || m->thread != PyThread_get_thread_ident()) {
-        return false;
-    }
-    PyTypeObject *type = PyType_Check(obj) ? (PyTypeObject *)obj : Py_TYPE(obj);
-    return PyType_IsSubtype(type, (PyTypeObject *)m->cls) && PySequence_Contains(m->awaited, name) > 0;
-}
-
-bool atoll_stand_in(const atoll_codec *codec) {
-    if (codec->making == NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        return false;
-    }
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *name = PyObject_GetAttrString(exc, "name");
-    PyObject *obj = name != NULL ? PyObject_GetAttrString(exc, "obj") : NULL;
-    bool found = false;
-    for (const atoll_making *m = codec->making; obj != NULL && !found && m != NULL; m = m->next) {
-        PyObject *dict = is_awaited(m, obj, name) ? PyType_GetDict((PyTypeObject *)m->cls) : NULL;
-        found = dict != NULL && PyDict_Contains(dict, name) == 0 &&
-                PyType_Type.tp_setattro(m->cls, name, Py_None) == 0;
-        Py_XDECREF(dict);
-    }
-    Py_XDECREF(obj);
     Py_XDECREF(name);
-    if (atoll_error_is_urgent()) {
-        Py_DECREF(exc);
-        return false;
-    }
-    PyErr_Clear();
-    if (found) {
-        Py_DECREF(exc);
-    } else {
-        PyErr_SetRaisedException(exc);
-    }
-    return found;
+    Py_XDECREF(dict);
 }
 
-/* Until the class is whole, or what made it has failed.  0, or -1 with an exception. */
-int atoll_wait_for_maker(atoll_codec *codec, uint64_t number) {
-    double limit = atoll_clock() + PATIENCE;
-    while (is_made_elsewhere(codec, number) && atoll_clock() < limit) {
-        uint32_t made = atomic_load(&codec->made);
-        if (codec->await(&codec->made, made, atoll_clock() + 0.05) < 0) {
-            return -1;
-        }
+void atoll_class_forget(atoll_codec *codec, uint64_t number, PyObject *cls) {
+    PyObject *exc = PyErr_GetRaisedException();
+    atoll_weak_forget(codec->class_refs, number, codec->class_numbers, cls);
+    if (codec->interp_id != 0) {
+        unbind(cls);
     }
-    return 0;
+    PyErr_SetRaisedException(exc);
 }
 
 /* The class of this number: a new reference, or NULL, maybe with an exception. */
@@ -291,36 +174,6 @@ static int settle(const filling *to) {
     return rc;
 }
 
-/* As codec/class.c writes them: the stages in which others may come along. */
-static int read_code(const filling *to, PyObject **awaited) {
-    int rc = 0;
-    for (int i = 0; rc == 0 && i < 2; i++) { /* of its definition, CODE */
-        rc = read_attributes(to, false, false);
-    }
-    *awaited = rc == 0 ? atoll_decode_names(to->dec) : NULL;
-    return *awaited != NULL ? atoll_decode_held(to->dec) : -1;
-}
-
-static int read_states(const filling *to) {
-    int rc = atoll_read_states(to->dec, to->dec->pending);
-    for (int i = 0; rc == 0 && i < 3; i++) { /* its definition, EARLY, FILLED */
-        rc = read_attributes(to, true, false);
-    }
-    return rc == 0 && Py_TYPE(to->cls) != &PyType_Type ? settle(to) : rc;
-}
-
-/* The last of what comes: the other attributes, and all else. */
-static int read_end(const filling *to) {
-    if (atoll_read_late(to->dec, to->dec->pending) < 0) {
-        return -1;
-    }
-    if (to->dec->rd.at != to->dec->rd.end) {
-        atoll_malformed("a class of the wrong size");
-        return -1;
-    }
-    return to->met != NULL ? drop_gone(to->dec->codec, to->cls, to->seen, to->met) : 0;
-}
-
 /* A class that is coming. */
 typedef struct arrival {
     struct arrival *next;
@@ -360,7 +213,7 @@ static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t vers
     arr->cls = Py_XNewRef(cls);
     arr->seen = seen;
     arr->met = met;
-    enter(met == NULL ? &dec->codec->making : &dec->codec->changing, &arr->making, number);
+    atoll_making_enter(met == NULL ? &dec->codec->making : &dec->codec->changing, &arr->making, number);
     arr->making.seen = seen;
     atoll_decoder_begin_part(&arr->part, dec, size);
     atoll_pending_begin(&arr->pending, dec->codec);
@@ -384,15 +237,17 @@ static void end_arrival(arrival *arr, bool whole) {
     if (arr->met != NULL) {
         check_taken(arr, whole);
     } else if (!whole && arr->cls != NULL) {
-        /* It is nobody's: it is made again when it comes again. */
-        atoll_weak_forget(codec->class_refs, arr->number, codec->class_numbers, arr->cls);
+        atoll_class_forget(codec, arr->number, arr->cls);
+    }
+    if (whole) {
+        atoll_takings_class(&arr->pending.takings, arr->cls, arr->number, arr->seen, arr->met == NULL);
     }
     atoll_pending_end(&arr->pending, codec, whole);
     atoll_decoder_end_part(&arr->part);
     if (arr->met == NULL) {
         atoll_end_making(codec, &arr->making);
     } else {
-        leave(&codec->changing, &arr->making);
+        atoll_making_leave(&codec->changing, &arr->making);
     }
     Py_XDECREF(arr->making.awaited);
     Py_XDECREF(arr->met);
@@ -413,7 +268,9 @@ static PyObject *read_skeleton(atoll_decoder *part, struct atoll_arrivals *other
 /* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`.  How one was made that was there
  * before stays. */
 static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
+    arr->making.active = true;
     PyObject *skeleton = read_skeleton(&arr->part, others);
+    arr->making.active = false;
     if (arr->met != NULL) {
         Py_XDECREF(skeleton);
         return skeleton != NULL ? 0 : -1;
@@ -429,14 +286,59 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
     return atoll_class_give_number(arr->part.codec, arr->cls, arr->number, arr->seen);
 }
 
-static filling filling_of(arrival *arr, PyObject *byvalue) {
-    return (filling){&arr->part, byvalue, arr->cls, arr->seen, arr->met, arr->number};
+/* As codec/class.c writes them: the stages in which others may come along. */
+static int read_code(arrival *arr, const filling *to) {
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < 2; i++) { /* of its definition, CODE */
+        rc = read_attributes(to, false, false);
+    }
+    arr->making.awaited = rc == 0 ? atoll_decode_names(to->dec) : NULL;
+    return arr->making.awaited != NULL ? atoll_decode_held(to->dec) : -1;
+}
+
+static int read_bodies(arrival *arr, const filling *to) { return atoll_read_bodies(to->dec, &arr->pending); }
+
+static int read_states(arrival *arr, const filling *to) {
+    int rc = atoll_read_states(to->dec, &arr->pending);
+    for (int i = 0; rc == 0 && i < 3; i++) { /* its definition, EARLY, FILLED */
+        rc = read_attributes(to, true, false);
+    }
+    return rc == 0 && Py_TYPE(to->cls) != &PyType_Type ? settle(to) : rc;
+}
+
+static int read_data(arrival *arr, const filling *to) {
+    (void)arr;
+    return read_attributes(to, true, true);
+}
+
+/* The last of what comes: all else; then it is whole. */
+static int read_end(arrival *arr, const filling *to) {
+    if (atoll_read_late(to->dec, &arr->pending) < 0) {
+        return -1;
+    }
+    if (to->dec->rd.at != to->dec->rd.end) {
+        atoll_malformed("a class of the wrong size");
+        return -1;
+    }
+    if (to->met != NULL) {
+        return drop_gone(to->dec->codec, to->cls, to->seen, to->met);
+    }
+    int rc = atoll_take(to->seen, Py_None, arr->version);
+    return rc == 0 && arr->bound && to->dec->codec->interp_id != 0 ? bind(to->dec->codec, to->cls) : rc;
+}
+
+/* One stage of what is read of a class. */
+static int read_stage(arrival *arr, PyObject *byvalue, int (*read)(arrival *arr, const filling *to)) {
+    const filling to = {&arr->part, byvalue, arr->cls, arr->seen, arr->met, arr->number};
+    arr->making.active = true;
+    int rc = read(arr, &to);
+    arr->making.active = false;
+    return rc;
 }
 
 static int fill_code(const struct atoll_arrivals *group, PyObject *byvalue) {
     for (arrival *arr = group->first; arr != NULL; arr = arr->next) { /* there may come more */
-        filling to = filling_of(arr, byvalue);
-        if (!arr->has_code && read_code(&to, &arr->making.awaited) < 0) {
+        if (!arr->has_code && read_stage(arr, byvalue, read_code) < 0) {
             return -1;
         }
         arr->has_code = true;
@@ -446,10 +348,10 @@ static int fill_code(const struct atoll_arrivals *group, PyObject *byvalue) {
 }
 
 /* Those without a body: 1 when there were some, 0, or -1 with an exception. */
-static int fill_bodies(const struct atoll_arrivals *group) {
+static int fill_bodies(const struct atoll_arrivals *group, PyObject *byvalue) {
     int found = 0;
     for (arrival *arr = group->first; arr != NULL && arr->has_code; arr = arr->next) {
-        if (!arr->has_bodies && atoll_read_bodies(&arr->part, &arr->pending) < 0) {
+        if (!arr->has_bodies && read_stage(arr, byvalue, read_bodies) < 0) {
             return -1;
         }
         found |= !arr->has_bodies;
@@ -462,32 +364,21 @@ static int fill_bodies(const struct atoll_arrivals *group) {
 static int fill_all_code(struct atoll_arrivals *group, PyObject *byvalue) {
     int more = 1;
     while (more > 0) {
-        more = fill_code(group, byvalue) < 0 ? -1 : fill_bodies(group);
+        more = fill_code(group, byvalue) < 0 ? -1 : fill_bodies(group, byvalue);
     }
     return more;
 }
 
 /* All of them.  0, or -1 with an exception. */
 static int fill_group(struct atoll_arrivals *group, PyObject *byvalue) {
+    static int (*const stages[])(arrival *, const filling *) = {read_states, read_data, read_end};
     int rc = fill_all_code(group, byvalue);
     for (arrival *arr = group->first; arr != NULL; arr = arr->next) {
         arr->part.arrivals = NULL;
     }
-    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
-        filling to = filling_of(arr, byvalue);
-        rc = read_states(&to);
-    }
-    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
-        filling to = filling_of(arr, byvalue);
-        rc = read_attributes(&to, true, true);
-    }
-    for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
-        filling to = filling_of(arr, byvalue);
-        rc = read_end(&to);
-        if (rc == 0 && arr->met == NULL) {
-            rc = atoll_take(arr->seen, Py_None, arr->version);
-            rc = rc == 0 && arr->bound && arr->part.codec->interp_id != 0 ? bind(arr->part.codec, arr->cls)
-                                                                          : rc;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(stages); i++) {
+        for (arrival *arr = group->first; rc == 0 && arr != NULL; arr = arr->next) {
+            rc = read_stage(arr, byvalue, stages[i]);
         }
     }
     return rc;
@@ -538,10 +429,20 @@ static PyObject *receive_class(atoll_decoder *dec, uint64_t number, uint64_t ver
     return cls;
 }
 
+/* Whether it comes together with what is being read, in this version, unless that is 0. */
+static bool is_in_group(const atoll_decoder *dec, uint64_t number, uint64_t version) {
+    const arrival *arr = dec->arrivals != NULL ? dec->arrivals->first : NULL;
+    while (arr != NULL && (arr->number != number || (version != 0 && arr->version != version))) {
+        arr = arr->next;
+    }
+    return arr != NULL;
+}
+
 /* Makes a class that is there what it has become at home.  0, or -1 with an exception. */
 static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t number, uint64_t version, uint32_t size) {
     PyObject *seen = Py_XNewRef(atoll_class_seen(dec->codec, cls));
-    int taken = seen == NULL || seen == Py_None ? ATOLL_SAME : atoll_taken(seen, Py_None, version);
+    bool known = seen == NULL || seen == Py_None || is_in_group(dec, number, version);
+    int taken = known ? ATOLL_SAME : atoll_taken(seen, Py_None, version);
     int rc = taken < 0 || PyErr_Occurred() ? -1 : 0;
     if (rc == 0 && taken != ATOLL_SAME) {
         rc = atoll_take(seen, Py_None, version); /* before: the contents may lead back here */
@@ -556,6 +457,47 @@ static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t number, uint64_
     return rc;
 }
 
+/* The class of this number; its version and its size are next.  New reference, or NULL with an exception. */
+static PyObject *decode_written(atoll_decoder *dec, uint64_t number, PyObject *cls) {
+    uint64_t version = atoll_get_u64(&dec->rd);
+    uint32_t size = atoll_get_u32(&dec->rd);
+    if (dec->rd.failed || size > (size_t)(dec->msg->body.data + dec->msg->body.len - dec->rd.at)) {
+        Py_XDECREF(cls);
+        return atoll_malformed("a class goes past the end");
+    }
+    if (cls == NULL) {
+        cls = receive_class(dec, number, version, size, NULL, NULL);
+    } else if (make_same(dec, cls, number, version, size) < 0) {
+        Py_CLEAR(cls);
+    }
+    if (cls != NULL) {
+        dec->rd.at += size;
+    }
+    return cls;
+}
+
+/* One that is in the message before, or goes around this: then it is as far as it is.  But where this is read earlier than it comes, as something
+ * else refers to it, that one may not go around what is being read, and has to be whole.  cls (stolen): what has this number here, or NULL. */
+static PyObject *decode_reference(atoll_decoder *dec, uint64_t number, PyObject *cls) {
+    uint64_t version = atoll_get_u64(&dec->rd);
+    const uint8_t *field = dec->rd.at;
+    uint64_t distance = atoll_get_u64(&dec->rd);
+    const atoll_making *coming = atoll_coming(dec->codec, number);
+    if (cls != NULL && version == 0 && (coming == NULL || coming->active || is_in_group(dec, number, 0))) {
+        return cls;
+    }
+    if (dec->rd.failed || distance < ATOLL_CLASS_HEAD || distance > (size_t)(field - dec->msg->body.data) ||
+        (cls == NULL && coming != NULL)) {
+        Py_XDECREF(cls);
+        return atoll_malformed("a class that was not sent");
+    }
+    const atoll_reader after = dec->rd;
+    dec->rd = (atoll_reader){field - distance, dec->msg->body.data + dec->msg->body.len, false};
+    cls = decode_written(dec, number, cls);
+    dec->rd = after;
+    return cls;
+}
+
 PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
     atoll_codec *codec = dec->codec;
     uint64_t number = atoll_get_u64(&dec->rd);
@@ -566,28 +508,8 @@ PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
     if (cls == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    if (tag == T_CLASS_NUMBER) {
-        if (cls == NULL) {
-            return atoll_malformed("a class that was not sent");
-        }
-    } else {
-        uint64_t version = atoll_get_u64(&dec->rd);
-        uint32_t size = atoll_get_u32(&dec->rd);
-        if (dec->rd.failed || size > atoll_reader_left(&dec->rd)) {
-            Py_XDECREF(cls);
-            return atoll_malformed("a class goes past the end");
-        }
-        if (cls == NULL) {
-            cls = receive_class(dec, number, version, size, NULL, NULL);
-        } else if (make_same(dec, cls, number, version, size) < 0) {
-            Py_CLEAR(cls);
-        }
-        if (cls == NULL) {
-            return NULL;
-        }
-        dec->rd.at += size;
-    }
-    if (atoll_remember(dec, cls) < 0) {
+    cls = tag == T_CLASS_NUMBER ? decode_reference(dec, number, cls) : decode_written(dec, number, cls);
+    if (cls != NULL && atoll_remember(dec, cls) < 0) {
         Py_CLEAR(cls);
     }
     return cls;

@@ -10,8 +10,6 @@
 
 #include "core/trace/trace.h"
 
-#include <limits.h>
-
 enum { STACK_KEEP = 1 << 14 };
 
 atoll_message *atoll_encoder_message(atoll_encoder *enc) { return enc->msg; }
@@ -61,7 +59,9 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->later = NULL;
     enc->empty = NULL;
     enc->classes = NULL;
-    enc->lowest = UINT_MAX;
+    enc->written = NULL;
+    enc->earliest = SIZE_MAX;
+    enc->left_out = SIZE_MAX;
     enc->exempt = 0;
     enc->many = 0;
     enc->impure = false;
@@ -108,6 +108,9 @@ static int end(atoll_encoder *enc, int rc, const mark *start) {
     if (enc->msg->body.failed && rc == 0) {
         PyErr_NoMemory();
         rc = -1;
+    }
+    if (enc->written != NULL) {
+        atoll_written_end(enc, rc == 0);
     }
     if (rc < 0) {
         atoll_error_ensure();

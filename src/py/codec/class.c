@@ -20,7 +20,12 @@
  *   what is RANK_LATE of what its functions lead to, and what is in lists, dicts and sets that were empty
  *
  * The part after the size has a memo of its own, so that a receiver that has this version of the class, and the class's home,
- * skip it.  Inside, the class names itself by its number, and so does whatever leads back to it.
+ * skip it.  What is in the message before, or is being written, is referred to (codec/written.c):
+ *
+ *   T_CLASS_NUMBER
+ *   u64    the class's number
+ *   u64    its version; 0 while it is being written: then whichever is there will do
+ *   u64    how many bytes before this field its version and size are
  *
  * A receiver that has another version changes its class into this one, attribute by attribute: it has noted which version of each
  * it has taken (codec/version.c), sets those that are others now, and deletes those that are gone.  What its own code has set stays
@@ -141,13 +146,15 @@ static int split_attributes(atoll_encoder *enc, PyObject *attributes, PyObject *
     return rc == 0 ? split_some(enc, attributes, parts, false) : rc;
 }
 
-bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj) {
-    for (const atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
-        if (fr->cls == obj) {
-            return fr->awaited;
-        }
+bool atoll_class_is_awaited(atoll_encoder *enc, const PyObject *obj) {
+    const atoll_class_frame *fr = enc->classes;
+    while (fr != NULL && fr->cls != obj) {
+        fr = fr->up;
     }
-    return false;
+    if (fr != NULL && fr->awaited) {
+        atoll_written_leave_out(enc, fr->at);
+    }
+    return fr != NULL && fr->awaited;
 }
 
 /* described[0]: what makes the class, and, last but one, whether that is code that runs: the class's statement. */
@@ -246,6 +253,7 @@ static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
         return -1;
     }
     part->exempt = 0;
+    part->earliest = part->left_out = SIZE_MAX;
     part->impure = !atoll_kept_watch_class(enc->codec, cls);
     if (part->impure) {
         atoll_reach_always(enc);
@@ -262,51 +270,54 @@ static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
     return rc;
 }
 
-enum { HEAD = 12 }; /* bytes of version and size */
+/* What has been written of a class: it is kept if it stands for itself.  0, or -1 with an exception. */
+static int end_part(atoll_encoder *enc, const atoll_encoder *part, const atoll_class_frame *fr,
+                    uint64_t epoch, uint64_t registrations) {
+    size_t size = enc->msg->body.len - fr->at - ATOLL_CLASS_HEAD;
+    if (size > UINT32_MAX) {
+        return atoll_encoder_refuse(enc, "a class of more than 4 GiB is not shareable");
+    }
+    uint8_t *head = enc->msg->body.data + fr->at;
+    atoll_store_u64(head, atoll_hash(head + ATOLL_CLASS_HEAD, size));
+    atoll_store_u32(head + 8, (uint32_t)size);
+    enc->impure |= part->impure;
+    enc->earliest = part->earliest < enc->earliest ? part->earliest : enc->earliest;
+    enc->left_out = part->left_out < enc->left_out ? part->left_out : enc->left_out;
+    if (part->left_out < fr->at && atoll_written_begin(enc, fr->number, SIZE_MAX) < 0) {
+        return -1;
+    }
+    uint64_t now;
+    if (atoll_registrations(enc->codec, &now) < 0) {
+        return -1;
+    }
+    bool whole = !part->impure && part->earliest >= fr->at && registrations == now &&
+                 epoch == atoll_definitions_epoch(enc->codec);
+    return whole ? atoll_kept_store(part, fr->cls, fr->number, fr->at) : 0;
+}
 
 static int write_anew(atoll_encoder *enc, PyObject *cls, uint64_t number) {
-    size_t head_at = enc->msg->body.len;
+    atoll_class_frame fr = {enc->classes, cls, number, enc->msg->body.len, false};
     uint64_t epoch = atoll_definitions_epoch(enc->codec);
     uint64_t registrations;
-    uint8_t *at = atoll_registrations(enc->codec, &registrations) == 0 ? atoll_reserve(enc, HEAD) : NULL;
+    uint8_t *at =
+        atoll_registrations(enc->codec, &registrations) == 0 ? atoll_reserve(enc, ATOLL_CLASS_HEAD) : NULL;
     if (at == NULL) {
         return -1;
     }
-    atoll_commit(enc, at + HEAD);
     atoll_reach_class(enc, registrations);
-    atoll_class_frame fr = {enc->classes, cls, number, enc->classes != NULL ? enc->classes->depth + 1 : 1,
-                            false};
+    memset(at, 0, ATOLL_CLASS_HEAD); /* it has no version yet */
+    atoll_commit(enc, at + ATOLL_CLASS_HEAD);
+    if (atoll_written_begin(enc, number, fr.at) < 0) {
+        return -1;
+    }
     atoll_encoder part;
     atoll_class_frame *outer = enc->classes;
-    unsigned lowest = enc->lowest;
     enc->classes = &fr; /* the part has them from here */
-    enc->lowest = fr.depth;
     int rc = write_part(enc, &part, cls);
     enc->classes = outer;
-    enc->lowest = lowest;
-    size_t size = enc->msg->body.len - head_at - HEAD;
-    if (rc == 0 && size > UINT32_MAX) {
-        rc = atoll_encoder_refuse(enc, "a class of more than 4 GiB is not shareable");
-    }
-    if (rc == 0) {
-        uint8_t *head = enc->msg->body.data + head_at;
-        atoll_store_u64(head, atoll_hash(head + HEAD, size));
-        atoll_store_u32(head + 8, (uint32_t)size);
-        enc->impure |= part.impure;
-        enc->lowest = part.lowest < enc->lowest ? part.lowest : enc->lowest;
-        uint64_t now;
-        rc = atoll_registrations(enc->codec, &now);
-        if (rc == 0 && !part.impure && part.lowest >= fr.depth && registrations == now &&
-            epoch == atoll_definitions_epoch(enc->codec)) {
-            rc = atoll_kept_store(enc->codec, cls, number, &part, head, HEAD + size);
-            rc = rc < 0 ? -1 : 0;
-        }
-        if (rc == 0) {
-            rc = atoll_witness_all(enc, part.witnesses);
-        }
-        if (rc == 0) {
-            rc = atoll_reach_add_all(enc->own, part.own);
-        }
+    if (rc < 0 || end_part(enc, &part, &fr, epoch, registrations) < 0 ||
+        atoll_witness_all(enc, part.witnesses) < 0 || atoll_reach_add_all(enc->own, part.own) < 0) {
+        rc = -1;
     }
     atoll_reach_release(part.own);
     Py_XDECREF(part.witnesses);
@@ -338,16 +349,15 @@ static int encode_by_value(atoll_encoder *enc, PyObject *cls) {
     if (enc->outline) {
         return encode_number(enc, cls);
     }
-    for (atoll_class_frame *fr = enc->classes; fr != NULL; fr = fr->up) {
-        if (fr->cls == cls) {
-            enc->lowest = fr->depth < enc->lowest ? fr->depth : enc->lowest;
-            return atoll_write_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 ||
-                           atoll_write_u64(enc, fr->number) < 0
-                       ? -1
-                       : atoll_memo_add(enc, cls);
-        }
-    }
     uint64_t number = number_of(enc->codec, cls);
+    size_t at;
+    if (atoll_written_find(enc, number, &at)) {
+        uint64_t version = atoll_load_u64(enc->msg->body.data + at);
+        return atoll_write_tag(enc, T_CLASS_NUMBER | ATOLL_MEMO) < 0 || atoll_write_u64(enc, number) < 0 ||
+                       atoll_write_u64(enc, version) < 0 || atoll_written_refer(enc, at) < 0
+                   ? -1
+                   : atoll_memo_add(enc, cls);
+    }
     if (number == 0 || atoll_write_tag(enc, T_CLASS | ATOLL_MEMO) < 0 || atoll_write_u64(enc, number) < 0) {
         return -1;
     }

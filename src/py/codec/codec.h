@@ -64,7 +64,7 @@ int atoll_codec_unregister(atoll_codec *codec, PyObject *cls);
 /* The same for functions of C: where an instance arrives are those with which cls is registered there, by its module.  So cls has to cross by its
  * path, which is seen when an instance is sent: its module may be about to be imported. */
 int atoll_codec_register_native(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode);
-/* What decode is for instances of cls that come with none: borrowed, or NULL with TypeError. */
+/* What decode is for instances of cls that come with none: new reference, or NULL with TypeError. */
 PyObject *atoll_codec_decode_of(atoll_codec *codec, PyObject *cls);
 /* What is called with the class, encode, decode and what encode() has given, where an instance arrives. */
 void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive);

@@ -31,13 +31,13 @@ typedef struct atoll_frame {
     const char *word;
 } atoll_frame;
 
-/* A class being written by value: inside, it is named by its number. */
+/* A class being written by value. */
 typedef struct atoll_class_frame {
     struct atoll_class_frame *up;
     PyObject *cls;
     uint64_t number;
-    unsigned depth; /* from 1 */
-    bool awaited;   /* what makes it is being written: code that runs over there, and cannot have it yet */
+    size_t at;    /* where it begins in the message */
+    bool awaited; /* what makes it is being written: code that runs over there, and cannot have it yet */
 } atoll_class_frame;
 
 struct atoll_encoder {
@@ -65,7 +65,10 @@ struct atoll_encoder {
     unsigned
         late; /* how many objects that are entered after their contents are being written: while there are
                       * any, every container is entered, or a cycle through them would not end */
-    unsigned lowest; /* the outermost of the classes that was named by its number: its depth */
+    atoll_written *written; /* classes that are in the message, or NULL (codec/written.c) */
+    size_t
+        earliest; /* where the first of them begins that was referred to, or left out: SIZE_MAX where there is none */
+    size_t left_out; /* likewise, of those that were left out */
     unsigned many;   /* lists and the like, which hold several things, around what is being written */
     unsigned exempt; /* what is being written is part of a definition, however mutable */
     unsigned
@@ -106,8 +109,8 @@ int atoll_try_own(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_bound(atoll_encoder *enc, PyObject *obj, int (*encode)(atoll_encoder *enc, PyObject *obj));
 int atoll_encode_function(atoll_encoder *enc, PyObject *obj);
 int atoll_encode_class(atoll_encoder *enc, PyObject *cls);
-/* Whether obj is a class that what is being written will make. */
-bool atoll_class_is_awaited(const atoll_encoder *enc, const PyObject *obj);
+/* Whether obj is a class that what is being written will make: then it is left out. */
+bool atoll_class_is_awaited(atoll_encoder *enc, const PyObject *obj);
 /* The class being written that has this namespace, or NULL: borrowed. */
 PyObject *atoll_class_of_namespace(const atoll_encoder *enc, const PyObject *dict);
 int atoll_encode_module(atoll_encoder *enc, PyObject *obj);
@@ -123,6 +126,10 @@ int atoll_refuse_with_cause(atoll_encoder *enc, const char *why);
 int atoll_refuse_type(atoll_encoder *enc, PyObject *obj);
 /* Whether the current exception must reach the user as it is. */
 bool atoll_passes_through(atoll_codec *codec);
+
+/* After a failure: an instance that goes while an exception is set loses it when CPython has no memory to part it from its dict (3.13 on);
+ * then it is MemoryError again. */
+void atoll_error_ensure(void);
 
 static inline void atoll_push(atoll_encoder *enc, atoll_frame *fr, PyObject *obj, atoll_step step) {
     fr->up = enc->top;
@@ -237,5 +244,24 @@ static inline int atoll_try_ref(atoll_encoder *enc, PyObject *obj) {
     uint32_t index = atoll_memo_get(enc->memo, obj);
     return index == ATOLL_NOT_FOUND ? 0 : atoll_write_ref(enc, index);
 }
+
+/* ---- which classes are in a message (codec/written.c) ---- */
+
+/* The class of this number begins there, with its version and its size; SIZE_MAX: it is not to be referred to.  0, or -1 with MemoryError. */
+int atoll_written_begin(atoll_encoder *enc, uint64_t number, size_t at);
+bool atoll_written_find(const atoll_encoder *enc, uint64_t number, size_t *at);
+/* Writes how far back it is. */
+int atoll_written_refer(atoll_encoder *enc, size_t target);
+/* What is being written lacks the class that begins there. */
+void atoll_written_leave_out(atoll_encoder *enc, size_t at);
+/* n bytes were put in there. */
+void atoll_written_moved(const atoll_encoder *enc, size_t from, size_t n);
+/* There is one. */
+void atoll_written_end(atoll_encoder *enc, bool whole);
+void atoll_written_free(atoll_written *table); /* or NULL */
+/* What is known of the bytes from there on, which refer to nothing outside: new reference, or NULL with an exception; and of these bytes when
+ * they are written again. */
+PyObject *atoll_written_inside(const atoll_encoder *enc, size_t from);
+int atoll_written_again(atoll_encoder *enc, PyObject *inside, size_t from);
 
 #endif

@@ -71,7 +71,7 @@ enum {
     T_CELL_LATER,     /* u8 rank of the contents, which come later (codec/later.c) */
     T_EMPTY,          /* nothing: an empty cell, a missing field */
     T_CLASS,          /* see codec/class.c */
-    T_CLASS_NUMBER,   /* the number of a class under construction */
+    T_CLASS_NUMBER,   /* likewise: a class that is in the message before; of an outline, its number alone */
     T_FILLED_LATER,   /* tag of a list, dict or set, whose contents come later (codec/later.c) */
     T_WRAPPER,        /* kind, maybe with W_DUP, and parts: see codec/wrapped.c */
     T_FROZEN,         /* see codec/frozen.c */
@@ -80,6 +80,9 @@ enum {
     T_DICT_FIRST,     /* count, keys, values: the first of a shape (codec/shape.c) */
     T_DICT_LIKE,      /* number of the shape, values */
 };
+
+/* Of a class: its version and its size. */
+enum { ATOLL_CLASS_HEAD = 12 };
 
 /* Kinds of T_PACKED_*. */
 enum { P_INT8, P_INT16, P_INT32, P_INT64, P_FLOAT, P_COUNT };

@@ -41,7 +41,7 @@ static bool is_own_name(PyObject *name) {
 
 /* name -> value of what func's code names and its globals have, and a list of the other names; with `definitions`, only the
  * definitions, and what stands for types.  What is about to be made over there is neither. */
-static int find_globals(const atoll_encoder *enc, PyFunctionObject *func, bool definitions, PyObject *found,
+static int find_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions, PyObject *found,
                         PyObject *absent) {
     PyObject *globals = func->func_globals;
     PyObject *names = atoll_global_names((PyCodeObject *)func->func_code);
@@ -130,7 +130,7 @@ static bool is_annotated(PyObject *value) {
 }
 
 /* The definitions, and what stands for types, that annotations of func name as text are found, too. */
-static int find_annotated(const atoll_encoder *enc, PyFunctionObject *func, PyObject *found) {
+static int find_annotated(atoll_encoder *enc, PyFunctionObject *func, PyObject *found) {
     PyObject *names = PySet_New(NULL);
     int rc = names != NULL ? atoll_add_annotated_names(enc->codec, func, names) : -1;
     PyObject *it = rc == 0 && PySet_GET_SIZE(names) != 0 ? PyObject_GetIter(names) : NULL;

@@ -12,10 +12,6 @@
 #include "py/codec/decoder.h"
 #include "py/codec/encoder.h"
 
-/* After a failure: an instance that goes while an exception is set loses it when CPython has no memory to part it from its dict (3.13 on);
- * then it is MemoryError again. */
-void atoll_error_ensure(void);
-
 /* ---- state and lookups (codec/state.c, codec/module.c) ---- */
 
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
@@ -216,8 +212,8 @@ bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls);
 int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number);
 /* How often a class was registered with an abstract one (A.register(B)), of whichever.  0, or -1 with an exception. */
 int atoll_registrations(atoll_codec *codec, uint64_t *count);
-int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
-                     const uint8_t *data, size_t size);
+/* Keeps what `part` has written of the class, from there to the end of the message.  0, or -1 with an exception. */
+int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, size_t from);
 
 /* ---- namespaces (codec/space.c) ---- */
 
@@ -324,6 +320,8 @@ typedef struct atoll_takings {
     struct taking *first;
     bool filling;   /* what is bound now is filled later */
     PyObject *kept; /* a list: lists and the like that were filled, each followed by what is in it; or NULL */
+    PyObject *
+        classes; /* a list: classes that came meanwhile, each with its number and what was taken of it; or NULL */
 } atoll_takings;
 
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
@@ -333,6 +331,10 @@ void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
 /* Whether this thread has bound it, in this version, and is about to fill it. */
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
 /* What obj, which was filled, has at home: in the end it has that, and whole is a list of it.  0, or -1 with an exception. */
+/* A class has come: it is forgotten if what it came in fails, and all of one that was there before is taken again.  Without memory it stays. */
+void atoll_takings_class(atoll_takings *list, PyObject *cls, uint64_t number, PyObject *seen, bool is_new);
+/* It is nobody's: it is made again when it comes again.  Exceptions that are set stay (codec/arrival.c). */
+void atoll_class_forget(atoll_codec *codec, uint64_t number, PyObject *cls);
 int atoll_takings_keep(atoll_takings *list, PyObject *obj, PyObject *whole);
 /* obj has what is in `whole` (codec/filled.c).  0, or -1 with an exception. */
 int atoll_filled_settle(atoll_codec *codec, PyObject *obj, PyObject *whole);
@@ -515,23 +517,20 @@ int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, 
 /* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
 int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
 
-/* A class, or a function, with this number is being made by this thread; another that needs it waits.  0, or -1 with an exception
- * (codec/arrival.c). */
+/* A class, or a function, with this number is being made by this thread; another that needs it waits (codec/making.c). */
 void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
 void atoll_end_making(atoll_codec *codec, const atoll_making *making);
+/* The same for one of both lists. */
+void atoll_making_enter(atoll_making **list, atoll_making *making, uint64_t number);
+void atoll_making_leave(atoll_making **list, const atoll_making *making);
+/* What this thread is making that has this number, or NULL. */
+const atoll_making *atoll_coming(const atoll_codec *codec, uint64_t number);
 /* In a forked child: what other threads were making, which are not there, is nobody's. */
 void atoll_drop_orphans(atoll_codec *codec);
 extern _Atomic(uint64_t) atoll_forks;
 int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
 /* Whether this thread is making it, and its functions are there. */
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
-/* object.__new__(type): new reference, or NULL with an exception. */
-PyObject *atoll_object_new(PyTypeObject *type);
-/* The same after a TypeError, which the class's own __new__ has raised; NULL with that where there is more in an instance than classes made by
- * code put there. */
-PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type);
-/* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
-PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
 /* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is
  * None, as the one instance mostly is before there is one.  A call is made again as often as that: code may take one away again. */
 enum { ATOLL_STAND_INS = 1000 };

@@ -19,8 +19,9 @@
  */
 #include "py/codec/internal.h"
 
-enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH }; /* E_REACH: a capsule, or None */
-enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 16 };
+/* E_REACH: a capsule, or None; E_INSIDE: which classes are in them (codec/written.c). */
+enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH, E_INSIDE };
+enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 22, KEPT_IN_ALL = 1 << 24 };
 
 /* The names of a function or class, and what a function says of itself: borrowed, or NULL.  How many there are. */
 enum { NAMES = 4 };
@@ -197,7 +198,7 @@ static void release_reach(PyObject *capsule) {
 }
 
 /* What a class reaches; None where there is nothing.  New reference, or NULL with an exception. */
-static PyObject *reach_of(atoll_encoder *part) {
+static PyObject *reach_of(const atoll_encoder *part) {
     if (atoll_reach_is_empty(part->own)) {
         return Py_NewRef(Py_None);
     }
@@ -246,35 +247,55 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     if (rc > 0) {
         PyObject *bytes = PyTuple_GET_ITEM(entry, E_BYTES);
         size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+        size_t from = enc->msg->body.len;
         uint8_t *at = atoll_reserve(enc, size);
         if (at != NULL) {
             memcpy(at, PyBytes_AS_STRING(bytes), size);
             atoll_commit(enc, at + size);
         }
-        rc = at != NULL ? 1 : -1;
+        rc = at != NULL && atoll_written_begin(enc, number, from) == 0 &&
+                     atoll_written_again(enc, PyTuple_GET_ITEM(entry, E_INSIDE), from) == 0
+                 ? 1
+                 : -1;
     }
     Py_DECREF(entry);
     return rc;
 }
 
-int atoll_kept_store(atoll_codec *codec, PyObject *cls, uint64_t number, atoll_encoder *part,
-                     const uint8_t *data, size_t size) {
+/* Room for so many bytes more: all go where there is none. */
+static void make_room(PyObject *kept, size_t size) {
+    Py_ssize_t pos = 0;
+    PyObject *entry;
+    while (PyDict_Next(kept, &pos, NULL, &entry)) {
+        size += (size_t)PyBytes_GET_SIZE(PyTuple_GET_ITEM(entry, E_BYTES));
+    }
+    if (size > KEPT_IN_ALL || PyDict_GET_SIZE(kept) >= KEPT_CLASSES) {
+        PyDict_Clear(kept);
+    }
+}
+
+int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, size_t from) {
+    atoll_codec *codec = part->codec;
+    const atoll_buffer *body = &part->msg->body;
+    size_t size = body->len - from;
+    if (size > KEPT_SIZE) {
+        return 0;
+    }
     uint64_t stamp;
-    PyObject *bytes =
-        size <= KEPT_SIZE ? PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size) : NULL;
-    PyObject *reach = bytes != NULL ? reach_of(part) : NULL;
-    int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : PyErr_Occurred() ? -1 : 0;
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)body->data + from, (Py_ssize_t)size);
+    PyObject *inside = bytes != NULL ? atoll_written_inside(part, from) : NULL;
+    PyObject *reach = inside != NULL ? reach_of(part) : NULL;
+    int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : -1;
     if (rc > 0) {
-        if (PyDict_GET_SIZE(codec->class_bytes) >= KEPT_CLASSES) {
-            PyDict_Clear(codec->class_bytes);
-        }
+        make_room(codec->class_bytes, size);
         PyObject *key = PyLong_FromUnsignedLongLong(number);
-        PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp), bytes, part->witnesses, reach};
-        rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_bytes, key, cls, more, 4) : -1;
+        PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp), bytes, part->witnesses, reach, inside};
+        rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_bytes, key, cls, more, 5) : -1;
         Py_XDECREF(key);
         Py_XDECREF(more[0]);
     }
     Py_XDECREF(reach);
+    Py_XDECREF(inside);
     Py_XDECREF(bytes);
-    return rc;
+    return rc < 0 ? -1 : 0;
 }

@@ -187,6 +187,7 @@ static uint8_t *insert(atoll_encoder *enc, size_t at, size_t n) {
     uint8_t *from = enc->msg->body.data + at;
     memmove(from + n, from, size);
     enc->msg->body.len += n;
+    atoll_written_moved(enc, at, n);
     return from;
 }
 

@@ -8,7 +8,8 @@
  * Functions of C (module/capi_register.c) are not sent: they are others in each interpreter, where the class's module, which is imported with it, has
  * registered it.
  *
- * The table is looked at when a class is classified (codec/state.c); what was known of classes is forgotten when it changes.
+ * What has arrived of a class that code has made is in that class's own namespace, and goes with it; all else is in a table.  Both are looked at
+ * when a class is classified (codec/state.c); what was known of classes is forgotten when they change.
  */
 #include "py/codec/internal.h"
 
@@ -56,7 +57,47 @@ void atoll_codec_set_arrive(atoll_codec *codec, PyObject *arrive) {
 }
 
 /* What a registration is, as a tuple. */
-enum { R_ENCODE_CALL, R_DECODE_CALL, R_ARRIVED, R_CLASS, R_IS_C };
+enum { R_ENCODE_CALL, R_DECODE_CALL, R_ARRIVED, R_CLASS, R_IS_C, R_PARTS };
+
+/* Whether it has its registration itself, once that has arrived. */
+static bool has_own(const atoll_codec *codec, PyObject *cls) {
+    return PyType_Check(cls) && atoll_is_made_by_code(codec, (PyTypeObject *)cls);
+}
+
+/* What has arrived with a class: new reference, or NULL, maybe with an exception. */
+static PyObject *find_own(atoll_codec *codec, PyObject *cls) {
+    PyObject *dict = has_own(codec, cls) ? PyType_GetDict((PyTypeObject *)cls) : NULL;
+    PyObject *entry =
+        dict != NULL ? Py_XNewRef(PyDict_GetItemWithError(dict, codec->names[N_REGISTERED])) : NULL;
+    Py_XDECREF(dict);
+    if (entry != NULL && (!PyTuple_CheckExact(entry) || PyTuple_GET_SIZE(entry) != R_PARTS ||
+                          PyTuple_GET_ITEM(entry, R_CLASS) != cls)) {
+        Py_CLEAR(entry); /* somebody has copied the namespace of another */
+    }
+    return entry;
+}
+
+static PyObject *find_in_table(atoll_codec *codec, PyObject *cls) {
+    return PyDict_GET_SIZE(codec->registered) != 0 ? atoll_find_class(codec->registered, cls) : NULL;
+}
+
+/* How a class is registered: new reference, or NULL, maybe with an exception. */
+static PyObject *find(atoll_codec *codec, PyObject *cls) {
+    PyObject *entry = find_in_table(codec, cls);
+    return entry != NULL || PyErr_Occurred() ? entry : find_own(codec, cls);
+}
+
+/* entry: NULL to take it away.  0, or -1 with an exception. */
+static int set_own(atoll_codec *codec, PyObject *cls, PyObject *entry) {
+    return PyType_Type.tp_setattro(cls, codec->names[N_REGISTERED], entry);
+}
+
+static int drop_own(atoll_codec *codec, PyObject *cls) {
+    PyObject *own = find_own(codec, cls);
+    int rc = own != NULL ? set_own(codec, cls, NULL) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(own);
+    return rc;
+}
 
 static int add(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *decode, bool arrived,
                bool is_c) {
@@ -64,22 +105,26 @@ static int add(atoll_codec *codec, PyObject *cls, PyObject *encode, PyObject *de
         PyErr_Format(PyExc_TypeError, "%R crosses as it is, and no other way can be registered for it", cls);
         return -1;
     }
-    PyObject *known = PyDict_GetItemWithError(codec->registered, cls); /* borrowed */
+    PyObject *known = find(codec, cls);
     if (known == NULL && PyErr_Occurred()) {
         return -1;
     }
-    if (known != NULL && arrived &&
-        (PyTuple_GET_ITEM(known, R_ARRIVED) == Py_False ||
-         (PyTuple_GET_ITEM(known, R_ENCODE_CALL) == encode &&
-          PyTuple_GET_ITEM(known, R_DECODE_CALL) == decode))) {
+    bool stays = known != NULL && arrived &&
+                 (PyTuple_GET_ITEM(known, R_ARRIVED) == Py_False ||
+                  (PyTuple_GET_ITEM(known, R_ENCODE_CALL) == encode &&
+                   PyTuple_GET_ITEM(known, R_DECODE_CALL) == decode));
+    Py_XDECREF(known);
+    if (stays) {
         return 0;
     }
     PyObject *sent = is_c ? Py_NewRef(cls) : what_stands_for(codec, cls);
-    PyObject *entry = sent != NULL ? PyTuple_Pack(5, encode, decode, arrived ? Py_True : Py_False, sent,
+    PyObject *entry = sent != NULL ? PyTuple_Pack(R_PARTS, encode, decode, arrived ? Py_True : Py_False, sent,
                                                   is_c ? Py_True : Py_False)
                                    : NULL;
     Py_XDECREF(sent);
-    int rc = entry != NULL ? PyDict_SetItem(codec->registered, cls, entry) : -1;
+    bool own = arrived && has_own(codec, cls);
+    int rc = entry == NULL ? -1 : own ? set_own(codec, cls, entry) : drop_own(codec, cls);
+    rc = rc == 0 && !own ? PyDict_SetItem(codec->registered, cls, entry) : rc;
     Py_XDECREF(entry);
     forget_types(codec);
     return rc;
@@ -95,31 +140,35 @@ int atoll_codec_register_native(atoll_codec *codec, PyObject *cls, PyObject *enc
 }
 
 PyObject *atoll_codec_decode_of(atoll_codec *codec, PyObject *cls) {
-    PyObject *entry = PyDict_GetItemWithError(codec->registered, cls); /* borrowed */
+    PyObject *entry = find(codec, cls);
     if (entry == NULL && !PyErr_Occurred()) {
         PyErr_Format(
             PyExc_TypeError,
             "%R is not registered in this interpreter: its module has to do that when it is imported", cls);
     }
-    return entry != NULL ? PyTuple_GET_ITEM(entry, R_DECODE_CALL) : NULL;
+    PyObject *decode = entry != NULL ? Py_NewRef(PyTuple_GET_ITEM(entry, R_DECODE_CALL)) : NULL;
+    Py_XDECREF(entry);
+    return decode;
 }
 
 int atoll_codec_unregister(atoll_codec *codec, PyObject *cls) {
-    int known = PyDict_Contains(codec->registered, cls);
-    if (known <= 0) {
-        if (known == 0) {
+    PyObject *known = find(codec, cls);
+    if (known == NULL) {
+        if (!PyErr_Occurred()) {
             PyErr_Format(PyExc_ValueError, "%R is not registered", cls);
         }
         return -1;
     }
     forget_types(codec);
-    return PyDict_DelItem(codec->registered, cls);
+    PyObject *there = find_in_table(codec, cls);
+    int rc = there != NULL ? PyDict_DelItem(codec->registered, cls) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(there);
+    Py_DECREF(known);
+    return rc == 0 ? drop_own(codec, cls) : -1;
 }
 
 int atoll_is_registered(atoll_codec *codec, PyTypeObject *type) {
-    PyObject *entry = PyDict_GET_SIZE(codec->registered) != 0
-                          ? atoll_find_class(codec->registered, (PyObject *)type)
-                          : NULL;
+    PyObject *entry = find(codec, (PyObject *)type);
     Py_XDECREF(entry);
     return entry != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
@@ -169,11 +218,10 @@ static int put(atoll_encoder *enc, PyObject *obj, PyObject *entry, PyObject *val
 }
 
 int atoll_encode_registered(atoll_encoder *enc, PyObject *obj) {
-    PyObject *entry = PyDict_GetItemWithError(enc->codec->registered, (PyObject *)Py_TYPE(obj));
+    PyObject *entry = find(enc->codec, (PyObject *)Py_TYPE(obj));
     if (entry == NULL) { /* code that was called meanwhile has taken it away */
         return PyErr_Occurred() ? -1 : atoll_encode_reduced(enc, obj);
     }
-    Py_INCREF(entry);
     atoll_mark_mutable(enc);
     PyObject *value = ask(enc, PyTuple_GET_ITEM(entry, R_ENCODE_CALL), obj);
     int rc = value != NULL ? put(enc, obj, entry, value) : -1;

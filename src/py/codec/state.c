@@ -37,6 +37,7 @@ static const char *const name_texts[N_COUNT] = {
     [N_DOC] = "__doc__",
     [N_KWDEFAULTS] = "__kwdefaults__",
     [N_INTERP_REDUCE] = "__interp_reduce__",
+    [N_REGISTERED] = "__interp_registered__",
 };
 
 _Static_assert(N_COUNT <= sizeof(((atoll_codec *)0)->names) / sizeof(PyObject *), "room for every name");
@@ -167,6 +168,7 @@ void atoll_codec_free(atoll_codec *codec) {
     }
     atoll_memo_free(codec->memo);
     atoll_memo_free(codec->spare_memo);
+    atoll_written_free(codec->written);
     PyMem_RawFree(codec->stack);
     PyMem_Free(codec->functions);
     PyMem_Free(codec);

@@ -8,6 +8,8 @@
 
 #include <stdatomic.h>
 
+typedef struct atoll_written atoll_written;
+
 /* What an instance's class says about how to encode it. */
 typedef enum {
     KIND_UNKNOWN,
@@ -62,6 +64,7 @@ typedef struct atoll_making {
     PyObject *cls;     /* borrowed: the class, once it has its functions, or NULL */
     PyObject *awaited; /* a tuple: names of attributes that come last, or NULL */
     PyObject *seen;    /* borrowed: what was taken of a class that was there before, or NULL */
+    bool active;       /* of a class: one of its stages is being read */
 } atoll_making;
 
 struct atoll_codec {
@@ -70,9 +73,10 @@ struct atoll_codec {
     PyObject *not_shareable;
     PyTypeObject *hook_types[ATOLL_HOOK_MAX]; /* strong, NULL where there is none */
     atoll_codec_hook hooks[ATOLL_HOOK_MAX];
-    atoll_memo *memo;       /* NULL while an encoder has it */
-    atoll_memo *spare_memo; /* likewise */
-    PyObject **stack;       /* the decoder's memo storage, likewise */
+    atoll_memo *memo;              /* NULL while an encoder has it */
+    atoll_memo *spare_memo;        /* likewise */
+    struct atoll_written *written; /* likewise (codec/written.c) */
+    PyObject **stack;              /* the decoder's memo storage, likewise */
     size_t stack_cap;
     atoll_fresh fresh;
     atoll_type_info types[ATOLL_TYPE_CACHE];
@@ -170,6 +174,7 @@ enum {
     N_DOC,
     N_KWDEFAULTS,
     N_INTERP_REDUCE,
+    N_REGISTERED,
     N_COUNT,
 };
 

@@ -2,7 +2,7 @@
  *
  * The functions of a class bring values for globals (codec/globals.c).  If the class cannot be had as a whole, it is forgotten, and what
  * was bound meanwhile may be that class, have instances of it, or be a list that was never filled: it is taken again
- * when it comes again.  A list, dict or set that is filled last (codec/later.c) counts as taken from then on only: a function that
+ * when it comes again.  So are classes that came as a whole in an instance of it: they may have it for a base.  A list, dict or set that is filled last (codec/later.c) counts as taken from then on only: a function that
  * another thread receives meanwhile brings its own.  For the thread that fills it, it is taken.
  *
  * Likewise, code that makes instances may put them into lists and dicts that were filled before: in the end these have what they have at
@@ -84,6 +84,41 @@ static PyObject *end_kept(atoll_takings *list, atoll_codec *codec, bool whole, a
     return urgent;
 }
 
+void atoll_takings_class(atoll_takings *list, PyObject *cls, uint64_t number, PyObject *seen, bool is_new) {
+    PyObject *entry =
+        Py_BuildValue("(OKOO)", cls, (unsigned long long)number, seen, is_new ? Py_True : Py_False);
+    list->classes = list->classes != NULL || entry == NULL ? list->classes : PyList_New(0);
+    if (entry != NULL && list->classes != NULL) {
+        (void)PyList_Append(list->classes, entry);
+    }
+    PyErr_Clear();
+    Py_XDECREF(entry);
+}
+
+/* They are there for good, unless what they came in fails. */
+static void end_classes(atoll_takings *list, atoll_codec *codec, bool whole, atoll_takings *outer) {
+    PyObject *classes = list->classes;
+    list->classes = NULL;
+    if (classes != NULL && whole && outer != NULL) {
+        if (outer->classes == NULL) {
+            outer->classes = Py_NewRef(classes);
+        } else {
+            (void)PyList_SetSlice(outer->classes, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, classes);
+        }
+    }
+    for (Py_ssize_t i = 0; classes != NULL && !whole && i < PyList_GET_SIZE(classes); i++) {
+        PyObject *entry = PyList_GET_ITEM(classes, i);
+        if (PyTuple_GET_ITEM(entry, 3) == Py_True) {
+            atoll_class_forget(codec, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, 1)),
+                               PyTuple_GET_ITEM(entry, 0));
+        } else {
+            PyDict_Clear(PyTuple_GET_ITEM(entry, 2));
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(classes);
+}
+
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
     atoll_takings **link = &innermost;
     while (*link != list) {
@@ -95,6 +130,7 @@ void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
         outer = outer->outer;
     }
     PyObject *urgent = end_kept(list, codec, whole, outer);
+    end_classes(list, codec, whole, outer);
     while (list->first != NULL) {
         taking *item = list->first;
         list->first = item->next;
