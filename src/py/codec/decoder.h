@@ -124,4 +124,12 @@ static inline Py_ssize_t atoll_read_count(atoll_decoder *dec, size_t at_least) {
     return -1;
 }
 
+/* object.__new__(type): new reference, or NULL with an exception. */
+PyObject *atoll_object_new(PyTypeObject *type);
+/* The same after a TypeError, which the class's own __new__ has raised; NULL with that where there is more in an instance than classes made by
+ * code put there. */
+PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type);
+/* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
+PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
+
 #endif

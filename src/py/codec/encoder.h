@@ -127,6 +127,10 @@ int atoll_refuse_type(atoll_encoder *enc, PyObject *obj);
 /* Whether the current exception must reach the user as it is. */
 bool atoll_passes_through(atoll_codec *codec);
 
+/* After a failure: an instance that goes while an exception is set loses it when CPython has no memory to part it from its dict (3.13 on);
+ * then it is MemoryError again. */
+void atoll_error_ensure(void);
+
 static inline void atoll_push(atoll_encoder *enc, atoll_frame *fr, PyObject *obj, atoll_step step) {
     fr->up = enc->top;
     fr->obj = obj;

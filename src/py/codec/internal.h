@@ -12,10 +12,6 @@
 #include "py/codec/decoder.h"
 #include "py/codec/encoder.h"
 
-/* After a failure: an instance that goes while an exception is set loses it when CPython has no memory to part it from its dict (3.13 on);
- * then it is MemoryError again. */
-void atoll_error_ensure(void);
-
 /* ---- state and lookups (codec/state.c, codec/module.c) ---- */
 
 atoll_type_info *atoll_type_info_get(atoll_encoder *enc, PyTypeObject *type);
@@ -535,13 +531,6 @@ extern _Atomic(uint64_t) atoll_forks;
 int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
 /* Whether this thread is making it, and its functions are there. */
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
-/* object.__new__(type): new reference, or NULL with an exception. */
-PyObject *atoll_object_new(PyTypeObject *type);
-/* The same after a TypeError, which the class's own __new__ has raised; NULL with that where there is more in an instance than classes made by
- * code put there. */
-PyObject *atoll_object_without_new(const atoll_codec *codec, PyTypeObject *type);
-/* What a reduction with these parts makes: new reference, or NULL with an exception (codec/construct.c). */
-PyObject *atoll_construct(atoll_decoder *dec, uint8_t tag, PyObject *func, PyObject *args, bool plain);
 /* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is
  * None, as the one instance mostly is before there is one.  A call is made again as often as that: code may take one away again. */
 enum { ATOLL_STAND_INS = 1000 };
