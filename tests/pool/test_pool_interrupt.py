@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from atoll._pool import executor
 from helpers import check_ended, run_python, start_python
 
 BEGINNING = """
@@ -196,3 +197,19 @@ def test_an_interrupt_on_the_way_into_a_wait():
         print("ended")
         """
     check_ended(run_python(source), 0, "ended\n", clean=True)
+
+
+def test_each_pool_is_interrupted_as_often():
+    """Whatever becomes of the others."""
+
+    class Stuck:
+        def __init__(self):
+            self.did = []
+
+        def __getattr__(self, name):
+            return lambda *_: self.did.append(name)
+
+    pools = [Stuck(), Stuck(), Stuck()]
+    executor._interrupt(*pools)
+    assert [pool.did.count("interrupt") for pool in pools] == [executor.MOST_INTERRUPTS] * 3
+    assert [pool.did[-1] for pool in pools] == ["abandon"] * 3

@@ -222,6 +222,28 @@ class TestClose:
         holder.result()
         interp.close()
 
+    def test_ctrl_c_after_a_close_that_is_refused(self):
+        """It ends what was submitted before that, too."""
+        begun, never = atoll.create_queue(), atoll.create_queue()
+
+        def wait():
+            begun.put(None)
+            never.get()
+
+        interp = atoll.create()
+        futures = [interp.submit(wait), interp.submit(abs, -1)]
+        begun.get(timeout=PATIENCE)
+        for _ in range(2):
+            with pytest.raises(atoll.InterpreterError, match="already running"):
+                interp.close(timeout=0)
+            futures.append(interp.submit(abs, -2))
+        with pytest.raises(KeyboardInterrupt) as caught, interp:
+            raise KeyboardInterrupt
+        assert not hasattr(caught.value, "__notes__")
+        assert isinstance(futures[0].exception(PATIENCE), KeyboardInterrupt)
+        assert all(future.cancelled() for future in futures[1:])
+        assert interp not in atoll.list_all()
+
     def test_a_call_cannot_close_the_interpreter_it_runs_in(self):
         with atoll.create() as interp:
             assert "already running" in interp.submit(close_by_way_of_main, interp).result(PATIENCE)

@@ -91,6 +91,7 @@ def _start(pool: _atoll._Pool) -> None:
 
 _guests: weakref.WeakKeyDictionary[_atoll.Interpreter, _atoll._Pool] = weakref.WeakKeyDictionary()
 _guests_lock = threading.RLock()  # one interpreter has one of them: what is submitted runs in order
+_ending: weakref.WeakKeyDictionary[_atoll.Interpreter, list[_atoll._Pool]] = weakref.WeakKeyDictionary()
 
 
 def _after_fork() -> None:
@@ -211,23 +212,27 @@ def _end_guest(interp: _atoll.Interpreter, how: Literal["join", "interrupt", "sh
     """An interpreter is about to be closed: see to what was submitted to it, as src/module/closing.c has it.
 
     "join" waits for its end, and "interrupt" interrupts it, after Ctrl-C; the others come back at once: "shut" only
-    takes no more, "drop" cancels what has not begun.
+    takes no more, "drop" cancels what has not begun.  After these the close may fail: the next one finds it again.
     """
     with _guests_lock:
+        pools = [pool for pool in _ending.pop(interp, ()) if not pool.finished]
         pool = _guests.pop(interp, None)
-    if pool is None:
-        return
+        if pool is not None:
+            pools.append(pool)
+        if how in ("shut", "drop") and pools:
+            _ending[interp] = pools
     if how == "interrupt":
-        _interrupt(pool)
+        _interrupt(*pools)
         return
     try:
-        pool.shut()
-        if how == "drop":
-            pool.drain()
-        elif how == "join":
-            _join(pool)
+        for pool in pools:
+            pool.shut()
+            if how == "drop":
+                pool.drain()
+            elif how == "join":
+                _join(pool)
     except KeyboardInterrupt:
-        _interrupt(pool)
+        _interrupt(*pools)
         raise
 
 
