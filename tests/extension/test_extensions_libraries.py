@@ -149,6 +149,7 @@ STORIES = {
         if not os.path.exists(home):
             shutil.copytree(os.path.dirname(LIBS) + "/extpkg", home + "/brings")
             shutil.copytree(LIBS, home + "/brings/lib")
+            open(home + "/brings/__init__.py", "w").close()
             os.symlink(home, link)
         sys.path.append(home)
         counter = ctypes.CDLL(home + "/brings/lib/" + NAMES[4])
@@ -172,9 +173,10 @@ STORIES = {
     "of a package, by C": """
         home = OTHER + "/by C"
         if not os.path.exists(home):
-            shutil.copytree(LIBS, home + "/lib")
+            shutil.copytree(LIBS, home + "/package/lib")
+            open(home + "/package/__init__.py", "w").close()
         sys.path.append(home)
-        handle = ext_dl.open(home + "/lib/" + NAMES[4], NOW)
+        handle = ext_dl.open(home + "/package/lib/" + NAMES[4], NOW)
         print(ext_dl.call(handle, "lib_runtime_bump"), ext_dl.call(handle, "lib_runtime_bump"))
     """,
     "global, by an import": """
@@ -231,6 +233,27 @@ for _ in range(2):
 print(atoll.kept_extensions())
 """)
     check_ended(together, 0, alone.stdout * (2 + before) + "[]\n", clean=True)
+
+
+def test_plain_library_beside_a_script_is_one_for_all(corpus, tmp_path):
+    """Nothing sets it up in each interpreter, as a package's modules do; main has opened it as well."""
+    story = f"""
+import atoll, ctypes, os, shutil, sys
+home, source = {str(tmp_path)!r}, {str(corpus / LIBS / COUNTER)!r}
+sys.path.insert(0, home)
+os.makedirs(home + "/package/lib")
+os.makedirs(home + "/directory")
+open(home + "/package/__init__.py", "w").close()
+places = "/libbeside.so", "/directory/libin.so", "/package/lib/libof.so"
+libraries = [shutil.copy(source, home + place) for place in places]
+bumps = [ctypes.CDLL(library).lib_runtime_bump() for library in libraries]
+def bump(libraries):
+    import ctypes
+    return [ctypes.CDLL(library).lib_runtime_bump() for library in libraries]
+with atoll.create() as one, atoll.create() as two:
+    print(bumps, *(interp.call(bump, libraries) for interp in (one, two, one)), bump(libraries))
+"""
+    check_ended(run_python(story), 0, "[1, 1, 1] [2, 2, 1] [3, 3, 1] [4, 4, 2] [5, 5, 2]\n", clean=True)
 
 
 @pytest.mark.parametrize("module", RUNTIMES)

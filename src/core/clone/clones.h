@@ -149,7 +149,7 @@ void atoll_clones_free(atoll_clones *set);
 
 /* Modules are imported from this directory, as sys.path has it.  What is none, or cannot be kept, is left out. */
 void atoll_clones_add_root(atoll_clones *set, const char *directory);
-/* The part of a file's path, which is absolute, that is the innermost such directory: malloc, or NULL: none. */
+/* The part of a file's path, which is absolute, that is the innermost such directory of which it is in a package: malloc, or NULL. */
 char *atoll_clones_root_of(const atoll_clones *set, const char *file);
 /* Whether a file comes with the package of what is loaded. */
 bool atoll_clones_is_packaged(const atoll_clones *set, const char *file);

@@ -1,14 +1,17 @@
 /* What comes with a package: what lies below a directory that modules are imported from (clones.h).
  *
  * For an extension module that is the directory it was found in, which its caller says for as long as it is loaded.  A library that
- * somebody opens later has none: for it, the set has a list of all such directories that its owner knows of.  What counts is which
- * directory it is, not how it is spelled, as packages resolve links in the paths of their files; only the path of the library itself
- * is taken as it is.
+ * somebody opens later has none: for it, the set has a list of all such directories that its owner knows of, and the library is in one of
+ * their packages when a directory between says that it is one.  (Modules of a package are executed in each interpreter, and give its
+ * libraries the state that they need.  A library that lies beside a script is the script's, which is executed once; and a script may lie
+ * anywhere, in /usr, too.)  What counts is which directory it is, not how it is spelled, as packages resolve links in the paths of their
+ * files; only the path of the library itself is taken as it is.
  *
  * Ownership: the list is the set's.  Threads: as loading (set.c).
  */
 #include "core/clone/clones.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,14 +75,32 @@ void atoll_clones_add_root(atoll_clones *set, const char *directory) {
     }
 }
 
+/* Whether a directory says that it is a package. */
+static bool is_package(const char *directory) {
+    static const char *const files[] = {"__init__.py", "__init__.pyc"};
+    bool found = false;
+    for (size_t i = 0; !found && i < sizeof files / sizeof *files; i++) {
+        char *file;
+        atoll_file_id id;
+        if (asprintf(&file, "%s/%s", directory, files[i]) < 0) {
+            break;
+        }
+        found = atoll_file_identify(file, &id) == 0;
+        free(file);
+    }
+    return found;
+}
+
 char *atoll_clones_root_of(const atoll_clones *set, const char *file) {
     char *root = set->nroots != 0 ? strdup(file) : NULL;
+    bool packaged = false;
     for (char *slash; root != NULL && (slash = strrchr(root, '/')) != NULL && slash != root;) {
         atoll_file_id id;
         *slash = '\0';
-        if (atoll_directory_identify(root, &id) == 0 && is_root(set, &id)) {
+        if (packaged && atoll_directory_identify(root, &id) == 0 && is_root(set, &id)) {
             return root;
         }
+        packaged = packaged || is_package(root);
     }
     free(root);
     return NULL;
