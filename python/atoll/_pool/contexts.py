@@ -65,7 +65,8 @@ class _Workers(ThreadPoolExecutor):
 class ContextPool:
     """What InterpreterPoolExecutor uses of ``_atoll._Pool``, done by threads with contexts."""
 
-    broken = False  # the executor inside says so itself
+    broken = False  # the executor inside says so itself, and tells its futures
+    delivers = False
     killed = False
 
     def __init__(

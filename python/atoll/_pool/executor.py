@@ -134,9 +134,17 @@ def _guest_of(interp: _atoll.Interpreter) -> _atoll._Pool:
             guest=interp,
         )
         _shut_with(interp, pool)
+        weakref.finalize(interp, _let_go, pool).atexit = False
         _note(pool)
         _guests[interp] = pool  # last: whoever finds it there relies on the rest
         return pool
+
+
+def _let_go(pool: _atoll._Pool) -> None:
+    """Forget a pool that never had a worker: who is noted keeps the interpreter.  It is called before it is shut."""
+    pool.shut()
+    if pool.finished:
+        _pools.discard(pool)
 
 
 async def _call_async(
