@@ -344,6 +344,8 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->defined = SIZE_MAX;
     dec->yielded = NULL;
     dec->yielded_end = 0;
+    dec->began = codec->bound;
+    dec->began_others = atoll_bound_by_others(codec);
 }
 
 static void end_decoding(atoll_decoder *dec) {

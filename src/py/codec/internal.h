@@ -453,6 +453,10 @@ int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
 enum { ATOLL_NEVER, ATOLL_SAME, ATOLL_OTHER };
 int atoll_taken(PyObject *seen, PyObject *name, uint64_t version);
 int atoll_take(PyObject *seen, PyObject *name, uint64_t version);
+/* A version that no value has: the name is bound by what was received, and whatever comes for it is another. */
+enum { ATOLL_NONE_YET = 0 };
+/* All of it is taken again when it comes again, and what does not come then is gone at home.  Exceptions that are set stay. */
+void atoll_take_again(PyObject *seen);
 
 /* ---- one object under several names (codec/same.c) ---- */
 
