@@ -285,6 +285,23 @@ static PyObject *read_skeleton(atoll_decoder *part, struct atoll_arrivals *other
     return skeleton;
 }
 
+/* Another thread, which did not wait for this one as it was making something itself, has made the class meanwhile: then that is the one, and
+ * there is to be no other.  0, or -1 with an exception. */
+static int yield_to_other(arrival *arr) {
+    atoll_codec *codec = arr->part.codec;
+    PyObject *other = atoll_weak_get(codec->class_refs, arr->number);
+    PyObject *seen = other != NULL && PyType_Check(other) ? atoll_class_seen(codec, other) : NULL;
+    if (seen != NULL && seen != Py_None && (arr->met = PySet_New(NULL)) != NULL) {
+        Py_SETREF(arr->seen, Py_NewRef(seen));
+        Py_SETREF(arr->cls, Py_NewRef(other)); /* from here on it is one that was there before */
+        atoll_end_making(codec, &arr->making);
+        atoll_making_enter(&codec->changing, &arr->making, arr->number);
+        arr->making.seen = arr->seen;
+    }
+    Py_XDECREF(other);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`.  How one was made that was there
  * before stays. */
 static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
@@ -303,6 +320,9 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
     arr->bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
                  PyTuple_GET_ITEM(skeleton, PyTuple_GET_SIZE(skeleton) - 1) == Py_True;
     Py_DECREF(skeleton);
+    if (yield_to_other(arr) < 0 || arr->met != NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
     return atoll_class_give_number(arr->part.codec, arr->cls, arr->number, arr->seen);
 }
 
