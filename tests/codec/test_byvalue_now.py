@@ -98,6 +98,13 @@ SCRIPTS = {
             del First.bomb, First.extra
             assert not interp.call(has, First)
     """,
+    "a class of no module": """
+        class Nowhere:
+            __module__ = None
+            def other(self): return Nowhere
+        def f(given): return given.other() is type(given), type(given).__module__
+        assert call(f, Nowhere()) == (True, None) and type(back(Nowhere())) is Nowhere
+    """,
     "whether a buffer may be written to": """
         import pickle
         def opened(view): return Block(view.obj, view.readonly)
