@@ -53,6 +53,58 @@ SCRIPTS = {
                 assert interp.call(f) == want and pool.submit(f).result() == want
                 assert list(pool.map(lambda _: f(), [0])) == [want]
     """,
+    "what a class leads to that was changed meanwhile, and changed back": """
+        level, names = 1, ["a"]
+        class Config: rate = 1
+        class Base: kind = 1
+        class User(Base):
+            def seen(self): return Config.rate, level, list(names), self.kind
+        def f(user): return user.seen()
+        def g(config, base): return config.rate, base.kind, level, list(names)
+        with atoll.create() as interp:
+            for Config.rate, Base.kind, level, names[0] in ((1, 1, 1, "a"), (2, 2, 2, "b"), (1, 1, 1, "a")) * 2:
+                if level == 1:
+                    assert interp.call(f, User()) == (1, 1, ["a"], 1), interp.call(f, User())
+                else:
+                    assert interp.call(g, Config, Base) == (2, 2, 2, ["b"])
+    """,
+    "an attribute that is gone, of a class that came in another form, or failed, before": """
+        class First:
+            def other(self): return First
+        class Second:
+            def other(self): return Third
+            def annotated(self, x: "First"): return x
+        class Third:
+            def other(self): return Second
+            def given(self, x=First): return x
+        def has(cls): return "extra" in vars(cls)
+        with atoll.create() as interp, atoll.create() as other:
+            other.call(len, [First, Second(), Second()])
+            Second.extra = First
+            other.call(len, [Third])
+            assert interp.call(has, Second)
+            del Second.extra
+            assert interp.call(len, [Third()]) == 1 and not interp.call(has, Second)
+        def explode(): raise OSError("no")
+        class Bomb:
+            def __reduce__(self): return explode, ()
+        with atoll.create() as interp:
+            First.extra = 1
+            assert interp.call(has, First)
+            First.bomb = Bomb()
+            try: interp.call(has, First)
+            except atoll.ExecutionFailed: pass
+            else: raise AssertionError
+            del First.bomb, First.extra
+            assert not interp.call(has, First)
+    """,
+    "a class of no module": """
+        class Nowhere:
+            __module__ = None
+            def other(self): return Nowhere
+        def f(given): return given.other() is type(given), type(given).__module__
+        assert call(f, Nowhere()) == (True, None) and type(back(Nowhere())) is Nowhere
+    """,
     "whether a buffer may be written to": """
         import pickle
         def opened(view): return Block(view.obj, view.readonly)

@@ -243,3 +243,49 @@ def test_decorators_with_registries_and_redefined_classes(tmp_path: Path) -> Non
             assert i.call(f) == (True, -2)
         """,
     )
+
+
+def test_two_threads_that_make_the_same_class_at_once_have_one(tmp_path):
+    """Who makes a class that leads to it does not wait for the other, and has made it first."""
+    (tmp_path / "hooking.py").write_text(
+        textwrap.dedent("""
+            import threading
+            began, other = threading.Event(), threading.Event()
+            class Base:
+                def __init_subclass__(cls, **given):
+                    if began.is_set(): other.set()
+                    else: began.set(); other.wait(30)
+        """)
+    )
+    check(
+        tmp_path,
+        """
+        import threading, hooking
+        hooking.began.set()
+        class Model(hooking.Base):
+            def other(self): return User
+        class User:
+            def other(self): return Model
+        class Third:  # nothing that Model needs
+            def other(self): return Model
+        def first(given):
+            import sys
+            sys.first = type(given)
+        def second(given):
+            import sys
+            sys.second = given.other()
+        def begun(): return hooking.began.wait(30)
+        def kept():
+            import sys
+            one = sys.first
+            return one is sys.second, one.__name__, one().other()().other() is one
+        with atoll.create() as interp:
+            thread = threading.Thread(target=interp.call, args=(first, Model()))
+            thread.start()
+            assert interp.call(begun)
+            interp.call(second, Third())
+            thread.join()
+            assert interp.call(kept) == (True, "Model", True), interp.call(kept)
+            assert interp.call(lambda model, user: type(model) is user.other(), Model(), User())
+        """,
+    )

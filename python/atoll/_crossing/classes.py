@@ -412,8 +412,7 @@ def make_class(skeleton: tuple[Any, ...]) -> type:
         return cls
     kind, meta, name, qualname, module, bases, body, extra, abstract = skeleton[:-2]
     namespace = dict(body)
-    if module is not None:
-        namespace["__module__"] = module
+    namespace["__module__"] = module  # None, too: else it would be this one
     if kind == "enum":
         namespace["_member_map_"] = {}
     cls = _new(meta, name, bases, namespace)

@@ -9,6 +9,8 @@
  * whole.  One that cannot be had as a whole is forgotten; in a forked child, so is what other threads were making.
  *
  * A class that is there already, in another version, is changed in place, in the same stages, under the eyes of whoever uses it.
+ * So is one that is there in this version, but from before something else was changed: what it leads to is in its version, and may have been
+ * made another by what came since (codec->bound counts such changes, as for functions: codec/number.c).
  */
 #include "py/codec/internal.h"
 
@@ -88,7 +90,7 @@ static int drop_gone(atoll_codec *codec, PyObject *cls, PyObject *seen, PyObject
     int rc = names != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(names); i++) {
         PyObject *name = PyList_GET_ITEM(names, i);
-        int there = name == Py_None ? 1 : PySet_Contains(met, name);
+        int there = !PyUnicode_Check(name) ? 1 : PySet_Contains(met, name);
         if (there != 0) {
             rc = there < 0 ? -1 : 0;
             continue;
@@ -227,9 +229,24 @@ static void check_taken(const arrival *arr, bool whole) {
     PyObject *exc = PyErr_GetRaisedException();
     if (!whole || atoll_taken(arr->seen, Py_None, arr->version) != ATOLL_SAME) {
         PyErr_Clear();
-        PyDict_Clear(arr->seen);
+        atoll_take_again(arr->seen);
     }
     PyErr_SetRaisedException(exc);
+}
+
+/* All that cls leads to is as it is at home until something is changed again: `seen` has under Ellipsis how often that was done.  Where another
+ * thread has done so since the message began, it holds for this message only.  0, or -1 with an exception. */
+static int note_current(const atoll_decoder *dec, PyObject *seen) {
+    bool alone = dec->began_others == atoll_bound_by_others(dec->codec);
+    return atoll_take(seen, Py_Ellipsis, alone ? dec->codec->bound : dec->began);
+}
+
+/* Whether all of it was taken in this version, and is still so: 1, 0, or -1 with an exception. */
+static int is_current(const atoll_decoder *dec, PyObject *seen, uint64_t version) {
+    int taken = atoll_taken(seen, Py_None, version);
+    PyObject *count = taken == ATOLL_SAME ? PyDict_GetItemWithError(seen, Py_Ellipsis) : NULL;
+    bool current = count != NULL && PyLong_AsUnsignedLongLong(count) >= dec->began;
+    return PyErr_Occurred() ? -1 : current;
 }
 
 static void end_arrival(arrival *arr, bool whole) {
@@ -241,6 +258,9 @@ static void end_arrival(arrival *arr, bool whole) {
     }
     if (whole) {
         atoll_takings_class(&arr->pending.takings, arr->cls, arr->number, arr->seen, arr->met == NULL);
+        if (note_current(&arr->part, arr->seen) < 0) {
+            PyErr_Clear(); /* without memory it is taken once more than it need be */
+        }
     }
     atoll_pending_end(&arr->pending, codec, whole);
     atoll_decoder_end_part(&arr->part);
@@ -265,6 +285,23 @@ static PyObject *read_skeleton(atoll_decoder *part, struct atoll_arrivals *other
     return skeleton;
 }
 
+/* Another thread, which did not wait for this one as it was making something itself, has made the class meanwhile: then that is the one, and
+ * there is to be no other.  0, or -1 with an exception. */
+static int yield_to_other(arrival *arr) {
+    atoll_codec *codec = arr->part.codec;
+    PyObject *other = atoll_weak_get(codec->class_refs, arr->number);
+    PyObject *seen = other != NULL && PyType_Check(other) ? atoll_class_seen(codec, other) : NULL;
+    if (seen != NULL && seen != Py_None && (arr->met = PySet_New(NULL)) != NULL) {
+        Py_SETREF(arr->seen, Py_NewRef(seen));
+        Py_SETREF(arr->cls, Py_NewRef(other)); /* from here on it is one that was there before */
+        atoll_end_making(codec, &arr->making);
+        atoll_making_enter(&codec->changing, &arr->making, arr->number);
+        arr->making.seen = arr->seen;
+    }
+    Py_XDECREF(other);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* From its skeleton: the class is there afterwards.  Others that come in the skeleton enter `others`.  How one was made that was there
  * before stays. */
 static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *others) {
@@ -283,6 +320,9 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
     arr->bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
                  PyTuple_GET_ITEM(skeleton, PyTuple_GET_SIZE(skeleton) - 1) == Py_True;
     Py_DECREF(skeleton);
+    if (yield_to_other(arr) < 0 || arr->met != NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
     return atoll_class_give_number(arr->part.codec, arr->cls, arr->number, arr->seen);
 }
 
@@ -442,14 +482,15 @@ static bool is_in_group(const atoll_decoder *dec, uint64_t number, uint64_t vers
 static int make_same(atoll_decoder *dec, PyObject *cls, uint64_t number, uint64_t version, uint32_t size) {
     PyObject *seen = Py_XNewRef(atoll_class_seen(dec->codec, cls));
     bool known = seen == NULL || seen == Py_None || is_in_group(dec, number, version);
-    int taken = known ? ATOLL_SAME : atoll_taken(seen, Py_None, version);
-    int rc = taken < 0 || PyErr_Occurred() ? -1 : 0;
-    if (rc == 0 && taken != ATOLL_SAME) {
+    int current = known ? 1 : is_current(dec, seen, version);
+    int rc = current < 0 || PyErr_Occurred() ? -1 : 0;
+    if (rc == 0 && current == 0) {
         rc = atoll_take(seen, Py_None, version); /* before: the contents may lead back here */
+        rc = rc == 0 ? atoll_take(seen, Py_Ellipsis, dec->began) : -1;
         PyObject *same = rc == 0 ? receive_class(dec, number, version, size, cls, seen) : NULL;
         rc = same != NULL ? 0 : -1;
         if (rc < 0) {
-            PyDict_Clear(seen); /* nothing of it counts as taken, however far it came */
+            atoll_take_again(seen); /* however far it came */
         }
         Py_XDECREF(same);
     }

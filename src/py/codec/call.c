@@ -60,8 +60,7 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->empty = NULL;
     enc->classes = NULL;
     enc->written = NULL;
-    enc->earliest = SIZE_MAX;
-    enc->left_out = SIZE_MAX;
+    enc->earliest = enc->left_out = SIZE_MAX;
     enc->exempt = 0;
     enc->many = 0;
     enc->impure = false;
@@ -340,10 +339,11 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->models = NULL;
     dec->arrivals = NULL;
     dec->pending = NULL;
-    dec->lowest = SIZE_MAX;
-    dec->defined = SIZE_MAX;
+    dec->lowest = dec->defined = SIZE_MAX;
     dec->yielded = NULL;
     dec->yielded_end = 0;
+    dec->began = codec->bound;
+    dec->began_others = atoll_bound_by_others(codec);
 }
 
 static void end_decoding(atoll_decoder *dec) {

@@ -44,7 +44,7 @@ enum {
     C_REF,
     C_NUMBER,
     C_SEEN
-}; /* C_SEEN: what was taken of a received class (under None, its version), None at home */
+}; /* C_SEEN: what was taken of a received class (under None, its version; Ellipsis: codec/arrival.c), None at home */
 
 /* The number of cls, given to it now where it had none; 0 with an exception. */
 static uint64_t number_of(atoll_codec *codec, PyObject *cls) {

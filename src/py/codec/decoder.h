@@ -28,6 +28,9 @@ struct atoll_decoder {
     size_t defined;
     struct atoll_yielded *yielded; /* what has given way to what is bound here, or NULL (codec/same.c) */
     size_t yielded_end;            /* beyond the last index of such */
+    /* When the message began: how often what was received had been changed, and that by other threads (codec/number.c). */
+    uint64_t began;
+    uint64_t began_others;
 };
 
 /* What comes next, until `defined` is again what is returned, are definitions. */

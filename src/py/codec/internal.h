@@ -320,8 +320,7 @@ typedef struct atoll_takings {
     struct taking *first;
     bool filling;   /* what is bound now is filled later */
     PyObject *kept; /* a list: lists and the like that were filled, each followed by what is in it; or NULL */
-    PyObject *
-        classes; /* a list: classes that came meanwhile, each with its number and what was taken of it; or NULL */
+    PyObject *classes; /* a list of those that came meanwhile, or NULL */
 } atoll_takings;
 
 void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
@@ -330,11 +329,11 @@ void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
 /* Whether this thread has bound it, in this version, and is about to fill it. */
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
-/* What obj, which was filled, has at home: in the end it has that, and whole is a list of it.  0, or -1 with an exception. */
 /* A class has come: it is forgotten if what it came in fails, and all of one that was there before is taken again.  Without memory it stays. */
 void atoll_takings_class(atoll_takings *list, PyObject *cls, uint64_t number, PyObject *seen, bool is_new);
 /* It is nobody's: it is made again when it comes again.  Exceptions that are set stay (codec/arrival.c). */
 void atoll_class_forget(atoll_codec *codec, uint64_t number, PyObject *cls);
+/* What obj, which was filled, has at home: in the end it has that, and whole is a list of it.  0, or -1 with an exception. */
 int atoll_takings_keep(atoll_takings *list, PyObject *obj, PyObject *whole);
 /* obj has what is in `whole` (codec/filled.c).  0, or -1 with an exception. */
 int atoll_filled_settle(atoll_codec *codec, PyObject *obj, PyObject *whole);
@@ -453,6 +452,9 @@ int atoll_decode_named(atoll_decoder *dec, atoll_named *out);
 enum { ATOLL_NEVER, ATOLL_SAME, ATOLL_OTHER };
 int atoll_taken(PyObject *seen, PyObject *name, uint64_t version);
 int atoll_take(PyObject *seen, PyObject *name, uint64_t version);
+/* A version that no value has: the name is bound by what was received, and whatever comes for it is another. */
+enum { ATOLL_NONE_YET = 0 };
+void atoll_take_again(PyObject *seen); /* when it comes again; what does not come then is gone at home */
 
 /* ---- one object under several names (codec/same.c) ---- */
 

@@ -64,7 +64,7 @@ void atoll_drop_orphans(atoll_codec *codec) {
         Py_XDECREF(key);
     }
     while ((orphan = take_orphan(&codec->changing)) != NULL) {
-        PyDict_Clear(orphan->seen);
+        atoll_take_again(orphan->seen);
     }
 }
 

@@ -13,9 +13,6 @@
  */
 #include "py/codec/internal.h"
 
-/* A version that no value has: the name is bound by what was received, and whatever comes for it is another. */
-enum { NONE_YET = 0 };
-
 typedef struct taking {
     struct taking *next;
     PyObject *dict; /* owned, as the others: the globals */
@@ -34,14 +31,14 @@ void atoll_takings_begin(atoll_takings *list, atoll_codec *codec) {
 }
 
 static void end_taking(const taking *item, bool whole) {
-    uint64_t now = item->waits ? NONE_YET : item->version;
+    uint64_t now = item->waits ? ATOLL_NONE_YET : item->version;
     if ((whole && !item->waits) || atoll_taken(item->seen, item->name, now) != ATOLL_SAME) {
         return; /* as it is; or another thread has taken another */
     }
     if (whole && item->value != NULL && PyDict_SetItem(item->dict, item->name, item->value) < 0) {
         return; /* another thread may have bound what it is still filling */
     }
-    (void)atoll_take(item->seen, item->name, whole ? item->version : NONE_YET);
+    (void)atoll_take(item->seen, item->name, whole ? item->version : ATOLL_NONE_YET);
 }
 
 int atoll_takings_keep(atoll_takings *list, PyObject *obj, PyObject *whole) {
@@ -112,7 +109,7 @@ static void end_classes(atoll_takings *list, atoll_codec *codec, bool whole, ato
             atoll_class_forget(codec, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(entry, 1)),
                                PyTuple_GET_ITEM(entry, 0));
         } else {
-            PyDict_Clear(PyTuple_GET_ITEM(entry, 2));
+            atoll_take_again(PyTuple_GET_ITEM(entry, 2));
         }
     }
     PyErr_Clear();
@@ -169,7 +166,7 @@ int atoll_take_global(atoll_takings *list, const atoll_globals *to, const atoll_
                      .version = named->version,
                      .waits = list->filling};
     list->first = item;
-    return atoll_take(to->seen, named->name, list->filling ? NONE_YET : named->version);
+    return atoll_take(to->seen, named->name, list->filling ? ATOLL_NONE_YET : named->version);
 }
 
 bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version) {
@@ -184,4 +181,4 @@ bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, u
     return false;
 }
 
-int atoll_await_global(PyObject *seen, PyObject *name) { return atoll_take(seen, name, NONE_YET); }
+int atoll_await_global(PyObject *seen, PyObject *name) { return atoll_take(seen, name, ATOLL_NONE_YET); }

@@ -515,3 +515,15 @@ int atoll_take(PyObject *seen, PyObject *name, uint64_t version) {
     Py_XDECREF(number);
     return rc;
 }
+
+void atoll_take_again(PyObject *seen) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *none_yet = PyLong_FromLong(ATOLL_NONE_YET);
+    Py_ssize_t pos = 0;
+    PyObject *name;
+    while (PyDict_Next(seen, &pos, &name, NULL)) {
+        (void)PyDict_SetItem(seen, name, none_yet); /* it is there: no memory is needed */
+    }
+    Py_DECREF(none_yet);
+    PyErr_SetRaisedException(exc);
+}
