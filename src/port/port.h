@@ -34,7 +34,8 @@ typedef enum { ATOLL_WAIT_OK, ATOLL_WAIT_TIMEOUT, ATOLL_WAIT_SIGNAL } atoll_wait
 atoll_wait_result atoll_word_wait(_Atomic(uint32_t) *word, uint32_t expected, double deadline);
 void atoll_word_wake(_Atomic(uint32_t) *word, int count);
 
-/* A file descriptor that select() and its like find readable while it is set; -1 (errno) when there is none. */
+/* A file descriptor that select() and its like find readable while it is set; -1 (errno) when there is none.  Where the program has closed it
+ * and has a file under its number, that is left alone. */
 int atoll_event_new(void);
 void atoll_event_set(int fd, bool value);
 void atoll_event_free(int fd);

@@ -269,7 +269,8 @@ TEST(files_are_not_under_the_numbers_of_streams) {
     fds[2] = atoll_event_new();
     atoll_file_id id;
     fds[3] = atoll_file_open_output(output, &id);
-    CHECK(atoll_file_is(fds[3], &id) && atoll_file_write(fds[3], "more", 4, 0) == 0 && atoll_file_is(fds[3], &id));
+    CHECK(atoll_file_is(fds[3], &id) && atoll_file_write(fds[3], "more", 4, 0) == 0 &&
+          atoll_file_is(fds[3], &id));
     CHECK(!atoll_file_is(fds[0], &id) && !atoll_file_is(-1, &id));
     fds[4] = atoll_page_make("test", 4096, &page) == 0 ? page.fd : -1;
     for (int i = 0; i < 5; i++) {

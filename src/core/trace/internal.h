@@ -52,7 +52,7 @@ typedef struct atoll_trace_called {
 typedef struct {
     int fd;
     atoll_file_id file; /* which the descriptor is of, unless the program has closed it */
-    uint64_t most; /* events that there is room for yet */
+    uint64_t most;      /* events that there is room for yet */
     _Atomic(uint64_t) dropped;
     uint64_t ticks; /* when the clock said: */
     uint64_t ns;

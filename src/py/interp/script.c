@@ -141,8 +141,7 @@ PyObject *atoll_script_compile(const atoll_script_key *key) {
     const char *text = source != NULL ? PyUnicode_AsUTF8(source) : NULL;
     /* As for exec(): text has no encoding any more, whatever a comment at its beginning says. */
     PyCompilerFlags flags = {.cf_flags = PyCF_SOURCE_IS_UTF8 | PyCF_IGNORE_COOKIE};
-    PyObject *code =
-        text != NULL ? Py_CompileStringFlags(text, script_name, Py_file_input, &flags) : NULL;
+    PyObject *code = text != NULL ? Py_CompileStringFlags(text, script_name, Py_file_input, &flags) : NULL;
     Py_XDECREF(source);
     PyObject *bytes = code != NULL ? atoll_code_bytes(code) : NULL;
     Py_XDECREF(code);
