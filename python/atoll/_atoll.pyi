@@ -44,7 +44,7 @@ class Interpreter:
     ) -> None: ...
     def exec(
         self,
-        code: str | types.CodeType | Callable[[], object],
+        code: str | Buffer | types.CodeType | Callable[[], object],
         /,
         dedent: bool = True,
         *,

@@ -255,9 +255,9 @@ PyDoc_STRVAR(
     exec_doc,
     "exec($self, code, /, dedent=True, *, timeout=None)\n--\n\n"
     "Execute code in the interpreter's __main__, on the current OS thread (PEP 734).\n\n"
-    "code is a str, a code object, or a function without arguments, closure or return value. A str is\n"
-    "dedented first unless dedent is False. Code that runs for longer than timeout seconds is\n"
-    "interrupted. Returns None.\n"
+    "code is a str, bytes, a code object, or a function without arguments, closure or return value. A\n"
+    "str is dedented first unless dedent is False; bytes are source as in a file, with their encoding.\n"
+    "Code that runs for longer than timeout seconds is interrupted. Returns None.\n"
     "Raises SyntaxError for source that does not compile, ExecutionFailed when the code raises,\n"
     "TimeoutError, InterpreterError when the interpreter is running or not made by Atoll.");
 

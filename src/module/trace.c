@@ -29,7 +29,7 @@ PyDoc_STRVAR(
     "Raises, before anything is traced, OSError when path cannot be written (BlockingIOError when\n"
     "another trace is written to it), RuntimeError when a trace of the process is on or the object has\n"
     "been used, TypeError, and ValueError for max_events below 1; at the end OSError when the disk is\n"
-    "full, and then the file is an empty trace.");
+    "full or the program has closed the file, and then it is an empty trace.");
 
 /* A converter, as PyUnicode_FSConverter() is, whose TypeError names the argument. */
 static int path_of(PyObject *value, void *to) {

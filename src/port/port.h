@@ -34,7 +34,8 @@ typedef enum { ATOLL_WAIT_OK, ATOLL_WAIT_TIMEOUT, ATOLL_WAIT_SIGNAL } atoll_wait
 atoll_wait_result atoll_word_wait(_Atomic(uint32_t) *word, uint32_t expected, double deadline);
 void atoll_word_wake(_Atomic(uint32_t) *word, int count);
 
-/* A file descriptor that select() and its like find readable while it is set; -1 (errno) when there is none. */
+/* A file descriptor that select() and its like find readable while it is set; -1 (errno) when there is none.  Where the program has closed it
+ * and has a file under its number, that is left alone. */
 int atoll_event_new(void);
 void atoll_event_set(int fd, bool value);
 void atoll_event_free(int fd);
@@ -234,7 +235,10 @@ char *atoll_file_absolute(const char *path);
 /* Opens a regular file for writing, made when there is none, which no other does meanwhile that opens it so; its content stays.  -1 (errno;
  * EWOULDBLOCK: it is open so, EISDIR and EINVAL for what is no regular file).  The lock goes with the last descriptor, also a forked
  * child's. */
-int atoll_file_open_output(const char *path);
+int atoll_file_open_output(const char *path, atoll_file_id *id);
+/* Whether the descriptor still is of that file, whatever is in it by now: the program may have closed it, and have another file under its
+ * number. */
+bool atoll_file_is(int fd, const atoll_file_id *id);
 /* Cuts it to so many bytes.  0 or -1 (errno). */
 int atoll_file_cut(int fd, uint64_t size);
 /* All of it, or -1 (errno). */

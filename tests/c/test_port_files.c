@@ -267,7 +267,11 @@ TEST(files_are_not_under_the_numbers_of_streams) {
     paths[0] = atoll_scratch_file(&scratch, "in_a_directory", &fds[0]);
     paths[1] = atoll_scratch_file(&memory, "in_memory", &fds[1]);
     fds[2] = atoll_event_new();
-    fds[3] = atoll_file_open_output(output);
+    atoll_file_id id;
+    fds[3] = atoll_file_open_output(output, &id);
+    CHECK(atoll_file_is(fds[3], &id) && atoll_file_write(fds[3], "more", 4, 0) == 0 &&
+          atoll_file_is(fds[3], &id));
+    CHECK(!atoll_file_is(fds[0], &id) && !atoll_file_is(-1, &id));
     fds[4] = atoll_page_make("test", 4096, &page) == 0 ? page.fd : -1;
     for (int i = 0; i < 5; i++) {
         CHECK(fds[i] > STDERR_FILENO && (fcntl(fds[i], F_GETFD) & FD_CLOEXEC) != 0);

@@ -177,7 +177,8 @@ TEST(trace_refuses_what_cannot_be_written) {
     CHECK_UINT(atoll_trace_start(path, 10, &error), 0);
     CHECK_INT(error, EINVAL);
     (void)unlink(path);
-    int fd = atoll_file_open_output(path);
+    atoll_file_id id;
+    int fd = atoll_file_open_output(path, &id);
     CHECK(fd >= 0);
     CHECK_UINT(atoll_trace_start(path, 10, &error), 0);
     CHECK_INT(error, EWOULDBLOCK);

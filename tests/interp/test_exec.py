@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import threading
 
 import pytest
@@ -206,6 +207,13 @@ class TestBadSource:
             interp.exec(source)
         interp.exec("pass")
 
+    @pytest.mark.parametrize("encoding", ["latin-1", "cp1251", "no-such-encoding"])
+    def test_text_has_no_encoding(self, interp, encoding):
+        interp.exec(f"# -*- coding: {encoding} -*-\nx = 'äж'")
+        assert interp.call(eval, "x") == "äж"
+        interp.exec(f"  # coding: {encoding}\n  x = 'жä'")
+        assert interp.call(eval, "x") == "жä"
+
     @pytest.mark.parametrize("source", ["\udc80", "x = '\ud800'", "# \udfff"])
     def test_surrogates(self, interp, source):
         with pytest.raises((UnicodeEncodeError, SyntaxError)):
@@ -231,6 +239,47 @@ class TestBadSource:
     def test_no_argument(self, interp):
         with pytest.raises(TypeError):
             interp.exec()
+
+
+class TestBytes:
+    """Source as it is in a file, as concurrent.interpreters has it."""
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_runs(self, interp, kind):
+        assert interp.exec(kind(b"x = __name__")) is None
+        assert interp.call(eval, "x") == "__main__"
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "x = 'ä'".encode(),
+            "x = 'ä'".encode("utf-8-sig"),
+            "# coding: latin-1\nx = 'ä'".encode("latin-1"),
+            "#!python\n# -*- coding: cp1252 -*-\nx = 'ä'".encode("cp1252"),
+        ],
+    )
+    def test_encodings(self, interp, source):
+        interp.exec(source)
+        assert interp.call(eval, "x") == "ä"
+
+    @pytest.mark.parametrize(
+        "source", [b"x = '\xe4'", b"# coding: no-such-encoding", b"x = = 1", b"  x = 1", b"x = 1\0", b"\0"]
+    )
+    def test_syntax_errors_are_those_of_compile(self, interp, source):
+        with pytest.raises(SyntaxError) as caught:
+            interp.exec(source)
+        with pytest.raises(SyntaxError) as expected:
+            compile(source, "<script>", "exec")
+        assert caught.value.args == expected.value.args
+
+    def test_other_items_are_bytes_too(self, interp):
+        interp.exec(array.array("H", b"x = 2+3\n"))
+        assert interp.call(eval, "x") == 5
+
+    def test_failure(self, interp):
+        with pytest.raises(atoll.ExecutionFailed, match="ValueError: no") as caught:
+            interp.exec(b"\nraise ValueError('no')")
+        assert 'File "<script>", line 2' in str(caught.value)
 
 
 class TestFunctions:

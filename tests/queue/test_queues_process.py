@@ -391,3 +391,42 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), readable())
 """)
         check_ended(done, 0, "1 False\n")
+
+
+def test_what_has_the_number_of_an_event_is_left_alone(tmp_path):
+    """A program that closes all files, as one does that becomes a daemon, and then opens others."""
+    done = run_python(
+        f"""
+        import asyncio, atoll, os, warnings
+        warnings.simplefilter("ignore")
+        os.chdir({str(tmp_path)!r})
+        queue = atoll.create_queue(maxsize=1)
+
+        async def wait():
+            task = asyncio.create_task(queue.get_async())
+            await asyncio.sleep(0)
+            queue.put(1)
+            assert await task == 1
+
+        asyncio.run(wait())
+        event = queue._watch(False)
+        os.closerange(3, 300)
+        files = [open(str(n), "wb+", buffering=0) for n in range(300)]
+        assert event in [file.fileno() for file in files]
+        for _ in range(3):
+            queue.put(1)
+            queue.get()
+        child = os.fork()
+        if child != 0:
+            assert os.waitpid(child, 0)[1] == 0
+            queue._unwatch(False)
+            del queue
+        for file in files:
+            assert file.write(b"kept") == 4
+        if child != 0:
+            for file in files:
+                file.seek(0)
+                assert file.read() == b"keptkept"
+        """
+    )
+    check_ended(done)

@@ -382,6 +382,34 @@ class TestOtherProcesses:
         with pytest.raises(ProcessLookupError, match="no process"):
             atoll.stats(other.pid)
 
+    @pytest.mark.parametrize(
+        ("size", "changed", "why"),
+        [
+            (0, {}, "is just beginning to use Atoll"),
+            (1 << 20, {0: 0}, "is just beginning to use Atoll"),
+            (1 << 20, {8: 2}, "uses another version of Atoll: its statistics have format 2"),
+            (16, {}, "damaged"),
+            (5001, {}, "damaged"),
+            (8192, {}, "damaged"),  # without its slots
+            (1 << 20, {16: 1 << 20}, "damaged"),  # interpreters that lie elsewhere
+            (1 << 20, {36: 8}, "damaged"),  # queues that are too small
+            (1 << 20, {56: 1 << 31}, "damaged"),  # too many pools
+        ],
+    )
+    def test_pages_that_are_not_as_they_should_be(self, size, changed, why):
+        page = bytearray(_atoll._stats_page()[:size])
+        for at, value in changed.items():
+            page[at : at + 4] = value.to_bytes(4, sys.byteorder)
+        file = os.memfd_create("atoll-stats")
+        try:
+            os.write(file, page)
+            with subprocess.Popen(["sleep", "60"], pass_fds=[file]) as other:
+                with pytest.raises(LookupError, match=f"process {other.pid}.* {why}|{why}"):
+                    atoll.stats(other.pid)
+                other.kill()
+        finally:
+            os.close(file)
+
     @pytest.mark.parametrize("function", [atoll.stats, atoll.metrics])
     @pytest.mark.parametrize("pid", ["x", 1.5, b"1"])
     def test_what_is_no_process_id(self, function, pid):

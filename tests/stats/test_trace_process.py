@@ -102,6 +102,34 @@ subprocess.run([sys.executable, "-c", "import atoll; print('child')"], check=Tru
         read(tmp_path / "trace.json")
 
 
+def test_what_has_the_number_of_its_descriptor_is_left_alone(tmp_path):
+    """A program that closes all files, as one does that becomes a daemon, and then opens others."""
+    done = run_python(
+        f"""
+        import atoll, errno, os
+        os.chdir({str(tmp_path)!r})
+        trace = atoll.trace("trace.json")
+        trace.__enter__()
+        os.closerange(3, 300)
+        files = [open(str(n), "w+") for n in range(50)]
+        for file in files:
+            print("kept", file=file, flush=True)
+        atoll.create().close()
+        try:
+            trace.__exit__(None, None, None)
+        except OSError as error:
+            assert error.errno == errno.EBADF, error
+        else:
+            raise AssertionError("it was written")
+        for file in files:
+            file.seek(0)
+            assert file.read() == "kept\\n"
+        """
+    )
+    check_ended(done)
+    assert read(tmp_path / "trace.json") == []
+
+
 class TestFork:
     def test_the_child_does_not_write_the_parents_file(self, tmp_path):
         path = tmp_path / "trace.json"

@@ -84,6 +84,8 @@ POOL_WORDS = (
 POOL = {"seq": 0, "id": 1, "name": 2, "words": 10, "submitted": 24, "waited": 32, "ran": 48}
 NAME_WORDS = 8
 PAST, ENDING, ENDED = 13, 61, 62  # of the header
+HEADER = 4096  # bytes: the slots begin behind it
+SLOTS = (512, 192, 512)  # bytes of one of each kind
 BUCKETS = tuple(4**i * 1e-6 for i in range(15))  # the longest time of each but the last, in seconds
 OWNED, POOLED = 1, 2
 
@@ -117,20 +119,29 @@ class Page:
         """Find the page of this process, or of another one."""
         self.pid = os.getpid() if pid is None else pid
         self.bytes = memoryview(_atoll._stats_page() if self.pid == os.getpid() else _open(self.pid))
-        self.words = self.bytes.cast("Q")
-        self.numbers = self.bytes.cast("I")  # each is half a word
         if bytes(self.bytes[:8]) != MAGIC:
             raise LookupError(f"process {self.pid} is just beginning to use Atoll")
+        if len(self.bytes) < HEADER or len(self.bytes) % U64:
+            raise self._damaged()
+        self.words = self.bytes.cast("Q")
+        self.numbers = self.bytes.cast("I")  # each is half a word
         if self.numbers[2] != VERSION:
             raise LookupError(
                 f"process {self.pid} uses another version of Atoll: its statistics have format {self.numbers[2]}, "
                 f"this one reads {VERSION}"
             )
+        for kind, needed in enumerate(SLOTS):
+            at, size, most, _ = self.numbers[4 + 4 * kind : 8 + 4 * kind]
+            if at % U64 or size % U64 or size < needed or at + size * most > len(self.bytes):
+                raise self._damaged()
         self.coarse_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
         self.ticks, self.ns = _atoll._ticks()
         # What lies behind the four kinds' numbers, which are 4 words of 32 bits each.
         ticks, ns = self.words[9], self.words[10]
         self.tick_ns = (self.ns - ns) / max(self.ticks - ticks, 1)
+
+    def _damaged(self) -> LookupError:
+        return LookupError(f"the statistics of process {self.pid} are damaged")
 
     def slots(self, kind: int) -> "Iterator[int]":
         """Yield where the slots of a kind begin that are in use, in words."""
@@ -199,6 +210,8 @@ def _find(pid: int) -> mmap.mmap | None:
         except FileNotFoundError:
             continue  # closed meanwhile
         try:
+            if os.fstat(fd).st_size == 0:
+                raise LookupError(f"process {pid} is just beginning to use Atoll")
             return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)

@@ -51,7 +51,8 @@ typedef struct atoll_trace_called {
 /* All of a trace. */
 typedef struct {
     int fd;
-    uint64_t most; /* events that there is room for yet */
+    atoll_file_id file; /* which the descriptor is of, unless the program has closed it */
+    uint64_t most;      /* events that there is room for yet */
     _Atomic(uint64_t) dropped;
     uint64_t ticks; /* when the clock said: */
     uint64_t ns;

@@ -10,6 +10,13 @@
 static atoll_mutex writing = ATOLL_MUTEX_INIT;
 static uint32_t traces; /* that were started; under `writing` */
 
+static void close_file(atoll_trace_all *trace) {
+    if (trace->fd >= 0 && atoll_file_is(trace->fd, &trace->file)) {
+        atoll_file_close(trace->fd);
+    }
+    trace->fd = -1;
+}
+
 /* No trace is on, and all of the last one is this function's. */
 static void clear(atoll_trace_all *trace) {
     while (trace->chunks != NULL) {
@@ -23,16 +30,13 @@ static void clear(atoll_trace_all *trace) {
         free(called);
     }
     atoll_trace_names_free(&trace->names);
-    if (trace->fd >= 0) {
-        atoll_file_close(trace->fd);
-        trace->fd = -1;
-    }
+    close_file(trace);
 }
 
 /* 0, or an errno code. */
 static int start_locked(const char *path, uint64_t most) {
     clear(&atoll_trace_now); /* what a fork has left */
-    int fd = atoll_file_open_output(path);
+    int fd = atoll_file_open_output(path, &atoll_trace_now.file);
     if (fd < 0) {
         return errno;
     }
@@ -68,6 +72,18 @@ uint32_t atoll_trace_start(const char *path, uint64_t most, int *error) {
     return trace;
 }
 
+/* 0, or an errno code, and then the file is an empty trace. */
+static int write_file(atoll_trace_all *trace, uint64_t *events) {
+    if (!atoll_file_is(trace->fd, &trace->file)) {
+        return EBADF; /* the program has closed it: what has its number now is the program's */
+    }
+    int error = atoll_trace_write(trace, events);
+    if (error != 0) {
+        (void)atoll_trace_write_empty(trace->fd);
+    }
+    return error;
+}
+
 bool atoll_trace_stop(uint32_t trace, atoll_trace_result *result) {
     *result = (atoll_trace_result){0};
     atoll_mutex_lock(&writing);
@@ -82,10 +98,7 @@ bool atoll_trace_stop(uint32_t trace, atoll_trace_result *result) {
     atoll_mutex_unlock(&atoll_trace_lock);
     if (is_on) { /* nobody else looks at it: it is off, and `writing` is held */
         result->dropped = atomic_load(&atoll_trace_now.dropped);
-        result->error = atoll_trace_write(&atoll_trace_now, &result->events);
-        if (result->error != 0) {
-            (void)atoll_trace_write_empty(atoll_trace_now.fd);
-        }
+        result->error = write_file(&atoll_trace_now, &result->events);
         clear(&atoll_trace_now);
     }
     atoll_mutex_unlock(&writing);
@@ -120,11 +133,8 @@ void atoll_trace_fork(atoll_fork_moment when) {
     atoll_mutex_init(&writing);
     atomic_store(&atoll_trace_on, 0);
     atoll_trace_forget_threads();
-    if (atoll_trace_now.fd >= 0) {
-        atoll_file_close(atoll_trace_now.fd);
-    }
+    close_file(&atoll_trace_now);
     /* Another thread of the parent's may have been about to free the rest: it is lost. */
-    atoll_trace_now.fd = -1;
     atoll_trace_now.chunks = NULL;
     atoll_trace_now.called = NULL;
     atoll_trace_now.names = (atoll_trace_names){0};

@@ -17,7 +17,8 @@
  * while the thread lives, and goes with it.
  *
  * The file is opened, locked (flock) and made an empty trace before anything is noted, and written when the trace stops: in every case but
- * that the process is killed in the midst of that, it is valid JSON.  When it cannot be written, it is an empty trace again.
+ * that the process is killed in the midst of that, it is valid JSON.  When it cannot be written, it is an empty trace again.  Where the program has closed its descriptor, whatever
+ * has that number is left alone.
  *
  * Time.  Ticks of the processor (port.h), of which the trace's beginning and end say how long one is; the file has microseconds
  * since the beginning, and that in nanoseconds on the monotonic clock.  What began before the trace is left out.

@@ -41,6 +41,21 @@ int atoll_fd_above_streams(int fd) {
     return other;
 }
 
+static atoll_file_id id_of(const struct stat *info) {
+    return (atoll_file_id){
+        .device = info->st_dev,
+        .inode = info->st_ino,
+        .size = (uint64_t)info->st_size,
+        .seconds = info->st_mtim.tv_sec,
+        .nanoseconds = info->st_mtim.tv_nsec,
+    };
+}
+
+bool atoll_file_is(int fd, const atoll_file_id *id) {
+    struct stat info;
+    return fstat(fd, &info) == 0 && info.st_dev == id->device && info.st_ino == id->inode;
+}
+
 int atoll_file_open(const char *path, atoll_file_id *id) {
     /* Not to hang on a FIFO that nobody writes to. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -57,13 +72,7 @@ int atoll_file_open(const char *path, atoll_file_id *id) {
         errno = failed;
         return -1;
     }
-    *id = (atoll_file_id){
-        .device = info.st_dev,
-        .inode = info.st_ino,
-        .size = (uint64_t)info.st_size,
-        .seconds = info.st_mtim.tv_sec,
-        .nanoseconds = info.st_mtim.tv_nsec,
-    };
+    *id = id_of(&info);
     return fd;
 }
 
@@ -101,7 +110,7 @@ char *atoll_file_absolute(const char *path) {
     return absolute;
 }
 
-int atoll_file_open_output(const char *path) {
+int atoll_file_open_output(const char *path, atoll_file_id *id) {
     int fd = atoll_fd_above_streams(open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
     if (fd < 0) {
         errno = errno == ENXIO ? EINVAL : errno; /* a FIFO */
@@ -118,6 +127,7 @@ int atoll_file_open_output(const char *path) {
         errno = failed;
         return -1;
     }
+    *id = id_of(&info);
     return fd;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,8 +58,17 @@ void atoll_word_wake(_Atomic(uint32_t) *word, int count) {
 
 int atoll_event_new(void) { return atoll_fd_above_streams(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
 
+/* Whether the number still is one of these, which have no type: the program may have closed it, and have a file of its own there. */
+static bool is_event(int fd) {
+    struct stat info;
+    return fstat(fd, &info) == 0 && (info.st_mode & S_IFMT) == 0;
+}
+
 void atoll_event_set(int fd, bool value) {
     eventfd_t count = 1;
+    if (!is_event(fd)) {
+        return;
+    }
     if (value) {
         (void)eventfd_write(fd, count);
     } else {
@@ -66,10 +76,14 @@ void atoll_event_set(int fd, bool value) {
     }
 }
 
-void atoll_event_free(int fd) { (void)close(fd); }
+void atoll_event_free(int fd) {
+    if (is_event(fd)) {
+        (void)close(fd);
+    }
+}
 
 void atoll_event_renew(int fd) {
-    int fresh = atoll_event_new();
+    int fresh = is_event(fd) ? atoll_event_new() : -1;
     if (fresh >= 0) {
         (void)dup3(fresh, fd, O_CLOEXEC);
         (void)close(fresh);

@@ -3,7 +3,8 @@
  * Compiling `pass` takes several times as long as running it in another interpreter, so each interpreter keeps the code of
  * the last scripts it ran: a direct-mapped table keyed by the text itself, compared whole.  A text that is not
  * there is compiled in the caller, where its SyntaxError and SyntaxWarnings belong, and crosses as
- * marshalled code.  Code objects and functions are keyed by their marshalled form.
+ * marshalled code.  Code objects and functions are keyed by their marshalled form, and so is source in bytes, which is
+ * compiled at once: its encoding is the compiler's to find, as in a file.
  *
  * The key's bytes belong to an immutable str or bytes object of the caller, which holds a reference until the
  * exec() is over; the target compares and copies them, nothing else.
@@ -13,6 +14,7 @@
 #define KEEP_BYTES (64 * 1024) /* longer scripts are compiled every time */
 
 static const char script_name[] = "<script>";
+static const char has_nul[] = "source code string cannot contain null bytes";
 
 /* Whether the first line that is not blank is indented. */
 static bool is_indented(const char *text, Py_ssize_t len) {
@@ -37,7 +39,7 @@ static int key_of_source(PyObject *source, bool dedent, atoll_script_key *key) {
         return -1;
     }
     if (memchr(text, '\0', (size_t)len) != NULL) {
-        PyErr_SetString(PyExc_SyntaxError, "source code string cannot contain null bytes");
+        PyErr_SetString(PyExc_SyntaxError, has_nul);
         return -1;
     }
     int kind = dedent && is_indented(text, len) ? ATOLL_SCRIPT_DEDENT : ATOLL_SCRIPT_SOURCE;
@@ -93,9 +95,27 @@ static int key_of_code(PyObject *code, PyObject *closure, atoll_script_key *key)
     return 0;
 }
 
+/* Bytes, or what shows its memory as bytes. */
+static int key_of_bytes(PyObject *source, atoll_script_key *key) {
+    PyObject *bytes = PyBytes_FromObject(source);
+    PyObject *code = NULL;
+    if (bytes != NULL && strlen(PyBytes_AS_STRING(bytes)) != (size_t)PyBytes_GET_SIZE(bytes)) {
+        PyErr_SetString(PyExc_SyntaxError, has_nul);
+    } else if (bytes != NULL) {
+        code = Py_CompileString(PyBytes_AS_STRING(bytes), script_name, Py_file_input);
+    }
+    Py_XDECREF(bytes);
+    int rc = code != NULL ? key_of_code(code, NULL, key) : -1;
+    Py_XDECREF(code);
+    return rc;
+}
+
 int atoll_script_key_of(PyObject *code, bool dedent, atoll_script_key *key) {
     if (PyUnicode_Check(code)) {
         return key_of_source(code, dedent, key);
+    }
+    if (PyObject_CheckBuffer(code)) {
+        return key_of_bytes(code, key);
     }
     if (PyFunction_Check(code)) {
         return key_of_code(PyFunction_GET_CODE(code), PyFunction_GET_CLOSURE(code), key);
@@ -103,7 +123,7 @@ int atoll_script_key_of(PyObject *code, bool dedent, atoll_script_key *key) {
     if (PyCode_Check(code)) {
         return key_of_code(code, NULL, key);
     }
-    PyErr_Format(PyExc_TypeError, "code must be a str, a code object or a function, not %.200s: %R",
+    PyErr_Format(PyExc_TypeError, "code must be a str, bytes, a code object or a function, not %.200s: %R",
                  Py_TYPE(code)->tp_name, code);
     return -1;
 }
@@ -119,7 +139,9 @@ PyObject *atoll_script_compile(const atoll_script_key *key) {
         Py_XDECREF(textwrap);
     }
     const char *text = source != NULL ? PyUnicode_AsUTF8(source) : NULL;
-    PyObject *code = text != NULL ? Py_CompileString(text, script_name, Py_file_input) : NULL;
+    /* As for exec(): text has no encoding any more, whatever a comment at its beginning says. */
+    PyCompilerFlags flags = {.cf_flags = PyCF_SOURCE_IS_UTF8 | PyCF_IGNORE_COOKIE};
+    PyObject *code = text != NULL ? Py_CompileStringFlags(text, script_name, Py_file_input, &flags) : NULL;
     Py_XDECREF(source);
     PyObject *bytes = code != NULL ? atoll_code_bytes(code) : NULL;
     Py_XDECREF(code);
