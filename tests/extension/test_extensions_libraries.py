@@ -340,11 +340,11 @@ def test_a_package_has_its_own_library_whatever_main_has_loaded_under_its_name(t
         (where / "dep.c").write_text(f"int dep(void) {{ return {value}; }}\n")
         (where / "user.c").write_text("int dep(void);\nint use(void) { return dep(); }\n")
         shared = [os.environ.get("CC", "cc"), "-shared", "-fPIC"]
+        subprocess.run([*shared, "dep.c", "-o", "libdep.so", "-Wl,-soname,libdep.so"], cwd=where, check=True)
         subprocess.run(
-            [*shared, "dep.c", "-o", "libdep.so", "-Wl,-soname,libdep.so"], cwd=where, check=True
-        )
-        subprocess.run(
-            [*shared, "user.c", "-o", "libuser.so", "-L.", "-ldep", "-Wl,-rpath,$ORIGIN"], cwd=where, check=True
+            [*shared, "user.c", "-o", "libuser.so", "-L.", "-ldep", "-Wl,-rpath,$ORIGIN"],
+            cwd=where,
+            check=True,
         )
     script = SAME_NAME.format(main=str(tmp_path / "other"), own=str(tmp_path / "own"))
     assert run_python(script).stdout.split() == ["1", "2"]
