@@ -6,6 +6,8 @@ after its main interpreter: all have to tell the same.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import textwrap
 
 import pytest
@@ -332,3 +334,40 @@ with atoll.create() as interp:
 """
     done = run_python(script)
     check_ended(done, 0, "True\n", clean=True)
+
+
+SAME_NAME = """
+import ctypes, sys
+import atoll
+
+MAIN, OWN = {main!r}, {own!r}
+
+
+def use(directory):
+    import ctypes
+
+    return ctypes.CDLL(directory + "/libuser.so").use()
+
+
+print(use(MAIN))
+with atoll.create() as interp:
+    interp.exec(f"import sys; sys.path.append({{OWN!r}})")
+    print(interp.call(use, OWN + "/pkg"))
+"""
+
+
+def test_a_package_has_its_own_library_whatever_main_has_loaded_under_its_name(tmp_path):
+    for directory, value in (("other", 1), ("own/pkg", 2)):
+        where = tmp_path / directory
+        where.mkdir(parents=True)
+        (where / "dep.c").write_text(f"int dep(void) {{ return {value}; }}\n")
+        (where / "user.c").write_text("int dep(void);\nint use(void) { return dep(); }\n")
+        shared = [os.environ.get("CC", "cc"), "-shared", "-fPIC"]
+        subprocess.run([*shared, "dep.c", "-o", "libdep.so", "-Wl,-soname,libdep.so"], cwd=where, check=True)
+        subprocess.run(
+            [*shared, "user.c", "-o", "libuser.so", "-L.", "-ldep", "-Wl,-rpath,$ORIGIN"],
+            cwd=where,
+            check=True,
+        )
+    script = SAME_NAME.format(main=str(tmp_path / "other"), own=str(tmp_path / "own"))
+    assert run_python(script).stdout.split() == ["1", "2"]

@@ -1,5 +1,6 @@
 /* Where a library is that a file needs (clones.h): under its name among those that are loaded, then where the dynamic linker would
- * look on behalf of that file.
+ * look on behalf of that file.  But what is loaded may be another interpreter's, of another package or version: where the file finds one
+ * that comes with its own package, that is meant.
  *
  * A path is NULL where there is none; errno says why: ENOENT, it is nowhere, or else (atoll_file_is_lack()) what kept it from being
  * looked for.  What cannot be looked for now may be there, so nothing follows from it.
@@ -127,10 +128,29 @@ static char *search_library(const atoll_clone_plan *plan, long node, const char 
     return found;
 }
 
+/* Whether the node may have a library of this name for itself: one that is for the process is there once, and what needs no clone finds
+ * what is loaded. */
+static bool may_have_own(const atoll_clone_plan *plan, long node, const char *name) {
+    const atoll_clone_node *n = &plan->nodes[node];
+    return (!n->library || n->packaged || n->strong) && !atoll_name_is_process_wide(name);
+}
+
 char *atoll_clone_find_needed(const atoll_clone_plan *plan, long node, const char *name) {
     errno = ENOENT;
     char *found = strchr(name, '/') == NULL ? atoll_clone_find_loaded(name) : NULL;
-    return found != NULL || errno != ENOENT ? found : search_library(plan, node, name);
+    if (found == NULL) {
+        return errno != ENOENT ? NULL : search_library(plan, node, name);
+    }
+    if (!may_have_own(plan, node, name)) {
+        return found;
+    }
+    char *own = search_library(plan, node, name);
+    if (own != NULL ? atoll_clones_is_packaged(plan->set, own) : errno != ENOENT) {
+        free_only(found);
+        return own;
+    }
+    free(own);
+    return found;
 }
 
 char *atoll_clone_find_library(const char *file, const char *name) {
