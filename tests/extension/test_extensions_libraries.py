@@ -369,5 +369,6 @@ def test_a_package_has_its_own_library_whatever_main_has_loaded_under_its_name(t
             cwd=where,
             check=True,
         )
+    (tmp_path / "own/pkg/__init__.py").touch()
     script = SAME_NAME.format(main=str(tmp_path / "other"), own=str(tmp_path / "own"))
     assert run_python(script).stdout.split() == ["1", "2"]
