@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,8 +174,11 @@ JUMPS EXPORT void *atoll_dlsym(void *restrict handle, const char *restrict name)
 }
 
 EXPORT int atoll_dlclose(void *handle);
+/* What is no clone is the process's.  Some are made for being there until its end: GLib's types are known to others for ever.  So what the
+ * interpreter has not closed when it ends, and its modules' finalizers would close, stays open. */
 EXPORT int atoll_dlclose(void *handle) {
-    return shim->library_of(shim->owner, handle) != NULL ? 0 : dlclose(handle);
+    bool stays = shim->library_of(shim->owner, handle) != NULL || shim->is_finalizing(shim->owner);
+    return stays ? 0 : dlclose(handle);
 }
 
 EXPORT char *atoll_dlerror(void);

@@ -258,6 +258,37 @@ with atoll.create() as one, atoll.create() as two:
     check_ended(run_python(story), 0, "[1, 1, 1] [2, 2, 1] [3, 3, 1] [4, 4, 2] [5, 5, 2]\n", clean=True)
 
 
+def test_library_that_is_closed_by_the_end_of_an_interpreter_stays(corpus, tmp_path):
+    """As at a process's end: GLib's types, for one, are known to others that stay. What code closes is closed."""
+    story = """
+import ext_dl
+class Library: # as cffi's
+    def __init__(self, path):
+        self.handle = ext_dl.open(path, 2)
+    def __del__(self, close=ext_dl.close):
+        close(self.handle)
+library = Library(ENDS)
+bumps = [ext_dl.call(library.handle, "lib_runtime_bump")]
+for _ in range(2):
+    closed = Library(CLOSES)
+    bumps.append(ext_dl.call(closed.handle, "lib_runtime_bump"))
+    del closed
+print(bumps)
+"""
+    script = f"""
+import ext_use, shutil
+ends, closes = {str(tmp_path / "libends.so")!r}, {str(tmp_path / "libcloses.so")!r}
+for path in (ends, closes):
+    shutil.copy({str(corpus / LIBS / COUNTER)!r}, path)
+for _ in range(3):
+    interp = ext_use.create()
+    interp.prepare_main(ENDS=ends, CLOSES=closes)
+    interp.exec({story!r})
+    interp.close()
+"""
+    check_ended(run_python(script), 0, "[1, 1, 1]\n[2, 1, 1]\n[3, 1, 1]\n", clean=True)
+
+
 @pytest.mark.parametrize("module", RUNTIMES)
 def test_a_library_for_the_process_is_there_once(corpus, module):
     """Though those that need it find different files: C++'s runtime library is not made for being there twice."""

@@ -11,7 +11,7 @@
  *   RTLD_NOLOAD    what is loaded here counts, not what another interpreter has loaded
  *   RTLD_GLOBAL    clones that are loaded later need the global ones as well, before what they need themselves, so they find their
  *                  symbols
- *   dlclose()      clones are unloaded with their interpreter, all together
+ *   dlclose()      clones are unloaded with their interpreter, all together; what is none is closed, but not by finalizers when that ends
  *
  * A name without a directory is looked for where the dynamic linker looks for it on behalf of the calling code, whose
  * original says where that is.
