@@ -11,8 +11,8 @@ import pytest
 
 from helpers import run_python
 
-CLASSES = {
-    "a class that failed is made again": """
+# What fails where it arrives for the first time.
+FLAKY = """
         class Flaky:
             def __reduce__(self): return make, ()
         def make():
@@ -21,6 +21,11 @@ CLASSES = {
                 sys.tried = True
                 raise OSError("not yet")
             return 42
+"""
+
+CLASSES = {
+    "a class that failed is made again": FLAKY
+    + """
         class C:
             value = Flaky()
             def get(self): return self.value
@@ -34,15 +39,8 @@ CLASSES = {
                 assert "not yet" in str(exc) and not attempt
         interp.exec("assert C().get() == 42")  # what did not come to be has not taken the name either
     """,
-    "one that came as a whole in an instance of a class that failed is made again, too": """
-        class Flaky:
-            def __reduce__(self): return make, ()
-        def make():
-            import sys
-            if not hasattr(sys, "tried"):
-                sys.tried = True
-                raise OSError("not yet")
-            return 42
+    "one that came as a whole in an instance of a class that failed is made again, too": FLAKY
+    + """
         class Held:
             def __init__(self, what): self.what = what
             def __reduce__(self): return hold, (self.what,)

@@ -42,6 +42,17 @@ static int no_memory(void) {
     return -1;
 }
 
+/* The array with room for so many: it may have moved.  NULL, and it is as it was: no memory. */
+static void *with_room(void *array, size_t count, size_t *room, size_t size) {
+    if (count <= *room) {
+        return array;
+    }
+    size_t more = *room != 0 ? *room * 2 : 16;
+    void *grown = PyMem_RawRealloc(array, more * size);
+    *room = grown != NULL ? more : *room;
+    return grown;
+}
+
 void atoll_written_free(atoll_written *table) {
     if (table != NULL) {
         atoll_memo_free(table->numbers);
@@ -69,16 +80,12 @@ int atoll_written_begin(atoll_encoder *enc, uint64_t number, size_t at) {
     if (table == NULL || atoll_memo_put(table->numbers, key_of(number)) < 0) {
         return no_memory();
     }
-    if (table->numbers->used > table->room) {
-        size_t room = table->room != 0 ? table->room * 2 : 16;
-        size_t *places = PyMem_RawRealloc(table->places, room * sizeof *places);
-        if (places == NULL) {
-            return no_memory();
-        }
-        table->places = places;
-        table->room = room;
+    size_t *places = with_room(table->places, table->numbers->used, &table->room, sizeof *places);
+    if (places == NULL) {
+        return no_memory();
     }
-    table->places[atoll_memo_get(table->numbers, key_of(number))] = at;
+    table->places = places;
+    places[atoll_memo_get(table->numbers, key_of(number))] = at;
     return 0;
 }
 
@@ -90,16 +97,13 @@ bool atoll_written_find(const atoll_encoder *enc, uint64_t number, size_t *at) {
 }
 
 static int note(atoll_written *table, size_t at, size_t target) {
-    if (table->nreferences == table->references_room) {
-        size_t room = table->references_room != 0 ? table->references_room * 2 : 16;
-        reference *grown = PyMem_RawRealloc(table->references, room * sizeof *grown);
-        if (grown == NULL) {
-            return no_memory();
-        }
-        table->references = grown;
-        table->references_room = room;
+    reference *references =
+        with_room(table->references, table->nreferences + 1, &table->references_room, sizeof *references);
+    if (references == NULL) {
+        return no_memory();
     }
-    table->references[table->nreferences++] = (reference){at, target};
+    table->references = references;
+    references[table->nreferences++] = (reference){at, target};
     return 0;
 }
 
