@@ -65,12 +65,38 @@ static PyObject *number_compare_exchange(PyObject *self, PyObject *const *args, 
 
 /* ---- arithmetic ---- */
 
-/* Subtracts what has no opposite. */
-static bool subtract_least(atoll_sync *atomic, int64_t *before) {
+/* Changes by more than fits into 64 bits with a sign, where the value has as much room. */
+static bool change_far(atoll_sync *atomic, uint64_t size, bool down, int64_t *before, int64_t *after) {
     do {
         *before = atoll_sync_atomic_load(atomic);
-    } while (*before < 0 && !atoll_sync_atomic_compare(atomic, *before, *before - INT64_MIN));
-    return *before < 0;
+        uint64_t room =
+            down ? (uint64_t)*before - (uint64_t)INT64_MIN : (uint64_t)INT64_MAX - (uint64_t)*before;
+        if (size > room) {
+            return false;
+        }
+        *after = (int64_t)(down ? (uint64_t)*before - size : (uint64_t)*before + size);
+    } while (!atoll_sync_atomic_compare(atomic, *before, *after));
+    return true;
+}
+
+/* How far a number is from 0: 1; 0, more than can be; or -1 with an exception. */
+static int size_of(PyObject *value, uint64_t *size) {
+    PyObject *number = PyNumber_Index(value);
+    PyObject *absolute = number != NULL ? PyNumber_Absolute(number) : NULL;
+    Py_XDECREF(number);
+    if (absolute == NULL) {
+        return -1;
+    }
+    *size = PyLong_AsUnsignedLongLong(absolute);
+    Py_DECREF(absolute);
+    if (!PyErr_Occurred()) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
 }
 
 /* Adds sign times the number (NULL: 1): 0, or -1 with an exception.  The value before, and after. */
@@ -85,15 +111,24 @@ static inline int change(PyObject *self, PyObject *value, int sign, int64_t *bef
         return -1;
     }
     atoll_sync *atomic = atoll_pysync_of(self);
-    bool done =
-        overflow == 0 && (sign < 0 && n == INT64_MIN ? subtract_least(atomic, before)
-                                                     : atoll_sync_atomic_add(atomic, sign * n, before));
+    bool done;
+    if (overflow != 0 || n == INT64_MIN) {
+        uint64_t size;
+        int known = size_of(value, &size);
+        if (known < 0) {
+            return -1;
+        }
+        bool down = (overflow < 0 || n == INT64_MIN) != (sign < 0);
+        done = known > 0 && change_far(atomic, size, down, before, after);
+    } else {
+        done = atoll_sync_atomic_add(atomic, sign * n, before);
+        *after = done ? *before + sign * n : 0;
+    }
     if (!done) {
         PyErr_SetString(PyExc_OverflowError,
                         "the value of an AtomicInt must fit into 64 bits; it is unchanged");
         return -1;
     }
-    *after = sign < 0 ? *before - n : *before + n;
     return 0;
 }
 

@@ -258,6 +258,28 @@ with atoll.create() as one, atoll.create() as two:
     check_ended(run_python(story), 0, "[1, 1, 1] [2, 2, 1] [3, 3, 1] [4, 4, 2] [5, 5, 2]\n", clean=True)
 
 
+def test_directory_of_packages_that_is_made_anew(corpus, tmp_path):
+    story = f"""
+import atoll, ctypes, os, shutil, sys
+home, source = {str(tmp_path / "home")!r}, {str(corpus / LIBS / COUNTER)!r}
+sys.path.insert(0, home)
+def make(library):
+    os.makedirs(home + "/package")
+    open(home + "/package/__init__.py", "w").close()
+    return shutil.copy(source, home + "/package/" + library)
+def bump(library):
+    import ctypes
+    return ctypes.CDLL(library).lib_runtime_bump()
+with atoll.create() as interp:
+    first = make("libfirst.so")
+    print(interp.call(bump, first), bump(first))
+    os.rename(home, home + ".before")  # which keeps the number of the directory from being given again
+    second = make("libsecond.so")
+    print(interp.call(bump, second), bump(second))
+"""
+    check_ended(run_python(story), 0, "1 1\n1 1\n", clean=True)
+
+
 def test_library_that_is_closed_by_the_end_of_an_interpreter_stays(corpus, tmp_path):
     """As at a process's end: GLib's types, for one, are known to others that stay. What code closes is closed."""
     story = """
@@ -387,12 +409,23 @@ with atoll.create() as interp:
 """
 
 
-def test_a_package_has_its_own_library_whatever_main_has_loaded_under_its_name(tmp_path):
+LINKS = "int dep(void);\nint use(void) { return dep(); }\n"
+OPENS = """
+#include <dlfcn.h>
+int use(void) {
+    void *dep = dlopen("libdep.so", RTLD_NOW);
+    return dep ? ((int (*)(void))dlsym(dep, "dep"))() : -1;
+}
+"""
+
+
+@pytest.mark.parametrize("user", [LINKS, OPENS], ids=["linked", "opened"])
+def test_a_package_has_its_own_library_whatever_main_has_loaded_under_its_name(tmp_path, user):
     for directory, value in (("other", 1), ("own/pkg", 2)):
         where = tmp_path / directory
         where.mkdir(parents=True)
         (where / "dep.c").write_text(f"int dep(void) {{ return {value}; }}\n")
-        (where / "user.c").write_text("int dep(void);\nint use(void) { return dep(); }\n")
+        (where / "user.c").write_text(user)
         shared = [os.environ.get("CC", "cc"), "-shared", "-fPIC"]
         subprocess.run([*shared, "dep.c", "-o", "libdep.so", "-Wl,-soname,libdep.so"], cwd=where, check=True)
         subprocess.run(

@@ -64,6 +64,25 @@ def test_never_wraps():
     assert atoll.AtomicInt(-(2**63)).load() == -(2**63)
 
 
+LEAST = -MOST - 1
+EDGES = sorted({edge + off for edge in (0, LEAST, MOST, 2**64, -(2**64), 2**65) for off in (-2, -1, 0, 1, 2)})
+
+
+@pytest.mark.parametrize("value", [edge for edge in EDGES if LEAST <= edge <= MOST])
+def test_changes_by_what_the_value_has_room_for(value):
+    """Also by more than 64 bits with a sign hold."""
+    number = atoll.AtomicInt()
+    for change in EDGES:
+        for method, after in ((number.add, value + change), (number.sub, value - change)):
+            number.store(value)
+            if LEAST <= after <= MOST:
+                assert method(change) == after == number.load()
+            else:
+                with pytest.raises(OverflowError, match="64 bits"):
+                    method(change)
+                assert number.load() == value
+
+
 def test_wrong_arguments():
     number = atoll.AtomicInt()
     for wrong in (

@@ -84,6 +84,7 @@ typedef struct atoll_clones {
     size_t noriginals;
     atoll_original *roots; /* directories that modules are imported from: roots.c */
     size_t nroots;
+    size_t root_next;      /* where the next directory of the same path is */
     _Atomic(bool) is_kept; /* a signal handler of theirs may be known to anybody */
     uint8_t
         calls_back; /* how something that one of them needs is known to do so later: ATOLL_CALLS_BACK... */

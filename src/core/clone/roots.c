@@ -43,9 +43,23 @@ bool atoll_clones_is_packaged(const atoll_clones *set, const char *file) {
     return depth > 0;
 }
 
-static bool is_root(const atoll_clones *set, const atoll_file_id *id) {
+/* By its name (NULL: none) too: it may have been made anew since. */
+static bool is_root(const atoll_clones *set, const char *directory, const atoll_file_id *id) {
     for (size_t i = 0; i < set->nroots; i++) {
-        if (atoll_file_same(&set->roots[i].id, id)) {
+        if (atoll_file_same(&set->roots[i].id, id) ||
+            (directory != NULL && strcmp(set->roots[i].file, directory) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* They mostly come in the order in which they are, all of them each time: each is looked for behind the one before it. */
+static bool is_listed(atoll_clones *set, const char *directory) {
+    for (size_t i = 0; i < set->nroots; i++) {
+        size_t at = (set->root_next + i) % set->nroots;
+        if (strcmp(set->roots[at].file, directory) == 0) {
+            set->root_next = at + 1;
             return true;
         }
     }
@@ -54,14 +68,11 @@ static bool is_root(const atoll_clones *set, const atoll_file_id *id) {
 
 void atoll_clones_add_root(atoll_clones *set, const char *directory) {
     atoll_file_id id;
-    for (size_t i = 0; directory[0] == '/' && i < set->nroots; i++) {
-        if (strcmp(set->roots[i].file, directory) == 0) {
-            return;
-        }
-    }
     /* One that is meant by where the process is may be another one by now. */
-    if (atoll_directory_identify(directory[0] != '\0' ? directory : ".", &id) != 0 ||
-        (directory[0] != '/' && is_root(set, &id))) {
+    bool relative = directory[0] != '/';
+    if ((!relative && is_listed(set, directory)) ||
+        atoll_directory_identify(directory[0] != '\0' ? directory : ".", &id) != 0 ||
+        (relative && is_root(set, NULL, &id))) {
         return;
     }
     atoll_original *roots = realloc(set->roots, (set->nroots + 1) * sizeof *roots);
@@ -97,7 +108,7 @@ char *atoll_clones_root_of(const atoll_clones *set, const char *file) {
     for (char *slash; root != NULL && (slash = strrchr(root, '/')) != NULL && slash != root;) {
         atoll_file_id id;
         *slash = '\0';
-        if (packaged && atoll_directory_identify(root, &id) == 0 && is_root(set, &id)) {
+        if (packaged && atoll_directory_identify(root, &id) == 0 && is_root(set, root, &id)) {
             return root;
         }
         packaged = packaged || is_package(root);

@@ -106,20 +106,32 @@ static char *find_file(const request *r) {
     return path;
 }
 
+/* Whether a file is a library that the interpreter is to have for itself. */
+static bool is_own(const request *r, const char *file) {
+    char *root = file != NULL ? atoll_clones_root_of(&r->loader->clones, file) : NULL;
+    free(root);
+    return root != NULL;
+}
+
 /* Where the library is that is meant: malloc, or NULL, nowhere.  A name that only others have loaded something under, of what an
- * interpreter has its own, means nothing here: it is hidden. */
+ * interpreter has its own, means nothing here: it is hidden.  Nor does what is one for all (main may have loaded it for another
+ * package) stand for the library of a package that the caller would find by the name. */
 static char *find_path(const request *r, bool *hidden) {
-    char *path = strchr(r->name, '/') == NULL ? atoll_clone_find_loaded(r->name) : NULL;
-    if (path != NULL) {
-        atoll_clone *clone;
-        atoll_clone_error ignored;
-        if (load_library(r, path, ATOLL_DL_LOADED, &clone, &ignored) >= 0) {
-            return path;
-        }
-        free(path);
-        *hidden = true;
+    char *loaded = strchr(r->name, '/') == NULL ? atoll_clone_find_loaded(r->name) : NULL;
+    if (loaded == NULL) {
+        return find_file(r);
     }
-    return find_file(r);
+    atoll_clone *clone;
+    atoll_clone_error ignored;
+    int rc = load_library(r, loaded, ATOLL_DL_LOADED, &clone, &ignored);
+    char *found = rc <= 0 ? find_file(r) : NULL;
+    *hidden = rc < 0;
+    if (*hidden || is_own(r, found)) {
+        free(loaded);
+        return found;
+    }
+    free(found);
+    return loaded;
 }
 
 /* `loading` is held. */
