@@ -289,3 +289,54 @@ def test_two_threads_that_make_the_same_class_at_once_have_one(tmp_path):
             assert interp.call(lambda model, user: type(model) is user.other(), Model(), User())
         """,
     )
+
+
+def test_what_hooks_find_in_main_is_nothing_to_other_threads(tmp_path):
+    """Names that are shown while a statement runs go again, but not from functions that others receive meanwhile."""
+    (tmp_path / "hooking.py").write_text(
+        textwrap.dedent("""
+            import sys, threading
+            began, go = [{name: threading.Event() for name in ("One", "Two")} for _ in range(2)]
+            found = []
+            class Base:
+                def __init_subclass__(cls):
+                    began[cls.__name__].set()
+                    go[cls.__name__].wait(60)
+                    found.append(sys.modules["__main__"].helper(1))
+        """)
+    )
+    check(
+        tmp_path,
+        """
+        import threading, hooking
+        for event in hooking.go.values():
+            event.set()
+        def helper(n): return n + 1
+        class One(hooking.Base):
+            def use(self): return helper(1)
+        class Two(hooking.Base):
+            def use(self): return helper(2)
+        def use(given): return helper(given.use())
+        def plain(n): return helper(n)
+        def begun(name): return hooking.began[name].wait(60)
+        def go(name): hooking.go[name].set()
+        def found(): return hooking.found
+        with atoll.create() as interp:
+            results = {}
+            def run(given): results[type(given).__name__] = interp.call(use, given)
+            threads = []
+            for given in One(), Two():
+                name = type(given).__name__
+                threads.append((name, threading.Thread(target=run, args=[given])))
+                threads[-1][1].start()
+                assert interp.call(begun, name)
+                assert interp.call(plain, 5) == 6
+            for name, thread in threads:
+                interp.call(go, name)
+                thread.join()
+                assert interp.call(plain, 5) == 6
+            assert results == {"One": 3, "Two": 4}, results
+            assert interp.call(found) == [2, 2]
+            interp.exec("assert 'helper' not in globals()")
+        """,
+    )

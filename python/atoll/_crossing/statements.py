@@ -373,53 +373,25 @@ def make(
     bound: tuple[str, ...],
     module: Any,
 ) -> type:
-    """Runs a statement that was sent, in the namespace that stands for its own.
+    """Runs a statement that was sent, in the namespace that stands for its own (what hooks look up in a ``__main__`` is
+    shown in this one: src/py/codec/shown.c).
 
     It goes on from here, and back, as it came: its source need not be found here.
     """
     namespace = naming.__globals__
     made: dict[str, Any] = {}
-    with _SeenInMain(namespace, module):
-        exec(code, namespace, made)
-        found = made[path[0][0]]
-        innermost = max((i for i, (_, is_function) in enumerate(path) if is_function), default=-1)
-        for i, (_, is_function) in enumerate(path[:-1]):
-            if is_function:
-                found = found(**(variables if i == innermost else {}))
-            else:
-                found = _namespace_of(found)[path[i + 1][0]]
+    exec(code, namespace, made)
+    found = made[path[0][0]]
+    innermost = max((i for i, (_, is_function) in enumerate(path) if is_function), default=-1)
+    for i, (_, is_function) in enumerate(path[:-1]):
+        used = variables if i == innermost else {}
+        found = found(**used) if is_function else _namespace_of(found)[path[i + 1][0]]
     for name in bound:
         namespace.setdefault(name, found)
     cls: type = found
     skeleton = "statement", code, path, variables, naming, bound, module
     _keep(cls, skeleton, {}, set(_namespace_of(cls)))
     return cls
-
-
-class _SeenInMain:
-    """While a statement of a ``__main__`` runs, what its hooks look up in that module is found there."""
-
-    def __init__(self, namespace: dict[str, Any], module: Any) -> None:
-        main = vars(sys.modules["__main__"])
-        wanted = namespace is not main and module in _MAIN_NAMES
-        self._added = (
-            {
-                name: value
-                for name, value in namespace.items()
-                if name not in main and not name.startswith("__")
-            }
-            if wanted
-            else {}
-        )
-
-    def __enter__(self) -> None:
-        vars(sys.modules["__main__"]).update(self._added)
-
-    def __exit__(self, *args: object) -> None:
-        main = vars(sys.modules["__main__"])
-        for name, value in self._added.items():
-            if main.get(name) is value:
-                del main[name]
 
 
 # ---- ctypes ----

@@ -29,7 +29,7 @@ static int bind(atoll_codec *codec, PyObject *cls) {
     PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
     PyObject *bound = name != NULL ? PyDict_GetItemWithError(dict, name) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
-    if (bound != NULL) {
+    if (bound != NULL && !atoll_is_shown(codec, dict, name, bound)) {
         rc = PyType_Check(bound) ? atoll_class_is_received(codec, bound) : 0;
         rc = rc < 0 ? -1 : rc == 0;
     }
@@ -312,7 +312,10 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
         Py_XDECREF(skeleton);
         return skeleton != NULL ? 0 : -1;
     }
-    arr->cls = skeleton != NULL ? make_class(byvalue, skeleton) : NULL;
+    if (skeleton != NULL && atoll_show(arr->part.codec, &arr->making, skeleton) == 0) {
+        arr->cls = make_class(byvalue, skeleton);
+        atoll_hide(arr->part.codec, &arr->making);
+    }
     if (arr->cls == NULL) {
         Py_XDECREF(skeleton);
         return -1;

@@ -182,8 +182,7 @@ static int was_received(atoll_codec *codec, PyObject *value) {
     return PyType_Check(value) ? atoll_class_is_received(codec, value) : 0;
 }
 
-/* The dict of this interpreter's __main__: new reference, or NULL, maybe with an exception. */
-static PyObject *main_dict(atoll_codec *codec) {
+PyObject *atoll_main_dict(const atoll_codec *codec) {
     PyObject *main = codec->interp_id != 0 ? PyImport_AddModule("__main__") : NULL; /* borrowed */
     return main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
 }
@@ -191,7 +190,7 @@ static PyObject *main_dict(atoll_codec *codec) {
 /* What __main__ has under a name, when its own code has bound it: new reference, or NULL, maybe with an exception. */
 static PyObject *find_in_main(atoll_codec *codec, PyObject *dict, PyObject *name) {
     PyObject *value = Py_XNewRef(PyDict_GetItemWithError(dict, name));
-    if (value != NULL && was_received(codec, value) != 0) {
+    if (value != NULL && (atoll_is_shown(codec, dict, name, value) || was_received(codec, value) != 0)) {
         Py_CLEAR(value);
     }
     return value;
@@ -215,7 +214,7 @@ static PyObject *of_main(atoll_codec *codec, const atoll_globals *to, PyObject *
     bool dunder = PyUnicode_GET_LENGTH(name) > 4 && PyUnicode_READ_CHAR(name, 0) == '_' &&
                   PyUnicode_READ_CHAR(name, 1) == '_' &&
                   PyUnicode_READ_CHAR(name, PyUnicode_GET_LENGTH(name) - 1) == '_';
-    PyObject *dict = dunder ? NULL : main_dict(codec);
+    PyObject *dict = dunder ? NULL : atoll_main_dict(codec);
     if (dict == NULL || !atoll_watch_globals(codec, dict)) {
         Py_XDECREF(dict);
         return NULL;
@@ -246,7 +245,7 @@ static int follow(atoll_codec *codec, const atoll_globals *to, PyObject *dict, P
 }
 
 int atoll_globals_follow(atoll_codec *codec, const atoll_globals *to) {
-    PyObject *dict = main_dict(codec);
+    PyObject *dict = atoll_main_dict(codec);
     PyObject *names = dict != NULL && PyDict_GET_SIZE(to->mains) != 0 ? PyDict_Keys(to->mains) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
     for (Py_ssize_t i = 0; names != NULL && rc == 0 && i < PyList_GET_SIZE(names); i++) {

@@ -11,6 +11,7 @@
 
 #include "py/codec/decoder.h"
 #include "py/codec/encoder.h"
+#include "py/codec/making.h"
 
 /* ---- state and lookups (codec/state.c, codec/module.c) ---- */
 
@@ -259,6 +260,8 @@ PyObject *atoll_space_module(atoll_codec *codec, uint64_t number);
 
 /* ---- globals (codec/globals.c) ---- */
 
+/* The dict of this interpreter's __main__: new reference, or NULL, maybe with an exception. */
+PyObject *atoll_main_dict(const atoll_codec *codec);
 /* The globals that func names, or only the definitions among them. */
 int atoll_encode_globals(atoll_encoder *enc, PyFunctionObject *func, bool definitions);
 /* The same for what else has no globals that go along, and for names and values that code reaches in globals: all of them, or
@@ -518,25 +521,6 @@ bool atoll_class_is_of_script(const atoll_encoder *enc, PyObject *obj);
 int atoll_class_give_number(atoll_codec *codec, PyObject *cls, uint64_t number, PyObject *seen);
 /* Whether the class came from another interpreter: 1, 0, or -1 with an exception. */
 int atoll_class_is_received(atoll_codec *codec, PyObject *cls);
-
-/* A class, or a function, with this number is being made by this thread; another that needs it waits (codec/making.c). */
-void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
-void atoll_end_making(atoll_codec *codec, const atoll_making *making);
-/* The same for one of both lists. */
-void atoll_making_enter(atoll_making **list, atoll_making *making, uint64_t number);
-void atoll_making_leave(atoll_making **list, const atoll_making *making);
-/* What this thread is making that has this number, or NULL. */
-const atoll_making *atoll_coming(const atoll_codec *codec, uint64_t number);
-/* In a forked child: what other threads were making, which are not there, is nobody's. */
-void atoll_drop_orphans(atoll_codec *codec);
-extern _Atomic(uint64_t) atoll_forks;
-int atoll_wait_for_maker(atoll_codec *codec, uint64_t number);
-/* Whether this thread is making it, and its functions are there. */
-bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type);
-/* Whether the current exception, which is gone then, was about an attribute that a class will have when it is whole: until then it is
- * None, as the one instance mostly is before there is one.  A call is made again as often as that: code may take one away again. */
-enum { ATOLL_STAND_INS = 1000 };
-bool atoll_stand_in(const atoll_codec *codec);
 
 /* ---- classes that are registered (codec/registered.c) ---- */
 

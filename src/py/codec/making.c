@@ -57,6 +57,7 @@ void atoll_drop_orphans(atoll_codec *codec) {
     codec->forks = atomic_load(&atoll_forks);
     atoll_making *orphan;
     while ((orphan = take_orphan(&codec->making)) != NULL) {
+        atoll_hide(codec, orphan);
         PyObject *key = PyLong_FromUnsignedLongLong(orphan->number);
         atoll_weak_drop(codec->class_refs, key);
         atoll_weak_drop(codec->function_refs, key);

@@ -64,7 +64,9 @@ typedef struct atoll_making {
     PyObject *cls;     /* borrowed: the class, once it has its functions, or NULL */
     PyObject *awaited; /* a tuple: names of attributes that come last, or NULL */
     PyObject *seen;    /* borrowed: what was taken of a class that was there before, or NULL */
-    bool active;       /* of a class: one of its stages is being read */
+    PyObject *shown;   /* what __main__ has while the statement of a class runs, or NULL: codec/shown.c */
+    PyObject *shown_in;
+    bool active; /* of a class: one of its stages is being read */
 } atoll_making;
 
 struct atoll_codec {
