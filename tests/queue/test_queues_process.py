@@ -430,3 +430,30 @@ def test_what_has_the_number_of_an_event_is_left_alone(tmp_path):
         """
     )
     check_ended(done)
+
+
+@pytest.mark.parametrize("other", ["os.fdopen(os.eventfd(0))", "select.epoll()"])
+def test_an_event_of_the_programs_own_with_the_same_number_is_left_alone(other):
+    """A loop that is started in a daemon, after all files have been closed."""
+    done = run_python(
+        f"""
+        import atoll, os, select
+        queue = atoll.create_queue(maxsize=1)
+        assert not select.select([queue.fileno()], [], [], 0)[0]
+        number = queue.fileno()
+        os.close(number)
+        own = {other}
+        assert own.fileno() == number
+        for _ in range(3):
+            queue.put(1)
+            queue.get()
+        queue.put(1)
+        child = os.fork()
+        if child != 0:
+            assert os.waitpid(child, 0)[1] == 0
+        assert not select.select([number], [], [], 0)[0]
+        del queue
+        os.fstat(number)
+        """
+    )
+    check_ended(done)

@@ -56,12 +56,24 @@ void atoll_word_wake(_Atomic(uint32_t) *word, int count) {
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
-int atoll_event_new(void) { return atoll_fd_above_streams(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
+/* Each event bears a mark that its file descriptions go on having: the signal that would tell of it, which nobody asks for.  Where there
+ * are no marks (a sandbox), what counts is that it has no type, as all have none that are no files. */
+enum { MARK = SIGPWR };
+static _Atomic(bool) unmarked;
 
-/* Whether the number still is one of these, which have no type: the program may have closed it, and have a file of its own there. */
+int atoll_event_new(void) {
+    int fd = atoll_fd_above_streams(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    if (fd >= 0 && fcntl(fd, F_SETSIG, MARK) != 0) {
+        atomic_store(&unmarked, true);
+    }
+    return fd;
+}
+
+/* Whether the number still is one of these: the program may have closed it, and have something of its own there. */
 static bool is_event(int fd) {
     struct stat info;
-    return fstat(fd, &info) == 0 && (info.st_mode & S_IFMT) == 0;
+    return atomic_load(&unmarked) ? fstat(fd, &info) == 0 && (info.st_mode & S_IFMT) == 0
+                                  : fcntl(fd, F_GETSIG) == MARK;
 }
 
 void atoll_event_set(int fd, bool value) {
