@@ -62,6 +62,37 @@ assert len(described) > before[0]
     )
 
 
+def test_large_ones_that_are_sent_in_turns_are_kept():
+    """Each with all the functions that it leads to, which are the same for all: some twelve million bytes together."""
+    check_script(
+        """
+from atoll import _atoll
+from atoll._crossing import byvalue
+COUNT = 60
+for i in range(COUNT):
+    exec(f"def f{i}(): return f{(i + 1) % COUNT}, f{(i * 7 + 3) % COUNT}")
+for i in range(COUNT // 2):
+    exec(f"class C{i}:\\n def more(self): return f{i}, C{(i + 1) % (COUNT // 2)}")
+instances = [globals()[f"C{i}"]() for i in range(COUNT // 2)]
+described = []
+describe = byvalue.describe_class
+byvalue.describe_class = lambda cls: described.append(cls) or describe(cls)
+counts = []
+for _ in range(4):
+    described.clear()
+    sizes = [len(_atoll._encode(one)) for one in instances]
+    counts.append(len(described))
+assert sum(sizes) > 10_000_000, sizes
+assert counts[0] > 0 == counts[-1], counts
+f7.__defaults__ = ()
+f7.__doc__ = "changed"
+described.clear()
+_atoll._encode(instances[0])
+assert described
+""",
+    )
+
+
 def test_a_receiver_that_has_only_what_goes_around_gets_the_rest():
     """What comes of Outer is skipped, as it is there: Inner is in it, and has to be had all the same."""
     check_script(

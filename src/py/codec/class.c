@@ -258,7 +258,7 @@ static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
     if (part->impure) {
         atoll_reach_always(enc);
     }
-    part->witnesses = PyList_New(0);
+    part->witnesses = PyDict_New();
     part->own = atoll_reach_new();
     if (part->own == NULL) {
         PyErr_NoMemory();

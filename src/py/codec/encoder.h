@@ -54,7 +54,7 @@ struct atoll_encoder {
     struct atoll_class_frame *classes; /* classes being written, innermost first */
     struct atoll_reach *reach;         /* what may change without notice is written down here, or NULL */
     struct atoll_reach *own;           /* and here, for the class being written, or NULL */
-    PyObject *witnesses;    /* list: what the bytes of the class being written depend on, or NULL */
+    PyObject *witnesses;    /* dict: what the bytes of the class being written depend on, or NULL */
     const PyObject *bound;  /* what the method that is being written is bound to, borrowed, or NULL */
     PyObject *named;        /* what is being written under its name, borrowed, or NULL */
     PyTypeObject *searched; /* names of its instances were looked for last, or NULL (codec/nested.c) */

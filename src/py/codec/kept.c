@@ -21,7 +21,7 @@
 
 /* E_REACH: a capsule, or None; E_INSIDE: which classes are in them (codec/written.c). */
 enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH, E_INSIDE };
-enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 22, KEPT_IN_ALL = 1 << 24 };
+enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 22, KEPT_IN_ALL = 1 << 26 };
 
 /* The names of a function or class, and what a function says of itself: borrowed, or NULL.  How many there are. */
 enum { NAMES = 4 };
@@ -38,41 +38,43 @@ static int names_of(PyObject *obj, PyObject *names[NAMES]) {
     return 2;
 }
 
+/* Each once, as many classes lead to the same: under its address, which a weak reference to an object has, too, as it is the same each time. */
+static int add_witness(atoll_encoder *enc, Py_ssize_t key, PyObject *item) {
+    PyObject *number = PyLong_FromSsize_t(key);
+    int rc = number != NULL ? PyDict_SetItem(enc->witnesses, number, item) : -1;
+    Py_XDECREF(number);
+    return rc;
+}
+
+int atoll_witness_value(atoll_encoder *enc, PyObject *value) {
+    return enc->witnesses == NULL ? 0 : add_witness(enc, (Py_ssize_t)(uintptr_t)value, value);
+}
+
 int atoll_witness(atoll_encoder *enc, PyObject *obj) {
     if (enc->witnesses == NULL) {
         return 0;
     }
     PyObject *ref = PyWeakref_NewRef(obj, NULL);
-    int rc = ref != NULL ? PyList_Append(enc->witnesses, ref) : -1;
+    int rc = ref != NULL ? atoll_witness_value(enc, ref) : -1;
     PyObject *names[NAMES];
     int n = names_of(obj, names);
     for (int i = 0; rc == 0 && i < n; i++) {
-        rc = names[i] != NULL && atoll_is_plain_value(names[i]) ? PyList_Append(enc->witnesses, names[i]) : 0;
+        rc = names[i] != NULL && atoll_is_plain_value(names[i]) ? atoll_witness_value(enc, names[i]) : 0;
     }
     Py_XDECREF(ref);
     return rc;
-}
-
-int atoll_witness_value(atoll_encoder *enc, PyObject *value) {
-    return enc->witnesses == NULL ? 0 : PyList_Append(enc->witnesses, value);
 }
 
 int atoll_witness_part(atoll_encoder *enc, PyObject *dict) {
     if (enc->witnesses == NULL) {
         return 0;
     }
-    PyObject *address = PyLong_FromVoidPtr(dict); /* the dict itself may lead to the class */
-    PyObject *part = address != NULL ? PyTuple_Pack(1, address) : NULL;
-    int rc = part != NULL ? PyList_Append(enc->witnesses, part) : -1;
-    Py_XDECREF(part);
-    Py_XDECREF(address);
-    return rc;
+    return add_witness(enc, -(Py_ssize_t)(uintptr_t)dict,
+                       Py_None); /* the dict itself may lead to the class */
 }
 
 int atoll_witness_all(atoll_encoder *enc, PyObject *witnesses) {
-    return enc->witnesses == NULL
-               ? 0
-               : PyList_SetSlice(enc->witnesses, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, witnesses);
+    return enc->witnesses == NULL ? 0 : PyDict_Update(enc->witnesses, witnesses);
 }
 
 static uint64_t mix(uint64_t stamp, uint64_t value) {
@@ -167,10 +169,12 @@ static int stamp_of(atoll_codec *codec, PyObject *witnesses, uint64_t *stamp) {
         return -1;
     }
     *stamp = mix(mix(0, atoll_globals_epoch(codec)), registrations);
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(witnesses); i++) {
-        PyObject *obj = PyList_GET_ITEM(witnesses, i);
-        if (PyTuple_CheckExact(obj)) { /* the address of a dict */
-            *stamp = mix(*stamp, atoll_changes_of(PyLong_AsVoidPtr(PyTuple_GET_ITEM(obj, 0))));
+    Py_ssize_t pos = 0;
+    PyObject *key;
+    PyObject *obj;
+    while (PyDict_Next(witnesses, &pos, &key, &obj)) { /* which nobody changes any more */
+        if (obj == Py_None) {
+            *stamp = mix(*stamp, atoll_changes_of((void *)(uintptr_t)-PyLong_AsSsize_t(key)));
             continue;
         }
         if (!PyWeakref_Check(obj)) {
@@ -262,16 +266,23 @@ int atoll_kept_write(atoll_encoder *enc, PyObject *cls, uint64_t number) {
     return rc;
 }
 
-/* Room for so many bytes more: all go where there is none. */
-static void make_room(PyObject *kept, size_t size) {
+/* Room for so many bytes more: every other entry goes where there is none, so that who sends in turns more than there is room for still finds
+ * some.  0, or -1 with an exception. */
+static int make_room(PyObject *kept, size_t size) {
     Py_ssize_t pos = 0;
     PyObject *entry;
     while (PyDict_Next(kept, &pos, NULL, &entry)) {
         size += (size_t)PyBytes_GET_SIZE(PyTuple_GET_ITEM(entry, E_BYTES));
     }
-    if (size > KEPT_IN_ALL || PyDict_GET_SIZE(kept) >= KEPT_CLASSES) {
-        PyDict_Clear(kept);
+    if (size <= KEPT_IN_ALL && PyDict_GET_SIZE(kept) < KEPT_CLASSES) {
+        return 0;
     }
+    PyObject *keys = PyDict_Keys(kept);
+    for (Py_ssize_t i = 0; keys != NULL && i < PyList_GET_SIZE(keys); i += 2) {
+        atoll_weak_drop(kept, PyList_GET_ITEM(keys, i));
+    }
+    Py_XDECREF(keys);
+    return keys != NULL ? 0 : -1;
 }
 
 int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, size_t from) {
@@ -286,8 +297,8 @@ int atoll_kept_store(const atoll_encoder *part, PyObject *cls, uint64_t number, 
     PyObject *inside = bytes != NULL ? atoll_written_inside(part, from) : NULL;
     PyObject *reach = inside != NULL ? reach_of(part) : NULL;
     int rc = reach != NULL ? stamp_of(codec, part->witnesses, &stamp) : -1;
+    rc = rc > 0 && make_room(codec->class_bytes, size) < 0 ? -1 : rc;
     if (rc > 0) {
-        make_room(codec->class_bytes, size);
         PyObject *key = PyLong_FromUnsignedLongLong(number);
         PyObject *more[] = {PyLong_FromUnsignedLongLong(stamp), bytes, part->witnesses, reach, inside};
         rc = key != NULL && more[0] != NULL ? atoll_weak_store(codec->class_bytes, key, cls, more, 5) : -1;
