@@ -99,6 +99,16 @@ CHANGES = {
         "def f(self): return [isinstance(self, c) for c in (collections.abc.Sized, collections.abc.Sequence)]",
         "(collections.abc.Sequence if isinstance(C(), collections.abc.Sized) else collections.abc.Sized).register(C)",
     ),
+    "bases": (
+        "class A:\n def g(self): return 1\nclass B:\n def g(self): return 2\nclass D(A): pass\n"
+        "def f(self): return self.D().g()",
+        "C.D.__bases__ = (C.B if C.D.__base__ is C.A else C.A,)",
+    ),
+    "metaclass": (
+        "class M(type): n = 1\nclass N(type): n = 2\nclass D(metaclass=M): pass\ndef f(self): return type(self.D).n",
+        "C.D.__class__ = C.N if type(C.D) is C.M else C.M",
+    ),
+    "plain attribute": ("n = 1\ndef f(self): return self.n", "C.n += 1"),
     "global function": ("def f(self): return helper()", "exec('def helper(): return 2', globals())"),
     "global of a wrapped function": (
         "@functools.lru_cache\ndef g(self): return helper()\ndef f(self): return self.g()",
@@ -107,8 +117,19 @@ CHANGES = {
 }
 
 
+# Makes a class, and those in it, such that CPython does not tell when they change: each had a thousand versions.
+WEAR = """
+for worn in (C, *(value for value in vars(C).values() if isinstance(value, type))):
+    for _ in range(1100):
+        worn.worn = 1
+        worn.worn
+    del worn.worn
+"""
+
+
+@pytest.mark.parametrize("worn", [False, True], ids=["", "changed often"])
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_class_is_sent_anew(name):
+def test_a_changed_class_is_sent_anew(name, worn):
     body, change = CHANGES[name]
     source = "def helper(): return 1\ndef C_f(self): return type(self).__dict__['f']\ndef make():\n"
     names = "n = g = acc = deco = change = None\n" if "nonlocal" in body and "deco" not in body else ""
@@ -121,7 +142,7 @@ def test_a_changed_class_is_sent_anew(name):
         )
     else:
         source += "    class C:\n" + textwrap.indent(body, "        ") + "\n    return C\nC = make()\n"
-    source += textwrap.dedent(
+    source += (WEAR if worn else "") + textwrap.dedent(
         f"""
         def run(c): return c.f()
         kept(C)
@@ -167,12 +188,13 @@ SCRIPTS = {
             @abc.abstractmethod
             def f(self): ...
         class Other: n = 0
+        Large = enum.Enum("Large", [f"m{i}" for i in range(600)], module="__main__")  # changes often
         def steady(*things):  # no loop here: a global that comes to be a class is a definition that changes
             for x in things:
                 encoded(x)
                 encoded(x)  # what is computed when it is first asked for is there now
                 assert encoded(x) == 0, x
-        steady(D(), Base(), E.A, Abstract, Other)
+        steady(D(), Base(), E.A, Abstract, Other, Large.m7)
         D.z = 1
         assert encoded(D()) == 1 and encoded(D()) == 0  # the class alone
         Base.m.__defaults__ = ()

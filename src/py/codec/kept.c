@@ -8,7 +8,7 @@
  *   - for each class and function, and the dicts that are parts of it (attributes of functions and methods, keyword defaults, annotations), how
  *     often something of its address was seen to change: all of these are watched;
  *   - for each function, what changes in silence: its names, its documentation, its type parameters, what computes its annotations, what is in
- *     its cells; for each class, its names (text, numbers and the like are among the witnesses, so that no others come to have their
+ *     its cells; for each class, its names, its metaclass and its bases (text, numbers, tuples of bases are among the witnesses, so that no others come to have their
  *     addresses).
  *
  * Values of mutable types are compared by themselves, those that were there when the bytes were written (a reach: codec/version.c).  What
@@ -60,6 +60,9 @@ int atoll_witness(atoll_encoder *enc, PyObject *obj) {
     int n = names_of(obj, names);
     for (int i = 0; rc == 0 && i < n; i++) {
         rc = names[i] != NULL && atoll_is_plain_value(names[i]) ? atoll_witness_value(enc, names[i]) : 0;
+    }
+    if (rc == 0 && PyType_Check(obj)) {
+        rc = atoll_witness_value(enc, ((PyTypeObject *)obj)->tp_bases);
     }
     Py_XDECREF(ref);
     return rc;
@@ -138,6 +141,8 @@ bool atoll_kept_watch_class(atoll_codec *codec, PyObject *cls) {
 static uint64_t mix_class(atoll_codec *codec, uint64_t stamp, PyObject *cls) {
     PyObject *dict = PyType_GetDict((PyTypeObject *)cls);
     stamp = mix_names(stamp, cls);
+    stamp = mix_address(mix_address(stamp, Py_TYPE(cls)), ((PyTypeObject *)cls)->tp_bases);
+    stamp = dict != NULL ? mix(stamp, atoll_changes_of(dict)) : stamp;
     for (size_t i = 0; dict != NULL && i < CLASS_DICTS; i++) {
         stamp = mix_part(stamp, PyDict_GetItemWithError(dict, codec->names[class_dicts[i]]));
     }

@@ -224,17 +224,6 @@ bool atoll_watch_functions(atoll_codec *codec) {
     return codec->function_watcher >= 0;
 }
 
-bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
-    /* A class without a version tag changes in silence. */
-    if (atoll_watch_functions(codec) && codec->type_watcher >= 0 &&
-        PyType_Watch(codec->type_watcher, cls) == 0 &&
-        PyUnstable_Type_AssignVersionTag((PyTypeObject *)cls)) {
-        return true;
-    }
-    PyErr_Clear();
-    return false;
-}
-
 static int on_part_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
     (void)event;
     (void)key;
@@ -255,6 +244,22 @@ bool atoll_watch_part(atoll_codec *codec, PyObject *dict) {
     }
     PyErr_Clear();
     return false;
+}
+
+bool atoll_watch_class(atoll_codec *codec, PyObject *cls) {
+    if (!atoll_watch_functions(codec) || codec->type_watcher < 0 ||
+        PyType_Watch(codec->type_watcher, cls) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    if (PyUnstable_Type_AssignVersionTag((PyTypeObject *)cls)) {
+        return true;
+    }
+    /* Of one that has changed a thousand times, as an enum of 500 members has, CPython tells nothing any more: its namespace does. */
+    PyObject *dict = PyType_GetDict((PyTypeObject *)cls);
+    bool watched = dict != NULL && atoll_watch_part(codec, dict);
+    Py_XDECREF(dict);
+    return watched;
 }
 
 int atoll_numbers_start(atoll_codec *codec) {
