@@ -63,18 +63,15 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->earliest = enc->left_out = SIZE_MAX;
     enc->exempt = 0;
     enc->many = 0;
-    enc->impure = false;
-    enc->causes = false;
-    enc->raised = NULL;
+    enc->impure = enc->whole = enc->outline = enc->identities = false;
+    enc->causes = CAUSES_TRIED;
+    enc->chained = enc->raised = NULL;
     enc->named = NULL;
     enc->bound = NULL;
     enc->defining = 0;
     enc->searched = NULL;
     enc->witnesses = NULL;
     enc->code = NULL;
-    enc->whole = false;
-    enc->outline = false;
-    enc->identities = false;
     enc->reach = NULL;
     enc->own = NULL;
     enc->keep = NULL;
@@ -138,7 +135,8 @@ static int encode_one(atoll_codec *codec, atoll_message *msg, PyObject *obj, con
         return -1;
     }
     enc.whole = whole;
-    enc.outline = enc.causes = outline;
+    enc.outline = outline;
+    enc.causes = outline ? CAUSES_ALL : CAUSES_TRIED;
     enc.identities = identities;
     enc.late = outline; /* who else refers to a container at the moment says nothing about it */
     enc.reach = reach;
@@ -175,14 +173,15 @@ int atoll_encode_raised(atoll_codec *codec, atoll_message *msg, PyObject *obj, c
     return end(&enc, atoll_encode_shared(&enc, obj), &start);
 }
 
-int atoll_encode_trial(atoll_codec *codec, PyObject *obj) {
+int atoll_encode_trial(atoll_codec *codec, PyObject *obj, atoll_causes causes) {
     atoll_message msg = {0};
     atoll_encoder enc;
     mark start;
     if (begin(&enc, codec, &msg, "", &start) < 0) {
         return -1;
     }
-    enc.whole = enc.causes = true;
+    enc.whole = true;
+    enc.causes = causes;
     int rc = end(&enc, atoll_encode_shared(&enc, obj), &start);
     atoll_message_clear(&msg);
     if (rc == 0) {
@@ -209,7 +208,8 @@ PyObject *atoll_encode_shape(atoll_codec *codec, atoll_message *msg, PyObject *o
     if (begin(&enc, codec, msg, "", &start) < 0) {
         return NULL;
     }
-    enc.whole = enc.outline = enc.causes = true;
+    enc.whole = enc.outline = true;
+    enc.causes = CAUSES_ALL;
     enc.late = 1;
     int rc = atoll_encode_shared(&enc, obj);
     PyObject *met = rc == 0 ? PyList_New((Py_ssize_t)enc.memo->used) : NULL;

@@ -40,6 +40,9 @@ typedef struct atoll_class_frame {
     bool awaited; /* what makes it is being written: code that runs over there, and cannot have it yet */
 } atoll_class_frame;
 
+/* Those that cross; none; all, whatever they are, for who only wants to know. */
+typedef enum { CAUSES_TRIED, CAUSES_NONE, CAUSES_ALL } atoll_causes;
+
 struct atoll_encoder {
     atoll_codec *codec;
     atoll_message *msg;
@@ -74,16 +77,17 @@ struct atoll_encoder {
     unsigned
         defining; /* what is being written belongs to globals or classes: the receiver's own has the better of it */
     bool pinned;
-    bool whole;      /* large bytes are copied, not lent */
-    bool identities; /* and in it, which objects are which, of those that have names */
-    bool outline;    /* for a version: definitions by what they are, large data by its hash */
-    bool
-        causes; /* those of exceptions come along, whatever they are: somebody has tried, or only wants to know */
+    bool whole;              /* large bytes are copied, not lent */
+    bool identities;         /* and in it, which objects are which, of those that have names */
+    bool outline;            /* for a version: definitions by what they are, large data by its hash */
+    atoll_causes causes;     /* of exceptions */
+    const PyObject *chained; /* an exception of which so many causes cross, or NULL */
+    Py_ssize_t nchained;
     bool impure; /* something that may change without notice was written: do not keep these bytes */
 };
 
-/* Whether obj crosses: 1, 0, or -1 with an exception that must reach the user. */
-int atoll_encode_trial(atoll_codec *codec, PyObject *obj);
+/* Whether obj crosses, with causes or without: 1, 0, or -1 with an exception that must reach the user. */
+int atoll_encode_trial(atoll_codec *codec, PyObject *obj, atoll_causes causes);
 int atoll_encode_value(atoll_encoder *enc, PyObject *obj);
 /* The same for an object whose reference count says nothing about how often it occurs. */
 int atoll_encode_shared(atoll_encoder *enc, PyObject *obj);

@@ -4,7 +4,7 @@
  * class's own __init__ takes.  Here it is made by the builtin class alone (R_PLAIN); what the class's own code has made of it at home
  * is in its `args`, its attributes and its slots.  Only a class that says itself how it is made (__reduce__, __getstate__, __setstate__) is asked.
  *
- * An exception brings its cause along, if that crosses; else it comes without.
+ * An exception brings its causes along, as far as they cross.
  *
  * What builtin classes make of the arguments (`errno`, `lineno`, `code`) may have been changed since: what is not as they would make it
  * now goes along as state.
@@ -121,18 +121,52 @@ static int add_fields(PyObject *obj, PyObject *args, PyObject **state) {
     return rc;
 }
 
+/* How many causes in a row cross, each tried without its own, so that it is tried once: the cause of obj, its cause...  -1 with an exception.
+ * Where there are many, they are tried together, too, as they take as much of the stack then: else only some come along. */
+static Py_ssize_t count_causes(const atoll_encoder *enc, PyObject *obj) {
+    enum { FEW = 100 };
+    atoll_memo *met = atoll_memo_new(); /* causes may go around */
+    PyObject *at = Py_NewRef(obj);
+    Py_ssize_t n = 0;
+    int crosses = met != NULL && atoll_memo_put(met, obj) >= 0 ? 1 : -1;
+    int is_new = crosses;
+    while (crosses > 0 && is_new > 0) {
+        Py_SETREF(at, PyException_GetCause(at));
+        is_new = at != NULL ? atoll_memo_put(met, at) : 0;
+        crosses = is_new > 0 ? atoll_encode_trial(enc->codec, at, CAUSES_NONE) : is_new < 0 ? -1 : 1;
+        n += at != NULL && crosses > 0;
+    }
+    if (n > FEW) {
+        Py_XSETREF(at, PyException_GetCause(obj));
+        crosses = crosses > 0 && at != NULL ? atoll_encode_trial(enc->codec, at, CAUSES_ALL) : crosses;
+        n = crosses > 0 ? n : FEW;
+    }
+    if (crosses < 0 && !PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+    Py_XDECREF(at);
+    atoll_memo_free(met);
+    return crosses < 0 ? -1 : n;
+}
+
 /* Adds to the state (a dict, or None) what obj was raised from.  0, or -1 with an exception. */
 static int add_cause(atoll_encoder *enc, PyObject *obj, PyObject **state) {
-    if (obj == enc->raised || (*state != Py_None && !PyDict_CheckExact(*state))) {
+    if (obj == enc->raised || enc->causes == CAUSES_NONE ||
+        (*state != Py_None && !PyDict_CheckExact(*state))) {
         return 0;
     }
     PyObject *cause = PyException_GetCause(obj);
-    int crosses = cause != NULL && !enc->causes ? atoll_encode_trial(enc->codec, cause) : 1;
-    if (crosses <= 0) {
+    Py_ssize_t n = cause != NULL;
+    if (cause != NULL && enc->causes == CAUSES_TRIED) {
+        n = enc->chained == obj ? enc->nchained : count_causes(enc, obj);
+        enc->chained = n > 0 ? cause : NULL;
+        enc->nchained = n - 1;
+    }
+    if (n <= 0) {
         Py_CLEAR(cause);
     }
     bool suppressed = ((PyBaseExceptionObject *)obj)->suppress_context;
-    int rc = crosses < 0 ? -1 : 0;
+    int rc = n < 0 ? -1 : 0;
     if (rc == 0 && (cause != NULL || suppressed)) {
         Py_SETREF(*state, *state == Py_None ? PyDict_New() : PyDict_Copy(*state));
         rc = *state != NULL ? 0 : -1;
