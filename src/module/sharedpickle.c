@@ -91,8 +91,8 @@ static bool is_sensible(const atoll_state *state, const PyTypeObject *type, cons
         atoll_geometry_has_pointers(layout->format)) {
         return false;
     }
-    return type == state->shared_array_type || (type == state->shared_buffer_type && layout->ndim == 1 &&
-                                                strcmp(layout->format, "B") == 0 && layout->itemsize == 1);
+    return type == state->shared_array_type ||
+           (type == state->shared_buffer_type && strcmp(layout->format, "B") == 0 && layout->itemsize == 1);
 }
 
 PyDoc_STRVAR(

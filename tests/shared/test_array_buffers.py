@@ -75,6 +75,35 @@ class TestBuffers:
         with pytest.raises(TypeError):
             one < one  # type: ignore[operator]  # noqa: B015
 
+    def test_comparison_of_elements_that_memoryview_cannot_read(self) -> None:
+        """Records and the like by their bytes; complex numbers as numbers, whatever they lie in."""
+
+        class Point(ctypes.Structure):
+            _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_double))
+
+        class Other(ctypes.Structure):
+            _fields_ = (("x", ctypes.c_int), ("z", ctypes.c_double))
+
+        points = (Point * 2)(Point(1, 2.5), Point(3, 4.5))
+        one = share(points)
+        assert one.format.startswith("T{")
+        assert one == one.copy() == points
+        assert one != (Point * 2)(Point(1, 2.5), Point(3, 4))
+        assert one != (Point * 1)(Point(1, 2.5))
+        assert one != (Other * 2)(Other(1, 2.5), Other(3, 4.5))
+        numbers = SharedArray((2, 2), "c16")
+        numbers[...] = [[0, 1 + 2j], [3, -0.0]]
+        narrow = SharedArray((2, 2), "c8")
+        narrow[...] = numbers
+        assert numbers == narrow == numbers.T.copy().T
+        assert numbers != narrow.T
+        assert numbers[1] == array.array("d", [3, 0])
+        assert numbers[0] != array.array("d", [0, 1])
+        for code in ("d", "c16"):
+            lost = SharedArray(2, code)
+            lost[0] = float("nan")
+            assert lost != lost
+
     def test_copies(self) -> None:
         """copy(), the module copy, pickle: memory of their own."""
         one = SharedArray((2, 3), ">i2")
@@ -94,7 +123,13 @@ class TestBuffers:
         assert one_more.tolist() == [0, 1, 2]
         assert pickle.loads(pickle.dumps(one.T)).tolist() == one.T.tolist()
         assert pickle.loads(pickle.dumps(one.toreadonly())).readonly
-        assert pickle.loads(pickle.dumps(SharedBuffer.from_bytes(b"abc")[1:])) == b"bc"
+        content = SharedBuffer.from_bytes(b"abc")
+        assert pickle.loads(pickle.dumps(content[1:])) == b"bc"
+        for view in (content[None], content[1, ...], content[..., None]):
+            for protocol in (2, 5):
+                other = pickle.loads(pickle.dumps(view, protocol))
+                assert isinstance(other, SharedBuffer)
+                assert other == view
 
     def test_views_keep_the_memory(self) -> None:
         """Whatever they are, and in whichever order the others go."""
