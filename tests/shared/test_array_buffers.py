@@ -131,6 +131,24 @@ class TestBuffers:
                 assert isinstance(other, SharedBuffer)
                 assert other == view
 
+    def test_pickle_of_a_name_that_was_given_anew(self) -> None:
+        """It is the memory that was pickled, or an error: never what somebody else has under that name."""
+        name = f"atoll-test-anew-{os.getpid()}"
+        one = SharedArray(3, name=name)
+        one[:] = 1
+        pickled = pickle.dumps(one)
+        assert pickle.loads(pickled) == one
+        one.unlink()
+        for again in (pickled, pickle.dumps(one)):
+            with pytest.raises(FileNotFoundError):
+                pickle.loads(again)
+        other = SharedArray(3, name=name, create=True)
+        for again in (pickled, pickle.dumps(one[1:])):
+            with pytest.raises(FileNotFoundError, match="other memory"):
+                pickle.loads(again)
+        assert pickle.loads(pickle.dumps(other)) == other
+        del one, other
+
     def test_views_keep_the_memory(self) -> None:
         """Whatever they are, and in whichever order the others go."""
         one = SharedArray((100, 100), "d")
@@ -177,13 +195,14 @@ class TestShare:
         whole, strides = bytes(16), None
         for changed in (("d", 1), ("d", 0), ("O", 8), ("T{O:a:}", 8), ("d", -8)):
             with pytest.raises(ValueError, match="not what pickle has"):
-                _atoll._shared_restore(SharedArray, whole, (2,), strides, *changed, 0, False)
+                _atoll._shared_restore(SharedArray, whole, (2,), strides, *changed, 0, False, None)
         with pytest.raises(ValueError, match="24 bytes is to have a content of 16"):
-            _atoll._shared_restore(SharedArray, whole, (3,), strides, "d", 8, 0, False)
+            _atoll._shared_restore(SharedArray, whole, (3,), strides, "d", 8, 0, False, None)
         with pytest.raises(ValueError, match="not what pickle has"):
-            _atoll._shared_restore(SharedBuffer, whole, (2,), strides, "d", 8, 0, False)
+            _atoll._shared_restore(SharedBuffer, whole, (2,), strides, "d", 8, 0, False, None)
         name = f"atoll-test-lie-{os.getpid()}"
         named = SharedBuffer(64, name=name)
+        id_of_memory: Any = named.__reduce_ex__(5)[1][-1]
         for shape, steps, offset in (
             ((9,), (8,), 0),
             ((8,), (8,), 8),
@@ -192,8 +211,9 @@ class TestShare:
             ((2**61, 8), (8, 8), 0),
         ):
             with pytest.raises(ValueError, match="does not lie in them"):
-                _atoll._shared_restore(SharedArray, name, shape, steps, "d", 8, offset, False)
-        assert _atoll._shared_restore(SharedArray, name, (8,), (-8,), "d", 8, 56, False).tolist() == [0.0] * 8
+                _atoll._shared_restore(SharedArray, name, shape, steps, "d", 8, offset, False, id_of_memory)
+        other: Any = _atoll._shared_restore(SharedArray, name, (8,), (-8,), "d", 8, 56, False, id_of_memory)
+        assert other.tolist() == [0.0] * 8
         del named
 
     def test_is_a_copy(self) -> None:

@@ -58,6 +58,8 @@ class TestNumpy:
             assert numpy.array_equal(seen, sample)
             assert not numpy.shares_memory(seen, sample)
         assert SharedArray(2, samples[7].dtype).nbytes == 24
+        for shape in (numpy.array([2, 3]), numpy.array([2]), numpy.array(2), numpy.int64(2)):
+            assert SharedArray(shape).shape == numpy.zeros(shape).shape
         records = share(samples[7])
         with pytest.raises(NotImplementedError, match=r"numpy\.asarray"):
             records[0]
