@@ -247,7 +247,13 @@ static int parse_numpy_record(PyObject *dtype, atoll_dtype *out) {
     Py_XDECREF(numpy);
     Py_buffer b;
     int rc = -1;
-    if (sample != NULL && PyObject_GetBuffer(sample, &b, PyBUF_FULL_RO) == 0) {
+    if (sample != NULL && PyObject_GetBuffer(sample, &b, PyBUF_FULL_RO) < 0) {
+        if (!atoll_error_is_urgent()) { /* a date in it, say */
+            PyObject *reason = PyErr_GetRaisedException();
+            PyErr_Format(PyExc_TypeError, "dtype %R cannot be shared: %S", dtype, reason);
+            Py_DECREF(reason);
+        }
+    } else if (sample != NULL) {
         rc = atoll_geometry_has_pointers(b.format)
                  ? refuse(dtype, "has pointers to Python objects, which belong to one interpreter")
              : b.itemsize == 0 ? refuse(dtype, "has elements of no bytes")

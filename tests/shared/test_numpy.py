@@ -70,6 +70,8 @@ class TestNumpy:
         for dates in ("M8[D]", "m8[s]"):
             with pytest.raises(TypeError, match=r"cannot be shared: share its view\('int64'\)"):
                 share(numpy.zeros(2, dates))
+            with pytest.raises(TypeError, match="cannot be shared"):
+                SharedArray(2, numpy.dtype([("a", dates)]))
         with pytest.raises(TypeError, match="pointers"):
             SharedArray(1, numpy.dtype([("a", object)]))
         for kind in ("U3", "M8[s]", "O", "V3"):
