@@ -225,6 +225,24 @@ static int equal_parts(PyObject *left, PyObject *right) {
     return equal;
 }
 
+/* Below this dimension; both have the same shape. */
+static int equal_elements(const Py_buffer *one, const char *at, const Py_buffer *other, const char *there,
+                          int dimension) {
+    if (dimension == one->ndim) {
+        PyObject *left = atoll_element_get(atoll_dtype_usual(one->format, one->itemsize), one->itemsize, at);
+        return equal_parts(left, left != NULL
+                                     ? atoll_element_get(atoll_dtype_usual(other->format, other->itemsize),
+                                                         other->itemsize, there)
+                                     : NULL);
+    }
+    int equal = 1;
+    for (Py_ssize_t i = 0; equal > 0 && i < one->shape[dimension]; i++) {
+        equal = equal_elements(one, at + i * one->strides[dimension], other,
+                               there + i * other->strides[dimension], dimension + 1);
+    }
+    return equal;
+}
+
 static PyObject *bytes_of(PyObject *view) { return PyObject_CallMethod(view, "tobytes", NULL); }
 
 /* Whether what memoryview calls different are elements that it cannot read, and are equal: complex numbers, or the same bytes of the same
@@ -232,14 +250,14 @@ static PyObject *bytes_of(PyObject *view) { return PyObject_CallMethod(view, "to
 static int equal_unread(PyObject *mine, PyObject *theirs) {
     const Py_buffer *one = PyMemoryView_GET_BUFFER(mine);
     const Py_buffer *other = PyMemoryView_GET_BUFFER(theirs);
-    if (!same_shape(one, other) || one->suboffsets != NULL || other->suboffsets != NULL) {
+    if (!same_shape(one, other) || other->suboffsets != NULL ||
+        !atoll_dtype_is_true(atoll_dtype_usual(other->format, other->itemsize), other->itemsize)) {
         return 0;
     }
     char kinds[] = {atoll_dtype_kind(atoll_dtype_usual(one->format, one->itemsize)),
                     atoll_dtype_kind(atoll_dtype_usual(other->format, other->itemsize)), '\0'};
     if (strlen(kinds) == 2 && strchr(kinds, 'c') != NULL) {
-        PyObject *left = atoll_pyshared_list(one);
-        return equal_parts(left, left != NULL ? atoll_pyshared_list(other) : NULL);
+        return equal_elements(one, one->buf, other, other->buf, 0);
     }
     if (strlen(kinds) == 2 || strcmp(one->format, other->format) != 0 || one->itemsize != other->itemsize) {
         return 0;
