@@ -565,6 +565,7 @@ def _shared_restore(
     itemsize: int,
     offset: int,
     readonly: bool,
+    id: tuple[int, int] | None,
     /,
 ) -> SharedBuffer | SharedArray: ...
 def _list_queues() -> list[Queue]: ...

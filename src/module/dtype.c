@@ -139,6 +139,23 @@ static int refuse(PyObject *dtype, const char *why) {
     "is not understood: it is a name of numpy's such as 'float64' or '<f8', or a format of the module "      \
     "struct such as 'd'"
 
+/* What struct says of it: the bytes of an element, or -1 with an exception. */
+static Py_ssize_t struct_size(const char *format) {
+    PyObject *module = PyImport_ImportModule("struct");
+    PyObject *size = module != NULL ? PyObject_CallMethod(module, "calcsize", "s", format) : NULL;
+    Py_XDECREF(module);
+    Py_ssize_t itemsize = size != NULL ? PyLong_AsSsize_t(size) : -1;
+    Py_XDECREF(size);
+    return itemsize;
+}
+
+int atoll_dtype_is_known(const char *format) {
+    if (struct_size(format) >= 0) {
+        return 1;
+    }
+    return atoll_error_is_urgent() ? -1 : (PyErr_Clear(), 0);
+}
+
 /* A format that only struct knows: several fields, the other byte order. */
 static int parse_struct(PyObject *dtype, const char *format, atoll_dtype *out) {
     if (strpbrk(format, "PO{}:") != NULL) {
@@ -147,11 +164,7 @@ static int parse_struct(PyObject *dtype, const char *format, atoll_dtype *out) {
     if (strspn(format, "@=<>! 0123456789x") == strlen(format)) {
         return refuse(dtype, "is of nothing but padding");
     }
-    PyObject *module = PyImport_ImportModule("struct");
-    PyObject *size = module != NULL ? PyObject_CallMethod(module, "calcsize", "s", format) : NULL;
-    Py_XDECREF(module);
-    Py_ssize_t itemsize = size != NULL ? PyLong_AsSsize_t(size) : -1;
-    Py_XDECREF(size);
+    Py_ssize_t itemsize = struct_size(format);
     if (itemsize < 0) {
         return atoll_error_is_urgent() ? -1 : (PyErr_Clear(), refuse(dtype, NOT_UNDERSTOOD));
     }
@@ -234,7 +247,13 @@ static int parse_numpy_record(PyObject *dtype, atoll_dtype *out) {
     Py_XDECREF(numpy);
     Py_buffer b;
     int rc = -1;
-    if (sample != NULL && PyObject_GetBuffer(sample, &b, PyBUF_FULL_RO) == 0) {
+    if (sample != NULL && PyObject_GetBuffer(sample, &b, PyBUF_FULL_RO) < 0) {
+        if (!atoll_error_is_urgent()) { /* a date in it, say */
+            PyObject *reason = PyErr_GetRaisedException();
+            PyErr_Format(PyExc_TypeError, "dtype %R cannot be shared: %S", dtype, reason);
+            Py_DECREF(reason);
+        }
+    } else if (sample != NULL) {
         rc = atoll_geometry_has_pointers(b.format)
                  ? refuse(dtype, "has pointers to Python objects, which belong to one interpreter")
              : b.itemsize == 0 ? refuse(dtype, "has elements of no bytes")

@@ -285,7 +285,13 @@ PyObject *atoll_pyshared_from_bytes(PyObject *type, PyObject *data) {
 int atoll_pyshared_sizes(PyObject *shape, Py_ssize_t sizes[PyBUF_MAX_NDIM]) {
     if (PyIndex_Check(shape)) {
         sizes[0] = size_from(shape, "shape");
-        return sizes[0] < 0 ? -1 : 1;
+        if (sizes[0] >= 0) {
+            return 1;
+        }
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) || !PySequence_Check(shape)) {
+            return -1;
+        }
+        PyErr_Clear(); /* an array of numpy's has the method of an index whatever it is */
     }
     if (!PySequence_Check(shape) || PyUnicode_Check(shape) || PyBytes_Check(shape)) {
         PyErr_Format(PyExc_TypeError, "shape must be an int or a sequence of ints, not %.200s",

@@ -88,6 +88,8 @@ int atoll_dtype_explain(PyObject *obj, const char *what, const char *how);
 const char *atoll_dtype_usual(const char *format, Py_ssize_t itemsize);
 /* Whether elements of this format may have so many bytes. */
 bool atoll_dtype_is_true(const char *format, Py_ssize_t itemsize);
+/* Whether the module struct knows a format, and so memoryview does: 1, 0, or -1 with an exception. */
+int atoll_dtype_is_known(const char *format);
 /* numpy's letter for the kind of a native element: b(ool), i(nt), u(nsigned), f(loat), c(omplex), S (a byte); 0 for other formats. */
 char atoll_dtype_kind(const char *format);
 /* numpy's name for a format, or what numpy takes for it: a new str. */
@@ -103,6 +105,8 @@ int atoll_pyshared_set_item(PyObject *self, PyObject *key, PyObject *value);
 PyObject *atoll_pyshared_sequence_item(PyObject *self, Py_ssize_t index);
 Py_ssize_t atoll_pyshared_length(PyObject *self);
 PyObject *atoll_pyshared_tolist(PyObject *self, PyObject *ignored);
+/* The same of the buffer that a memoryview has, whatever has given it. */
+PyObject *atoll_pyshared_list(const Py_buffer *from);
 
 /* ---- sharedfrozen.c ---- */
 

@@ -65,6 +65,60 @@ static void spread(const atoll_geometry *g, int dimension, char *at, const char 
     }
 }
 
+static PyObject *list_of(const atoll_geometry *g, int dimension, const char *at);
+
+/* The elements of a buffer that a memoryview has, as tolist() of an array has them: a list of lists, or of 0 dimensions one element. */
+PyObject *atoll_pyshared_list(const Py_buffer *from) {
+    const char *format = atoll_dtype_usual(from->format, from->itemsize);
+    if (!atoll_dtype_is_true(format, from->itemsize)) {
+        PyErr_Format(PyExc_ValueError, "a buffer says that elements of format '%s' have %zd bytes", format,
+                     from->itemsize);
+        return NULL;
+    }
+    const atoll_geometry g = {
+        .data = from->buf,
+        .itemsize = from->itemsize,
+        .ndim = from->ndim,
+        .format = (char *)(uintptr_t)format,
+        .shape = from->shape,
+        .strides = from->strides,
+    };
+    return list_of(&g, 0, g.data);
+}
+
+/* The element of what has 0 dimensions: a new reference, or NULL, without an exception where it is something else. */
+static PyObject *only_element(PyObject *value) {
+    PyObject *view = PyObject_CheckBuffer(value) ? PyMemoryView_FromObject(value) : NULL;
+    bool is_one = view != NULL && PyMemoryView_GET_BUFFER(view)->ndim == 0;
+    PyObject *element = is_one ? atoll_pyshared_list(PyMemoryView_GET_BUFFER(view)) : NULL;
+    Py_XDECREF(view);
+    if (element == NULL && PyErr_Occurred() && !atoll_error_is_urgent()) {
+        PyErr_Clear();
+    }
+    return element;
+}
+
+/* One element, or what has 0 dimensions: an array, a number of ctypes. */
+static int set_element(const atoll_geometry *g, char *at, PyObject *value) {
+    int rc = atoll_element_set(g->format, g->itemsize, at, value);
+    if (rc == 0 || !PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return rc;
+    }
+    PyObject *refusal = PyErr_GetRaisedException();
+    PyObject *element = only_element(value);
+    if (element == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetRaisedException(refusal);
+            return -1;
+        }
+    } else {
+        rc = atoll_element_set(g->format, g->itemsize, at, element);
+    }
+    Py_XDECREF(element);
+    Py_DECREF(refusal);
+    return rc;
+}
+
 static int set_all(const atoll_geometry *g, PyObject *value) {
     if (g->len == 0) {
         return 0;
@@ -75,7 +129,7 @@ static int set_all(const atoll_geometry *g, PyObject *value) {
         PyErr_NoMemory();
         return -1;
     }
-    int rc = atoll_element_set(g->format, g->itemsize, element, value);
+    int rc = set_element(g, element, value);
     if (rc == 0) {
         spread(g, 0, g->data, element);
     }
@@ -94,7 +148,7 @@ static int wrong_length(int dimension, Py_ssize_t has, Py_ssize_t wants) {
 /* Nested sequences. */
 static int set_nested(const atoll_geometry *g, int dimension, char *at, PyObject *value) {
     if (dimension == g->ndim) {
-        return atoll_element_set(g->format, g->itemsize, at, value);
+        return set_element(g, at, value);
     }
     PyObject *items = PySequence_Tuple(value); /* which code that runs meanwhile cannot change */
     if (items == NULL) {
@@ -153,7 +207,8 @@ static int set_buffer(const atoll_geometry *g, PyObject *value, const Py_buffer 
                     from->format != NULL ? atoll_dtype_usual(from->format, from->itemsize) : "B")) {
         return copy_buffer(g, from);
     }
-    PyObject *list = PyObject_CallMethod(value, "tolist", NULL);
+    PyObject *list =
+        from->suboffsets == NULL ? atoll_pyshared_list(from) : PyObject_CallMethod(value, "tolist", NULL);
     int rc = list != NULL ? set_sequence(g, list) : -1;
     Py_XDECREF(list);
     return rc;
@@ -173,19 +228,13 @@ static int assign(const atoll_geometry *g, PyObject *value) {
         return set_all(g, value);
     }
     if (PyObject_CheckBuffer(value)) {
-        Py_buffer from;
-        if (PyObject_GetBuffer(value, &from, PyBUF_FULL_RO) < 0) {
+        PyObject *view = PyMemoryView_FromObject(value);
+        if (view == NULL) {
             return -1;
         }
-        int rc;
-        if (from.ndim == 0) {
-            rc = set_all(g, value); /* numpy's scalars */
-        } else {
-            PyObject *view = PyMemoryView_FromObject(value); /* what has tolist() */
-            rc = view != NULL ? set_buffer(g, view, &from) : -1;
-            Py_XDECREF(view);
-        }
-        PyBuffer_Release(&from);
+        const Py_buffer *from = PyMemoryView_GET_BUFFER(view);
+        int rc = from->ndim == 0 ? set_all(g, value) : set_buffer(g, view, from);
+        Py_DECREF(view);
         return rc;
     }
     if (PySequence_Check(value) && !PyUnicode_Check(value)) {
@@ -395,14 +444,14 @@ int atoll_pyshared_set_item(PyObject *self, PyObject *key, PyObject *value) {
         if ((index == -1 && PyErr_Occurred()) || (index = index_in(index, g->shape[0], 0)) < 0) {
             return -1;
         }
-        return atoll_element_set(g->format, g->itemsize, g->data + index * g->strides[0], value);
+        return set_element(g, g->data + index * g->strides[0], value);
     }
     selection s;
     if (select_key(g, key, &s) < 0) {
         return -1;
     }
     if (s.is_element) {
-        return atoll_element_set(g->format, g->itemsize, s.data, value);
+        return set_element(g, s.data, value);
     }
     atoll_geometry part = *g; /* its arrays are those of `s` and, for the format, of g */
     part.data = s.data;

@@ -1,8 +1,11 @@
-/* pickle of SharedBuffer and SharedArray: the content, as of any array; of what has a name the name, by which it is found again.
+/* pickle of SharedBuffer and SharedArray: the content, as of any array; of what has a name the name, by which it is found again, if it is the
+ * same memory: the name may have been removed and given anew meanwhile.
  *
  * What is read is somebody's word: names, sizes and strides are checked against the memory that is there.
  */
 #include "module/pyshared.h"
+
+#include <errno.h>
 
 const char atoll_pyshared_reduce_doc[] =
     "__reduce_ex__($self, protocol, /)\n--\n\nHelper for pickle: the content, or the name.";
@@ -15,6 +18,15 @@ static PyObject *content_of(PyObject *raw, const Py_buffer *b, long protocol) {
     }
     return protocol >= 5 && PyBuffer_IsContiguous(b, 'C') ? PyPickleBuffer_FromObject(raw)
                                                           : PyObject_CallMethod(raw, "tobytes", NULL);
+}
+
+/* Which memory a name led to, or None. */
+static PyObject *id_of(const atoll_shared *block) {
+    if (atoll_shared_name(block) == NULL) {
+        return Py_NewRef(Py_None);
+    }
+    atoll_shm_id id = atoll_shared_id(block);
+    return Py_BuildValue("KK", (unsigned long long)id.device, (unsigned long long)id.inode);
 }
 
 PyObject *atoll_pyshared_reduce(PyObject *raw, PyObject *protocol) {
@@ -32,11 +44,13 @@ PyObject *atoll_pyshared_reduce(PyObject *raw, PyObject *protocol) {
     PyObject *strides = shape == NULL ? NULL
                         : named       ? atoll_pyshared_tuple(b.strides, b.ndim)
                                       : Py_NewRef(Py_None);
-    PyObject *result = strides != NULL ? Py_BuildValue("O(OOOOsnnO)", restore, (PyObject *)Py_TYPE(raw),
-                                                       content, shape, strides, b.format, b.itemsize,
-                                                       self->g.data - (char *)self->block->data,
-                                                       b.readonly ? Py_True : Py_False)
-                                       : NULL;
+    PyObject *id = strides != NULL ? id_of(self->block) : NULL;
+    PyObject *result =
+        id != NULL ? Py_BuildValue("O(OOOOsnnOO)", restore, (PyObject *)Py_TYPE(raw), content, shape, strides,
+                                   b.format, b.itemsize, self->g.data - (char *)self->block->data,
+                                   b.readonly ? Py_True : Py_False, id)
+                   : NULL;
+    Py_XDECREF(id);
     Py_XDECREF(strides);
     Py_XDECREF(shape);
     Py_XDECREF(content);
@@ -44,9 +58,31 @@ PyObject *atoll_pyshared_reduce(PyObject *raw, PyObject *protocol) {
     return result;
 }
 
-static PyObject *restore_named(PyTypeObject *type, PyObject *name, const Py_buffer *layout,
-                               Py_ssize_t offset) {
+/* The memory with that name, if it is that memory: a reference, or NULL with an exception. */
+static atoll_shared *find_same(PyObject *name, PyObject *id) {
     atoll_shared *block = atoll_pyshared_find(name);
+    PyObject *own = block != NULL ? id_of(block) : NULL;
+    int same = own != NULL ? PyObject_RichCompareBool(own, id, Py_EQ) : -1;
+    Py_XDECREF(own);
+    if (same > 0) {
+        return block;
+    }
+    if (same == 0) {
+        PyObject *exc = PyObject_CallFunction(PyExc_FileNotFoundError, "isO", ENOENT,
+                                              "the name leads to other memory than what was pickled", name);
+        if (exc != NULL) {
+            PyErr_SetRaisedException(exc);
+        }
+    }
+    if (block != NULL) {
+        atoll_shared_release(block);
+    }
+    return NULL;
+}
+
+static PyObject *restore_named(PyTypeObject *type, PyObject *name, PyObject *id, const Py_buffer *layout,
+                               Py_ssize_t offset) {
+    atoll_shared *block = find_same(name, id);
     atoll_pyshared *self =
         block != NULL ? atoll_pyshared_make(type, block, layout->ndim, layout->format) : NULL;
     if (self == NULL) {
@@ -70,9 +106,10 @@ static PyObject *restore_named(PyTypeObject *type, PyObject *name, const Py_buff
     return (PyObject *)self;
 }
 
-static PyObject *restore(PyTypeObject *type, PyObject *content, Py_buffer *layout, Py_ssize_t offset) {
+static PyObject *restore(PyTypeObject *type, PyObject *content, PyObject *id, Py_buffer *layout,
+                         Py_ssize_t offset) {
     if (layout->strides != NULL) {
-        return restore_named(type, content, layout, offset);
+        return restore_named(type, content, id, layout, offset);
     }
     Py_buffer b;
     if (PyObject_GetBuffer(content, &b, PyBUF_CONTIG_RO) < 0) {
@@ -91,14 +128,14 @@ static bool is_sensible(const atoll_state *state, const PyTypeObject *type, cons
         atoll_geometry_has_pointers(layout->format)) {
         return false;
     }
-    return type == state->shared_array_type || (type == state->shared_buffer_type && layout->ndim == 1 &&
-                                                strcmp(layout->format, "B") == 0 && layout->itemsize == 1);
+    return type == state->shared_array_type ||
+           (type == state->shared_buffer_type && strcmp(layout->format, "B") == 0 && layout->itemsize == 1);
 }
 
-PyDoc_STRVAR(
-    restore_doc,
-    "_shared_restore($module, cls, content, shape, strides, format, itemsize, offset, readonly, /)\n--\n\n"
-    "Return what pickle has of a SharedBuffer or SharedArray.");
+PyDoc_STRVAR(restore_doc,
+             "_shared_restore($module, cls, content, shape, strides, format, itemsize, offset, readonly, id, "
+             "/)\n--\n\n"
+             "Return what pickle has of a SharedBuffer or SharedArray.");
 
 static PyObject *module_restore(PyObject *module, PyObject *args) {
     atoll_state *state = atoll_state_live(PyModule_GetState(module));
@@ -106,14 +143,15 @@ static PyObject *module_restore(PyObject *module, PyObject *args) {
     PyObject *content;
     PyObject *shape;
     PyObject *strides;
+    PyObject *id;
     Py_ssize_t offset;
     int readonly;
     Py_ssize_t sizes[PyBUF_MAX_NDIM];
     Py_ssize_t steps[PyBUF_MAX_NDIM];
     Py_buffer layout = {.shape = sizes};
     if (state == NULL ||
-        !PyArg_ParseTuple(args, "O!OO!Osnnp:_shared_restore", &PyType_Type, &type, &content, &PyTuple_Type,
-                          &shape, &strides, &layout.format, &layout.itemsize, &offset, &readonly)) {
+        !PyArg_ParseTuple(args, "O!OO!OsnnpO:_shared_restore", &PyType_Type, &type, &content, &PyTuple_Type,
+                          &shape, &strides, &layout.format, &layout.itemsize, &offset, &readonly, &id)) {
         return NULL;
     }
     layout.ndim = atoll_pyshared_sizes(shape, sizes);
@@ -137,7 +175,7 @@ static PyObject *module_restore(PyObject *module, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "this is not what pickle has of shared memory");
         return NULL;
     }
-    PyObject *self = restore(type, content, &layout, offset);
+    PyObject *self = restore(type, content, id, &layout, offset);
     if (self != NULL) {
         ((atoll_pyshared *)self)->g.readonly = readonly != 0;
     }

@@ -209,8 +209,68 @@ static PyObject *array_repr(PyObject *self) {
     return with_name(of(self), text);
 }
 
-/* As memoryview compares: same shape, equal elements.  Of elements that memoryview cannot read, equal bytes.  What does not give its memory
- * may know how it compares. */
+static bool same_shape(const Py_buffer *one, const Py_buffer *other) {
+    bool same = one->ndim == other->ndim;
+    for (int i = 0; same && i < one->ndim; i++) {
+        same = one->shape[i] == other->shape[i];
+    }
+    return same;
+}
+
+/* What two objects give, which may be NULL with an exception and are taken over: whether they are equal, or -1. */
+static int equal_parts(PyObject *left, PyObject *right) {
+    int equal = left != NULL && right != NULL ? PyObject_RichCompareBool(left, right, Py_EQ) : -1;
+    Py_XDECREF(left);
+    Py_XDECREF(right);
+    return equal;
+}
+
+/* Below this dimension; both have the same shape. */
+static int equal_elements(const Py_buffer *one, const char *at, const Py_buffer *other, const char *there,
+                          int dimension) {
+    if (dimension == one->ndim) {
+        PyObject *left = atoll_element_get(atoll_dtype_usual(one->format, one->itemsize), one->itemsize, at);
+        return equal_parts(left, left != NULL
+                                     ? atoll_element_get(atoll_dtype_usual(other->format, other->itemsize),
+                                                         other->itemsize, there)
+                                     : NULL);
+    }
+    int equal = 1;
+    for (Py_ssize_t i = 0; equal > 0 && i < one->shape[dimension]; i++) {
+        equal = equal_elements(one, at + i * one->strides[dimension], other,
+                               there + i * other->strides[dimension], dimension + 1);
+    }
+    return equal;
+}
+
+static PyObject *bytes_of(PyObject *view) { return PyObject_CallMethod(view, "tobytes", NULL); }
+
+/* Whether what memoryview calls different are elements that it cannot read, and are equal: complex numbers, or the same bytes of the same
+ * format. */
+static int equal_unread(PyObject *mine, PyObject *theirs) {
+    const Py_buffer *one = PyMemoryView_GET_BUFFER(mine);
+    const Py_buffer *other = PyMemoryView_GET_BUFFER(theirs);
+    if (!same_shape(one, other) || other->suboffsets != NULL ||
+        !atoll_dtype_is_true(atoll_dtype_usual(other->format, other->itemsize), other->itemsize)) {
+        return 0;
+    }
+    char kinds[] = {atoll_dtype_kind(atoll_dtype_usual(one->format, one->itemsize)),
+                    atoll_dtype_kind(atoll_dtype_usual(other->format, other->itemsize)), '\0'};
+    if (strlen(kinds) == 2 && strchr(kinds, 'c') != NULL) {
+        return equal_elements(one, one->buf, other, other->buf, 0);
+    }
+    if (strlen(kinds) == 2 || strcmp(one->format, other->format) != 0 || one->itemsize != other->itemsize) {
+        return 0;
+    }
+    int known = atoll_dtype_is_known(one->format);
+    if (known != 0) {
+        return known < 0 ? -1 : 0;
+    }
+    PyObject *left = bytes_of(mine);
+    return equal_parts(left, left != NULL ? bytes_of(theirs) : NULL);
+}
+
+/* As memoryview compares: same shape, equal elements.  What does not give its memory may know how it compares. */
 static PyObject *compare(PyObject *self, PyObject *other, int op) {
     if ((op != Py_EQ && op != Py_NE) || !PyObject_CheckBuffer(other)) {
         Py_RETURN_NOTIMPLEMENTED;
@@ -223,18 +283,8 @@ static PyObject *compare(PyObject *self, PyObject *other, int op) {
         Py_RETURN_NOTIMPLEMENTED;
     }
     int equal = theirs != NULL ? PyObject_RichCompareBool(mine, theirs, Py_EQ) : -1;
-    if (equal == 0 && of(self)->g.format[0] == 'Z') {
-        const Py_buffer *b = PyMemoryView_GET_BUFFER(theirs);
-        bool same =
-            b->format != NULL && strcmp(b->format, of(self)->g.format) == 0 && b->ndim == of(self)->g.ndim;
-        for (int i = 0; same && i < b->ndim; i++) {
-            same = b->shape[i] == of(self)->g.shape[i];
-        }
-        PyObject *left = same ? PyObject_CallMethod(mine, "tobytes", NULL) : NULL;
-        PyObject *right = left != NULL ? PyObject_CallMethod(theirs, "tobytes", NULL) : NULL;
-        equal = right != NULL ? PyObject_RichCompareBool(left, right, Py_EQ) : same ? -1 : 0;
-        Py_XDECREF(right);
-        Py_XDECREF(left);
+    if (equal == 0) {
+        equal = equal_unread(mine, theirs);
     }
     Py_XDECREF(theirs);
     Py_XDECREF(mine);

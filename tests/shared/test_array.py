@@ -430,6 +430,47 @@ class TestIndices:
         columns[...] = [[1, 2, 3], [4, 5, 6]]
         assert columns.tolist() == [[1, 2, 3], [4, 5, 6]]
 
+    @pytest.mark.parametrize(
+        ("to", "source"),
+        [
+            ("c16", "c8"),
+            ("c8", "c16"),
+            ("f8", ">f8"),
+            ("f8", ">i2"),
+            (">i4", "i4"),
+            ("c16", "f4"),
+            ("S4", "S2"),
+        ],
+    )
+    def test_assignment_of_elements_of_another_kind(self, to: str, source: str) -> None:
+        """Also of one that memoryview does not read: complex numbers, the other byte order, text of another length."""
+        one, other = SharedArray((2, 2), to), SharedArray((2, 2), source)
+        values: list[Any] = [b"a", b"bc"] if source == "S2" else [1, -2]
+        expected = [b"a\0\0\0", b"bc\0\0"] if source == "S2" else [1, -2]
+        other[0] = other[1] = values
+        one[...] = other
+        assert one.tolist() == [expected] * 2
+        one[:, 0] = other[:, 1]
+        assert one.tolist() == [[expected[1]] * 2] * 2
+
+    def test_assignment_of_what_has_no_dimensions(self) -> None:
+        """It is one element, as an array or as a number of ctypes."""
+        for code, number in (("d", ctypes.c_float(2)), ("i", ctypes.c_short(2)), (">i4", ctypes.c_int(2))):
+            single = SharedArray((), code)
+            one = SharedArray(3, code)
+            for value in (single, single.toreadonly(), number):
+                single[...] = number
+                one[...] = 0
+                one[0] = value
+                assert one.tolist() == [2, 0, 0]
+                one[:] = value
+                assert one.tolist() == [2, 2, 2]
+                one[:] = [0, value, 1]
+                assert one.tolist() == [0, 2, 1]
+        for wrong in (SharedArray((), "d"), ctypes.c_double(2), SharedArray(1, "i"), b"a"):
+            with pytest.raises(TypeError):
+                SharedArray(3, "i")[0] = wrong
+
     def test_overlapping_assignment(self) -> None:
         """As if it had been copied before."""
         shapes = [

@@ -75,6 +75,35 @@ class TestBuffers:
         with pytest.raises(TypeError):
             one < one  # type: ignore[operator]  # noqa: B015
 
+    def test_comparison_of_elements_that_memoryview_cannot_read(self) -> None:
+        """Records and the like by their bytes; complex numbers as numbers, whatever they lie in."""
+
+        class Point(ctypes.Structure):
+            _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_double))
+
+        class Other(ctypes.Structure):
+            _fields_ = (("x", ctypes.c_int), ("z", ctypes.c_double))
+
+        points = (Point * 2)(Point(1, 2.5), Point(3, 4.5))
+        one = share(points)
+        assert one.format.startswith("T{")
+        assert one == one.copy() == points
+        assert one != (Point * 2)(Point(1, 2.5), Point(3, 4))
+        assert one != (Point * 1)(Point(1, 2.5))
+        assert one != (Other * 2)(Other(1, 2.5), Other(3, 4.5))
+        numbers = SharedArray((2, 2), "c16")
+        numbers[...] = [[0, 1 + 2j], [3, -0.0]]
+        narrow = SharedArray((2, 2), "c8")
+        narrow[...] = numbers
+        assert numbers == narrow == numbers.T.copy().T
+        assert numbers != narrow.T
+        assert numbers[1] == array.array("d", [3, 0])
+        assert numbers[0] != array.array("d", [0, 1])
+        for code in ("d", "c16"):
+            lost = SharedArray(2, code)
+            lost[0] = float("nan")
+            assert lost != lost
+
     def test_copies(self) -> None:
         """copy(), the module copy, pickle: memory of their own."""
         one = SharedArray((2, 3), ">i2")
@@ -94,7 +123,31 @@ class TestBuffers:
         assert one_more.tolist() == [0, 1, 2]
         assert pickle.loads(pickle.dumps(one.T)).tolist() == one.T.tolist()
         assert pickle.loads(pickle.dumps(one.toreadonly())).readonly
-        assert pickle.loads(pickle.dumps(SharedBuffer.from_bytes(b"abc")[1:])) == b"bc"
+        content = SharedBuffer.from_bytes(b"abc")
+        assert pickle.loads(pickle.dumps(content[1:])) == b"bc"
+        for view in (content[None], content[1, ...], content[..., None]):
+            for protocol in (2, 5):
+                other = pickle.loads(pickle.dumps(view, protocol))
+                assert isinstance(other, SharedBuffer)
+                assert other == view
+
+    def test_pickle_of_a_name_that_was_given_anew(self) -> None:
+        """It is the memory that was pickled, or an error: never what somebody else has under that name."""
+        name = f"atoll-test-anew-{os.getpid()}"
+        one = SharedArray(3, name=name)
+        one[:] = 1
+        pickled = pickle.dumps(one)
+        assert pickle.loads(pickled) == one
+        one.unlink()
+        for again in (pickled, pickle.dumps(one)):
+            with pytest.raises(FileNotFoundError):
+                pickle.loads(again)
+        other = SharedArray(3, name=name, create=True)
+        for again in (pickled, pickle.dumps(one[1:])):
+            with pytest.raises(FileNotFoundError, match="other memory"):
+                pickle.loads(again)
+        assert pickle.loads(pickle.dumps(other)) == other
+        del one, other
 
     def test_views_keep_the_memory(self) -> None:
         """Whatever they are, and in whichever order the others go."""
@@ -142,13 +195,14 @@ class TestShare:
         whole, strides = bytes(16), None
         for changed in (("d", 1), ("d", 0), ("O", 8), ("T{O:a:}", 8), ("d", -8)):
             with pytest.raises(ValueError, match="not what pickle has"):
-                _atoll._shared_restore(SharedArray, whole, (2,), strides, *changed, 0, False)
+                _atoll._shared_restore(SharedArray, whole, (2,), strides, *changed, 0, False, None)
         with pytest.raises(ValueError, match="24 bytes is to have a content of 16"):
-            _atoll._shared_restore(SharedArray, whole, (3,), strides, "d", 8, 0, False)
+            _atoll._shared_restore(SharedArray, whole, (3,), strides, "d", 8, 0, False, None)
         with pytest.raises(ValueError, match="not what pickle has"):
-            _atoll._shared_restore(SharedBuffer, whole, (2,), strides, "d", 8, 0, False)
+            _atoll._shared_restore(SharedBuffer, whole, (2,), strides, "d", 8, 0, False, None)
         name = f"atoll-test-lie-{os.getpid()}"
         named = SharedBuffer(64, name=name)
+        id_of_memory: Any = named.__reduce_ex__(5)[1][-1]
         for shape, steps, offset in (
             ((9,), (8,), 0),
             ((8,), (8,), 8),
@@ -157,8 +211,9 @@ class TestShare:
             ((2**61, 8), (8, 8), 0),
         ):
             with pytest.raises(ValueError, match="does not lie in them"):
-                _atoll._shared_restore(SharedArray, name, shape, steps, "d", 8, offset, False)
-        assert _atoll._shared_restore(SharedArray, name, (8,), (-8,), "d", 8, 56, False).tolist() == [0.0] * 8
+                _atoll._shared_restore(SharedArray, name, shape, steps, "d", 8, offset, False, id_of_memory)
+        other: Any = _atoll._shared_restore(SharedArray, name, (8,), (-8,), "d", 8, 56, False, id_of_memory)
+        assert other.tolist() == [0.0] * 8
         del named
 
     def test_is_a_copy(self) -> None:

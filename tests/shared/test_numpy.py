@@ -58,6 +58,8 @@ class TestNumpy:
             assert numpy.array_equal(seen, sample)
             assert not numpy.shares_memory(seen, sample)
         assert SharedArray(2, samples[7].dtype).nbytes == 24
+        for shape in (numpy.array([2, 3]), numpy.array([2]), numpy.array(2), numpy.int64(2)):
+            assert SharedArray(shape).shape == numpy.zeros(shape).shape
         records = share(samples[7])
         with pytest.raises(NotImplementedError, match=r"numpy\.asarray"):
             records[0]
@@ -68,6 +70,8 @@ class TestNumpy:
         for dates in ("M8[D]", "m8[s]"):
             with pytest.raises(TypeError, match=r"cannot be shared: share its view\('int64'\)"):
                 share(numpy.zeros(2, dates))
+            with pytest.raises(TypeError, match="cannot be shared"):
+                SharedArray(2, numpy.dtype([("a", dates)]))
         with pytest.raises(TypeError, match="pointers"):
             SharedArray(1, numpy.dtype([("a", object)]))
         for kind in ("U3", "M8[s]", "O", "V3"):

@@ -102,6 +102,8 @@ const char *atoll_shared_name(const atoll_shared *block) {
     return block->name != NULL ? block->name->text : NULL;
 }
 
+atoll_shm_id atoll_shared_id(const atoll_shared *block) { return block->name->id; }
+
 bool atoll_shared_name_is_good(const char *name, size_t length) {
     return length > 0 && length <= LONGEST && memchr(name, '/', length) == NULL &&
            memchr(name, '\0', length) == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;

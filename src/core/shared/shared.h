@@ -61,6 +61,8 @@ int atoll_shared_named(const char *name, atoll_shm_way way, size_t size, atoll_s
 bool atoll_shared_name_is_good(const char *name, size_t length);
 /* The name it was made or found with, or NULL.  Valid as long as the block. */
 const char *atoll_shared_name(const atoll_shared *block);
+/* Which memory that was, as the system has it: what a name leads to later may be another.  Of a block with a name. */
+atoll_shm_id atoll_shared_id(const atoll_shared *block);
 /* Removes the name, if it still leads to this memory.  0, or an errno code: ENOENT where it does not. */
 int atoll_shared_unlink(atoll_shared *block);
 

@@ -9,7 +9,7 @@
  *
  * and all of it is immutable, which is what is_frozen() says: no part of it can become another.  Of a tuple and a frozendict that follows from what is in
  * them, whoever has made them.  A mapping proxy shows a dict that others might have: that of a frozen one is of a type of its own, which nobody else makes and
- * which refuses to be changed.
+ * which refuses assignment.  (It has dict's other methods: who gets at it by tricks can change it, as all dicts behind proxies.)
  *
  * Ownership: these objects are freed with their last reference, and an array's memory with the last in any interpreter; the frozen parts are kept
  * by the interpreter, which has seen their areas.  Nothing is shared but memory, so there is no lock; thread state: attached.
