@@ -50,7 +50,8 @@ TEST(clones_names_that_are_cloned_or_call_back) {
     CHECK(atoll_name_calls_back("libQt6Core.so.6"));
     CHECK(!atoll_name_calls_back("libQt.so"));
     CHECK(!atoll_name_calls_back("/libglib-2.0/libz.so.1"));
-    CHECK(atoll_name_keeps_nothing("/opt/libkrb5-4c5795d1.so.3") && !atoll_name_keeps_nothing("libX11.so.6"));
+    CHECK(atoll_name_keeps_nothing("/opt/libkrb5-4c5795d1.so.3") && !atoll_name_keeps_nothing("libGL.so.1"));
+    CHECK(atoll_name_keeps_nothing("libX11.so.6") && atoll_name_registers("XcmsAddColorSpace") != 0);
 }
 
 TEST(clones_names_that_are_for_the_process) {
