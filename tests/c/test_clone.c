@@ -76,6 +76,15 @@ TEST(clones_names_that_are_for_the_process) {
     }
 }
 
+TEST(clones_know_what_comes_with_a_package) {
+    atoll_clones set = {.root = "/v/site-packages/cmeel.prefix/lib/python3.14/site-packages"};
+    CHECK(
+        atoll_clones_is_packaged(&set, "/v/site-packages/cmeel.prefix/lib/libboost_serialization.so.1.90.0"));
+    CHECK(atoll_clones_is_packaged(&set, "/v/site-packages/some.libs/liba.so"));
+    CHECK(!atoll_clones_is_packaged(&set, "/v/site-packages/cmeel.prefix.so"));
+    CHECK(!atoll_clones_is_packaged(&set, "/usr/lib/libboost_serialization.so.1.90.0"));
+}
+
 /* ---- search paths ---- */
 
 static void check_search_path(const char *list, const char *file, const char *expected) {
