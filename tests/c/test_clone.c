@@ -50,7 +50,39 @@ TEST(clones_names_that_are_cloned_or_call_back) {
     CHECK(atoll_name_calls_back("libQt6Core.so.6"));
     CHECK(!atoll_name_calls_back("libQt.so"));
     CHECK(!atoll_name_calls_back("/libglib-2.0/libz.so.1"));
-    CHECK(atoll_name_keeps_nothing("/opt/libkrb5-4c5795d1.so.3") && !atoll_name_keeps_nothing("libX11.so.6"));
+    CHECK(atoll_name_keeps_nothing("/opt/libkrb5-4c5795d1.so.3") && !atoll_name_keeps_nothing("libGL.so.1"));
+    CHECK(atoll_name_keeps_nothing("libX11.so.6") && atoll_name_registers("XcmsAddColorSpace") != 0);
+}
+
+TEST(clones_names_that_are_for_the_process) {
+    static const char *const linear[] = {
+        "libopenblas.so.0", "libflexiblas.so.3", "libblis-1a2b3c4d.so.4", "libsatlas-6c1f674f.so",
+        "libtatlas.so.3",   "libarmpl_lp64.so",  "libnvpl_blas_core.so.0"};
+    static const char *const shared[] = {"libX11-xcb.so.1",  "libXi-4a5b6c7d.so.6", "libXrender.so.1",
+                                         "libamdhip64.so.7", "libamd_comgr.so.3",   "librocblas.so.5",
+                                         "librocm_smi64.so"};
+    static const char *const others[] = {"libamd.so.3",     "libamd-a26d1aab.so.2.4.1",
+                                         "librocksdb.so.9", "libXrdCl.so.6",
+                                         "libXMLIO.so",     "libXtra.so"};
+    for (size_t i = 0; i < sizeof linear / sizeof *linear; i++) {
+        bool both = atoll_name_is_process_wide(linear[i]) && atoll_name_keeps_nothing(linear[i]);
+        CHECK_STR(both ? linear[i] : "not linear algebra", linear[i]);
+    }
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) {
+        CHECK_STR(atoll_name_is_process_wide(shared[i]) ? shared[i] : "not for the process", shared[i]);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        CHECK_STR(atoll_name_is_process_wide(others[i]) ? "for the process" : others[i], others[i]);
+    }
+}
+
+TEST(clones_know_what_comes_with_a_package) {
+    atoll_clones set = {.root = "/v/site-packages/cmeel.prefix/lib/python3.14/site-packages"};
+    CHECK(
+        atoll_clones_is_packaged(&set, "/v/site-packages/cmeel.prefix/lib/libboost_serialization.so.1.90.0"));
+    CHECK(atoll_clones_is_packaged(&set, "/v/site-packages/some.libs/liba.so"));
+    CHECK(!atoll_clones_is_packaged(&set, "/v/site-packages/cmeel.prefix.so"));
+    CHECK(!atoll_clones_is_packaged(&set, "/usr/lib/libboost_serialization.so.1.90.0"));
 }
 
 /* ---- search paths ---- */

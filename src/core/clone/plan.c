@@ -8,8 +8,8 @@
  * A library is cloned when one of these holds:
  *
  *   it calls Python, or is known to keep state for one interpreter (clone/names.c)
- *   it comes with the package         it lies below the directory that the extension is imported from (roots.c), or in one of
- *                                     the name NAME.libs, as wheels have them: made for the extension, and as likely to keep what it was given (a callback, an object whose
+ *   it comes with the package         it lies below the directory that the extension is imported from (roots.c), or in one
+ *                                     such as wheels have for them (NAME.libs): made for the extension, and as likely to keep what it was given (a callback, an object whose
  *                                     class is in the extension).  But not one that is known to be for the process, has
  *                                     a part in the static block of thread-local storage, of which a process has few,
  *                                     or asks never to be unloaded

@@ -15,12 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether the file is in a directory such as wheels have for the libraries that they bring. */
+/* Whether the file is in a directory such as wheels have for the libraries that they bring; those that are made with cmeel (Pinocchio's)
+ * have one for all of them, and their modules in a directory below it. */
 static bool is_in_libs(const char *file) {
     static const char ending[] = ".libs";
     const char *slash = strrchr(file, '/');
     size_t length = slash != NULL ? (size_t)(slash - file) : 0;
-    return length > sizeof ending && memcmp(slash - (sizeof ending - 1), ending, sizeof ending - 1) == 0;
+    return strstr(file, "/cmeel.prefix/lib") != NULL ||
+           (length > sizeof ending && memcmp(slash - (sizeof ending - 1), ending, sizeof ending - 1) == 0);
 }
 
 /* Whatever `..` is in its path. */

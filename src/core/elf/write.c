@@ -5,7 +5,7 @@
  *
  *     program headers | dynamic section | room for destructors' addresses | strings
  *
- * The ELF header points to the new program headers, which point to the new dynamic section.  The dynamic linker writes
+ * The ELF header points to the new program headers, in memory as in the file, which point to the new dynamic section.  The dynamic linker writes
  * into that, so the segment is writable.  Nothing else moves.
  *
  * A sparse clone leaves DT_STRTAB where it is: the table of strings can be as large as the code, and read-only pages
@@ -19,7 +19,21 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define LARGEST_GAP (UINT64_C(1) << 30) /* bytes */
+
 /* ---- preparing ---- */
+
+/* Behind all of the file and of what is loaded, as far from the beginning in the one as in the other: code that looks at its own ELF
+ * header (`__ehdr_start`, as clang's profiles do) finds the program headers by their place in the file.  Where the widest alignment is not
+ * the first segment's, that cannot be; and no file is made to seem as large as variables that take more than LARGEST_GAP. */
+static void place_segment(atoll_elf_job *job) {
+    const struct atoll_elf_tables *t = job->elf->tables;
+    uint64_t loaded = t->top - t->bottom;
+    uint64_t longer = loaded > job->elf->size ? loaded : job->elf->size;
+    bool fits = t->bottom % t->align == 0 && longer - job->elf->size <= LARGEST_GAP;
+    job->clone->added_offset = atoll_elf_align(fits ? longer : job->elf->size, t->align);
+    job->clone->added = fits ? t->bottom + job->clone->added_offset : atoll_elf_align(t->top, t->align);
+}
 
 /* Where everything goes. */
 static int plan(atoll_elf_job *job) {
@@ -34,8 +48,7 @@ static int plan(atoll_elf_job *job) {
         return atoll_elf_no_memory(job->why);
     }
     job->clone->ndirty = job->npages;
-    job->clone->added = atoll_elf_align(t->top, t->align);
-    job->clone->added_offset = atoll_elf_align(elf->size, t->align);
+    place_segment(job);
 
     job->dynamic = atoll_elf_align((t->header.e_phnum + 1) * sizeof(Elf64_Phdr), 16);
     job->dynamic_room = t->ndynamic + 5; /* a name, a provider, two for destructors, the end */
