@@ -36,7 +36,8 @@
  * that can close it does (see py/interp/lifecycle.c).
  *
  * Locks: the registry's mutex guards the list; an entry's mutex guards its cached thread
- * states and its waits; another lock who waits for it to be left.  All are leaves: nothing is called with them held.
+ * states, its waits, and that it is not freed while somebody asks who winds it down to look; another lock who waits for it to be
+ * left.  All are leaves: nothing of Atoll's is called with them held.
  */
 #ifndef ATOLL_CORE_REGISTRY_H
 #define ATOLL_CORE_REGISTRY_H
@@ -118,6 +119,8 @@ typedef struct atoll_entry {
     atoll_lock leaving;   /* of those who wait for it to be left, or to end: */
     atoll_waiters closers;
     _Atomic(bool) forced; /* threads of its own are to end: their waits raise SystemExit */
+    bool
+        winding; /* under the lock: a thread that runs something elsewhere winds it down, and can be asked to look */
     _Atomic(unsigned)
         depth; /* how many interpreters made one another, this one at last; 0: not of that sort */
 } atoll_entry;

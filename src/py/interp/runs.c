@@ -31,6 +31,10 @@
  * instead: KeyboardInterrupt is raised in the innermost run of that thread, again at each knock, until the marked run is the innermost.
  * Code further in may catch it, and is asked again at the next knock.
  *
+ * So it is with a thread that winds down another interpreter, which may take for ever: it is in no run there, but the innermost that it has
+ * knows what it winds down (`ending`), and what waits there, or loops in an exit function, is unwound as by Ctrl-C.  That interpreter's
+ * gate is shut, so who asks it to look has its lock, without which it does not go on to its end.
+ *
  * Where it would be lost, in destructors that Atoll calls say, nothing is raised (deaf).  While an exception is described, by code that
  * catches everything, it is raised when that takes long, and again and again (keeping); at last it is what is described.
  *
@@ -71,6 +75,15 @@ static _Atomic(uint64_t) knocks;
 
 /* ---- on the run's thread ---- */
 
+/* The first from there on outwards whose thread was asked to look since it last raised something for one. */
+static const atoll_run *knocked(const atoll_run *from, const atoll_run *heeding) {
+    while (from != NULL &&
+           (atomic_load(&from->wanted) == NULL || atomic_load(&from->knock) <= heeding->heard)) {
+        from = from->outer;
+    }
+    return from;
+}
+
 /* The run that this one, the innermost of its thread, is to raise something for: itself, or one further out. */
 static const atoll_run *asked(const atoll_run *run) {
     if (run->deaf || ((run->keeping || run->tries != 0) && atoll_clock() < run->patience)) {
@@ -82,17 +95,20 @@ static const atoll_run *asked(const atoll_run *run) {
     if (atomic_load(&run->wanted) != NULL) {
         return run;
     }
-    for (const atoll_run *outer = run->outer; outer != NULL; outer = outer->outer) {
-        if (atomic_load(&outer->wanted) != NULL && atomic_load(&outer->knock) > run->heard) {
-            return outer;
-        }
-    }
-    return NULL;
+    return knocked(run->outer, run);
+}
+
+/* The same while its thread winds down an interpreter: what goes on there is further in than this run. */
+static const atoll_run *asked_below(const atoll_run *run) {
+    return run->deaf || run->keeping ? NULL : knocked(run, run);
 }
 
 bool atoll_run_is_asked(const atoll_entry *entry) {
-    return innermost != NULL && innermost->entry == entry ? asked(innermost) != NULL
-                                                          : atomic_load(&entry->forced);
+    if (innermost != NULL && innermost->entry == entry) {
+        return asked(innermost) != NULL;
+    }
+    return atomic_load(&entry->forced) ||
+           (innermost != NULL && innermost->ending == entry && asked_below(innermost) != NULL);
 }
 
 static void take_back_knock(atoll_run *run) {
@@ -212,9 +228,28 @@ static bool is_importing(atoll_run *run) {
     return importing;
 }
 
-static int check(bool heeds_imports) {
-    if (innermost == NULL || innermost->entry->interp != PyInterpreterState_Get()) {
+/* Unwinds what the run waits for. */
+static int unwind(atoll_run *run, const atoll_run *target) {
+    run->heard = atomic_load(&target->knock);
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+    return -1;
+}
+
+static int check_elsewhere(const PyInterpreterState *here) {
+    atoll_run *run = innermost;
+    const atoll_run *target =
+        run != NULL && run->ending != NULL && run->ending->interp == here ? asked_below(run) : NULL;
+    if (target == NULL) {
         return atoll_force_check();
+    }
+    atoll_redirect_arrived();
+    return unwind(run, target);
+}
+
+static int check(bool heeds_imports) {
+    const PyInterpreterState *here = PyInterpreterState_Get();
+    if (innermost == NULL || innermost->entry->interp != here) {
+        return check_elsewhere(here);
     }
     atoll_run *run = run_here();
     const atoll_run *target = run != NULL ? asked(run) : NULL;
@@ -227,9 +262,7 @@ static int check(bool heeds_imports) {
     run->import_next = 0;
     if (target != run) {
         run->put_off = 0;
-        run->heard = atomic_load(&target->knock);
-        PyErr_SetNone(PyExc_KeyboardInterrupt);
-        return -1;
+        return unwind(run, target);
     }
     atoll_interruption *interruption =
         run->keeping ? atomic_load(&run->wanted) : atomic_exchange(&run->wanted, NULL);
@@ -489,32 +522,17 @@ void atoll_runs_knock(atoll_entry *entry) {
     }
 }
 
-int atoll_runs_mark(atoll_entry *entry, atoll_interruption *interruption,
-                    bool (*match)(const atoll_run *run, void *arg), void *arg) {
-    int count = 0;
-    atoll_runs_take(entry);
-    for (atoll_run *run = entry->runs; run != NULL; run = run->next) {
-        if (!match(run, arg)) {
-            continue;
-        }
-        count++;
-        atoll_interruption *none = NULL;
-        atoll_interruption_retain(interruption);
-        if (!atomic_compare_exchange_strong(&run->wanted, &none, interruption)) {
-            atoll_interruption_release(interruption); /* one is pending; the caller has another reference */
-        }
-        atoll_watched_add(run, 0);
+/* The same for one that is being wound down by a thread that runs something elsewhere: it is not freed under its lock. */
+static void knock_winding(atoll_entry *entry) {
+    atoll_mutex_lock(&entry->lock);
+    bool winding = entry->winding;
+    if (winding) {
+        (void)atoll_compat_add_pending_call(entry->interp, on_knock, NULL);
     }
-    atoll_runs_give(entry);
-    return count;
-}
-
-bool atoll_runs_is_wanted(atoll_entry *entry, uint64_t serial) {
-    atoll_runs_take(entry);
-    const atoll_run *run = atoll_runs_find_locked(entry, serial);
-    bool wanted = run != NULL && atoll_runs_is_to_look(run);
-    atoll_runs_give(entry);
-    return wanted;
+    atoll_mutex_unlock(&entry->lock);
+    if (winding) {
+        atoll_entry_interrupt_waits(entry);
+    }
 }
 
 bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
@@ -523,6 +541,7 @@ bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
     atoll_entry_retain(entry);
     do {
         atoll_entry *next = NULL;
+        atoll_entry *ending = NULL;
         atoll_runs_take(entry);
         atoll_run *run = atoll_runs_find_locked(entry, serial);
         if (run != NULL && first) {
@@ -535,26 +554,24 @@ bool atoll_runs_knock_one(atoll_entry *entry, uint64_t serial) {
             serial = run->inner->serial;
             atoll_entry_retain(next);
         }
+        if (run != NULL && run->ending != NULL) {
+            ending = run->ending;
+            atoll_entry_retain(ending);
+        }
         atoll_runs_give(entry);
         if (found) {
             atoll_runs_knock(entry);
+        }
+        if (ending != NULL) {
+            if (found) {
+                knock_winding(ending);
+            }
+            atoll_entry_release(ending);
         }
         atoll_entry_release(entry);
         entry = next;
     } while (entry != NULL);
     return found;
-}
-
-bool atoll_runs_mark_late(const atoll_due *due) {
-    atoll_runs_take(due->entry);
-    atoll_run *run = atoll_runs_find_locked(due->entry, due->serial);
-    if (run != NULL) {
-        run->lateness = run->spent ? ATOLL_SPENT : ATOLL_LATE;
-        atoll_interruption *none = NULL;
-        (void)atomic_compare_exchange_strong(&run->wanted, &none, &atoll_keyboard_interrupt);
-    }
-    atoll_runs_give(due->entry);
-    return run != NULL;
 }
 
 void atoll_runs_fork(atoll_fork_moment when) { atoll_watched_fork(when); }

@@ -16,9 +16,11 @@ typedef struct atoll_run {
     struct atoll_run *outer; /* the run of this thread that this one was begun in */
     struct atoll_run *inner; /* under the lock of this one's entry: what was begun in it */
     atoll_entry *entry;
-    uint64_t serial;       /* among the entry's, never given twice */
-    const void *about;     /* who runs it, for those who look for it; may be NULL */
-    uint64_t turn;         /* of `about` */
+    atoll_entry
+        *ending;       /* under the lock of this one's entry: what its thread winds down meanwhile, or NULL */
+    uint64_t serial;   /* among the entry's, never given twice */
+    const void *about; /* who runs it, for those who look for it; may be NULL */
+    uint64_t turn;     /* of `about` */
     PyThreadState *tstate; /* in which it runs; only those attached to the entry's interpreter look */
     unsigned long ident;   /* of its thread, as CPython has it, */
     int thread;            /* and the system */
@@ -65,6 +67,10 @@ void atoll_run_begin(atoll_run *run, atoll_entry *entry, const void *about, uint
 /* Nothing interrupts it any more.  True: it is to fail, by an interrupt that found no code to be raised in, or that CPython has dropped; the
  * exception is set, in place of another one.  What is late fails anyway, and sets nothing. */
 bool atoll_run_end(atoll_run *run);
+/* The thread winds down an interpreter, of which it has a reference and whose gate is shut; what it wound down before.  To be ended with that, by the
+ * same run, before the interpreter may be freed. */
+atoll_entry *atoll_run_begin_wind_down(atoll_entry *entry);
+void atoll_run_end_wind_down(atoll_entry *entry, atoll_entry *before);
 /* The innermost run of this thread, or NULL. */
 atoll_run *atoll_run_innermost(void);
 /* Nothing is to be raised, because it would be lost: it is put off. */

@@ -248,6 +248,7 @@ atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *
     s->depth = s->prev != NULL ? s->prev->depth + 1 : 1;
     s->from_interp = PyThreadState_GetInterpreter(here);
     table->top = s;
+    s->outer_ending = atoll_run_begin_wind_down(entry);
     if (table->is_main) {
         s->winding = atoll_signals_wind_down(entry);
         atoll_signals_watch(entry);
@@ -256,6 +257,7 @@ atoll_session *atoll_session_begin_wind_down(atoll_entry *entry, PyThreadState *
 }
 
 void atoll_session_end_wind_down(atoll_session *s) {
+    atoll_run_end_wind_down(s->entry, s->outer_ending);
     if (atoll_this_thread->is_main) {
         atoll_signals_watch(s->prev != NULL ? s->prev->entry : NULL);
         (void)atoll_signals_wind_down(s->winding);

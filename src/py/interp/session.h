@@ -21,7 +21,8 @@ typedef struct atoll_session {
     PyObject *interrupt;             /* what a signal handler raised meanwhile where this was opened */
     uint64_t noted;                  /* signals that a handler there is to be called for: one bit for each */
     bool interrupted;                /* one of them was Ctrl-C */
-    atoll_entry *winding;            /* what the main thread wound down before this */
+    atoll_entry *winding;            /* what the main thread wound down before this, */
+    atoll_entry *outer_ending;       /* and what the thread's innermost run did */
     atoll_stretch time;
     bool paused; /* what the thread was in stands still meanwhile */
     /* What comes last is kept when it is opened again. */
