@@ -164,15 +164,12 @@ _pools: set[_atoll._Pool] = set()  # that may have workers, also of executors th
 _executors: weakref.WeakSet[InterpreterPoolExecutor] = weakref.WeakSet()
 
 
-_owners: weakref.WeakKeyDictionary[_atoll._Pool, weakref.ref[object]] = weakref.WeakKeyDictionary()
-
-
 def _shut_with(owner: object, pool: _atoll._Pool) -> None:
     """Have a pool shut when what it belongs to goes.
 
     By C alone: Ctrl-C in Python's code that runs then is lost, and so is the rest of that code.
     """
-    _owners[pool] = weakref.ref(owner, pool.shut)
+    pool.owner = weakref.ref(owner, pool.shut)
 
 
 def _note(pool: _atoll._Pool) -> None:
