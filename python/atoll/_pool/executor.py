@@ -6,6 +6,7 @@ the workers and their outcomes come back without any of it.  Loaded when a pool 
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import sys
@@ -273,8 +274,10 @@ def _at_exit() -> None:
         pass  # the process ends with this interpreter left open: nothing waits here, and what runs is interrupted
 
 
-# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.
+# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.  And once more, for the pools of
+# threads that go on after the main one, and of exit functions.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+atexit.register(_at_exit)
 
 
 def _shown(name: str) -> str:
