@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import atoll
+import atoll.futures
 from atoll._pool.chunks import Source, Window, cancel
 from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
 
@@ -309,6 +310,18 @@ class TestErrorsOfThePool:
                 gate.signal()
             with pytest.raises(RuntimeError, match="no more threads"):
                 list(results)
+
+
+def test_workers_that_are_faster_than_the_sender(pool, monkeypatch):
+    """Each chunk has ended when it is to be watched, as many as there are."""
+    watch = atoll.futures.Future.add_done_callback
+
+    def watch_late(future, callback):
+        future.exception(PATIENCE)
+        watch(future, callback)
+
+    monkeypatch.setattr(atoll.futures.Future, "add_done_callback", watch_late)
+    assert list(pool.map(identity, range(3_000), chunksize=1)) == list(range(3_000))
 
 
 def wait_first(descriptor, number):
