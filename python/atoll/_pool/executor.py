@@ -257,17 +257,23 @@ def _is_ended_by_ctrl_c() -> bool:
 def _at_exit() -> None:
     """Let the pools finish what they have, as the standard library's do, unless the program was told not to go on."""
     pools = list(_pools)
+    executors = list(_executors)
     try:
-        for executor in list(_executors):
+        interrupted = _is_ended_by_ctrl_c()
+        for executor in executors:
+            if interrupted:
+                executor._abandon_maps()
             executor._keep_promises()
             executor.shutdown(wait=False)
         for pool in pools:
             pool.shut()
-        if _is_ended_by_ctrl_c():
+        if interrupted:
             _interrupt(*pools)
         for pool in pools:
             _join(pool)
     except KeyboardInterrupt:
+        for executor in executors:
+            executor._abandon_maps()
         _interrupt(*pools)
         raise
     except SystemExit:
@@ -497,15 +503,15 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         try:
             self._shut(pool, wait, cancel_futures)
         except KeyboardInterrupt:
+            self._abandon_maps()
             _interrupt(pool)
             raise
 
     def _shut(self, pool: _atoll._Pool, wait: bool, cancel_futures: bool) -> None:
+        if cancel_futures:
+            self._abandon_maps()
         for mapping in list(self._maps):
-            if cancel_futures:
-                mapping._abandon()
-            else:
-                mapping._at_shutdown()
+            mapping._at_shutdown()
         pool.shut()
         if cancel_futures:
             pool.drain()
@@ -515,6 +521,11 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             _join(pool)
             if pool.broken:
                 _broken(pool)
+
+    def _abandon_maps(self) -> None:
+        """What map() has promised is not done: it would be sent as what runs ends."""
+        for mapping in list(self._maps):
+            mapping._abandon()
 
     def _keep_promises(self) -> None:
         """At the end of the process: send what map() has promised and nobody has asked for."""
@@ -538,8 +549,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             issubclass(kind, KeyboardInterrupt)
             or (asyncio is not None and issubclass(kind, asyncio.CancelledError))
         ):
-            for mapping in list(self._maps):
-                mapping._abandon()
+            self._abandon_maps()
             _interrupt(self._pool)
             self.shutdown(wait=False)
         else:
@@ -564,8 +574,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         self._end_by_force(now=True)
 
     def _end_by_force(self, *, now: bool) -> None:
-        for mapping in list(self._maps):
-            mapping._abandon()
+        self._abandon_maps()
         self._pool.kill(now)
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
