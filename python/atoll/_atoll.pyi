@@ -2,6 +2,7 @@
 
 import threading
 import types
+import weakref
 from collections.abc import Buffer, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Literal, ParamSpec, Protocol, Self, SupportsIndex, TypeVar, final, overload
@@ -478,6 +479,7 @@ class _Pool:
     @property
     def open(self) -> int: ...
     delivers: bool
+    owner: weakref.ref[Any] | None
     def submit(self, callable: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]: ...
     def prepare(self, callable: Callable[..., object], /) -> Any: ...
     def submit_chunk(

@@ -159,6 +159,13 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
 static int pool_traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(cast(op)->module);
+    Py_VISIT(cast(op)->owner);
+    return 0;
+}
+
+/* The weak reference has a method of the pool's to call. */
+static int pool_clear(PyObject *op) {
+    Py_CLEAR(cast(op)->owner);
     return 0;
 }
 
@@ -169,6 +176,7 @@ static void pool_dealloc(PyObject *op) {
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs(op);
     }
+    (void)pool_clear(op);
     atoll_pool_shut(self->pool);
     for (int i = 0; i < ATOLL_FUNCTIONS_KEPT; i++) {
         if (self->functions[i] != NULL) {
@@ -183,9 +191,10 @@ static void pool_dealloc(PyObject *op) {
 
 /* ---- the end ---- */
 
-/* Also as what a weak reference calls. */
+/* Also as what the weak reference calls, which goes: it holds this pool, and keeps what it calls where the garbage collector called it. */
 static PyObject *pool_shut(PyObject *op, PyObject *Py_UNUSED(ignored)) {
     atoll_pool_shut(cast(op)->pool);
+    (void)pool_clear(op);
     Py_RETURN_NONE;
 }
 
@@ -382,6 +391,8 @@ static PyMethodDef pool_methods[] = {
 
 static PyMemberDef pool_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(atoll_pypool, weakrefs), READONLY, NULL},
+    {"owner", T_OBJECT, offsetof(atoll_pypool, owner), 0,
+     "A weak reference to what it belongs to, which calls shut(); None afterwards."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -390,8 +401,9 @@ PyDoc_STRVAR(pool_doc, "What InterpreterPoolExecutor is made of: see atoll._pool
 static PyType_Slot pool_slots[] = {
     {Py_tp_doc, (void *)pool_doc},         {Py_tp_new, pool_new},
     {Py_tp_dealloc, pool_dealloc},         {Py_tp_traverse, pool_traverse},
-    {Py_tp_methods, pool_methods},         {Py_tp_getset, pool_getset},
-    {Py_tp_members, (void *)pool_members}, {0, NULL},
+    {Py_tp_clear, pool_clear},             {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_getset},           {Py_tp_members, (void *)pool_members},
+    {0, NULL},
 };
 
 static PyType_Spec pool_spec = {

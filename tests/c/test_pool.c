@@ -416,6 +416,23 @@ TEST(pool_abandons_a_worker_that_is_stuck) {
     end(pool);
 }
 
+TEST(pool_whose_worker_is_abandoned_keeps_nothing_that_was_cancelled) {
+    atoll_pool *pool = new_pool(1);
+    pool->timeout = 0.02;
+    atoll_task *stuck = submit(pool, IGNORE, 0);
+    atoll_task *cancelled = submit(pool, ECHO, 7);
+    CHECK_INT(atoll_task_cancel(cancelled), ATOLL_CANCEL_DONE);
+    CHECK(wait_for(stuck, 60));
+    for (int i = 0; i < 20000 && (atomic_load(&refused) == 0 || atomic_load(&pool->queued) != 0); i++) {
+        pause_shortly();
+    }
+    CHECK_UINT(atomic_load(&pool->queued), 0); /* else it would be a circle */
+    CHECK_UINT(pool->made, 1); /* there was no need of another worker */
+    atoll_task_release(stuck);
+    atoll_task_release(cancelled);
+    end(pool);
+}
+
 TEST(pool_that_lost_its_last_worker_for_good_is_broken) {
     atoll_pool *pool = new_pool(1);
     pool->timeout = 0.02;

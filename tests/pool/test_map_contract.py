@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
 import atoll
+import atoll.futures
 from atoll._pool.chunks import Source, Window, cancel
 from helpers import PATIENCE, Pipe, Thread, check_ended, identity, run_python
 
@@ -263,6 +265,57 @@ with Pool(2) as pool:
         assert "RuntimeWarning" not in done.stderr
 
 
+def wait_for_gate(gate, number):
+    """Wait for an event when the number is 0."""
+    if number == 0:
+        gate.wait()
+
+
+class TestCtrlC:
+    """What was promised is not done any more."""
+
+    def test_while_it_is_sent(self):
+        sent = []
+
+        class Item:
+            def __init__(self, number):
+                self.number = number
+
+            def __reduce__(self):
+                sent.append(self.number)
+                if self.number == 20:
+                    raise KeyboardInterrupt
+                return int, (self.number,)
+
+        gate = atoll.Event()
+        pool = atoll.InterpreterPoolExecutor(1)
+        results = pool.map(functools.partial(wait_for_gate, gate), [Item(number) for number in range(1_000)], chunksize=1)
+        with pytest.raises(KeyboardInterrupt), pool:
+            pass
+        pool.shutdown()
+        assert sent == list(range(21))
+        with pytest.raises((KeyboardInterrupt, CancelledError)):  # of the call that was interrupted, if it had begun
+            next(results)
+
+    def test_that_nobody_has_caught(self):
+        done = run_python("""
+import atexit, time
+import atoll
+sent = []
+atexit.register(lambda: print(len(sent) < 100))
+class Item:
+    def __reduce__(self):
+        sent.append(self)
+        return int, ()
+pool = atoll.InterpreterPoolExecutor(1)
+gate = atoll.Event()
+pool.submit(gate.wait)
+results = pool.map(abs, [Item() for _ in range(100)], chunksize=1)
+raise KeyboardInterrupt
+""")
+        assert done.stdout == "True\n", done.stderr
+
+
 class TestErrorsOfThePool:
     def test_in_the_background_is_raised_where_results_end(self, monkeypatch):
         """Chunks go on being sent when one could not be: nothing after it may be given out in its place."""
@@ -309,6 +362,18 @@ class TestErrorsOfThePool:
                 gate.signal()
             with pytest.raises(RuntimeError, match="no more threads"):
                 list(results)
+
+
+def test_workers_that_are_faster_than_the_sender(pool, monkeypatch):
+    """Each chunk has ended when it is to be watched, as many as there are."""
+    watch = atoll.futures.Future.add_done_callback
+
+    def watch_late(future, callback):
+        future.exception(PATIENCE)
+        watch(future, callback)
+
+    monkeypatch.setattr(atoll.futures.Future, "add_done_callback", watch_late)
+    assert list(pool.map(identity, range(3_000), chunksize=1)) == list(range(3_000))
 
 
 def wait_first(descriptor, number):

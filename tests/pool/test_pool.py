@@ -17,6 +17,7 @@ import pytest
 
 import atoll
 import atoll.futures
+from atoll._pool import executor
 from helpers import PATIENCE, Pipe, Thread, fail, identity, ids, signal_and_wait, spin
 
 
@@ -387,6 +388,23 @@ class TestLife:
         pool.submit(identity, 1).result(PATIENCE)
         gone = weakref.ref(pool)
         del pool
+        gc.collect()
+        assert gone() is None
+
+    @pytest.mark.parametrize("make", [atoll.InterpreterPoolExecutor, lambda _: atoll.create()])
+    def test_nothing_is_kept_of_what_the_garbage_collector_finds(self, make):
+        """As where an error was caught: its traceback leads to the variables, and so to itself."""
+
+        def use():
+            with make(1) as what:
+                future = what.submit(divmod, 1, 0)
+                with pytest.raises(ZeroDivisionError) as raised:
+                    future.result(PATIENCE)
+                cycle = [raised, what]
+                cycle.append(cycle)
+                return weakref.ref(getattr(what, "_pool", None) or executor._guests[what])
+
+        gone = use()
         gc.collect()
         assert gone() is None
 

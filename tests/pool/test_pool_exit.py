@@ -130,7 +130,6 @@ def late():
     print("shut", flush=True)
 atexit.register(late)
 {PREPARE}
-import atoll.futures
 def stubborn():
     import time
     while True:
@@ -150,8 +149,31 @@ def early():
         for future in futures:
             future.add_done_callback(id)
 atexit.register(early)
+import atoll.futures # later than that: it waits for pools before
 """
         check_ended(run_python(source, *options), 0, "True\nTrue\nshut\n")
+
+    @pytest.mark.parametrize("start", ["threading.Thread(target=late).start()", "atexit.register(late)"])
+    @pytest.mark.parametrize("make", ["atoll.InterpreterPoolExecutor(1)", "interp"])
+    def test_what_is_submitted_later_is_done(self, make, start):
+        """By a thread that goes on after the main one, and by an exit function."""
+        source = f"""
+import atexit
+import atoll.futures
+interp = atoll.create()
+def late():
+    while threading.main_thread().is_alive() and {"Thread" in start}:
+        time.sleep(0.001)
+    what = {make}
+    for number in range(3):
+        what.submit(say, number)
+def say(number):
+    import time
+    time.sleep(0.05)
+    print(number, flush=True)
+{start}
+"""
+        check_ended(run_python(PREPARE + source), 0, "0\n1\n2\n")
 
     @MODES
     def test_stuck_worker(self, options):

@@ -6,6 +6,7 @@ the workers and their outcomes come back without any of it.  Loaded when a pool 
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import sys
@@ -164,15 +165,12 @@ _pools: set[_atoll._Pool] = set()  # that may have workers, also of executors th
 _executors: weakref.WeakSet[InterpreterPoolExecutor] = weakref.WeakSet()
 
 
-_owners: weakref.WeakKeyDictionary[_atoll._Pool, weakref.ref[object]] = weakref.WeakKeyDictionary()
-
-
 def _shut_with(owner: object, pool: _atoll._Pool) -> None:
     """Have a pool shut when what it belongs to goes.
 
     By C alone: Ctrl-C in Python's code that runs then is lost, and so is the rest of that code.
     """
-    _owners[pool] = weakref.ref(owner, pool.shut)
+    pool.owner = weakref.ref(owner, pool.shut)
 
 
 def _note(pool: _atoll._Pool) -> None:
@@ -259,25 +257,33 @@ def _is_ended_by_ctrl_c() -> bool:
 def _at_exit() -> None:
     """Let the pools finish what they have, as the standard library's do, unless the program was told not to go on."""
     pools = list(_pools)
+    executors = list(_executors)
     try:
-        for executor in list(_executors):
+        interrupted = _is_ended_by_ctrl_c()
+        for executor in executors:
+            if interrupted:
+                executor._abandon_maps()
             executor._keep_promises()
             executor.shutdown(wait=False)
         for pool in pools:
             pool.shut()
-        if _is_ended_by_ctrl_c():
+        if interrupted:
             _interrupt(*pools)
         for pool in pools:
             _join(pool)
     except KeyboardInterrupt:
+        for executor in executors:
+            executor._abandon_maps()
         _interrupt(*pools)
         raise
     except SystemExit:
         pass  # the process ends with this interpreter left open: nothing waits here, and what runs is interrupted
 
 
-# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.
+# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.  And once more, for the pools of
+# threads that go on after the main one, and of exit functions.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+atexit.register(_at_exit)
 
 
 def _shown(name: str) -> str:
@@ -497,15 +503,15 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         try:
             self._shut(pool, wait, cancel_futures)
         except KeyboardInterrupt:
+            self._abandon_maps()
             _interrupt(pool)
             raise
 
     def _shut(self, pool: _atoll._Pool, wait: bool, cancel_futures: bool) -> None:
+        if cancel_futures:
+            self._abandon_maps()
         for mapping in list(self._maps):
-            if cancel_futures:
-                mapping._abandon()
-            else:
-                mapping._at_shutdown()
+            mapping._at_shutdown()
         pool.shut()
         if cancel_futures:
             pool.drain()
@@ -515,6 +521,11 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             _join(pool)
             if pool.broken:
                 _broken(pool)
+
+    def _abandon_maps(self) -> None:
+        """What map() has promised is not done: it would be sent as what runs ends."""
+        for mapping in list(self._maps):
+            mapping._abandon()
 
     def _keep_promises(self) -> None:
         """At the end of the process: send what map() has promised and nobody has asked for."""
@@ -538,8 +549,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             issubclass(kind, KeyboardInterrupt)
             or (asyncio is not None and issubclass(kind, asyncio.CancelledError))
         ):
-            for mapping in list(self._maps):
-                mapping._abandon()
+            self._abandon_maps()
             _interrupt(self._pool)
             self.shutdown(wait=False)
         else:
@@ -564,8 +574,7 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
         self._end_by_force(now=True)
 
     def _end_by_force(self, *, now: bool) -> None:
-        for mapping in list(self._maps):
-            mapping._abandon()
+        self._abandon_maps()
         self._pool.kill(now)
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:

@@ -196,6 +196,8 @@ class Map(_atoll._Results):
         self._asked = False  # somebody has asked for a result
         self._is_asking = False  # the thread that has `_taking` is
         self._promised = not self._lazy  # what is not asked for is to be done all the same
+        self._ended: deque[Future[Any]] = deque()  # chunks, in the background, for which no other was sent yet
+        self._follows = False  # the thread that has `_sending` is about that
         self._sending = threading.RLock()
         self._taking = threading.RLock()
         _maps.add(self)
@@ -248,16 +250,31 @@ class Map(_atoll._Results):
                     future.add_done_callback(self._in_background)  # type: ignore[arg-type]
 
     def _in_background(self, future: Future[Any]) -> None:
-        """A chunk has ended and nobody has asked for a result yet: send the next."""
+        """A chunk has ended and nobody has asked for a result yet: send the next.
+
+        Workers may be so fast that each has ended when it is to be watched, which calls this at once: for as many
+        chunks as there are, so whoever is in here already goes on with it.
+        """
         with self._sending:
-            if self._asked or self._source.ended or future.cancelled():
+            self._ended.append(future)
+            if self._follows:
                 return
-            self._sizer.learn(future._seconds, future._count)
             try:
-                if self._send():
-                    self._window.newest().add_done_callback(self._in_background)  # type: ignore[arg-type]
-            except Exception as error:
-                self._end(error)
+                self._follows = True
+                while self._ended:
+                    self._follow(self._ended.popleft())
+            finally:
+                self._follows = False
+
+    def _follow(self, future: Future[Any]) -> None:
+        if self._asked or not self._promised or self._source.ended or future.cancelled():
+            return
+        self._sizer.learn(future._seconds, future._count)
+        try:
+            if self._send():
+                self._window.newest().add_done_callback(self._in_background)  # type: ignore[arg-type]
+        except Exception as error:
+            self._end(error)
 
     def _end(self, error: Exception | None = None) -> None:
         """Send nothing more; an error is raised where the next result would have been."""
@@ -307,6 +324,7 @@ class Map(_atoll._Results):
 
     def _abandon(self) -> None:
         """Send nothing more; cancel what was sent and has not begun."""
+        self._promised = False  # before that: somebody may be sending one chunk after the other
         with self._sending:
             self._end(None if self._source.ended else CancelledError())
             self._window.cancel()
@@ -355,8 +373,8 @@ class Map(_atoll._Results):
         error = self._error
         if error is not None:  # Ctrl-C came when it was to be raised
             return self._raise(error)
+        self._asked = True  # likewise
         with self._sending:
-            self._asked = True
             last = self._last()
             if last is not None and self._window and self._window.oldest()._result is last:
                 error = self._window.oldest()._exception

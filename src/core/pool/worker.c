@@ -56,6 +56,25 @@ int atoll_pool_staff(atoll_pool *pool) {
     return 0;
 }
 
+/* Workers pass over what was cancelled, but where nothing else is to be done there may be none: it would keep the pool. */
+static void drop_cancelled(atoll_pool *pool) {
+    for (;;) {
+        atoll_lock_take(&pool->lock);
+        atoll_task *task = pool->first;
+        bool drops = task != NULL && atoll_task_now(task) == ATOLL_TASK_CANCELLED;
+        if (drops) {
+            pool->first = task->next;
+            pool->last = pool->first != NULL ? pool->last : NULL;
+            atomic_fetch_sub(&pool->queued, 1);
+        }
+        atoll_lock_give(&pool->lock);
+        if (!drops) {
+            return;
+        }
+        atoll_task_release(task);
+    }
+}
+
 void atoll_pool_restaff(atoll_pool *pool) {
     static const char text[] = "no thread can be started for what it has to do";
     if (atoll_pool_staff(pool) < 0 && atomic_load(&pool->workers) == 0) {
@@ -63,6 +82,7 @@ void atoll_pool_restaff(atoll_pool *pool) {
         atoll_put_bytes(&why.body, text, sizeof text - 1);
         atoll_pool_break(pool, &why, true);
     }
+    drop_cancelled(pool);
 }
 
 /* Of a pool in whose line others may come first. */
