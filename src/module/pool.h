@@ -15,7 +15,8 @@ typedef struct {
     atoll_pool *pool;                                /* a reference */
     atoll_function *functions[ATOLL_FUNCTIONS_KEPT]; /* by number: what has been sent in full */
     bool delivers;                                   /* the thread that delivers was started */
-    PyObject *owner; /* a weak reference to what the pool belongs to, which shuts it when that goes; NULL: it is shut */
+    PyObject *
+        owner; /* a weak reference to what the pool belongs to, which shuts it when that goes; NULL: it is shut */
     PyObject *weakrefs;
 } atoll_pypool;
 

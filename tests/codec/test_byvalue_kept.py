@@ -206,6 +206,16 @@ SCRIPTS = {
         encoded(D())
         unconcerned()
     """,
+    "bytes are kept of as many classes as there are": """
+        from atoll._crossing import byvalue
+        for i in range(700):
+            exec(f"class C{i}:\\n def m(self): return {i}")
+        things = [globals()[f"C{i}"]() for i in range(700)]
+        _atoll._encode(things)
+        _atoll._encode(things)  # what is computed when it is first asked for is there now
+        byvalue.describe_class = None
+        assert fresh(lambda *given: [one.m() for one in given], *things) == list(range(700))
+    """,
     "what is kept of a class goes with it": """
         class Data(bytes): pass
         def make():

@@ -451,6 +451,26 @@ SCRIPTS = {
                     assert "NameError" in str(exc)
                 hooks.at(0, int)
     """,
+    "methods that are bound to a name": """
+        def counted(method):
+            calls = []
+            @functools.wraps(method)
+            def wrapper(*args): return method(*args), len(calls)
+            wrapper.calls = calls
+            return wrapper
+        class Counter:
+            @counted
+            def count(self): return 1
+            def add(self, item, items=[]): return items + [item]
+        counter = Counter()
+        count, table = counter.count, {"add": counter.add}
+        def f(): return count(), table["add"](0)
+        with atoll.create() as interp:
+            for k in range(4):
+                assert interp.call(f) == f() == ((1, k), [*range(1, k + 1), 0]), k
+                Counter.count.calls.append(k)
+                Counter.add.__defaults__[0].append(k + 1)
+    """,
     "what goes away meanwhile": """
         def made(k):
             names = {"__name__": "__main__", "k": [k]}

@@ -289,12 +289,16 @@ class TestCtrlC:
 
         gate = atoll.Event()
         pool = atoll.InterpreterPoolExecutor(1)
-        results = pool.map(functools.partial(wait_for_gate, gate), [Item(number) for number in range(1_000)], chunksize=1)
+        results = pool.map(
+            functools.partial(wait_for_gate, gate), [Item(number) for number in range(1_000)], chunksize=1
+        )
         with pytest.raises(KeyboardInterrupt), pool:
             pass
         pool.shutdown()
         assert sent == list(range(21))
-        with pytest.raises((KeyboardInterrupt, CancelledError)):  # of the call that was interrupted, if it had begun
+        with pytest.raises(
+            (KeyboardInterrupt, CancelledError)
+        ):  # of the call that was interrupted, if it had begun
             next(results)
 
     def test_that_nobody_has_caught(self):

@@ -196,7 +196,9 @@ class Map(_atoll._Results):
         self._asked = False  # somebody has asked for a result
         self._is_asking = False  # the thread that has `_taking` is
         self._promised = not self._lazy  # what is not asked for is to be done all the same
-        self._ended: deque[Future[Any]] = deque()  # chunks, in the background, for which no other was sent yet
+        self._ended: deque[Future[Any]] = (
+            deque()
+        )  # chunks, in the background, for which no other was sent yet
         self._follows = False  # the thread that has `_sending` is about that
         self._sending = threading.RLock()
         self._taking = threading.RLock()

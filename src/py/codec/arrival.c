@@ -63,13 +63,18 @@ void atoll_class_forget(atoll_codec *codec, uint64_t number, PyObject *cls) {
 }
 
 /* The class of this number: a new reference, or NULL, maybe with an exception. */
-static PyObject *known_class(atoll_codec *codec, uint64_t number) {
+static PyObject *known_class(const atoll_decoder *dec, uint64_t number) {
+    atoll_codec *codec = dec->codec;
     if (codec->making != NULL && atoll_wait_for_maker(codec, number) < 0) {
         return NULL;
     }
     PyObject *cls = atoll_weak_get(codec->class_refs, number);
     if (cls != NULL && !PyType_Check(cls)) {
         Py_CLEAR(cls);
+    }
+    const atoll_making *coming = codec->making != NULL ? atoll_coming(codec, number) : NULL;
+    if (coming != NULL) {
+        atoll_reading_lean(dec, coming->reading);
     }
     return cls;
 }
@@ -215,10 +220,10 @@ static arrival *begin_arrival(atoll_decoder *dec, uint64_t number, uint64_t vers
     arr->cls = Py_XNewRef(cls);
     arr->seen = seen;
     arr->met = met;
-    atoll_making_enter(met == NULL ? &dec->codec->making : &dec->codec->changing, &arr->making, number);
+    atoll_making_enter(dec, met == NULL ? &dec->codec->making : &dec->codec->changing, &arr->making, number);
     arr->making.seen = seen;
     atoll_decoder_begin_part(&arr->part, dec, size);
-    atoll_pending_begin(&arr->pending, dec->codec);
+    atoll_pending_begin(&arr->pending, dec);
     arr->part.pending = &arr->pending;
     return arr;
 }
@@ -295,7 +300,7 @@ static int yield_to_other(arrival *arr) {
         Py_SETREF(arr->seen, Py_NewRef(seen));
         Py_SETREF(arr->cls, Py_NewRef(other)); /* from here on it is one that was there before */
         atoll_end_making(codec, &arr->making);
-        atoll_making_enter(&codec->changing, &arr->making, arr->number);
+        atoll_making_enter(&arr->part, &codec->changing, &arr->making, arr->number);
         arr->making.seen = arr->seen;
     }
     Py_XDECREF(other);
@@ -548,7 +553,7 @@ PyObject *atoll_decode_class(atoll_decoder *dec, uint8_t tag) {
     if (atoll_codec_byvalue(codec) == NULL) { /* first: importing it lets others make the class */
         return NULL;
     }
-    PyObject *cls = dec->rd.failed ? NULL : known_class(codec, number);
+    PyObject *cls = dec->rd.failed ? NULL : known_class(dec, number);
     if (cls == NULL && PyErr_Occurred()) {
         return NULL;
     }

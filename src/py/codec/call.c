@@ -334,6 +334,7 @@ static void begin_decoding(atoll_decoder *dec, atoll_codec *codec, const atoll_m
     dec->depth.levels = 0;
     dec->depth.known = false;
     dec->pinned = false;
+    dec->reading = NULL;
     dec->has_arrays = false;
     dec->fresh = 0;
     dec->models = NULL;
@@ -360,12 +361,10 @@ static void end_decoding(atoll_decoder *dec) {
     if (dec->yielded != NULL) {
         atoll_yielded_free(dec);
     }
-    atoll_codec *codec = dec->codec;
-    if (codec->recent != NULL && PyDict_GET_SIZE(codec->recent) != 0) {
-        PyObject *exc = PyErr_GetRaisedException();
-        PyDict_Clear(codec->recent);
-        PyErr_SetRaisedException(exc);
+    if (dec->reading != NULL) {
+        atoll_reading_end(dec);
     }
+    atoll_codec *codec = dec->codec;
     if (codec->stack == NULL && dec->memo_cap <= STACK_KEEP) {
         codec->stack = dec->memo;
         codec->stack_cap = dec->memo_cap;

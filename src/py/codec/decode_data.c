@@ -16,6 +16,9 @@ PyObject *atoll_malformed(const char *why) {
 }
 
 void atoll_decoder_pin(atoll_decoder *dec) {
+    if (dec->reading == NULL) {
+        atoll_reading_begin(dec);
+    }
     /* After a failure values are already gone, and nothing will look at the memo again. */
     if (!dec->pinned && !PyErr_Occurred()) {
         dec->pinned = true;

@@ -6,6 +6,15 @@
 #include "py/codec/format.h"
 #include "py/codec/state.h"
 
+/* A message that is being read (codec/reading.c). */
+typedef struct atoll_reading {
+    struct atoll_reading *outer; /* inside of which it came, on this thread, whoever's it is; or NULL */
+    const atoll_codec *codec;
+    PyObject *recent; /* dict: identity -> version and object of what has come (codec/same.c), or NULL */
+    uint64_t bound;   /* what this thread had changed before it */
+    bool leans;       /* on what is being made by one that it came inside of */
+} atoll_reading;
+
 struct atoll_decoder {
     atoll_codec *codec;
     const atoll_message *msg;
@@ -28,6 +37,8 @@ struct atoll_decoder {
     size_t defined;
     struct atoll_yielded *yielded; /* what has given way to what is bound here, or NULL (codec/same.c) */
     size_t yielded_end;            /* beyond the last index of such */
+    atoll_reading *reading;        /* own_reading, or that of which this reads a part; NULL until pinned */
+    atoll_reading own_reading;
     /* When the message began: how often what was received had been changed, and that by other threads (codec/number.c). */
     uint64_t began;
     uint64_t began_others;
@@ -62,6 +73,15 @@ PyObject *atoll_decode_buffer(atoll_decoder *dec);
 PyObject *atoll_malformed(const char *why);
 /* Python code may run from here on, or a value is about to be dropped: the memo holds its values. */
 void atoll_decoder_pin(atoll_decoder *dec);
+/* Of a decoder that is being pinned, and of one that was. */
+void atoll_reading_begin(atoll_decoder *dec);
+void atoll_reading_end(const atoll_decoder *dec);
+/* What is being read refers to what is being made by `on`: if that is one around it, it is good only if that is. */
+void atoll_reading_lean(const atoll_decoder *dec, const atoll_reading *on);
+/* An object has come, which may not be bound yet: 0, or -1 with an exception.  And one that has come in this version: new reference, or NULL,
+ * maybe with an exception. */
+int atoll_recent_note(const atoll_decoder *dec, PyObject *key, uint64_t version, PyObject *obj);
+PyObject *atoll_recent_find(const atoll_decoder *dec, PyObject *key, uint64_t version);
 int atoll_decoder_remember_slow(atoll_decoder *dec, PyObject *obj);
 
 static inline int atoll_remember(atoll_decoder *dec, PyObject *obj) {

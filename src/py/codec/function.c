@@ -483,7 +483,7 @@ static int decode_group(atoll_decoder *dec, PyFunctionObject *func, const atoll_
     struct atoll_pending *outer = dec->pending;
     size_t defined = atoll_begin_definitions(dec);
     atoll_pending list;
-    atoll_pending_begin(&list, dec->codec);
+    atoll_pending_begin(&list, dec);
     list.of_function = true;
     dec->pending = &list;
     int rc = atoll_pending_function(dec, func, to, received) < 0 || atoll_read_bodies(dec, &list) < 0 ||
@@ -510,7 +510,8 @@ static int decode_rest(atoll_decoder *dec, PyFunctionObject *func, const atoll_g
 }
 
 /* The function that has this number here, if it is one that need not be made again: new reference, or NULL, maybe with an exception. */
-static PyObject *known_function(atoll_codec *codec, const atoll_received *received) {
+static PyObject *known_function(const atoll_decoder *dec, const atoll_received *received) {
+    atoll_codec *codec = dec->codec;
     if (!received->reusable ||
         (codec->making != NULL && atoll_wait_for_maker(codec, received->identity) < 0)) {
         return NULL;
@@ -519,6 +520,10 @@ static PyObject *known_function(atoll_codec *codec, const atoll_received *receiv
     if (func != NULL && !PyFunction_Check(func)) {
         Py_CLEAR(func);
         atoll_malformed("an identity that is not a function's");
+    }
+    const atoll_making *coming = codec->making != NULL ? atoll_coming(codec, received->identity) : NULL;
+    if (coming != NULL) {
+        atoll_reading_lean(dec, coming->reading);
     }
     return func;
 }
@@ -546,7 +551,7 @@ PyObject *atoll_decode_function(atoll_decoder *dec, uint8_t tag) {
         atoll_malformed("a function without code");
         goto done;
     }
-    func = known_function(dec->codec, &received);
+    func = known_function(dec, &received);
     received.known = func != NULL;
     if (PyErr_Occurred()) {
         goto done;

@@ -272,7 +272,7 @@ static int bind(atoll_decoder *dec, const atoll_globals *to, atoll_named *named)
         return to->bare ? PyDict_SetDefault(to->dict, named->name, named->value) != NULL ? 0 : -1 : 0;
     }
     int taken = atoll_taken(to->seen, named->name, named->version);
-    if (taken == ATOLL_OTHER && atoll_is_taking(codec, to->seen, named->name, named->version)) {
+    if (taken == ATOLL_OTHER && atoll_is_taking(dec, to->seen, named->name, named->version)) {
         taken = ATOLL_SAME;
     }
     switch (taken) {

@@ -318,20 +318,20 @@ int atoll_decode_held(atoll_decoder *dec);
 
 /* What is taken into globals while a class comes (codec/taking.c). */
 typedef struct atoll_takings {
-    struct atoll_takings *outer; /* of this thread's, in whichever interpreter */
-    const atoll_codec *codec;
+    struct atoll_takings *outer;  /* of this thread's, in whichever interpreter */
+    const atoll_reading *reading; /* the message that it is part of */
     struct taking *first;
     bool filling;   /* what is bound now is filled later */
     PyObject *kept; /* a list: lists and the like that were filled, each followed by what is in it; or NULL */
     PyObject *classes; /* a list of those that came meanwhile, or NULL */
 } atoll_takings;
 
-void atoll_takings_begin(atoll_takings *list, atoll_codec *codec);
+void atoll_takings_begin(atoll_takings *list, const atoll_decoder *dec);
 /* whole: all of it is taken for good; else it is taken again when it comes again.  No exception is set before; afterwards there may be
  * one that has to reach the user. */
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole);
 /* Whether this thread has bound it, in this version, and is about to fill it. */
-bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version);
+bool atoll_is_taking(const atoll_decoder *dec, PyObject *seen, PyObject *name, uint64_t version);
 /* A class has come: it is forgotten if what it came in fails, and all of one that was there before is taken again.  Without memory it stays. */
 void atoll_takings_class(atoll_takings *list, PyObject *cls, uint64_t number, PyObject *seen, bool is_new);
 /* It is nobody's: it is made again when it comes again.  Exceptions that are set stay (codec/arrival.c). */
@@ -362,7 +362,7 @@ typedef struct {
     bool known; /* it is there already */
 } atoll_received;
 
-void atoll_pending_begin(atoll_pending *list, atoll_codec *codec);
+void atoll_pending_begin(atoll_pending *list, const atoll_decoder *dec);
 /* An exception that is set stays; where there is none, there may be one afterwards that has to reach the user. */
 void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
 int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
@@ -490,7 +490,7 @@ static inline bool atoll_may_have_name(const atoll_codec *codec, const PyObject 
 int atoll_same_lookup(atoll_codec *codec, PyObject *obj, uint64_t *identity, PyObject **module,
                       PyObject **name);
 /* What came (obj) may be one that is here: that, or obj.  New reference, or NULL with an exception. */
-PyObject *atoll_same_nested(atoll_codec *codec, uint64_t identity, uint64_t state, bool defining,
+PyObject *atoll_same_nested(const atoll_decoder *dec, uint64_t identity, uint64_t state, bool defining,
                             PyObject *obj);
 PyObject *atoll_same_by_path(atoll_codec *codec, PyObject *module, PyObject *name, uint64_t state,
                              PyObject *obj);

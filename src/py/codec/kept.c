@@ -21,7 +21,7 @@
 
 /* E_REACH: a capsule, or None; E_INSIDE: which classes are in them (codec/written.c). */
 enum { E_REF, E_STAMP, E_BYTES, E_WITNESSES, E_REACH, E_INSIDE };
-enum { KEPT_CLASSES = 256, KEPT_SIZE = 1 << 22, KEPT_IN_ALL = 1 << 26 };
+enum { KEPT_CLASSES = 4096, KEPT_SIZE = 1 << 22, KEPT_IN_ALL = 1 << 26 };
 
 /* The names of a function or class, and what a function says of itself: borrowed, or NULL.  How many there are. */
 enum { NAMES = 4 };

@@ -393,9 +393,9 @@ typedef struct pending {
     bool listed; /* in codec->making */
 } pending;
 
-void atoll_pending_begin(atoll_pending *list, atoll_codec *codec) {
+void atoll_pending_begin(atoll_pending *list, const atoll_decoder *dec) {
     *list = (atoll_pending){0};
-    atoll_takings_begin(&list->takings, codec);
+    atoll_takings_begin(&list->takings, dec);
     list->functions_end = &list->functions;
     for (int i = 0; i < ATOLL_RANKS; i++) {
         list->data_end[i] = &list->data[i];
@@ -460,7 +460,7 @@ int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const ato
         return 0;
     }
     item->listed = true;
-    atoll_begin_making(dec->codec, &item->making, received->identity);
+    atoll_begin_making(dec, &item->making, received->identity);
     return atoll_weak_put(dec->codec->function_refs, received->identity, (PyObject *)func);
 }
 

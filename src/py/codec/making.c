@@ -10,8 +10,10 @@
 /* A thread that gave up waiting goes on with what there is: who makes the class may need something of that thread's. */
 #define PATIENCE 10.0
 
-void atoll_making_enter(atoll_making **list, atoll_making *making, uint64_t number) {
-    *making = (atoll_making){.next = *list, .number = number, .thread = PyThread_get_thread_ident()};
+void atoll_making_enter(const atoll_decoder *dec, atoll_making **list, atoll_making *making,
+                        uint64_t number) {
+    *making = (atoll_making){
+        .next = *list, .number = number, .thread = PyThread_get_thread_ident(), .reading = dec->reading};
     *list = making;
 }
 
@@ -22,8 +24,8 @@ void atoll_making_leave(atoll_making **list, const atoll_making *making) {
     *list = making->next;
 }
 
-void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number) {
-    atoll_making_enter(&codec->making, making, number);
+void atoll_begin_making(const atoll_decoder *dec, atoll_making *making, uint64_t number) {
+    atoll_making_enter(dec, &dec->codec->making, making, number);
 }
 
 void atoll_end_making(atoll_codec *codec, const atoll_making *making) {

@@ -2,13 +2,13 @@
 #ifndef ATOLL_PY_CODEC_MAKING_H
 #define ATOLL_PY_CODEC_MAKING_H
 
-#include "py/codec/state.h"
+#include "py/codec/decoder.h"
 
 /* A class, or a function, with this number is being made by this thread; another that needs it waits (codec/making.c). */
-void atoll_begin_making(atoll_codec *codec, atoll_making *making, uint64_t number);
+void atoll_begin_making(const atoll_decoder *dec, atoll_making *making, uint64_t number);
 void atoll_end_making(atoll_codec *codec, const atoll_making *making);
 /* The same for one of both lists. */
-void atoll_making_enter(atoll_making **list, atoll_making *making, uint64_t number);
+void atoll_making_enter(const atoll_decoder *dec, atoll_making **list, atoll_making *making, uint64_t number);
 void atoll_making_leave(atoll_making **list, const atoll_making *making);
 /* What this thread is making that has this number, or NULL. */
 const atoll_making *atoll_coming(const atoll_codec *codec, uint64_t number);

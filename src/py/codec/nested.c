@@ -378,7 +378,7 @@ PyObject *atoll_decode_nested(atoll_decoder *dec) {
     size_t from;
     bool outside;
     PyObject *obj = decode_copy(dec, &from, &outside);
-    PyObject *found = obj != NULL ? atoll_same_nested(dec->codec, identity, state, defining, obj) : NULL;
+    PyObject *found = obj != NULL ? atoll_same_nested(dec, identity, state, defining, obj) : NULL;
     if (found != NULL && found != obj) {
         int taken = take_place(dec, from, outside && !defining, obj, found);
         if (taken == 0) {

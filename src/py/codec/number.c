@@ -393,15 +393,6 @@ PyObject *atoll_function_cached(atoll_codec *codec, uint64_t number) {
     return NULL;
 }
 
-static _Thread_local uint64_t own_bound;
-
-void atoll_note_bound(atoll_codec *codec, uint64_t n) {
-    codec->bound += n;
-    own_bound += n;
-}
-
-uint64_t atoll_bound_by_others(const atoll_codec *codec) { return codec->bound - own_bound; }
-
 int atoll_function_keep(atoll_codec *codec, uint64_t number, PyObject *func, uint64_t before,
                         const atoll_message *full) {
     PyObject *module;

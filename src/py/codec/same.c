@@ -5,7 +5,7 @@
  * one moment are one object: an address may come to be another's.  So the version of the value has to be the same, too.  The receiver
  * notes under which name it has bound what (codec->same: identity -> list of version, namespace or class, name, address), and gives what comes under
  * another name the object that is bound there, if it still is that one.  What has come in the message that is being read, and may not be
- * bound yet, it holds (codec->recent: identity -> version, object, thread).
+ * bound yet, it holds as well (codec/reading.c).
  *
  * Such an object may occur inside of others, too, or be sent by itself (codec/nested.c).  So the sender notes likewise which of its names have which
  * instances (codec->named: address -> identity).  What came inside of something that has a name is noted by a weak
@@ -21,7 +21,6 @@
 #include "py/codec/internal.h"
 
 enum { SAME_KEPT = 4096, PLACES_KEPT = 16 };
-enum { R_VERSION, R_VALUE, R_THREAD };
 /* S_VERSION: that was taken, 0 of what was bound here; S_KIND: an atoll_place; S_NAME: of PLACE_HELD a weak reference, or the object. */
 enum { S_VERSION, S_KIND, S_OWNER, S_NAME, S_ADDRESS };
 
@@ -160,17 +159,12 @@ static PyObject *place_at(PyObject *places, Py_ssize_t i) {
 
 /* The object of this identity in this version: new reference, or NULL, maybe with an exception.  Places where it is no more are
  * forgotten. */
-static PyObject *find(atoll_codec *codec, PyObject *key, PyObject *places, uint64_t version) {
-    PyObject *entry = PyDict_GetItemWithError(codec->recent, key);
-    if (entry != NULL && is_number(PyTuple_GET_ITEM(entry, R_VERSION), version) &&
-        is_number(PyTuple_GET_ITEM(entry, R_THREAD), PyThread_get_thread_ident())) {
-        return Py_NewRef(PyTuple_GET_ITEM(entry, R_VALUE)); /* another thread's may still be empty */
-    }
-    PyObject *value = NULL;
+static PyObject *find(const atoll_decoder *dec, PyObject *key, PyObject *places, uint64_t version) {
+    PyObject *value = atoll_recent_find(dec, key, version);
     for (Py_ssize_t i = PyList_GET_SIZE(places); value == NULL && !PyErr_Occurred() && i-- > 0;) {
-        entry = place_at(places, i);
+        PyObject *entry = place_at(places, i);
         if (entry != NULL && is_number(PyTuple_GET_ITEM(entry, S_VERSION), version)) {
-            value = look_up(codec, entry, version);
+            value = look_up(dec->codec, entry, version);
             if (value == NULL && !PyErr_Occurred() && PyList_SetSlice(places, i, i + 1, NULL) < 0) {
                 PyErr_Clear();
             }
@@ -262,26 +256,15 @@ static int add_place(atoll_codec *codec, PyObject *places, PyObject *entry) {
     return i >= 0 && PyList_SetSlice(places, i, i + 1, NULL) < 0 ? -1 : PyList_Append(places, entry);
 }
 
-/* What came in the message that is being read. */
-static int note_recent(atoll_codec *codec, PyObject *key, uint64_t version, PyObject *obj) {
-    PyObject *number = PyLong_FromUnsignedLongLong(version);
-    PyObject *thread = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
-    PyObject *recent = number != NULL && thread != NULL ? PyTuple_Pack(3, number, obj, thread) : NULL;
-    int rc = recent != NULL ? PyDict_SetItem(codec->recent, key, recent) : -1;
-    Py_XDECREF(recent);
-    Py_XDECREF(number);
-    Py_XDECREF(thread);
-    return rc;
-}
-
 /* The value is bound under this name from now on. */
-static int note(atoll_codec *codec, PyObject *key, PyObject *places, const atoll_named *named, uint64_t owner,
-                bool is_class) {
+static int note(const atoll_decoder *dec, PyObject *key, PyObject *places, const atoll_named *named,
+                uint64_t owner, bool is_class) {
+    atoll_codec *codec = dec->codec;
     PyObject *number = PyLong_FromUnsignedLongLong(owner);
     PyObject *entry = number != NULL ? new_entry(named->version, is_class ? PLACE_CLASS : PLACE_SPACE, number,
                                                  named->name, named->value)
                                      : NULL;
-    int rc = entry == NULL || note_recent(codec, key, named->version, named->value) < 0 ||
+    int rc = entry == NULL || atoll_recent_note(dec, key, named->version, named->value) < 0 ||
                      add_place(codec, places, entry) < 0
                  ? -1
                  : note_named(codec, key, named->value);
@@ -385,13 +368,13 @@ int atoll_same_value(atoll_decoder *dec, atoll_named *named, uint64_t owner, boo
     }
     PyObject *key = PyLong_FromUnsignedLongLong(named->identity);
     PyObject *places = key != NULL ? Py_XNewRef(places_of(dec->codec, key)) : NULL;
-    PyObject *found = places != NULL ? find(dec->codec, key, places, named->version) : NULL;
+    PyObject *found = places != NULL ? find(dec, key, places, named->version) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
     if (found != NULL && Py_TYPE(found) == Py_TYPE(named->value)) {
         atoll_replace_in_memo(dec, dec->defined, named->value, found);
         Py_SETREF(named->value, Py_NewRef(found));
     }
-    rc = rc == 0 ? note(dec->codec, key, places, named, owner, is_class) : -1;
+    rc = rc == 0 ? note(dec, key, places, named, owner, is_class) : -1;
     Py_XDECREF(found);
     Py_XDECREF(places);
     Py_XDECREF(key);
@@ -544,14 +527,15 @@ int atoll_same_hold(atoll_codec *codec, uint64_t identity, uint64_t version, PyO
     return rc;
 }
 
-PyObject *atoll_same_nested(atoll_codec *codec, uint64_t identity, uint64_t state, bool defining,
+PyObject *atoll_same_nested(const atoll_decoder *dec, uint64_t identity, uint64_t state, bool defining,
                             PyObject *obj) {
+    atoll_codec *codec = dec->codec;
     uint64_t version = atoll_version_of_identity(state, identity);
     PyObject *key = PyLong_FromUnsignedLongLong(identity);
     PyObject *places = key == NULL ? NULL
                        : defining  ? Py_XNewRef(places_of(codec, key))
                                    : Py_XNewRef(PyDict_GetItemWithError(codec->same, key));
-    PyObject *found = places != NULL && defining ? find(codec, key, places, version) : NULL;
+    PyObject *found = places != NULL && defining ? find(dec, key, places, version) : NULL;
     if (found != NULL && Py_TYPE(found) != Py_TYPE(obj)) {
         Py_CLEAR(found);
     }
@@ -564,7 +548,7 @@ PyObject *atoll_same_nested(atoll_codec *codec, uint64_t identity, uint64_t stat
         /* An argument may be sent back; no name is bound to it because of it. */
         bool lasting = defining || Py_IS_TYPE(obj, &PyBaseObject_Type);
         rc = atoll_same_hold(codec, identity, lasting ? version : 0, obj);
-        rc = rc == 0 && defining ? note_recent(codec, key, version, obj) : rc;
+        rc = rc == 0 && defining ? atoll_recent_note(dec, key, version, obj) : rc;
     }
     if (rc < 0) {
         Py_CLEAR(found);

@@ -71,7 +71,6 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
     codec->hidden = PyDict_New();
     codec->described = PyDict_New();
     codec->same = PyDict_New();
-    codec->recent = PyDict_New();
     codec->named = PyDict_New();
     codec->stand_ins = PyDict_New();
     codec->namespaces = PyDict_New();
@@ -80,7 +79,7 @@ atoll_codec *atoll_codec_new(int64_t interp_id, PyObject *not_shareable, atoll_c
     codec->class_bytes = PyDict_New();
     codec->function_refs = PyDict_New();
     codec->function_ids = PyDict_New();
-    if (codec->registered == NULL || codec->same == NULL || codec->named == NULL || codec->recent == NULL ||
+    if (codec->registered == NULL || codec->same == NULL || codec->named == NULL ||
         codec->described == NULL || codec->stand_ins == NULL || codec->namespaces == NULL ||
         codec->origins == NULL || codec->modules == NULL || codec->hidden == NULL ||
         codec->class_refs == NULL || codec->class_numbers == NULL || codec->class_bytes == NULL ||
@@ -111,7 +110,7 @@ int atoll_codec_add_hook(atoll_codec *codec, PyTypeObject *type, const atoll_cod
 #define EACH_REFERENCE(DO) \
     DO(not_shareable) DO(cache_token) DO(copyreg) DO(dispatch_table) DO(newobj) \
     DO(newobj_ex) DO(enum_type) DO(byvalue) DO(registered) DO(arrive) \
-    DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(recent) DO(named) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
+    DO(buffer_type) DO(places) DO(stand_ins) DO(described) DO(same) DO(named) DO(namespaces) DO(origins) DO(modules) DO(hidden) DO(class_refs) \
     DO(class_numbers) DO(class_bytes) DO(function_refs) DO(function_ids)
 /* clang-format on */
 

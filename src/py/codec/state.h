@@ -64,7 +64,8 @@ typedef struct atoll_making {
     PyObject *cls;     /* borrowed: the class, once it has its functions, or NULL */
     PyObject *awaited; /* a tuple: names of attributes that come last, or NULL */
     PyObject *seen;    /* borrowed: what was taken of a class that was there before, or NULL */
-    PyObject *shown;   /* what __main__ has while the statement of a class runs, or NULL: codec/shown.c */
+    const struct atoll_reading *reading; /* the message that it comes in: compared only */
+    PyObject *shown; /* what __main__ has while the statement of a class runs, or NULL: codec/shown.c */
     PyObject *shown_in;
     bool active; /* of a class: one of its stages is being read */
 } atoll_making;
@@ -105,7 +106,6 @@ struct atoll_codec {
     PyObject *stand_ins;      /* dict: name -> module that is in sys.modules for a namespace */
     PyObject *described;      /* dict: space -> its place (codec/module.c) */
     PyObject *same;           /* dict: which objects named values are (codec/same.c) */
-    PyObject *recent;         /* likewise, those of the message that is being read */
     PyObject *named;          /* dict: address of what has a name -> its identity (codec/same.c) */
     Py_ssize_t searched;      /* so many modules (codec/nested.c) */
     uint64_t searched_stamp;  /* and which they were */

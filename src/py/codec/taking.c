@@ -25,8 +25,8 @@ typedef struct taking {
 
 static _Thread_local atoll_takings *innermost;
 
-void atoll_takings_begin(atoll_takings *list, atoll_codec *codec) {
-    *list = (atoll_takings){.outer = innermost, .codec = codec};
+void atoll_takings_begin(atoll_takings *list, const atoll_decoder *dec) {
+    *list = (atoll_takings){.outer = innermost, .reading = dec->reading};
     innermost = list;
 }
 
@@ -116,17 +116,25 @@ static void end_classes(atoll_takings *list, atoll_codec *codec, bool whole, ato
     Py_XDECREF(classes);
 }
 
+/* What this came in, and may fail yet: of the same message, or of one around it that it leans on; or NULL. */
+static atoll_takings *around(const atoll_takings *list, const atoll_codec *codec) {
+    atoll_takings *outer = list->outer;
+    while (outer != NULL && outer->reading != list->reading &&
+           !(list->reading->leans && outer->reading->codec == codec)) {
+        outer = outer->outer;
+    }
+    return outer;
+}
+
 void atoll_takings_end(atoll_takings *list, atoll_codec *codec, bool whole) {
     atoll_takings **link = &innermost;
     while (*link != list) {
         link = &(*link)->outer;
     }
     *link = list->outer;
-    atoll_takings *outer = list->outer; /* what this came in may fail yet */
-    while (outer != NULL && outer->codec != codec) {
-        outer = outer->outer;
-    }
-    PyObject *urgent = end_kept(list, codec, whole, outer);
+    atoll_takings *outer = around(list, codec);
+    bool part = outer != NULL && outer->reading == list->reading;
+    PyObject *urgent = end_kept(list, codec, whole, part ? outer : NULL);
     end_classes(list, codec, whole, outer);
     while (list->first != NULL) {
         taking *item = list->first;
@@ -169,11 +177,12 @@ int atoll_take_global(atoll_takings *list, const atoll_globals *to, const atoll_
     return atoll_take(to->seen, named->name, list->filling ? ATOLL_NONE_YET : named->version);
 }
 
-bool atoll_is_taking(const atoll_codec *codec, PyObject *seen, PyObject *name, uint64_t version) {
+bool atoll_is_taking(const atoll_decoder *dec, PyObject *seen, PyObject *name, uint64_t version) {
     for (const atoll_takings *list = innermost; list != NULL; list = list->outer) {
-        for (const taking *item = list->codec == codec ? list->first : NULL; item != NULL;
+        for (const taking *item = list->reading->codec == dec->codec ? list->first : NULL; item != NULL;
              item = item->next) {
             if (item->waits && item->version == version && item->name == name && item->seen == seen) {
+                atoll_reading_lean(dec, list->reading);
                 return true;
             }
         }

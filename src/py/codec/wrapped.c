@@ -74,7 +74,8 @@ int atoll_encode_method(atoll_encoder *enc, PyObject *obj) {
         }
         PyErr_Clear();
     }
-    if (there && !atoll_class_is_of_script(enc, PyMethod_GET_SELF(obj))) {
+    /* Of an outline the function itself: it may be another in its class over there when that has changed, and what was bound is the old one. */
+    if (there && !enc->outline && !atoll_class_is_of_script(enc, PyMethod_GET_SELF(obj))) {
         return atoll_encode_reduced(enc, obj);
     }
     PyObject *byvalue = atoll_codec_byvalue(enc->codec);
