@@ -361,6 +361,21 @@ static PyObject *unpack(const char *format, Py_ssize_t itemsize, const char *at)
     return values;
 }
 
+static int out_of_range(const char *format, PyObject *value) {
+    PyObject *name = atoll_dtype_name(format);
+    if (name != NULL) {
+        PyErr_Format(PyExc_OverflowError, "%S does not fit in an element of %U", value, name);
+        Py_DECREF(name);
+    }
+    return -1;
+}
+
+/* One int in the other byte order. */
+static bool is_swapped_int(const char *format) {
+    char kind = format[0] != '\0' ? atoll_dtype_kind(format + 1) : 0;
+    return strchr("<>!=", format[0]) != NULL && (kind == 'i' || kind == 'u');
+}
+
 static int pack(const char *format, Py_ssize_t itemsize, char *at, PyObject *value) {
     if (format[0] == 'T') {
         return not_here(format);
@@ -377,6 +392,10 @@ static int pack(const char *format, Py_ssize_t itemsize, char *at, PyObject *val
     Py_XDECREF(function);
     Py_XDECREF(module);
     if (bytes == NULL) {
+        if (!atoll_error_is_urgent() && PyLong_Check(value) && is_swapped_int(format)) {
+            PyErr_Clear();
+            return out_of_range(format, value);
+        }
         if (!atoll_error_is_urgent()) {
             PyErr_Format(PyExc_TypeError, "%R is no value for an element of format '%s'", value, format);
         }
@@ -457,15 +476,6 @@ PyObject *atoll_element_get(const char *format, Py_ssize_t itemsize, const char 
         return PyLong_FromLong(v);
     }
     }
-}
-
-static int out_of_range(const char *format, PyObject *value) {
-    PyObject *name = atoll_dtype_name(format);
-    if (name != NULL) {
-        PyErr_Format(PyExc_OverflowError, "%S does not fit in an element of %U", value, name);
-        Py_DECREF(name);
-    }
-    return -1;
 }
 
 /* An int of `size` bytes. */

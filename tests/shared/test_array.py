@@ -199,6 +199,10 @@ class TestDtypes:
             assert numbers != SharedArray(3, code)
         swapped = SharedArray(2, ">i4")
         swapped[:] = [1, -2]
+        for value in (2**31, -(2**31) - 1):
+            for code in ("i4", ">i4"):
+                with pytest.raises(OverflowError, match="does not fit in an element of"):
+                    SharedArray(2, code)[0] = value
         assert swapped.tobytes() == struct.pack(">ii", 1, -2)
         assert swapped.tolist() == [1, -2]
         letters = SharedArray(3, "c")
