@@ -40,6 +40,8 @@ TEST(clones_names_that_are_cloned_or_call_back) {
     CHECK(atoll_name_wants_clone("libarrow.so.1800"));
     CHECK(atoll_name_wants_clone("/opt/lib/libhdf5-1a2b3c4d.so.200"));
     CHECK(atoll_name_wants_clone("libreadline.so.8"));
+    CHECK(atoll_name_wants_clone("/usr/lib/libboost_serialization.so.1.83.0"));
+    CHECK(!atoll_name_wants_clone("libboost_filesystem.so.1.83.0"));
     CHECK(!atoll_name_wants_clone("libarro.so"));
     CHECK(!atoll_name_wants_clone("/libarrow/libz.so.1"));
     CHECK(atoll_name_calls_back("libglib-2.0.so.0"));
