@@ -335,9 +335,10 @@ bool atoll_data_is_readable(const void *address);
 /* Where in `size` bytes a word is that is looked for, or NULL. */
 typedef const uintptr_t *atoll_data_search(const void *start, size_t size, void *context);
 /* Whether look() finds a word in a writable segment of what is loaded, the program included (its path is empty), or in what it has for the
- * calling thread (thread_local): of each for whose path wants() is true, or of all when that is NULL.  Words that are as the file has them, constants that nobody has written, do not count.
+ * calling thread (thread_local): of each for whose path wants(path, context) is true, or of all when that is NULL.  Words that are as the file has them, constants that nobody has written, do not count.
  * Nothing is loaded or unloaded meanwhile, so neither function must want to. */
-bool atoll_dl_any_data(bool (*wants)(const char *path), atoll_data_search *look, void *context);
+bool atoll_dl_any_data(bool (*wants)(const char *path, void *context), atoll_data_search *look,
+                       void *context);
 /* Calls a library's constructor as the dynamic linker does, with the program's argc, argv and environment. */
 void atoll_dl_construct(void (*function)(void));
 

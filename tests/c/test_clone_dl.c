@@ -72,8 +72,9 @@ __attribute__((no_sanitize("address"))) static const uintptr_t *look_for(const v
     return NULL;
 }
 
-static bool wants_none(const char *path) {
+static bool wants_none(const char *path, void *context) {
     (void)path;
+    (void)context;
     return false;
 }
 

@@ -5,13 +5,6 @@
 static const PyMemAllocatorDomain domains[] = {PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 static PyMemAllocatorEx saved[Py_ARRAY_LENGTH(domains)];
 
-static PyObject *save(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(domains); i++) {
-        PyMem_GetAllocator(domains[i], &saved[i]);
-    }
-    Py_RETURN_NONE;
-}
-
 static PyObject *restore(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
     for (size_t i = 0; i < Py_ARRAY_LENGTH(domains); i++) {
         PyMem_SetAllocator(domains[i], &saved[i]);
@@ -30,6 +23,17 @@ static void *own_realloc(void *Py_UNUSED(ctx), void *ptr, size_t size) {
 }
 
 static void own_free(void *Py_UNUSED(ctx), void *ptr) { saved[0].free(saved[0].ctx, ptr); }
+
+/* What leads from a thread's variables to this library itself. */
+static _Thread_local void *(*volatile mine)(void *, size_t);
+
+static PyObject *save(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(domains); i++) {
+        PyMem_GetAllocator(domains[i], &saved[i]);
+    }
+    mine = own_malloc;
+    Py_RETURN_NONE;
+}
 
 /* After save(). */
 static PyObject *wrap(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused)) {

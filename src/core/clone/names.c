@@ -58,11 +58,31 @@ static const char *const system_libraries[] = {
  * Arrow has registries of extension types and of functions that Python fills; torch one of operators and dispatch keys;
  * libev one default loop; igraph one error handler, LLVM one context for ctypes' use, netCDF one state without a lock;
  * readline one line and its history; ncurses and what belongs to it one current terminal;
- * HDF5 one table of types and conversions. */
+ * HDF5 one table of types and conversions; Boost's serialization one of classes, where constructors enter those of who needs it. */
 static const char *const cloned_libraries[] = {
-    "libarrow*", "libparquet*", "libtorch*",  "libc10*",    "libshm*",      "libcaffe2*",  "libllvmlite*",
-    "libev.so*", "libev-*",     "libigraph*", "libnetcdf*", "libreadline*", "libhistory*", "libncurses*",
-    "libtinfo*", "libpanel*",   "libform*",   "libmenu*",   "libedit*",     "libhdf5*",    NULL,
+    "libarrow*",
+    "libparquet*",
+    "libtorch*",
+    "libc10*",
+    "libshm*",
+    "libcaffe2*",
+    "libllvmlite*",
+    "libev.so*",
+    "libev-*",
+    "libigraph*",
+    "libnetcdf*",
+    "libreadline*",
+    "libhistory*",
+    "libncurses*",
+    "libtinfo*",
+    "libpanel*",
+    "libform*",
+    "libmenu*",
+    "libedit*",
+    "libhdf5*",
+    "libboost_serialization*",
+    "libboost_wserialization*",
+    NULL,
 };
 
 /* They keep functions that they were given and call them when the process ends, or from threads of their own. */

@@ -171,11 +171,6 @@ static bool stays(const char *path) {
     return tells && strstr(name, ".atoll") == NULL;
 }
 
-/* The same, and clones of others: whoever puts his own function in place of one of these clones may have that, to put it back. */
-static bool stays_or_is_clone(const char *path) {
-    return stays(path) || strstr(atoll_name_last_part(path), ".atoll") != NULL;
-}
-
 typedef struct {
     const atoll_clones *set;
     uintptr_t lowest;  /* where the first of them begins, */
@@ -184,12 +179,28 @@ typedef struct {
     size_t size;       /* how large it is */
 } clone_search;
 
+/* Not by where its variables are: those that are thread_local lie anywhere. */
+static bool is_own(const atoll_clones *set, const char *path) {
+    bool own = set->shim_path != NULL && strcmp(set->shim_path, path) == 0;
+    for (size_t i = 0; i < set->count && !own; i++) {
+        own = strcmp(set->items[i]->path, path) == 0;
+    }
+    return own;
+}
+
+/* What stays; and clones of others where whoever puts his own function in place of one of these clones may have that, to put it back. */
+static bool may_know(const char *path, void *context) {
+    const atoll_clones *set = ((const clone_search *)context)->set;
+    bool of_others = set->hands_out && strstr(atoll_name_last_part(path), ".atoll") != NULL;
+    return (stays(path) || of_others) && !is_own(set, path);
+}
+
 /* Atoll's own tables (clone/signals.c) do not count. */
 static const uintptr_t *leads_there(const void *start, size_t size, void *context) {
     const clone_search *search = context;
     const uintptr_t *end;
     uintptr_t value = 0;
-    if ((uintptr_t)&kept_clones - (uintptr_t)start < size || is_in_one(search->set, (uintptr_t)start)) {
+    if ((uintptr_t)&kept_clones - (uintptr_t)start < size) {
         return NULL;
     }
     for (const uintptr_t *word = atoll_data_words(start, size, &end); word < end; word++) {
@@ -221,7 +232,7 @@ static bool is_known(atoll_clones *set) {
         highest = clone->high > highest ? clone->high : highest;
     }
     search.width = highest - search.lowest;
-    return atoll_dl_any_data(set->hands_out ? stays_or_is_clone : stays, leads_there, &search);
+    return atoll_dl_any_data(may_know, leads_there, &search);
 }
 
 /* Whether a clone uses what a library that stays registers things with, in memory from malloc(). */

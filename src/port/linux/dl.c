@@ -270,7 +270,7 @@ char *atoll_dl_file(void *handle) {
 /* ---- data ---- */
 
 typedef struct {
-    bool (*wants)(const char *path);
+    bool (*wants)(const char *path, void *context);
     atoll_data_search *look;
     void *context;
 } data_search;
@@ -333,7 +333,8 @@ static bool look_at_part(const struct dl_phdr_info *info, const ElfW(Phdr) * hea
 
 static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
     const data_search *search = raw;
-    if (search->wants != NULL && !search->wants(info->dlpi_name != NULL ? info->dlpi_name : "")) {
+    if (search->wants != NULL &&
+        !search->wants(info->dlpi_name != NULL ? info->dlpi_name : "", search->context)) {
         return 0;
     }
     bool tells_locals = size >= offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data;
@@ -351,7 +352,8 @@ static int look_at_data(struct dl_phdr_info *info, size_t size, void *raw) {
     return 0;
 }
 
-bool atoll_dl_any_data(bool (*wants)(const char *path), atoll_data_search *look, void *context) {
+bool atoll_dl_any_data(bool (*wants)(const char *path, void *context), atoll_data_search *look,
+                       void *context) {
     enter();
     bool found = dl_iterate_phdr(look_at_data, &(data_search){wants, look, context}) != 0;
     leave();
