@@ -101,3 +101,26 @@ def test_close_in_an_exit_function(fresh, held):
     assert future.interrupt()
     assert type(future.exception(PATIENCE)) is KeyboardInterrupt
     assert fresh.call(pow, 2, 3) == 8
+
+
+def test_close_by_the_last_reference_in_a_result(fresh):
+    """It goes when the result has been sent, where nothing else would be raised."""
+    if not IS_X86:
+        pytest.skip("threads are led out of system calls on x86-64 only")
+
+    class Result:
+        def __init__(self):
+            import atexit
+            import time
+
+            import atoll
+
+            self.interp = atoll.create()
+            self.interp.call(atexit.register, time.sleep, 1000)
+
+        def __reduce__(self):
+            return int, ("8",)
+
+    with pytest.raises(TimeoutError), atoll.timeout(fresh, 1):
+        fresh.call(Result)
+    assert fresh.call(pow, 2, 3) == 8

@@ -98,10 +98,9 @@ static const atoll_run *asked(const atoll_run *run) {
     return knocked(run->outer, run);
 }
 
-/* The same while its thread winds down an interpreter: what goes on there is further in than this run. */
-static const atoll_run *asked_below(const atoll_run *run) {
-    return run->deaf || run->keeping ? NULL : knocked(run, run);
-}
+/* The same while its thread winds down an interpreter: what goes on there is further in than this run.  Also where that happens in a
+ * destructor, as nothing raised there gets out. */
+static const atoll_run *asked_below(const atoll_run *run) { return knocked(run, run); }
 
 bool atoll_run_is_asked(const atoll_entry *entry) {
     if (innermost != NULL && innermost->entry == entry) {
