@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dis
+import itertools
 import sys
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +144,40 @@ def test_goes_on(way):
             number += 1
     assert number > 50
     assert wrong == []
+
+
+def handlers(code, place):
+    """Return where Ctrl-C leads to that comes at a place of code, and from there, and so on."""
+    table = dis._parse_exception_table(code)
+    found = set()
+    todo = {place}
+    while todo:
+        at = todo.pop()
+        todo |= {entry.target for entry in table if entry.start <= at < entry.end} - found
+        found |= todo
+    return found
+
+
+def skips_an_end(code):
+    """Yield the lines where a loop inside of a `with` jumps back, and its end is skipped by what is raised there."""
+    steps = list(dis.get_instructions(code))
+    ends = {step.offset for step, after in itertools.pairwise(steps) if after.opname == "WITH_EXCEPT_START"}
+    begun = {entry.target: entry.start for entry in reversed(dis._parse_exception_table(code))}
+    for step in steps:
+        if step.opname == "JUMP_BACKWARD":
+            around = {end for end in ends & handlers(code, step.argval) if begun[end] < step.argval}
+            if not around <= handlers(code, step.offset):
+                yield step.positions.lineno
+
+
+def test_no_lock_stays_taken():
+    """A lock that a `with` does not give back: its other threads wait for ever."""
+    package = Path(atoll.__file__).parent
+    found = [
+        (str(path.relative_to(package)), code.co_qualname, line)
+        for path in package.rglob("*.py")
+        if path.parent.name != "cli"
+        for code in codes_of(compile(path.read_text(), str(path), "exec"))
+        for line in skips_an_end(code)
+    ]
+    assert found == []

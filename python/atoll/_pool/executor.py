@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import Future as _BaseFuture  # noqa: F401 (src/module/pool.c has it from here)
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
+from operator import attrgetter
 from types import MethodType
 
 from atoll import _atoll
@@ -221,7 +222,7 @@ def _end_guest(interp: _atoll.Interpreter, how: Literal["join", "interrupt", "sh
     takes no more, "drop" cancels what has not begun.  After these the close may fail: the next one finds it again.
     """
     with _guests_lock:
-        pools = [pool for pool in _ending.pop(interp, ()) if not pool.finished]
+        pools = list(itertools.filterfalse(attrgetter("finished"), _ending.pop(interp, ())))
         pool = _guests.pop(interp, None)
         if pool is not None:
             pools.append(pool)
