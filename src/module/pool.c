@@ -399,10 +399,14 @@ static PyMemberDef pool_members[] = {
 PyDoc_STRVAR(pool_doc, "What InterpreterPoolExecutor is made of: see atoll._pool.executor.");
 
 static PyType_Slot pool_slots[] = {
-    {Py_tp_doc, (void *)pool_doc},         {Py_tp_new, pool_new},
-    {Py_tp_dealloc, pool_dealloc},         {Py_tp_traverse, pool_traverse},
-    {Py_tp_clear, pool_clear},             {Py_tp_methods, pool_methods},
-    {Py_tp_getset, pool_getset},           {Py_tp_members, (void *)pool_members},
+    {Py_tp_doc, (void *)pool_doc},
+    {Py_tp_new, pool_new},
+    {Py_tp_dealloc, pool_dealloc},
+    {Py_tp_traverse, pool_traverse},
+    {Py_tp_clear, pool_clear},
+    {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_getset},
+    {Py_tp_members, (void *)pool_members},
     {0, NULL},
 };
 

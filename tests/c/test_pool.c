@@ -427,7 +427,7 @@ TEST(pool_whose_worker_is_abandoned_keeps_nothing_that_was_cancelled) {
         pause_shortly();
     }
     CHECK_UINT(atomic_load(&pool->queued), 0); /* else it would be a circle */
-    CHECK_UINT(pool->made, 1); /* there was no need of another worker */
+    CHECK_UINT(pool->made, 1);                 /* there was no need of another worker */
     atoll_task_release(stuck);
     atoll_task_release(cancelled);
     end(pool);

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dis
+import functools
 import itertools
 import sys
 import threading
 import types
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 import atoll
 from atoll._pool import chunks
 from atoll._pool import map as atoll_map
-from helpers import identity
+from helpers import identity, run_python
 
 TOOL = 3
 COUNT = 24
@@ -144,6 +146,59 @@ def test_goes_on(way):
             number += 1
     assert number > 50
     assert wrong == []
+
+
+def wait_for_gate(gate, number):
+    """Wait for an event when the number is 0."""
+    if number == 0:
+        gate.wait()
+
+
+class TestPromises:
+    """What was promised is not done after Ctrl-C."""
+
+    def test_while_it_is_sent(self):
+        sent = []
+
+        class Item:
+            def __init__(self, number):
+                self.number = number
+
+            def __reduce__(self):
+                sent.append(self.number)
+                if self.number == 20:
+                    raise KeyboardInterrupt
+                return int, (self.number,)
+
+        gate = atoll.Event()
+        pool = atoll.InterpreterPoolExecutor(1)
+        results = pool.map(
+            functools.partial(wait_for_gate, gate), [Item(number) for number in range(1_000)], chunksize=1
+        )
+        with pytest.raises(KeyboardInterrupt), pool:
+            pass
+        pool.shutdown()
+        assert sent == list(range(21))
+        with pytest.raises((KeyboardInterrupt, CancelledError)):
+            next(results)  # of the call that was interrupted, if it had begun
+
+    def test_that_nobody_has_caught(self):
+        done = run_python("""
+import atexit, time
+import atoll
+sent = []
+atexit.register(lambda: print(len(sent) < 100))
+class Item:
+    def __reduce__(self):
+        sent.append(self)
+        return int, ()
+pool = atoll.InterpreterPoolExecutor(1)
+gate = atoll.Event()
+pool.submit(gate.wait)
+results = pool.map(abs, [Item() for _ in range(100)], chunksize=1)
+raise KeyboardInterrupt
+""")
+        assert done.stdout == "True\n", done.stderr
 
 
 def handlers(code, place):

@@ -257,8 +257,7 @@ def _is_ended_by_ctrl_c() -> bool:
 
 def _at_exit() -> None:
     """Let the pools finish what they have, as the standard library's do, unless the program was told not to go on."""
-    pools = list(_pools)
-    executors = list(_executors)
+    pools, executors = list(_pools), list(_executors)
     try:
         interrupted = _is_ended_by_ctrl_c()
         for executor in executors:
@@ -281,8 +280,7 @@ def _at_exit() -> None:
         pass  # the process ends with this interpreter left open: nothing waits here, and what runs is interrupted
 
 
-# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.  And once more, for the pools of
-# threads that go on after the main one, and of exit functions.
+# Before threads are joined, as ThreadPoolExecutor has it; and later, for pools of these threads and of exit functions.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 atexit.register(_at_exit)
 
@@ -509,10 +507,8 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             raise
 
     def _shut(self, pool: _atoll._Pool, wait: bool, cancel_futures: bool) -> None:
-        if cancel_futures:
-            self._abandon_maps()
         for mapping in list(self._maps):
-            mapping._at_shutdown()
+            mapping._abandon() if cancel_futures else mapping._at_shutdown()
         pool.shut()
         if cancel_futures:
             pool.drain()

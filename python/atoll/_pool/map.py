@@ -26,8 +26,8 @@ Ctrl-C may come anywhere, and who goes on after it gets every result, once, and 
 are ready in the source until they are in a chunk of the window, which one call of C changes together; a chunk leaves
 the window when it is seen that the base has been given its results, not before; an error stays until it is raised.
 What is only counted (how many items make a chunk, how many are ahead) may be wrong by one chunk after it.
-A loop inside of a `with` or `try` is a function of its own: Ctrl-C where a loop jumps back skips, in all versions of CPython, what these do at
-their end.
+A loop inside of a `with` or `try` is a function of its own: Ctrl-C where a loop jumps back skips what these do at their
+end, in all versions of CPython.
 """
 
 from __future__ import annotations
@@ -198,7 +198,9 @@ class Map(_atoll._Results):
         self._asked = False  # somebody has asked for a result
         self._is_asking = False  # the thread that has `_taking` is
         self._promised = not self._lazy  # what is not asked for is to be done all the same
-        self._ended: deque[Future[Any]] = deque()  # chunks, in the background, for which no other was sent yet
+        self._ended: deque[Future[Any]] = (
+            deque()
+        )  # chunks, in the background, for which no other was sent yet
         self._follows = False  # the thread that has `_sending` is about that
         self._sending = threading.RLock()
         self._taking = threading.RLock()
