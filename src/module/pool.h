@@ -15,8 +15,7 @@ typedef struct {
     atoll_pool *pool;                                /* a reference */
     atoll_function *functions[ATOLL_FUNCTIONS_KEPT]; /* by number: what has been sent in full */
     bool delivers;                                   /* the thread that delivers was started */
-    PyObject *
-        owner; /* a weak reference to what the pool belongs to, which shuts it when that goes; NULL: it is shut */
+    PyObject *owner; /* what it belongs to, weakly: it shuts the pool when it goes; NULL: that is shut */
     PyObject *weakrefs;
 } atoll_pypool;
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from concurrent.futures import CancelledError
 
 import pytest
 
@@ -263,61 +262,6 @@ with Pool(2) as pool:
         check_ended(done, 1, "")
         assert "ValueError: configuration" in done.stderr
         assert "RuntimeWarning" not in done.stderr
-
-
-def wait_for_gate(gate, number):
-    """Wait for an event when the number is 0."""
-    if number == 0:
-        gate.wait()
-
-
-class TestCtrlC:
-    """What was promised is not done any more."""
-
-    def test_while_it_is_sent(self):
-        sent = []
-
-        class Item:
-            def __init__(self, number):
-                self.number = number
-
-            def __reduce__(self):
-                sent.append(self.number)
-                if self.number == 20:
-                    raise KeyboardInterrupt
-                return int, (self.number,)
-
-        gate = atoll.Event()
-        pool = atoll.InterpreterPoolExecutor(1)
-        results = pool.map(
-            functools.partial(wait_for_gate, gate), [Item(number) for number in range(1_000)], chunksize=1
-        )
-        with pytest.raises(KeyboardInterrupt), pool:
-            pass
-        pool.shutdown()
-        assert sent == list(range(21))
-        with pytest.raises(
-            (KeyboardInterrupt, CancelledError)
-        ):  # of the call that was interrupted, if it had begun
-            next(results)
-
-    def test_that_nobody_has_caught(self):
-        done = run_python("""
-import atexit, time
-import atoll
-sent = []
-atexit.register(lambda: print(len(sent) < 100))
-class Item:
-    def __reduce__(self):
-        sent.append(self)
-        return int, ()
-pool = atoll.InterpreterPoolExecutor(1)
-gate = atoll.Event()
-pool.submit(gate.wait)
-results = pool.map(abs, [Item() for _ in range(100)], chunksize=1)
-raise KeyboardInterrupt
-""")
-        assert done.stdout == "True\n", done.stderr
 
 
 class TestErrorsOfThePool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dis
+import functools
+import itertools
 import sys
 import threading
 import types
+from concurrent.futures import CancelledError
+from pathlib import Path
 
 import pytest
 
 import atoll
 from atoll._pool import chunks
 from atoll._pool import map as atoll_map
-from helpers import identity
+from helpers import identity, run_python
 
 TOOL = 3
 COUNT = 24
@@ -141,3 +146,93 @@ def test_goes_on(way):
             number += 1
     assert number > 50
     assert wrong == []
+
+
+def wait_for_gate(gate, number):
+    """Wait for an event when the number is 0."""
+    if number == 0:
+        gate.wait()
+
+
+class TestPromises:
+    """What was promised is not done after Ctrl-C."""
+
+    def test_while_it_is_sent(self):
+        sent = []
+
+        class Item:
+            def __init__(self, number):
+                self.number = number
+
+            def __reduce__(self):
+                sent.append(self.number)
+                if self.number == 20:
+                    raise KeyboardInterrupt
+                return int, (self.number,)
+
+        gate = atoll.Event()
+        pool = atoll.InterpreterPoolExecutor(1)
+        results = pool.map(
+            functools.partial(wait_for_gate, gate), [Item(number) for number in range(1_000)], chunksize=1
+        )
+        with pytest.raises(KeyboardInterrupt), pool:
+            pass
+        pool.shutdown()
+        assert sent == list(range(21))
+        with pytest.raises((KeyboardInterrupt, CancelledError)):
+            next(results)  # of the call that was interrupted, if it had begun
+
+    def test_that_nobody_has_caught(self):
+        done = run_python("""
+import atexit, time
+import atoll
+sent = []
+atexit.register(lambda: print(len(sent) < 100))
+class Item:
+    def __reduce__(self):
+        sent.append(self)
+        return int, ()
+pool = atoll.InterpreterPoolExecutor(1)
+gate = atoll.Event()
+pool.submit(gate.wait)
+results = pool.map(abs, [Item() for _ in range(100)], chunksize=1)
+raise KeyboardInterrupt
+""")
+        assert done.stdout == "True\n", done.stderr
+
+
+def handlers(code, place):
+    """Return where Ctrl-C leads to that comes at a place of code, and from there, and so on."""
+    table = dis._parse_exception_table(code)
+    found = set()
+    todo = {place}
+    while todo:
+        at = todo.pop()
+        todo |= {entry.target for entry in table if entry.start <= at < entry.end} - found
+        found |= todo
+    return found
+
+
+def skips_an_end(code):
+    """Yield the lines where a loop inside of a `with` jumps back, and its end is skipped by what is raised there."""
+    steps = list(dis.get_instructions(code))
+    ends = {step.offset for step, after in itertools.pairwise(steps) if after.opname == "WITH_EXCEPT_START"}
+    begun = {entry.target: entry.start for entry in reversed(dis._parse_exception_table(code))}
+    for step in steps:
+        if step.opname == "JUMP_BACKWARD":
+            around = {end for end in ends & handlers(code, step.argval) if begun[end] < step.argval}
+            if not around <= handlers(code, step.offset):
+                yield step.positions.lineno
+
+
+def test_no_lock_stays_taken():
+    """A lock that a `with` does not give back: its other threads wait for ever."""
+    package = Path(atoll.__file__).parent
+    found = [
+        (str(path.relative_to(package)), code.co_qualname, line)
+        for path in package.rglob("*.py")
+        if path.parent.name != "cli"
+        for code in codes_of(compile(path.read_text(), str(path), "exec"))
+        for line in skips_an_end(code)
+    ]
+    assert found == []

@@ -17,7 +17,7 @@ def _stacks(number: int) -> str:
     """Return what the threads of an interpreter execute, as text."""
     try:
         with Process(os.getpid()) as process:
-            threads = [thread for thread in process.threads() if thread.interpreter == number]
+            threads = list(filter(lambda thread: thread.interpreter == number, process.threads()))
     except (UnreadableError, ProcessLookupError, OSError) as why:
         return f"(its stacks cannot be read: {why})"
     if not threads:

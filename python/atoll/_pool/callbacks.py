@@ -110,8 +110,7 @@ class Teller:
     def _next(self) -> tuple[Future[Any], list[Any]] | None:
         with self._change:
             self._idle += 1
-            while not self._todo and not self._over:
-                self._change.wait()
+            self._change.wait_for(lambda: self._todo or self._over)
             self._idle -= 1
             return self._todo.popleft() if self._todo else None
 

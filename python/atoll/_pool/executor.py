@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import Future as _BaseFuture  # noqa: F401 (src/module/pool.c has it from here)
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
+from operator import attrgetter
 from types import MethodType
 
 from atoll import _atoll
@@ -221,7 +222,7 @@ def _end_guest(interp: _atoll.Interpreter, how: Literal["join", "interrupt", "sh
     takes no more, "drop" cancels what has not begun.  After these the close may fail: the next one finds it again.
     """
     with _guests_lock:
-        pools = [pool for pool in _ending.pop(interp, ()) if not pool.finished]
+        pools = list(itertools.filterfalse(attrgetter("finished"), _ending.pop(interp, ())))
         pool = _guests.pop(interp, None)
         if pool is not None:
             pools.append(pool)
@@ -256,8 +257,7 @@ def _is_ended_by_ctrl_c() -> bool:
 
 def _at_exit() -> None:
     """Let the pools finish what they have, as the standard library's do, unless the program was told not to go on."""
-    pools = list(_pools)
-    executors = list(_executors)
+    pools, executors = list(_pools), list(_executors)
     try:
         interrupted = _is_ended_by_ctrl_c()
         for executor in executors:
@@ -280,8 +280,7 @@ def _at_exit() -> None:
         pass  # the process ends with this interpreter left open: nothing waits here, and what runs is interrupted
 
 
-# Before threads are joined, as ThreadPoolExecutor has it: functions registered with atexit come too late.  And once more, for the pools of
-# threads that go on after the main one, and of exit functions.
+# Before threads are joined, as ThreadPoolExecutor has it; and later, for pools of these threads and of exit functions.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
 atexit.register(_at_exit)
 
@@ -508,10 +507,8 @@ class InterpreterPoolExecutor(ThreadPoolExecutor, metaclass=_Executors):
             raise
 
     def _shut(self, pool: _atoll._Pool, wait: bool, cancel_futures: bool) -> None:
-        if cancel_futures:
-            self._abandon_maps()
         for mapping in list(self._maps):
-            mapping._at_shutdown()
+            mapping._abandon() if cancel_futures else mapping._at_shutdown()
         pool.shut()
         if cancel_futures:
             pool.drain()

@@ -26,6 +26,8 @@ Ctrl-C may come anywhere, and who goes on after it gets every result, once, and 
 are ready in the source until they are in a chunk of the window, which one call of C changes together; a chunk leaves
 the window when it is seen that the base has been given its results, not before; an error stays until it is raised.
 What is only counted (how many items make a chunk, how many are ahead) may be wrong by one chunk after it.
+A loop inside of a `with` or `try` is a function of its own: Ctrl-C where a loop jumps back skips what these do at their
+end, in all versions of CPython.
 """
 
 from __future__ import annotations
@@ -259,14 +261,19 @@ class Map(_atoll._Results):
         """
         with self._sending:
             self._ended.append(future)
-            if self._follows:
-                return
-            try:
-                self._follows = True
-                while self._ended:
-                    self._follow(self._ended.popleft())
-            finally:
-                self._follows = False
+            if not self._follows:
+                self._follow_all()
+
+    def _follow_all(self) -> None:
+        try:
+            self._follows = True
+            self._follow_each()
+        finally:
+            self._follows = False
+
+    def _follow_each(self) -> None:
+        while self._ended:
+            self._follow(self._ended.popleft())
 
     def _follow(self, future: Future[Any]) -> None:
         if self._asked or not self._promised or self._source.ended or future.cancelled():
@@ -286,14 +293,17 @@ class Map(_atoll._Results):
     def _finish(self, most: int | None = None) -> bool:
         """Send what is left, at most so many items. Return whether that was all."""
         with self._sending:
-            begun = self._sizer.count
-            while self._send():
-                if len(self._window) % 16 == 0:
-                    self._sizer.hurry()
-                if most is not None and self._sizer.count - begun >= most:
-                    return False
-            self._promised = False
-            return True
+            return self._send_rest(most)
+
+    def _send_rest(self, most: int | None) -> bool:
+        begun = self._sizer.count
+        while self._send():
+            if len(self._window) % 16 == 0:
+                self._sizer.hurry()
+            if most is not None and self._sizer.count - begun >= most:
+                return False
+        self._promised = False
+        return True
 
     def _at_shutdown(self) -> None:
         """The pool is about to be shut: send what map() has promised, if that runs no code of the caller's."""
