@@ -9,7 +9,7 @@ import pytest
 from test_byvalue_statements import check
 
 PRELUDE = """
-import atoll, contextlib, dataclasses, functools, threading, typing
+import atoll, contextlib, dataclasses, enum, functools, threading, typing
 from framework import Model
 class Item(Model):
     def __init__(self, n=0): self.n = n
@@ -157,6 +157,60 @@ SENDS = """
             assert interp.call(use) == use(), interp.call(use)
             assert type(interp.call(same, A(1))) is A
         """
+
+
+# Each has a class that is copied, and whose functions use A, which needs it as a whole.
+COPIED = {
+    "an enumeration": """
+        class E(enum.Enum):
+            X = 1
+            def make(self): return A(self)
+        class A(Item):
+            first = E.X
+            def go(self): return self.first.make()
+    """,
+    "a dataclass, by way of a function": """
+        @dataclasses.dataclass
+        class D:
+            x: int
+            def make(self): return to_a(self)
+        def to_a(d): return A(d)
+        class A(Item):
+            names = [field.name for field in dataclasses.fields(D)]
+            def go(self): return self.names, D(1).make()
+    """,
+    "one that has it in a list, and an instance": """
+        class D:
+            made = []
+            def make(self): return KINDS[0](self.made), ONE
+            def __repr__(self): return "D()"
+        class A(Item):
+            made = len(D.made)
+            def go(self): return D().make(), self.made
+        KINDS = [A]
+        ONE = A(5)
+    """,
+}
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_is_needed_by_what_a_copied_class_uses(name: str, tmp_path: Path) -> None:
+    first = (
+        """
+        kind = next(value for name, value in globals().items() if name in ("D", "E"))
+        with atoll.create() as interp:
+            assert interp.call(same, kind) is kind
+            assert interp.call(use) == use(), interp.call(use)
+        with atoll.create() as interp:
+            assert repr(interp.call(lambda: kind(1).make())) == repr(kind(1).make())
+        """
+        if "list" not in name
+        else """
+        with atoll.create() as interp:
+            assert repr(interp.call(lambda: D().make())) == repr(D().make())
+        """
+    )
+    check(tmp_path, textwrap.dedent(COPIED[name]) + textwrap.dedent(SENDS) + textwrap.dedent(first), PRELUDE)
 
 
 @pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"], ids=["", "text"])

@@ -134,6 +134,13 @@ def keep_names(cls: type, naming: types.FunctionType) -> None:
         known[2][NAMES] = naming
 
 
+def waits_for(cls: type, classes: list[type]) -> bool:
+    """Whether the statement of cls needs one of these classes, which are copied and not whole yet."""
+    if _namespace_of(cls).get("__module__") not in _MAIN_NAMES or not _is_by_statement(cls):
+        return False
+    return any(one is not cls and _holds(cls, one) for one in classes)
+
+
 def _is_by_statement(cls: type) -> bool:
     return is_of_c(type(cls)) or is_made_by_package(cls)
 
