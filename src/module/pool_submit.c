@@ -212,8 +212,34 @@ static PyObject *send_portion(atoll_pypool *self, const portion *p, PyObject *ca
     return future;
 }
 
+/* With the exception that says why one item cannot be sent: says it as a call does, which knows of no chunks. */
+static void refuse_as_call(atoll_pypool *self, atoll_state *state, const portion *p, PyObject *callable,
+                           bool star) {
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *item = PySequence_GetItem(p->items, 0);
+    PyObject *args = item == NULL ? NULL : star ? PySequence_Tuple(item) : PyTuple_Pack(1, item);
+    atoll_task *task = args == NULL
+                           ? NULL
+                           : atoll_pypool_encode(self, state, callable, ((PyTupleObject *)args)->ob_item,
+                                                 PyTuple_GET_SIZE(args), NULL);
+    if (task != NULL) { /* now it can */
+        atoll_task_release(task);
+    }
+    if (PyErr_Occurred()) {
+        Py_CLEAR(exc);
+    } else {
+        PyErr_SetRaisedException(exc);
+    }
+    Py_XDECREF(args);
+    Py_XDECREF(item);
+}
+
 /* What cannot be sent: a future that says so, which is noted if it is of one item. */
-static PyObject *refuse_portion(atoll_pypool *self, const portion *p) {
+static PyObject *refuse_portion(atoll_pypool *self, atoll_state *state, const portion *p, PyObject *callable,
+                                bool star) {
+    if (p->count == 1 && PyErr_ExceptionMatches(state->not_shareable)) {
+        refuse_as_call(self, state, p, callable, star);
+    }
     PyObject *future = refuse(self);
     if (future != NULL && p->count == 1 && portion_note(p, future) < 0) {
         Py_CLEAR(future);
@@ -249,7 +275,7 @@ PyObject *atoll_pypool_method_submit_chunk(PyObject *op, PyObject *const *args, 
             task->bytes = atoll_pypool_weight(&task->call);
             future = send_portion(self, &p, args[0], task, args[5] == Py_True, began);
         } else {
-            future = refuse_portion(self, &p);
+            future = refuse_portion(self, state, &p, args[0], args[3] == Py_True);
         }
     }
     portion_clear(&p);

@@ -166,9 +166,16 @@ def test_unsendable_result(pool):
         next(results)
 
 
-def test_unsendable_argument(pool):
-    with pytest.raises(TypeError):
-        list(pool.map(identity, [threading.Lock()]))
+@pytest.mark.parametrize("chunksize", [None, 1, 4])
+def test_unsendable_argument(pool, chunksize):
+    """It is named as an argument of its call, whatever it was sent with."""
+    items = [[n] for n in range(10)] + [[threading.Lock()]]
+    results = pool.map(identity, items, chunksize=chunksize)
+    assert [next(results) for _ in range(10)] == items[:10]
+    with pytest.raises(atoll.NotShareableError, match=r"^args\[0\]\[0\]: _thread.lock "):
+        next(results)
+    with pytest.raises(atoll.NotShareableError, match=r"^args\[1\]\['a'\]: _thread.lock "):
+        list(pool.map(max, range(3), [1, 2, {"a": threading.Lock()}], chunksize=chunksize))
 
 
 def test_given_out_is_not_kept(pool):

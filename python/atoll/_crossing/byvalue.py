@@ -13,8 +13,16 @@ from typing import Any
 
 from .annotations import annotations_as_text, reduce_namespace
 from .classes import describe_class, fill_class, make_class
+from .statements import waits_for
 
-__all__ = ["annotations_as_text", "describe_class", "fill_class", "make_class", "reduce_namespace"]
+__all__ = [
+    "annotations_as_text",
+    "describe_class",
+    "fill_class",
+    "make_class",
+    "reduce_namespace",
+    "waits_for",
+]
 
 
 def which_module(obj: object, name: str) -> str:

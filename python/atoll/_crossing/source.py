@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import symtable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -117,18 +118,24 @@ class Names:
         for name in ("bases", "keywords", "decorator_list", "body", "type_params"):
             for part in getattr(node, name, ()):
                 self._visit(part, self.direct)
+        table = symtable.symtable(ast.unparse(node), "<class>", "exec")
+        for one in table.get_children():
+            self.nested.update(_globals_of_functions(one))
 
     def _visit(self, node: Any, into: set[str]) -> None:
         if isinstance(node, ast.Name):
-            into.add(node.id)
+            if isinstance(node.ctx, ast.Load):  # what is bound there is the class's own
+                into.add(node.id)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            into.add(node.target.id)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             for name, value in ast.iter_fields(node):
                 parts = value if isinstance(value, list) else [value]
                 for part in parts:
                     if name == "returns":
                         self._annotation(part)
-                    elif isinstance(part, ast.AST):
-                        self._visit(part, self.nested if name == "body" else into)
+                    elif isinstance(part, ast.AST) and name != "body":
+                        self._visit(part, into)
             return
         elif isinstance(node, (ast.AnnAssign, ast.arg)):
             self._annotation(node.annotation)
@@ -148,6 +155,14 @@ class Names:
                     self._visit(ast.parse(part.value.strip(), mode="eval").body, into)
                 except (SyntaxError, ValueError):
                     continue
+
+
+def _globals_of_functions(table: symtable.SymbolTable) -> Iterator[str]:
+    """The globals that functions in a scope name, and no variables or parameters of theirs."""
+    if isinstance(table, symtable.Function):
+        yield from (one.get_name() for one in table.get_symbols() if one.is_global() and one.is_referenced())
+    for one in table.get_children():
+        yield from _globals_of_functions(one)
 
 
 def _bound_by(node: ast.stmt) -> Iterator[str]:

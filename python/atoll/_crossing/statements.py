@@ -9,8 +9,10 @@ The rule.  A class by value (``atoll._crossing.classes``) is copied, unless
 Of such a class the very ``class`` statement that made it is run once more in each interpreter that receives it, hooks
 and all, so that the module over there knows the class as the one here does.  The statement is found by its file (or
 notebook cell, or what else has put its source into linecache) and line; the names that it uses come by value, as the
-globals of a function do.  Those that lead back to the class, and that only its functions and annotations use, come when
-it is there.  Of what was set later (``Model.rate = 5``) numbers, strings and the like come, and what the statement does
+globals of a function do.  Those that lead back to the class, and that only its functions and annotations use, come
+when it is there.  So do those of another such class that comes because this statement needs it: they may need this
+class, and the codec leaves them out there.
+Of what was set later (``Model.rate = 5``) numbers, strings and the like come, and what the statement does
 not set of a ctypes class.
 
 Where the source is not to be had, or the statement needs what cannot be found (a variable of the function that the
@@ -25,7 +27,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import ast
@@ -39,8 +41,11 @@ _HEAP, _IMMUTABLE = 1 << 9, 1 << 8
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 _namespace_of: Any = type.__dict__["__dict__"].__get__
 _qualname_of: Any = type.__dict__["__qualname__"].__get__
+_module_of: Any = type.__dict__["__module__"].__get__
 _name_of: Any = type.__dict__["__name__"].__get__
 _known: dict[int, Any] = {}  # by a class's address: a reference to it, and what is known of it
+_statements: dict[int, Any] = {}  # likewise, what its statement names
+_later: dict[int, Any] = {}  # likewise, what that uses later
 NAMES = "<names>"  # under which the globals come that are bound when the class is there
 
 
@@ -119,12 +124,7 @@ def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
 
 def _keep(cls: type, skeleton: tuple[Any, ...], definition: dict[str, Any], bound: set[str]) -> Any:
     """Note what is known of a class."""
-    import weakref
-
-    # Of C: Ctrl-C would be lost in a callback of Python's.
-    forget = functools.partial(_known.pop, id(cls))
-    known = _known[id(cls)] = weakref.ref(cls, forget), skeleton, definition, bound
-    return known
+    return _remember(_known, cls, skeleton, definition, bound)
 
 
 def keep_names(cls: type, naming: types.FunctionType) -> None:
@@ -132,6 +132,26 @@ def keep_names(cls: type, naming: types.FunctionType) -> None:
     known = _known.get(id(cls))
     if known is not None and known[0]() is cls:
         known[2][NAMES] = naming
+
+
+def waits_for(cls: type, classes: list[type]) -> bool:
+    """Whether the statement of cls needs one of these classes, which are copied and not whole yet."""
+    if _namespace_of(cls).get("__module__") not in _MAIN_NAMES or not _is_by_statement(cls):
+        return False
+    return any(one is not cls and _holds(cls, one) for one in classes)
+
+
+def _is_by_statement(cls: type) -> bool:
+    return is_of_c(type(cls)) or is_made_by_package(cls)
+
+
+def _remember(known: dict[int, Any], cls: type, *what: Any) -> Any:
+    """Note something of a class, for as long as it is there."""
+    import weakref
+
+    # Of C: Ctrl-C would be lost in a callback of Python's.
+    entry = known[id(cls)] = weakref.ref(cls, functools.partial(known.pop, id(cls))), *what
+    return entry
 
 
 def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
@@ -151,7 +171,7 @@ def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], di
         return (
             names.bound,
             variables,
-            *_partition(cls, names, home, {one.name for one in enclosing}, variables),
+            *_partition(cls, names, home, {one.name for one in enclosing}, variables, (file, node.lineno)),
         )
 
     try:
@@ -275,77 +295,184 @@ def _resolve_locals(
     return found
 
 
+class _Statement(NamedTuple):
+    """What a class statement names, the globals that it ran in, and where it stands."""
+
+    names: source.Names
+    home: dict[str, Any]
+    place: tuple[str, int]
+
+    def globals_of(self, names: set[str]) -> set[str]:
+        return {
+            name for name in names & self.home.keys() if not (name.startswith("__") and name.endswith("__"))
+        }
+
+    def needed(self) -> set[str]:
+        """What running it needs; annotations may name what was still to come when it ran at home."""
+        annotated = self.names.annotated - self.names.direct
+        return self.globals_of(self.names.direct | annotated) - {
+            name for name in annotated & self.home.keys() if _comes_after(self.home[name], self.place)
+        }
+
+    def used_later(self, cls: type) -> set[str]:
+        """What else it names, and what leads back to its class, by way of other statements, too."""
+        known = _later.get(id(cls))
+        if known is None or known[0]() is not cls:
+            others = self.globals_of(self.names.nested | self.names.annotated) - self.needed()
+            found = {
+                name
+                for name in others
+                if self.home[name] is not cls and _reached(self.home[name], cls, whole=True) is None
+            }
+            known = _remember(_later, cls, found)
+        return set(known[1])
+
+
+def _statement_of(cls: type) -> _Statement | None:
+    """The statement of a class of the script; None where it is not to be had."""
+    namespace = _namespace_of(cls)
+    if namespace.get("__module__") not in _MAIN_NAMES:
+        return None
+    known = _statements.get(id(cls))
+    if known is None or known[0]() is not cls:
+        from . import source
+
+        functions = list(functions_of(namespace, _qualname_of(cls)))
+        found = None
+        try:
+            home = home_of(cls, functions)
+            node, _, file, _ = source.find_statement(
+                _qualname_of(cls), namespace.get("__firstlineno__"), functions, home
+            )
+            found = _Statement(source.Names(node), home, (file, node.lineno))
+        except LookupError:
+            pass
+        known = _remember(_statements, cls, found)
+    statement: _Statement | None = known[1]
+    return statement
+
+
+def _comes_after(value: Any, place: tuple[str, int]) -> bool:
+    """Whether the definition of a function or class stands behind a place in the same file."""
+    own = None
+    if type(value) is types.FunctionType:
+        own = value.__code__.co_filename, value.__code__.co_firstlineno
+    elif issubclass(type(value), type):
+        statement = _statement_of(value)
+        own = None if statement is None else statement.place
+    return own is not None and own[0] == place[0] and own[1] > place[1]
+
+
 def _partition(
-    cls: type, names: source.Names, home: dict[str, Any], own: set[str], locals_: dict[str, Any]
+    cls: type,
+    names: source.Names,
+    home: dict[str, Any],
+    own: set[str],
+    locals_: dict[str, Any],
+    place: tuple[str, int],
 ) -> tuple[list[str], list[str]]:
     """The globals that the statement needs, and those that are bound when the class is there.
 
     Raises:
         LookupError: It needs one that holds the class.
     """
+    statement = _Statement(names, home, place)
     first: list[str] = []
-    later: list[str] = []
-    for name in sorted((names.direct | names.annotated | names.nested) - locals_.keys()):
-        if name not in home or home[name] is cls or (name.startswith("__") and name.endswith("__")):
+    later = statement.used_later(cls) - locals_.keys()
+    for name in sorted(
+        statement.globals_of(names.direct | names.annotated | names.nested) - locals_.keys() - later
+    ):
+        if home[name] is cls:
             continue
         if not _holds(home[name], cls):
             first.append(name)
         elif name not in names.direct:
-            later.append(name)
+            later.add(name)
         elif name not in names.bound and name not in own:
             raise LookupError(f"but {name!r} that it uses needs the class itself")
-    return first, later
+    # What is used later by other classes that come with it is left out there, as it may need this one.
+    for one in _reached([home[name] for name in first], None) or ():
+        other = _statement_of(one) if _is_by_statement(one) and one is not cls else None
+        if other is not None and other.home is home:
+            later |= other.used_later(one)
+    return first, sorted(name for name in later.difference(first) if home[name] is not cls)
 
 
 def _holds(value: Any, cls: type) -> bool:
-    """Whether cls is found in value, otherwise than by a global name that a function uses: that is bound later."""
+    """Whether value cannot be made before cls is there: not where only a function names it, that is bound later."""
+    return _reached(value, cls) is None
+
+
+def _reached(value: Any, cls: type | None, *, whole: bool = False) -> list[type] | None:
+    """The classes that come with a value; None when cls is one, otherwise than by a global name that a function uses.
+
+    whole: also by what functions of classes that are made by their statement use when these are there.
+    """
+    found: list[type] = []
     seen: set[int] = set()
-    stack: list[Any] = [value]
-    while stack and len(seen) < 10_000:
-        one = stack.pop()
+    queue: list[Any] = [value]
+    for one in queue:
         if one is cls:
-            return True
+            return None
         if id(one) in seen or type(one) in _PLAIN or issubclass(type(one), types.ModuleType):
             continue
         seen.add(id(one))
-        stack.extend(_parts(one, cls))
-    return False
+        if len(seen) > 10_000:
+            break
+        if issubclass(type(one), type):
+            found.append(one)
+        queue.extend(_parts(one, cls, whole))
+    return found
 
 
-def _parts(value: Any, cls: type) -> list[Any]:
+def _parts(value: Any, cls: type | None, whole: bool) -> list[Any]:
     """What is sent with a value, without cls as a global."""
+    import gc
+
     kind = type(value)  # isinstance() would ask value itself
-    if issubclass(kind, dict):
-        return [*value.keys(), *value.values()]
-    if issubclass(kind, (list, tuple, set, frozenset)):
-        return list(value)
-    if issubclass(kind, (staticmethod, classmethod)):
-        return [value.__func__]
-    if issubclass(kind, types.MethodType):
-        return [value.__func__, value.__self__]
     if issubclass(kind, types.FunctionType):
-        if value.__module__ not in _MAIN_NAMES:
+        own = value.__module__ in _MAIN_NAMES
+        if not own and "<locals>" not in value.__qualname__:
             return []
-        parts = [value.__defaults__, value.__kwdefaults__, value.__dict__]
-        parts.extend(_contents(value))
-        used = (value.__globals__.get(name) for name in _code_names(value.__code__))
-        return parts + [one for one in used if one is not cls]
+        parts = [
+            one
+            for one in gc.get_referents(value)
+            if one is not value.__globals__ and one is not value.__builtins__
+        ]
+        if own:
+            used = (value.__globals__.get(name) for name in _code_names(value.__code__))
+            parts.extend(one for one in used if one is not cls)
+        return parts
     if issubclass(kind, type):
         namespace = _namespace_of(value)
         if namespace.get("__module__") not in _MAIN_NAMES:
             return []
-        if is_of_c(type(value)) or is_made_by_package(value):
-            return [*value.__bases__, type(value)]  # and globals, which its statement uses
-        return [*value.__bases__, type(value), *namespace.values()]
-    return [type(value), *getattr(value, "__dict__", {}).values()]
-
-
-def _contents(function: types.FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            continue
+        if not _is_by_statement(value):
+            return [*value.__bases__, kind, *namespace.values()]
+        statement = _statement_of(value)
+        if statement is None:
+            return [*value.__bases__, kind]
+        home, needed = statement.home, statement.needed()
+        others = statement.globals_of(statement.names.nested | statement.names.annotated) - needed
+        if not whole:
+            others -= statement.used_later(value)
+        return [
+            *value.__bases__,
+            kind,
+            *(home[name] for name in needed),
+            *(home[name] for name in others if home[name] is not cls),
+        ]
+    if _module_of(kind) == "typing":  # type variables and aliases, which are computed when they are sent
+        parts = []
+        for attribute in ("__bound__", "__constraints__", "__default__", "__value__"):
+            try:
+                parts.append(getattr(value, attribute))
+            except MemoryError:
+                raise
+            except Exception:  # whatever it is that evaluating them raises
+                continue
+        return [kind, *parts, *gc.get_referents(value)]
+    return [kind, *gc.get_referents(value)]
 
 
 def _code_names(code: types.CodeType) -> set[str]:

@@ -158,10 +158,27 @@ bool atoll_class_is_awaited(atoll_encoder *enc, const PyObject *obj) {
 }
 
 /* described[0]: what makes the class, and, last but one, whether that is code that runs: the class's statement. */
-static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later *later) {
+static bool is_run(PyObject *described) {
     PyObject *skeleton = PyTuple_GET_ITEM(described, 0);
     Py_ssize_t n = PyTuple_Check(skeleton) ? PyTuple_GET_SIZE(skeleton) : 0;
-    bool runs = n >= 2 && PyTuple_GET_ITEM(skeleton, n - 2) == Py_True;
+    return n >= 2 && PyTuple_GET_ITEM(skeleton, n - 2) == Py_True;
+}
+
+/* What belongs to the definition, or NULL for nothing.  What the functions of a class use that is made by its statement may need a
+ * class around it, which is being made by its own: then it comes with that one (atoll._crossing.statements). */
+static PyObject *definition_of(atoll_encoder *enc, PyObject *described) {
+    for (const atoll_class_frame *fr = enc->classes->up; fr != NULL && is_run(described); fr = fr->up) {
+        if (fr->awaited) {
+            atoll_written_leave_out(enc, fr->at);
+            return NULL;
+        }
+    }
+    return PyTuple_GET_ITEM(described, 2);
+}
+
+static int encode_skeleton(atoll_encoder *enc, PyObject *described, atoll_later *later) {
+    PyObject *skeleton = PyTuple_GET_ITEM(described, 0);
+    bool runs = is_run(described);
     enc->classes->awaited = runs;
     enc->later = runs ? NULL : later; /* code that runs wants all that it names */
     atoll_frame fr;
@@ -193,7 +210,7 @@ static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
                  : atoll_write_bodies(enc, later);
     enc->later = NULL;
     if (rc < 0 || atoll_write_states(enc, later) < 0 ||
-        encode_attributes(enc, cls, PyTuple_GET_ITEM(described, 2), true) < 0 ||
+        encode_attributes(enc, cls, definition_of(enc, described), true) < 0 ||
         encode_attributes(enc, cls, parts[RANK_EARLY], false) < 0) {
         return -1;
     }

@@ -25,6 +25,10 @@ static int write_definition(sweep *at, PyObject *value) {
     if (atoll_memo_get(at->enc->memo, value) != ATOLL_NOT_FOUND) {
         return 0;
     }
+    int waits = atoll_waits_for_class(at->enc, value);
+    if (waits != 0) {
+        return waits < 0 ? -1 : 0;
+    }
     return atoll_write_tag(at->enc, 1) < 0 ? -1 : atoll_encode_shared(at->enc, value);
 }
 

@@ -14,6 +14,8 @@
  *   then      what belongs to the class's definition, and attributes of the same kinds
  *   data      the other attributes, one by one; after them the other globals and variables (LATE), and what was empty is filled
  *
+ * A class whose making runs code that needs the class itself is LATE: that is whole then.
+ *
  * Classes that are met in the first three are at the same stage as the class itself: they are made at once, and each of the next
  * stages is done for all of them together before the one after that (codec/arrival.c).  From `states` on all code is there, and what
  * is met then comes as a whole.
@@ -163,10 +165,33 @@ static int is_code(atoll_encoder *enc, PyObject *value) {
     return atoll_is_own(enc->codec, value);
 }
 
+int atoll_waits_for_class(atoll_encoder *enc, PyObject *value) {
+    if (enc->classes == NULL || enc->classes->awaited || !PyType_Check(value) ||
+        !atoll_is_made_by_code(enc->codec, (PyTypeObject *)value)) {
+        return 0;
+    }
+    PyObject *byvalue = atoll_codec_byvalue(enc->codec);
+    PyObject *classes = byvalue != NULL ? PyList_New(0) : NULL;
+    int rc = classes != NULL ? 0 : -1;
+    for (const atoll_class_frame *fr = enc->classes; rc == 0 && fr != NULL && !fr->awaited; fr = fr->up) {
+        rc = PyList_Append(classes, fr->cls);
+    }
+    PyObject *waits = rc == 0 ? PyObject_CallMethod(byvalue, "waits_for", "OO", value, classes) : NULL;
+    Py_XDECREF(classes);
+    rc = waits != NULL ? waits == Py_True : -1;
+    Py_XDECREF(waits);
+    return rc;
+}
+
 int atoll_rank_of(atoll_encoder *enc, PyObject *value, atoll_rank *rank) {
     look at = {enc, NODES};
     int code = is_code(enc, value);
     *rank = code > 0 ? RANK_CODE : RANK_EARLY;
+    if (code > 0) {
+        int waits = atoll_waits_for_class(enc, value);
+        *rank = waits > 0 ? RANK_LATE : RANK_CODE;
+        return waits < 0 ? -1 : 0;
+    }
     if (code != 0 || is_harmless(&at, value, LEVELS)) {
         return code < 0 ? -1 : 0;
     }
