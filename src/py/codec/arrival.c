@@ -346,11 +346,17 @@ static int read_code(arrival *arr, const filling *to) {
 
 static int read_bodies(arrival *arr, const filling *to) { return atoll_read_bodies(to->dec, &arr->pending); }
 
+static int read_early(arrival *arr, const filling *to) {
+    int rc = atoll_read_early(to->dec, &arr->pending);
+    for (int i = 0; rc == 0 && i < 2; i++) { /* EARLY, FILLED */
+        rc = read_attributes(to, false, false);
+    }
+    return rc;
+}
+
 static int read_states(arrival *arr, const filling *to) {
     int rc = atoll_read_states(to->dec, &arr->pending);
-    for (int i = 0; rc == 0 && i < 3; i++) { /* its definition, EARLY, FILLED */
-        rc = read_attributes(to, true, false);
-    }
+    rc = rc == 0 ? read_attributes(to, true, false) : rc; /* its definition */
     return rc == 0 && Py_TYPE(to->cls) != &PyType_Type ? settle(to) : rc;
 }
 
@@ -419,7 +425,7 @@ static int fill_all_code(struct atoll_arrivals *group, PyObject *byvalue) {
 
 /* All of them.  0, or -1 with an exception. */
 static int fill_group(struct atoll_arrivals *group, PyObject *byvalue) {
-    static int (*const stages[])(arrival *, const filling *) = {read_states, read_data, read_end};
+    static int (*const stages[])(arrival *, const filling *) = {read_early, read_states, read_data, read_end};
     int rc = fill_all_code(group, byvalue);
     for (arrival *arr = group->first; arr != NULL; arr = arr->next) {
         arr->part.arrivals = NULL;

@@ -12,10 +12,11 @@
  *   value  names of attributes that are RANK_LATE: a tuple
  *   definitions in the attributes that are still to come (codec/held.c)
  *   bodies of functions
- *   states of functions, and what is RANK_EARLY or RANK_FILLED of what they lead to
- *   count  likewise what else belongs to its definition (annotations, dataclass fields)
+ *   what is RANK_EARLY or RANK_FILLED of what its functions lead to
  *   count  likewise its attributes that are RANK_EARLY
  *   count  likewise those that are RANK_FILLED
+ *   states of functions
+ *   count  likewise what else belongs to its definition (annotations, dataclass fields)
  *   count  likewise its other attributes
  *   what is RANK_LATE of what its functions lead to, and what is in lists, dicts and sets that were empty
  *
@@ -209,16 +210,18 @@ static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
                  ? -1
                  : atoll_write_bodies(enc, later);
     enc->later = NULL;
-    if (rc < 0 || atoll_write_states(enc, later) < 0 ||
-        encode_attributes(enc, cls, definition_of(enc, described), true) < 0 ||
+    if (rc < 0 || atoll_write_early(enc, later) < 0 ||
         encode_attributes(enc, cls, parts[RANK_EARLY], false) < 0) {
         return -1;
     }
     enc->empty = later;
     rc = encode_attributes(enc, cls, parts[RANK_FILLED], false);
     enc->empty = NULL;
-    return rc < 0 || encode_attributes(enc, cls, parts[RANK_LATE], false) < 0 ? -1
-                                                                              : atoll_write_late(enc, later);
+    return rc < 0 || atoll_write_states(enc, later) < 0 ||
+                   encode_attributes(enc, cls, definition_of(enc, described), true) < 0 ||
+                   encode_attributes(enc, cls, parts[RANK_LATE], false) < 0
+               ? -1
+               : atoll_write_late(enc, later);
 }
 
 static bool is_description(PyObject *described) {

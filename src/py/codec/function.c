@@ -250,7 +250,9 @@ static int encode_group(atoll_encoder *enc, PyFunctionObject *func) {
     enc->named = NULL;
     int rc = atoll_later_function(enc, func) < 0 ? -1 : atoll_write_bodies(enc, &later);
     enc->later = NULL;
-    rc = rc < 0 || atoll_write_states(enc, &later) < 0 ? -1 : atoll_write_late(enc, &later);
+    rc = rc < 0 || atoll_write_early(enc, &later) < 0 || atoll_write_states(enc, &later) < 0
+             ? -1
+             : atoll_write_late(enc, &later);
     enc->empty = outer;
     enc->named = named;
     atoll_later_end(&later);
@@ -487,7 +489,7 @@ static int decode_group(atoll_decoder *dec, PyFunctionObject *func, const atoll_
     list.of_function = true;
     dec->pending = &list;
     int rc = atoll_pending_function(dec, func, to, received) < 0 || atoll_read_bodies(dec, &list) < 0 ||
-                     atoll_read_states(dec, &list) < 0
+                     atoll_read_early(dec, &list) < 0 || atoll_read_states(dec, &list) < 0
                  ? -1
                  : atoll_read_late(dec, &list);
     dec->pending = outer;

@@ -304,8 +304,8 @@ void atoll_later_end(atoll_later *later);
 int atoll_later_function(atoll_encoder *enc, PyFunctionObject *func);
 int atoll_later_data(atoll_encoder *enc, atoll_rank rank, PyObject *obj, PyObject *found);
 int atoll_write_bodies(atoll_encoder *enc, atoll_later *later);
-int atoll_write_states(atoll_encoder *enc,
-                       atoll_later *later); /* and what is EARLY or FILLED, this still empty */
+int atoll_write_early(atoll_encoder *enc, atoll_later *later); /* what is EARLY or FILLED, this still empty */
+int atoll_write_states(atoll_encoder *enc, atoll_later *later); /* of functions */
 /* An empty list, dict or set for this one, whose contents come with what is LATE. */
 int atoll_write_empty(atoll_encoder *enc, PyObject *value);
 int atoll_write_late(atoll_encoder *enc, atoll_later *later);
@@ -368,8 +368,7 @@ void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
 int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
                            const atoll_received *received);
 int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globals *to);
-int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank,
-                           PyObject *obj); /* of a cell, list, dict or set */
+int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank, PyObject *obj);
 PyObject *atoll_decode_empty(atoll_decoder *dec);
 
 /* ---- lists and the like that are filled later (codec/filled.c) ---- */
@@ -382,7 +381,8 @@ int atoll_filled_write_shell(atoll_encoder *enc, PyObject *value);
 int atoll_filled_write(atoll_encoder *enc, PyObject *obj);
 int atoll_filled_read(atoll_decoder *dec, PyObject *obj);
 int atoll_read_bodies(atoll_decoder *dec, const atoll_pending *list);
-int atoll_read_states(atoll_decoder *dec, atoll_pending *list);
+int atoll_read_early(atoll_decoder *dec, atoll_pending *list);
+int atoll_read_states(atoll_decoder *dec, const atoll_pending *list);
 int atoll_read_late(atoll_decoder *dec, const atoll_pending *list);
 
 /* The parts of a function (codec/function.c).  0, or -1 with an exception. */

@@ -9,15 +9,15 @@
  *             (codec/held.c); of functions only that they exist
  *   bodies    the names of those functions, their closures, the definitions among their globals: functions that these lead to have
  *             their turn in this stage, too
- *   states    their defaults, attributes and annotations; globals, and variables of closures, that are made without running code
- *             (EARLY); lists, dicts and sets, still empty, that are not (FILLED)
- *   then      what belongs to the class's definition, and attributes of the same kinds
+ *   early     globals, variables of closures, and attributes, that are made without running code (EARLY); lists, dicts and sets, still
+ *             empty, that are not (FILLED)
+ *   states    the functions' defaults, attributes and annotations, which may be made by code, and what belongs to the class's definition
  *   data      the other attributes, one by one; after them the other globals and variables (LATE), and what was empty is filled
  *
  * A class whose making runs code that needs the class itself is LATE: that is whole then.
  *
  * Classes that are met in the first three are at the same stage as the class itself: they are made at once, and each of the next
- * stages is done for all of them together before the one after that (codec/arrival.c).  From `states` on all code is there, and what
+ * stages is done for all of them together before the one after that (codec/arrival.c).  From `early` on all code is there, and what
  * is met then comes as a whole.
  *
  * What waits is in lists, of the part of a message that is one class: the writer's and the reader's have the same order, so that nothing
@@ -149,7 +149,8 @@ static bool is_harmless(look *at, PyObject *value, int levels) {
     if (PyAnySet_CheckExact(value)) {
         return is_set_harmless(value);
     }
-    if (PyByteArray_CheckExact(value) || atoll_is_fixed(value) || atoll_is_type_form(value)) {
+    if (PyByteArray_CheckExact(value) || atoll_is_fixed(value) || atoll_is_type_form(value) ||
+        atoll_hook_of(at->enc->codec, Py_TYPE(value)) != NULL) {
         return true;
     }
     return (Py_TYPE(value)->tp_descr_get != NULL && is_descriptor_harmless(at, value, levels - 1)) ||
@@ -392,15 +393,18 @@ int atoll_write_bodies(atoll_encoder *enc, atoll_later *later) {
     return write_list(enc, later, later->functions, atoll_encode_body);
 }
 
-int atoll_write_states(atoll_encoder *enc, atoll_later *later) {
-    if (write_list(enc, later, later->functions, atoll_encode_function_state) < 0 ||
-        write_list(enc, later, later->data[RANK_EARLY], write_data) < 0) {
+int atoll_write_early(atoll_encoder *enc, atoll_later *later) {
+    if (write_list(enc, later, later->data[RANK_EARLY], write_data) < 0) {
         return -1;
     }
     enc->empty = later;
     int rc = write_list(enc, later, later->data[RANK_FILLED], write_data);
     enc->empty = NULL;
     return rc;
+}
+
+int atoll_write_states(atoll_encoder *enc, atoll_later *later) {
+    return write_list(enc, later, later->functions, atoll_encode_function_state);
 }
 
 int atoll_write_late(atoll_encoder *enc, atoll_later *later) {
@@ -540,17 +544,21 @@ static int read_data(atoll_decoder *dec, const pending *item) {
     return rc;
 }
 
-int atoll_read_states(atoll_decoder *dec, atoll_pending *list) {
+int atoll_read_early(atoll_decoder *dec, atoll_pending *list) {
+    if (read_data(dec, list->data[RANK_EARLY]) < 0) {
+        return -1;
+    }
+    list->takings.filling = true;
+    int rc = read_data(dec, list->data[RANK_FILLED]);
+    list->takings.filling = false;
+    return rc;
+}
+
+int atoll_read_states(atoll_decoder *dec, const atoll_pending *list) {
     int rc = 0;
     for (pending *item = list->functions; rc == 0 && item != NULL; item = item->next) {
         rc = atoll_decode_function_state(dec, (PyFunctionObject *)item->obj, &item->received);
     }
-    if (rc < 0 || read_data(dec, list->data[RANK_EARLY]) < 0) {
-        return -1;
-    }
-    list->takings.filling = true;
-    rc = read_data(dec, list->data[RANK_FILLED]);
-    list->takings.filling = false;
     return rc;
 }
 
