@@ -328,8 +328,11 @@ static int select_part(const atoll_geometry *g, PyObject *part, int dimension, s
         return -1;
     }
     index = index_in(index, size, dimension);
+    if (index < 0) {
+        return -1;
+    }
     s->data += index * stride;
-    return index < 0 ? -1 : 0;
+    return 0;
 }
 
 /* What key shows of g. 0, or -1 with an exception. */
