@@ -235,6 +235,32 @@ class TestWaiting:
         assert sorted(run(work())) == list(range(10))
         assert queue.empty()
 
+    @pytest.mark.parametrize("put", [False, True])
+    def test_first_come_first_served(self, run, put):
+        queue = atoll.create_queue(1)
+        served = []
+
+        async def wait(number):
+            await (queue.put_async(number) if put else queue.get_async())
+            served.append(number)
+
+        async def main():
+            if put:
+                queue.put(None)
+            tasks = [asyncio.create_task(wait(number)) for number in range(8)]
+            await asyncio.sleep(0)
+            for number in range(8):
+                if put:
+                    queue.get()
+                else:
+                    queue.put(None)
+                while len(served) == number:
+                    await asyncio.sleep(0.001)
+            await asyncio.gather(*tasks)
+
+        run(main())
+        assert served == list(range(8))
+
     def test_several_that_wait_for_room(self, run):
         queue = atoll.create_queue(2)
 

@@ -128,54 +128,65 @@ def list_all() -> list[Queue]:
 #
 # Each loop watches the queue's event while somebody in it waits for the queue.  Whoever waits is only told to try again
 # and takes its item itself, so that one who is cancelled meanwhile has taken nothing, and the event, which still
-# says that there are items, wakes the next.
-
-type _Waiters = dict[int, deque[asyncio.Future[None]]]
-
-_waiting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiters] = weakref.WeakKeyDictionary()
+# says that there are items, wakes the next.  That one is told when the one before has tried, and if there is another
+# item, which the loop may not have seen yet: who comes in vain loses its place.
 
 
-def _wake(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+class _Line:
+    """Who waits in a loop for an event of a queue, first come, first served."""
+
+    def __init__(self, queue: Queue, put: bool) -> None:
+        self.queue = queue
+        self.put = put
+        self.futures: deque[asyncio.Future[None]] = deque()
+        self.told: asyncio.Future[None] | None = None  # of whoever is to try
+
+
+_waiting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Line]] = weakref.WeakKeyDictionary()
+
+
+def _wake(line: _Line) -> None:
     """Tell the first of those who wait for an event that it is set."""
-    waiters = _waiting[loop]
-    futures = waiters[fd]
-    while futures:
-        future = futures.popleft()
+    queue = line.queue
+    if (queue.full() if line.put else queue.empty()) and not queue.is_shutdown:
+        return
+    while line.told is None and line.futures:
+        future = line.futures.popleft()
         if not future.done():
+            line.told = future
             future.set_result(None)
-            break
-    if not futures:
-        del waiters[fd]
-        loop.remove_reader(fd)
 
 
-async def _readable(fd: int) -> None:
-    """Wait until a file descriptor is readable."""
+async def _readable(fd: int, queue: Queue, put: bool) -> None:
+    """Wait until a file descriptor, a queue's, is readable."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    waiters = _waiting.setdefault(loop, {})
-    if fd not in waiters:
-        loop.add_reader(fd, _wake, loop, fd)  # may refuse
-        waiters[fd] = deque()
+    lines = _waiting.setdefault(loop, {})
+    line = lines.get(fd)
+    if line is None:
+        line = _Line(queue, put)
+        loop.add_reader(fd, _wake, line)  # may refuse
+        lines[fd] = line
     future: asyncio.Future[None] = loop.create_future()
-    waiters[fd].append(future)
+    line.futures.append(future)
     try:
         await future
     finally:
-        futures = waiters.get(fd)
-        if futures is not None and future in futures:
-            futures.remove(future)
-            if not futures:
-                del waiters[fd]
-                loop.remove_reader(fd)
+        if line.told is future:
+            line.told = None
+        elif future in line.futures:
+            line.futures.remove(future)
+        if line.told is None and not line.futures and lines.get(fd) is line:
+            del lines[fd]
+            loop.remove_reader(fd)
 
 
 async def _event(queue: Queue, put: bool) -> None:
     """Wait until it may be worth while to get from a queue again, or to put."""
     fd = queue._watch(put)
     try:
-        await _readable(fd)
+        await _readable(fd, queue, put)
     finally:
         queue._unwatch(put)
 
