@@ -132,6 +132,52 @@ static bool is_descriptor_harmless(look *at, PyObject *value, int levels) {
     return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0;
 }
 
+static int add_part(PyObject *part, void *parts) { return PyList_Append(parts, part); }
+
+/* What an instance refers to.  Code may run that changes it meanwhile. */
+static bool are_parts_harmless(look *at, PyObject *value, int levels) {
+    traverseproc traverse = Py_TYPE(value)->tp_traverse;
+    PyObject *parts = PyList_New(0);
+    bool harmless = parts != NULL && (traverse == NULL || traverse(value, add_part, parts) == 0) &&
+                    are_items_harmless(at, parts, levels);
+    pass_over_error();
+    Py_XDECREF(parts);
+    return harmless;
+}
+
+/* Whether it is a class of the standard library, but not one that CPython is built on: of those some are written in ways of their own. */
+static bool is_standard_class(atoll_codec *codec, PyTypeObject *type, bool *of_logging) {
+    PyObject *module = atoll_text_attr(codec, (PyObject *)type, N_MODULE);
+    bool standard = module != NULL && type != &PyPickleBuffer_Type &&
+                    PyUnicode_CompareWithASCIIString(module, "builtins") != 0 &&
+                    atoll_is_standard(codec, module) > 0;
+    *of_logging = standard && PyUnicode_CompareWithASCIIString(module, "logging") == 0;
+    Py_XDECREF(module);
+    return standard;
+}
+
+/* An instance of a class of the standard library, exactly: that library's code makes it, of what it refers to.  A logger is found by its
+ * name. */
+static bool is_standard_harmless(look *at, PyObject *value, int levels) {
+    PyTypeObject *type = Py_TYPE(value);
+    atoll_codec *codec = at->enc->codec;
+    bool of_logging;
+    bool container = PyDict_Check(value) || PyAnySet_Check(value) ||
+                     (type->tp_flags & (Py_TPFLAGS_SEQUENCE | Py_TPFLAGS_MAPPING)) != 0;
+    const atoll_type_info *info =
+        !container && is_standard_class(codec, type, &of_logging) ? atoll_type_info_get(at->enc, type) : NULL;
+    bool reduced = info != NULL && info->kind == KIND_REDUCE;
+    PyObject *reducer = reduced ? atoll_find_class(codec->dispatch_table, (PyObject *)type) : NULL;
+    reduced = reduced && reducer == NULL && !PyErr_Occurred();
+    Py_XDECREF(reducer);
+    pass_over_error();
+    if (reduced && of_logging &&
+        (strcmp(type->tp_name, "Logger") == 0 || strcmp(type->tp_name, "RootLogger") == 0)) {
+        return true;
+    }
+    return reduced && are_parts_harmless(at, value, levels);
+}
+
 /* Whether no code of a class runs when it is made again. */
 static bool is_harmless(look *at, PyObject *value, int levels) {
     if (atoll_is_plain_value(value) || atoll_is_definition(value)) {
@@ -154,7 +200,7 @@ static bool is_harmless(look *at, PyObject *value, int levels) {
         return true;
     }
     return (Py_TYPE(value)->tp_descr_get != NULL && is_descriptor_harmless(at, value, levels - 1)) ||
-           is_instance_harmless(at, value, levels - 1);
+           is_instance_harmless(at, value, levels - 1) || is_standard_harmless(at, value, levels - 1);
 }
 
 /* 1, 0, or -1 with an exception. */
