@@ -394,6 +394,30 @@ class TestTimeout:
         assert interp.call(int) == 0
 
 
+def test_what_is_raised_has_no_notes(interp):
+    """Also where another thread of the interpreter has it raised, by an asynchronous exception of Atoll's own."""
+
+    def work(started):
+        started.set()
+        try:
+            while True:
+                pass
+        except ValueError as error:
+            return getattr(error, "__notes__", None)
+
+    for _ in range(5):
+        started = [atoll.Event() for _ in range(3)]
+        outcomes = [call_in_thread(interp, work, event) for event in started]
+        for event in started:
+            assert event.wait(60)
+        assert interp.interrupt(ValueError("enough"))
+        for outcome in outcomes:
+            notes = outcome.get(timeout=60)
+            if isinstance(notes, atoll.ExecutionFailed):  # before the `try:`
+                notes = "Normalization" in str(notes) or None
+            assert notes is None
+
+
 def test_storm():
     """Each interrupt that says so is raised in one call, and no other call fails: stress/interrupts.py, in short."""
     assert "interrupts, of which" in run_stress("interrupts.py", "--interrupts", "150")

@@ -199,9 +199,14 @@ void atoll_budget_keep(atoll_run *run) {
     }
 }
 
-void atoll_time_limit_keep(atoll_run *run) {
+bool atoll_time_limit_keep(atoll_run *run) {
     const atoll_time_limit *limit = atoll_time_limit_find(run->entry);
-    if (limit != NULL && ensure_keeper()) {
+    if (limit == NULL) {
+        return false;
+    }
+    if (ensure_keeper()) {
         atoll_run_set_deadline(run, limit->deadline);
     }
+    return limit->deadline <= atoll_clock() &&
+           atoll_runs_mark_late(&(atoll_due){.entry = run->entry, .serial = run->serial});
 }

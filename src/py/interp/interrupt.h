@@ -35,8 +35,8 @@ int atoll_time_limit_begin(atoll_time_limit *limit, double seconds);
 void atoll_time_limit_end(atoll_time_limit *limit);
 /* Of those that this thread has for the entry the one that is over first, or NULL. */
 const atoll_time_limit *atoll_time_limit_find(const atoll_entry *entry);
-/* Attached to the run's interpreter, by its thread: it is interrupted when its time is over. */
-void atoll_time_limit_keep(atoll_run *run);
+/* Attached to the run's interpreter, by its thread: it is interrupted when its time is over.  True: that is so already, and it is marked as late. */
+bool atoll_time_limit_keep(atoll_run *run);
 
 /* Attached likewise, of an interpreter with a limit of processor time: interrupted when that is spent. */
 void atoll_budget_keep(atoll_run *run);

@@ -110,14 +110,13 @@ static outcome capture_refusal(atoll_state *state, atoll_session *s) {
     return OUT_REFUSED;
 }
 
-/* In the target, for a session that was just entered. */
-static void begin_run(atoll_session *s) {
+/* In the target, for a session that was just entered.  False: its time was over before that interpreter's GIL could be had. */
+static bool begin_run(atoll_session *s) {
     atoll_run *run = &s->run;
     atoll_run_begin(run, s->entry, NULL, 0);
-    if (atoll_time_limits != NULL) {
-        atoll_time_limit_keep(run);
-    }
+    bool late = atoll_time_limits != NULL && atoll_time_limit_keep(run);
     atoll_budget_keep(run);
+    return !late;
 }
 
 /* In the target.  An interrupt that came too late to be raised by the code is what comes of it. */
@@ -239,7 +238,7 @@ static void raise_outcome(atoll_state *from, atoll_session *s, outcome result) {
 int atoll_run_check_visit(atoll_state *from, atoll_entry *entry) { return is_late(from, entry) ? -1 : 0; }
 
 void atoll_run_begin_visit(atoll_session *s) {
-    begin_run(s);
+    (void)begin_run(s); /* what is late is interrupted, or fails at its end */
     atoll_stat_add(s->entry->stats, ATOLL_STAT_CALLS, 1);
 }
 
@@ -278,7 +277,9 @@ static outcome call_there(atoll_session *s, const call_target *target) {
     if (state == NULL) {
         return OUT_NO_STATE;
     }
-    begin_run(s);
+    if (!begin_run(s)) {
+        return end_run(state, s, OUT_OK);
+    }
     PyObject *callable = NULL;
     if (target->number != 0) {
         callable = atoll_run_function(state, target->number, target->full);
@@ -425,7 +426,9 @@ static outcome exec_there(atoll_session *s, const atoll_script_key *key, PyObjec
     if (script == NULL && code == NULL) {
         return OUT_UNKNOWN;
     }
-    begin_run(s);
+    if (!begin_run(s)) {
+        return end_run(state, s, OUT_OK);
+    }
     if (script == NULL) {
         /* The caller keeps the bytes object alive and unchanged: reading it needs no thread state of its own. */
         script = atoll_script_keep(state, key, PyBytes_AS_STRING(code), PyBytes_GET_SIZE(code));
@@ -511,7 +514,9 @@ static outcome bind_there(atoll_session *s) {
     if (is_busy(entry)) {
         return OUT_BUSY;
     }
-    begin_run(s);
+    if (!begin_run(s)) {
+        return end_run(state, s, OUT_OK);
+    }
     PyObject *values = atoll_decode(state->codec, &s->out);
     PyObject *main = values != NULL ? atoll_state_main(state) : NULL;
     int rc = main != NULL ? PyDict_Update(main, values) : -1;

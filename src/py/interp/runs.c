@@ -16,7 +16,7 @@
  * The mark is looked at where the thread comes by: in a pending call of its interpreter's, which needs no GIL to be asked for; by a wait
  * of Atoll's, which is woken; and between two system calls, to which it is led (signals.c).  The pending call runs on any thread of the
  * interpreter.  On another one it leaves an asynchronous exception for the run's, whose class, when CPython calls it to have an
- * exception, raises what is due; it is taken back when the run has ended.  Neither is done where the code is at a bad moment, which is seen
+ * exception, returns what is due; it is taken back when the run has ended.  Neither is done where the code is at a bad moment, which is seen
  * by its frame (moments.c): then the pending call is made again, for the thread itself at its next look, for another one at the next knock.
  *
  * While code imports a module it is not interrupted either, for IMPORT seconds: what is cut off there stays half done for as long as the
@@ -419,13 +419,14 @@ void atoll_run_set_deadline(atoll_run *run, double deadline) {
 
 /* ---- on any thread ---- */
 
-/* The class of the asynchronous exceptions: CPython calls it on the run's thread. */
+/* The class of the asynchronous exceptions: CPython calls it on the run's thread, and raises what it returns.  (To what is raised here it would add a
+ * note.) */
 static PyObject *knock_new(PyTypeObject *Py_UNUSED(type), PyObject *Py_UNUSED(args),
                            PyObject *Py_UNUSED(kwargs)) {
     if (check(false) == 0) {
         PyErr_SetNone(PyExc_KeyboardInterrupt); /* who has set this one was not here */
     }
-    return NULL;
+    return PyErr_GetRaisedException();
 }
 
 static PyObject *knock_type(atoll_state *state) {
