@@ -414,14 +414,14 @@ def _reached(value: Any, cls: type | None, *, whole: bool = False) -> list[type]
     for one in queue:
         if one is cls:
             return None
-        if id(one) in seen or type(one) in _PLAIN or issubclass(type(one), types.ModuleType):
+        if id(one) in seen or issubclass(type(one), types.ModuleType):
             continue
         seen.add(id(one))
         if len(seen) > 10_000:
             break
         if issubclass(type(one), type):
             found.append(one)
-        queue.extend(_parts(one, cls, whole))
+        queue.extend(part for part in _parts(one, cls, whole) if type(part) not in _PLAIN)
     return found
 
 
