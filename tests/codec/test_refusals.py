@@ -213,6 +213,41 @@ def test_iterators():
     assert refused([Steps()]).endswith("Steps is not shareable: send what it yields, as a list")
 
 
+class StandsFor:
+    """As flask.request is: what stands for an object says that it is of that one's class."""
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    @property
+    def __class__(self):
+        return type(self.thing)
+
+
+class OwnProxy(StandsFor):
+    def __reduce__(self):
+        return OwnProxy, (self.thing,)
+
+
+class OfItself(StandsFor):
+    __class__ = property(type)
+
+
+def test_proxies():
+    """As in pickle."""
+    for refuses in (pickle.dumps, _atoll._encode):
+        with pytest.raises((pickle.PicklingError, atoll.NotShareableError)):
+            refuses(StandsFor(3))
+    assert (
+        refused([StandsFor(3)])
+        == "obj[0]: it stands for another object, whose class it says it has: send that"
+    )
+    for kind in (OwnProxy, OfItself):
+        there = _atoll._decode(_atoll._encode(kind(3)))
+        assert type(there) is kind
+        assert there.thing == 3
+
+
 def test_the_error_has_no_cause_that_speaks_of_inner_parts():
     with pytest.raises(atoll.NotShareableError) as caught:
         _atoll._encode(threading.Event())

@@ -304,6 +304,23 @@ static int encode_construction(atoll_encoder *enc, PyObject *obj, PyObject *func
     return rc;
 }
 
+/* What stands for another object (a proxy, as flask.request is) cannot be made by its own class of what that one has: pickle refuses it,
+ * too.  0, or -1 with an exception. */
+static int check_class(atoll_encoder *enc, PyObject *obj) {
+    if (!atoll_type_has_own_class(enc->codec, Py_TYPE(obj))) {
+        return 0;
+    }
+    PyObject *said = PyObject_GetAttr(obj, enc->codec->names[N_CLASS]);
+    int same = said == (PyObject *)Py_TYPE(obj);
+    Py_XDECREF(said);
+    if (said == NULL && atoll_passes_through(enc->codec)) {
+        return -1;
+    }
+    return same ? 0
+                : atoll_refuse_with_cause(
+                      enc, "it stands for another object, whose class it says it has: send that");
+}
+
 static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, uint8_t plain) {
     if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < 2 || PyTuple_GET_SIZE(value) > 6 ||
         !PyCallable_Check(PyTuple_GET_ITEM(value, 0)) || !PyTuple_Check(PyTuple_GET_ITEM(value, 1))) {
@@ -323,6 +340,9 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
         tag = T_NEWOBJ_EX;
     } else if (func == enc->codec->newobj || func == enc->codec->newobj_ex) {
         return atoll_encoder_refuse(enc, "its __reduce__ gives wrong arguments to copyreg");
+    }
+    if (tag != T_REDUCE && check_class(enc, obj) < 0) {
+        return -1;
     }
     int lookup = tag == T_REDUCE && enc->defining != 0 && !enc->outline && !PyType_Check(func) &&
                  plain == 0 && state == NULL && items == NULL && pairs == NULL &&

@@ -28,6 +28,8 @@ static inline atoll_type_info *atoll_type_info_known(atoll_codec *codec, PyTypeO
 }
 /* type's attribute by its MRO, without running Python code: borrowed, or NULL (never an exception). */
 PyObject *atoll_find_in_type(PyTypeObject *type, PyObject *name);
+/* Whether instances themselves say of which class they are. */
+bool atoll_type_has_own_class(atoll_codec *codec, PyTypeObject *type);
 bool atoll_type_has_dict(const PyTypeObject *type);
 /* Whether instances have at most a dict, weak references and so many slots. */
 bool atoll_type_has_only(const PyTypeObject *type, Py_ssize_t nslots);

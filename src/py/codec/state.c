@@ -6,6 +6,7 @@
 #include "py/codec/internal.h"
 
 static const char *const name_texts[N_COUNT] = {
+    [N_CLASS] = "__class__",
     [N_REDUCE_EX] = "__reduce_ex__",
     [N_REDUCE] = "__reduce__",
     [N_GETSTATE] = "__getstate__",
@@ -268,6 +269,10 @@ static bool same_as_object(atoll_codec *codec, PyTypeObject *type, int name) {
            atoll_find_in_type(&PyBaseObject_Type, codec->names[name]);
 }
 
+bool atoll_type_has_own_class(atoll_codec *codec, PyTypeObject *type) {
+    return !same_as_object(codec, type, N_CLASS);
+}
+
 static bool is_of_c(PyTypeObject *type, PyObject *name) {
     PyObject *found = atoll_find_in_type(type, name);
     return found == NULL || Py_IS_TYPE(found, &PyMethodDescr_Type);
@@ -293,7 +298,7 @@ bool atoll_type_has_only(const PyTypeObject *type, Py_ssize_t nslots) {
 /* 1: instances have no state but their dict and their slots (object.__getstate__'s own test). */
 static int is_plain(atoll_codec *codec, PyTypeObject *type, bool *slots) {
     if (!same_as_object(codec, type, N_REDUCE_EX) || !same_as_object(codec, type, N_REDUCE) ||
-        !same_as_object(codec, type, N_GETSTATE) ||
+        !same_as_object(codec, type, N_GETSTATE) || atoll_type_has_own_class(codec, type) ||
         atoll_find_in_type(type, codec->names[N_SETSTATE]) != NULL ||
         atoll_find_in_type(type, codec->names[N_GETNEWARGS]) != NULL ||
         atoll_find_in_type(type, codec->names[N_GETNEWARGS_EX]) != NULL || type->tp_itemsize != 0 ||

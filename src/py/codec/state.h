@@ -141,10 +141,11 @@ struct atoll_codec {
     PyObject *function_ids;          /* address of a function -> identity, what it was then */
     atoll_function_entry *functions; /* open addressing by number; ATOLL_FUNCTION_CACHE entries */
     atoll_builtin_entry builtins[ATOLL_BUILTIN_CACHE];
-    PyObject *names[32]; /* interned strings, see N_* */
+    PyObject *names[33]; /* interned strings, see N_* */
 };
 
 enum {
+    N_CLASS,
     N_REDUCE_EX,
     N_REDUCE,
     N_GETSTATE,
