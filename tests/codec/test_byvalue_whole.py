@@ -24,6 +24,57 @@ FLAKY = """
 """
 
 CLASSES = {
+    "code is given lists and dicts that have what is in them": """
+        import functools
+        class Made:
+            "By code, of a dict or the like that others have, too."
+            def __init__(self, given):
+                self.given = given
+                self.seen = sorted(map(str, given))
+            def __reduce__(self): return Made, (self.given,)
+        class Stated(Made):
+            def __init__(self, given): self.given = given
+            def __reduce__(self): return object.__new__, (Stated,), {"given": self.given}
+            def __setstate__(self, state):
+                self.__dict__.update(state)
+                self.seen = sorted(map(str, self.given))
+        class Odd:
+            def __reduce__(self): return Odd, ()
+            def __str__(self): return "odd"
+        def use(cls):
+            given, value = cls.given, cls.value
+            return value.seen, value.given is given, cls.last.given is given, cls.last.seen
+        for make in (lambda *some: {key: key for key in some}, lambda *some: [*some], lambda *some: {*some}):
+            for kind in Made, Stated:
+                class C:
+                    given = make("text", Odd(), functools.partial(print))
+                    value = kind(given)
+                    def method(self): return C
+                class D:
+                    def method(self): return registry
+                D.given = registry = make(D, Odd())
+                D.value = kind(registry)
+                for cls in C, D:
+                    cls.value.seen = sorted(map(str, cls.given))
+                    cls.last = Made([1])
+                    cls.last.given = cls.given
+                    with atoll.create() as other:
+                        got = other.call(use, cls)
+                        expected = use(cls)
+                        assert [len(got[0]), *got[1:3]] == [len(expected[0]), *expected[1:3]], (got, expected)
+                        assert ["odd" in got[0], len(got[3])] == [True, len(expected[0])], got
+    """,
+    "what is given to code has that itself": """
+        class Made:
+            def __init__(self, given): self.given = given
+            def __reduce__(self): return Made, (self.given,)
+        class C:
+            def method(self): return C
+        C.given = {"text": 1}
+        C.value = C.given["value"] = Made(C.given)
+        def use(): return C.value.given is C.given, C.given["value"] is C.value, len(C.given)
+        assert interp.call(use) == (True, True, 2)
+    """,
     "a class that failed is made again": FLAKY
     + """
         class C:

@@ -56,8 +56,8 @@ static int begin(atoll_encoder *enc, atoll_codec *codec, atoll_message *msg, con
     enc->late = 0;
     enc->depth.levels = 0;
     enc->depth.known = false;
-    enc->later = NULL;
-    enc->empty = NULL;
+    enc->later = enc->empty = enc->unfilled = NULL;
+    enc->reducing = 0;
     enc->classes = NULL;
     enc->written = NULL;
     enc->earliest = enc->left_out = SIZE_MAX;

@@ -199,6 +199,13 @@ int atoll_encode_names(atoll_encoder *enc, PyObject *attributes) {
     return rc;
 }
 
+static int encode_late(atoll_encoder *enc, PyObject *cls, PyObject *attributes, atoll_later *later) {
+    enc->unfilled = later;
+    int rc = encode_attributes(enc, cls, attributes, false);
+    enc->unfilled = NULL;
+    return rc;
+}
+
 /* described: as describe_class has it; parts: its attributes by ranks. */
 static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
                          PyObject *const parts[ATOLL_RANKS], atoll_later *later) {
@@ -219,7 +226,7 @@ static int encode_stages(atoll_encoder *enc, PyObject *cls, PyObject *described,
     enc->empty = NULL;
     return rc < 0 || atoll_write_states(enc, later) < 0 ||
                    encode_attributes(enc, cls, definition_of(enc, described), true) < 0 ||
-                   encode_attributes(enc, cls, parts[RANK_LATE], false) < 0
+                   encode_late(enc, cls, parts[RANK_LATE], later) < 0
                ? -1
                : atoll_write_late(enc, later);
 }
@@ -268,7 +275,8 @@ static int write_part(atoll_encoder *enc, atoll_encoder *part, PyObject *cls) {
     part->witnesses = NULL;
     part->own = NULL;
     part->later = NULL;
-    part->empty = NULL;
+    part->empty = part->unfilled = NULL;
+    part->reducing = 0;
     if (rc < 0) {
         return -1;
     }

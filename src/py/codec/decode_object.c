@@ -555,6 +555,8 @@ PyObject *atoll_decode_object(atoll_decoder *dec, uint8_t tag) {
         return decode_cell_later(dec);
     case T_FILLED_LATER:
         return atoll_decode_empty(dec);
+    case T_FILLED_NOW:
+        return atoll_decode_filled(dec);
     case T_CLASS:
     case T_CLASS_NUMBER:
         return atoll_decode_class(dec, tag);

@@ -46,6 +46,12 @@ int atoll_memo_add_late(atoll_encoder *enc, PyObject *obj, size_t at, uint8_t du
 }
 
 int atoll_write_ref(atoll_encoder *enc, uint32_t index) {
+    if (enc->unfilled != NULL && enc->reducing != 0) {
+        int filled = atoll_fill_now(enc, index);
+        if (filled != 0) {
+            return filled;
+        }
+    }
     return atoll_write_tag_count(enc, T_REF, index) < 0 ? -1 : 1;
 }
 

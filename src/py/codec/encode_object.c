@@ -294,10 +294,12 @@ static int encode_construction(atoll_encoder *enc, PyObject *obj, PyObject *func
     atoll_frame at;
     atoll_push(enc, &at, args, exception ? AT_INDEX : AT_SELF);
     enc->late++;
+    enc->reducing++;
     for (Py_ssize_t i = 0; i < n && rc == 0; i++) {
         at.index = i;
         rc = atoll_encode_value(enc, PyTuple_GET_ITEM(args, from + i));
     }
+    enc->reducing--;
     enc->late--;
     atoll_pop(enc, &at);
     atoll_pop(enc, &fr);
@@ -376,7 +378,10 @@ static int encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value, 
         Py_XDECREF(dict);
         return rc;
     }
-    return state != NULL ? atoll_encode_state(enc, state) : 0;
+    enc->reducing++;
+    int rc = state != NULL ? atoll_encode_state(enc, state) : 0;
+    enc->reducing--;
+    return rc;
 }
 
 int atoll_encode_reduction(atoll_encoder *enc, PyObject *obj, PyObject *value) {

@@ -54,6 +54,8 @@ struct atoll_encoder {
         later; /* the code of a class is being written: what waits until it is there (codec/later.c), or NULL */
     struct atoll_later
         *empty; /* what is being written is lists, dicts and sets that are filled later, or NULL */
+    struct atoll_later *unfilled;      /* what is being written comes when these are filled, or NULL */
+    unsigned reducing;                 /* and is given to code that makes something */
     struct atoll_class_frame *classes; /* classes being written, innermost first */
     struct atoll_reach *reach;         /* what may change without notice is written down here, or NULL */
     struct atoll_reach *own;           /* and here, for the class being written, or NULL */
@@ -248,6 +250,9 @@ static inline int atoll_try_ref(atoll_encoder *enc, PyObject *obj) {
     uint32_t index = atoll_memo_get(enc->memo, obj);
     return index == ATOLL_NOT_FOUND ? 0 : atoll_write_ref(enc, index);
 }
+
+/* What has this index, if it is to be filled later: 1 when that was written here, 0, or -1 with an exception (codec/later.c). */
+int atoll_fill_now(atoll_encoder *enc, uint32_t index);
 
 /* ---- which classes are in a message (codec/written.c) ---- */
 

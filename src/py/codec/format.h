@@ -73,6 +73,7 @@ enum {
     T_CLASS,          /* see codec/class.c */
     T_CLASS_NUMBER,   /* likewise: a class that is in the message before; of an outline, its number alone */
     T_FILLED_LATER,   /* tag of a list, dict or set, whose contents come later (codec/later.c) */
+    T_FILLED_NOW,     /* number of what is RANK_LATE, the contents of one of those, a reference to it */
     T_WRAPPER,        /* kind, maybe with W_DUP, and parts: see codec/wrapped.c */
     T_FROZEN,         /* see codec/frozen.c */
     T_FROZEN_MAPPING, /* one with arrays: count of keys and values, those */

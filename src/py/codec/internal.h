@@ -372,6 +372,7 @@ int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const ato
 int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globals *to);
 int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank, PyObject *obj);
 PyObject *atoll_decode_empty(atoll_decoder *dec);
+PyObject *atoll_decode_filled(atoll_decoder *dec);
 
 /* ---- lists and the like that are filled later (codec/filled.c) ---- */
 

@@ -12,7 +12,8 @@
  *   early     globals, variables of closures, and attributes, that are made without running code (EARLY); lists, dicts and sets, still
  *             empty, that are not (FILLED)
  *   states    the functions' defaults, attributes and annotations, which may be made by code, and what belongs to the class's definition
- *   data      the other attributes, one by one; after them the other globals and variables (LATE), and what was empty is filled
+ *   data      the other attributes, one by one; after them the other globals and variables (LATE), and what was empty is filled: before
+ *             that where it is given to code
  *
  * A class whose making runs code that needs the class itself is LATE: that is whole then.
  *
@@ -285,6 +286,7 @@ typedef struct waiting {
     atoll_frame *
         frames; /* the steps to there from what was being written, innermost first; each owns its obj and key */
     size_t nframes;
+    bool begun; /* it is in the message, or being written */
 } waiting;
 
 void atoll_later_begin(atoll_later *later, atoll_encoder *enc) {
@@ -372,6 +374,7 @@ static int write_item(atoll_encoder *enc, atoll_later *later, const waiting *ite
                       int (*write)(atoll_encoder *enc, PyObject *obj, PyObject *found)) {
     PyObject *outer = enc->code;
     atoll_frame *top = enc->top;
+    const waiting *around = later->writing;
     enc->code = item->code;
     enc->top = item->top;
     later->writing = item;
@@ -380,7 +383,7 @@ static int write_item(atoll_encoder *enc, atoll_later *later, const waiting *ite
     int rc = write(enc, item->obj, item->found);
     enc->defining--;
     enc->exempt--;
-    later->writing = NULL;
+    later->writing = around;
     enc->top = top;
     enc->code = outer;
     return rc;
@@ -433,16 +436,28 @@ static int write_data(atoll_encoder *enc, PyObject *obj, PyObject *found) {
                               : atoll_encode_part(enc, obj, "cell_contents", found);
 }
 
+/* Data is written once. */
+static int write_data_of(atoll_encoder *enc, atoll_later *later, waiting *item) {
+    int rc = 0;
+    for (; rc == 0 && item != NULL; item = item->next) { /* it may grow meanwhile */
+        if (!item->begun) {
+            item->begun = true;
+            rc = write_item(enc, later, item, write_data);
+        }
+    }
+    return rc;
+}
+
 int atoll_write_bodies(atoll_encoder *enc, atoll_later *later) {
     return write_list(enc, later, later->functions, atoll_encode_body);
 }
 
 int atoll_write_early(atoll_encoder *enc, atoll_later *later) {
-    if (write_list(enc, later, later->data[RANK_EARLY], write_data) < 0) {
+    if (write_data_of(enc, later, later->data[RANK_EARLY]) < 0) {
         return -1;
     }
     enc->empty = later;
-    int rc = write_list(enc, later, later->data[RANK_FILLED], write_data);
+    int rc = write_data_of(enc, later, later->data[RANK_FILLED]);
     enc->empty = NULL;
     return rc;
 }
@@ -452,5 +467,28 @@ int atoll_write_states(atoll_encoder *enc, atoll_later *later) {
 }
 
 int atoll_write_late(atoll_encoder *enc, atoll_later *later) {
-    return write_list(enc, later, later->data[RANK_LATE], write_data);
+    struct atoll_later *outer = enc->unfilled;
+    enc->unfilled = later;
+    int rc = write_data_of(enc, later, later->data[RANK_LATE]);
+    enc->unfilled = outer;
+    return rc;
+}
+
+/* Code that is given it finds in it what it has at home. */
+int atoll_fill_now(atoll_encoder *enc, uint32_t index) {
+    atoll_later *later = enc->unfilled;
+    waiting *item = later->data[RANK_LATE];
+    uint64_t n = 0;
+    for (; item != NULL && (item->begun || item->obj != item->found || item->obj != enc->memo->keys[index]);
+         n++) {
+        item = item->next;
+    }
+    if (item == NULL) {
+        return 0;
+    }
+    item->begun = true;
+    if (atoll_write_tag_count(enc, T_FILLED_NOW, n) < 0 || write_item(enc, later, item, write_data) < 0) {
+        return -1;
+    }
+    return atoll_write_ref(enc, index); /* it has begun */
 }

@@ -12,6 +12,7 @@ typedef struct pending {
     atoll_received received; /* of a function */
     atoll_making making;
     bool listed; /* in codec->making */
+    bool begun;  /* it has come, or is being read */
 } pending;
 
 void atoll_pending_begin(atoll_pending *list, const atoll_decoder *dec) {
@@ -126,9 +127,13 @@ static int read_cell(atoll_decoder *dec, PyObject *cell) {
     return contents != NULL ? 0 : -1;
 }
 
-static int read_data(atoll_decoder *dec, const pending *item) {
+static int read_data(atoll_decoder *dec, pending *item) {
     int rc = 0;
     for (; rc == 0 && item != NULL; item = item->next) {
+        if (item->begun) {
+            continue;
+        }
+        item->begun = true;
         rc = item->obj == NULL         ? atoll_decode_reached(dec, &item->to)
              : PyCell_Check(item->obj) ? read_cell(dec, item->obj)
                                        : atoll_filled_read(dec, item->obj);
@@ -156,4 +161,18 @@ int atoll_read_states(atoll_decoder *dec, const atoll_pending *list) {
 
 int atoll_read_late(atoll_decoder *dec, const atoll_pending *list) {
     return read_data(dec, list->data[RANK_LATE]);
+}
+
+PyObject *atoll_decode_filled(atoll_decoder *dec) {
+    Py_ssize_t n = atoll_read_count(dec, 0);
+    pending *item = n >= 0 && dec->pending != NULL ? dec->pending->data[RANK_LATE] : NULL;
+    for (; item != NULL && n > 0; n--) {
+        item = item->next;
+    }
+    if (item == NULL || item->begun || item->obj == NULL || PyCell_Check(item->obj)) {
+        return PyErr_Occurred() ? NULL : atoll_malformed("contents of nothing");
+    }
+    item->begun = true;
+    /* Which object has them may be another, that was here: what refers to it follows. */
+    return atoll_filled_read(dec, item->obj) == 0 ? atoll_decode_value(dec) : NULL;
 }
