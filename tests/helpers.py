@@ -17,7 +17,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,17 @@ def run_stress(script: str, *args: str, mode: str = "dev", timeout: float = 300.
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def skip_false_damage(options: Sequence[str]) -> None:
+    """Skip a test that makes interpreters while other threads run Python, with debug hooks on 3.12.
+
+    That replaces its allocator for a moment, and what others allocate meanwhile looks damaged to the hooks.
+    """
+    if VERSION == (3, 12) and "dev" in options:
+        import pytest  # scripts that know nothing of it import this module
+
+        pytest.skip("debug hooks of CPython 3.12 see damage where there is none, when an interpreter is made")
 
 
 def check_ended(

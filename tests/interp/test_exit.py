@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from helpers import VERSION, check_ended, run_python
+from helpers import VERSION, check_ended, run_python, skip_false_damage
 
 MODES = pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
 WARNING = "Interpreter.close()"
@@ -472,6 +472,7 @@ class TestOthersInterpreters:
     @MODES
     def test_calls_that_were_submitted(self, options):
         """Interpreters that have submitted calls to themselves: those whose workers have not ended by then are left."""
+        skip_false_damage(options)
         done = run_python(self.SUBMIT, *options)
         if done.stderr:
             check_warned(done, 0, "")
@@ -481,6 +482,7 @@ class TestOthersInterpreters:
     @MODES
     def test_calls_that_were_submitted_and_waited_for(self, options):
         """Their workers end, and the interpreters with them."""
+        skip_false_damage(options)
         source = f"""{self.SUBMIT}
         end = time.monotonic() + 60
         while len(atoll.list_all()) > 1 and time.monotonic() < end:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 import atoll
-from helpers import TESTS, VERSION, check_ended, run_python
+from helpers import TESTS, VERSION, check_ended, run_python, skip_false_damage
 
 pytest_plugins = ["ext_fixtures"]
 
@@ -73,10 +73,7 @@ class TestMain:
 
     @pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
     def test_child(self, options):
-        if VERSION == (3, 12) and options:
-            pytest.skip(
-                "debug hooks of CPython 3.12 see damage where there is none, when an interpreter is made"
-            )
+        skip_false_damage(options)
         done = run(
             """
 one = atoll.create()

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from helpers import check_ended, run_python, start_python
+from helpers import check_ended, run_python, skip_false_damage, start_python
 
 MODES = pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
 
@@ -56,10 +56,8 @@ class TestExit:
         ],
     )
     def test_clean(self, source, options):
-        if "prewarm" in source and "dev" in options and sys.version_info < (3, 13):
-            pytest.skip(
-                "debug hooks of CPython 3.12 see damage where there is none, when an interpreter is made"
-            )
+        if "prewarm" in source:
+            skip_false_damage(options)
         check_ended(run_python(PREPARE + source, *options), 0, "", clean=True)
 
     @MODES
