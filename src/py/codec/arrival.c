@@ -313,16 +313,16 @@ static int make_arrived(arrival *arr, PyObject *byvalue, struct atoll_arrivals *
     arr->making.active = true;
     PyObject *skeleton = read_skeleton(&arr->part, others);
     arr->making.active = false;
-    if (arr->met != NULL) {
+    if (skeleton == NULL || arr->met != NULL) {
         Py_XDECREF(skeleton);
         return skeleton != NULL ? 0 : -1;
     }
-    if (skeleton != NULL && atoll_show(arr->part.codec, &arr->making, skeleton) == 0) {
+    if (atoll_show(arr->part.codec, &arr->making, skeleton) == 0) {
         arr->cls = make_class(byvalue, skeleton);
         atoll_hide(arr->part.codec, &arr->making);
     }
     if (arr->cls == NULL) {
-        Py_XDECREF(skeleton);
+        Py_DECREF(skeleton);
         return -1;
     }
     arr->bound = PyTuple_Check(skeleton) && PyTuple_GET_SIZE(skeleton) > 0 &&
