@@ -4,6 +4,8 @@
  * class skips it, and is kept for the next who has not (codec/kept.c): it has all that it leads to in it.  If each class in it were written
  * wherever it is named, ten that name each other would come in millions.  So what was written before, or is being written further out, is
  * referred to: by its number, which says which class it is to who has it, and by how far back it begins, for who has not.
+ * But the bytes that are kept of a class have in them what they had when they were written, wherever that is in the message already; and
+ * functions are written with each class that leads to them.
  *
  * How far back is written when the message is whole: what is put in front of something (codec/nested.c) moves all that follows, and the
  * version of a class, a hash of its bytes, is not to depend on what lies between.
