@@ -56,8 +56,7 @@ class TestExit:
         ],
     )
     def test_clean(self, source, options):
-        if "prewarm" in source:
-            skip_false_damage(options)
+        skip_false_damage(options)
         check_ended(run_python(PREPARE + source, *options), 0, "", clean=True)
 
     @MODES
