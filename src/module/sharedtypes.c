@@ -225,15 +225,13 @@ static int equal_parts(PyObject *left, PyObject *right) {
     return equal;
 }
 
-/* Below this dimension; both have the same shape. */
+/* Below this dimension; both have the same shape, and formats as atoll_element_get() has them. */
 static int equal_elements(const Py_buffer *one, const char *at, const Py_buffer *other, const char *there,
                           int dimension) {
     if (dimension == one->ndim) {
-        PyObject *left = atoll_element_get(atoll_dtype_usual(one->format, one->itemsize), one->itemsize, at);
-        return equal_parts(left, left != NULL
-                                     ? atoll_element_get(atoll_dtype_usual(other->format, other->itemsize),
-                                                         other->itemsize, there)
-                                     : NULL);
+        PyObject *left = atoll_element_get(one->format, one->itemsize, at);
+        return equal_parts(left,
+                           left != NULL ? atoll_element_get(other->format, other->itemsize, there) : NULL);
     }
     int equal = 1;
     for (Py_ssize_t i = 0; equal > 0 && i < one->shape[dimension]; i++) {
@@ -245,24 +243,30 @@ static int equal_elements(const Py_buffer *one, const char *at, const Py_buffer 
 
 static PyObject *bytes_of(PyObject *view) { return PyObject_CallMethod(view, "tobytes", NULL); }
 
+/* The buffer of a memoryview, with the usual format. */
+static Py_buffer usual_buffer(PyObject *view) {
+    Py_buffer b = *PyMemoryView_GET_BUFFER(view);
+    b.format = (char *)(uintptr_t)atoll_dtype_usual(b.format, b.itemsize);
+    return b;
+}
+
 /* Whether what memoryview calls different are elements that it cannot read, and are equal: complex numbers, or the same bytes of the same
  * format. */
 static int equal_unread(PyObject *mine, PyObject *theirs) {
-    const Py_buffer *one = PyMemoryView_GET_BUFFER(mine);
-    const Py_buffer *other = PyMemoryView_GET_BUFFER(theirs);
-    if (!same_shape(one, other) || other->suboffsets != NULL ||
-        !atoll_dtype_is_true(atoll_dtype_usual(other->format, other->itemsize), other->itemsize)) {
+    const Py_buffer one = usual_buffer(mine);
+    const Py_buffer other = usual_buffer(theirs);
+    if (!same_shape(&one, &other) || other.suboffsets != NULL ||
+        !atoll_dtype_is_true(other.format, other.itemsize)) {
         return 0;
     }
-    char kinds[] = {atoll_dtype_kind(atoll_dtype_usual(one->format, one->itemsize)),
-                    atoll_dtype_kind(atoll_dtype_usual(other->format, other->itemsize)), '\0'};
+    char kinds[] = {atoll_dtype_kind(one.format), atoll_dtype_kind(other.format), '\0'};
     if (strlen(kinds) == 2 && strchr(kinds, 'c') != NULL) {
-        return equal_elements(one, one->buf, other, other->buf, 0);
+        return equal_elements(&one, one.buf, &other, other.buf, 0);
     }
-    if (strlen(kinds) == 2 || strcmp(one->format, other->format) != 0 || one->itemsize != other->itemsize) {
+    if (strlen(kinds) == 2 || strcmp(one.format, other.format) != 0 || one.itemsize != other.itemsize) {
         return 0;
     }
-    int known = atoll_dtype_is_known(one->format);
+    int known = atoll_dtype_is_known(one.format);
     if (known != 0) {
         return known < 0 ? -1 : 0;
     }

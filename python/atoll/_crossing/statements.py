@@ -112,9 +112,7 @@ def describe(cls: type, namespace: Any, of_c: bool) -> _Described | str | None:
 
 
 def _describe(cls: type, namespace: Any, of_c: bool) -> _Described:
-    known = _known.get(id(cls))
-    if known is None or known[0]() is not cls:
-        known = _keep(cls, *_analyse(cls, namespace, of_c))
+    known = _recall(_known, cls) or _keep(cls, *_analyse(cls, namespace, of_c))
     _, skeleton, definition, set_by_statement = known
     attributes = {
         name: value for name, value in namespace.items() if _is_set_later(name, value, set_by_statement, of_c)
@@ -129,8 +127,8 @@ def _keep(cls: type, skeleton: tuple[Any, ...], definition: dict[str, Any], boun
 
 def keep_names(cls: type, naming: types.FunctionType) -> None:
     """Note what is bound when a class that was sent is there, for those whom it is sent on to."""
-    known = _known.get(id(cls))
-    if known is not None and known[0]() is cls:
+    known = _recall(_known, cls)
+    if known is not None:
         known[2][NAMES] = naming
 
 
@@ -152,6 +150,12 @@ def _remember(known: dict[int, Any], cls: type, *what: Any) -> Any:
     # Of C: Ctrl-C would be lost in a callback of Python's.
     entry = known[id(cls)] = weakref.ref(cls, functools.partial(known.pop, id(cls))), *what
     return entry
+
+
+def _recall(known: dict[int, Any], cls: type) -> Any:
+    """What was noted of it: an entry, or None."""
+    entry = known.get(id(cls))
+    return entry if entry is not None and entry[0]() is cls else None
 
 
 def _analyse(cls: type, namespace: Any, of_c: bool) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
@@ -316,8 +320,8 @@ class _Statement(NamedTuple):
 
     def used_later(self, cls: type) -> set[str]:
         """What else it names, and what leads back to its class, by way of other statements, too."""
-        known = _later.get(id(cls))
-        if known is None or known[0]() is not cls:
+        known = _recall(_later, cls)
+        if known is None:
             others = self.globals_of(self.names.nested | self.names.annotated) - self.needed()
             found = {
                 name
@@ -333,8 +337,8 @@ def _statement_of(cls: type) -> _Statement | None:
     namespace = _namespace_of(cls)
     if namespace.get("__module__") not in _MAIN_NAMES:
         return None
-    known = _statements.get(id(cls))
-    if known is None or known[0]() is not cls:
+    known = _recall(_statements, cls)
+    if known is None:
         from . import source
 
         functions = list(functions_of(namespace, _qualname_of(cls)))

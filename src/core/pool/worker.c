@@ -56,6 +56,15 @@ int atoll_pool_staff(atoll_pool *pool) {
     return 0;
 }
 
+/* The lock is held. */
+static void unlink_first(atoll_pool *pool) {
+    pool->first = pool->first->next;
+    if (pool->first == NULL) {
+        pool->last = NULL;
+    }
+    atomic_fetch_sub_explicit(&pool->queued, 1, memory_order_relaxed);
+}
+
 /* Workers pass over what was cancelled, but where nothing else is to be done there may be none: it would keep the pool. */
 static void drop_cancelled(atoll_pool *pool) {
     for (;;) {
@@ -63,9 +72,7 @@ static void drop_cancelled(atoll_pool *pool) {
         atoll_task *task = pool->first;
         bool drops = task != NULL && atoll_task_now(task) == ATOLL_TASK_CANCELLED;
         if (drops) {
-            pool->first = task->next;
-            pool->last = pool->first != NULL ? pool->last : NULL;
-            atomic_fetch_sub(&pool->queued, 1);
+            unlink_first(pool);
         }
         atoll_lock_give(&pool->lock);
         if (!drops) {
@@ -125,11 +132,7 @@ atoll_task *atoll_worker_try_take(atoll_worker *worker) {
             atoll_lock_give(&pool->lock);
             return NULL;
         }
-        pool->first = task->next;
-        if (pool->first == NULL) {
-            pool->last = NULL;
-        }
-        atomic_fetch_sub_explicit(&pool->queued, 1, memory_order_relaxed);
+        unlink_first(pool);
         bool taken = atoll_task_step(task, ATOLL_TASK_PENDING, ATOLL_TASK_RUNNING) != UINT32_MAX;
         if (taken) {
             task->next = NULL;

@@ -24,8 +24,7 @@ static int bind(atoll_codec *codec, PyObject *cls) {
     if (where == NULL || elsewhere) {
         return where == NULL ? -1 : atoll_bind_class(codec, cls);
     }
-    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
-    PyObject *dict = main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
+    PyObject *dict = atoll_main_dict(codec);
     PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
     PyObject *bound = name != NULL ? PyDict_GetItemWithError(dict, name) : NULL;
     int rc = PyErr_Occurred() ? -1 : 0;
@@ -42,9 +41,8 @@ static int bind(atoll_codec *codec, PyObject *cls) {
 }
 
 /* In __main__ another may have its name then. */
-static void unbind(PyObject *cls) {
-    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
-    PyObject *dict = main != NULL ? Py_NewRef(PyModule_GetDict(main)) : NULL;
+static void unbind(const atoll_codec *codec, PyObject *cls) {
+    PyObject *dict = atoll_main_dict(codec);
     PyObject *name = dict != NULL ? PyType_GetQualName((PyTypeObject *)cls) : NULL;
     if (name != NULL && PyDict_GetItemWithError(dict, name) == cls) {
         (void)PyDict_DelItem(dict, name);
@@ -57,7 +55,7 @@ void atoll_class_forget(atoll_codec *codec, uint64_t number, PyObject *cls) {
     PyObject *exc = PyErr_GetRaisedException();
     atoll_weak_forget(codec->class_refs, number, codec->class_numbers, cls);
     if (codec->interp_id != 0) {
-        unbind(cls);
+        unbind(codec, cls);
     }
     PyErr_SetRaisedException(exc);
 }
@@ -72,10 +70,7 @@ static PyObject *known_class(const atoll_decoder *dec, uint64_t number) {
     if (cls != NULL && !PyType_Check(cls)) {
         Py_CLEAR(cls);
     }
-    const atoll_making *coming = codec->making != NULL ? atoll_coming(codec, number) : NULL;
-    if (coming != NULL) {
-        atoll_reading_lean(dec, coming->reading);
-    }
+    atoll_lean_on_coming(dec, number);
     return cls;
 }
 

@@ -273,8 +273,4 @@ void atoll_written_free(atoll_written *table); /* or NULL */
 PyObject *atoll_written_inside(const atoll_encoder *enc, size_t from);
 int atoll_written_again(atoll_encoder *enc, PyObject *inside, size_t from);
 
-/* Whether value is a class whose making runs code that needs one which is being written, as a whole (atoll._crossing.statements).  1, 0,
- * or -1 with an exception. */
-int atoll_waits_for_class(atoll_encoder *enc, PyObject *value);
-
 #endif

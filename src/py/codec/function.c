@@ -523,10 +523,7 @@ static PyObject *known_function(const atoll_decoder *dec, const atoll_received *
         Py_CLEAR(func);
         atoll_malformed("an identity that is not a function's");
     }
-    const atoll_making *coming = codec->making != NULL ? atoll_coming(codec, received->identity) : NULL;
-    if (coming != NULL) {
-        atoll_reading_lean(dec, coming->reading);
-    }
+    atoll_lean_on_coming(dec, received->identity);
     return func;
 }
 

@@ -283,6 +283,9 @@ int atoll_decode_reached(atoll_decoder *dec, const atoll_globals *to);
 /* A value: code, and what can change nothing; made without running code; a list, dict or set of others; any other. */
 typedef enum { RANK_CODE, RANK_EARLY, RANK_FILLED, RANK_LATE, ATOLL_RANKS } atoll_rank;
 int atoll_rank_of(atoll_encoder *enc, PyObject *value, atoll_rank *rank); /* 0, or -1 with an exception */
+/* Whether value is a class whose making runs code that needs one which is being written, as a whole (atoll._crossing.statements).  1, 0,
+ * or -1 with an exception. */
+int atoll_waits_for_class(atoll_encoder *enc, PyObject *value);
 /* Whether no more than a few values are in obj's __dict__, which are made without running code, and nothing else is in obj: 1, 0, or -1
  * with an exception. */
 int atoll_rank_is_simple(atoll_encoder *enc, PyObject *obj);
@@ -370,6 +373,7 @@ void atoll_pending_end(atoll_pending *list, atoll_codec *codec, bool whole);
 int atoll_pending_function(atoll_decoder *dec, PyFunctionObject *func, const atoll_globals *to,
                            const atoll_received *received);
 int atoll_pending_globals(atoll_decoder *dec, atoll_rank rank, const atoll_globals *to);
+/* Of a cell, list, dict or set. */
 int atoll_pending_contents(atoll_decoder *dec, atoll_rank rank, PyObject *obj);
 PyObject *atoll_decode_empty(atoll_decoder *dec);
 PyObject *atoll_decode_filled(atoll_decoder *dec);

@@ -93,6 +93,13 @@ const atoll_making *atoll_coming(const atoll_codec *codec, uint64_t number) {
     return m;
 }
 
+void atoll_lean_on_coming(const atoll_decoder *dec, uint64_t number) {
+    const atoll_making *coming = dec->codec->making != NULL ? atoll_coming(dec->codec, number) : NULL;
+    if (coming != NULL) {
+        atoll_reading_lean(dec, coming->reading);
+    }
+}
+
 bool atoll_is_being_made(const atoll_codec *codec, const PyTypeObject *type) {
     unsigned long self = codec->making != NULL ? PyThread_get_thread_ident() : 0;
     for (const atoll_making *m = codec->making; m != NULL; m = m->next) {

@@ -12,6 +12,8 @@ void atoll_making_enter(const atoll_decoder *dec, atoll_making **list, atoll_mak
 void atoll_making_leave(atoll_making **list, const atoll_making *making);
 /* What this thread is making that has this number, or NULL. */
 const atoll_making *atoll_coming(const atoll_codec *codec, uint64_t number);
+/* Where this thread is making what has this number, what is being read leans on the message that it comes in (codec/reading.c). */
+void atoll_lean_on_coming(const atoll_decoder *dec, uint64_t number);
 /* In a forked child: what other threads were making, which are not there, is nobody's. */
 void atoll_drop_orphans(atoll_codec *codec);
 extern _Atomic(uint64_t) atoll_forks;

@@ -109,8 +109,9 @@ static char *find_file(const request *r) {
 /* Whether a file is a library that the interpreter is to have for itself. */
 static bool is_own(const request *r, const char *file) {
     char *root = file != NULL ? atoll_clones_root_of(&r->loader->clones, file) : NULL;
+    bool own = root != NULL;
     free(root);
-    return root != NULL;
+    return own;
 }
 
 /* Where the library is that is meant: malloc, or NULL, nowhere.  A name that only others have loaded something under, of what an
